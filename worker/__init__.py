@@ -1,0 +1,1 @@
+"""The core of Lanekeeper: lanes, locks, sessions and turns. It knows no web framework."""

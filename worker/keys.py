@@ -1,0 +1,75 @@
+"""Every Redis key, made in one place.
+
+| key                   | type   | owner                  | life                                        |
+|-----------------------|--------|------------------------|---------------------------------------------|
+| lanes                 | zset   | the scripts in `lua/`  | a member while its user has work            |
+| wake                  | list   | the scripts            | at most 64 tokens                           |
+| fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
+| lock:user:<id>        | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
+| session:user:<id>     | string | finish.lua             | until the policy could end the session      |
+| lease:<worker>        | string | lease.lua              | 60 s: the answer to the last call           |
+| duty:<name>           | string | `recovery.py`          | one duty round: which worker does it        |
+| rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
+| rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
+| rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
+| rq:queues             | set    | the scripts            | lanes with jobs or failures                 |
+| rq:worker:<name>      | hash   | `runner.py`, RQ        | the worker's heartbeat                      |
+
+`<id>` is a user id: a UUID that says nothing about the sender.
+"""
+
+from typing import Final
+from uuid import UUID, uuid5
+
+NAMESPACE: Final = UUID("6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de")
+
+LANES: Final = "lanes"
+WAKE: Final = "wake"
+FENCE: Final = "fence"
+RQ_QUEUES: Final = "rq:queues"
+QUEUE_PREFIX: Final = "user:"
+
+
+def user_id_of(channel: str, sender: str) -> UUID:
+    """Name the user behind `sender` on `channel`, without a look-up and without naming the sender."""
+    return uuid5(NAMESPACE, f"{channel}:{sender}")
+
+
+def queue_name(user_id: UUID | str) -> str:
+    """Name the user's RQ queue."""
+    return f"{QUEUE_PREFIX}{user_id}"
+
+
+def queue(user_id: UUID | str) -> str:
+    """Key of the list behind the user's RQ queue."""
+    return f"rq:queue:{QUEUE_PREFIX}{user_id}"
+
+
+def failed(user_id: UUID | str) -> str:
+    """Key of the lane's FailedJobRegistry."""
+    return f"rq:failed:{QUEUE_PREFIX}{user_id}"
+
+
+def job(message_id: UUID | str) -> str:
+    """Key of the RQ job of a message."""
+    return f"rq:job:{message_id}"
+
+
+def lock(user_id: UUID | str) -> str:
+    """Key of the user's lock."""
+    return f"lock:user:{user_id}"
+
+
+def session(user_id: UUID | str) -> str:
+    """Key of the user's cached session id."""
+    return f"session:user:{user_id}"
+
+
+def lease_reply(worker: str) -> str:
+    """Key of the answer to a worker's last lease call."""
+    return f"lease:{worker}"
+
+
+def duty(name: str) -> str:
+    """Key that says which worker does a periodic duty this round."""
+    return f"duty:{name}"

@@ -1,0 +1,111 @@
+"""The domain's values: frozen, built at the border, changed by copying."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+JsonObject = dict[str, Any]
+
+
+class Value(BaseModel):
+    """A frozen value."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Attachment(Value):
+    """A file that a user sent, by address; Lanekeeper never fetches it."""
+
+    url: str
+    content_type: str | None = None
+
+
+class Delivery(Value):
+    """One message of a webhook, as its channel's adapter understood it, before it is accepted."""
+
+    sender: str
+    """Who wrote, in the provider's words (a phone number, a chat id): stored in Postgres, shown nowhere else."""
+    external_id: str
+    """The provider's id of the message: a second delivery with it is a duplicate."""
+    text: str = ""
+    button: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    sent_at: datetime | None = None
+
+
+class Accepted(Value):
+    """The answer to one accepted message; it is committed."""
+
+    message_id: UUID
+    user_id: UUID
+    seq: int
+    duplicate: bool
+    is_waiting: bool
+    """Whether the message still waits for its turn; a duplicate may be long done."""
+
+
+class Lease(Value):
+    """A worker's right to a lane, as the lease script gave it."""
+
+    user_id: UUID
+    token: str
+    """Names this lease and no other; the scripts act for it alone."""
+    fence: int
+    taken_over: bool = False
+    """The lease before it ran out without being released: its holder died or hangs."""
+    session_hint: UUID | None = None
+    hint_is_malformed: bool = False
+
+
+class Message(Value):
+    """An inbound message."""
+
+    id: UUID
+    seq: int
+    text: str
+    button: str | None
+    attachments: tuple[Attachment, ...]
+    accepted_at: datetime
+    attempts: int
+    """Attempts that failed before this one."""
+    deaths: int = 0
+    """Workers that died with it in flight, unexplained."""
+
+
+class Utterance(Value):
+    """One line of a session's history."""
+
+    seq: int
+    """The turn's number in its user's order; a reply has its message's."""
+    direction: str
+    """`in` or `out`."""
+    text: str
+    button: str | None
+    state: str
+    accepted_at: datetime
+
+
+class BeginOutcome(StrEnum):
+    """What begin_turn found."""
+
+    TURN = "turn"
+    IDLE = "idle"
+    PAUSED = "paused"
+    FENCED = "fenced"
+
+
+class CommitOutcome(StrEnum):
+    """What became of a turn's write."""
+
+    COMMITTED = "committed"
+    ALREADY = "already"
+    FENCED = "fenced"
+    RETRY = "retry"
+    """The failure is noted; the message goes on waiting."""
+    DEAD = "dead"
+    """The failure was the last allowed; the message left the order."""
+    PAUSED = "paused"
+    """The failure was the last allowed; the user waits for an operator."""
