@@ -61,8 +61,6 @@ def _whole_minute(value: object) -> object:
     return value
 
 
-
-
 PostgresUrl = Annotated[str, AfterValidator(_postgres_scheme)]
 RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
@@ -103,6 +101,8 @@ class Settings(BaseSettings):
 
     database_url: PostgresUrl
     redis_url: RedisUrl
+    redis_tls_verify: bool = True
+    """False accepts a self-signed certificate, which some hosted Redis plans have."""
     channels: dict[Annotated[str, Field(pattern=CHANNEL_NAME)], Channel] = {}
     handler: Annotated[str, Field(pattern=HANDLER_PATH)] = "worker.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000

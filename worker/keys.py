@@ -7,10 +7,13 @@
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
 | lock:user:<id>        | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
-| lease:<worker>        | string | lease.lua              | 60 s: the answer to the last call           |
+| pace:user:<id>        | string | finish.lua             | the rate limit's minute                     |
+| buried                | set    | bury.lua               | users with a dead message on their lane     |
+| lease:<worker>        | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `recovery.py`          | one duty round: which worker does it        |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
 | rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
+| rq:results:<id>       | stream | bury.lua               | while the message is dead: its traceback    |
 | rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
 | rq:queues             | set    | the scripts            | lanes with jobs or failures                 |
 | rq:worker:<name>      | hash   | `runner.py`, RQ        | the worker's heartbeat                      |
@@ -25,6 +28,7 @@ NAMESPACE: Final = UUID("6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de")
 
 LANES: Final = "lanes"
 WAKE: Final = "wake"
+BURIED: Final = "buried"
 FENCE: Final = "fence"
 RQ_QUEUES: Final = "rq:queues"
 QUEUE_PREFIX: Final = "user:"

@@ -1,5 +1,6 @@
 """The domain's values: frozen, built at the border, changed by copying."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -109,3 +110,55 @@ class CommitOutcome(StrEnum):
     """The failure was the last allowed; the message left the order."""
     PAUSED = "paused"
     """The failure was the last allowed; the user waits for an operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The answer of begin_turn. Beyond `fence`, only a turn has values."""
+
+    outcome: BeginOutcome
+    fence: int
+    """The newest fence that has written for this user."""
+    hint: str | None
+    """What the cached session id was worth: hit, miss, stale or unused."""
+    message_id: UUID
+    seq: int
+    text: str
+    button: str | None
+    attachments: list[JsonObject]
+    accepted_at: datetime
+    attempts: int
+    deaths: int
+    channel: str
+    sender: str
+    user_state: JsonObject
+    session_id: UUID
+    session_status: str
+    session_started_at: datetime
+    session_state: JsonObject
+
+    @property
+    def message(self) -> Message:
+        """The message, as a handler sees it."""
+        return Message(
+            id=self.message_id,
+            seq=self.seq,
+            text=self.text,
+            button=self.button,
+            attachments=tuple(Attachment(**one) for one in self.attachments),
+            accepted_at=self.accepted_at,
+            attempts=self.attempts,
+            deaths=self.deaths,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a turn."""
+
+    outcome: CommitOutcome
+    more: bool
+    """Whether the user has further waiting messages."""
+    session_ms: int
+    """How long the session id may be cached; 0: not at all."""
+    attempts: int = 0

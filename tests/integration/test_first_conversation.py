@@ -1,0 +1,65 @@
+"""The whole way of a message: accepted, leased, resolved, handled, committed, finished."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from tests.conftest import eventually
+
+
+def _replies(services, user_id):
+    return services.database.rows(
+        "SELECT text, turn_seq, session_id FROM messages WHERE user_id = %s AND direction = 'out'"
+        " ORDER BY turn_seq, ordinal",
+        (user_id,),
+    )
+
+
+def test_two_messages_of_a_user_share_a_session_and_two_users_do_not(services, settings, accept, run_worker):
+    with run_worker(settings):
+        first, second, other = accept("alice", "one"), accept("alice", "two"), accept("bob", "three")
+        alice = eventually(lambda: (found := _replies(services, first.user_id)) and len(found) == 2 and found)
+        bob = eventually(lambda: _replies(services, other.user_id))
+    assert [reply.text for reply in alice] == ["one", "two"]
+    assert second.seq == 2
+    assert alice[0].session_id == alice[1].session_id != bob[0].session_id
+
+
+def test_fifty_messages_of_a_new_user_at_once_make_one_session_in_order(services, settings, accept, run_worker):
+    with ThreadPoolExecutor(50) as pool, run_worker(settings):
+        accepted = list(pool.map(lambda nr: accept("carol", f"text {nr}", f"id {nr}"), range(50)))
+        user_id = accepted[0].user_id
+        replies = eventually(lambda: len(found := _replies(services, user_id)) == 50 and found)
+        again = list(pool.map(lambda nr: accept("carol", f"text {nr}", f"id {nr}"), range(50)))
+    assert sorted(message.seq for message in accepted) == list(range(1, 51))
+    assert [reply.turn_seq for reply in replies] == list(range(1, 51))
+    assert len({reply.session_id for reply in replies}) == 1
+    assert all(message.duplicate for message in again)
+    assert len(_replies(services, user_id)) == 50
+
+
+def test_a_waiting_message_is_a_genuine_rq_job_that_holds_no_text(services, accept):
+    message = accept("dora", "a very private text")
+    queue = Queue(f"user:{message.user_id}", connection=services.lanes.client, serializer=JSONSerializer)
+    assert queue.count == 1
+    job = Job.fetch(str(message.message_id), connection=services.lanes.client, serializer=JSONSerializer)
+    assert job.args == [str(message.message_id)]
+    everything = str(services.lanes.client.hgetall(job.key)) + str(job.description)
+    assert "private" not in everything
+    assert "dora" not in everything
+
+
+def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(services, settings, accept, run_worker):
+    client = services.lanes.client
+    with run_worker(settings):
+        message = accept("erin")
+        eventually(lambda: client.zcard("lanes") == 0 and _replies(services, message.user_id))
+        cached = client.get(f"session:user:{message.user_id}")
+        assert cached.decode() == str(_replies(services, message.user_id)[0].session_id)
+        assert 25_190_000 < client.pttl(f"session:user:{message.user_id}") <= 25_200_000
+        assert client.smembers("rq:queues") == set()
+    left = {key.decode() for key in client.keys("*")}
+    worker_keys = {key for key in left if key.startswith(("rq:worker", "lease:", "duty:"))}
+    assert left - worker_keys == {f"session:user:{message.user_id}", "fence"}

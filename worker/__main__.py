@@ -1,0 +1,5 @@
+"""`python -m worker` is `lanekeeper`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""The command `lanekeeper`. Each command parses, calls one function, and words the answer."""
+
+import os
+import signal
+import sys
+
+import click
+
+from worker import migrations, stack, supervisor
+from worker.bootstrap import open_runner
+from worker.config import Settings
+from worker.errors import ConfigError, LanekeeperError
+from worker.telemetry import configure
+
+EXIT_FAILED = 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lanekeeper")
+def lanekeeper() -> None:
+    """One user, one session, one message at a time.
+
+    Configuration comes from the environment; .env.example lists every variable.
+    """
+
+
+@lanekeeper.command()
+def run() -> None:
+    """Run everything here: embedded servers, web and worker. What `make run` does."""
+    sys.exit(stack.run())
+
+
+@lanekeeper.command()
+def migrate() -> None:
+    """Bring the database to this release. Safe to repeat and to run concurrently."""
+    settings = _settings()
+    applied = migrations.migrate(settings.database_url)
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo("the database is current" if not applied else f"{len(applied)} files applied")
+
+
+@lanekeeper.command()
+@click.option("--slots", type=click.IntRange(1, 1_000), help="Lanes worked on at once; default WORKER_SLOTS.")
+@click.option("--burst", is_flag=True, help="End when no lane is due.")
+@click.option("--unsupervised", is_flag=True, help="Do not start again after a crash.")
+def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
+    """Work lanes until SIGTERM or SIGINT."""
+    settings = _settings()
+    if slots is not None:
+        settings = settings.model_copy(update={"worker_slots": slots})
+    if not unsupervised:
+        arguments = [f"--slots={settings.worker_slots}", *(["--burst"] if burst else [])]
+        sys.exit(supervisor.supervise(*arguments))
+    runner = open_runner(settings)
+    signal.signal(signal.SIGTERM, runner.stop)
+    signal.signal(signal.SIGINT, runner.stop)
+    code = runner.run(burst=burst)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of handlers that hang would keep the interpreter; everything of ours has ended.
+    os._exit(code)
+
+
+def main() -> None:
+    """Run the command; what is wrong is said in one line."""
+    try:
+        lanekeeper()
+    except ConfigError as error:
+        click.echo(f"lanekeeper: {error}", err=True)
+        sys.exit(supervisor.EXIT_CONFIG)
+    except LanekeeperError as error:
+        click.echo(f"lanekeeper: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _settings() -> Settings:
+    settings = Settings.from_environment()
+    configure(settings.log_level, settings.log_format)
+    return settings

@@ -1,0 +1,161 @@
+"""Postgres: a small pool, calls that are safe to repeat, and a deadline for each.
+
+Every call is one statement in autocommit, most of them one SQL function. All of them may run twice (a lost reply
+leaves it open whether they ran), so a call whose connection broke is tried once more on a fresh one.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import dup
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from worker.errors import StoreUnavailable
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+Row = Any
+"""A named tuple: the row's columns are its attributes."""
+
+SESSION_OPTIONS = "-c idle_in_transaction_session_timeout=3000 -c lock_timeout=4000 -c statement_timeout=5000"
+
+
+class Database:
+    """A pool of connections to one database."""
+
+    def __init__(self, url: str, *, pool_max: int = 8, deadline_s: float = 10, wait_s: float = 2) -> None:
+        """Prepare a pool of at most `pool_max` connections; nothing connects before it is needed.
+
+        A call that hears nothing for `deadline_s`, or gets no connection for `wait_s`, raises StoreUnavailable.
+        """
+        self._deadline_s = deadline_s
+        self._watchdog = _Watchdog()
+        self._pool = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=pool_max,
+            timeout=wait_s,
+            reconnect_timeout=5,
+            open=False,
+            name="lanekeeper",
+            kwargs={
+                "autocommit": True,
+                "row_factory": namedtuple_row,
+                "options": SESSION_OPTIONS,
+                "application_name": "lanekeeper",
+                "connect_timeout": 5,
+                "keepalives_idle": 30,
+                "tcp_user_timeout": 10_000,
+                "prepare_threshold": 0,
+            },
+        )
+        self._pool.open(wait=False)
+
+    def row(self, query: str, params: Params = None) -> Row | None:
+        """Run one statement and return its first row, or None when there is none."""
+        rows = self.rows(query, params)
+        return rows[0] if rows else None
+
+    def rows(self, query: str, params: Params = None) -> list[Row]:
+        """Run one statement, safe to repeat, and return its rows."""
+        try:
+            return self._once(query, params)
+        except psycopg.OperationalError as error:
+            if not _is_outage(error):
+                raise
+            self._pool.check()
+        try:
+            return self._once(query, params)
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}") from error
+
+    def ping(self) -> None:
+        """Raise StoreUnavailable unless Postgres answers."""
+        self.rows("SELECT 1")
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Row]]:
+        """Lend a connection inside a transaction, for migrations and diagnostics; never for a turn."""
+        with self._connection() as connection, connection.transaction():
+            yield connection
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._pool.close()
+        self._watchdog.stop()
+
+    def _once(self, query: str, params: Params) -> list[Row]:
+        with self._connection() as connection, self._watchdog.deadline(connection, self._deadline_s):
+            cursor = connection.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Row]]:
+        try:
+            connection = self._pool.getconn()
+        except PoolTimeout as error:
+            raise StoreUnavailable("no connection to Postgres: it is down, or the pool is used up") from error
+        try:
+            yield connection
+        finally:
+            self._pool.putconn(connection)
+
+
+def _is_outage(error: psycopg.OperationalError) -> bool:
+    """Tell a server that is gone, restarting or too slow from a statement that is wrong."""
+    return error.sqlstate is None or error.sqlstate[:2] in {"08", "53", "57", "58", "55", "40", "25"}
+
+
+class _Watchdog:
+    """Cuts connections that wait longer than their deadline.
+
+    No server-side time-out helps when the server is gone behind a proxy that stays up: only our own clock does.
+    """
+
+    def __init__(self, *, tick_s: float = 0.5) -> None:
+        self._tick_s = tick_s
+        self._waiting: dict[psycopg.Connection[Row], float] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="db-watchdog", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def deadline(self, connection: psycopg.Connection[Row], seconds: float) -> Iterator[None]:
+        """Cut `connection` if the block takes longer than `seconds`."""
+        self._waiting[connection] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            del self._waiting[connection]
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._tick_s):
+            now = time.monotonic()
+            for connection, ends in list(self._waiting.items()):
+                if ends < now:
+                    _cut(connection)
+
+
+def _cut(connection: psycopg.Connection[Row]) -> None:
+    """Shut the connection's socket down, so that the thread that waits on it sees its end."""
+    try:
+        with socket.socket(fileno=dup(connection.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error):
+        return  # closed in the meantime
+
+
+Clock = Callable[[], Any]
+"""Answers the time of acceptance, or None for the database's clock, which is the rule."""
+
+
+def database_clock() -> None:
+    """Leave the time to the database."""

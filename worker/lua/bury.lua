@@ -1,0 +1,20 @@
+-- Moves a dead message's job to its lane's FailedJobRegistry, where RQ's tools show it and may requeue it.
+-- The mark `buried` tells a requeued job from a new one: a job that has it and stands on the lane is left alone. Runs before finish.lua, under the same lease.
+-- ARGV: now, user, token, message id, ended at, ttl of the burial in s, field count n, then n job fields and values
+--       (2n entries; for a job that Redis has lost), then the failure's fields and values for RQ's result stream
+-- Returns 1, or 0 when the lease was lost.
+local now, user, token, id = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local ended_at, ttl, fields = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+if redis.call('HGET', lock_key(user), 'token') ~= token then return 0 end
+if redis.call('HEXISTS', job_key(id), 'buried') == 1 then return 1 end
+redis.call('LREM', queue_key(user), 0, id)
+redis.call('DEL', results_key(id))
+redis.call('HSET', job_key(id), unpack(ARGV, 8, 7 + 2 * fields))
+redis.call('HSET', job_key(id), 'status', 'failed', 'buried', '1', 'ended_at', ended_at)
+redis.call('EXPIRE', job_key(id), ttl)
+redis.call('XADD', results_key(id), '*', unpack(ARGV, 8 + 2 * fields))
+redis.call('EXPIRE', results_key(id), ttl)
+redis.call('ZADD', failed_key(user), digits(math.floor(now / 1000) + ttl), id)
+redis.call('SADD', QUEUES, queue_name(user))
+redis.call('SADD', BURIED, user)
+return 1

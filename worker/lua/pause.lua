@@ -1,0 +1,8 @@
+-- Takes a lane out of the due order until due.lua with unpause. The pause itself lives in Postgres; a lane without
+-- work needs no score, begin_turn refuses it when work comes.
+-- ARGV: user
+-- Returns 1 when the lane had work or a holder.
+local user = ARGV[1]
+if not redis.call('ZSCORE', LANES, user) then return 0 end
+redis.call('ZADD', LANES, 'XX', '+inf', user)
+return 1

@@ -1,0 +1,9 @@
+-- Lifts the fence counter to what Postgres has seen: after a fail-over the counter may have fallen behind.
+-- ARGV: fence
+-- Returns the counter.
+local given, counter = tonumber(ARGV[1]), tonumber(redis.call('GET', FENCE) or '0')
+if given > counter then
+  redis.call('SET', FENCE, digits(given))
+  return ARGV[1]
+end
+return digits(counter)

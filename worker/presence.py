@@ -1,0 +1,75 @@
+"""How RQ's tools see this process. The only file that subclasses RQ.
+
+RQ's own loop, which sleeps while suspended and installs signal handlers, is not used: only the registration, the
+heartbeat and the commands are.
+"""
+
+import time
+from typing import Any
+
+import redis
+from rq.suspension import WORKERS_SUSPENDED
+from rq.worker import BaseWorker, WorkerStatus
+
+from worker.errors import LanesUnavailable
+from worker.telemetry import log
+
+RECONNECT_PAUSE_S = 1.0
+
+
+class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
+    """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
+
+    def __init__(self, connection: redis.Redis, name: str) -> None:
+        try:
+            super().__init__([], name=name, connection=connection)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            raise LanesUnavailable("Redis cannot be reached: check REDIS_URL") from error
+        self.is_suspended = True
+        """Until Redis has said otherwise."""
+        self._lanes: list[str] = []
+
+    def queue_names(self) -> list[str]:
+        """Name the lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
+        return self._lanes
+
+    def beat(self, lanes: list[str]) -> None:
+        """Say that this worker lives and what it does; hear whether it should take no more work."""
+        try:
+            if not self.connection.exists(self.key):
+                self._appear()
+            self._lanes = lanes
+            self.is_suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
+            self._say(
+                WorkerStatus.SUSPENDED if self.is_suspended else WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
+            )
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+
+    def disappear(self) -> None:
+        """Take the registration back; with Redis away it runs out by itself."""
+        self._lanes = []
+        try:
+            self.register_death()
+            self.unsubscribe()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            log.warning("worker_not_unregistered", worker=self.name)
+
+    def _appear(self) -> None:
+        """Register, the first time or after Redis lost its memory, and listen to commands."""
+        self._lanes = []
+        self.register_birth()
+        if self.pubsub_thread is None:
+            self.subscribe()
+
+    def _say(self, state: WorkerStatus) -> None:
+        with self.connection.pipeline() as pipeline:
+            self.heartbeat(pipeline=pipeline)
+            self.set_state(state, pipeline=pipeline)
+            pipeline.hset(self.key, "queues", ",".join(self._lanes))
+            pipeline.execute()
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
+        """Listen again after an outage, however long it was."""
+        log.warning("commands_unheard", error=type(exc).__name__)
+        time.sleep(RECONNECT_PAUSE_S)

@@ -1,0 +1,251 @@
+"""The spine: begin, handle, commit, finish; again, until the lane is empty or its quantum used up.
+
+Postgres is asked what to do next and told what was done; Redis is told afterwards. Between begin and commit no
+connection is held. A fenced turn is dropped, whatever it did: a later lease has written.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import NamedTuple
+from uuid import UUID
+
+from worker.config import Channel, Settings
+from worker.errors import LanesUnavailable, StoreUnavailable
+from worker.handlers import Memory, Session, Turn, User
+from worker.handlers.hosting import HandlerFailed, Host
+from worker.lanes import Lanes, Released
+from worker.ledger import Ledger
+from worker.lock import Holding
+from worker.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled
+from worker.telemetry import log
+
+OUTAGE_PAUSE_S = 2.0
+MINUTE_MS = 60_000
+
+
+class Turns:
+    """Works leased lanes off."""
+
+    def __init__(
+        self, settings: Settings, lanes: Lanes, ledger: Ledger, memory: Memory, host: Host, stopping: Event
+    ) -> None:
+        """Once `stopping` is set a lane is handed on after the turn at hand."""
+        self._settings = settings
+        self._lanes = lanes
+        self._ledger = ledger
+        self._memory = memory
+        self._host = host
+        self._stopping = stopping
+
+    def work(self, holding: Holding) -> None:
+        """Run a leased lane's turns until it is empty, must wait, or has had its quantum."""
+        try:
+            self._work(holding)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", user_id=str(holding.lease.user_id), error=str(error))
+            self._park(holding, _jittered(OUTAGE_PAUSE_S))
+        except LanesUnavailable as error:
+            # The lease runs out by itself, and Postgres knows what is done.
+            log.warning("lanes_unavailable", user_id=str(holding.lease.user_id), error=str(error))
+
+    def time_out(self, holding: Holding) -> None:
+        """Count an overdue turn as failed and give its lane on; the handler's late result will be dropped."""
+        begun = holding.turn
+        if begun is None or not holding.close():
+            return
+        holding.cancel()
+        failure = f"the handler did not finish within {self._settings.turn_timeout_s:g} s"
+        try:
+            self._finish(holding, begun, self._fail(holding, begun, failure), may_go_on=False)
+        except (StoreUnavailable, LanesUnavailable) as error:
+            log.warning("lane_left_to_its_lease", user_id=str(holding.lease.user_id), error=str(error))
+
+    def hand_back(self, holding: Holding) -> None:
+        """Give a lane back at once, its message unhandled and first, because this process stops."""
+        if holding.close():
+            holding.cancel()
+            self._park(holding, 0)
+
+    def _work(self, holding: Holding) -> None:
+        hint, taken_over = holding.lease.session_hint, holding.lease.taken_over
+        quantum_ends = time.monotonic() + self._settings.quantum_s
+        for turns_left in reversed(range(self._settings.quantum_turns)):
+            begun = self._ledger.begin(holding, hint, taken_over=taken_over)
+            if begun.outcome is not BeginOutcome.TURN:
+                self._leave_without_turn(holding, begun)
+                return
+            settled = self._turn(holding, begun)
+            if settled is None:
+                return
+            may_go_on = turns_left > 0 and time.monotonic() < quantum_ends
+            if self._finish(holding, begun, settled, may_go_on=may_go_on) is not Released.GO_ON:
+                return
+            hint, taken_over = begun.session_id if settled.session_ms else None, False
+
+    def _turn(self, holding: Holding, begun: Begun) -> Settled | None:
+        """Handle one message and settle it; None when it is no longer ours to settle."""
+        holding.turn = begun
+        began = time.monotonic()
+        handled = self._handle(holding, begun)
+        was_told_to_stop = handled.failure is not None and holding.cancelled.is_set()
+        if was_told_to_stop or not holding.is_open:
+            log.info("turn_dropped", turn_ms=_ms_since(began), **_names(holding, begun))
+            return None
+        if handled.failure is None:
+            settled = self._ledger.commit(holding, begun, handled.effects)
+        else:
+            settled = self._fail(holding, begun, handled.failure)
+        log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **_names(holding, begun))
+        return settled
+
+    def _handle(self, holding: Holding, begun: Begun) -> "Handled":
+        """Run the handler, unless a human has the session or the message is a command."""
+        if begun.session_status == "escalated":
+            return Handled({})
+        if (ending := self._ending(begun)) is not None:
+            return Handled(ending)
+        turn = Turn(
+            begun.message,
+            User(holding.lease.user_id, begun.channel, begun.sender, begun.user_state),
+            Session(begun.session_id, begun.session_started_at, begun.session_state),
+            self._memory,
+            holding.cancelled,
+        )
+        holding.handling_since = time.monotonic()
+        try:
+            return Handled(self._host.run(turn, holding))
+        except HandlerFailed as error:
+            return Handled({}, str(error))
+        finally:
+            holding.handling_since = None
+
+    def _ending(self, begun: Begun) -> JsonObject | None:
+        """Return what a message that ends the session does, or None for any other message."""
+        channel = self._channel(begun)
+        if channel is None or begun.text.strip().lower() not in channel.end_words:
+            return None
+        return {"end": "user_request", "replies": [{"text": channel.end_reply}] if channel.end_reply else []}
+
+    def _fail(self, holding: Holding, begun: Begun, failure: str) -> Settled:
+        settled = self._ledger.fail(holding, begun, failure)
+        log.warning(
+            "turn_failed",
+            outcome=settled.outcome,
+            attempts=settled.attempts,
+            failure=failure,
+            **_names(holding, begun),
+        )
+        if settled.outcome is CommitOutcome.DEAD:
+            self._lanes.bury(holding.lease, begun.message_id, failure)
+        return settled
+
+    def _finish(self, holding: Holding, begun: Begun, settled: Settled, *, may_go_on: bool) -> Released:
+        """Tell Redis what is done and what the lane does next; once more if the answer was lost."""
+        if settled.outcome is CommitOutcome.FENCED:
+            return Released.LOST
+        if settled.outcome is CommitOutcome.RETRY:
+            self._park(holding, backoff_s(self._settings, settled.attempts))
+            return Released.RELEASED
+        is_done = settled.outcome in {CommitOutcome.COMMITTED, CommitOutcome.ALREADY}
+        return _twice(
+            lambda: self._lanes.finish(
+                holding.lease,
+                [begun.message_id] if is_done else [],
+                may_go_on=may_go_on and not holding.cancelled.is_set() and not self._stopping.is_set(),
+                more=settled.more,
+                pause=settled.outcome is CommitOutcome.PAUSED,
+                session_id=begun.session_id,
+                session_ms=settled.session_ms,
+                pace_ms=self._pace_ms(begun),
+            )
+        )
+
+    def _leave_without_turn(self, holding: Holding, begun: Begun) -> None:
+        lease = holding.lease
+        match begun.outcome:
+            case BeginOutcome.PAUSED:
+                self._lanes.finish(lease, pause=True)
+            case BeginOutcome.FENCED:
+                log.warning("begin_fenced", user_id=str(lease.user_id), fence=lease.fence, newer=begun.fence)
+                self._lanes.raise_fence(begun.fence)
+                self._park(holding, 0)
+            case _:
+                self._tidy(holding)
+
+    def _tidy(self, holding: Holding) -> None:
+        """Clear a lane on which nothing waits of jobs that are done; leave and report jobs that are not ours."""
+        lease = holding.lease
+        jobs = self._lanes.jobs(lease.user_id)
+        states = self._ledger.states(lease.user_id, [job for job in jobs if _is_uuid(job)]) if jobs else []
+        for row in states:
+            if row.state == "dead":
+                self._lanes.bury(lease, row.id, row.last_error or "")
+        done = {str(row.id) for row in states if row.state == "processed"}
+        still_there = set(self._lanes.jobs(lease.user_id)) if jobs else set()
+        left = [job for job in jobs if job in still_there and job not in done]
+        if len(states) < len(jobs):
+            log.warning("foreign_jobs", user_id=str(lease.user_id), jobs=len(jobs) - len(states))
+        is_waiting = any(row.state == "received" for row in states)
+        self._lanes.finish(lease, sorted(done), more=is_waiting, foreign=len(left))
+
+    def _park(self, holding: Holding, delay_s: float) -> None:
+        try:
+            self._lanes.park(holding.lease, delay_s)
+        except LanesUnavailable as error:
+            log.warning("lane_left_to_its_lease", user_id=str(holding.lease.user_id), error=str(error))
+
+    def _channel(self, begun: Begun) -> Channel | None:
+        """Return the message's channel; None when it is configured no more."""
+        return self._settings.channels.get(begun.channel)
+
+    def _pace_ms(self, begun: Begun) -> int:
+        channel = self._channel(begun)
+        return MINUTE_MS // channel.rate_per_minute if channel and channel.rate_per_minute else 0
+
+
+class Handled(NamedTuple):
+    """A handler's effects, or why it failed."""
+
+    effects: JsonObject
+    failure: str | None = None
+
+
+def backoff_s(settings: Settings, attempts: int) -> float:
+    """Wait longer after every failure, up to a bound, and never in step with others."""
+    return _jittered(min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempts - 1)))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1)  # noqa: S311 - nothing secret about it
+
+
+def _twice(call: Callable[[], Released]) -> Released:
+    """Ask again if the answer was lost."""
+    try:
+        return call()
+    except LanesUnavailable:
+        return call()
+
+
+def _ms_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+def _names(holding: Holding, begun: Begun) -> JsonObject:
+    return {
+        "user_id": str(holding.lease.user_id),
+        "message_id": str(begun.message_id),
+        "session_id": str(begun.session_id),
+        "seq": begun.seq,
+        "fence": holding.lease.fence,
+    }
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
