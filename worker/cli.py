@@ -62,6 +62,12 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
+COMMANDS: tuple[click.Command, ...] = ()
+"""The commands that have a file of their own in `commands/`."""
+for _command in COMMANDS:
+    lanekeeper.add_command(_command)
+
+
 def main() -> None:
     """Run the command; what is wrong is said in one line."""
     try:
