@@ -8,6 +8,7 @@ import click
 
 from worker import migrations, stack, supervisor
 from worker.bootstrap import open_runner
+from worker.commands.send import send
 from worker.config import Settings
 from worker.errors import ConfigError, LanekeeperError
 from worker.telemetry import configure
@@ -62,7 +63,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = ()
+COMMANDS: tuple[click.Command, ...] = (send,)
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:
     lanekeeper.add_command(_command)

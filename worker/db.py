@@ -81,8 +81,11 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Row]]:
         """Lend a connection inside a transaction, for migrations and diagnostics; never for a turn."""
-        with self._connection() as connection, connection.transaction():
-            yield connection
+        try:
+            with self._connection() as connection, connection.transaction():
+                yield connection
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}") from error
 
     def close(self) -> None:
         """Give all connections back."""

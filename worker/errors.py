@@ -52,7 +52,12 @@ class BadSignature(DeliveryError):  # noqa: N818 - as above
 
 
 class BadRequest(DeliveryError):  # noqa: N818 - as above
-    """The signed body cannot be understood; the text names the field."""
+    """The body cannot be understood."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        """Name the field and what is allowed there, never what was sent."""
+        super().__init__(f"{field}: {problem}")
+        self.field = field
 
 
 class Unsupported(DeliveryError):  # noqa: N818 - as above

@@ -1,0 +1,239 @@
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from app import create_app, replies
+from worker.bootstrap import Services, open_services
+from worker.channels import provider_of
+from worker.config import Settings
+from worker.model import Attachment, Delivery
+
+UNREACHABLE = "127.0.0.1:9"
+
+
+@pytest.fixture
+def client(services: Services) -> FlaskClient:
+    return create_app(services).test_client()
+
+
+@pytest.fixture
+def client_with(settings: Settings) -> Iterator[Callable[..., FlaskClient]]:
+    """Make clients of an application with other settings."""
+    with ExitStack() as opened:
+
+        def client_with(**changes: Any) -> FlaskClient:
+            services = open_services(settings.model_copy(update=changes))
+            opened.callback(services.close)
+            return create_app(services).test_client()
+
+        yield client_with
+
+
+@pytest.fixture
+def without_postgres(client_with: Callable[..., FlaskClient]) -> FlaskClient:
+    return client_with(database_url=f"postgresql://{UNREACHABLE}/none")
+
+
+@pytest.fixture
+def without_redis(client_with: Callable[..., FlaskClient]) -> FlaskClient:
+    return client_with(redis_url=f"redis://{UNREACHABLE}")
+
+
+def deliver(client: FlaskClient, settings: Settings, delivery: Delivery) -> TestResponse:
+    signed = provider_of(settings.channels["demo"]).sign("", delivery)
+    return client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))
+
+
+def message(number: int = 1, **fields: Any) -> Delivery:
+    return Delivery(**{"sender": "alice", "external_id": f"m{number}", "text": f"hello {number}", **fields})
+
+
+def settle(services: Services, seq: int, *texts: str) -> None:
+    """Do to alice's next message what a worker does."""
+    database = services.database
+    user = database.row("SELECT id FROM users")
+    assert user is not None
+    session = database.row("SELECT get_or_create_session(%s) AS id", [user.id])
+    assert session is not None
+    inbound = "UPDATE messages SET state = 'processed', session_id = %s WHERE user_id = %s AND seq = %s"
+    database.rows(inbound, [session.id, user.id, seq])
+    for ordinal, text in enumerate(texts, 1):
+        database.rows(
+            """
+            INSERT INTO messages (user_id, session_id, direction, turn_seq, ordinal, state, channel, text, accepted_at)
+            VALUES (%s, %s, 'out', %s, %s, 'pending', 'demo', %s, clock_timestamp())
+            """,
+            [user.id, session.id, seq, ordinal, text],
+        )
+
+
+def test_an_accepted_message_is_committed_and_on_its_lane(
+    client: FlaskClient, services: Services, settings: Settings
+) -> None:
+    response = deliver(client, settings, message(button="b"))
+    assert response.status_code == 202
+    row = services.database.row("SELECT id, user_id, seq, text, button, external_id FROM messages")
+    assert row is not None
+    assert (row.seq, row.text, row.button, row.external_id) == (1, "hello 1", "b", "m1")
+    assert response.json == {
+        "message_id": str(row.id),
+        "user_id": str(row.user_id),
+        "seq": 1,
+        "duplicate": False,
+    }
+    assert services.lanes.jobs(row.user_id) == [str(row.id)]
+
+
+def test_fifty_webhooks_at_once_are_numbered_without_a_gap_and_known_when_they_come_again(
+    services: Services, settings: Settings
+) -> None:
+    app = create_app(services)
+    deliveries = [message(number) for number in range(50)]
+
+    def answer(delivery: Delivery) -> dict[str, Any]:
+        response = deliver(app.test_client(), settings, delivery)
+        assert response.status_code == 202
+        return response.json or {}
+
+    with ThreadPoolExecutor(50) as pool:
+        first = list(pool.map(answer, deliveries))
+        again = list(pool.map(answer, deliveries))
+    assert sorted(one["seq"] for one in first) == list(range(1, 51))
+    assert not any(one["duplicate"] for one in first)
+    assert again == [{**one, "duplicate": True} for one in first]
+    rows = services.database.rows("SELECT id FROM messages")
+    assert {str(row.id) for row in rows} == {one["message_id"] for one in first}
+    assert len(services.lanes.jobs(first[0]["user_id"])) == 50
+
+
+def test_without_postgres_nothing_is_accepted_and_the_provider_may_try_again(
+    without_postgres: FlaskClient, client: FlaskClient, settings: Settings
+) -> None:
+    response = deliver(without_postgres, settings, message())
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert UNREACHABLE not in response.text
+    again = deliver(client, settings, message())
+    assert (again.status_code, (again.json or {})["duplicate"]) == (202, False)
+
+
+def test_without_redis_a_message_is_accepted_all_the_same(
+    without_redis: FlaskClient, services: Services, settings: Settings
+) -> None:
+    assert deliver(without_redis, settings, message()).status_code == 202
+    assert len(services.database.rows("SELECT id FROM messages")) == 1
+
+
+def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
+    client_with: Callable[..., FlaskClient], services: Services, settings: Settings
+) -> None:
+    demo = settings.channels["demo"].model_copy(update={"backlog_max": 2})
+    client = client_with(channels={"demo": demo})
+    answers = [deliver(client, settings, message(number)) for number in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert answers[2].headers["Retry-After"] == "30"
+    other = deliver(client, settings, message(7, sender="bob"))
+    assert other.status_code == 202
+    assert len(services.database.rows("SELECT id FROM messages")) == 3
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"sender": "\U0001f600" * 256},
+        {"external_id": "~" * 256},
+        {"text": "\U0001f600" * 32_768},
+        {"text": "\x01\x1f\x7f\u2028\ufeff\ufffe\uffff\\u0000"},
+        {"sent_at": datetime(1970, 1, 1, tzinfo=UTC)},
+        {"sent_at": datetime(2999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)},
+        {"attachments": (Attachment(url="https://" + "x" * 4_000),) * 32},
+    ],
+    ids=lambda extreme: next(iter(extreme)),
+)
+def test_everything_at_its_limit_can_be_stored(
+    client: FlaskClient, services: Services, settings: Settings, extreme: dict[str, Any]
+) -> None:
+    delivery = message(**extreme)
+    assert deliver(client, settings, delivery).status_code == 202
+    row = services.database.row("SELECT text, sent_at FROM messages")
+    assert row is not None
+    assert (row.text, row.sent_at) == (delivery.text, delivery.sent_at)
+
+
+def test_a_migrated_and_reachable_service_is_ready(client: FlaskClient) -> None:
+    assert client.get("/readyz").json == {
+        "status": "ok",
+        "postgres": "ok",
+        "redis": "ok",
+        "migrations": "ok",
+    }
+
+
+def test_what_cannot_be_reached_is_not_ready(without_postgres: FlaskClient, without_redis: FlaskClient) -> None:
+    for client, missing in ((without_postgres, "postgres"), (without_redis, "redis")):
+        response = client.get("/readyz")
+        assert (response.status_code, (response.json or {})[missing]) == (503, "unavailable")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_replies_come_in_order_with_the_message_they_answer(
+    client: FlaskClient, services: Services, settings: Settings
+) -> None:
+    ids = [(deliver(client, settings, message(number)).json or {})["message_id"] for number in (1, 2, 3)]
+    settle(services, 1, "one", "two")
+    settle(services, 2)
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [(reply["message_id"], reply["seq"], reply["ordinal"], reply["text"]) for reply in told["replies"]] == [
+        (ids[0], 1, 1, "one"),
+        (ids[0], 1, 2, "two"),
+    ]
+    assert [(one["external_id"], one["state"]) for one in told["messages"]] == [
+        ("m1", "processed"),
+        ("m2", "processed"),
+    ]
+    assert told["done_seq"] == 2
+    assert len({one["session_id"] for one in told["replies"] + told["messages"]}) == 1
+
+
+def test_a_long_list_of_replies_goes_on_after_its_last_whole_turn(
+    client: FlaskClient, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "ROWS_MAX", 4)
+    for seq in (1, 2, 3):
+        deliver(client, settings, message(seq))
+        settle(services, seq, f"{seq}a", f"{seq}b")
+    pages, after = [], 0
+    while (told := client.get(f"/webhooks/demo/replies?user=alice&after={after}").json or {})["messages"]:
+        pages.append([reply["text"] for reply in told["replies"]])
+        after = told["done_seq"]
+    assert pages == [["1a", "1b"], ["2a", "2b"], ["3a", "3b"]]
+
+
+def test_somebody_unknown_has_no_replies(client: FlaskClient) -> None:
+    told = client.get("/webhooks/demo/replies?user=%00%ff&after=7").json or {}
+    assert (told["replies"], told["messages"], told["done_seq"]) == ([], [], 7)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [("", "user"), ("user=a&after=-1", "after"), (f"user=a&after={'9' * 30}", "after")]
+)
+def test_a_question_that_makes_no_sense_is_400(client: FlaskClient, query: str, field: str) -> None:
+    response = client.get(f"/webhooks/demo/replies?{query}")
+    assert (response.status_code, (response.json or {})["field"]) == (400, field)
+
+
+def test_replies_are_closed_outside_development(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(development=False)
+    assert client.get("/webhooks/demo/replies?user=alice").status_code == 404
+
+
+def test_a_retired_secret_is_refused(client: FlaskClient, settings: Settings) -> None:
+    old = settings.channels["demo"].model_copy(update={"secrets": (SecretStr("whsec_" + "b2xk" * 8),)})
+    signed = provider_of(old).sign("", message())
+    assert client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers)).status_code == 401

@@ -1,0 +1,141 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+from werkzeug.serving import make_server
+
+from app import create_app
+from worker import sending
+from worker.bootstrap import Services
+from worker.config import Channel, Settings
+
+SUPPORT = Channel(provider="twilio", secrets=(SecretStr("token"),), public_url="https://bot.example/hooks")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"channels": {**settings.channels, "support": SUPPORT}})
+
+
+@pytest.fixture
+def stack(services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve the application on a free port, as the running stack."""
+    server = make_server("127.0.0.1", 0, create_app(services), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(sending, "find_target", lambda name=None: _target(settings, server.port, name))
+    with capture_logs():  # they would be printed among the replies
+        yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _target(settings: Settings, port: int, name: str | None) -> sending.Target:
+    chosen = name or "demo"
+    return sending.Target(f"http://127.0.0.1:{port}", chosen, settings.channels[chosen])
+
+
+@pytest.fixture
+def worker(run_worker: Callable[[Settings], Any], settings: Settings) -> Iterator[None]:
+    with run_worker(settings):
+        yield
+
+
+@pytest.mark.usefixtures("services", "stack", "worker")
+@pytest.mark.parametrize("channel", ["demo", "support"])
+def test_what_is_sent_is_answered_from_one_session(channel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "hello", channel=channel) == 0
+    assert sending.send("alice", "again", channel=channel, button="b") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "hello" in first
+    assert first.endswith(", seq 1)")
+    assert second.endswith(", seq 2)")
+    assert first.partition("(session ")[2].partition(",")[0] == second.partition("(session ")[2].partition(",")[0]
+
+
+@pytest.mark.usefixtures("services", "stack", "worker")
+def test_many_are_answered_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "hello", count=40) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("seq ")[2] for line in lines] == [f"{seq})" for seq in range(1, 41)]
+
+
+@pytest.mark.usefixtures("services", "stack", "worker")
+def test_a_duplicate_shows_the_reply_it_had(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert sending.send("alice", "hello", message_id="m1") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert second == first.removesuffix(")") + ", duplicate)"
+
+
+@pytest.mark.usefixtures("stack")
+def test_without_a_worker_it_says_so_at_the_deadline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "hello", timeout_s=0.1) == 1
+    assert "1 of 1 messages not done within 0.1 s: is a worker running?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stack")
+def test_without_waiting_it_says_what_was_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "hello", message_id="m1", wait=False) == 0
+    assert sending.send("alice", "hello", channel="support", message_id="m2", wait=False) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "accepted   (message m1, seq 1)",
+        "accepted   (message m2)",
+    ]
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_refusal_is_shown_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "") == 1
+    assert "refused: 400" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("message_id", ["two\nlines", "é"])
+def test_an_impossible_message_id_is_refused_here(message_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sending.send("alice", "hello", message_id=message_id) == 1
+    assert "visible ASCII" in capsys.readouterr().err
+
+
+def test_with_nothing_listening_it_asks_for_make_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(sending, "find_target", lambda name=None: _target(settings, port, name))
+    assert sending.send("alice", "hello") == 1
+    assert "is `make run` running?" in capsys.readouterr().err
+
+
+def test_the_running_stack_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = '{"a": {"provider": "twilio", "secrets": ["x"]}, "demo": {"provider": "twilio", "secrets": ["y"]}}'
+    monkeypatch.setattr(sending, "running", lambda: {"PORT": "8123", "CHANNELS": channels})
+    target = sending.find_target()
+    assert (target.webhook, target.channel.secrets[0].get_secret_value()) == (
+        "http://127.0.0.1:8123/webhooks/demo",
+        "y",
+    )
+    assert sending.find_target("a").name == "a"
+
+
+def test_a_channel_that_does_not_exist_is_named_with_those_that_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channels = '{"demo": {"provider": "twilio", "secrets": ["y"]}}'
+    monkeypatch.setattr(sending, "running", lambda: {"PORT": "8123", "CHANNELS": channels})
+    assert sending.send("alice", "hello", channel="nobody") == 1
+    assert "no channel 'nobody'; configured: demo" in capsys.readouterr().err
+
+
+def test_with_no_stack_and_no_settings_it_asks_for_make_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sending, "running", lambda: None)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert sending.send("alice", "hello") == 1
+    assert "is `make run` running?" in capsys.readouterr().err

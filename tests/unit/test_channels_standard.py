@@ -1,0 +1,201 @@
+import base64
+import hashlib
+import hmac
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.channels import Inbound, provider_of, providers
+from worker.channels.provider import ATTACHMENTS_MAX, TEXT_MAX
+from worker.channels.standard import Standard
+from worker.config import Channel
+from worker.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from worker.model import Attachment, Delivery
+
+KEY, OLD_KEY = b"a key of enough bytes for anyone", b"the key from before the rotation"
+SECRET, OLD_SECRET = (f"whsec_{base64.b64encode(key).decode()}" for key in (KEY, OLD_KEY))
+STANDARD = Standard([SECRET, OLD_SECRET])
+HELLO = {"user": "alice", "text": "hello"}
+
+
+def posted(
+    body: Any,
+    *,
+    key: bytes = KEY,
+    message_id: str = "m1",
+    at: float | None = None,
+    content_type: str = "application/json",
+) -> Inbound:
+    """Sign by the specification, not with the library that verifies."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    stamp = str(int(time.time() if at is None else at))
+    mac = hmac.new(key, f"{message_id}.{stamp}.".encode() + raw, hashlib.sha256)
+    headers = {
+        "webhook-id": message_id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(mac.digest()).decode()}",
+    }
+    return Inbound("http://here/webhooks/demo", headers, content_type, raw)
+
+
+def parsed(body: Any, **how: Any) -> Delivery:
+    request = posted(body, **how)
+    STANDARD.verify(request)
+    [delivery] = STANDARD.parse(request)
+    return delivery
+
+
+def refusal(body: Any, **how: Any) -> str:
+    with pytest.raises(BadRequest) as caught:
+        parsed(body, **how)
+    return str(caught.value)
+
+
+def test_a_signed_message_is_understood() -> None:
+    body = {
+        **HELLO,
+        "button": "option_1_fr",
+        "sent_at": "2026-01-16T20:39:06+01:00",
+        "attachments": [{"url": "https://files.example/1", "content_type": "image/png"}],
+        "a_field_of_tomorrow": 1,
+    }
+    assert parsed(body, message_id="msg_7") == Delivery(
+        sender="alice",
+        external_id="msg_7",
+        text="hello",
+        button="option_1_fr",
+        attachments=(Attachment(url="https://files.example/1", content_type="image/png"),),
+        sent_at=datetime(2026, 1, 16, 19, 39, 6, tzinfo=UTC),
+    )
+
+
+def test_the_old_secret_still_verifies_during_a_rotation() -> None:
+    STANDARD.verify(posted(HELLO, key=OLD_KEY))
+
+
+def test_one_of_several_signatures_is_enough() -> None:
+    request = posted(HELLO)
+    request.headers["webhook-signature"] = f"v1,{'A' * 43}= {request.headers['webhook-signature']}"
+    STANDARD.verify(request)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-id": "m2"},
+        {"webhook-id": ""},
+        {"webhook-timestamp": "nan"},
+        {"webhook-timestamp": "1e400"},
+        {"webhook-timestamp": "yesterday"},
+        {"webhook-signature": "v1"},
+        {"webhook-signature": "v1,é"},
+        {"webhook-signature": "v1,AAA"},
+        {"webhook-signature": "v2,AAAA"},
+        {"webhook-signature": ""},
+    ],
+    ids=str,
+)
+def test_a_request_with_a_changed_header_is_not_signed(change: dict[str, str]) -> None:
+    request = posted(HELLO)
+    request.headers.update(change)
+    with pytest.raises(BadSignature):
+        STANDARD.verify(request)
+
+
+def test_a_changed_body_is_not_signed() -> None:
+    request = posted(HELLO)
+    with pytest.raises(BadSignature):
+        STANDARD.verify(Inbound(request.url, request.headers, request.content_type, request.body + b" "))
+
+
+@pytest.mark.parametrize("off_s", [-400, 400])
+def test_a_signature_of_another_time_is_refused(off_s: float) -> None:
+    with pytest.raises(BadSignature):
+        STANDARD.verify(posted(HELLO, at=time.time() + off_s))
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "x/y+json"])
+def test_another_content_type_is_unsupported(content_type: str) -> None:
+    with pytest.raises(Unsupported):
+        STANDARD.verify(posted(HELLO, content_type=content_type))
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"text": "hello"}, "user"),
+        ({**HELLO, "user": ""}, "user"),
+        ({**HELLO, "user": " \n"}, "user"),
+        ({**HELLO, "user": "x" * 257}, "user"),
+        ({**HELLO, "user": 7}, "user"),
+        ({"user": "alice"}, "text"),
+        ({"user": "alice", "text": ""}, "text"),
+        ({"user": "alice", "text": None}, "text"),
+        ({"user": "alice", "text": "x" * (TEXT_MAX + 1)}, "text"),
+        ({"user": "alice", "text": "nul \x00"}, "text"),
+        ({"user": "alice", "text": "half \ud83d"}, "text"),
+        ({**HELLO, "button": "b" * 257}, "button"),
+        ({**HELLO, "sent_at": "2026-01-16T20:39:06"}, "sent_at"),
+        ({**HELLO, "sent_at": 1_768_595_946}, "sent_at"),
+        ({**HELLO, "sent_at": "1768595946"}, "sent_at"),
+        ({**HELLO, "sent_at": "0001-01-01T00:00:00+14:00"}, "sent_at"),
+        ({**HELLO, "attachments": {}}, "attachments"),
+        ({**HELLO, "attachments": [{"url": "https://a/"}] * (ATTACHMENTS_MAX + 1)}, "attachments"),
+        ({**HELLO, "attachments": [{"url": "javascript:alert(1)"}]}, "attachments.0.url"),
+        (["a", "list"], "body"),
+        (b"", "body"),
+        (b"{", "body"),
+        (b"\xff\xfe", "body"),
+        (b"\xef\xbb\xbf{}", "body"),
+        (b'{"user": "a", "user": "b", "text": "c"}', "body"),
+        (b'{"user": "alice", "text": "hello", "x": NaN}', "body"),
+        (b'{"user": "alice", "text": "hello", "x": ' + b"9" * 5_000 + b"}", "body"),
+        (b"[" * 100_000, "body"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_body_that_cannot_be_understood_is_refused_by_its_field(body: Any, field: str) -> None:
+    assert refusal(body).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("message_id", ["x" * 257, "a b", "é"], ids=["long", "space", "accent"])
+def test_an_id_that_could_not_be_stored_is_refused(message_id: str) -> None:
+    assert refusal(HELLO, message_id=message_id).startswith("webhook-id: ")
+
+
+def test_a_refusal_never_repeats_what_was_sent() -> None:
+    assert "0612345678" not in refusal({"user": "0612345678" * 30, "text": "secret"})
+
+
+@pytest.mark.parametrize("body", [{"button": "b"}, {"text": "", "attachments": [{"url": "https://a/b"}]}])
+def test_a_button_or_an_attachment_needs_no_text(body: Any) -> None:
+    assert parsed({"user": "alice", **body}).text == ""
+
+
+def test_the_sender_is_not_changed() -> None:
+    assert parsed({**HELLO, "user": " Alice "}).sender == " Alice "
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
+def test_any_text_arrives_as_it_was_written(text: str) -> None:
+    delivery = Delivery(sender="alice", external_id="m1", text=text)
+    signed = STANDARD.sign("http://here", delivery)
+    request = Inbound("http://here", signed.headers, "application/json", signed.body)
+    STANDARD.verify(request)
+    assert STANDARD.parse(request) == [delivery]
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_a", "whsec_é"])
+def test_a_secret_that_cannot_be_used_stops_the_start_and_names_its_channel(secret: str) -> None:
+    channel = Channel(provider="standard", secrets=(secret,))
+    with pytest.raises(ConfigError, match=r"^CHANNELS\.demo\.secrets: must be base64"):
+        providers({"demo": channel})
+
+
+def test_a_channel_chooses_its_provider() -> None:
+    assert isinstance(provider_of(Channel(provider="standard", secrets=(SECRET,))), Standard)

@@ -1,0 +1,262 @@
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from structlog.testing import capture_logs
+from werkzeug.test import TestResponse
+
+from app import create_app
+from worker.bootstrap import Services
+from worker.channels import provider_of
+from worker.config import Channel, Settings
+from worker.errors import BacklogFull, LanesUnavailable, StoreUnavailable
+from worker.keys import user_id_of
+from worker.model import Accepted, Delivery
+
+DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
+SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks/")
+BARE = Channel(provider="twilio", secrets=("token",))
+HELLO = Delivery(sender="+33612345678", external_id="m1", text="a secret wish")
+
+
+class FakeIntake:
+    """Numbers deliveries in memory, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Accepted] = {}
+        self.failure: Exception | None = None
+
+    def accept(self, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+        if self.failure:
+            raise self.failure
+        return [self._accept(channel, one) for one in deliveries]
+
+    def _accept(self, channel: str, one: Delivery) -> Accepted:
+        if one.external_id in self.known:
+            return self.known[one.external_id].model_copy(update={"duplicate": True})
+        user_id, seq = user_id_of(channel, one.sender), len(self.known) + 1
+        new = Accepted(message_id=uuid4(), user_id=user_id, seq=seq, duplicate=False, is_waiting=True)
+        return self.known.setdefault(one.external_id, new)
+
+
+def answers() -> list[Any]:
+    return []
+
+
+def services(**settings: Any) -> Any:
+    """Wire what the web needs of the services; database and lanes answer."""
+    return SimpleNamespace(
+        settings=Settings(
+            database_url="postgresql://secret-host/db",
+            redis_url="redis://secret-host",
+            channels={"demo": DEMO, "support": SUPPORT, "bare": BARE},
+            **settings,
+        ),
+        intake=FakeIntake(),
+        database=SimpleNamespace(ping=answers, rows=lambda *_: answers()),
+        lanes=SimpleNamespace(ping=answers),
+    )
+
+
+def client_of(made: Any) -> FlaskClient:
+    return create_app(cast("Services", made)).test_client()
+
+
+@pytest.fixture
+def fake() -> Any:
+    return services(body_max_bytes=4_096)
+
+
+@pytest.fixture
+def client(fake: Any) -> FlaskClient:
+    return client_of(fake)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as captured:
+        yield captured
+
+
+def deliver(client: FlaskClient, delivery: Delivery = HELLO, **how: Any) -> TestResponse:
+    signed = provider_of(DEMO).sign("", delivery)
+    headers = {**signed.headers, **how.pop("headers", {})}
+    return client.post("/webhooks/demo", **{"data": signed.body, "headers": headers, **how})
+
+
+def deliver_form(client: FlaskClient, url: str, path: str, **how: Any) -> TestResponse:
+    """Post what Twilio signed for `url` to `path`."""
+    signed = provider_of(SUPPORT).sign(url, HELLO)
+    return client.post(path, data=signed.body, headers={**signed.headers, **how})
+
+
+def test_a_message_is_accepted_with_its_number(client: FlaskClient) -> None:
+    response = deliver(client)
+    assert response.status_code == 202
+    told = response.json or {}
+    assert UUID(told.pop("message_id"))
+    assert told == {"user_id": str(user_id_of("demo", HELLO.sender)), "seq": 1, "duplicate": False}
+
+
+def test_the_same_message_again_is_a_duplicate_with_the_same_answer(client: FlaskClient) -> None:
+    first, second = deliver(client), deliver(client)
+    assert second.status_code == 202
+    assert second.json == {**cast("dict[str, Any]", first.json), "duplicate": True}
+
+
+def test_twilio_is_answered_with_empty_twiml(client: FlaskClient) -> None:
+    response = deliver_form(client, "https://bot.example/hooks/webhooks/support", "/webhooks/support")
+    assert (response.status_code, response.mimetype) == (200, "text/xml")
+    assert response.text.endswith("<Response/>")
+
+
+def test_the_query_is_part_of_the_signed_address(client: FlaskClient) -> None:
+    url = "https://bot.example/hooks/webhooks/support?a=%20b&c"
+    assert deliver_form(client, url, "/webhooks/support?a=%20b&c").status_code == 200
+    assert deliver_form(client, url, "/webhooks/support?a=b").status_code == 401
+
+
+def test_the_address_a_proxy_reports_is_believed_only_as_configured() -> None:
+    proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "bot.example", "X-Forwarded-Port": "443"}
+    url = "https://bot.example/webhooks/bare"
+    believing, doubting = client_of(services(proxy_hops=1)), client_of(services())
+    assert deliver_form(believing, url, "/webhooks/bare", **proxied).status_code == 200
+    assert deliver_form(doubting, url, "/webhooks/bare", **proxied).status_code == 401
+    assert deliver_form(doubting, "http://localhost/webhooks/bare", "/webhooks/bare").status_code == 200
+
+
+def test_a_wrong_signature_is_401(client: FlaskClient) -> None:
+    response = deliver(client, headers={"webhook-signature": "v1,AAAA"})
+    assert (response.status_code, list(response.json or ())) == (401, ["error"])
+
+
+@pytest.mark.parametrize("name", ["nobody", "Demo", "..%2f", "%00", "%ff", "x" * 5_000, "demo/", "demo/x", "/demo", ""])
+def test_every_unknown_channel_is_the_same_404(client: FlaskClient, name: str) -> None:
+    response = client.post(f"/webhooks/{name}", data=b"x" * 10_000)
+    assert (response.status_code, response.json) == (404, {"error": "not found"})
+
+
+def test_a_bad_body_is_400_and_names_the_field(client: FlaskClient) -> None:
+    response = deliver(client, Delivery(sender="a", external_id="m1"))
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["field"] == "text"
+
+
+@pytest.mark.parametrize("method", ["get", "head", "put", "delete", "patch"])
+def test_another_method_is_405(client: FlaskClient, method: str) -> None:
+    response = getattr(client, method)("/webhooks/demo")
+    assert (response.status_code, response.mimetype) == (405, "application/json")
+    assert "POST" in response.headers["Allow"]
+
+
+def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
+    response = deliver(client, Delivery(sender="a", external_id="m1", text="x" * 5_000))
+    assert (response.status_code, response.json) == (413, {"error": "the body is too large"})
+
+
+@pytest.mark.parametrize(("text_length", "status"), [(1, 202), (3_000, 202), (5_000, 413)])
+def test_a_chunked_body_over_the_limit_is_413(client: FlaskClient, text_length: int, status: int) -> None:
+    signed = provider_of(DEMO).sign("", Delivery(sender="a", external_id="m1", text="x" * text_length))
+    response = client.post(
+        "/webhooks/demo",
+        input_stream=BytesIO(signed.body),
+        headers={**signed.headers, "Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == status
+
+
+def test_a_body_that_breaks_off_is_400(client: FlaskClient) -> None:
+    class Broken(BytesIO):
+        def readinto(self, _buffer: object) -> int:
+            raise RuntimeError("a chunk without its size")
+
+    headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+    terminated = {"wsgi.input_terminated": True}
+    response = client.post("/webhooks/demo", input_stream=Broken(b"x"), headers=headers, environ_overrides=terminated)
+    assert (response.status_code, (response.json or {})["field"]) == (400, "body")
+
+
+def test_another_content_type_is_415(client: FlaskClient) -> None:
+    assert deliver(client, content_type="text/plain").status_code == 415
+    assert client.post("/webhooks/support", json={}).status_code == 401  # unless its hash is signed
+    assert client.post("/webhooks/support", data=b"", content_type="text/xml").status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "retry_after"),
+    [(StoreUnavailable("db.secret-host"), 503, "5"), (BacklogFull("full"), 429, "30")],
+    ids=["store", "backlog"],
+)
+def test_what_cannot_be_accepted_now_says_when_to_try_again(
+    fake: Any, client: FlaskClient, failure: Exception, status: int, retry_after: str
+) -> None:
+    fake.intake.failure = failure
+    response = deliver(client)
+    assert (response.status_code, response.headers["Retry-After"]) == (status, retry_after)
+    assert "secret-host" not in response.text
+
+
+def test_a_bug_is_told_by_its_place_and_never_by_its_text(fake: Any, client: FlaskClient, logs: list[Any]) -> None:
+    fake.intake.failure = RuntimeError("Failing row contains (a secret wish)")
+    assert deliver(client).json == {"error": "internal error"}
+    [entry] = logs
+    assert (entry["event"], entry["error"]) == ("request_failed", "RuntimeError")
+    assert "wish" not in str(logs)
+
+
+def test_each_delivery_is_one_log_line_without_text_or_sender(client: FlaskClient, logs: list[Any]) -> None:
+    deliver(client)
+    deliver(client)
+    deliver(client, headers={"webhook-signature": "v1,AAAA"})
+    deliver(client, Delivery(sender="+33612345678" * 30, external_id="m1", text="a secret wish"))
+    assert [entry["event"] for entry in logs] == [
+        "delivery_accepted",
+        "delivery_duplicate",
+        "delivery_refused",
+        "delivery_refused",
+    ]
+    assert (logs[0]["channel"], logs[0]["seq"]) == ("demo", 1)
+    assert "wish" not in str(logs)
+    assert "33612345678" not in str(logs)
+
+
+def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("store", "lanes", "pending", "expected"),
+    [
+        (None, None, [], (200, "ok", "ok", "ok")),
+        (StoreUnavailable("secret-host"), None, [], (503, "unavailable", "ok", "unknown")),
+        (None, LanesUnavailable("secret-host"), [], (503, "ok", "unavailable", "ok")),
+        (None, None, ["functions/accept"], (503, "ok", "ok", "pending")),
+    ],
+    ids=["all well", "no postgres", "no redis", "not migrated"],
+)
+def test_readiness_says_what_is_wrong(
+    fake: Any,
+    client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Exception | None,
+    lanes: Exception | None,
+    pending: list[str],
+    expected: tuple[object, ...],
+) -> None:
+    def ping(failure: Exception | None) -> None:
+        if failure:
+            raise failure
+
+    monkeypatch.setattr(fake.database, "ping", lambda: ping(store))
+    monkeypatch.setattr(fake.lanes, "ping", lambda: ping(lanes))
+    monkeypatch.setattr("worker.migrations.pending", lambda _database: pending)
+    response = client.get("/readyz")
+    told = response.json or {}
+    assert (response.status_code, told["postgres"], told["redis"], told["migrations"]) == expected
+    assert "secret-host" not in response.text

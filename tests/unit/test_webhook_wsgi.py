@@ -1,0 +1,35 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {"DATABASE_URL": "postgresql://127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9"}
+GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0", "--log-level=error", "app.wsgi:app"]
+IMPORT = ["-c", "import app.wsgi"]
+
+
+@pytest.mark.parametrize("how", [GUNICORN, IMPORT], ids=["gunicorn", "import"])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "DATABASE_URL"),
+        ({**GOOD, "CHANNELS": "{"}, "CHANNELS"),
+        ({**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'}, "CHANNELS.demo.secrets"),
+    ],
+    ids=["missing", "no json", "secret"],
+)
+def test_an_impossible_setting_ends_the_server_with_one_line(
+    how: list[str], settings: dict[str, str], named: str
+) -> None:
+    environment = {"PATH": os.environ["PATH"], **settings}
+    ended = subprocess.run(
+        [sys.executable, *how], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    ours = [line for line in ended.stderr.splitlines() if line.startswith("lanekeeper: ")]
+    assert ended.returncode == 4
+    assert len(ours) == 1
+    assert ours[0].startswith(f"lanekeeper: {named}: ")
+    assert "Traceback" not in ended.stderr
