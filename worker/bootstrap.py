@@ -11,6 +11,7 @@ import redis
 from worker.config import Settings
 from worker.db import Clock, Database, database_clock
 from worker.handlers.hosting import Host
+from worker.handlers.isolation import Isolation
 from worker.handlers.loading import load
 from worker.intake import Intake
 from worker.lanes import Lanes, connect
@@ -46,6 +47,9 @@ class Services:
 def open_runner(settings: Settings, *, now: Clock = database_clock) -> Runner:
     """Wire a worker process: its handler, its registration with RQ, its slots."""
     host = Host(load(settings.handler), settings.turn_timeout_s)
+    isolation = Isolation(
+        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
+    )
     services = open_services(settings, now=now, redis_timeout_s=REDIS_TIMEOUT_S)
     presence = Presence(_redis(settings, BLOCKING_REDIS_TIMEOUT_S), worker_name())
     publish_policies(services.database, settings.policies)
@@ -56,7 +60,7 @@ def open_runner(settings: Settings, *, now: Clock = database_clock) -> Runner:
         services.lanes,
         Lanes(_redis(settings, BLOCKING_REDIS_TIMEOUT_S)),
         presence,
-        Turns(settings, services.lanes, ledger, services.sessions, host, stopping),
+        Turns(settings, services.lanes, ledger, services.sessions, host, isolation, stopping),
         Recovery(services.database, services.lanes, services.sessions, presence.name),
         stopping,
     )

@@ -25,6 +25,27 @@ from worker.errors import ConfigError
 
 CHANNEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 HANDLER_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+PUBLIC_URL = r"^https?://[^\s?#]+$"
+
+PATTERNS = {
+    CHANNEL_NAME: "a channel's name must be lower-case letters, digits, _ and -, at most 63",
+    HANDLER_PATH: "must be module:function, for example mybot:handle",
+    PUBLIC_URL: "must be http:// or https:// with host and path, without ? and #",
+}
+PLAIN_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown, see .env.example",
+    "tuple_type": "must be a JSON list",
+    "dict_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "too_short": "must not be empty",
+    "too_long": "has too many entries",
+}
+"""What pydantic says in terms of Python, in terms of a setting."""
 
 
 def _postgres_scheme(url: str) -> str:
@@ -56,6 +77,8 @@ def _whole_minute(value: object) -> object:
             value = time.fromisoformat(value)
         except ValueError as error:
             raise ValueError("must be a time of day, for example 06:00") from error
+    if value is not None and not isinstance(value, time):
+        raise ValueError("must be a time of day, for example 06:00")
     if isinstance(value, time) and (value.second or value.microsecond or value.tzinfo):
         raise ValueError("must be a time of day in whole minutes, for example 06:00")
     return value
@@ -76,7 +99,7 @@ class Channel(BaseModel):
     provider: Literal["standard", "twilio"]
     secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=8)]
     """Signing secrets, newest first: all of them verify, so that one can be rotated."""
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+    public_url: Annotated[str, Field(pattern=PUBLIC_URL)] | None = None
     """Scheme, host and path prefix under which the provider reaches this service; some sign it."""
 
     idle_timeout_s: Seconds | None = None
@@ -114,6 +137,8 @@ class Settings(BaseSettings):
     worker_slots: Annotated[int, Field(ge=1, le=1_000)] = 16
     db_pool_max: Annotated[int, Field(ge=1, le=64)] = 8
     lock_ttl_s: Annotated[float, Field(ge=1, le=600)] = 15
+    stall_limit_s: Annotated[float, Field(ge=2, le=600)] = 15
+    """A worker process that gets no CPU for so long, because a handler keeps the GIL, ends itself with its stacks."""
     turn_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)] = 120
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 20
     quantum_turns: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -139,7 +164,7 @@ class Settings(BaseSettings):
         for name, channel in self.channels.items():
             policy = self.policy(name, channel)
             if policy.day_start is not None and policy.timezone is None:
-                raise ValueError(f"channels.{name}: day_start needs timezone, for example Europe/Paris")
+                raise ValueError(f"CHANNELS.{name}: day_start needs timezone, for example Europe/Paris")
         return self
 
     @classmethod
@@ -183,14 +208,20 @@ class Policy(BaseModel):
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Word the first problem without repeating any value."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = problem["loc"][0] if problem["loc"] else ""
-    rest = "".join(f".{part}" for part in problem["loc"][1:])
-    message = problem["msg"].removeprefix("Value error, ")
+    """Word the first problem in one line, without repeating any value."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    # A name that is none of ours may be a secret in the wrong place: `[key]` is pydantic's word for that.
+    loc = problem["loc"][:-2] if problem["loc"][-1:] == ("[key]",) else problem["loc"]
+    field, *rest = [str(part) for part in loc] or [""]
+    message = (
+        PATTERNS.get(problem.get("ctx", {}).get("pattern", ""))
+        or PLAIN_WORDS.get(problem["type"])
+        or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    )
     if problem["type"] == "missing" and not rest:
-        message = "is missing; see .env.example, or `make run` for embedded servers"
-    return f"{str(field).upper()}{rest}: {message}".removeprefix(": ")
+        message += "; see .env.example, or `make run` for embedded servers"
+    path = ".".join([field.upper(), *rest])
+    return " ".join(f"{path}: {message}".removeprefix(": ").split())
 
 
 def _named_field(error: SettingsError) -> str:

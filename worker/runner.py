@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from worker import keys
 from worker.config import Settings
 from worker.errors import LanesUnavailable
-from worker.handlers.hosting import describe
+from worker.handlers.failure import describe
 from worker.lanes import Lanes, Leased
 from worker.lock import Holding, Keeper
 from worker.presence import Presence
@@ -174,7 +174,7 @@ class Runner:
 
     def _prove_alive(self) -> None:
         """Arm the last resort: a process whose keeper gets no CPU (a handler keeps the GIL) ends with its stacks."""
-        faulthandler.dump_traceback_later(max(self._settings.lock_ttl_s, 3 * REDIS_TIMEOUT_S), exit=True)
+        faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True)
 
     # the end
 

@@ -38,12 +38,15 @@ class Supervisor:
             code = self._run_once()
             if code in {0, EXIT_CONFIG}:
                 return code
-            if self._is_stopping:
+            if self._was_told_to_stop():
                 break
             pause_s = RESTART_PAUSE_S if time.monotonic() - started > HEALTHY_AFTER_S else pause_s * 2
             log.error("worker_died", exit_code=code, restart_in_s=min(pause_s, RESTART_PAUSE_MAX_S))
             self._pause(min(pause_s, RESTART_PAUSE_MAX_S))
         return 0
+
+    def _was_told_to_stop(self) -> bool:
+        return self._is_stopping
 
     def _pause(self, seconds: float) -> None:
         """Sleep in slices: a signal handler must not find a lock of ours taken, so there is none to wait on."""

@@ -14,7 +14,9 @@ from uuid import UUID
 from worker.config import Channel, Settings
 from worker.errors import LanesUnavailable, StoreUnavailable
 from worker.handlers import Memory, Session, Turn, User
-from worker.handlers.hosting import HandlerFailed, Host
+from worker.handlers.failure import HandlerFailed
+from worker.handlers.hosting import Host
+from worker.handlers.isolation import Isolation
 from worker.lanes import Lanes, Released
 from worker.ledger import Ledger
 from worker.lock import Holding
@@ -22,6 +24,11 @@ from worker.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled
 from worker.telemetry import log
 
 OUTAGE_PAUSE_S = 2.0
+SUSPECT_AFTER_DEATHS = 2
+"""Worker deaths with a message in flight after which its handler runs in a process of its own."""
+DEATHS_PER_ATTEMPT = 5
+"""Deaths that nobody saw happen count as one failed attempt when there are this many."""
+SUSPECT_PAUSE_S = 0.5
 MINUTE_MS = 60_000
 
 
@@ -29,7 +36,14 @@ class Turns:
     """Works leased lanes off."""
 
     def __init__(
-        self, settings: Settings, lanes: Lanes, ledger: Ledger, memory: Memory, host: Host, stopping: Event
+        self,
+        settings: Settings,
+        lanes: Lanes,
+        ledger: Ledger,
+        memory: Memory,
+        host: Host,
+        isolation: Isolation,
+        stopping: Event,
     ) -> None:
         """Once `stopping` is set a lane is handed on after the turn at hand."""
         self._settings = settings
@@ -37,6 +51,7 @@ class Turns:
         self._ledger = ledger
         self._memory = memory
         self._host = host
+        self._isolation = isolation
         self._stopping = stopping
 
     def work(self, holding: Holding) -> None:
@@ -85,7 +100,16 @@ class Turns:
             hint, taken_over = begun.session_id if settled.session_ms else None, False
 
     def _turn(self, holding: Holding, begun: Begun) -> Settled | None:
-        """Handle one message and settle it; None when it is no longer ours to settle."""
+        """Handle one message and settle it; None when the lane is no longer ours, or must wait."""
+        if begun.deaths < SUSPECT_AFTER_DEATHS:
+            return self._handle_and_settle(holding, begun)
+        with self._isolation.place() as has_place:
+            if has_place:
+                return self._handle_and_settle(holding, begun)
+        self._park(holding, _jittered(SUSPECT_PAUSE_S))
+        return None
+
+    def _handle_and_settle(self, holding: Holding, begun: Begun) -> Settled | None:
         holding.turn = begun
         began = time.monotonic()
         handled = self._handle(holding, begun)
@@ -106,20 +130,26 @@ class Turns:
             return Handled({})
         if (ending := self._ending(begun)) is not None:
             return Handled(ending)
-        turn = Turn(
+        if begun.deaths >= DEATHS_PER_ATTEMPT:
+            return Handled({}, f"{begun.deaths} workers died with this message in flight")
+        holding.handling_since = time.monotonic()
+        try:
+            if begun.deaths >= SUSPECT_AFTER_DEATHS:
+                return Handled(self._isolation.run(begun, holding, self._memory))
+            return Handled(self._host.run(self._new_turn(holding, begun), holding))
+        except HandlerFailed as error:
+            return Handled({}, str(error))
+        finally:
+            holding.handling_since = None
+
+    def _new_turn(self, holding: Holding, begun: Begun) -> Turn:
+        return Turn(
             begun.message,
             User(holding.lease.user_id, begun.channel, begun.sender, begun.user_state),
             Session(begun.session_id, begun.session_started_at, begun.session_state),
             self._memory,
             holding.cancelled,
         )
-        holding.handling_since = time.monotonic()
-        try:
-            return Handled(self._host.run(turn, holding))
-        except HandlerFailed as error:
-            return Handled({}, str(error))
-        finally:
-            holding.handling_since = None
 
     def _ending(self, begun: Begun) -> JsonObject | None:
         """Return what a message that ends the session does, or None for any other message."""

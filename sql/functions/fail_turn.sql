@@ -20,7 +20,8 @@ BEGIN
         outcome := 'fenced';
         RETURN;
     END IF;
-    UPDATE messages SET attempts = attempts + 1, deaths = 0, last_error = left(p_error, 4000)
+    -- A suspect stays one: its next attempt runs apart again.
+    UPDATE messages SET attempts = attempts + 1, deaths = least(deaths, 2), last_error = left(p_error, 4000)
      WHERE id = p_message_id AND user_id = p_user_id AND state = 'received'
     RETURNING attempts INTO fail_turn.attempts;
     IF NOT FOUND THEN

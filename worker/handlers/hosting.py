@@ -3,18 +3,14 @@
 import asyncio
 import inspect
 import threading
-import traceback
 from collections.abc import Awaitable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from worker.handlers import Handler, Said, Turn
+from worker.handlers.failure import HandlerFailed, describe
 from worker.lock import Holding
 from worker.model import JsonObject
-
-
-class HandlerFailed(Exception):  # noqa: N818 - says what happened
-    """The handler raised, took too long, or returned what cannot be stored. Its text holds no message's words."""
 
 
 class Host:
@@ -68,11 +64,3 @@ class Host:
 
 async def _to_end(said: Awaitable[Said]) -> Said:
     return await said
-
-
-def describe(error: BaseException) -> str:
-    """Tell where an error arose and of which kind, without its message: that may quote the user."""
-    frames = "".join(traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-20:]).format())
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"Traceback (most recent call last):\n{frames}{name}"

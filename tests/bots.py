@@ -1,0 +1,98 @@
+"""Bots that misbehave on request: the message's text says how."""
+
+import asyncio
+import ctypes
+import os
+import re
+import time
+from pathlib import Path
+
+from worker.handlers import Reply, Turn
+
+
+def handle(turn: Turn) -> str | list[Reply] | None:
+    """Obey `word argument`; answer with the text otherwise."""
+    _note(turn)
+    word, _, argument = turn.message.text.partition(" ")
+    act = ACTS.get(word)
+    return act(argument, turn) if act else turn.message.text
+
+
+async def handle_async(turn: Turn) -> str:
+    """Sleep as long as the text says, without a thread."""
+    _note(turn)
+    word, _, argument = turn.message.text.partition(" ")
+    if word == "sleep":
+        await asyncio.sleep(float(argument))
+    return turn.message.text
+
+
+def _note(turn: Turn) -> None:
+    """Append one line a run to the file BOT_LOG: what ran in which process, also if it never returned."""
+    if "BOT_LOG" in os.environ:
+        with Path(os.environ["BOT_LOG"]).open("a") as log:
+            log.write(f"{turn.user.sender} {turn.message.seq} {os.getpid()}\n")
+
+
+def _sleep(argument: str, turn: Turn) -> str:
+    time.sleep(float(argument))
+    return turn.message.text
+
+
+def _wait_for_file(argument: str, turn: Turn) -> str:
+    while not Path(argument).exists():
+        time.sleep(0.01)
+    return turn.message.text
+
+
+def _raise(argument: str, turn: Turn) -> str:
+    raise ValueError(turn.message.text)
+
+
+def _raise_until(argument: str, turn: Turn) -> str:
+    if turn.message.attempts < int(argument):
+        raise ValueError(turn.message.text)
+    return f"attempt {turn.message.attempts}"
+
+
+def _spin(argument: str, turn: Turn) -> str:
+    while True:
+        pass
+
+
+def _hog(argument: str, turn: Turn) -> str:
+    """Keep the GIL: a backtracking match never gives it up."""
+    return str(re.match(r"(a+)+$", "a" * 64 + "b"))
+
+
+def _eat(argument: str, turn: Turn) -> str:
+    """Take memory until a limit says no, or, at 1 GB, until the machine would kill the process."""
+    eaten = [bytearray(2**24) for _ in range(64)]
+    os.kill(os.getpid(), 9)
+    return str(len(eaten))
+
+
+ACTS = {
+    "sleep": _sleep,
+    "wait": _wait_for_file,
+    "raise": _raise,
+    "raise-until": _raise_until,
+    "spin": _spin,
+    "hog": _hog,
+    "eat": _eat,
+    "exit": lambda argument, turn: os._exit(int(argument or 0)),
+    "segv": lambda argument, turn: ctypes.string_at(0),
+    "kill": lambda argument, turn: os.kill(os.getpid(), 9),
+    "silent": lambda argument, turn: None,
+    "nul": lambda argument, turn: "a\0b",
+    "many": lambda argument, turn: [Reply(text=str(nr)) for nr in range(int(argument))],
+    "state": lambda argument, turn: _count(turn),
+    "escalate": lambda argument, turn: turn.escalate() or "a human takes over",
+    "bye": lambda argument, turn: turn.end_session(summary=argument or None) or "bye",
+}
+
+
+def _count(turn: Turn) -> str:
+    turn.session.state["n"] = turn.session.state.get("n", 0) + 1
+    turn.user.state["n"] = turn.user.state.get("n", 0) + 1
+    return f"{turn.session.state['n']} {turn.user.state['n']}"

@@ -1,0 +1,129 @@
+"""Deaths of every kind, in real processes: what a handler may do to its worker, and what a platform does."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.conftest import eventually
+from tests.processes import the_child, worker_process
+
+QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
+
+
+def _states(services, user_id):
+    rows = services.database.rows(
+        "SELECT state FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
+    )
+    return [row.state for row in rows]
+
+
+def _texts(services, user_id):
+    rows = services.database.rows(
+        "SELECT text FROM messages WHERE user_id = %s AND direction = 'out' ORDER BY turn_seq, ordinal", (user_id,)
+    )
+    return [row.text for row in rows]
+
+
+def _settled(services, user_id):
+    return services.database.row("SELECT waiting FROM users WHERE id = %s", (user_id,)).waiting == 0
+
+
+@pytest.mark.parametrize("deed", ["exit 1", "segv", "kill", "eat"])
+def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(deed, services, settings, accept):
+    settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1})
+    poison, after, other = accept("eve", deed), accept("eve", "after"), accept("innocent", "hello")
+    with worker_process(settings, suspect_memory_mb=512):
+        eventually(lambda: _settled(services, poison.user_id), within_s=60)
+        eventually(lambda: _settled(services, other.user_id))
+    assert _states(services, poison.user_id) == ["dead", "processed"]
+    assert _texts(services, after.user_id) == ["after"]
+    assert _texts(services, other.user_id) == ["hello"]
+
+
+def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(services, settings, accept):
+    settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3})
+    poison, after = accept("eve", "sleep 30"), accept("eve", "after")
+    with worker_process(settings, "--slots=4"):
+        eventually(lambda: _settled(services, poison.user_id), within_s=30)
+    assert _states(services, poison.user_id) == ["dead", "processed"]
+    assert _texts(services, after.user_id) == ["after"]
+
+
+def test_a_worker_whose_every_slot_hangs_replaces_itself(services, settings, accept):
+    settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3, "shutdown_grace_s": 0.2})
+    poison, after = accept("eve", "sleep 600"), accept("eve", "after")
+    with worker_process(settings, "--slots=1") as process:
+        first = the_child(process)
+        eventually(lambda: _settled(services, poison.user_id), within_s=40)
+        assert the_child(process) != first
+    assert _texts(services, after.user_id) == ["after"]
+
+
+def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered(services, settings, accept, tmp_path):
+    settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1, "turn_timeout_s": 3})
+    poison, after = accept("eve", "hog"), accept("eve", "after")
+    with worker_process(settings, log=tmp_path / "log", stall_limit_s=2):
+        eventually(lambda: _settled(services, poison.user_id), within_s=60)
+    assert _states(services, poison.user_id) == ["dead", "processed"]
+    assert _texts(services, after.user_id) == ["after"]
+    assert "_hog" in (tmp_path / "log").read_text()
+
+
+def test_killing_a_busy_worker_several_times_convicts_nobody(services, settings, accept, tmp_path):
+    settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1, "backlog_max": 1000})
+    gate = tmp_path / "gate"
+    users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(12)]
+    with worker_process(settings, "--slots=200", bot_log=tmp_path / "runs") as process:
+        for deaths in range(1, 4):
+            runs = tmp_path / "runs"
+            seen = len(runs.read_text().splitlines()) if runs.exists() else 0
+            wanted = 12 if deaths < 3 else 2  # from the second death on they are suspects: two at a time, apart
+            eventually(lambda n=seen + wanted, r=runs: r.exists() and len(r.read_text().splitlines()) >= n, within_s=30)
+            os.kill(the_child(process), signal.SIGKILL)
+        gate.touch()
+        eventually(lambda: all(_settled(services, user) for user in users), within_s=60)
+    assert {state for user in users for state in _states(services, user)} == {"processed"}
+
+
+def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(services, settings, accept):
+    settings = settings.model_copy(update={"shutdown_grace_s": 0.5, "lock_ttl_s": 30})
+    message = accept("slow", "sleep 5")
+    client = services.lanes.client
+    with worker_process(settings) as process:
+        eventually(lambda: client.exists(f"lock:user:{message.user_id}"))
+        process.send_signal(signal.SIGTERM)
+        os.kill(the_child(process), signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5
+    assert client.exists(f"lock:user:{message.user_id}") == 0
+    assert client.zscore("lanes", str(message.user_id)) <= time.time() * 1000
+    assert _states(services, message.user_id) == ["received"]
+    assert client.smembers("rq:workers") == set()
+
+
+def test_turns_that_end_within_the_grace_are_committed(services, settings, accept):
+    message, after = accept("slow", "sleep 1"), accept("slow", "after")
+    with worker_process(settings.model_copy(update={"shutdown_grace_s": 10})) as process:
+        eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+    assert _states(services, after.user_id) == ["processed", "received"]
+
+
+def test_a_burst_ends_when_no_lane_is_due(services, settings, accept):
+    users = [accept(f"user {nr}").user_id for nr in range(20)]
+    with worker_process(settings, "--burst", "--unsupervised") as process:
+        assert process.wait(20) == 0
+    assert all(_settled(services, user) for user in users)
+
+
+def test_a_wrong_setting_ends_the_worker_with_one_line(settings, tmp_path):
+    with worker_process(settings, log=tmp_path / "log", handler="no.such.module:handle") as process:
+        assert process.wait(20) == 78
+    said = (tmp_path / "log").read_text().splitlines()
+    assert len([line for line in said if "HANDLER" in line]) == 1
+    assert "Traceback" not in "".join(said)
