@@ -18,6 +18,11 @@ def handle(turn: Turn) -> str | list[Reply] | None:
     return act(argument, turn) if act else turn.message.text
 
 
+def refuse(turn: Turn) -> str:
+    """Fail, whatever the text says."""
+    raise ValueError(turn.message.text)
+
+
 async def handle_async(turn: Turn) -> str:
     """Sleep as long as the text says, without a thread."""
     _note(turn)
@@ -60,6 +65,14 @@ def _spin(argument: str, turn: Turn) -> str:
         pass
 
 
+def _burn(argument: str, turn: Turn) -> str:
+    """Use the CPU for so many ms of this thread's time."""
+    ends = time.thread_time() + float(argument) / 1000
+    while time.thread_time() < ends:
+        pass
+    return turn.message.text
+
+
 def _hog(argument: str, turn: Turn) -> str:
     """Keep the GIL: a backtracking match never gives it up."""
     return str(re.match(r"(a+)+$", "a" * 64 + "b"))
@@ -78,6 +91,7 @@ ACTS = {
     "raise": _raise,
     "raise-until": _raise_until,
     "spin": _spin,
+    "burn": _burn,
     "hog": _hog,
     "eat": _eat,
     "exit": lambda argument, turn: os._exit(int(argument or 0)),

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,12 +32,17 @@ def _with_secrets(channel: Channel) -> dict[str, object]:
 
 @contextmanager
 def worker_process(
-    settings: Settings, *arguments: str, handler: str = "tests.bots:handle", log: Path | None = None, **extra: object
+    settings: Settings,
+    *arguments: str,
+    program: Sequence[str] = ("-m", "worker", "worker"),
+    handler: str = "tests.bots:handle",
+    log: Path | None = None,
+    **extra: object,
 ) -> Iterator[subprocess.Popen]:
     """Run `lanekeeper worker` as a process of its own; end it, whatever happened, when the block ends."""
     with (log.open("ab") if log else open(os.devnull, "wb")) as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "worker", *arguments],
+            [sys.executable, *program, *arguments],
             env=environment(settings, handler=handler, **extra),
             stdout=out,
             stderr=out,

@@ -1,0 +1,56 @@
+"""A worker process with one planted fault: it kills or stops itself before or after its nth call of something.
+
+FAULT="kill before commit_turn 1": the signal, the side, the SQL function or script, which call. Nothing of this is in
+the product: the calls are wrapped from outside.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from worker.bootstrap import open_runner
+from worker.config import Settings
+from worker.db import Database
+from worker.handlers.hosting import Host
+from worker.scripts import Scripts
+from worker.telemetry import configure
+
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+DEED, SIDE, CALL, NR = os.environ["FAULT"].split()
+calls = 0
+
+
+def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
+    """Signal ourselves around the call that the fault names."""
+    original = getattr(owner, method)
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        global calls
+        is_it = CALL == name_of(*args)
+        calls += is_it
+        is_now = is_it and calls == int(NR)
+        if is_now and SIDE == "before":
+            os.kill(os.getpid(), SIGNALS[DEED])
+        answer = original(self, *args, **kwargs)
+        if is_now and SIDE == "after":
+            os.kill(os.getpid(), SIGNALS[DEED])
+        return answer
+
+    setattr(owner, method, wrapped)
+
+
+def function_in(query: str, params: Any = None) -> str:
+    """Name the SQL function of a call: `SELECT * FROM name(…`."""
+    return query.partition("(")[0].split()[-1]
+
+
+if __name__ == "__main__":
+    wrap(Database, "rows", function_in)
+    wrap(Scripts, "run", lambda name, *args: name)
+    wrap(Host, "run", lambda turn, holding: "handler")
+    settings = Settings.from_environment()
+    configure(settings.log_level, "json")
+    runner = open_runner(settings)
+    signal.signal(signal.SIGTERM, runner.stop)
+    os._exit(runner.run())

@@ -1,0 +1,152 @@
+"""A worker dies, or freezes, at every point between lease and finish; another one goes on."""
+
+import os
+import signal
+
+import pytest
+
+from tests.conftest import eventually
+from tests.processes import worker_process
+from worker.migrations import shipped_functions
+
+USERS = 3
+MESSAGES = 3
+FAULTY = ["-m", "tests.faulty_worker"]
+POINTS = ["lease 1", "begin_turn 2", "handler 2", "commit_turn 2", "finish 2"]
+FAILING_POINTS = ["fail_turn 2", "bury 1", "park 1"]
+
+
+def _inbound(services, user_id):
+    return services.database.rows(
+        "SELECT seq, state, text, session_id FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq",
+        (user_id,),
+    )
+
+
+def _replies(services, user_id):
+    return services.database.rows(
+        "SELECT text, turn_seq, processed_at FROM messages WHERE user_id = %s AND direction = 'out'"
+        " ORDER BY turn_seq, ordinal",
+        (user_id,),
+    )
+
+
+def _all_settled(services):
+    return services.database.row("SELECT coalesce(sum(waiting), 0) AS n FROM users").n == 0
+
+
+def _runs(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(point, side, services, settings, accept):
+    settings = settings.model_copy(update={"lock_ttl_s": 1, "worker_slots": 2})
+    users = [accept(f"user {nr}", "text 1").user_id for nr in range(USERS)]
+    for text in range(2, MESSAGES + 1):
+        for nr in range(USERS):
+            accept(f"user {nr}", f"text {text}")
+    with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
+        assert doomed.wait(20) == -signal.SIGKILL
+        with worker_process(settings):
+            eventually(lambda: _all_settled(services), within_s=20)
+    for user_id in users:
+        assert [reply.text for reply in _replies(services, user_id)] == ["text 1", "text 2", "text 3"]
+        inbound = _inbound(services, user_id)
+        assert [message.state for message in inbound] == ["processed"] * MESSAGES
+        assert len({message.session_id for message in inbound}) == 1
+    processed = services.database.rows(
+        "SELECT user_id, seq, lag(seq) OVER (PARTITION BY user_id ORDER BY processed_at) AS before"
+        " FROM messages WHERE direction = 'in'"
+    )
+    assert all(row.before is None or row.before < row.seq for row in processed)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("point", FAILING_POINTS)
+def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(point, side, services, settings, accept):
+    settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 3, "retry_base_s": 0.05})
+    user_id = accept("eve", "raise").user_id
+    accept("eve", "after")
+    with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
+        assert doomed.wait(20) == -signal.SIGKILL
+        with worker_process(settings):
+            eventually(lambda: _all_settled(services), within_s=20)
+            client = services.lanes.client
+            eventually(lambda: client.zcard(f"rq:failed:user:{user_id}") == 1 and client.zcard("lanes") == 0)
+    assert [message.state for message in _inbound(services, user_id)] == ["dead", "processed"]
+    assert [reply.text for reply in _replies(services, user_id)] == ["after"]
+    assert services.database.row("SELECT max(attempts) AS n FROM messages WHERE user_id = %s", (user_id,)).n == 3
+
+
+def _wait_until_frozen(frozen):
+    """Wait until the worker has stopped itself and another may lease its lane."""
+    eventually(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
+
+
+def _without_fence_checks(text):
+    mutant = text.replace("v_user.fence > p_fence", "false")
+    assert mutant != text
+    return mutant
+
+
+@pytest.mark.parametrize("is_fenced", [True, False], ids=["fence on", "fence off"])
+def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services, settings, accept, tmp_path):
+    settings = settings.model_copy(update={"lock_ttl_s": 1})
+    gate, log = tmp_path / "gate", tmp_path / "runs"
+    user_id = accept("alice", "m1").user_id
+    accept("alice", f"wait {gate}")
+    if not is_fenced:
+        services.database.rows(_without_fence_checks(shipped_functions()["begin_turn"]))
+    try:
+        fault = "stop before begin_turn 1"
+        with worker_process(settings, program=FAULTY, fault=fault, bot_log=log, log=tmp_path / "log") as frozen:
+            _wait_until_frozen(frozen)
+            with worker_process(settings, bot_log=log):
+                eventually(lambda: len(_runs(log)) == 2)  # m1 committed, m2 in the handler
+                frozen.send_signal(signal.SIGCONT)
+                if is_fenced:
+                    eventually(lambda: "begin_fenced" in (tmp_path / "log").read_text())
+                    assert len(_runs(log)) == 2
+                else:
+                    eventually(lambda: len(_runs(log)) == 3)  # it takes m2 as well: the check can fail
+                gate.touch()
+                eventually(lambda: _all_settled(services))
+    finally:
+        services.database.rows(shipped_functions()["begin_turn"])
+    assert [reply.turn_seq for reply in _replies(services, user_id)] == [1, 2]
+
+
+@pytest.mark.parametrize("point", ["before handler 1", "after handler 1"])
+def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, settings, accept, tmp_path):
+    settings = settings.model_copy(update={"lock_ttl_s": 1})
+    user_id = accept("alice", "m1").user_id
+    accept("alice", "m2")
+    log = tmp_path / "log"
+    with worker_process(settings, program=FAULTY, fault=f"stop {point}", log=log) as frozen:
+        _wait_until_frozen(frozen)
+        with worker_process(settings):
+            eventually(lambda: _all_settled(services))
+            frozen.send_signal(signal.SIGCONT)
+            eventually(lambda: '"outcome": "fenced"' in log.read_text() or "turn_dropped" in log.read_text())
+    assert [reply.text for reply in _replies(services, user_id)] == ["m1", "m2"]
+
+
+def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(services, settings, accept, tmp_path):
+    settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1})
+    message = accept("alice", "raise-until 0")
+    log = tmp_path / "log"
+    with worker_process(settings, program=FAULTY, fault="stop before commit_turn 1", log=log) as frozen:
+        _wait_until_frozen(frozen)
+        with worker_process(settings, handler="tests.bots:refuse"):
+            eventually(lambda: _all_settled(services))
+        assert _inbound(services, message.user_id)[0].state == "dead"
+        services.database.rows("SELECT redrive_message(%s)", (message.message_id,))
+        frozen.send_signal(signal.SIGCONT)
+        eventually(lambda: '"outcome": "fenced"' in log.read_text() or "turn_dropped" in log.read_text())
+        assert _inbound(services, message.user_id)[0].state == "received"
+        assert _replies(services, message.user_id) == []
+    with worker_process(settings):
+        eventually(lambda: _all_settled(services))
+    assert len(_replies(services, message.user_id)) == 1

@@ -1,0 +1,53 @@
+"""Many lanes in one process: threads for turns, few connections, no lease lost."""
+
+import pytest
+
+from tests.conftest import eventually
+from tests.processes import children_of, the_child, worker_process
+
+SLOTS = 200
+USERS = 1_000
+
+
+def _answered(services):
+    return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n
+
+
+def _resident_mb(pid):
+    with open(f"/proc/{pid}/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("handler", ["tests.bots:handle", "tests.bots:handle_async"])
+def test_two_hundred_slow_turns_at_once_need_eight_connections(handler, services, settings, accept, tmp_path):
+    for nr in range(USERS):
+        accept(f"user {nr}", "sleep 2")
+    connections = 0
+
+    def all_answered():
+        nonlocal connections
+        row = services.database.row(
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'lanekeeper' AND datname = 'postgres'"
+        )
+        connections = max(connections, row.n)
+        return _answered(services) == USERS
+
+    with worker_process(settings, f"--slots={SLOTS}", handler=handler, log=tmp_path / "log", lock_ttl_s=5) as process:
+        child = the_child(process)
+        eventually(all_answered, within_s=60, every_s=0.1)
+        resident_mb = _resident_mb(child)
+        assert children_of(child) == []
+    assert connections <= 8 + 2  # the test's own pool counts here too
+    assert resident_mb <= 300
+    assert "lease_lost" not in (tmp_path / "log").read_text()
+
+
+def test_busy_handlers_lose_no_lease(services, settings, accept, tmp_path):
+    for nr in range(SLOTS):
+        accept(f"user {nr}", "burn 50")
+    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "log", lock_ttl_s=2):
+        eventually(lambda: _answered(services) == SLOTS, within_s=60)
+    said = (tmp_path / "log").read_text()
+    assert "lease_lost" not in said
+    assert "lane_taken_over" not in said
