@@ -10,11 +10,13 @@ from typing import Any
 import redis
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import BaseWorker, WorkerStatus
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from worker.errors import LanesUnavailable
 from worker.telemetry import log
 
 RECONNECT_PAUSE_S = 1.0
+ON_A_LANE_TTL_S = 10
 
 
 class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
@@ -38,17 +40,15 @@ class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
         try:
             if not self.connection.exists(self.key):
                 self._appear()
-            self._lanes = lanes
+            left, self._lanes = set(self._lanes) - set(lanes), lanes
             self.is_suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
-            self._say(
-                WorkerStatus.SUSPENDED if self.is_suspended else WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
-            )
+            busy = WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
+            self._say(WorkerStatus.SUSPENDED if self.is_suspended else busy, left)
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
 
     def disappear(self) -> None:
         """Take the registration back; with Redis away it runs out by itself."""
-        self._lanes = []
         try:
             self.register_death()
             self.unsubscribe()
@@ -62,11 +62,16 @@ class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
         if self.pubsub_thread is None:
             self.subscribe()
 
-    def _say(self, state: WorkerStatus) -> None:
-        with self.connection.pipeline() as pipeline:
+    def _say(self, state: WorkerStatus, left: set[str]) -> None:
+        with self.connection.pipeline(transaction=False) as pipeline:
             self.heartbeat(pipeline=pipeline)
             self.set_state(state, pipeline=pipeline)
             pipeline.hset(self.key, "queues", ",".join(self._lanes))
+            for lane in left:
+                pipeline.srem(WORKERS_BY_QUEUE_KEY % lane, self.key)
+            for lane in self._lanes:  # where `rq info` looks; it runs out by itself if this process dies
+                pipeline.sadd(WORKERS_BY_QUEUE_KEY % lane, self.key)
+                pipeline.expire(WORKERS_BY_QUEUE_KEY % lane, ON_A_LANE_TTL_S)
             pipeline.execute()
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002

@@ -1,20 +1,23 @@
 -- Puts a message's job on its user's lane and makes the lane due, in one step: there is no moment at which a message
 -- waits and nobody is told. A job that is there already is left alone, unless it is buried: then it waits again.
+-- Its first write may allocate: a full Redis refuses it, and the reconciler comes again.
 -- ARGV: now, user, message id, then the job's hash as field, value, …
 -- Returns 1 when the job was added, else 0.
 local now, user, id = clock(ARGV[1]), ARGV[2], ARGV[3]
 local job = job_key(id)
 local added = 0
-if redis.call('HEXISTS', job, 'buried') == 1 then
+if is_buried(id) then
   redis.call('DEL', job, results_key(id))
   redis.call('ZREM', failed_key(user), id)
+  redis.call('LREM', queue_key(user), 0, id) -- RQ's own requeue puts it there
 end
 if redis.call('EXISTS', job) == 0 then
   redis.call('HSET', job, unpack(ARGV, 4))
-  redis.call('LREM', queue_key(user), 0, id)
   redis.call('RPUSH', queue_key(user), id)
-  redis.call('SADD', QUEUES, queue_name(user))
+  redis.call('SADD', QUEUES, queue_key(user))
   added = 1
 end
-if redis.call('ZADD', LANES, 'NX', digits(now), user) == 1 then wake_one() end
+-- A lane that was empty for a while is still held to its rate limit.
+local due = math.max(now, tonumber(redis.call('GET', pace_key(user)) or '0'))
+if redis.call('ZADD', LANES, 'NX', digits(due), user) == 1 then wake_one() end
 return added

@@ -1,7 +1,6 @@
 -- Stands before every script: the keys (the catalogue is worker/keys.py), the clock, and how numbers are written.
 --
--- Every script may run twice: its reply can be lost after it ran. Each begins, where it can, with a removal, since a
--- Redis at maxmemory refuses a script whose first write may allocate, and a full Redis must still drain.
+-- Every script may run twice: its reply can be lost after it ran. The second run changes nothing.
 local LANES, WAKE, FENCE, QUEUES, BURIED = 'lanes', 'wake', 'fence', 'rq:queues', 'buried'
 local WAKE_MAX = 64
 
@@ -24,6 +23,10 @@ local function clock(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A Redis at maxmemory refuses a script whose first write may allocate, and lets everything pass after that. What
+-- drains the lanes begins with this removal of nothing; enqueue does not, so that a full Redis takes no new jobs.
+local function even_when_full() redis.call('DEL', 'nothing') end
+
 -- Tell one idle worker to look. More tokens than workers would be noise.
 local function wake_one()
   if redis.call('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
@@ -36,11 +39,18 @@ local function locked_until(user, now)
   return 0
 end
 
+-- What else stands among the lanes was put there by hand, and would be leased for ever.
+local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
+local function is_user(member) return string.find(member, UUID) ~= nil end
+
 local function is_paused(user) return redis.call('ZSCORE', LANES, user) == 'inf' end
 
--- rq:queues lists only lanes with jobs or failures.
+-- A dead message's job. What is no hash is nobody's job of ours.
+local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
+
+-- rq:queues lists only lanes with jobs or failures, by their whole keys, as RQ reads it.
 local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
-    redis.call('SREM', QUEUES, queue_name(user))
+    redis.call('SREM', QUEUES, queue_key(user))
   end
 end

@@ -1,0 +1,114 @@
+"""Redis or Postgres goes away under load, and comes back, perhaps empty: the worker lives through it."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from tests.conftest import eventually
+from tests.processes import the_child, worker_process
+from worker.errors import StoreUnavailable
+from worker.keys import user_id_of
+
+USERS = 20
+
+
+@contextmanager
+def _traffic(accept):
+    """Accept messages of several users, in turn, until the block ends; yields what was accepted so far."""
+    stop, accepted = threading.Event(), []
+
+    def send():
+        nr = 0
+        while not stop.wait(0.002):
+            try:
+                accepted.append(accept(f"user {nr % USERS}", str(nr)))
+                nr += 1
+            except StoreUnavailable:
+                continue
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield accepted
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def _answered(services):
+    try:
+        return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n
+    except StoreUnavailable:
+        return 0
+
+
+def _check_all_answered_in_order(services, accepted):
+    eventually(lambda: services.database.row("SELECT sum(waiting) AS n FROM users").n == 0, within_s=40)
+    rows = services.database.rows(
+        "SELECT user_id, text, turn_seq FROM messages WHERE direction = 'out' ORDER BY user_id, turn_seq"
+    )
+    assert len(rows) == len({message.message_id for message in accepted})
+    for nr in range(USERS):
+        mine = [int(row.text) for row in rows if row.user_id == user_id_of("demo", f"user {nr}")]
+        assert mine == sorted(mine)
+    assert services.database.row("SELECT count(*) AS n FROM conversation_sessions").n == USERS
+
+
+def _flush(services, redis_server):
+    services.lanes.client.flushall()
+
+
+def _kill_and_forget(services, redis_server):
+    """Kill Redis and let it come back empty."""
+    redis_server.kill()
+    for path in sorted(redis_server.data_dir.rglob("*"), reverse=True):
+        if path.is_file():
+            path.unlink()
+    redis_server.start()
+
+
+@pytest.mark.parametrize("lose", [_flush, _kill_and_forget], ids=["FLUSHALL", "killed, back empty"])
+def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
+    lose, services, settings, accept, redis_server
+):
+    with worker_process(settings) as process:
+        child = the_child(process)
+        with _traffic(accept) as accepted:
+            eventually(lambda: _answered(services) > 100)
+            lose(services, redis_server)
+            seen = _answered(services)
+            eventually(lambda: _answered(services) > seen + 100, within_s=40)
+        _check_all_answered_in_order(services, accepted)
+        assert the_child(process) == child
+        client = services.lanes.client
+        eventually(lambda: client.scard("rq:workers") == 1)  # it registered again
+
+
+def test_redis_away_for_a_while_is_waited_for(services, settings, accept, redis_server):
+    with worker_process(settings) as process:
+        child = the_child(process)
+        with _traffic(accept) as accepted:
+            eventually(lambda: _answered(services) > 100)
+            redis_server.stop()
+            before = len(accepted)
+            eventually(lambda: len(accepted) > before + 20)  # intake goes on
+            redis_server.start()
+            seen = _answered(services)
+            eventually(lambda: _answered(services) > seen + 100, within_s=40)
+        _check_all_answered_in_order(services, accepted)
+        assert the_child(process) == child
+
+
+def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(services, settings, accept, postgres):
+    with worker_process(settings) as process:
+        child = the_child(process)
+        with _traffic(accept) as accepted:
+            eventually(lambda: _answered(services) > 100)
+            postgres.kill()
+            postgres.start()
+            seen = eventually(lambda: _answered(services), within_s=30)
+            eventually(lambda: _answered(services) > seen + 100, within_s=40)
+        _check_all_answered_in_order(services, accepted)
+        assert the_child(process) == child
+    assert services.database.row("SELECT max(attempts) AS n FROM messages").n == 0
