@@ -5,6 +5,11 @@
 """
 
 import os
+from typing import Any
+
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # it ships no types
+
+from worker.telemetry import configure_by_environment
 
 # 8000 as in worker/config.py, which also says what is wrong with a PORT that is no number. All addresses: a router
 # in front decides who comes in. `lanekeeper run` binds 127.0.0.1 instead.
@@ -18,5 +23,26 @@ threads = 4
 timeout = 25
 graceful_timeout = 20
 
+# Routers keep idle connections for 90 s. The side that sends requests must be the first to close one: else a webhook
+# meets a connection that is being closed. Waiting for the next request takes no thread.
+keepalive = 95
+
+# The processes prove that they live by touching a file; on a disk that hangs they would seem dead.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - made with mkstemp
+
 # The socket for gunicorn's control tool: nobody here uses it, and it would need a folder in HOME.
 control_socket_disable = True
+
+
+class OneLog(Logger):  # type: ignore[misc]  # as above
+    """Hands gunicorn's records to our log, where all lines have one form and no request is quoted."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's own handlers away again; a process that has read the settings configures the log better."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        configure_by_environment()
+
+
+logger_class = OneLog

@@ -31,7 +31,7 @@ class Child:
         self._note = folder / f"{name}.pid"
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
-        self._lines_read_to = 0
+        self._read_to: int | None = None
 
     @property
     def pid(self) -> int:
@@ -65,7 +65,7 @@ class Child:
         """Start `argv` behind the words `run_as`, which change the user; raise OSError when that fails."""
         self.stop_leftover()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self._lines_read_to = 0
+        self._read_to = 0
         try:
             self._process = subprocess.Popen(
                 [*run_as, *_ends_with_us(self._stop_signal), *argv],
@@ -131,11 +131,13 @@ class Child:
         return note["pid"] if command_line(note["pid"]) == note["argv"] else None
 
     def new_lines(self) -> list[str]:
-        """Read the whole lines that its log has gained since the last call."""
+        """Read the whole lines that its log has gained since the last call, or since we started it."""
+        if self._read_to is None:
+            return []
         with self.log.open("rb") as log:
-            log.seek(self._lines_read_to)
+            log.seek(self._read_to)
             text, newline, _ = log.read().rpartition(b"\n")
-        self._lines_read_to += len(text) + len(newline)
+        self._read_to += len(text) + len(newline)
         return text.decode(errors="replace").splitlines()
 
     def last_lines(self, count: int = 12) -> str:
@@ -164,22 +166,23 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
-def _kill_family(pid: int) -> None:
-    """Kill a process and, first found, all its descendants: PostgreSQL's live in sessions of their own."""
-    family = [pid, *_descendants(pid)]
-    for member in family:
-        with suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
-    wait_until(lambda: not any(command_line(member) for member in family), KILL_S)
-
-
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """List the processes that a process has started, and theirs; none where the system has no /proc."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             children = [int(word) for word in thread.read_text().split()]
-            found += [*children, *(grandchild for child in children for grandchild in _descendants(child))]
+            found += [*children, *(grandchild for child in children for grandchild in descendants(child))]
     return found
+
+
+def _kill_family(pid: int) -> None:
+    """Kill a process and, first found, all its descendants: PostgreSQL's live in sessions of their own."""
+    family = [pid, *descendants(pid)]
+    for member in family:
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+    wait_until(lambda: not any(command_line(member) for member in family), KILL_S)
 
 
 def _ends_with_us(stop_signal: signal.Signals) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FilePath,
     SecretStr,
     ValidationError,
     model_validator,
@@ -122,10 +123,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    database_url: PostgresUrl
-    redis_url: RedisUrl
+    database_url: Annotated[PostgresUrl, Field(repr=False)]
+    redis_url: Annotated[RedisUrl, Field(repr=False)]
     redis_tls_verify: bool = True
     """False accepts a self-signed certificate, which some hosted Redis plans have."""
+    redis_tls_ca_file: FilePath | None = None
+    """Whom to trust on rediss://, as PEM; without it those whom the system trusts."""
     channels: dict[Annotated[str, Field(pattern=CHANNEL_NAME)], Channel] = {}
     handler: Annotated[str, Field(pattern=HANDLER_PATH)] = "worker.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -135,7 +138,9 @@ class Settings(BaseSettings):
     """Opens what must stay closed on the internet: GET /webhooks/<channel>/replies."""
 
     worker_slots: Annotated[int, Field(ge=1, le=1_000)] = 16
-    db_pool_max: Annotated[int, Field(ge=1, le=64)] = 8
+    db_pool_max: Annotated[int, Field(ge=1, le=64)] = 3
+    redis_pool_max: Annotated[int, Field(ge=3, le=64)] = 3
+    """Connections of a worker process, whatever its slots; see `worker/connections.py`."""
     lock_ttl_s: Annotated[float, Field(ge=1, le=600)] = 15
     stall_limit_s: Annotated[float, Field(ge=2, le=600)] = 15
     """A worker process that gets no CPU for so long, because a handler keeps the GIL, ends itself with its stacks."""
@@ -155,9 +160,25 @@ class Settings(BaseSettings):
     escalation_timeout_s: Seconds = 25_200
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
 
+    web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    """Web processes of one dyno. Gunicorn reads it itself; here it counts their connections."""
+    web_db_pool_max: Annotated[int, Field(ge=1, le=64)] = 2
+    web_redis_pool_max: Annotated[int, Field(ge=1, le=64)] = 2
     body_max_bytes: Annotated[int, Field(ge=1_024, le=64 * 2**20)] = 3 * 2**20
     proxy_hops: Annotated[int, Field(ge=0, le=8)] = 0
     """Proxies in front of the web that set X-Forwarded-*; 1 on Heroku-style routers."""
+
+    ops_user: Annotated[str, Field(max_length=200)] = "operator"
+    ops_password: Annotated[SecretStr, Field(max_length=1_000)] | None = None
+    """Opens the operator's pages under /ops; without one there are none."""
+    secret_key: SecretStr | None = None
+    """Helps sign the operator's cookie; changing it, as changing the password, ends every login."""
+
+    metrics_token: SecretStr | None = None
+    """Opens /metrics and /autoscale.json to those who send it; without one they are open in development only."""
+    autoscale_workers_min: Annotated[int, Field(ge=0, le=1_000)] = 1
+    autoscale_workers_max: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Between these /autoscale.json suggests; a plan's connections set the upper one."""
 
     @model_validator(mode="after")
     def _day_start_has_a_time_zone(self) -> Self:

@@ -1,0 +1,49 @@
+# Needs Python 3.11 or newer and make; everything else comes with `make install`, which the other targets call.
+# Another interpreter: make install PYTHON=/path/to/python3.13
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## create .venv with everything in it
+
+run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
+	@exec $(BIN)/lanekeeper run
+
+test: $(INSTALLED) ## run all tests against real servers of their own
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv and caches; the data in .lanekeeper stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	find app worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is made last: what failed half-way is done again. pip is quiet, but not about errors.
+$(INSTALLED): pyproject.toml requirements-dev.txt
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "installing into $(VENV), with $$("$$python" --version)"; \
+			exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "Lanekeeper needs Python 3.11 or newer, and found none: make install PYTHON=/path/to/python" >&2; exit 1
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--requirement requirements-dev.txt --editable '.[embedded,dev]'
+	@touch $@

@@ -1,0 +1,261 @@
+"""`lanekeeper run` starts everything, says what is wrong, and leaves nothing behind, however it ends."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from worker.child import command_line, descendants, wait_until
+from worker.config import Settings
+from worker.data_folder import DataFolder
+from worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from worker.embedded.redis import free_port
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
+
+ROOT = Path(__file__).parents[2]
+START_S = 45
+STOP_S = 10
+COMMAND = (sys.executable, "-P", "-m", "worker", "run")
+BANNER = "Lanekeeper runs."
+
+
+class Run:
+    """One `lanekeeper run` in a folder of its own, as a terminal sees it."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
+        self.data = DataFolder(folder / "data")
+        self.port = int(env.get("PORT") or free_port())
+        self._output = folder / f"output-{free_port()}"
+        settings = {name.upper() for name in Settings.model_fields}
+        inherited = {name: value for name, value in os.environ.items() if name not in settings}
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                env={
+                    **inherited,
+                    "PYTHONPATH": str(ROOT),
+                    "LANEKEEPER_DATA": str(self.data.path),
+                    "PORT": str(self.port),
+                    **env,
+                },
+            )
+        self.family: list[int] = []
+        """Whom the run had started when its banner appeared."""
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def until_ready(self) -> "Run":
+        wait_until(lambda: BANNER in self.output or self.process.poll() is not None, START_S)
+        assert BANNER in self.output, self.output
+        self.family = descendants(self.process.pid)
+        return self
+
+    def named(self, word: str) -> int:
+        """Find the first process of the run with `word` in its command line."""
+        return next(pid for pid in self.family if word in " ".join(command_line(pid)))
+
+    def ends(self) -> int:
+        """Wait for its end, check that nothing of it lives, and answer the exit code."""
+        code = self.process.wait(STOP_S)
+        assert self.has_gone(), self.living()
+        return code
+
+    def has_gone(self) -> bool:
+        return wait_until(lambda: not self.living(), STOP_S)
+
+    def living(self) -> list[list[str]]:
+        """Find everybody of the run: those it had, and those who carry its data folder in their environment."""
+        mark = f"LANEKEEPER_DATA={self.data.path}\0".encode()
+        others = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
+        return [line for pid in {*self.family, *others} if (line := command_line(pid))]
+
+    def last_line(self) -> str:
+        return self.output.strip().splitlines()[-1]
+
+    def destroy(self) -> None:
+        for pid in [self.process.pid, *descendants(self.process.pid), *self.family]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _environment(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[type[Run]]:
+    runs: list[Run] = []
+
+    class Started(Run):
+        def __init__(self, command: Sequence[str] = COMMAND, **env: str) -> None:
+            super().__init__(tmp_path, command, **env)
+            runs.append(self)
+
+    yield Started
+    for run in runs:
+        run.destroy()
+
+
+def test_ctrl_c_stops_everything_it_started(start: type[Run]) -> None:
+    run = start().until_ready()
+    programs = " ".join(word for pid in run.family for word in command_line(pid))
+    assert all(name in programs for name in ("gunicorn", "worker", "postgres", "redis-server"))
+
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends() == 0
+    assert run.data.published() is None
+
+
+def test_many_sigterms_stop_it_once_and_in_order(start: type[Run]) -> None:
+    run = start().until_ready()
+    for _ in range(5):
+        run.process.send_signal(signal.SIGTERM)
+    assert run.ends() == 0
+    assert run.output.count("lanekeeper: stopping") == 1
+
+
+def test_a_signal_during_the_start_stops_it_too(start: type[Run]) -> None:
+    run = start()
+    assert wait_until(lambda: bool(descendants(run.process.pid)), START_S)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.ends() == 0
+    assert BANNER not in run.output
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_make_alone_stops_everything(start: type[Run], tmp_path: Path, number: signal.Signals) -> None:
+    """Make keeps an interrupt that reaches only itself, as from `kill -INT`, and waits for its recipe to end."""
+    (tmp_path / "Makefile").write_text(f"run:\n\t@exec {sys.executable} -P -m worker run\n")
+    run = start(command=("make", "run")).until_ready()
+    run.process.send_signal(number)
+    run.ends()
+
+
+def test_data_and_secret_survive_a_restart(start: type[Run]) -> None:
+    run = start().until_ready()
+    address = run.data.published()
+    assert address is not None
+    with psycopg.connect(address["DATABASE_URL"]) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    run.process.send_signal(signal.SIGINT)
+    run.ends()
+
+    again = start().until_ready().data.published()
+    assert again is not None
+    assert again["CHANNELS"] == address["CHANNELS"]
+    with psycopg.connect(again["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: type[Run]) -> None:
+    killed = start().until_ready()
+    killed.process.kill()
+
+    again = start(PORT=str(killed.port)).until_ready()
+    assert not any(command_line(pid) for pid in killed.family)
+    again.process.send_signal(signal.SIGINT)
+    assert again.ends() == 0
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="without it nobody asks the system to end them")
+def test_everything_ends_when_it_is_killed(start: type[Run]) -> None:
+    run = start().until_ready()
+    run.process.kill()
+    assert run.has_gone()
+
+
+def test_what_other_terminals_read_is_for_their_user_alone(start: type[Run]) -> None:
+    run = start().until_ready()
+    for name in ("run.json", "secret"):
+        assert (run.data.path / name).stat().st_mode & 0o077 == 0
+    address = run.data.published()
+    assert address is not None
+    assert set(address) == {"DATABASE_URL", "REDIS_URL", "CHANNELS", "PORT"}
+    connection = HTTPConnection("127.0.0.1", int(address["PORT"]))
+    connection.request("GET", "/readyz")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: type[Run]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = start(PORT=str(port))
+        assert run.ends() != 0
+    assert run.output == f"lanekeeper: PORT: {port} is taken; try another: PORT={port + 1} make run\n"
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: type[Run]) -> None:
+    first = start().until_ready()
+    second = start()
+    assert second.process.wait(STOP_S) != 0
+    assert "another `lanekeeper run` works in" in second.last_line()
+    assert second.output.count("\n") == 1
+    assert all(command_line(pid) for pid in first.family)
+
+
+def test_an_impossible_setting_is_said_in_one_line(start: type[Run]) -> None:
+    run = start(WORKER_SLOTS="many")
+    assert run.ends() != 0
+    assert run.output == "lanekeeper: WORKER_SLOTS: must be a whole number\n"
+
+
+def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: type[Run]) -> None:
+    run = start(HANDLER="nosuchbot:handle")
+    assert run.process.wait(START_S) == 1
+    assert "cannot import nosuchbot" in run.output
+    assert run.last_line().startswith("lanekeeper: worker ended with exit code")
+
+
+@pytest.mark.parametrize("name", ["gunicorn", "worker worker", "redis-server", "postgres"])
+def test_the_death_of_one_process_stops_the_rest(start: type[Run], name: str) -> None:
+    run = start().until_ready()
+    os.kill(run.named(name), signal.SIGKILL)
+    assert run.process.wait(35) == 1
+    assert run.has_gone()
+    assert "ended with exit code -9" in run.output or "died" in run.output
+
+
+def test_servers_of_ones_own_are_used_and_left_running(start: type[Run], tmp_path: Path) -> None:
+    with (
+        EmbeddedPostgres(tmp_path / "own-postgres", {"fsync": "off"}) as postgres,
+        EmbeddedRedis(tmp_path / "own-redis") as lanes,
+    ):
+        run = start(DATABASE_URL=postgres.url, REDIS_URL=lanes.url).until_ready()
+        assert postgres.url not in run.output  # it may hold a password
+        run.process.send_signal(signal.SIGINT)
+        assert run.ends() == 0
+        assert postgres.is_running
+        assert lanes.is_running
+        assert not (run.data.path / "postgres").exists()
+        assert not (run.data.path / "redis").exists()
+
+
+def test_packages_of_the_same_names_in_the_working_folder_do_no_harm(start: type[Run], tmp_path: Path) -> None:
+    for name in ("app", "worker"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    run = start().until_ready()
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends() == 0
+    assert "wrong package" not in run.output

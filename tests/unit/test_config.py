@@ -1,0 +1,137 @@
+"""Settings: what is wrong is said in one line that names it, and .env.example tells the truth."""
+
+import json
+import shlex
+from datetime import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from worker.config import Settings
+from worker.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+SECRET = "hunter2"
+REQUIRED = {"DATABASE_URL": f"postgres://u:{SECRET}@db/d", "REDIS_URL": f"rediss://:{SECRET}@lanes:6379"}
+DEMO = {"provider": "standard", "secrets": [SECRET]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+
+
+def example() -> dict[str, str]:
+    lines = (line for line in EXAMPLE.read_text().splitlines() if line and not line.startswith("#"))
+    return {name: "".join(shlex.split(value)) for name, value in (line.split("=", 1) for line in lines)}
+
+
+def with_channel(**changes: Any) -> str:
+    return json.dumps({"demo": {**DEMO, **changes}})
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"^{name}: is missing; see \.env\.example, or `make run`"):
+        Settings.from_environment()
+
+
+IMPOSSIBLE = [
+    ("DATABASE_URL", f"mysql://u:{SECRET}@db/d", "DATABASE_URL: must start with postgresql://"),
+    ("REDIS_URL", f"http://:{SECRET}@lanes", "REDIS_URL: must start with redis://"),
+    ("PORT", SECRET, "PORT: must be a whole number"),
+    ("PORT", "65536", "PORT: must be less than or equal to 65535"),
+    ("WORKER_SLOTS", "0", "WORKER_SLOTS: must be greater than or equal to 1"),
+    ("LOCK_TTL_S", "nan", "LOCK_TTL_S: must be"),
+    ("QUANTUM_S", "inf", "QUANTUM_S: must be less than or equal to 600"),
+    ("RETRY_BASE_S", SECRET, "RETRY_BASE_S: must be a number"),
+    ("HANDLER", SECRET, "HANDLER: must be module:function"),
+    ("LOG_LEVEL", "loud", "LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ("DEVELOPMENT", "perhaps", "DEVELOPMENT: must be true or false"),
+    ("SESSION_DAY_START", "25:00", "SESSION_DAY_START: must be a time of day, for example 06:00"),
+    ("SESSION_DAY_START", "06:00:07", "SESSION_DAY_START: must be a time of day in whole minutes"),
+    ("SESSION_TIMEZONE", "Mars/Olympus", "SESSION_TIMEZONE: must be a time zone of the IANA database"),
+    ("CHANNELS", "{" + SECRET, "CHANNELS: must be valid JSON"),
+    ("CHANNELS", "[]", "CHANNELS: must be a JSON object"),
+    ("CHANNELS", f'{{"demo": "{SECRET}"}}', "CHANNELS.demo: must be a JSON object"),
+    ("CHANNELS", '{"demo": {}}', "CHANNELS.demo.provider: is missing"),
+    ("CHANNELS", json.dumps({f"whsec_{SECRET}\n": DEMO}), "CHANNELS: a channel's name must be lower-case letters"),
+    ("CHANNELS", with_channel(provider=SECRET), "CHANNELS.demo.provider: must be 'standard' or 'twilio'"),
+    ("CHANNELS", with_channel(secrets=SECRET), "CHANNELS.demo.secrets: must be a JSON list"),
+    ("CHANNELS", with_channel(secrets=[]), "CHANNELS.demo.secrets: must not be empty"),
+    ("CHANNELS", with_channel(secrets=[[SECRET]]), "CHANNELS.demo.secrets.0: must be a valid string"),
+    ("CHANNELS", with_channel(idle_timout_s=60), "CHANNELS.demo.idle_timout_s: is unknown"),
+    ("CHANNELS", with_channel(public_url=f"ftp://{SECRET}"), "CHANNELS.demo.public_url: must be http:// or https://"),
+    ("CHANNELS", with_channel(max_age_s=0), "CHANNELS.demo.max_age_s: must be greater than or equal to 1"),
+    ("CHANNELS", with_channel(day_start=6), "CHANNELS.demo.day_start: must be a time of day"),
+    ("CHANNELS", with_channel(day_start="06:00"), "CHANNELS.demo: day_start needs timezone"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), IMPOSSIBLE)
+def test_an_impossible_value_is_named_in_one_line_and_never_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_environment()
+    line = str(caught.value)
+    assert line.startswith(said)
+    assert "\n" not in line
+    assert SECRET not in line
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_day_start_for_all_channels_needs_a_time_zone_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANNELS", json.dumps({"demo": DEMO}))
+    monkeypatch.setenv("SESSION_DAY_START", "06:00")
+    with pytest.raises(ConfigError, match=r"^CHANNELS\.demo: day_start needs timezone"):
+        Settings.from_environment()
+    monkeypatch.setenv("SESSION_TIMEZONE", "Europe/Paris")
+    assert Settings.from_environment().policies[0].day_start == time(6)
+
+
+def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANNELS", json.dumps({"demo": DEMO}))
+    assert SECRET not in repr(Settings.from_environment().channels)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings.from_environment().port = 1  # type: ignore[misc]
+
+
+def test_the_address_of_hosting_platforms_is_understood() -> None:
+    assert Settings.from_environment().database_url == f"postgresql://u:{SECRET}@db/d"
+
+
+def test_a_channel_says_only_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_MAX_AGE_S", "7200")
+    monkeypatch.setenv("CHANNELS", with_channel(idle_timeout_s=60))
+    (policy,) = Settings.from_environment().policies
+    assert (policy.channel, policy.idle_timeout_s, policy.max_age_s) == ("demo", 60, 7200)
+
+
+def test_the_example_lists_every_setting_and_no_other() -> None:
+    assert set(example()) == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_example_is_valid_and_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in example().items():
+        monkeypatch.setenv(name, value)
+    shown = Settings.from_environment()
+    assert {channel.provider for channel in shown.channels.values()} == {"standard", "twilio"}
+    for name, field in Settings.model_fields.items():
+        if not field.is_required() and name != "channels":
+            assert getattr(shown, name) == field.default, name
