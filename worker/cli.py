@@ -8,7 +8,12 @@ import click
 
 from worker import migrations, stack, supervisor
 from worker.bootstrap import open_runner
+from worker.commands.dead import dead
+from worker.commands.doctor import doctor
+from worker.commands.incident import incident
+from worker.commands.lanes import lane, lanes
 from worker.commands.send import send
+from worker.commands.session import session
 from worker.config import Settings
 from worker.errors import ConfigError, LanekeeperError
 from worker.telemetry import configure
@@ -63,7 +68,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = (send,)
+COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, send, session)
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:
     lanekeeper.add_command(_command)
