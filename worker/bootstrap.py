@@ -9,7 +9,10 @@ from uuid import uuid4
 import redis
 
 from worker.config import Settings
+from worker.connections import Connections, redis_refusal, web_process, worker_process
+from worker.counters import counters
 from worker.db import Clock, Database, database_clock
+from worker.errors import LanesUnavailable
 from worker.handlers.hosting import Host
 from worker.handlers.isolation import Isolation
 from worker.handlers.loading import load
@@ -24,8 +27,6 @@ from worker.sessions import Sessions
 from worker.turns import Turns
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
-BLOCKING_REDIS_TIMEOUT_S = 5
-"""Longer than an idle worker blocks."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Services:
 
     def close(self) -> None:
         """Give all connections back."""
+        counters.stop(self.lanes.client)
         self.database.close()
         self.lanes.client.close()
 
@@ -50,20 +52,32 @@ def open_runner(settings: Settings, *, now: Clock = database_clock) -> Runner:
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
-    services = open_services(settings, now=now, redis_timeout_s=REDIS_TIMEOUT_S)
-    presence = Presence(_redis(settings, BLOCKING_REDIS_TIMEOUT_S), worker_name())
+    services = open_services(settings, now=now, redis_timeout_s=REDIS_TIMEOUT_S, pools=worker_process(settings))
+    presence = _registered(services.lanes.client)
     publish_policies(services.database, settings.policies)
     stopping = Event()
     ledger = Ledger(settings, services.database)
     return Runner(
         settings,
         services.lanes,
-        Lanes(_redis(settings, BLOCKING_REDIS_TIMEOUT_S)),
+        services.lanes,
         presence,
         Turns(settings, services.lanes, ledger, services.sessions, host, isolation, stopping),
         Recovery(services.database, services.lanes, services.sessions, presence.name),
         stopping,
     )
+
+
+def _registered(client: redis.Redis) -> Presence:
+    """Register with RQ, over the connections that everything here shares."""
+    try:
+        presence = Presence(client, worker_name())
+    except LanesUnavailable as error:
+        raise LanesUnavailable(redis_refusal(error) or str(error)) from error
+    # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
+    client.connection_pool.connection_kwargs["socket_timeout"] = REDIS_TIMEOUT_S
+    client.connection_pool.disconnect()
+    return presence
 
 
 def worker_name() -> str:
@@ -76,10 +90,16 @@ def open_services(
     *,
     now: Clock = database_clock,
     redis_timeout_s: float = INTAKE_REDIS_TIMEOUT_S,
+    pools: Connections | None = None,
 ) -> Services:
-    """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays."""
-    database = Database(settings.database_url, pool_max=settings.db_pool_max)
-    lanes = Lanes(_redis(settings, redis_timeout_s))
+    """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays.
+
+    Without `pools` they may open what a web process may.
+    """
+    pools = pools or web_process(settings)
+    database = Database(settings.database_url, pool_max=pools.postgres)
+    lanes = Lanes(_redis(settings, redis_timeout_s, pools.redis))
+    counters.start(lanes.client)
     return Services(
         settings=settings,
         database=database,
@@ -89,5 +109,11 @@ def open_services(
     )
 
 
-def _redis(settings: Settings, timeout_s: float) -> redis.Redis:
-    return connect(settings.redis_url, timeout_s=timeout_s, verify_tls=settings.redis_tls_verify)
+def _redis(settings: Settings, timeout_s: float, connections_max: int) -> redis.Redis:
+    return connect(
+        settings.redis_url,
+        timeout_s=timeout_s,
+        connections_max=connections_max,
+        verify_tls=settings.redis_tls_verify,
+        ca_file=settings.redis_tls_ca_file,
+    )

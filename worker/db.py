@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import dup
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from worker.connections import postgres_refusal
 from worker.errors import StoreUnavailable
 
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -35,8 +36,10 @@ class Database:
         """
         self._deadline_s = deadline_s
         self._watchdog = _Watchdog()
+        self._refusal: str | None = None
         self._pool = ConnectionPool(
             url,
+            connection_class=_telling(self._note_refusal),
             min_size=1,
             max_size=pool_max,
             timeout=wait_s,
@@ -97,16 +100,37 @@ class Database:
             cursor = connection.execute(query, params)
             return cursor.fetchall() if cursor.description else []
 
+    def _note_refusal(self, error: psycopg.Error | None) -> None:
+        self._refusal = postgres_refusal(error) if error else None
+
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Row]]:
         try:
             connection = self._pool.getconn()
         except PoolTimeout as error:
-            raise StoreUnavailable("no connection to Postgres: it is down, or the pool is used up") from error
+            why = self._refusal or "the pool is used up, or it does not answer"
+            raise StoreUnavailable(f"no connection to Postgres: {why}") from error
         try:
             yield connection
         finally:
             self._pool.putconn(connection)
+
+
+def _telling(outcome: Callable[[psycopg.Error | None], None]) -> type[psycopg.Connection[Row]]:
+    """Make connections that tell why they were refused: the pool tries again in silence."""
+
+    class Telling(psycopg.Connection[Row]):
+        @classmethod
+        def connect(cls, conninfo: str = "", **options: Any) -> Self:
+            try:
+                connection = super().connect(conninfo, **options)
+            except psycopg.Error as error:
+                outcome(error)
+                raise
+            outcome(None)
+            return connection
+
+    return Telling
 
 
 def _is_outage(error: psycopg.OperationalError) -> bool:

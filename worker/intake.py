@@ -9,6 +9,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from worker.config import Settings
+from worker.counters import DELIVERIES
 from worker.db import Clock, Database, database_clock
 from worker.errors import BacklogFull, LanesUnavailable
 from worker.keys import user_id_of
@@ -39,6 +40,8 @@ class Intake:
         if not deliveries:
             return []
         accepted = self._store(channel, deliveries)
+        for message in accepted:
+            DELIVERIES.count("duplicate" if message.duplicate else "accepted")
         self._enqueue([message for message in accepted if message.is_waiting])
         return accepted
 

@@ -7,16 +7,20 @@
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
 | lock:user:<id>        | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
-| pace:user:<id>        | string | finish.lua             | the rate limit's minute                     |
+| pace:user:<id>        | string | finish.lua             | the next turn's time: a minute at most      |
 | buried                | set    | bury.lua               | users with a dead message on their lane     |
 | lease:<worker>        | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `recovery.py`          | one duty round: which worker does it        |
+| numbers               | hash   | `counters.py`          | for ever: what all processes have counted   |
+| counted:<process>     | string | `counters.py`          | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
 | rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
 | rq:results:<id>       | stream | bury.lua               | while the message is dead: its traceback    |
 | rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
-| rq:queues             | set    | the scripts            | lanes with jobs or failures                 |
-| rq:worker:<name>      | hash   | `runner.py`, RQ        | the worker's heartbeat                      |
+| rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
+| rq:worker:<name>      | hash   | `presence.py`, RQ      | the worker's heartbeat                      |
+| rq:workers            | set    | `presence.py`, RQ      | the workers that are registered             |
+| rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
 
 `<id>` is a user id: a UUID that says nothing about the sender.
 """
@@ -30,6 +34,7 @@ LANES: Final = "lanes"
 WAKE: Final = "wake"
 BURIED: Final = "buried"
 FENCE: Final = "fence"
+NUMBERS: Final = "numbers"
 RQ_QUEUES: Final = "rq:queues"
 QUEUE_PREFIX: Final = "user:"
 
@@ -77,3 +82,8 @@ def lease_reply(worker: str) -> str:
 def duty(name: str) -> str:
     """Key that says which worker does a periodic duty this round."""
     return f"duty:{name}"
+
+
+def counted(process: str) -> str:
+    """Key that says which batch of a process's numbers was added last."""
+    return f"counted:{process}"

@@ -1,14 +1,9 @@
-"""Lanes: the one sorted set that says who has work and who is on it, through the scripts in `lua/`.
-
-The client retries nothing by itself: a script whose reply was lost has perhaps run. What may be asked twice (all of
-them) is asked again by whoever knows why.
-"""
+"""Lanes: the one sorted set that says who has work and who is on it, through the scripts in `lua/`."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,14 +17,18 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from worker import keys
-from worker.errors import LanesUnavailable
 from worker.model import Lease
+from worker.scripts import Scripts
 
 SCRIPTS = Path(__file__).parent / "lua"
 TURN = "worker.lanes.turn"
 """What a job names as its function; no worker of ours ever looks at it."""
 BURIAL_TTL_S = 365 * 86_400
 ENQUEUE_MANY_MAX = 500
+BLOCK_MIN_S = 0.005
+"""Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
+REQUEUED_MAX = 50
+"""Lanes searched in one script: Redis does nothing else meanwhile."""
 
 
 class Released(StrEnum):
@@ -57,18 +56,23 @@ def turn(message_id: str) -> None:
     raise RuntimeError(f"message {message_id} belongs to a lane: start `lanekeeper worker` instead of `rq worker`")
 
 
-def connect(url: str, *, timeout_s: float, verify_tls: bool = True) -> redis.Redis:
-    """Open a client that never repeats a command by itself."""
-    tls = {} if verify_tls or not url.startswith("rediss://") else {"ssl_cert_reqs": "none"}
-    return redis.Redis.from_url(
+def connect(
+    url: str, *, timeout_s: float, connections_max: int, verify_tls: bool = True, ca_file: Path | None = None
+) -> redis.Redis:
+    """Open a client that never repeats a command by itself, and waits `timeout_s` for a free connection at most."""
+    tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file and str(ca_file)}
+    pool = redis.BlockingConnectionPool.from_url(
         url,
+        max_connections=connections_max,
+        timeout=timeout_s,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         client_name="lanekeeper",
-        **tls,
+        **(tls if url.startswith("rediss://") else {}),
     )
+    return redis.Redis.from_pool(pool)
 
 
 class Lanes:
@@ -77,29 +81,23 @@ class Lanes:
     def __init__(self, client: redis.Redis, *, clock_ms: Callable[[], int] | None = None) -> None:
         self.client = client
         self._clock_ms = clock_ms
-        prelude = (SCRIPTS / "prelude.lua").read_text()
-        self._scripts = {
-            path.stem: prelude + path.read_text() for path in SCRIPTS.glob("*.lua") if path.stem != "prelude"
-        }
-        self._digests = {
-            name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._scripts.items()
-        }
+        self._scripts = Scripts(client, SCRIPTS)
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""
-        return bool(self._run("enqueue", *self._enqueue_args(user_id, message_id)))
+        return bool(self._scripts.run("enqueue", *self._enqueue_args(user_id, message_id)))
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
         """Enqueue (user, message) pairs, ENQUEUE_MANY_MAX in one round trip; return how many are new."""
         added = 0
         for start in range(0, len(messages), ENQUEUE_MANY_MAX):
             batch = messages[start : start + ENQUEUE_MANY_MAX]
-            added += sum(map(int, self._run_many([("enqueue", self._enqueue_args(*pair)) for pair in batch])))
+            added += sum(map(int, self._scripts.run_many([("enqueue", self._enqueue_args(*pair)) for pair in batch])))
         return added
 
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
         """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
-        answer = json.loads(self._run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
+        answer = json.loads(self._scripts.run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
         next_due_ms = float(answer["next_due_ms"])
         return Leased(
             leases=tuple(_lease(*entry) for entry in answer["leases"]),
@@ -109,7 +107,7 @@ class Lanes:
     def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[UUID]:
         """Extend all `leases` by `ttl_s` from now; return the users whose lease is lost."""
         pairs = [part for lease in leases for part in (str(lease.user_id), lease.token)]
-        return {UUID(_text(user)) for user in self._run("renew", self._now(), _ms(ttl_s), *pairs)}
+        return {UUID(_text(user)) for user in self._scripts.run("renew", self._now(), _ms(ttl_s), *pairs)}
 
     def finish(
         self,
@@ -125,7 +123,7 @@ class Lanes:
         pace_ms: int = 0,
     ) -> Released:
         """Take `done` messages off the lane, slide the cached session id, and keep or release the lease."""
-        answer = self._run(
+        answer = self._scripts.run(
             "finish",
             self._now(),
             lease.user_id,
@@ -143,15 +141,15 @@ class Lanes:
 
     def park(self, lease: Lease, delay_s: float) -> bool:
         """Give the lease up until `delay_s` from now; 0 hands the lane back. Return False when it was lost."""
-        return bool(self._run("park", self._now(), lease.user_id, lease.token, _ms(delay_s)))
+        return bool(self._scripts.run("park", self._now(), lease.user_id, lease.token, _ms(delay_s)))
 
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""
-        return bool(self._run("due", self._now(), user_id, int(unpause)))
+        return bool(self._scripts.run("due", self._now(), user_id, int(unpause)))
 
     def pause(self, user_id: UUID) -> bool:
         """Take a lane out of the due order; return whether it had work or a holder."""
-        return bool(self._run("pause", user_id))
+        return bool(self._scripts.run("pause", user_id))
 
     def bury(self, lease: Lease, message_id: UUID, failure: str) -> bool:
         """Move a dead message's job to the lane's FailedJobRegistry; return False when the lease was lost.
@@ -162,7 +160,7 @@ class Lanes:
         result = Result(job.id, Result.Type.FAILED, self.client, exc_string=failure, serializer=JSONSerializer)
         fields = _flat(job.to_dict())
         return bool(
-            self._run(
+            self._scripts.run(
                 "bury",
                 self._now(),
                 lease.user_id,
@@ -178,52 +176,58 @@ class Lanes:
 
     def requeued(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
         """Find (user, job id) of dead messages that somebody put back on their lane with RQ's own tools."""
-        found = [_text(part) for part in self._run("requeued", *users)]
+        found: list[str] = []
+        for start in range(0, len(users), REQUEUED_MAX):
+            found += [_text(part) for part in self._scripts.run("requeued", *users[start : start + REQUEUED_MAX])]
         return [(UUID(user), job) for user, job in zip(found[::2], found[1::2], strict=True)]
 
     def raise_fence(self, fence: int) -> int:
         """Lift the fence counter to at least `fence`; return the counter."""
-        return int(self._run("raise_fence", fence))
+        return int(self._scripts.run("raise_fence", fence))
 
     def jobs(self, user_id: UUID) -> list[str]:
         """List the ids of the jobs on a lane, first first."""
-        return [_text(job) for job in self._ask(lambda: self.client.lrange(keys.queue(user_id), 0, -1))]
+        return [_text(job) for job in self._scripts.ask(lambda: self.client.lrange(keys.queue(user_id), 0, -1))]
 
     def scores(self, users: Sequence[UUID]) -> list[float | None]:
         """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
         if not users:
             return []
-        scores: list[float | None] = self._ask(lambda: self.client.zmscore(keys.LANES, [str(user) for user in users]))
+        scores: list[float | None] = self._scripts.ask(
+            lambda: self.client.zmscore(keys.LANES, [str(user) for user in users])
+        )
         return scores
 
     def buried_users(self, at_most: int) -> list[UUID]:
         """Return some users with a dead message on their lane."""
-        return [UUID(_text(user)) for user in self._ask(lambda: self.client.srandmember(keys.BURIED, at_most))]
+        users = self._scripts.ask(lambda: self.client.srandmember(keys.BURIED, at_most))
+        return [user for text in users if (user := _uuid(_text(text))) is not None]
 
-    def discard(self, user_id: UUID, message_id: UUID) -> None:
+    def discard(self, user_id: UUID, job: UUID | str) -> None:
         """Take a job off a lane for which Postgres has no use."""
-        with self.client.pipeline() as pipeline:
-            pipeline.lrem(keys.queue(user_id), 0, str(message_id))
-            pipeline.zrem(keys.failed(user_id), str(message_id))
-            pipeline.delete(keys.job(message_id), f"rq:results:{message_id}")
-            self._ask(pipeline.execute)
+        self._scripts.run("discard", user_id, job)
 
     def claim_duty(self, name: str, worker: str, seconds: float) -> bool:
         """Take a periodic duty for one round; return False while another worker has it."""
         key = keys.duty(name)
-        return bool(self._ask(lambda: self.client.set(key, worker, nx=True, px=_ms(seconds))))
+        return bool(self._scripts.ask_once(lambda: self.client.set(key, worker, nx=True, px=_ms(seconds))))
 
     def forget_session(self, user_id: UUID) -> None:
         """Delete the cached session id."""
-        self._ask(lambda: self.client.delete(keys.session(user_id)))
+        self._scripts.ask(lambda: self.client.delete(keys.session(user_id)))
 
     def wait_for_wake(self, timeout_s: float) -> bool:
         """Block until a lane becomes due or `timeout_s` is over; return whether somebody called."""
-        return self._ask(lambda: self.client.blpop([keys.WAKE], timeout=timeout_s)) is not None
+        seconds = max(timeout_s, BLOCK_MIN_S)
+        return self._scripts.ask_once(lambda: self.client.blpop([keys.WAKE], timeout=seconds)) is not None
+
+    def pass_wake_on(self) -> None:
+        """Wake another worker in our place."""
+        self._scripts.run("wake")
 
     def ping(self) -> None:
         """Raise LanesUnavailable unless Redis answers."""
-        self._ask(self.client.ping)
+        self._scripts.ask(self.client.ping)
 
     def _enqueue_args(self, user_id: UUID, message_id: UUID) -> tuple[Any, ...]:
         return (self._now(), user_id, message_id, *_flat(self._job(user_id, message_id).to_dict()))
@@ -246,38 +250,6 @@ class Lanes:
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()
-
-    def _run(self, name: str, *args: Any) -> Any:
-        return self._run_many([(name, args)])[0]
-
-    def _run_many(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Run scripts in one round trip; load those that this server does not know yet."""
-        answers: list[Any] = self._ask(lambda: self._pipelined(calls))
-        return answers
-
-    def _pipelined(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        pipeline = self.client.pipeline(transaction=False)
-        for name, args in calls:
-            pipeline.evalsha(self._digests[name], 0, *map(_argument, args))
-        answers = pipeline.execute(raise_on_error=False)
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
-        for i in unknown:  # not run, so running it now is no repetition
-            name, args = calls[i]
-            answers[i] = self.client.eval(self._scripts[name], 0, *map(_argument, args))
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
-
-    @staticmethod
-    def _ask(call: Callable[[], Any]) -> Any:
-        """Translate Redis' outages into ours."""
-        try:
-            return call()
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
-        except (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError) as error:
-            raise LanesUnavailable(f"Redis refuses writes: {type(error).__name__}") from error
 
 
 def _lease(user: str, token: str, fence: str, taken_over: int, session: str | bool) -> Lease:
@@ -304,11 +276,7 @@ def _ms(seconds: float) -> int:
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _argument(value: Any) -> Any:
-    return str(value) if isinstance(value, UUID) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _flat(fields: dict[str, Any]) -> list[Any]:

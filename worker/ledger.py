@@ -6,6 +6,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from worker.config import Settings
+from worker.counters import BEGINS_FENCED, SESSION_CACHE, TURNS
 from worker.db import Database, Row
 from worker.errors import StoreUnavailable
 from worker.lock import Holding
@@ -27,7 +28,9 @@ class Ledger:
         """Ask for the user's lowest waiting message and its session."""
         lease = holding.lease
         row = self._call("SELECT * FROM begin_turn(%s, %s, %s, %s)", lease.user_id, lease.fence, hint, taken_over)
-        return Begun(BeginOutcome(row[0]), *row[1:])
+        begun = Begun(BeginOutcome(row[0]), *row[1:])
+        _count(begun, hint_is_malformed=lease.hint_is_malformed and holding.turn is None)
+        return begun
 
     def commit(self, holding: Holding, begun: Begun, effects: JsonObject) -> Settled:
         """Commit a turn; while it is unknown whether that worked, try again as long as the lease lives."""
@@ -55,6 +58,7 @@ class Ledger:
             channel.poison if channel else "skip",
             channel.apology if channel else None,
         )
+        TURNS.count(row.outcome)
         return Settled(CommitOutcome(row.outcome), row.more, row.session_ms, row.attempts)
 
     def states(self, user_id: UUID, message_ids: list[str]) -> list[Row]:
@@ -74,9 +78,18 @@ class Ledger:
             begun.session_id,
             Jsonb(effects),
         )
+        TURNS.count(row.outcome)
         return Settled(CommitOutcome(row.outcome), row.more, row.session_ms)
 
     def _call(self, query: str, *params: object) -> Row:
         row = self._database.row(query, params)
         assert row is not None  # noqa: S101 - these functions always answer one row
         return row
+
+
+def _count(begun: Begun, *, hint_is_malformed: bool) -> None:
+    """Count a refusal, and what the session id known beforehand was worth."""
+    if begun.outcome is BeginOutcome.FENCED:
+        BEGINS_FENCED.count()
+    elif begun.hint is not None:
+        SESSION_CACHE.count("malformed" if hint_is_malformed else begun.hint)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from worker.counters import LEASES_LOST
 from worker.errors import LanesUnavailable
 from worker.lanes import Lanes
 from worker.model import Begun, Lease
@@ -122,6 +123,7 @@ class Keeper:
         lost = self._lanes.renew([holding.lease for holding in holdings], self._ttl_s)
         for holding in holdings:
             if holding.lease.user_id in lost and holding.lease.token in self._holdings:
+                LEASES_LOST.count()
                 log.warning("lease_lost", user_id=str(holding.lease.user_id), fence=holding.lease.fence)
                 self.drop(holding)
                 holding.cancel()
@@ -129,5 +131,6 @@ class Keeper:
     def _cancel_all(self) -> None:
         """Give up all turns: by now every lease has run out."""
         for holding in self.holdings:
+            LEASES_LOST.count()
             self.drop(holding)
             holding.cancel()

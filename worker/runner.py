@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from worker import keys
 from worker.config import Settings
+from worker.counters import TAKEOVERS, counters
 from worker.errors import LanesUnavailable
 from worker.handlers.failure import describe
 from worker.lanes import Lanes, Leased
@@ -26,6 +27,7 @@ REDIS_TIMEOUT_S = 3
 IDLE_WAIT_MAX_S = 1.0
 SUSPENDED_TICK_S = 0.1
 BUSY_WAIT_MAX_S = 0.5
+STOP_TICK_S = 0.1
 OUTAGE_PAUSE_S = 0.5
 PRESENCE_TICK_S = 1.0
 WATCH_TICK_S = 0.25
@@ -85,7 +87,9 @@ class Runner:
         dispatcher = threading.Thread(target=self._dispatch, kwargs={"burst": burst}, name="dispatcher", daemon=True)
         dispatcher.start()
         while dispatcher.is_alive():
-            dispatcher.join(BUSY_WAIT_MAX_S)
+            dispatcher.join(STOP_TICK_S)
+            if self._stopping.is_set():
+                self._call_dispatcher()
         return self._shut_down()
 
     # leasing
@@ -125,11 +129,19 @@ class Runner:
         if wait_s > 0:
             self._waker.wait_for_wake(max(wait_s, 0.001))
 
+    def _call_dispatcher(self) -> None:
+        """End an idle dispatcher's wait at once; another worker that is woken in its place finds nothing new."""
+        try:
+            self._lanes.pass_wake_on()
+        except LanesUnavailable:
+            return  # it waits no longer than a second
+
     # a slot
 
     def _work(self, holding: Holding) -> None:
         try:
             if holding.lease.taken_over:
+                TAKEOVERS.count()
                 log.warning("lane_taken_over", user_id=str(holding.lease.user_id), fence=holding.lease.fence)
             self._turns.work(holding)
         except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
@@ -190,5 +202,6 @@ class Runner:
         self._keeper.stop()
         faulthandler.cancel_dump_traceback_later()
         self._presence.disappear()
+        counters.flush()
         log.info("worker_stopped", worker=self._presence.name)
         return EXIT_STUCK if len(self._stuck) >= self._settings.worker_slots else 0

@@ -59,8 +59,10 @@ class Sessions:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
         row = self._database.row("SELECT request_session_end(%s, %s, %s) AS did", (user_id, reason, self._now()))
         did: str | None = row.did if row else None
-        if did is not None and did != "noted":
-            self._forget(user_id)
+        if did == "noted":
+            return did  # the turn that carries it out forgets the id
+        self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
+        if did is not None:
             log.info("session_ended", user_id=str(user_id), reason=did)
         return did
 

@@ -1,15 +1,92 @@
-"""Every log event, worded in one place: a fixed name and fields, never a message's text or a sender."""
+"""Every log event, worded in one place: a fixed name and fields, never a message's text or a sender.
+
+One event, one line, below LINE_MAX_BYTES. Records of libraries come in the same form. The text of an exception is never
+written: Postgres quotes rows in it, a handler the user. Its kind, its place and its SQLSTATE are.
+"""
 
 import logging
+import os
+import re
 import sys
-from typing import Literal
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
+from uuid import uuid4
 
 import structlog
 
+from worker.handlers.failure import describe
+
 Log = structlog.stdlib.BoundLogger
+Form = Literal["auto", "json", "text"]
+Fields = structlog.typing.EventDict
+
+LINE_MAX_BYTES: Final = 8_900
+"""Log routers split lines at 10,000 bytes, and put a head of their own before each."""
+VALUE_MAX: Final = (6_000, 2_000, 500, 100)
+"""Characters left of each value, tried in this order until the line fits."""
+FIELDS_MAX: Final = 24
+ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user_id", "message_id", "session_id")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+EVENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # the way of a message
+        "delivery_accepted": "A webhook's message is committed in Postgres.",
+        "delivery_duplicate": "A webhook brought a message that Postgres had already.",
+        "delivery_refused": "A webhook of a configured channel was refused, for `reason`.",
+        "enqueue_postponed": "Redis was away at intake; the reconciler will enqueue what Postgres has.",
+        "turn_ended": "A turn was settled as `outcome`, in the session `session_id`.",
+        "turn_failed": "A handler raised, took too long or died: `failure` says where, never what was said.",
+        "turn_dropped": "A turn ended without a write, because its lease was lost or its worker stops.",
+        "begin_fenced": "Postgres has seen a later lease of the lane than ours; it will be leased again.",
+        "foreign_jobs": "Jobs on a lane are no messages of its user; they are left alone.",
+        "message_redriven": "A dead message waits again, with its number and its session.",
+        "message_dropped": "An operator let a dead message be forgotten.",
+        # sessions
+        "session_ended": "A session ended, for `reason`.",
+        "cache_not_cleared": "Redis was away as a session ended; Postgres will find the cached id stale.",
+        # operators
+        "user_paused": "An operator keeps a user's messages waiting.",
+        "user_resumed": "An operator lets a paused user's messages run again.",
+        "lanes_not_told": "Redis was away as an operator acted; Postgres knows, the reconciler will tell Redis.",
+        "operator_logged_in": "Somebody with the password opened the operator's pages.",
+        "operator_refused": "Somebody without the password, or after too many attempts, was not let in.",
+        "operator_requeued": "A dead message was requeued on the dashboard.",
+        "operator_requeued_all": "All dead messages of a lane were requeued on the dashboard.",
+        # leases
+        "lane_taken_over": "A lane's holder died or hangs: its lease ran out without being released.",
+        "lease_lost": "A lease in use is another's, or gone; its turn is cancelled, Postgres decides.",
+        "renewal_failed": "Leases could not be renewed; they live on for the rest of their time.",
+        "lane_left_to_its_lease": "A lane could not be released; it is due again when its lease runs out.",
+        # processes
+        "worker_started": "A worker process takes lanes.",
+        "worker_stopping": "A worker process was told to stop and finishes the turns at hand.",
+        "worker_stopped": "A worker process has ended.",
+        "worker_died": "A worker process died; the next one is started.",
+        "worker_stuck": "Every slot of a worker hangs in a handler; it ends, and the next one is started.",
+        "worker_not_unregistered": "Redis was away as a worker ended; its registration runs out by itself.",
+        "commands_unheard": "A worker listens to RQ's commands again after an outage.",
+        "process_crashed": "An error that nobody expected ended a thread or the process.",
+        "slot_failed": "An error that nobody expected ended a lane's turns; the lane is due again later.",
+        "request_failed": "An error that nobody expected ended a request with 500.",
+        # Redis and Postgres away
+        "store_unavailable": "Postgres was away during a turn; the lane is parked, no attempt is counted.",
+        "turn_impossible": "Postgres refused a turn (`sqlstate`); the lane is parked, no attempt is counted.",
+        "lanes_unavailable": "Redis was away during a turn; the lane is due again when its lease runs out.",
+        "lease_failed": "Redis was away as lanes were to be leased.",
+        "numbers_postponed": "Redis was away as numbers were to be added; they are kept.",
+        "recovery_postponed": "Postgres or Redis was away as waiting messages were to be compared.",
+        "reconciled": "Jobs that Redis had lost were put back.",
+        "task_postponed": "Redis was away during a periodic task.",
+        "task_failed": "An error that nobody expected ended one round of a periodic task.",
+    }
+)
+"""Every event that Lanekeeper logs, by name. A test compares the list with the code."""
 
 
-def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
+def configure(level: str, form: Form) -> None:
     """Send every record, ours and the libraries', to standard error: JSON, or readable on a terminal."""
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -17,7 +94,7 @@ def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _describe_exception,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -25,21 +102,139 @@ def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_text
+        else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_keep_words_out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, Bounded(renderer)],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # RQ logs every job and queue at INFO; what we do with them has events of its own.
-    logging.getLogger("rq").setLevel(max(logging.WARNING, root.level))
+    # RQ logs every job, queue and channel at INFO, on loggers with a level of their own; our events tell the same.
+    for name in ("rq", "rq.worker"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    _catch_what_nobody_caught()
+
+
+def configure_by_environment() -> None:
+    """Configure a process that reads no settings: gunicorn's master, a suspect message's child.
+
+    A wrong value is not said here: the process beside it that reads the settings does.
+    """
+    level, form = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
+    configure(
+        level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
+        "json" if form == "json" else "text" if form == "text" else "auto",
+    )
+
+
+def name_request(given: str | None) -> str:
+    """Name the web request at hand in all its lines: by the router's id if that is sane, else by a new one."""
+    request_id = given if given and REQUEST_ID.fullmatch(given) else uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def name_turn(**names: object) -> None:
+    """Name the turn at hand in all lines of its thread, those of the handler's own loggers too."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**names)
+
+
+def forget_names() -> None:
+    """Name no turn any more."""
+    structlog.contextvars.clear_contextvars()
+
+
+class Bounded:
+    """A renderer whose lines stay below LINE_MAX_BYTES: long values lose their middle."""
+
+    def __init__(self, render: Any) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, fields: Fields) -> str:
+        """Render, with as much of each value as fits."""
+        line: str = self._render(logger, method, dict(fields))
+        if _fits(line):
+            return line
+        kept = dict([*_essential(fields), *fields.items()][:FIELDS_MAX])
+        for value_max in VALUE_MAX:
+            line = self._render(logger, method, {name: _cut(value, value_max) for name, value in kept.items()})
+            if _fits(line):
+                return line
+        return str(self._render(logger, method, {name: _cut(value, VALUE_MAX[-1]) for name, value in _essential(kept)}))
+
+
+def _essential(fields: Fields) -> list[tuple[str, Any]]:
+    return [(name, fields[name]) for name in ESSENTIAL if name in fields]
+
+
+def _fits(line: str) -> bool:
+    return len(line.encode(errors="replace")) <= LINE_MAX_BYTES
+
+
+def _cut(value: Any, most: int) -> Any:
+    """Cut the middle out: a traceback's ends say where it began and what it was."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= most:
+        return value
+    return f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+
+def _describe_exception(_logger: Any, _method: str, fields: Fields) -> Fields:
+    given = fields.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        fields["exception"] = describe(error)
+        if state := getattr(error, "sqlstate", None):
+            fields["sqlstate"] = state
+    return fields
+
+
+def _kind(error: BaseException) -> str:
+    kind, state = type(error), getattr(error, "sqlstate", None)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{name} (SQLSTATE {state})" if state else name
+
+
+def _keep_words_out(record: logging.LogRecord) -> bool:
+    """Take out of a library's record what may quote a user: texts of exceptions, bodies, query strings."""
+    if isinstance(record.msg, BaseException):
+        record.msg, record.args = _kind(record.msg), ()
+    if isinstance(record.args, tuple):
+        record.args = tuple(_kind(one) if isinstance(one, BaseException) else one for one in record.args)
+    if record.name.startswith("gunicorn"):
+        # A request that is none may be the rest of a body; a query string may hold a token or a sender.
+        text = re.sub(r"(Invalid request from ip=\S+):\s.*", r"\1", record.getMessage(), flags=re.DOTALL)
+        record.msg, record.args = re.sub(r"\?\S*", "?…", text), ()
+    elif record.name == "asyncio":
+        # Below its first line it shows the task, and in it the exception.
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
+    return True
+
+
+def _catch_what_nobody_caught() -> None:
+    """Word crashes as events: Python's own words quote the exception's text."""
+    sys.excepthook = lambda _kind, error, _tb: _crashed(error)
+    sys.unraisablehook = lambda unraisable: _crashed(unraisable.exc_value)
+    threading.excepthook = lambda crash: _crashed(crash.exc_value)
+    logging.captureWarnings(capture=True)
+
+
+def _crashed(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        log.critical("process_crashed", failure=describe(error))
 
 
 log: Log = structlog.get_logger("lanekeeper")

@@ -11,7 +11,10 @@ from threading import Event
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from worker.config import Channel, Settings
+from worker.counters import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from worker.errors import LanesUnavailable, StoreUnavailable
 from worker.handlers import Memory, Session, Turn, User
 from worker.handlers.failure import HandlerFailed
@@ -21,7 +24,7 @@ from worker.lanes import Lanes, Released
 from worker.ledger import Ledger
 from worker.lock import Holding
 from worker.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled
-from worker.telemetry import log
+from worker.telemetry import forget_names, log, name_turn
 
 OUTAGE_PAUSE_S = 2.0
 SUSPECT_AFTER_DEATHS = 2
@@ -61,9 +64,15 @@ class Turns:
         except StoreUnavailable as error:
             log.warning("store_unavailable", user_id=str(holding.lease.user_id), error=str(error))
             self._park(holding, _jittered(OUTAGE_PAUSE_S))
+        except psycopg.Error as error:
+            # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
+            log.error("turn_impossible", user_id=str(holding.lease.user_id), sqlstate=error.sqlstate)
+            self._park(holding, _jittered(OUTAGE_PAUSE_S))
         except LanesUnavailable as error:
             # The lease runs out by itself, and Postgres knows what is done.
             log.warning("lanes_unavailable", user_id=str(holding.lease.user_id), error=str(error))
+        finally:
+            forget_names()
 
     def time_out(self, holding: Holding) -> None:
         """Count an overdue turn as failed and give its lane on; the handler's late result will be dropped."""
@@ -111,16 +120,21 @@ class Turns:
 
     def _handle_and_settle(self, holding: Holding, begun: Begun) -> Settled | None:
         holding.turn = begun
+        name_turn(**_names(holding, begun))
         began = time.monotonic()
         handled = self._handle(holding, begun)
         was_told_to_stop = handled.failure is not None and holding.cancelled.is_set()
         if was_told_to_stop or not holding.is_open:
+            TURNS.count("dropped")
             log.info("turn_dropped", turn_ms=_ms_since(began), **_names(holding, begun))
             return None
         if handled.failure is None:
             settled = self._ledger.commit(holding, begun, handled.effects)
         else:
             settled = self._fail(holding, begun, handled.failure)
+        TURN_SECONDS.observe(time.monotonic() - began)
+        if settled.outcome is CommitOutcome.COMMITTED:
+            END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
         log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **_names(holding, begun))
         return settled
 

@@ -2,7 +2,9 @@
 --
 -- outcome: turn; idle (nothing waits); paused; fenced (a later lease has written: `fence` says which).
 -- With a good hint, the cached session id, it only reads. A hint that is not this user's open session for this
--- message is stale: get_or_create_session decides, under the user's row lock.
+-- message is stale: then it locks the user's row, reads again, and get_or_create_session decides. (Without reading
+-- again, two workers on one message made two sessions: the first commits, the second, waiting for the lock, opened
+-- another one for the message that it had seen waiting.)
 -- p_taken_over: the lease before ours was never released, so its holder may have died of this message: counted.
 CREATE OR REPLACE FUNCTION begin_turn(
     p_user_id uuid, p_fence bigint, p_session_hint uuid DEFAULT NULL, p_taken_over boolean DEFAULT false,
@@ -17,51 +19,57 @@ DECLARE
     v_user users;
     v_message messages;
     v_session conversation_sessions;
+    v_is_locked boolean := p_taken_over;
 BEGIN
-    IF p_taken_over THEN
-        SELECT * INTO v_user FROM users WHERE id = p_user_id FOR UPDATE;
-    ELSE
-        SELECT * INTO v_user FROM users WHERE id = p_user_id;
-    END IF;
-    fence := v_user.fence;
-    IF v_user.id IS NULL THEN
-        outcome := 'idle';
-        RETURN;
-    ELSIF v_user.fence > p_fence THEN
-        outcome := 'fenced';
-        RETURN;
-    ELSIF v_user.paused_at IS NOT NULL THEN
-        outcome := 'paused';
-        RETURN;
-    END IF;
+    LOOP
+        IF v_is_locked THEN
+            SELECT * INTO v_user FROM users WHERE id = p_user_id FOR UPDATE;
+        ELSE
+            SELECT * INTO v_user FROM users WHERE id = p_user_id;
+        END IF;
+        fence := v_user.fence;
+        IF v_user.id IS NULL THEN
+            outcome := 'idle';
+            RETURN;
+        ELSIF v_user.fence > p_fence THEN
+            outcome := 'fenced';
+            RETURN;
+        ELSIF v_user.paused_at IS NOT NULL THEN
+            outcome := 'paused';
+            RETURN;
+        END IF;
 
-    SELECT * INTO v_message FROM messages m
-     WHERE m.user_id = p_user_id AND m.state = 'received' ORDER BY m.seq LIMIT 1;
-    IF NOT FOUND THEN
-        outcome := 'idle';
-        RETURN;
-    END IF;
-    IF p_taken_over THEN
-        UPDATE users SET fence = p_fence WHERE id = p_user_id;
-        UPDATE messages SET deaths = deaths + 1 WHERE id = v_message.id RETURNING * INTO v_message;
-    END IF;
+        SELECT * INTO v_message FROM messages m
+         WHERE m.user_id = p_user_id AND m.state = 'received' ORDER BY m.seq LIMIT 1;
+        IF NOT FOUND THEN
+            outcome := 'idle';
+            RETURN;
+        END IF;
 
-    IF v_message.session_id IS NOT NULL THEN
-        -- Redriven: it keeps the session in which it died, whatever became of that.
-        SELECT * INTO v_session FROM conversation_sessions WHERE id = v_message.session_id;
-        hint := 'unused';
-    ELSE
-        IF p_session_hint IS NOT NULL AND (v_user.end_after_seq IS NULL OR v_message.seq <= v_user.end_after_seq) THEN
+        IF v_message.session_id IS NOT NULL THEN
+            -- Redriven: it keeps the session in which it died, whatever became of that.
+            SELECT * INTO v_session FROM conversation_sessions WHERE id = v_message.session_id;
+            hint := 'unused';
+        ELSIF p_session_hint IS NULL THEN
+            hint := 'miss';
+        ELSE
             SELECT * INTO v_session FROM conversation_sessions s
              WHERE s.id = p_session_hint AND s.user_id = p_user_id AND s.status = 'active'
                AND should_create_new_session(
                        v_user.channel, s.started_at, s.last_message_at, v_message.accepted_at) IS NULL;
+            hint := CASE WHEN FOUND THEN 'hit' ELSE 'stale' END;
         END IF;
-        hint := CASE WHEN v_session.id IS NOT NULL THEN 'hit' WHEN p_session_hint IS NULL THEN 'miss' ELSE 'stale' END;
-        IF v_session.id IS NULL THEN
-            session_id := get_or_create_session(p_user_id, v_message.accepted_at, v_message.seq);
-            SELECT * INTO v_session FROM conversation_sessions s WHERE s.id = begin_turn.session_id;
-        END IF;
+        EXIT WHEN v_is_locked OR v_session.id IS NOT NULL;
+        v_is_locked := true;
+    END LOOP;
+
+    IF p_taken_over THEN
+        UPDATE users SET fence = p_fence WHERE id = p_user_id;
+        UPDATE messages SET deaths = deaths + 1 WHERE id = v_message.id RETURNING * INTO v_message;
+    END IF;
+    IF v_session.id IS NULL THEN
+        session_id := get_or_create_session(p_user_id, v_message.accepted_at);
+        SELECT * INTO v_session FROM conversation_sessions s WHERE s.id = begin_turn.session_id;
     END IF;
 
     outcome := 'turn';

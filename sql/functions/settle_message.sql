@@ -4,7 +4,7 @@
 -- p_effects: {replies: [{text, attachments}], tool_outputs: [{name, data}], session_state, user_state, summary,
 --             end: reason, escalate: true}, each optional.
 -- A redriven message is older than its session's last message: it moves nothing back and reopens nothing.
--- Returns whether more waits, and for how many ms the session id may be cached (0: not at all).
+-- Returns whether more waits, and for how many ms the session id may be cached: 0, not at all, unless it is active.
 CREATE OR REPLACE FUNCTION settle_message(
     p_user users, p_fence bigint, p_message_id uuid, p_session_id uuid, p_state text, p_effects jsonb,
     OUT more boolean, OUT session_ms bigint)
@@ -48,15 +48,17 @@ BEGIN
     END IF;
 
     IF p_effects ? 'escalate' THEN
-        UPDATE conversation_sessions SET status = 'escalated', escalated_at = v_message.accepted_at
+        -- Now, in the session's time: a redriven message is older, and its hour would be over at once.
+        UPDATE conversation_sessions SET status = 'escalated', escalated_at = last_message_at
          WHERE id = p_session_id AND status = 'active';
+        v_session.status := 'escalated';
     END IF;
     IF p_effects ? 'end' THEN
         PERFORM end_session(p_session_id, v_message.accepted_at, p_effects ->> 'end');
         v_session.status := 'ended';
     END IF;
-    IF v_message.seq >= p_user.end_after_seq THEN
-        PERFORM apply_noted_end(p_user);
+    IF v_message.end_at IS NOT NULL THEN
+        PERFORM end_open_session(p_user, v_message.end_at, v_message.end_reason);
         v_session.status := 'ended';
     END IF;
 
@@ -65,7 +67,7 @@ BEGIN
      WHERE id = p_user.id
     RETURNING waiting > 0 INTO more;
     session_ms := 0;
-    IF v_session.status <> 'ended' THEN
+    IF v_session.status = 'active' THEN
         session_ms := greatest(0, 1000 * extract(epoch FROM
             (session_end_by_policy(p_user.channel, v_session.started_at, v_session.last_message_at)).ends_at
             - clock_timestamp()))::bigint;

@@ -112,3 +112,25 @@ def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(serv
         _check_all_answered_in_order(services, accepted)
         assert the_child(process) == child
     assert services.database.row("SELECT max(attempts) AS n FROM messages").n == 0
+
+
+def test_a_database_that_refuses_turns_blames_no_message(services, settings, accept):
+    message = accept("alice", "hello")
+    services.database.rows("ALTER FUNCTION commit_turn RENAME TO commit_turn_away")
+    try:
+        with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
+            client = services.lanes.client
+            lock, lane = f"lock:user:{message.user_id}", str(message.user_id)
+            eventually(lambda: not client.exists(lock) and client.zscore("lanes", lane) > _now_ms(client))
+            services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
+            eventually(lambda: _answered(services) == 1)
+    finally:
+        if services.database.row("SELECT to_regproc('commit_turn') IS NULL AS is_away").is_away:
+            services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
+    row = services.database.row("SELECT attempts, deaths FROM messages WHERE id = %s", (message.message_id,))
+    assert (row.attempts, row.deaths) == (0, 0)
+
+
+def _now_ms(client):
+    seconds, micros = client.time()
+    return seconds * 1000 + micros / 1000

@@ -1,13 +1,17 @@
--- Makes a lane due now: overrides parking, and a pause only when told, but never a valid lease.
+-- Makes a lane due now: overrides parking and pacing, and a pause only when told, but never a valid lease.
 -- ARGV: now, user, unpause (1: the user was resumed)
 -- Returns 1 when the lane is due, 0 when it stays leased or paused.
 local now, user, unpause = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
-if is_paused(user) and not unpause then return 0 end
+local score = redis.call('ZSCORE', LANES, user)
+if score == 'inf' and not unpause then return 0 end
+even_when_full()
 local held = locked_until(user, now)
 if held > 0 then
   redis.call('ZADD', LANES, digits(held), user)
   return 0
 end
+-- Due already: it keeps its place.
+if score and tonumber(score) <= now then return 1 end
 redis.call('ZADD', LANES, digits(now), user)
 wake_one()
 return 1

@@ -9,12 +9,16 @@
 local now, user, token = clock(ARGV[1]), ARGV[2], ARGV[3]
 local may_go_on, more, foreign, pause = ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'
 local session_id, session_ms, pace_ms = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local lock = redis.call('HMGET', lock_key(user), 'token', 'until')
+local lock = redis.call('HMGET', lock_key(user), 'token', 'until', 'paced')
 if lock[1] ~= token then return 'lost' end
 
+even_when_full()
 for i = 11, #ARGV do
-  redis.call('DEL', job_key(ARGV[i]))
+  -- The lane's list may hold it anywhere; being the oldest it stands in front. Redriven while Redis was away it may
+  -- still lie among the dead.
+  redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
   redis.call('LREM', queue_key(user), 1, ARGV[i])
+  redis.call('ZREM', failed_key(user), ARGV[i])
 end
 if session_id ~= '' then
   if session_ms > 0 then
@@ -24,28 +28,34 @@ if session_id ~= '' then
   end
 end
 
--- The rate limit: a minute's allowance may be used at once, then turns come one by one. Nothing is dropped.
+-- The rate limit: a minute's allowance may be used at once, then turns come one by one. Nothing is dropped. The key
+-- holds when the next turn may begin; the lock remembers the turn counted last, so that none counts twice.
 local due = now
-if pace_ms > 0 and #ARGV > 10 then
-  local used = math.max(now, tonumber(redis.call('GET', pace_key(user)) or '0')) + pace_ms
-  redis.call('SET', pace_key(user), digits(used), 'PX', digits(used - now))
-  due = math.max(now, used - 60000 + pace_ms)
+if pace_ms > 0 then
+  local allowance_ms = 60000 - pace_ms
+  local allowed = tonumber(redis.call('GET', pace_key(user)) or '0')
+  if ARGV[11] and lock[3] ~= ARGV[11] then
+    allowed = math.max(allowed, now - allowance_ms) + pace_ms
+    redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance_ms - now))
+    redis.call('HSET', lock_key(user), 'paced', ARGV[11])
+  end
+  due = math.max(now, allowed)
 end
 
 local jobs = redis.call('LLEN', queue_key(user))
+if jobs == 0 then forget_empty_queue(user) end
 local has_work = more or jobs > foreign
 local stays_paused = pause or is_paused(user)
 if has_work and may_go_on and not stays_paused and due <= now and tonumber(lock[2]) > now then return 'go_on' end
 
 redis.call('DEL', lock_key(user))
-if jobs == 0 then forget_empty_queue(user) end
-if stays_paused then
+if not has_work then
+  redis.call('ZREM', LANES, user)
+  return 'forgotten'
+elseif stays_paused then
   redis.call('ZADD', LANES, '+inf', user)
   return 'paused'
-elseif has_work then
-  redis.call('ZADD', LANES, digits(due), user)
-  wake_one()
-  return 'released'
 end
-redis.call('ZREM', LANES, user)
-return 'forgotten'
+redis.call('ZADD', LANES, digits(due), user)
+wake_one()
+return 'released'

@@ -1,35 +1,64 @@
 -- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms.
 -- A lane whose lock is still valid is not due, whatever its score says. A lock that ran out and was never released
--- tells that its holder died or hangs. Asked again with the same call number, it answers the same.
+-- tells that its holder died or hangs. Asked again with the same call number, it answers the same, but for the leases
+-- that another has taken over since.
 -- ARGV: now, worker, call number, free slots, ttl in ms
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1}
 local now, worker, call, free, ttl = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply_key = 'lease:' .. worker
-local last = redis.call('HMGET', reply_key, 'call', 'reply')
-if last[1] == call then return last[2] end
-redis.call('DEL', reply_key)
-
-if redis.call('EXISTS', FENCE) == 0 then redis.call('SET', FENCE, digits(now * 1000)) end
 local ends = digits(now + ttl)
-local leases = {}
-for _ = 1, 8 do
-  local due = {}
-  if free > 0 then due = redis.call('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
-  if #due == 0 then break end
-  for _, user in ipairs(due) do
-    local held = locked_until(user, now)
-    if held > 0 then
-      redis.call('ZADD', LANES, digits(held), user)
-    else
-      local taken_over = redis.call('EXISTS', lock_key(user))
-      local fence = digits(redis.call('INCR', FENCE))
-      local token = worker .. ':' .. fence
-      redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker)
-      redis.call('PEXPIRE', lock_key(user), ttl + 60000)
-      redis.call('ZADD', LANES, ends, user)
-      leases[#leases + 1] = { user, token, fence, taken_over, redis.call('GET', session_key(user)) }
-      free = free - 1
+
+local function take(user)
+  local taken_over = redis.call('EXISTS', lock_key(user))
+  local fence = digits(redis.call('INCR', FENCE))
+  local token = worker .. ':' .. fence
+  redis.call('DEL', lock_key(user))
+  redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker)
+  redis.call('PEXPIRE', lock_key(user), ttl + 60000)
+  redis.call('ZADD', LANES, ends, user)
+  return { user, token, fence, taken_over, redis.call('GET', session_key(user)) }
+end
+
+local function take_due()
+  local leases = {}
+  if redis.call('EXISTS', FENCE) == 0 then redis.call('SET', FENCE, digits(now * 1000)) end
+  for _ = 1, 8 do
+    local due = {}
+    if free > 0 then due = redis.call('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
+    if #due == 0 then break end
+    for _, user in ipairs(due) do
+      local held = locked_until(user, now)
+      if held > 0 then
+        redis.call('ZADD', LANES, digits(held), user)
+      elseif not is_user(user) then
+        redis.call('ZREM', LANES, user)
+      else
+        leases[#leases + 1] = take(user)
+        free = free - 1
+      end
     end
+  end
+  return leases
+end
+
+local function still_held(leases)
+  local held = {}
+  for _, lease in ipairs(leases) do
+    if redis.call('HGET', lock_key(lease[1]), 'token') == lease[2] then held[#held + 1] = lease end
+  end
+  return held
+end
+
+local last = redis.call('HMGET', reply_key, 'call', 'leases')
+local leases
+if last[1] == call then
+  leases = still_held(cjson.decode(last[2]))
+else
+  redis.call('DEL', reply_key) -- a removal first: a full Redis must still drain
+  leases = take_due()
+  if #leases > 0 then
+    redis.call('HSET', reply_key, 'call', call, 'leases', cjson.encode(leases))
+    redis.call('PEXPIRE', reply_key, 60000)
   end
 end
 
@@ -38,9 +67,4 @@ local first = redis.call('ZRANGE', LANES, 0, 0, 'WITHSCORES')
 if first[2] and first[2] ~= 'inf' then next_due = math.max(0, tonumber(first[2]) - now) end
 -- Nothing more is due: tokens that still lie here would only wake workers for nothing.
 if next_due ~= 0 then redis.call('DEL', WAKE) end
-
-local reply = cjson.encode({ leases = leases, next_due_ms = next_due })
-if #leases == 0 then return cjson.encode({ leases = {}, next_due_ms = next_due }) end
-redis.call('HSET', reply_key, 'call', call, 'reply', reply)
-redis.call('PEXPIRE', reply_key, 60000)
-return reply
+return cjson.encode({ leases = leases, next_due_ms = next_due })

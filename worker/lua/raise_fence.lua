@@ -3,6 +3,7 @@
 -- Returns the counter.
 local given, counter = tonumber(ARGV[1]), tonumber(redis.call('GET', FENCE) or '0')
 if given > counter then
+  even_when_full()
   redis.call('SET', FENCE, digits(given))
   return ARGV[1]
 end

@@ -5,6 +5,7 @@
 local now, ttl = clock(ARGV[1]), tonumber(ARGV[2])
 local ends = digits(now + ttl)
 local lost = {}
+even_when_full()
 for i = 3, #ARGV, 2 do
   local user, token = ARGV[i], ARGV[i + 1]
   if redis.call('HGET', lock_key(user), 'token') == token then

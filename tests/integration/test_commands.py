@@ -1,0 +1,414 @@
+"""The operator's commands: they show what is, act on Postgres and Redis, and show no sender and no text."""
+
+import json
+import logging
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
+
+import pytest
+from click.testing import CliRunner
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from tests.conftest import eventually
+from worker.cli import lanekeeper
+from worker.control import Control
+from worker.diagnostics.survey import LaneState, Survey
+from worker.embedded.redis import free_port
+
+SENDER = "+4930123456"
+TEXT = "a very private text"
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def invoke(settings):
+    """Run a command; whatever it says, it names no sender and quotes no text."""
+
+    def invoke(*arguments, exit_code=0, redis_url=None):
+        environment = {"DATABASE_URL": settings.database_url, "REDIS_URL": redis_url or settings.redis_url}
+        result = CliRunner().invoke(lanekeeper, [str(one) for one in arguments], env=environment)
+        assert result.exit_code == exit_code, (result.output, result.exception)
+        assert SENDER not in result.output
+        assert TEXT not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def ask(invoke):
+    return lambda *arguments, **options: json.loads(invoke(*arguments, "--json", **options).stdout)
+
+
+@pytest.fixture
+def nowhere():
+    return f"redis://127.0.0.1:{free_port()}/0"
+
+
+@pytest.fixture
+def bury(services, accept):
+    """Let messages of one sender die, as a worker does when their attempts are used up."""
+
+    def bury(sender, count):
+        messages = [accept(sender, TEXT) for _ in range(count)]
+        for call, message in enumerate(messages):
+            lease = services.lanes.lease(f"gravedigger {sender}", call, 1, 60).leases[0]
+            begun = services.database.row("SELECT * FROM begin_turn(%s, %s)", (lease.user_id, lease.fence))
+            assert begun.message_id == message.message_id
+            failure = "Traceback (most recent call last):\n  somewhere\nValueError"
+            services.database.rows(
+                "SELECT * FROM fail_turn(%s, %s, %s, %s, %s, 1, 'skip')",
+                (lease.user_id, lease.fence, begun.message_id, begun.session_id, failure),
+            )
+            services.lanes.bury(lease, begun.message_id, failure)
+            services.lanes.finish(lease, [], more=call + 1 < count)
+        return messages
+
+    return bury
+
+
+def registry(services, user_id):
+    return FailedJobRegistry(f"user:{user_id}", connection=services.lanes.client, serializer=JSONSerializer)
+
+
+def state_of(services, message_id):
+    return services.database.row("SELECT * FROM messages WHERE id = %s", (message_id,))
+
+
+def processed(services, user_id):
+    rows = services.database.rows(
+        "SELECT seq FROM messages WHERE user_id = %s AND state = 'processed' ORDER BY processed_at", (user_id,)
+    )
+    return [row.seq for row in rows]
+
+
+# naming a user
+
+
+@pytest.mark.usefixtures("services")
+def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with_advice(accept, invoke):
+    user_id = accept(SENDER, TEXT).user_id
+    for name in (user_id, f"demo:{SENDER}"):
+        assert str(user_id) in invoke("lane", name).output
+    result = invoke("lane", "demo", exit_code=2)
+    assert "give a user's id (a UUID), or channel:sender" in result.output
+    invoke("lane", SENDER, exit_code=2)
+    for command in (("lane", "pause"), ("lane", "redrive"), ("session", "show"), ("session", "end")):
+        assert "there is no user" in invoke(*command, f"other:{SENDER}", exit_code=1).output
+    assert "there is no user" in invoke("dead", "list", "--user", uuid4(), exit_code=1).output
+
+
+# lanes
+
+
+def test_lanes_are_counted_by_state_and_shown(services, accept, invoke, ask):
+    due, parked, paused, leased = (accept(name, TEXT).user_id for name in ("a", "b", "c", "d"))
+    services.lanes.client.zadd("lanes", {str(user): nr for nr, user in enumerate((leased, parked, paused, due))})
+    first, second = services.lanes.lease("worker one", 1, 2, 60).leases
+    assert (first.user_id, second.user_id) == (leased, parked)
+    services.lanes.park(second, 90)
+    services.lanes.pause(paused)
+    answer = ask("lanes")
+    assert {name: answer[name] for name in ("total", "due", "leased", "parked", "paused")} == {
+        "total": 4,
+        "due": 1,
+        "leased": 1,
+        "parked": 1,
+        "paused": 1,
+    }
+    assert answer["backlog"] == {"waiting": 4, "dead": 0}
+    assert [(one["user_id"], one["state"]) for one in answer["lanes"]] == [
+        (str(due), "due"),
+        (str(leased), "leased"),
+        (str(parked), "parked"),
+        (str(paused), "paused"),
+    ]
+    assert answer["lanes"][1]["worker"] == "worker one"
+    assert answer["lanes"][1]["fence"] == first.fence
+    assert 55 < answer["lanes"][1]["lease_ends_in_s"] <= 60
+    assert 85 < answer["lanes"][2]["due_in_s"] <= 90
+    output = invoke("lanes").output
+    for words in ("due for", "lease for", "another", "until resumed", "4 waiting, 0 dead"):
+        assert words in output
+
+
+def test_a_crashed_workers_lane_is_due(services, accept, ask):
+    accept("a", TEXT)
+    services.lanes.lease("worker one", 1, 1, 0.01)
+    eventually(lambda: ask("lanes")["due"] == 1)
+
+
+@pytest.mark.usefixtures("services")
+def test_without_lanes_there_are_totals_only(invoke):
+    assert invoke("lanes").output.splitlines()[0].split() == ["lanes", "0"]
+
+
+def test_workers_are_counted_with_what_they_hold(services, settings, accept, ask, run_worker):
+    with run_worker(settings.model_copy(update={"handler": "tests.integration.test_commands:linger"})):
+        accept("a", TEXT)
+        snapshot = eventually(
+            lambda: (found := Survey(services.lanes).snapshot()).workers and found.workers[0].lanes and found
+        )
+        assert snapshot.leased == snapshot.workers_alive == 1
+        assert ask("lanes")["workers"][0]["is_alive"]
+
+
+def linger(_turn):
+    time.sleep(1.5)
+    return "done"
+
+
+def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(services, accept, invoke):
+    accept("a", TEXT)
+    now_ms = int(time.time() * 1000)
+    for start in range(0, 100_000, 10_000):
+        scores = {str(UUID(int=start + nr)): now_ms + (60_000 if nr % 2 else -60_000) for nr in range(10_000)}
+        services.lanes.client.zadd("lanes", scores)
+    began = time.monotonic()
+    output = invoke("lanes").output
+    assert time.monotonic() - began < 2
+    assert "… and 99961 more" in output
+    assert re.search(r"50001, the oldest for 6\d\.\d s", output)
+    assert "parked    50000 at most" in output
+
+
+def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services, ask):
+    services.lanes.client.zadd("lanes", {b"\xff not ours": 1, "neither": float("inf")})
+    assert {one["state"] for one in ask("lanes")["lanes"]} == {"due", "paused"}
+
+
+# one lane
+
+
+def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(services, accept, invoke, ask):
+    message = accept(SENDER, TEXT)
+    accept(SENDER, TEXT)
+    lease = services.lanes.lease("worker one", 1, 1, 60).leases[0]
+    begun = services.database.row("SELECT * FROM begin_turn(%s, %s)", (lease.user_id, lease.fence))
+    services.database.rows(
+        "SELECT fail_turn(%s, %s, %s, %s, E'Traceback:\n  x\nOSError', 5, 'skip')",
+        (lease.user_id, lease.fence, message.message_id, begun.session_id),
+    )
+    answer = ask("lane", message.user_id)
+    assert answer["lane"]["state"] == LaneState.LEASED
+    assert (answer["lane"]["jobs"], answer["lane"]["worker"]) == (2, "worker one")
+    assert answer["lane"]["fence"] == answer["user"]["fence"] == lease.fence
+    assert answer["session"]["id"] == str(begun.session_id)
+    assert [(one["seq"], one["attempts"]) for one in answer["waiting"]] == [(1, 1), (2, 0)]
+    output = invoke("lane", "show", message.user_id).output
+    assert "held by worker one" in output
+    assert "OSError" in output
+    assert "Traceback" not in output
+
+
+def test_with_redis_away_a_lane_is_shown_as_far_as_postgres_knows(accept, invoke, nowhere):
+    user_id = accept(SENDER, TEXT).user_id
+    output = invoke("lane", user_id, redis_url=nowhere).output
+    assert "unknown: Redis did not answer" in output
+    assert "1 message\n" in output
+
+
+def test_a_paused_user_waits_until_resumed(services, settings, accept, invoke, ask, run_worker):
+    user_id = accept(SENDER, TEXT).user_id
+    invoke("lane", "pause", user_id)
+    assert ask("lane", user_id)["lane"]["state"] == "paused"
+    with run_worker(settings):
+        other = accept("other").user_id
+        eventually(lambda: processed(services, other))
+        assert processed(services, user_id) == []
+        assert "since" in invoke("lane", user_id).output
+        invoke("lane", "resume", user_id)
+        eventually(lambda: processed(services, user_id) == [1])
+    assert "was not paused" in invoke("lane", "resume", user_id).output
+
+
+def test_resuming_a_user_without_work_makes_no_lane(services, settings, accept, invoke, run_worker):
+    with run_worker(settings):
+        user_id = accept(SENDER, TEXT).user_id
+        eventually(lambda: processed(services, user_id) and services.lanes.client.zcard("lanes") == 0)
+    invoke("lane", "pause", user_id)
+    invoke("lane", "resume", user_id)
+    assert services.lanes.client.zcard("lanes") == 0
+
+
+def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_said_so(
+    services, settings, accept, invoke, ask, nowhere, run_worker
+):
+    user_id = accept(SENDER, TEXT).user_id
+    assert "Redis is away: done in Postgres" in invoke("lane", "pause", user_id, redis_url=nowhere).output
+    with run_worker(settings):
+        eventually(lambda: ask("lane", user_id)["lane"]["state"] == "paused")
+        assert ask("lane", "resume", user_id, redis_url=nowhere) == {
+            "user_id": str(user_id),
+            "resumed": True,
+            "redis": False,
+        }
+        eventually(lambda: processed(services, user_id) == [1])
+
+
+# dead messages
+
+
+def test_dead_messages_are_listed_in_order_and_by_user(bury, invoke, ask):
+    alice, bob = bury(SENDER, 2), bury("bob", 1)
+    assert len(ask("dead", "list")["dead"]) == 3
+    mine = ask("dead", "list", "--user", f"demo:{SENDER}")["dead"]
+    assert [(one["message_id"], one["seq"]) for one in mine] == [(str(m.message_id), m.seq) for m in alice]
+    assert ask("dead", "list", "--limit", 2)["more"]
+    output = invoke("dead", "list", "--user", bob[0].user_id).output
+    assert "ValueError" in output
+    assert "Traceback" not in output
+    assert ask("lanes")["backlog"] == {"waiting": 0, "dead": 3}
+
+
+def test_a_retried_message_keeps_its_number_and_is_answered(services, settings, bury, invoke, run_worker):
+    message = bury(SENDER, 1)[0]
+    died_in = state_of(services, message.message_id).session_id
+    assert registry(services, message.user_id).get_job_ids() == [str(message.message_id)]
+    invoke("dead", "retry", message.message_id)
+    assert registry(services, message.user_id).get_job_ids() == []
+    with run_worker(settings):
+        eventually(lambda: processed(services, message.user_id) == [1])
+    assert state_of(services, message.message_id).session_id == died_in
+    assert "is not dead" in invoke("dead", "retry", message.message_id, exit_code=1).output
+    assert invoke("dead", "list").output == "no message is dead\n"
+
+
+@pytest.mark.parametrize("command", [("lane", "redrive"), ("dead", "retry", "--user")])
+def test_all_of_a_user_are_redriven_in_order_and_nobody_elses(services, settings, bury, ask, run_worker, command):
+    alice, bob = bury(SENDER, 3), bury("bob", 1)
+    answer = ask(*command, alice[0].user_id)
+    assert [1, 2, 3] in (answer.get("redriven"), answer["redriven"][0]["seqs"] if command[0] == "dead" else None)
+    with run_worker(settings):
+        eventually(lambda: processed(services, alice[0].user_id) == [1, 2, 3])
+    assert state_of(services, bob[0].message_id).state == "dead"
+
+
+def test_retry_all_takes_more_than_a_page(services, bury, invoke, monkeypatch):
+    monkeypatch.setattr("worker.control.PAGE_MAX", 2)
+    bury(SENDER, 3)
+    bury("bob", 2)
+    assert "5 dead messages redriven" in invoke("dead", "retry", "--all").output
+    assert services.database.row("SELECT count(*) AS n FROM messages WHERE state = 'received'").n == 5
+
+
+@pytest.mark.usefixtures("services")
+def test_retry_wants_exactly_one_way_to_name_messages(invoke):
+    for arguments in ((), (str(uuid4()), "--all"), ("--all", "--user", str(uuid4()))):
+        assert "give a MESSAGE_ID, --user USER or --all" in invoke("dead", "retry", *arguments, exit_code=2).output
+    invoke("dead", "retry", "no-id", exit_code=2)
+    invoke("dead", "drop", uuid4(), exit_code=1)
+
+
+def test_with_redis_away_a_retried_message_waits_and_the_reconciler_enqueues_it(
+    services, settings, bury, invoke, nowhere, run_worker
+):
+    message = bury(SENDER, 1)[0]
+    result = invoke("dead", "retry", message.message_id, redis_url=nowhere)
+    assert "Redis is away: done in Postgres" in result.output
+    with run_worker(settings):
+        eventually(lambda: processed(services, message.user_id) == [1])
+
+
+def test_a_dropped_message_is_forgotten_by_everybody_and_stays_dead(services, bury, invoke, ask):
+    first, second = bury(SENDER, 2)
+    invoke("dead", "drop", first.message_id)
+    assert [one["message_id"] for one in ask("dead", "list")["dead"]] == [str(second.message_id)]
+    assert registry(services, first.user_id).get_job_ids() == [str(second.message_id)]
+    assert services.lanes.client.exists(f"rq:job:{first.message_id}") == 0
+    row = state_of(services, first.message_id)
+    assert row.state == "dead"
+    assert row.dropped_at is not None
+    assert "was dropped" in invoke("dead", "retry", first.message_id, exit_code=1).output
+    assert "1 dead message redriven: 2" in invoke("lane", "redrive", first.user_id).output
+    assert state_of(services, first.message_id).state == "dead"
+
+
+def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies_again(services, bury, ask):
+    message = bury(SENDER, 1)[0]
+    Control(services.database, services.lanes).drop(message.message_id)
+    services.database.rows("SELECT redrive_message(%s)", (message.message_id,))
+    row = services.database.row("SELECT * FROM begin_turn(%s, %s)", (message.user_id, 2**62))
+    services.database.rows(
+        "SELECT fail_turn(%s, %s, %s, %s, 'again', 1, 'skip')",
+        (message.user_id, 2**62, row.message_id, row.session_id),
+    )
+    assert [one["message_id"] for one in ask("dead", "list")["dead"]] == [str(message.message_id)]
+
+
+def test_two_operators_who_retry_at_once_redrive_once(services, bury):
+    messages = bury(SENDER, 3)
+    control = Control(services.database, services.lanes)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: control.redrive(), range(8)))
+    assert services.lanes.jobs(messages[0].user_id) == [str(message.message_id) for message in messages]
+    assert services.database.row("SELECT waiting FROM users").waiting == 3
+
+
+# sessions
+
+
+def test_a_users_sessions_are_shown_with_reasons_times_and_counts(services, settings, accept, invoke, ask, run_worker):
+    with run_worker(settings):
+        user_id = accept(SENDER, TEXT).user_id
+        accept(SENDER, TEXT)
+        eventually(lambda: processed(services, user_id) == [1, 2])
+        assert invoke("session", "end", f"demo:{SENDER}").output == "ended (operator)\n"
+        accept(SENDER, TEXT)
+        eventually(lambda: processed(services, user_id) == [1, 2, 3])
+    newest, oldest = ask("session", "show", user_id)["sessions"]
+    assert (newest["status"], newest["messages"], newest["ended_reason"]) == ("active", 1, None)
+    assert (oldest["status"], oldest["messages"], oldest["replies"], oldest["ended_reason"]) == (
+        "ended",
+        2,
+        2,
+        "operator",
+    )
+    assert "operator" in invoke("session", "show", user_id).output
+
+
+def test_an_end_with_messages_waiting_says_after_which_it_takes_effect(
+    services, settings, accept, invoke, ask, run_worker
+):
+    user_id = accept(SENDER, TEXT).user_id
+    accept(SENDER, TEXT)
+    output = invoke("session", "end", user_id).output
+    assert output == "noted: 2 messages waiting, the session ends after message 2\n"
+    assert "after message 2 (operator)" in invoke("lane", user_id).output
+    accept(SENDER, TEXT)
+    with run_worker(settings):
+        eventually(lambda: processed(services, user_id) == [1, 2, 3])
+    assert [one["messages"] for one in ask("session", "show", user_id)["sessions"]] == [1, 2]
+
+
+def test_a_session_is_named_by_its_own_id_too_but_not_when_it_is_over(services, accept, invoke):
+    user_id = accept(SENDER, TEXT).user_id
+    services.database.rows("DELETE FROM messages")
+    services.database.rows("UPDATE users SET waiting = 0")
+    session_id = services.sessions.resolve(user_id)
+    assert invoke("session", "end", session_id).output == "ended (operator)\n"
+    assert "ended at" in invoke("session", "end", session_id, exit_code=1).output
+    assert "no open session" in invoke("session", "end", user_id, exit_code=1).output
+    assert "there is no user" in invoke("session", "end", uuid4(), exit_code=1).output
+
+
+def test_an_escalated_session_is_handed_back_as_the_same(services, accept, invoke, ask):
+    user_id = accept(SENDER, TEXT).user_id
+    services.database.rows("DELETE FROM messages")
+    services.database.rows("UPDATE users SET waiting = 0")
+    assert "no open session" in invoke("session", "escalate", user_id, exit_code=1).output
+    session_id = services.sessions.resolve(user_id)
+    assert ask("session", "escalate", session_id)["escalated"] == str(session_id)
+    assert "escalated since" in invoke("lane", user_id).output
+    assert ask("session", "hand-back", user_id)["handed_back"] == str(session_id)
+    assert "no escalated session" in invoke("session", "hand-back", user_id, exit_code=1).output

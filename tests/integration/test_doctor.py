@@ -1,0 +1,497 @@
+"""The doctor is quiet when all is well, and names each planted fault. Whatever is planted is taken back."""
+
+import json
+import logging
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import eventually
+from worker import migrations
+from worker.bootstrap import open_services
+from worker.cli import lanekeeper
+from worker.diagnostics import doctor, lane_checks, server_checks, session_checks
+from worker.diagnostics.finding import Health, Patient
+from worker.embedded.redis import free_port
+
+INDEX = (
+    "CREATE UNIQUE INDEX idx_unique_active_session_per_user ON conversation_sessions (user_id) WHERE status <> 'ended'"
+)
+HOUR_OF_DAY_RULE = """
+CREATE OR REPLACE FUNCTION should_create_new_session(
+    p_channel text, p_started_at timestamptz, p_last_message_at timestamptz, p_accepted_at timestamptz)
+RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN extract(hour FROM p_last_message_at) >= 20 AND extract(hour FROM p_accepted_at) >= 6
+                THEN 'end_of_day' END
+$$
+"""
+WITHOUT_A_LOCK = """
+CREATE OR REPLACE FUNCTION get_or_create_session(p_user_id uuid, p_accepted_at timestamptz DEFAULT NULL)
+RETURNS uuid LANGUAGE sql AS $$
+    INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES ($1, now(), now()) RETURNING id
+$$
+"""
+
+
+@pytest.fixture(autouse=True)
+def _settle_soon(monkeypatch):
+    """Give a lane less time to settle: nothing here heals by itself."""
+    monkeypatch.setattr(lane_checks, "SETTLE_S", 0.3)
+    monkeypatch.setattr(lane_checks, "AGAIN_S", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def examine(services):
+    def examine(**changes):
+        patient = Patient(services.settings.model_copy(update=changes), services.database, services.lanes)
+        return {one.check: one.finding for one in doctor.examine(patient)}
+
+    return examine
+
+
+@pytest.fixture
+def invoke(settings):
+    def invoke(*arguments, **environment):
+        return CliRunner().invoke(
+            lanekeeper,
+            arguments,
+            env={"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, **environment},
+        )
+
+    return invoke
+
+
+@contextmanager
+def planted(services, fault: str, cure: str) -> Iterator[None]:
+    services.database.rows(fault)
+    try:
+        yield
+    finally:
+        services.database.rows("TRUNCATE users, conversation_sessions, messages, tool_outputs CASCADE")
+        services.database.rows(cure)
+
+
+def shipped(function: str) -> str:
+    return migrations.shipped_functions()[function]
+
+
+def plain(result):
+    return re.sub(" +", " ", result.output)
+
+
+def failures(findings):
+    return {name for name, finding in findings.items() if finding.health is Health.FAILED}
+
+
+# all is well
+
+
+def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(services, settings, invoke, run_worker):
+    with run_worker(settings):
+        eventually(lambda: services.lanes.client.smembers("rq:workers"))
+        result = invoke("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["health"] == "ok", answer
+    assert [one["check"] for one in answer["examined"]] == [check.name for check in doctor.CHECKS]
+
+
+@pytest.mark.usefixtures("services")
+def test_without_a_worker_it_warns_and_says_what_to_do(invoke):
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.output
+    assert "warning workers no worker lives" in plain(result)
+    assert "→ start one: lanekeeper worker" in result.output
+    assert sum(line.startswith("ok ") for line in result.output.splitlines()) == len(doctor.CHECKS) - 1
+
+
+def test_suspended_workers_are_a_warning(services, settings, examine, run_worker):
+    with run_worker(settings):
+        eventually(lambda: services.lanes.client.smembers("rq:workers"))
+        services.lanes.client.set("rq:suspended", 1)
+        finding = examine()["workers"]
+        services.lanes.client.delete("rq:suspended")
+    assert (finding.health, finding.todo) == (Health.WARNING, "let them work: rq resume")
+
+
+def test_it_leaves_nothing_behind(services, examine):
+    def everything():
+        tables = ("users", "conversation_sessions", "messages", "tool_outputs", "channel_policies", "schema_files")
+        counts = [services.database.row(f"SELECT count(*) AS n FROM {table}").n for table in tables]
+        schemas = services.database.row("SELECT array_agg(nspname ORDER BY nspname) AS all FROM pg_namespace").all
+        return counts, schemas, sorted(services.lanes.client.keys("*"))
+
+    before = everything()
+    assert failures(examine()) == set()
+    assert everything() == before
+
+
+def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_now(services, examine):
+    for sender, age in (("old", "2 minutes"), ("new", "1 second")):
+        user = services.database.row(
+            "INSERT INTO users (id, channel, sender, created_at)"
+            " VALUES (%s, %s, %s, clock_timestamp() - %s::interval) RETURNING id",
+            (uuid4(), session_checks.SCRATCH_CHANNEL, sender, age),
+        )
+        services.sessions.resolve(user.id)
+    assert examine()["same session"].health is Health.OK
+    assert [row.sender for row in services.database.rows("SELECT sender FROM users")] == ["new"]
+
+
+def test_traffic_raises_no_false_alarm(services, settings, accept, examine, run_worker, monkeypatch):
+    monkeypatch.setattr(lane_checks, "SETTLE_S", 6.0)
+    done = Event()
+
+    def write(nr):
+        count = 0
+        while not done.is_set():
+            accept(f"user {nr} {count % 20}", external_id=f"{nr}-{count}")
+            count += 1
+
+    with run_worker(settings), ThreadPoolExecutor(3) as pool:
+        eventually(lambda: services.lanes.client.smembers("rq:workers"))
+        for nr in range(3):
+            pool.submit(write, nr)
+        try:
+            eventually(lambda: services.database.row("SELECT count(*) AS n FROM messages").n > 50)
+            findings = [examine() for _ in range(4)]
+        finally:
+            done.set()
+    problems = [finding for one in findings for finding in one.values() if finding.health is not Health.OK]
+    assert problems == []
+
+
+# the definitions
+
+
+def test_a_dropped_index_fails_and_is_named_with_its_cure(services, examine, invoke):
+    with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
+        result = invoke("doctor")
+        finding = examine()["tables"]
+    assert result.exit_code == 1
+    assert "failed tables idx_unique_active_session_per_user is missing" in plain(result)
+    services.database.rows("DROP INDEX idx_unique_active_session_per_user")
+    services.database.rows(finding.todo)
+    assert examine()["tables"].health is Health.OK
+
+
+def test_an_index_that_forbids_less_fails(services, examine):
+    drop = "DROP INDEX idx_unique_active_session_per_user"
+    with planted(services, drop, INDEX), planted(services, INDEX.replace("<> 'ended'", "= 'active'"), drop):
+        finding = examine()["tables"]
+    assert finding.health is Health.FAILED
+    assert finding.found == "idx_unique_active_session_per_user is not the shipped one"
+    assert finding.todo.startswith("DROP INDEX idx_unique_active_session_per_user; CREATE UNIQUE INDEX")
+
+
+def test_a_dropped_constraint_fails_and_a_further_index_does_not(services, examine):
+    cure = "ALTER TABLE users ADD CONSTRAINT users_waiting_check CHECK (waiting >= 0)"
+    with planted(services, "ALTER TABLE users DROP CONSTRAINT users_waiting_check", cure):
+        finding = examine()["tables"]
+    assert finding.found == "users.users_waiting_check is missing"
+    assert finding.todo == "ALTER TABLE users ADD CONSTRAINT users_waiting_check CHECK ((waiting >= 0))"
+    with planted(services, "CREATE INDEX an_operators_own ON users (created_at)", "DROP INDEX an_operators_own"):
+        assert failures(examine()) == set()
+
+
+def test_the_hour_of_day_rule_fails_and_is_named(services, examine, invoke):
+    with planted(services, HOUR_OF_DAY_RULE, shipped("should_create_new_session")):
+        result = invoke("doctor")
+        findings = examine()
+    assert result.exit_code == 1
+    assert failures(findings) == {"functions", "ten seconds"}
+    assert findings["functions"].found == "should_create_new_session is not the shipped one"
+    assert findings["functions"].todo == 'psql "$DATABASE_URL" -f sql/functions/should_create_new_session.sql'
+    assert "from 20:00 to 23:59" in findings["ten seconds"].details[0]
+
+
+def test_a_second_function_of_a_shipped_name_fails(services, examine):
+    second = (
+        "CREATE FUNCTION policy_of(p_channel varchar) RETURNS channel_policies LANGUAGE sql"
+        " AS 'SELECT NULL::channel_policies'"
+    )
+    with planted(services, second, "DROP FUNCTION policy_of(varchar)"):
+        finding = examine()["functions"]
+    assert finding.health is Health.FAILED
+    assert finding.found == "policy_of exists a second time, as policy_of(p_channel character varying)"
+
+
+def test_a_role_that_may_not_create_a_schema_gets_a_warning(services, settings):
+    services.database.rows("CREATE ROLE narrow")
+    services.database.rows("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow")
+    services.database.rows("ALTER ROLE postgres SET role = 'narrow'")  # from the next connection on
+    narrow = open_services(settings)
+    try:
+        findings = {one.check: one.finding for one in doctor.examine(Patient(settings, narrow.database, narrow.lanes))}
+    finally:
+        narrow.close()
+        services.database.rows("ALTER ROLE postgres RESET role")
+        services.database.rows("DROP OWNED BY narrow")
+        services.database.rows("DROP ROLE narrow")
+    assert failures(findings) == set()
+    assert findings["functions"].health is findings["tables"].health is Health.WARNING
+    assert "GRANT CREATE ON DATABASE" in findings["tables"].todo
+
+
+def test_a_pending_migration_fails_and_an_unknown_one_warns(services, examine):
+    name = "functions/accept"
+    digest = services.database.row("DELETE FROM schema_files WHERE name = %s RETURNING digest", (name,)).digest
+    with planted(services, "SELECT 1", f"INSERT INTO schema_files (name, digest) VALUES ('{name}', '{digest}')"):
+        finding = examine()["migrations"]
+    assert (finding.health, finding.todo) == (Health.FAILED, "run `lanekeeper migrate`")
+    later = "INSERT INTO schema_files (name, digest) VALUES ('migrations/9999_later', '')"
+    with planted(services, later, "DELETE FROM schema_files WHERE name = 'migrations/9999_later'"):
+        finding = examine()["migrations"]
+    assert finding.health is Health.WARNING
+    assert "migrations/9999_later" in finding.found
+
+
+# the sessions
+
+
+def test_two_active_sessions_fail_with_user_and_sessions(services, accept, examine):
+    user_id = accept("alice").user_id
+    services.lanes.client.flushall()
+    with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
+        for _ in range(2):
+            services.database.rows(
+                "INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES (%s, now(), now())",
+                (user_id,),
+            )
+        findings = examine()
+    assert {"tables", "one session", "anomalies"} <= failures(findings)
+    assert str(user_id) in findings["one session"].details[0]
+    assert str(user_id) in findings["anomalies"].details[0]
+
+
+def test_a_resolver_that_gives_a_session_to_everybody_who_asks_fails(services, examine):
+    with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
+        services.database.rows(WITHOUT_A_LOCK)
+        finding = examine()["same session"]
+        services.database.rows(shipped("get_or_create_session"))
+        left = services.database.row("SELECT count(*) AS n FROM users").n
+    assert finding.health is Health.FAILED
+    assert "2 ids twice in turn, 20 ids 20 times at once" in finding.found
+    assert left == 0
+
+
+def test_a_resolver_that_lets_the_index_refuse_fails_as_well(services, examine):
+    with planted(services, WITHOUT_A_LOCK, shipped("get_or_create_session")):
+        finding = examine()["same session"]
+    assert finding.health is Health.FAILED
+    assert services.database.row("SELECT count(*) AS n FROM users").n == 0
+
+
+def test_an_anomaly_of_today_fails_with_user_session_and_time(services, accept, examine):
+    user_id = accept("bob").user_id
+    services.database.rows(
+        "INSERT INTO conversation_sessions (user_id, started_at, last_message_at, status, ended_at, ended_reason)"
+        " SELECT %s, t, t, 'ended', t, 'timeout' FROM (VALUES (now() - interval '1 h'),"
+        " (now() - interval '1 h' + interval '5 s')) AS v (t)",
+        (user_id,),
+    )
+    finding = examine()["anomalies"]
+    assert finding.health is Health.FAILED
+    assert "opened_early" in finding.found
+    assert str(user_id) in finding.details[0]
+
+
+def test_an_ok_tells_how_many_messages_a_session_has(services, settings, accept, examine, run_worker):
+    with run_worker(settings):
+        for _ in range(3):
+            user_id = accept("carol").user_id
+        eventually(lambda: services.database.row("SELECT waiting FROM users WHERE id = %s", (user_id,)).waiting == 0)
+    assert examine()["anomalies"].found == "none within the last 24 hours; 3.0 messages a session"
+
+
+def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(examine, monkeypatch):
+    monkeypatch.setattr(session_checks, "WINDOW_MAX_MS", 200)
+    slow_day = "SELECT 1 WHERE CASE WHEN %s = '24 hours' THEN pg_sleep(1) IS NOT NULL ELSE %s < 0 END"
+    monkeypatch.setattr(session_checks, "ANOMALIES", slow_day)
+    assert examine()["anomalies"].found == "none within the last 1 hour"
+
+
+# the servers
+
+
+def test_a_redis_that_evicts_fails(services, examine):
+    services.lanes.client.config_set("maxmemory-policy", "volatile-lru")
+    try:
+        finding = examine()["eviction"]
+    finally:
+        services.lanes.client.config_set("maxmemory-policy", "noeviction")
+    assert finding.health is Health.FAILED
+    assert "volatile-lru" in finding.found
+
+
+def test_a_host_that_forbids_config_and_info_gets_warnings_only(services, settings, redis_server):
+    services.lanes.client.execute_command("ACL SETUSER guest on >secret ~* &* +@all -config -info")
+    url = f"redis://guest:secret@127.0.0.1:{redis_server.port}/0"
+    guest = open_services(settings.model_copy(update={"redis_url": url}))
+    try:
+        patient = Patient(settings, guest.database, guest.lanes)
+        findings = {one.check: one.finding for one in doctor.examine(patient)}
+    finally:
+        guest.close()
+        services.lanes.client.execute_command("ACL DELUSER guest")
+    assert failures(findings) == set()
+    assert findings["redis"].health is findings["eviction"].health is Health.WARNING
+    assert findings["connections"].health is Health.OK
+
+
+@pytest.mark.parametrize(("offset_s", "health"), [(0.5, "ok"), (-2, "warning"), (40, "failed")])
+def test_clocks_apart_warn_and_then_fail(examine, monkeypatch, offset_s, health):
+    monkeypatch.setattr(server_checks, "_redis_time", lambda _: time.time() + offset_s)
+    assert examine()["clocks"].health == health
+
+
+def test_settings_that_want_more_connections_than_allowed_are_a_warning(services, examine):
+    assert examine(db_pool_max=64)["connections"].health is Health.WARNING
+    assert "Redis may refuse" in _with_maxclients(services, examine).found
+
+
+def _with_maxclients(services, examine):
+    services.lanes.client.config_set("maxclients", 50)
+    try:
+        return examine()["connections"]
+    finally:
+        services.lanes.client.config_set("maxclients", 10_000)
+
+
+@pytest.mark.parametrize(("setting", "server"), [("DATABASE_URL", "postgres"), ("REDIS_URL", "redis")])
+def test_an_unreachable_server_is_a_failed_check_and_no_traceback(invoke, setting, server):
+    url = {"postgres": "postgresql://nobody@127.0.0.1:{}/x", "redis": "redis://127.0.0.1:{}/0"}[server]
+    result = invoke("doctor", **{setting: url.format(free_port())})
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert f"failed {server}" in plain(result)
+    assert f"not checked, because the check `{server}` failed" in result.output
+
+
+@pytest.mark.parametrize(("setting", "server"), [("database_url", "postgres"), ("redis_url", "redis")])
+@pytest.mark.usefixtures("services")
+def test_a_server_that_never_answers_ends_with_the_deadline(settings, setting, server):
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        url = {"postgres": "postgresql://nobody@127.0.0.1:{}/x", "redis": "redis://127.0.0.1:{}/0"}[server]
+        changed = settings.model_copy(update={setting: url.format(hole.getsockname()[1])})
+        stuck = open_services(changed, redis_timeout_s=5)
+        began = time.monotonic()
+        patient = Patient(changed, stuck.database, stuck.lanes)
+        findings = {one.check: one.finding for one in doctor.examine(patient, deadline_s=0.5)}
+        took_s = time.monotonic() - began
+        stuck.close()
+    assert findings[server].found == "no answer within 0.5 s"
+    assert took_s < 8
+
+
+# the lanes
+
+
+def test_a_waiting_user_without_a_lane_fails(services, accept, examine):
+    user_id = accept("dora").user_id
+    services.lanes.client.flushall()
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"messages wait, but there is no lane: {user_id}" in finding.found
+
+
+def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(services, accept, examine, monkeypatch):
+    message = accept("dora")
+    services.lanes.client.flushall()
+    monkeypatch.setattr(lane_checks, "SETTLE_S", 10.0)
+    looked = lane_checks._suspects
+
+    def look_then_heal(patient, users):
+        suspects = looked(patient, users)
+        services.lanes.enqueue(message.user_id, message.message_id)
+        return suspects
+
+    monkeypatch.setattr(lane_checks, "_suspects", look_then_heal)
+    assert examine()["lanes"].health is Health.OK
+
+
+def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services, examine):
+    stranger = uuid4()
+    services.lanes.enqueue(stranger, uuid4())
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"a lane without a user: {stranger}" in finding.found
+
+
+def test_a_lane_that_is_no_users_fails_and_is_named(services, examine):
+    services.lanes.client.zadd("lanes", {"somebody else's": 1})
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert "a lane whose name is no user id" in finding.found
+    assert "somebody else's" in finding.found
+
+
+def test_a_lane_paused_only_in_redis_fails(services, accept, examine):
+    user_id = accept("emil").user_id
+    services.lanes.pause(user_id)
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"the lane is paused, the user is not: {user_id}" in finding.found
+
+
+def test_a_user_paused_only_in_postgres_is_a_warning_since_no_turn_begins(services, accept, examine):
+    user_id = accept("emil").user_id
+    services.database.rows("SELECT pause_user(%s)", (user_id,))
+    finding = examine()["lanes"]
+    assert finding.health is Health.WARNING
+    assert f"the user is paused, the lane is due: {user_id}" in finding.found
+
+
+def test_a_paused_user_on_both_sides_is_ok(services, accept, examine):
+    user_id = accept("emil").user_id
+    services.database.rows("SELECT pause_user(%s)", (user_id,))
+    services.lanes.pause(user_id)
+    assert examine()["lanes"].health is Health.OK
+
+
+@pytest.mark.parametrize("counter", [0, 5])
+def test_a_counter_that_does_not_count_fails(services, accept, examine, counter):
+    user_id = accept("fay").user_id
+    services.database.rows("UPDATE users SET waiting = %s WHERE id = %s", (counter, user_id))
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"users.waiting is not the number of waiting messages: {user_id}" in finding.found
+    services.database.rows(finding.todo)
+    assert examine()["lanes"].health is Health.OK
+
+
+def test_a_lane_with_nothing_to_do_is_a_warning(services, accept, examine):
+    user_id = accept("gus").user_id
+    services.database.rows("DELETE FROM messages")
+    services.database.rows("UPDATE users SET waiting = 0")
+    finding = examine()["lanes"]
+    assert finding.health is Health.WARNING
+    assert f"the lane is due, but nothing waits: {user_id}" in finding.found
+
+
+def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(services, monkeypatch, examine):
+    monkeypatch.setattr(lane_checks, "SAMPLE_MAX", 10)
+    services.database.rows(
+        "INSERT INTO users (id, channel, sender)"
+        " SELECT gen_random_uuid(), 'demo', nr::text FROM generate_series(1, 40) nr"
+    )
+    seen = {lane_checks._sample(Patient(services.settings, services.database, services.lanes))[0][0] for _ in range(20)}
+    assert len(seen) > 3
+    assert examine()["lanes"].found == "Redis and Postgres agree; users looked at: 10"

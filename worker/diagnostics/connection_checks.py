@@ -1,0 +1,46 @@
+"""Whether the servers allow as many connections as the settings may open."""
+
+from worker.diagnostics.finding import Finding, Patient, ok, warning
+from worker.diagnostics.server_checks import setting
+from worker.diagnostics.survey import Survey
+
+WEB_THREADS = 4
+"""As in app/gunicorn_settings.py; each may hold one connection to Redis."""
+WORKER_THREADS = 7
+"""Connections to Redis beside the slots': dispatcher, keeper, watch, duties, presence, its commands, wake-ups."""
+DEPLOY_FACTOR = 2
+"""Old and new processes overlap in a deploy."""
+
+LIMITS = """
+SELECT least(nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1),
+             current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+             - coalesce(current_setting('reserved_connections', true)::int, 0)) AS allowed,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
+  FROM pg_roles r, pg_database d
+ WHERE r.rolname = current_user AND d.datname = current_database()
+"""
+
+
+def connections_suffice(patient: Patient) -> Finding:
+    """Check that the workers that live and one web process get their connections, also twice in a deploy."""
+    settings = patient.settings
+    workers = max(1, Survey(patient.lanes).snapshot().workers_alive)
+    limits = patient.database.row(LIMITS)
+    wanted = {
+        "Postgres": DEPLOY_FACTOR * settings.db_pool_max * (workers + 1),
+        "Redis": DEPLOY_FACTOR * ((settings.worker_slots + WORKER_THREADS) * workers + WEB_THREADS),
+    }
+    allowed = {
+        "Postgres": limits.allowed if limits else None,
+        "Redis": setting(patient, "clients", "maxclients", "maxclients"),
+    }
+    used = {
+        "Postgres": limits.used if limits else "?",
+        "Redis": setting(patient, "clients", "connected_clients") or "?",
+    }
+    words = "; ".join(f"{name}: up to {wanted[name]} of {allowed[name] or '?'}, now {used[name]}" for name in wanted)
+    found = f"{words} ({workers} worker{'s' if workers > 1 else ''}, 1 web, twice during a deploy)"
+    short = [name for name in wanted if allowed[name] is not None and wanted[name] > int(allowed[name])]
+    if not short:
+        return ok(found)
+    return warning(f"{' and '.join(short)} may refuse connections. {found}", "lower DB_POOL_MAX or WORKER_SLOTS")

@@ -1,0 +1,56 @@
+-- Counts the lanes by state, shows the first of each state, and names the workers. Reads only.
+-- Leased and parked lanes differ by their lock. Locks are looked at for the lanes that are due next only: a lease ends
+-- within its short life, so it stands before most of what is parked.
+-- ARGV: now, rows wanted of each state, locks looked at, workers looked at
+-- Returns JSON {now_ms, total, due, paused, ahead, looked_at, leased, oldest_ms or false, is_suspended,
+--               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes], …]}
+local now, rows_max, locks_max, workers_max = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lanes, shown = {}, {}
+
+local function holder_of(user)
+  local lock = redis.call('HMGET', lock_key(user), 'worker', 'fence', 'until')
+  if tonumber(lock[3] or '0') > now then return lock end
+  return false
+end
+
+local function show(state, user, score, lock)
+  shown[state] = (shown[state] or 0) + 1
+  if shown[state] > rows_max then return end
+  lock = lock or { false, false, false }
+  lanes[#lanes + 1] = { state, user, score, redis.call('LLEN', queue_key(user)), lock[1], lock[2], lock[3] }
+end
+
+local due = redis.call('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, math.max(rows_max, 1), 'WITHSCORES')
+for i = 1, #due, 2 do show('due', due[i], due[i + 1], holder_of(due[i])) end
+
+local leased = 0
+local ahead = redis.call('ZRANGE', LANES, '(' .. digits(now), '(+inf', 'BYSCORE', 'LIMIT', 0, locks_max, 'WITHSCORES')
+for i = 1, #ahead, 2 do
+  local lock = holder_of(ahead[i])
+  if lock then leased = leased + 1 end
+  show(lock and 'leased' or 'parked', ahead[i], ahead[i + 1], lock)
+end
+
+local paused = redis.call('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows_max)
+for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) end
+
+local workers = {}
+for i, key in ipairs(redis.call('SMEMBERS', 'rq:workers')) do
+  if i > workers_max then break end
+  local worker = redis.call('HMGET', key, 'last_heartbeat', 'queues')
+  if worker[1] then workers[#workers + 1] = { key, worker[1], worker[2] } end
+end
+
+return cjson.encode({
+  now_ms = digits(now),
+  total = redis.call('ZCARD', LANES),
+  due = redis.call('ZCOUNT', LANES, '-inf', digits(now)),
+  paused = redis.call('ZCOUNT', LANES, '+inf', '+inf'),
+  ahead = redis.call('ZCOUNT', LANES, '(' .. digits(now), '(+inf'),
+  looked_at = #ahead / 2,
+  leased = leased,
+  oldest_ms = due[2] or false,
+  is_suspended = redis.call('EXISTS', 'rq:suspended') == 1,
+  lanes = lanes,
+  workers = workers,
+})

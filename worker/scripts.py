@@ -1,0 +1,94 @@
+"""How the scripts in `lua/` are run: loaded when needed, in one round trip, once more if their reply was lost.
+
+The client retries nothing by itself: a command whose reply was lost has perhaps run. What may run twice (all scripts,
+all reads) is asked once more on a fresh connection if its own broke: a lost reply costs a round trip, not a lease's
+life. What ran out of time is not: whoever waits for it has waited long enough.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import redis
+
+from worker.errors import LanesUnavailable
+
+REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
+"""How Redis says that it is full, a replica, without a disk, or busy."""
+
+Call = tuple[str, Sequence[Any]]
+
+
+class Scripts:
+    """The scripts of one folder on one Redis."""
+
+    def __init__(self, client: redis.Redis, folder: Path) -> None:
+        self.client = client
+        prelude = (folder / "prelude.lua").read_text()
+        self._texts = {path.stem: prelude + path.read_text() for path in folder.glob("*.lua") if path.stem != "prelude"}
+        self._digests = {
+            name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
+        }
+
+    def run(self, name: str, *args: Any) -> Any:
+        """Run one script."""
+        return self.run_many([(name, args)])[0]
+
+    def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip; load those that this server does not know yet."""
+        answers: list[Any] = self.ask(lambda: self._run_known_or_load(calls))
+        return answers
+
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """Ask what may be asked twice: once more if the connection broke."""
+        try:
+            return self.ask_once(call)
+        except LanesUnavailable as error:
+            if not isinstance(error.__cause__, redis.exceptions.ConnectionError):
+                raise
+        return self.ask_once(call)
+
+    def ask_once(self, call: Callable[[], Any]) -> Any:
+        """Translate Redis' outages into ours."""
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+        except redis.exceptions.ResponseError as error:
+            if not _is_refusal(error):
+                raise
+            raise LanesUnavailable(f"Redis refuses writes: {type(error).__name__}") from error
+
+    def _run_known_or_load(self, calls: Sequence[Call]) -> list[Any]:
+        answers = self._execute(calls)
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
+        if unknown:  # not run, so running it now is no repetition
+            for name in {calls[i][0] for i in unknown}:
+                self.client.script_load(self._texts[name])
+            for i, answer in zip(unknown, self._execute([calls[i] for i in unknown]), strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _execute(self, calls: Sequence[Call]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for name, args in calls:
+            pipeline.evalsha(self._digests[name], 0, *map(_argument, args))
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
+
+def _is_refusal(error: redis.exceptions.ResponseError) -> bool:
+    """Tell an outage from a mistake of ours. What a script's command was refused, Redis 6.2 quotes within its error."""
+    if isinstance(error, (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)):
+        return True
+    text = str(error)
+    return any(text.startswith(f"{word} ") or f": -{word} " in text for word in REFUSALS)
+
+
+def _argument(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
