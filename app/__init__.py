@@ -2,13 +2,13 @@
 
 import traceback
 
-from flask import Flask, Response, json, jsonify
+from flask import Flask, Response, json, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import health, replies, webhook
+from app import health, numbers, ops, replies, webhook
 from worker.bootstrap import Services
-from worker.telemetry import log
+from worker.telemetry import log, name_request
 
 
 def create_app(services: Services) -> Flask:
@@ -20,14 +20,23 @@ def create_app(services: Services) -> Flask:
         MAX_FORM_MEMORY_SIZE=settings.body_max_bytes,
     )
     app.url_map.merge_slashes = False  # a provider whose address is misspelt is told so, not sent elsewhere
+    app.before_request(_name_request)
     app.register_blueprint(webhook.blueprint(services))
     app.register_blueprint(health.blueprint(services))
+    if settings.development or settings.metrics_token:
+        app.register_blueprint(numbers.blueprint(services))
     if settings.development:
         app.register_blueprint(replies.blueprint(services))
+    if settings.ops_password:
+        ops.install(app, services, settings.ops_password)
     app.register_error_handler(HTTPException, _in_json)
     app.register_error_handler(Exception, _failed)
     _believe_proxies(app, settings.proxy_hops)
     return app
+
+
+def _name_request() -> None:
+    name_request(request.headers.get("X-Request-ID"))
 
 
 def _in_json(error: HTTPException) -> Response:

@@ -1,6 +1,7 @@
 """The webhook endpoint: verify, parse, accept, answer."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from flask import Blueprint, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -8,6 +9,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from worker.bootstrap import Services
 from worker.channels import Inbound, providers
+from worker.counters import REASONS, REFUSALS
 from worker.errors import BacklogFull, BadRequest, DeliveryError, StoreUnavailable
 from worker.model import Accepted
 from worker.telemetry import log
@@ -34,6 +36,7 @@ def blueprint(services: Services) -> Blueprint:
         answer = provider.answer(accepted)
         return Response(answer.body, answer.status, content_type=answer.content_type)
 
+    pages.after_request(_count_refusal)
     pages.register_error_handler(DeliveryError, _refused)
     pages.register_error_handler(RequestEntityTooLarge, _too_large)
     pages.register_error_handler(StoreUnavailable, _store_unavailable)
@@ -75,6 +78,12 @@ def _log_accepted(channel: str, accepted: Sequence[Accepted]) -> None:
             user_id=str(message.user_id),
             seq=message.seq,
         )
+
+
+def _count_refusal(response: Response) -> Response:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        REFUSALS.count(REASONS.get(response.status_code, ""))
+    return response
 
 
 def _log_refused(reason: str) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import redis
 
+from worker import session_events
 from worker.config import Settings
 from worker.connections import Connections, redis_refusal, web_process, worker_process
 from worker.counters import counters
@@ -97,7 +98,7 @@ def open_services(
     Without `pools` they may open what a web process may.
     """
     pools = pools or web_process(settings)
-    database = Database(settings.database_url, pool_max=pools.postgres)
+    database = Database(settings.database_url, pool_max=pools.postgres, told=session_events.told)
     lanes = Lanes(_redis(settings, redis_timeout_s, pools.redis))
     counters.start(lanes.client)
     return Services(

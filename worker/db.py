@@ -23,18 +23,34 @@ Params = Sequence[Any] | Mapping[str, Any] | None
 Row = Any
 """A named tuple: the row's columns are its attributes."""
 
-SESSION_OPTIONS = "-c idle_in_transaction_session_timeout=3000 -c lock_timeout=4000 -c statement_timeout=5000"
+TOLD = "LK001"
+"""The SQLSTATE of notices that are for us: the message is a name, the detail JSON."""
+Told = Callable[[str, str], None]
+SESSION_OPTIONS = (
+    "-c client_min_messages=notice"
+    " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=4000 -c statement_timeout=5000"
+)
 
 
 class Database:
     """A pool of connections to one database."""
 
-    def __init__(self, url: str, *, pool_max: int = 8, deadline_s: float = 10, wait_s: float = 2) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_max: int = 8,
+        deadline_s: float = 10,
+        wait_s: float = 2,
+        told: Told = lambda _name, _detail: None,
+    ) -> None:
         """Prepare a pool of at most `pool_max` connections; nothing connects before it is needed.
 
         A call that hears nothing for `deadline_s`, or gets no connection for `wait_s`, raises StoreUnavailable.
+        `told` gets the name and the JSON of what SQL functions tell beside their answer, once the call has succeeded.
         """
         self._deadline_s = deadline_s
+        self._told = told
         self._watchdog = _Watchdog()
         self._refusal: str | None = None
         self._pool = ConnectionPool(
@@ -96,9 +112,17 @@ class Database:
         self._watchdog.stop()
 
     def _once(self, query: str, params: Params) -> list[Row]:
-        with self._connection() as connection, self._watchdog.deadline(connection, self._deadline_s):
+        notices: list[tuple[str, str]] = []
+        with (
+            self._connection() as connection,
+            self._watchdog.deadline(connection, self._deadline_s),
+            _listening(connection, notices),
+        ):
             cursor = connection.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
+            rows = cursor.fetchall() if cursor.description else []
+        for notice in notices:
+            self._told(*notice)
+        return rows
 
     def _note_refusal(self, error: psycopg.Error | None) -> None:
         self._refusal = postgres_refusal(error) if error else None
@@ -131,6 +155,21 @@ def _telling(outcome: Callable[[psycopg.Error | None], None]) -> type[psycopg.Co
             return connection
 
     return Telling
+
+
+@contextmanager
+def _listening(connection: psycopg.Connection[Row], notices: list[tuple[str, str]]) -> Iterator[None]:
+    """Collect our notices; what they are about is committed only when the call has succeeded."""
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate == TOLD:
+            notices.append((notice.message_primary or "", notice.message_detail or "{}"))
+
+    connection.add_notice_handler(hear)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(hear)
 
 
 def _is_outage(error: psycopg.OperationalError) -> bool:

@@ -14,7 +14,7 @@ from worker import keys
 from worker.config import Settings
 from worker.counters import TAKEOVERS, counters
 from worker.errors import LanesUnavailable
-from worker.handlers.failure import describe
+from worker.failure import describe
 from worker.lanes import Lanes, Leased
 from worker.lock import Holding, Keeper
 from worker.presence import Presence

@@ -8,6 +8,7 @@ life. What ran out of time is not: whoever waits for it has waited long enough.
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
+from queue import Empty
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +47,7 @@ class Scripts:
         try:
             return self.ask_once(call)
         except LanesUnavailable as error:
-            if not isinstance(error.__cause__, redis.exceptions.ConnectionError):
+            if not _was_cut(error.__cause__):
                 raise
         return self.ask_once(call)
 
@@ -80,6 +81,11 @@ class Scripts:
             pipeline.evalsha(self._digests[name], 0, *map(_argument, args))
         answers: list[Any] = pipeline.execute(raise_on_error=False)
         return answers
+
+
+def _was_cut(error: BaseException | None) -> bool:
+    """Tell a connection that broke from an answer that took too long, and from a pool that has none to lend."""
+    return isinstance(error, redis.exceptions.ConnectionError) and not isinstance(error.__context__, Empty)
 
 
 def _is_refusal(error: redis.exceptions.ResponseError) -> bool:

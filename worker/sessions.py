@@ -62,8 +62,6 @@ class Sessions:
         if did == "noted":
             return did  # the turn that carries it out forgets the id
         self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
-        if did is not None:
-            log.info("session_ended", user_id=str(user_id), reason=did)
         return did
 
     def escalate(self, user_id: UUID) -> UUID | None:
@@ -86,7 +84,6 @@ class Sessions:
         self._sweep_after = row.last_id
         for user_id in row.ended_users:
             self._forget(user_id)
-            log.info("session_ended", user_id=str(user_id), reason="policy")
         return len(row.ended_users)
 
     def _forget(self, user_id: UUID) -> None:

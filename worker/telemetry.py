@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import structlog
 
-from worker.handlers.failure import describe
+from worker.failure import describe
 
 Log = structlog.stdlib.BoundLogger
 Form = Literal["auto", "json", "text"]
@@ -45,6 +45,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "message_redriven": "A dead message waits again, with its number and its session.",
         "message_dropped": "An operator let a dead message be forgotten.",
         # sessions
+        "session_opened": "A session began, `because` the one before ended so, or because it is the `first`.",
         "session_ended": "A session ended, for `reason`.",
         "cache_not_cleared": "Redis was away as a session ended; Postgres will find the cached id stale.",
         # operators

@@ -16,8 +16,8 @@ import psycopg
 from worker.config import Channel, Settings
 from worker.counters import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from worker.errors import LanesUnavailable, StoreUnavailable
+from worker.failure import HandlerFailed
 from worker.handlers import Memory, Session, Turn, User
-from worker.handlers.failure import HandlerFailed
 from worker.handlers.hosting import Host
 from worker.handlers.isolation import Isolation
 from worker.lanes import Lanes, Released

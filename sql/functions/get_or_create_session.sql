@@ -14,6 +14,7 @@ DECLARE
     v_at timestamptz := p_accepted_at;
     v_reason text;
     v_ends_at timestamptz;
+    v_before conversation_sessions;
 BEGIN
     SELECT * INTO v_user FROM users WHERE id = p_user_id FOR UPDATE;
     IF NOT FOUND THEN
@@ -47,5 +48,10 @@ BEGIN
     END IF;
     INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES (p_user_id, v_at, v_at)
     RETURNING id INTO v_session.id;
+    SELECT * INTO v_before FROM conversation_sessions
+     WHERE user_id = p_user_id AND id <> v_session.id ORDER BY started_at DESC, ended_at DESC LIMIT 1;
+    RAISE NOTICE 'session_opened' USING ERRCODE = 'LK001', DETAIL = jsonb_build_object(
+        'session_id', v_session.id, 'user_id', p_user_id, 'started_at', v_at,
+        'because', coalesce(v_before.ended_reason, 'first'), 'previous_session_id', v_before.id);
     RETURN v_session.id;
 END $$;

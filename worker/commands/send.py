@@ -13,9 +13,7 @@ from worker import sending
 @click.option("--channel", help="Default: demo, else the first configured.")
 @click.option("--button", help="A pressed button's payload.")
 @click.option("--message-id", help="The provider's id; sending it twice is a duplicate.")
-@click.option(
-    "--count", type=click.IntRange(1, 10_000), default=1, help="Messages sent at once: 'text 1', 'text 2', …"
-)
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, help="Messages sent at once: 'text 1', 'text 2', …")
 @click.option("--wait/--no-wait", default=True, help="Wait for the replies.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0.1, 600), default=30, show_default=True, help="Seconds to wait."

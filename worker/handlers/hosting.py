@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+from worker.failure import HandlerFailed, describe
 from worker.handlers import Handler, Said, Turn
-from worker.handlers.failure import HandlerFailed, describe
 from worker.lock import Holding
 from worker.model import JsonObject
 

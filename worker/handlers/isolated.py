@@ -17,8 +17,9 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
+from worker import telemetry
+from worker.failure import describe
 from worker.handlers import Session, Turn, User
-from worker.handlers.failure import describe
 from worker.handlers.loading import load
 from worker.model import JsonObject, Message, Utterance
 
@@ -58,6 +59,7 @@ def main() -> None:
     """Take a turn from the parent, run it, and tell its effects or where it failed."""
     path, wire_fd, memory_mb, parent_pid = sys.argv[1], *map(int, sys.argv[2:])
     _die_with(parent_pid)
+    telemetry.configure_by_environment()
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
     parent = Parent(socket.socket(fileno=wire_fd))
     try:

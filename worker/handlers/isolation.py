@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
+from worker.failure import HandlerFailed
 from worker.handlers import Memory
-from worker.handlers.failure import HandlerFailed
 from worker.lock import Holding
 from worker.model import Begun, JsonObject
 

@@ -1,0 +1,267 @@
+"""The numbers: right over processes and restarts, cheap to read, closed to strangers, and silent about users."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import create_app
+from app.numbers import GAUGES, suggestion
+from tests.conftest import eventually
+from tests.processes import the_child, worker_process
+from worker.bootstrap import Services, open_services
+from worker.channels import provider_of
+from worker.config import Settings
+from worker.counters import COUNTED, counters
+from worker.diagnostics.survey import Snapshot, Survey
+from worker.keys import NUMBERS
+from worker.model import Accepted, Delivery
+
+Web = Callable[..., FlaskClient]
+Accept = Callable[..., Accepted]
+RunWorker = Callable[[Settings], AbstractContextManager[Any]]
+
+TOKEN = "a token, and ünusual"
+HELLO = Delivery(sender="+33612345678", external_id="m1", text="hello")
+
+
+@pytest.fixture
+def web(services: Services) -> Web:
+    """Make a client of the web with changed settings."""
+
+    def web(**changes: Any) -> FlaskClient:
+        changed = services.settings.model_copy(update=changes)
+        made = Services(**{**vars(services), "settings": changed})
+        return create_app(made).test_client()
+
+    counters._gathered.clear()
+    return web
+
+
+def numbers(client: FlaskClient) -> dict[str, float]:
+    """Read /metrics as Prometheus does: each sample by name and labels."""
+    counters.flush()
+    text = client.get("/metrics").get_data(as_text=True)
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {" ".join([one.name, *one.labels.values()]): one.value for one in samples}
+
+
+def deliver(client: FlaskClient, settings: Settings, delivery: Delivery, **headers: str) -> int:
+    signed = provider_of(settings.channels["demo"]).sign("", delivery)
+    return client.post("/webhooks/demo", data=signed.body, headers={**signed.headers, **headers}).status_code
+
+
+def test_a_message_is_counted_on_its_whole_way(web: Web, settings: Settings, run_worker: RunWorker) -> None:
+    client = web()
+    with run_worker(settings):
+        assert deliver(client, settings, HELLO) == 202
+        assert deliver(client, settings, HELLO) == 202
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+        deliver(client, settings, HELLO.model_copy(update={"external_id": "m2"}))
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 2)
+    found = numbers(client)
+    assert found["lanekeeper_deliveries_total accepted"] == 2
+    assert found["lanekeeper_deliveries_total duplicate"] == 1
+    assert found["lanekeeper_session_cache_total miss"] == 1
+    assert found["lanekeeper_session_cache_total hit"] == 1
+    assert found["lanekeeper_turn_seconds_count"] == 2
+    assert found["lanekeeper_end_to_end_seconds_bucket 10"] == 2
+    assert 0 < found["lanekeeper_turn_seconds_sum"] <= found["lanekeeper_end_to_end_seconds_sum"] + 0.005
+    assert found["lanekeeper_lanes due"] == found["lanekeeper_lanes leased"] == 0
+
+
+def test_numbers_stay_right_over_processes_and_their_restarts(web: Web, settings: Settings, accept: Accept) -> None:
+    client = web()
+    for wave in range(2):
+        for nr in range(20):
+            accept(f"user {nr}", f"wave {wave}")
+        with worker_process(settings, "--burst", "--unsupervised") as one, worker_process(settings, "--burst") as two:
+            assert one.wait(30) == two.wait(30) == 0
+    assert numbers(client)["lanekeeper_turns_total committed"] == 40
+    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 40
+
+
+def test_a_killed_worker_is_seen_in_the_takeovers(
+    web: Web, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lock_ttl_s": 1})
+    client, gate = web(), tmp_path / "gate"
+    message = accept("alice", f"wait {gate}")
+    with worker_process(settings) as process:
+        eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
+        the_child(process)
+        process.kill()
+    gate.touch()
+    with worker_process(settings):
+        eventually(lambda: numbers(client)["lanekeeper_takeovers_total"] == 1)
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 1)
+
+
+def test_failures_and_lost_leases_are_counted(
+    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
+    settings = settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
+    client = web()
+    accept("eve", "raise")
+    slow = accept("bob", "sleep 3")
+    with run_worker(settings):
+        eventually(lambda: services.lanes.client.exists(f"lock:user:{slow.user_id}"))
+        services.lanes.client.hset(f"lock:user:{slow.user_id}", "token", "another's")
+        eventually(lambda: numbers(client)["lanekeeper_leases_lost_total"] == 1)
+        eventually(lambda: numbers(client)["lanekeeper_turns_total dead"] == 1)
+    assert numbers(client)["lanekeeper_turns_total retry"] == 1
+
+
+@pytest.mark.parametrize("cached", ["no uuid", "00000000-0000-0000-0000-000000000000"])
+def test_a_wrong_cached_session_is_counted(
+    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, cached: str
+) -> None:
+    client = web()
+    message = accept("alice")
+    services.lanes.client.set(f"session:user:{message.user_id}", cached)
+    with run_worker(settings):
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+    result = "malformed" if cached == "no uuid" else "stale"
+    assert numbers(client)[f"lanekeeper_session_cache_total {result}"] == 1
+
+
+def test_refusals_are_counted_by_reason(web: Web, settings: Settings) -> None:
+    client = web(body_max_bytes=1_024)
+    deliver(client, settings, HELLO, **{"webhook-signature": "v1,wrong"})
+    deliver(client, settings, HELLO, **{"Content-Type": "text/plain"})
+    deliver(client, settings, HELLO.model_copy(update={"text": "x" * 2_000}))
+    deliver(client, settings, HELLO.model_copy(update={"text": ""}))
+    client.post("/webhooks/nobody")
+    found = numbers(client)
+    for reason in ("bad_signature", "unsupported", "too_large", "bad_request", "unknown_channel"):
+        assert found[f"lanekeeper_refusals_total {reason}"] == 1, reason
+
+
+def test_every_number_is_there_from_the_start(web: Web) -> None:
+    found = numbers(web())
+    names = {f"{one.name}{'_total' if hasattr(one, 'label') else '_count'}" for one in COUNTED} | set(GAUGES)
+    assert names <= {name.split()[0] for name in found}
+    assert set(found.values()) == {0}
+
+
+def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker) -> None:
+    client = web()
+    with run_worker(settings):
+        deliver(client, settings, HELLO)
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+        before = set(numbers(client))
+        for nr in range(5):
+            deliver(client, settings, Delivery(sender=f"user {nr}", external_id=f"n{nr}", text="hello"))
+        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 6)
+    assert set(numbers(client)) == before
+
+
+def test_the_format_is_prometheus_0_0_4(web: Web) -> None:
+    response = web().get("/metrics")
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    text = response.get_data(as_text=True)
+    assert "# TYPE lanekeeper_turns_total counter\n" in text
+    assert 'lanekeeper_end_to_end_seconds_bucket{le="+Inf"} 0.0\n' in text
+
+
+def test_metrics_answer_in_20_ms_with_100_000_lanes(web: Web, services: Services) -> None:
+    client, redis = web(), services.lanes.client
+    for start in range(0, 100_000, 10_000):
+        redis.zadd("lanes", {f"user {nr}": nr for nr in range(start, start + 10_000)})
+    client.get("/metrics")
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        assert client.get("/metrics").status_code == 200
+        times.append(time.perf_counter() - began)
+    assert sorted(times)[len(times) // 2] < 0.02
+
+
+@pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])
+def test_a_set_token_is_needed_everywhere(web: Web, page: str) -> None:
+    for development in (True, False):
+        client = web(metrics_token=_secret(TOKEN), development=development)
+        assert client.get(page).status_code == 401
+        for given in ("", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer é"):
+            answer = client.get(page, headers={"Authorization": given.encode().decode("latin-1")})
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        right = f"Bearer {TOKEN}".encode().decode("latin-1")
+        assert client.get(page, headers={"Authorization": right}).status_code == 200
+
+
+@pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])
+def test_without_a_token_they_are_open_in_development_only(web: Web, page: str) -> None:
+    assert web(development=True).get(page).status_code == 200
+    assert web(development=False).get(page).status_code == 404
+
+
+@pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])
+def test_without_redis_they_say_so(settings: Settings, page: str) -> None:
+    services = open_services(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))
+    answer = create_app(services).test_client().get(page)
+    services.close()
+    assert (answer.status_code, answer.json) == (503, {"error": "Redis is unavailable: the numbers are there"})
+
+
+def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, accept: Accept) -> None:
+    client = web()
+    accept("alice")
+    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 1
+    services.lanes.client.flushall()
+    accept("alice")
+    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 1
+
+
+def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message(
+    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
+    services.lanes.client.set(NUMBERS, "mine")
+    with run_worker(settings):
+        message = accept("alice")
+        eventually(lambda: services.sessions.history(_session(services, message), 9))
+    assert not counters.flush()
+    services.lanes.client.delete(NUMBERS)
+    assert counters.flush()
+
+
+def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> None:
+    for nr in range(3):
+        accept(f"user {nr}")
+    told = web(worker_slots=2).get("/autoscale.json").json or {}
+    assert told.pop("oldest_wait_s") >= 0
+    assert told == {"lanes_due": 3, "lanes_leased": 0, "workers": 0, "slots": 0, "suggested_workers": 2}
+
+
+@pytest.mark.parametrize(
+    ("due", "leased", "suggested"),
+    [(0, 0, 1), (1, 0, 1), (0, 16, 1), (1, 16, 2), (16, 16, 2), (17, 16, 3), (10_000, 0, 8)],
+)
+def test_a_slot_for_every_lane_with_work_is_suggested_within_bounds(
+    services: Services, settings: Settings, due: int, leased: int, suggested: int
+) -> None:
+    lanes = snapshot(services).model_copy(update={"due": due, "leased": leased, "parked": 500, "paused": 500})
+    settings = settings.model_copy(update={"worker_slots": 16})
+    assert suggestion(settings, lanes)["suggested_workers"] == suggested
+
+
+def test_no_worker_is_suggested_for_no_work_when_none_must_be(services: Services, settings: Settings) -> None:
+    settings = settings.model_copy(update={"autoscale_workers_min": 0})
+    assert suggestion(settings, snapshot(services))["suggested_workers"] == 0
+
+
+def snapshot(services: Services) -> Snapshot:
+    return Survey(services.lanes).snapshot()
+
+
+def _secret(text: str) -> Any:
+    return Settings(database_url="postgresql://x", redis_url="redis://x", metrics_token=text).metrics_token
+
+
+def _session(services: Services, message: Any) -> Any:
+    row = services.database.row("SELECT session_id FROM messages WHERE id = %s", (message.message_id,))
+    return row.session_id if row else None

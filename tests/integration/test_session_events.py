@@ -1,0 +1,133 @@
+"""Which session was active, who ended it, why was this one opened: one line of the log each, and one number."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.conftest import eventually
+from worker import session_events
+from worker.bootstrap import Services, open_services
+from worker.config import Settings
+from worker.counters import SESSIONS_ENDED, SESSIONS_OPENED, counters, read_numbers
+from worker.db import Database
+from worker.model import Delivery
+
+MORNING = datetime(2026, 1, 16, 9, 0, tzinfo=UTC)
+LATER = MORNING + timedelta(hours=8)
+RunWorker = Callable[..., Any]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Collect what is told, besides telling it."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    def hear(name: str, detail: str) -> None:
+        heard.append((name, json.loads(detail)))
+        tell(name, detail)
+
+    tell = session_events.told
+    monkeypatch.setattr(session_events, "told", hear)
+    return heard
+
+
+@pytest.fixture
+def at(settings: Settings, services: Services, told: list[Any]) -> Iterator[Callable[[datetime], Services]]:
+    """Open services at a time of our choice."""
+    opened: list[Services] = []
+
+    def at(moment: datetime) -> Services:
+        opened.append(open_services(settings, now=lambda: moment))
+        return opened[-1]
+
+    yield at
+    for one in opened:
+        one.close()
+
+
+def accept(services: Services, text: str = "hello", nr: int = 1) -> Any:
+    return services.intake.accept("demo", [Delivery(sender="alice", external_id=f"m{nr}", text=text)])[0]
+
+
+def settle(services: Services) -> None:
+    """Call everything answered, in the one session there is."""
+    services.database.rows(
+        "UPDATE messages SET state = 'processed', session_id = (SELECT id FROM conversation_sessions)"
+    )
+    services.database.rows("UPDATE users SET waiting = 0")
+
+
+def names(told: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    return [f"{name} {fields.get('because') or fields.get('reason')}" for name, fields in told]
+
+
+def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(at: Any, told: list[Any]) -> None:
+    user = accept(at(MORNING)).user_id
+    first = at(MORNING).sessions.resolve(user)
+    settle(at(MORNING))
+    accept(at(LATER), nr=2)
+    second = at(LATER).sessions.resolve(user)
+    assert names(told) == ["session_opened first", "session_ended timeout", "session_opened timeout"]
+    ended, opened = told[1][1], told[2][1]
+    assert ended["session_id"] == opened["previous_session_id"] == str(first)
+    assert opened["session_id"] == str(second) != str(first)
+    assert ended["user_id"] == opened["user_id"] == str(user)
+    assert ended["ended_at"].startswith("2026-01-16T16:00:00")
+
+
+def test_asking_again_tells_nothing(at: Any, told: list[Any]) -> None:
+    user = accept(at(MORNING)).user_id
+    for _ in range(3):
+        at(MORNING).sessions.resolve(user)
+    assert names(told) == ["session_opened first"]
+
+
+def test_a_command_tells_its_reason(at: Any, told: list[Any]) -> None:
+    user = accept(at(MORNING)).user_id
+    at(MORNING).sessions.resolve(user)
+    settle(at(MORNING))
+    assert at(MORNING).sessions.end(user) == "operator"
+    assert names(told)[-1] == "session_ended operator"
+
+
+def test_the_sweep_tells_the_policys_reason(at: Any, told: list[Any]) -> None:
+    user = accept(at(MORNING)).user_id
+    at(MORNING).sessions.resolve(user)
+    settle(at(MORNING))
+    assert at(LATER).sessions.sweep() == 1
+    assert names(told)[-1] == "session_ended timeout"
+
+
+def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, run_worker: RunWorker) -> None:
+    counters.flush()
+    services.lanes.client.delete("numbers")
+    with capture_logs() as logs, run_worker(settings):
+        accept(services)
+        accept(services, "/new", 2)
+        accept(services, nr=3)
+        eventually(lambda: services.database.row("SELECT waiting FROM users").waiting == 0)
+    counters.flush()
+    numbers = read_numbers(services.lanes.client)
+    assert {k: v for k, v in SESSIONS_OPENED.read(numbers).items() if v} == {"first": 1, "user_request": 1}
+    assert {k: v for k, v in SESSIONS_ENDED.read(numbers).items() if v} == {"user_request": 1}
+    lines = [line for line in logs if line["event"].startswith("session_")]
+    assert [line["event"] for line in lines] == ["session_opened", "session_ended", "session_opened"]
+    turns = [line for line in logs if line["event"] == "turn_ended"]
+    assert turns[0]["session_id"] == turns[1]["session_id"] == lines[1]["session_id"]
+    assert turns[2]["session_id"] == lines[2]["session_id"]
+
+
+def test_what_did_not_happen_is_not_told(services: Services, settings: Settings) -> None:
+    heard: list[str] = []
+    database = Database(settings.database_url, told=lambda name, _: heard.append(name))
+    user = accept(services).user_id
+    with pytest.raises(Exception, match="division by zero"):
+        database.rows("SELECT 1 / (CASE WHEN get_or_create_session(%s) IS NULL THEN 1 ELSE 0 END)", (user,))
+    assert heard == []
+    database.rows("DO $$ BEGIN RAISE NOTICE 'not ours'; END $$")
+    assert heard == []
+    database.close()

@@ -1,0 +1,281 @@
+"""The scripts one by one, by a clock of the test's: order, pace, pauses, burials, numbers."""
+
+from uuid import UUID
+
+import fakeredis
+import pytest
+
+from worker import keys
+from worker.lanes import Lanes, Released
+
+START_MS = 1_790_000_000_000
+TTL_S = 15
+ALICE, BOB, CAROL = UUID(int=3), UUID(int=2), UUID(int=1)
+
+
+class Clock:
+    def __init__(self):
+        self.ms = START_MS
+
+    def __call__(self):
+        return self.ms
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def lanes(clock):
+    return Lanes(fakeredis.FakeRedis(), clock_ms=clock)
+
+
+def _message(nr):
+    return UUID(int=1_000 + nr)
+
+
+def _lease(lanes, slots=1, worker="w"):
+    """Lease by a call number that no earlier call had."""
+    _lease.call += 1
+    return lanes.lease(worker, _lease.call, slots, TTL_S).leases
+
+
+_lease.call = 0
+
+
+def _one(lanes, worker="w"):
+    [lease] = _lease(lanes, worker=worker)
+    return lease
+
+
+def _score(lanes, user):
+    return lanes.scores([user])[0]
+
+
+# who comes next
+
+
+def test_the_lane_that_is_due_longest_is_leased_first(lanes, clock):
+    for user in (ALICE, BOB, CAROL):
+        lanes.enqueue(user, user)
+        clock.ms += 1
+    assert [lease.user_id for lease in _lease(lanes, slots=2)] == [ALICE, BOB]
+    assert [lease.user_id for lease in _lease(lanes, slots=2)] == [CAROL]
+
+
+def test_a_lane_whose_quantum_is_used_up_goes_to_the_end_of_the_due_order(lanes, clock):
+    for user in (ALICE, BOB, CAROL):
+        lanes.enqueue(user, _message(user.int))
+        clock.ms += 1
+    lease = _one(lanes)
+    assert lease.user_id == ALICE
+    assert lanes.finish(lease, [_message(3)], more=True, may_go_on=True) is Released.GO_ON
+    clock.ms += 100
+    assert lanes.finish(lease, more=True, may_go_on=False) is Released.RELEASED
+    assert [lease.user_id for lease in _lease(lanes, slots=3)] == [BOB, CAROL, ALICE]
+
+
+def test_a_second_message_does_not_move_a_waiting_lane(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    clock.ms += 1
+    lanes.enqueue(BOB, _message(2))
+    clock.ms += 1
+    lanes.enqueue(ALICE, _message(3))
+    lanes.make_due(ALICE)
+    assert _score(lanes, ALICE) == START_MS
+
+
+def test_next_due_says_when_the_first_lane_may_be_taken(lanes):
+    assert lanes.lease("w", 0, 1, TTL_S).next_due_s is None
+    lanes.enqueue(ALICE, _message(1))
+    lanes.park(_one(lanes), 7)
+    assert lanes.lease("w", 1, 1, TTL_S).next_due_s == 7
+    lanes.pause(ALICE)
+    assert lanes.lease("w", 2, 1, TTL_S).next_due_s is None
+
+
+def test_what_is_no_user_is_taken_off_the_lanes(lanes):
+    lanes.client.zadd("lanes", {"garbage": 0, "-" * 36: 0})
+    assert _lease(lanes, slots=5) == ()
+    assert lanes.client.zcard("lanes") == 0
+
+
+# leases
+
+
+def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    first = _one(lanes)
+    clock.ms += TTL_S * 1000 - 1
+    assert _lease(lanes) == ()
+    clock.ms += 1
+    second = _one(lanes, worker="other")
+    assert (first.taken_over, second.taken_over) == (False, True)
+    assert second.fence > first.fence
+    assert lanes.renew([first, second], TTL_S) == {ALICE}
+    assert lanes.finish(first, [_message(1)]) is Released.LOST
+    assert lanes.park(first, 0) is False
+    assert lanes.bury(first, _message(1), "Traceback: …") is False
+    assert lanes.jobs(ALICE) == [str(_message(1))]
+
+
+def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    lease = _one(lanes)
+    clock.ms += TTL_S * 2000
+    assert lanes.renew([lease], TTL_S) == set()
+    assert _lease(lanes) == ()
+
+
+def test_a_lease_call_asked_again_answers_the_same(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    first = lanes.lease("w", 1, 5, TTL_S)
+    lanes.enqueue(BOB, _message(2))
+    assert lanes.lease("w", 1, 5, TTL_S).leases == first.leases
+    assert [lease.user_id for lease in lanes.lease("w", 2, 5, TTL_S).leases] == [BOB]
+
+
+def test_a_lease_call_asked_again_too_late_leaves_out_what_another_took_over(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    lanes.enqueue(BOB, _message(2))
+    assert len(lanes.lease("w", 1, 5, TTL_S).leases) == 2
+    clock.ms += TTL_S * 1000
+    [taken] = lanes.lease("other", 1, 1, TTL_S).leases
+    [left] = lanes.lease("w", 1, 5, TTL_S).leases
+    assert left.user_id != taken.user_id
+
+
+def test_a_fence_grows_over_the_loss_of_the_counter(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    before = _one(lanes).fence
+    lanes.client.flushall()
+    clock.ms += 1
+    lanes.enqueue(ALICE, _message(1))
+    assert _one(lanes).fence > before
+
+
+def test_the_fence_can_be_raised_and_never_lowered(lanes):
+    assert lanes.raise_fence(START_MS * 1000 + 1_000_000) == START_MS * 1000 + 1_000_000
+    assert lanes.raise_fence(5) == START_MS * 1000 + 1_000_000
+    lanes.enqueue(ALICE, _message(1))
+    assert _one(lanes).fence == START_MS * 1000 + 1_000_001
+
+
+def test_a_malformed_session_hint_is_told_from_none(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lanes.client.set(keys.session(ALICE), "nonsense")
+    lease = _one(lanes)
+    assert (lease.session_hint, lease.hint_is_malformed) == (None, True)
+
+
+# pauses
+
+
+def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes, clock):
+    lanes.enqueue(ALICE, _message(1))
+    lease = _one(lanes)
+    lanes.pause(ALICE)
+    lanes.renew([lease], TTL_S)
+    lanes.enqueue(ALICE, _message(2))
+    assert lanes.make_due(ALICE) is False
+    assert lanes.finish(lease, [_message(1)], may_go_on=True) is Released.PAUSED
+    clock.ms += 3_600_000
+    assert _lease(lanes) == ()
+    assert lanes.make_due(ALICE, unpause=True) is True
+    assert _one(lanes).user_id == ALICE
+
+
+def test_a_paused_lane_with_nothing_waiting_is_forgotten(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lease = _one(lanes)
+    lanes.pause(ALICE)
+    assert lanes.finish(lease, [_message(1)]) is Released.FORGOTTEN
+    assert _score(lanes, ALICE) is None
+
+
+def test_resuming_a_user_whose_turn_still_runs_leaves_the_lease_alone(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    _one(lanes)
+    lanes.pause(ALICE)
+    assert lanes.make_due(ALICE, unpause=True) is False
+    assert _score(lanes, ALICE) == START_MS + TTL_S * 1000
+
+
+# the rate limit
+
+
+def _talk(lanes, pace_ms, messages):
+    """Let ALICE's messages run as soon as they may, and tell when each began, in ms from the start."""
+    for nr in messages:
+        lanes.enqueue(ALICE, _message(nr))
+    began = []
+    for nr in messages:
+        while not (leases := _lease(lanes)):
+            lanes._clock_ms.ms = int(_score(lanes, ALICE))
+        began.append(lanes._clock_ms.ms - START_MS)
+        lanes.finish(leases[0], [_message(nr)], may_go_on=False, pace_ms=pace_ms)
+    return began
+
+
+def test_a_minutes_allowance_may_be_used_at_once_then_turns_come_one_by_one(lanes):
+    assert _talk(lanes, 15_000, range(7)) == [0, 0, 0, 0, 15_000, 30_000, 45_000]
+
+
+def test_a_lane_that_was_empty_in_between_is_held_to_its_limit_all_the_same(lanes):
+    began = [_talk(lanes, 20_000, [nr])[0] for nr in range(5)]
+    assert began == [0, 0, 0, 20_000, 40_000]
+
+
+def test_who_was_silent_for_a_minute_has_the_whole_allowance_again(lanes, clock):
+    _talk(lanes, 20_000, range(3))
+    clock.ms += 60_000
+    assert _talk(lanes, 20_000, range(3, 7)) == [60_000, 60_000, 60_000, 80_000]
+
+
+def test_a_finish_repeated_counts_its_turn_once(lanes):
+    for nr in range(3):
+        lanes.enqueue(ALICE, _message(nr))
+    lease = _one(lanes)
+    for _ in range(2):
+        assert lanes.finish(lease, [_message(0)], may_go_on=True, pace_ms=20_000) is Released.GO_ON
+    assert lanes.finish(lease, [_message(1)], may_go_on=True, pace_ms=20_000) is Released.GO_ON
+
+
+def test_the_limit_stops_a_lease_that_could_go_on(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lanes.enqueue(ALICE, _message(2))
+    assert lanes.finish(_one(lanes), [_message(1)], may_go_on=True, pace_ms=60_000) is Released.RELEASED
+    assert _score(lanes, ALICE) == START_MS + 60_000
+
+
+# the dead
+
+
+def test_a_dead_message_leaves_the_lane_for_rqs_registry_until_it_is_redriven(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lease = _one(lanes)
+    assert lanes.bury(lease, _message(1), "Traceback: …")
+    assert lanes.finish(lease) is Released.FORGOTTEN
+    assert lanes.client.zrange(keys.failed(ALICE), 0, -1) == [str(_message(1)).encode()]
+    assert lanes.client.smembers("rq:queues") == {keys.queue(ALICE).encode()}
+    assert lanes.enqueue(ALICE, _message(1)) is True
+    assert lanes.client.zcard(keys.failed(ALICE)) == 0
+    assert lanes.jobs(ALICE) == [str(_message(1))]
+
+
+def test_a_message_redriven_without_redis_leaves_the_dead_when_it_is_done(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lease = _one(lanes)
+    lanes.bury(lease, _message(1), "Traceback: …")
+    assert lanes.finish(lease, [_message(1)]) is Released.FORGOTTEN
+    assert lanes.client.keys("rq:*") == []
+
+
+def test_discarding_a_strangers_job_leaves_its_owner_alone(lanes):
+    lanes.enqueue(ALICE, _message(1))
+    lanes.client.rpush(keys.queue(BOB), str(_message(1)))
+    lanes.discard(BOB, _message(1))
+    assert lanes.jobs(BOB) == []
+    assert lanes.jobs(ALICE) == [str(_message(1))]
+    assert lanes.client.exists(keys.job(_message(1)))

@@ -1,0 +1,268 @@
+"""Logs: fixed names, one bounded line an event, libraries in the same form, and no text that could be a user's."""
+
+import ast
+import asyncio
+import gc
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import structlog
+
+from tests.conftest import ROOT
+from worker import telemetry
+from worker.telemetry import EVENTS, LINE_MAX_BYTES, log
+
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+SAID = "what the user said"
+
+Lines = Callable[[], list[dict[str, Any]]]
+Configure = Callable[[Any], io.StringIO]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Configure logging into a stream, and put everything back afterwards."""
+    root, names = logging.getLogger(), ("rq", "rq.worker", "lanekeeper")
+    handlers, level = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in names}
+    for place, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(place, hook, getattr(place, hook))
+
+    def configure(form: Any) -> io.StringIO:
+        stream = io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            telemetry.configure("INFO", form)
+        logging.getLogger("lanekeeper").setLevel(logging.NOTSET)
+        return stream
+
+    yield configure
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in names:
+        logging.getLogger(name).setLevel(levels[name])
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+    vars(log).pop("bind", None)  # configured once, the logger remembers it for good: other tests capture its lines
+
+
+@pytest.fixture
+def lines(configure: Configure) -> Lines:
+    stream = configure("json")
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def events_in_the_code() -> dict[str, str]:
+    """Find the first argument of every `log.info(…)` and its like, and where it stands."""
+    found = {}
+    for path in [*ROOT.glob("worker/**/*.py"), *ROOT.glob("app/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and _is_logging(node.func):
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                names = _names(node.args[0])
+                assert names, f"{where}: an event's name must be written where it is logged"
+                found.update(dict.fromkeys(names, where))
+    return found
+
+
+def _is_logging(called: ast.expr) -> bool:
+    return (
+        isinstance(called, ast.Attribute)
+        and called.attr in LEVELS
+        and isinstance(called.value, ast.Name)
+        and called.value.id == "log"
+    )
+
+
+def _names(argument: ast.expr) -> list[str]:
+    """Read a name, or both names of `a if … else b`."""
+    match argument:
+        case ast.Constant(value=str(name)):
+            return [name]
+        case ast.IfExp(body=body, orelse=orelse):
+            return _names(body) + _names(orelse)
+        case _:
+            return []
+
+
+def test_every_event_of_the_code_is_listed() -> None:
+    strangers = {name: where for name, where in events_in_the_code().items() if name not in EVENTS}
+    assert not strangers, "list them in worker/telemetry.py"
+
+
+def test_every_listed_event_is_in_the_code() -> None:
+    assert set(EVENTS) - set(events_in_the_code()) == set()
+
+
+def test_an_event_is_one_line_of_json(lines: Lines) -> None:
+    log.info("worker_started", worker="a\nb")
+    [line] = lines()
+    assert (line["event"], line["worker"], line["level"], line["logger"]) == (
+        "worker_started",
+        "a\nb",
+        "info",
+        "lanekeeper",
+    )
+    assert line["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"failure": "start " + "x" * 100_000 + " end"},
+        {"failure": "é" * 20_000},
+        {"failure": "\x00" * 20_000},
+        {"failure": "\U0001f600" * 20_000},
+        {"frames": ["file.py:1"] * 10_000},
+        {f"field_{nr}": "y" * 3_000 for nr in range(20)},
+        {f"field_{nr}": nr for nr in range(5_000)},
+        {"n" * 20_000: 1},
+    ],
+    ids=["long", "accents", "escapes", "emoji", "list", "many long", "many", "long name"],
+)
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_line_stays_below_9_kb(configure: Configure, fields: dict[str, Any], form: Any) -> None:
+    stream = configure(form)
+    log.error("task_failed", **fields)
+    text = stream.getvalue()
+    assert 0 < len(text.encode()) <= LINE_MAX_BYTES + 1 < 9_000
+    assert "task_failed" in text
+
+
+def test_a_long_value_keeps_both_ends(lines: Lines) -> None:
+    log.error("task_failed", failure="first frame " + "x" * 100_000 + " KeyError", user_id="u1")
+    [line] = lines()
+    assert line["failure"].startswith("first frame ")
+    assert line["failure"].endswith(" KeyError")
+    assert line["user_id"] == "u1"
+
+
+def failure() -> Exception:
+    """Fail as a handler does that quotes its user."""
+    try:
+        raise ValueError(SAID)  # noqa: TRY301 - a traceback needs a place
+    except ValueError as error:
+        return error
+
+
+def test_an_exception_is_told_without_its_text(lines: Lines) -> None:
+    error = failure()
+    log.error("task_failed", exc_info=error)
+    logging.getLogger("a.library").error("it broke", exc_info=error)
+    logging.getLogger("a.library").error("it broke: %s", error)
+    ours, theirs, formatted = lines()
+    assert ours["exception"].splitlines()[-1] == theirs["exception"].splitlines()[-1] == "ValueError"
+    assert "test_telemetry.py" in ours["exception"]
+    assert formatted["event"] == "it broke: ValueError"
+    assert SAID not in json.dumps(lines())
+
+
+def test_postgres_quotes_no_row(lines: Lines) -> None:
+    error = psycopg.errors.UniqueViolation(f"duplicate key\nDETAIL: Key (text)=({SAID}) already exists.")
+    logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", "pool-1", error)
+    [line] = lines()
+    assert line["event"] == "error connecting in 'pool-1': psycopg.errors.UniqueViolation (SQLSTATE 23505)"
+
+
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        (f"Invalid request from ip=::1: Invalid HTTP request line: '{SAID}\n'", "Invalid request from ip=::1"),
+        (f"Error handling request GET /hook?token={SAID.replace(' ', '+')}", "Error handling request GET /hook?…"),
+        ("Booting worker with pid: 7", "Booting worker with pid: 7"),
+    ],
+)
+def test_gunicorn_quotes_no_request(lines: Lines, said: str, logged: str) -> None:
+    logging.getLogger("gunicorn.error").warning(said)
+    assert lines()[0]["event"] == logged
+
+
+def test_an_async_handlers_forgotten_task_quotes_nobody(lines: Lines) -> None:
+    async def forget() -> None:
+        async def fail() -> None:
+            raise ValueError(SAID)
+
+        task = asyncio.ensure_future(fail())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    asyncio.run(forget())
+    [line] = lines()
+    assert line["event"] == "Task exception was never retrieved"
+    assert SAID not in json.dumps(line)
+
+
+def test_a_crash_is_an_event_without_its_text(lines: Lines) -> None:
+    def crash() -> None:
+        raise RuntimeError(SAID)
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+    sys.excepthook(ValueError, ValueError(SAID), None)
+    first, second = lines()
+    assert first["event"] == second["event"] == "process_crashed"
+    assert "in crash" in first["failure"]
+    assert SAID not in json.dumps(lines())
+
+
+def test_ctrl_c_is_no_crash(lines: Lines) -> None:
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert lines() == []
+
+
+def test_rq_is_quiet_and_still_warns(lines: Lines) -> None:
+    logging.getLogger("rq.worker").info("Worker w: subscribing to channel c")
+    logging.getLogger("rq.worker").warning("a warning")
+    assert [line["event"] for line in lines()] == ["a warning"]
+
+
+@pytest.mark.parametrize("given", ["0b5e9d3c-7c1d-4d0e-9d52-6c6f2ad7e5a1", "abc.DEF_1"])
+def test_a_request_keeps_the_routers_id(lines: Lines, given: str) -> None:
+    telemetry.name_request(given)
+    log.info("delivery_accepted")
+    assert lines()[0]["request_id"] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 101, "a b", "a\nb", "+33612345678", "é"])
+def test_a_request_without_a_sane_id_gets_one(lines: Lines, given: str | None) -> None:
+    assert telemetry.name_request(given) != telemetry.name_request(given)
+    log.info("delivery_accepted")
+    request_id = lines()[0]["request_id"]
+    assert request_id != given
+    assert len(request_id) == 32
+
+
+def test_a_handlers_own_words_carry_the_turns_names(lines: Lines) -> None:
+    telemetry.name_turn(message_id="m1", session_id="s1")
+    logging.getLogger("mybot").info("asked the shop")
+    telemetry.forget_names()
+    logging.getLogger("mybot").info("outside")
+    inside, outside = lines()
+    assert (inside["message_id"], inside["session_id"], inside["logger"]) == ("m1", "s1", "mybot")
+    assert "message_id" not in outside
+
+
+def test_a_terminal_gets_readable_lines(configure: Configure) -> None:
+    stream = configure("text")
+    log.info("worker_started", slots=4)
+    log.error("task_failed", exc_info=failure())
+    text = stream.getvalue()
+    assert "worker_started" in text.splitlines()[0]
+    assert not text.startswith("{")
+    assert SAID not in text
+
+
+def test_auto_means_json_where_nobody_is_watching(configure: Configure) -> None:
+    stream = configure("auto")
+    log.info("worker_started")
+    assert json.loads(stream.getvalue())["event"] == "worker_started"
