@@ -5,6 +5,7 @@
 """
 
 import os
+import signal
 from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # it ships no types
@@ -46,3 +47,8 @@ class OneLog(Logger):  # type: ignore[misc]  # as above
 
 
 logger_class = OneLog
+
+
+def on_exit(_server: Any) -> None:
+    """Ignore a SIGTERM that comes once more at the very end, when Python handles none: it would spoil the exit code."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -10,7 +10,7 @@ from worker.data_folder import VARIABLE
 from worker.embedded import EmbeddedPostgres, EmbeddedServer
 
 
-def words(servers: list[EmbeddedServer], folder: Path) -> str:
+def words(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
     """Word it for what the environment and these servers say."""
     own = {server.variable: server.url for server in servers}
     command = _as_typed(Path(sys.executable).with_name("lanekeeper"))
@@ -20,6 +20,7 @@ def words(servers: list[EmbeddedServer], folder: Path) -> str:
 Lanekeeper runs.
 
   web         http://127.0.0.1:{os.environ["PORT"]}
+  operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
   PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else "your own (DATABASE_URL)"}
   Redis       {own.get("REDIS_URL", "your own (REDIS_URL)")}
   data, logs  {folder}
@@ -28,6 +29,11 @@ Lanekeeper runs.
   run a bot of yours: handle(turn) in mybot.py   HANDLER=mybot:handle make run
   stop it                                        Ctrl-C
 """
+
+
+def _key(own_ops_password: str | None) -> str:
+    """Word how the operator logs in. A password that somebody chose stays off the screen."""
+    return f"{os.environ.get('OPS_USER') or 'operator'} / {own_ops_password or 'your own (OPS_PASSWORD)'}"
 
 
 def _psql(servers: list[EmbeddedServer]) -> str:

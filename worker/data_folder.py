@@ -14,6 +14,7 @@ from worker.errors import ConfigError
 VARIABLE = "LANEKEEPER_DATA"
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECRET_BYTES = 32
+OPS_PASSWORD_BYTES = 12
 
 
 class DataFolder:
@@ -53,6 +54,13 @@ class DataFolder:
         path = self.path / "secret"
         if not path.exists():
             _write_private(path, "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+        return path.read_text()
+
+    def ops_password(self) -> str:
+        """Read the operator's password; make it the first time."""
+        path = self.path / "ops-password"
+        if not path.exists():
+            _write_private(path, secrets.token_urlsafe(OPS_PASSWORD_BYTES))
         return path.read_text()
 
     def publish(self, address: Mapping[str, str]) -> None:

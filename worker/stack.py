@@ -68,6 +68,8 @@ class Stack:
         self._stop_request = stop
         self._migrate, self._web, self._worker = (Child(name, folder.path) for name in ("migrate", "web", "worker"))
         self._servers: list[EmbeddedServer] = []
+        self._own_ops_password: str | None = None
+        """The one that we made up; the operator's own is not for the screen."""
         self._watched: list[Child | EmbeddedServer] = []
 
     def run(self) -> None:
@@ -106,6 +108,9 @@ class Stack:
         os.environ.update({server.variable: server.url for server in self._servers})
         if not os.environ.get("CHANNELS"):
             os.environ["CHANNELS"] = json.dumps({"demo": {"provider": "standard", "secrets": [self._folder.secret()]}})
+        self._own_ops_password = None if os.environ.get("OPS_PASSWORD") else self._folder.ops_password()
+        if self._own_ops_password:
+            os.environ["OPS_PASSWORD"] = self._own_ops_password
         os.environ["DEVELOPMENT"] = "true"
         os.environ.setdefault("SHUTDOWN_GRACE_S", "5")  # Ctrl-C is impatient; what is not finished runs again
         if sys.stderr.isatty():
@@ -145,7 +150,7 @@ class Stack:
 
     def _say_ready(self) -> None:
         self._folder.publish({name: os.environ[name] for name in PUBLISHED})
-        _say(banner.words(self._servers, self._folder.path), sys.stdout)
+        _say(banner.words(self._servers, self._folder.path, self._own_ops_password), sys.stdout)
 
     def _tick(self) -> None:
         """Pass on what the processes say, and notice a death."""

@@ -1,0 +1,249 @@
+"""The operator's door: who gets in, how often one may try, and what another site's page cannot do."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from app import attempts, create_app, ops
+from tests.door import LOGIN, PASSWORD, operator_of, try_to_log_in, web_of
+from worker.bootstrap import open_services
+from worker.embedded.redis import free_port
+
+OPEN = {"health.alive", "health.ready", "webhook.receive", "ops.form", "ops.login"}
+REQUEUE_ALL = "/ops/rq/requeue/user:nobody"
+
+
+@pytest.fixture
+def web(services):
+    return web_of(services)
+
+
+@pytest.fixture
+def operator(web):
+    return operator_of(web)
+
+
+@pytest.mark.parametrize("path", ["/ops", "/ops/", LOGIN, "/ops/rq", "/ops/rq/", "/ops/rq/0/data/queues.json"])
+def test_without_a_password_there_is_no_door(services, path):
+    assert services.settings.ops_password is None
+    client = create_app(services).test_client()
+    assert client.get(path).status_code == 404
+    assert client.post(path).status_code == 404
+
+
+def test_the_url_map_has_no_route_open_to_strangers_but_health_and_signed_webhooks(services):
+    app = web_of(services, development=False, metrics_token=SecretStr("for the scraper alone"))
+    values = {"queue": "q", "queue_name": "q", "registry": "queued", "registry_name": "queued", "per_page": 8}
+    values |= {"order": "asc", "page": 1, "job_id": "j", "filename": "css/main.css", "channel": "demo"}
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        path = app.url_map.bind("localhost").build(rule.endpoint, values, append_unknown=False)
+        for method in sorted(rule.methods):
+            asked += 1
+            if rule.endpoint in OPEN:
+                continue
+            status = app.test_client().open(path, method=method).status_code
+            is_metrics_preflight = rule.endpoint.startswith("numbers.") and method == "OPTIONS"
+            assert status == 401 or is_metrics_preflight, f"{method} {path} answered {status}"
+    assert asked > 30
+    assert {rule.endpoint for rule in app.url_map.iter_rules()} >= OPEN
+    assert app.test_client().post("/webhooks/demo", json={"sender": "x", "text": "y"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/ops/nothing", "/ops/rq/nothing", "/ops/rq/static/nothing", "/ops/../ops/rq/", "/ops"]
+)
+def test_a_stranger_does_not_learn_what_there_is(web, path):
+    client = web.test_client()
+    assert client.get(path).status_code == 401
+    at_the_form = client.get(path, headers={"Accept": "text/html,*/*"})
+    assert at_the_form.status_code == 303
+    assert urlsplit(at_the_form.location).path == LOGIN
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        ("operator", ""),
+        ("", PASSWORD),
+        ("operator", PASSWORD + "x"),
+        ("operator", PASSWORD[:-1]),
+        ("Operator", PASSWORD),
+        ("operator", "\u00fc\u0000\ud83d"),
+        ("operator", "x" * 100_000),
+    ],
+)
+def test_a_wrong_name_or_password_is_refused_in_one_word(web, user, password):
+    client = web.test_client()
+    answer = client.post(LOGIN, data={"user": user, "password": password.encode(errors="surrogatepass")})
+    assert answer.status_code == 401
+    assert "Wrong name or password." in answer.text
+    assert "Set-Cookie" not in answer.headers
+    assert client.get("/ops/").status_code == 401
+
+
+def test_the_right_password_opens_with_a_cookie_that_no_script_and_no_other_site_can_use(services):
+    client = web_of(services, development=False).test_client()
+    answer = try_to_log_in(client)
+    assert answer.status_code == 303
+    cookies = {cookie.partition("=")[0]: cookie for cookie in answer.headers.getlist("Set-Cookie")}
+    for cookie in cookies.values():
+        assert {"Secure", "SameSite=Strict", "Path=/ops"} <= set(cookie.split("; "))
+    assert "HttpOnly" in cookies[ops.COOKIE]
+    assert "HttpOnly" not in cookies[ops.TOKEN_COOKIE]
+    assert client.get("/ops/").status_code == 302
+
+
+def test_in_development_the_cookie_also_goes_over_http(web):
+    answer = try_to_log_in(web.test_client())
+    assert not any("Secure" in cookie for cookie in answer.headers.getlist("Set-Cookie"))
+
+
+def test_a_login_ends_in_time_with_the_password_with_the_key_and_when_told(services, web):
+    operator = operator_of(web)
+    cookie = operator.get_cookie(ops.COOKIE, path="/ops").value
+    assert opens(web_of(services), cookie)  # another process
+    assert not opens(web_of(services, ops_password=SecretStr("another")), cookie)
+    assert not opens(web_of(services, ops_user="another"), cookie)
+    assert not opens(web_of(services, secret_key=SecretStr("given")), cookie)
+    assert not opens(web, cookie[:-2] + ("xx" if cookie[-2:] != "xx" else "yy"))
+    assert not opens(web, "")
+    web.permanent_session_lifetime = timedelta(seconds=-1)
+    assert not opens(web, cookie)
+    web.permanent_session_lifetime = ops.LOGIN_LASTS
+    assert operator.post("/ops/logout").status_code == 303
+    assert operator.get("/ops/").status_code == 401
+
+
+def opens(web, cookie):
+    client = web.test_client()
+    client.set_cookie(ops.COOKIE, cookie, path="/ops")
+    return client.get("/ops/").status_code == 302
+
+
+def test_an_address_may_try_a_few_times_over_all_processes_and_then_waits(services, web):
+    for nr in range(attempts.PER_ADDRESS_MAX):
+        process = web if nr % 2 else web_of(services)
+        assert try_to_log_in(process.test_client(), "wrong").status_code == 401
+    late = try_to_log_in(web.test_client())  # even with the right password
+    assert late.status_code == 429
+    assert 0 < int(late.headers["Retry-After"]) <= attempts.WINDOW_S
+    assert try_to_log_in(web.test_client(), address="10.0.0.2").status_code == 303
+    counters = services.lanes.client.keys("ops:*")
+    assert counters
+    assert all(0 < services.lanes.client.ttl(key) <= attempts.KNOWN_S for key in counters)
+    assert not any(b"10.0.0" in key for key in counters)
+
+
+def test_a_success_forgets_the_failures_before_it(web):
+    for _ in range(3):
+        for _ in range(attempts.PER_ADDRESS_MAX - 1):
+            assert try_to_log_in(web.test_client(), "wrong").status_code == 401
+        assert try_to_log_in(web.test_client()).status_code == 303
+
+
+def test_one_subscriber_with_many_addresses_is_one(web):
+    for nr in range(attempts.PER_ADDRESS_MAX):
+        assert try_to_log_in(web.test_client(), "wrong", address=f"2001:db8:1:2::{nr + 1:x}").status_code == 401
+    assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:2:ffff::1").status_code == 429
+    assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:3::1").status_code == 401
+
+
+def test_many_addresses_together_wait_too_but_not_the_one_that_has_logged_in_before(web):
+    assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
+    tries = [try_to_log_in(web.test_client(), "wrong", address=f"10.1.{nr}.1") for nr in range(attempts.ALL_MAX)]
+    assert [answer.status_code for answer in tries] == [401] * (attempts.ALL_MAX - 1) + [429]
+    assert try_to_log_in(web.test_client(), address="10.2.2.2").status_code == 429
+    assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
+
+
+def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services, web):
+    cookie = operator_of(web).get_cookie(ops.COOKIE, path="/ops").value
+    away = open_services(services.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"}))
+    web = web_of(away)
+    answer = try_to_log_in(web.test_client())
+    assert answer.status_code == 503
+    assert "Redis" in answer.text
+    assert answer.headers["Retry-After"]
+    assert opens(web, cookie)
+    client = web.test_client()
+    client.set_cookie(ops.COOKIE, cookie, path="/ops")
+    assert client.get("/ops/rq/").status_code == 200
+    assert client.get("/ops/rq/0/data/queues.json").status_code == 503
+    away.close()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.test/",
+        "https://evil.test/ops/",
+        "/\\evil.test",
+        "/ops/\\..\\evil",
+        "javascript:alert(1)",
+        "/",
+        "ops/",
+        "/ops/\n",
+    ],
+)
+def test_after_the_login_one_stays_here(web, target):
+    answer = web.test_client().post(
+        LOGIN, query_string={"next": target}, data={"user": "operator", "password": PASSWORD}
+    )
+    assert answer.status_code == 303
+    assert answer.location == "/ops/"
+
+
+def test_after_the_login_one_sees_what_one_asked_for(web):
+    client = web.test_client()
+    asked = "/ops/rq/0/view/jobs/user:x/failed/8/asc/1"
+    at_the_form = client.get(asked, headers={"Accept": "text/html"})
+    answer = client.post(at_the_form.location, data={"user": "operator", "password": PASSWORD})
+    assert answer.location == asked
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-CSRFToken": ""},
+        {"X-CSRFToken": "guessed"},
+        {"X-CSRFToken": "\u00fc"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.test"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost.evil.test"},
+    ],
+)
+def test_another_sites_page_changes_nothing(operator, headers):
+    assert operator.post(REQUEUE_ALL).status_code == 200
+    assert operator.post(REQUEUE_ALL, headers={"Origin": "http://localhost"}).status_code == 200
+    assert operator.post(REQUEUE_ALL, headers=headers).status_code == 403
+    if "X-CSRFToken" not in headers:
+        assert operator.post(LOGIN, headers=headers).status_code == 403
+
+
+def test_the_token_of_one_login_is_no_good_in_another(web, operator):
+    other = operator_of(web).environ_base["HTTP_X_CSRFTOKEN"]
+    assert operator.post(REQUEUE_ALL, headers={"X-CSRFToken": other}).status_code == 403
+
+
+@pytest.mark.parametrize("path", [LOGIN, "/ops/", "/ops/rq/", "/ops/rq/0/data/queues.json", "/ops/nothing"])
+@pytest.mark.parametrize("who", ["stranger", "operator"])
+def test_every_answer_behind_the_door_is_hardened(web, operator, path, who):
+    headers = (operator if who == "operator" else web.test_client()).get(path).headers
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    scripts = next((part for part in policy.split("; ") if part.startswith("script-src")), "")
+    assert "unsafe-inline" not in scripts
+
+
+def test_the_nonce_is_another_in_every_answer(operator):
+    policies = {operator.get("/ops/rq/").headers["Content-Security-Policy"] for _ in range(3)}
+    assert len(policies) == 3

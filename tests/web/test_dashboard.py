@@ -1,0 +1,165 @@
+"""rq-dashboard's pages over our data: what they show, what can be done there, and what they cost."""
+
+import os
+import time
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from tests.conftest import eventually
+from tests.door import CANARY, DATA, count, jobs_of, operator_of, pages_of, web_of
+from worker import keys
+
+
+def test_dead_messages_are_shown_with_their_traceback_and_without_a_word_of_the_user(operator, dead):
+    queue = keys.queue_name(dead[0].user_id)
+    [row] = operator.get(f"{DATA}/queues.json").json["queues"]  # bob's lane has nothing to show
+    assert (row["name"], row["count"], row["failed_job_registry_count"]) == (queue, 0, 2)
+    pages = [operator.get(f"{DATA}/queues.json").text, operator.get(row["failed_url"]).text]
+    pages += [operator.get(f"{DATA}/jobs/{queue}/failed/8/asc/1.json").text]
+    for job in jobs_of(operator, queue):
+        assert "tests/bots.py" in job["exc_info"]
+        assert job["exc_info"].endswith("ValueError")
+        whole = operator.get(f"{DATA}/job/{job['id']}.json")
+        assert whole.json["status"] == "failed"
+        assert "tests/bots.py" in whole.json["exc_info"]
+        pages += [whole.text, operator.get(f"/ops/rq/0/view/job/{job['id']}").text]
+    assert not any(CANARY in page or "alice" in page for page in pages)
+
+
+def test_requeued_messages_run_in_their_users_order_within_seconds(services, settings, operator, dead, run_worker):
+    runs = Path(os.environ["BOT_LOG"])
+    runs.write_text("")
+    queue = keys.queue_name(dead[0].user_id)
+    assert {job["id"] for job in jobs_of(operator, queue)} == {str(message.message_id) for message in dead[:2]}
+    services.database.rows("UPDATE messages SET text = 'well' WHERE state = 'dead'")
+    for message in (dead[1], dead[0]):  # the later one first
+        assert operator.post(f"/ops/rq/job/{message.message_id}/requeue").json == {"status": "OK"}
+        assert operator.post(f"/ops/rq/job/{message.message_id}/requeue").status_code == 409
+    # Both are found in one round of the reconciler, whenever each was pressed.
+    settings = settings.model_copy(update={"handler": "tests.bots:handle"})
+    began = time.monotonic()
+    with run_worker(settings):
+        eventually(lambda: count(services, "processed") == 4)
+    assert time.monotonic() - began < 5
+    assert [line.split()[:2] for line in runs.read_text().splitlines()] == [["alice", "1"], ["alice", "2"]]
+    assert operator.get(f"{DATA}/queues.json").json["queues"] == []
+    assert operator.get(f"{DATA}/job/{dead[0].message_id}.json").status_code == 404
+
+
+def test_requeue_all_is_no_get_and_puts_all_back(services, operator, dead):
+    queue = keys.queue_name(dead[0].user_id)
+    before = _snapshot(services.lanes.client)
+    assert operator.get(f"/ops/rq/requeue/{queue}").status_code == 405
+    assert operator.head(f"/ops/rq/requeue/{queue}").status_code == 405
+    assert operator.get(f"/ops/rq/job/{dead[0].message_id}/requeue").status_code == 405
+    assert _snapshot(services.lanes.client) == before
+    assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 2}
+    assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 0}
+
+
+def test_nothing_can_be_deleted_emptied_or_compacted(services, operator, dead):
+    queue = keys.queue_name(dead[0].user_id)
+    before = _snapshot(services.lanes.client)
+    for path in (f"job/{dead[0].message_id}/delete", f"queue/{queue}/failed/empty", f"queue/{queue}/compact"):
+        answer = operator.post(f"/ops/rq/{path}")
+        assert answer.status_code == 403
+        assert answer.json["error"]
+    assert _snapshot(services.lanes.client) == before
+
+
+def _snapshot(redis):
+    return {key: redis.dump(key) for key in redis.scan_iter() if key.startswith((b"rq:", b"lanes", b"buried"))}
+
+
+def test_looking_at_every_page_changes_nothing(services, operator, dead):
+    before = _snapshot(services.lanes.client)
+    queue = keys.queue_name(dead[0].user_id)
+    for path in pages_of(queue, dead[0].message_id):
+        assert operator.get(path).status_code == 200
+    assert _snapshot(services.lanes.client) == before
+
+
+def test_a_page_of_jobs_and_the_way_to_the_next(operator, redis):
+    queue = Queue("many", connection=redis, serializer=JSONSerializer)
+    ids = [queue.enqueue("os.getcwd").id for _ in range(20)]
+    assert [job["id"] for job in jobs_of(operator, "many", "queued", "8/asc/1")] == ids[:8]
+    assert [job["id"] for job in jobs_of(operator, "many", "queued", "8/asc/3")] == ids[16:]
+    assert [job["id"] for job in jobs_of(operator, "many", "queued", "8/dsc/1")] == ids[:-9:-1]
+    assert [job["id"] for job in jobs_of(operator, "many", "queued", "8/dsc/3")] == ids[3::-1]
+    assert jobs_of(operator, "many", "queued", "8/dsc/4") == []
+    last = operator.get(f"{DATA}/jobs/many/queued/8/asc/3.json").json["pagination"]
+    assert (last["num_pages"], [page["number"] for page in last["pages_in_window"]]) == (3, [1, 2, 3])
+    assert "next_page" not in last
+    assert operator.get(last["prev_page"]["url"]).status_code == 200
+
+
+def test_a_worker_is_shown_with_its_state_and_its_lanes(settings, operator, accept, run_worker, gate):
+    with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
+        message = accept("alice", f"wait {gate}")
+        lane = keys.queue_name(message.user_id)
+        busy = eventually(lambda: [w for w in _workers(operator) if w["status"] == "busy"])[0]
+        assert [(each["name"], operator.get(each["url"]).status_code) for each in busy["lanes"]] == [(lane, 200)]
+        gate.touch()
+        eventually(lambda: [(w["status"], w["lanes"]) for w in _workers(operator)] == [("idle", [])])
+    assert _workers(operator) == []
+
+
+def _workers(operator):
+    return operator.get(f"{DATA}/workers.json").json["workers"]
+
+
+def test_a_hundred_requests_open_no_connection(redis, operator):
+    def connections():
+        return {client["id"] for client in redis.client_list()}
+
+    operator.get(f"{DATA}/queues.json")
+    before, made = connections(), redis.info("stats")["total_connections_received"]
+    for _ in range(25):
+        for tail in ("view/queues", "data/queues.json", "data/workers.json", "data/jobs/q/failed/8/asc/1.json"):
+            assert operator.get(f"/ops/rq/0/{tail}").status_code == 200
+    assert connections() == before
+    assert redis.info("stats")["total_connections_received"] == made
+    assert redis.connection_pool.connection_kwargs["socket_timeout"] == 3  # RQ's own Worker would have made it 415
+
+
+def test_with_twenty_thousand_users_the_list_answers_at_once(services, redis, operator):
+    pairs = [(UUID(int=nr + 1), uuid4()) for nr in range(20_000)]
+    services.lanes.enqueue_many(pairs)
+    assert redis.scard("rq:queues") == 20_000
+    waiting, took_s = _timed(operator)
+    assert len(waiting) == 501
+    assert waiting[-1]["name"] == "… and 19500 more"
+    assert took_s < 1
+    jobs = dict(pairs)
+    for call in range(40):
+        for lease in services.lanes.lease("w", call, 500, 60).leases:
+            services.lanes.finish(lease, [jobs[lease.user_id]])
+    listed, took_s = _timed(operator)
+    assert listed == []
+    assert redis.scard("rq:queues") == 0
+    assert took_s < 0.1
+
+
+def _timed(operator):
+    began = time.monotonic()
+    queues = operator.get(f"{DATA}/queues.json").json["queues"]
+    assert operator.get("/ops/rq/").status_code == 200
+    return queues, time.monotonic() - began
+
+
+def test_many_applications_in_one_process_each_have_their_own(services):
+    for _ in range(3):
+        assert operator_of(web_of(services)).get(f"{DATA}/queues.json").json == {"queues": []}
+
+
+def test_rqs_own_reading_agrees_with_ours(redis, operator, dead):
+    queue = keys.queue_name(dead[0].user_id)
+    for job in jobs_of(operator, queue):
+        theirs = Job.fetch(job["id"], connection=redis, serializer=JSONSerializer)
+        assert theirs.latest_result().exc_string == job["exc_info"]
+        assert theirs.created_at.isoformat() == job["created_at"]
+        assert theirs.description == job["description"]
