@@ -1,6 +1,7 @@
 """Real servers for everything that they decide: one PostgreSQL and one Redis a run, emptied before each test."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from worker.bootstrap import Services, open_runner, open_services
 from worker.config import Channel, Settings
@@ -18,6 +20,15 @@ from worker.model import Accepted, Delivery
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
 DEADLINE_S = 20
+
+# `make test` plays 100 examples of each property; HYPOTHESIS_PROFILE=nightly plays 2,000.
+hypothesis_settings.register_profile("quick", max_examples=100, deadline=None)
+hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "plants_a_bug: leaves sessions behind that must not be, on purpose")
 
 
 def eventually(condition: Callable[[], Any], within_s: float = DEADLINE_S, every_s: float = 0.01) -> Any:
@@ -59,14 +70,26 @@ def settings(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Setting
 
 
 @pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
-    """Connected services on empty tables and an empty Redis."""
+def services(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Services]:
+    """Connected services on empty tables and an empty Redis; afterwards, what no test may leave behind."""
     services = open_services(settings, redis_timeout_s=3)
     services.database.rows("TRUNCATE users, conversation_sessions, messages, tool_outputs, channel_policies CASCADE")
     services.lanes.client.flushall()
     publish_policies(services.database, settings.policies)
     yield services
+    plants_a_bug = request.node.get_closest_marker("plants_a_bug") is not None
+    at_once = [] if plants_a_bug else services.database.rows(SESSIONS_AT_ONCE)
     services.close()
+    assert at_once == []
+
+
+SESSIONS_AT_ONCE = """
+SELECT a.user_id, a.id, b.id AS other
+  FROM conversation_sessions a JOIN conversation_sessions b ON b.user_id = a.user_id AND b.id > a.id
+ WHERE (a.status <> 'ended' AND b.status <> 'ended')
+    OR tstzrange(a.started_at, a.ended_at) && tstzrange(b.started_at, b.ended_at)
+"""
+"""Pairs of sessions of one user that lasted at the same time, or are both open."""
 
 
 @pytest.fixture
@@ -94,6 +117,10 @@ def running(settings: Settings) -> Iterator[Any]:
         runner.stop()
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
+        # Its process would end here; ours has a limited number of connections.
+        runner._recovery._database.close()
+        for client in (runner._lanes.client, runner._waker.client, runner._presence.connection):
+            client.close()
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@
 -- comes by.
 --
 -- A message that arrives as its session is swept, both orders:
---   accept locks the user first: the sweep skips the user, or waits for nobody and sees the message waiting; the message
---     decides by its own time, in the same session if it came before the end.
+--   accept locks the user first: the sweep skips the user while it is locked, and then since the message waits; the
+--     message decides by its own time: in the same session if it came before the end.
 --   the sweep locks the user first: accept waits for it, reads the clock after that, and so comes after the end. Should
 --     the clock have gone back since, the end is the user's logical time: no message is accepted before it.
 -- Returns last_id (where the next batch begins, NULL after the last), seen, and the users whose session it ended.

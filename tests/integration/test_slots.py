@@ -1,5 +1,7 @@
 """Many lanes in one process: threads for turns, few connections, no lease lost."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import eventually
@@ -14,8 +16,8 @@ def _answered(services):
 
 
 def _resident_mb(pid):
-    with open(f"/proc/{pid}/status") as status:
-        line = next(line for line in status if line.startswith("VmHWM"))
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
@@ -46,7 +48,7 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(handler, services
 def test_busy_handlers_lose_no_lease(services, settings, accept, tmp_path):
     for nr in range(SLOTS):
         accept(f"user {nr}", "burn 50")
-    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "log", lock_ttl_s=2):
+    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "log", lock_ttl_s=3):
         eventually(lambda: _answered(services) == SLOTS, within_s=60)
     said = (tmp_path / "log").read_text()
     assert "lease_lost" not in said

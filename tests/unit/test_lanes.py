@@ -113,7 +113,7 @@ def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes, clock):
     second = _one(lanes, worker="other")
     assert (first.taken_over, second.taken_over) == (False, True)
     assert second.fence > first.fence
-    assert lanes.renew([first, second], TTL_S) == {ALICE}
+    assert lanes.renew([first, second], TTL_S) == {first.token}
     assert lanes.finish(first, [_message(1)]) is Released.LOST
     assert lanes.park(first, 0) is False
     assert lanes.bury(first, _message(1), "Traceback: …") is False

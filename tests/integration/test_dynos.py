@@ -1,0 +1,255 @@
+"""A deploy as on dynos: honcho starts the Procfile, releases overlap under traffic, SIGTERM comes to every process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+import psycopg
+import pytest
+
+from tests.conftest import DEADLINE_S, ROOT, eventually
+from tests.processes import descendants, end, environment
+from worker.bootstrap import Services
+from worker.config import Settings
+from worker.connections import budget
+from worker.embedded.redis import free_port
+from worker.keys import user_id_of
+from worker.model import Delivery
+from worker.sending import Target, sign
+
+PLAN_MAX = 20  # connections that small plans allow, to each server
+GONE_WITHIN_S = 25.0
+WORKERS = 2
+USERS = 12
+MESSAGES_PER_USER_MAX = 1_000
+PAUSE_S = 0.03
+STOPPED = re.compile(r"(\w+\.\d) stopped \(rc=(-?\d+)\)")
+EXITS = {"web.1": "0", "worker.1": "0", "worker.2": "0"}
+
+
+class Release:
+    """One release: the Procfile's web and its workers, in a session of its own."""
+
+    def __init__(self, settings: Settings, folder: Path, **extra: object) -> None:
+        self.port = free_port()
+        self.log = folder / "log"
+        no_env = folder / "env"  # instead of somebody's .env
+        folder.mkdir()
+        no_env.touch()
+        options = ["-f", str(ROOT / "Procfile"), "-d", str(ROOT), "-e", str(no_env), "-p", str(self.port)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "honcho", "start", *options, f"-cweb=1,worker={WORKERS}", "web", "worker"],
+                env={**environment(settings, port=self.port, log_format="json", **extra), "PATH": _path(folder)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def is_up(self) -> bool:
+        return (
+            self.log.read_text().count('"worker_started"') == WORKERS
+            and _status(f"http://127.0.0.1:{self.port}/readyz") == 200
+        )
+
+    def terminate(self) -> list[int]:
+        """Send SIGTERM as a dyno gets it, to every process and then once more; return their ids."""
+        found = descendants(self.process.pid)
+        _signal_all(found)
+        eventually(lambda: "stopp" in self.log.read_text())
+        _signal_all(found)
+        return found
+
+
+def _path(folder: Path) -> str:
+    """Find the Procfile's words: this interpreter's programs first, and `lanekeeper` also where it is not installed."""
+    command = folder / "lanekeeper"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m worker "$@"\n')
+    command.chmod(0o755)
+    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def _signal_all(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def start(settings: Settings, services: Services, tmp_path: Path) -> Iterator[Callable[[str], Release]]:
+    """Start a release by name; whatever is left at the end of the test is killed."""
+    started: list[Release] = []
+    changed = settings.model_copy(update={"shutdown_grace_s": 4.0, "handler": "tests.bots:handle"})
+
+    def start(name: str) -> Release:
+        started.append(Release(changed, tmp_path / name, bot_log=tmp_path / "bot.log"))
+        return started[-1]
+
+    yield start
+    for release in started:
+        end(release.process)
+
+
+class Traffic:
+    """A provider: each user's messages one after the other, each until a web has said 2xx."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._channel = settings.channels["demo"]
+        self._stopped = threading.Event()
+        self.ports: list[int] = []
+        """Where it posts, in turn; whoever changes it switches the router."""
+        self.accepted: list[tuple[str, int]] = []
+
+    @contextmanager
+    def flowing(self, *releases: Release) -> Iterator[None]:
+        self.ports = [release.port for release in releases]
+        threads = [threading.Thread(target=self._write, args=(f"user {nr}",)) for nr in range(USERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            for thread in threads:
+                thread.join(DEADLINE_S)
+
+    def await_more(self) -> None:
+        """Wait until every user's traffic has gone on for a while."""
+        before = len(self.accepted)
+        eventually(lambda: len(self.accepted) > before + 5 * USERS)
+
+    def _write(self, user: str) -> None:
+        for nr in range(MESSAGES_PER_USER_MAX):
+            delivery = Delivery(sender=user, external_id=f"{user}-{nr}".replace(" ", "."), text="sleep 0.02")
+            if not self._deliver(delivery):
+                return
+            self.accepted.append((user, nr))
+            self._stopped.wait(PAUSE_S)
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        for turn in count():
+            port = self.ports[turn % len(self.ports)]
+            target = Target(f"http://127.0.0.1:{port}", "demo", self._channel)
+            if _status(sign(target, delivery)) == 202:
+                return True
+            if self._stopped.wait(PAUSE_S):
+                return False
+        raise AssertionError
+
+
+def _status(request: object) -> int | None:
+    """Return the answer's status; None when nobody answers."""
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=5) as response:
+            return response.status
+    except HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return None
+
+
+def test_deploys_under_traffic_lose_nothing_reorder_nothing_and_need_few_connections(
+    start, settings, services, postgres, tmp_path
+):
+    """Two deploys: the first stops the old release while the new one starts, the second when the new one is up."""
+    traffic, first = Traffic(settings), start("first")
+    with _watched(postgres.url, services) as peak:
+        eventually(lambda: first.is_up)
+        with traffic.flowing(first):
+            traffic.await_more()
+            second = start("second")
+            traffic.ports.append(second.port)
+            eventually(lambda: descendants(second.process.pid))
+            _stop(first)
+            eventually(lambda: second.is_up)
+            third = start("third")
+            traffic.ports[:] = [second.port, third.port]
+            eventually(lambda: third.is_up)
+            traffic.await_more()
+            _stop(second)
+            traffic.await_more()
+    _check_nothing_lost_and_in_order(services, traffic)
+    _check_turns_ran_in_order(tmp_path / "bot.log")
+    _check_budget(settings, peak)
+    _stop(third)
+
+
+def _stop(release: Release) -> None:
+    """Stop a release; it has to be gone in time, all of it, and content."""
+    ids = release.terminate()
+    release.process.wait(GONE_WITHIN_S)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ids))
+    log = release.log.read_text()
+    assert dict(STOPPED.findall(log)) == EXITS, log
+
+
+def _check_budget(settings: Settings, peak: list[int]) -> None:
+    allowed = budget(settings, webs=1, workers=WORKERS)
+    assert max(allowed) <= PLAN_MAX
+    assert peak[0] <= allowed.postgres
+    assert peak[1] <= allowed.redis
+    assert min(peak) >= 2 * (1 + WORKERS), "every process of two releases was looked at"
+
+
+@contextmanager
+def _watched(url: str, services: Services) -> Iterator[list[int]]:
+    """Count connections but our own all the time; yields the most seen, to Postgres and to Redis."""
+    peak, stopped = [0, 0], threading.Event()
+    with psycopg.connect(url, autocommit=True) as probe:
+        ours = _connections(probe, services)
+
+        def watch() -> None:
+            while not stopped.wait(0.01):
+                now = _connections(probe, services)
+                peak[:] = [max(most, len(all_ - mine)) for most, all_, mine in zip(peak, now, ours, strict=True)]
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield peak
+        finally:
+            stopped.set()
+            watcher.join(DEADLINE_S)
+
+
+def _connections(probe: psycopg.Connection, services: Services) -> tuple[set[object], set[object]]:
+    rows = probe.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'lanekeeper'").fetchall()
+    return {row[0] for row in rows}, {client["id"] for client in services.lanes.client.client_list()}
+
+
+def _check_nothing_lost_and_in_order(services: Services, traffic: Traffic) -> None:
+    eventually(lambda: services.database.row("SELECT sum(waiting) AS n FROM users").n == 0)
+    for user in {user for user, _ in traffic.accepted}:
+        rows = services.database.rows(
+            "SELECT i.external_id, i.state, count(o.id) AS replies, lag(i.processed_at) OVER (ORDER BY i.seq)"
+            " > i.processed_at AS is_early FROM messages i LEFT JOIN messages o ON o.user_id = i.user_id"
+            " AND o.turn_seq = i.seq AND o.direction = 'out' WHERE i.user_id = %s AND i.direction = 'in'"
+            " GROUP BY i.id ORDER BY i.seq",
+            (user_id_of("demo", user),),
+        )
+        stored = [int(row.external_id.rpartition("-")[2]) for row in rows]
+        assert stored == list(range(len(stored)))
+        assert {nr for name, nr in traffic.accepted if name == user} <= set(stored)
+        assert {(row.state, row.replies) for row in rows} == {("processed", 1)}
+        assert not any(row.is_early for row in rows)
+
+
+def _check_turns_ran_in_order(log: Path) -> None:
+    """Look at the handler's own notes, written by whichever process ran it."""
+    ran: dict[str, list[int]] = {}
+    for line in log.read_text().splitlines():
+        user, seq, _ = line.rsplit(" ", 2)
+        ran.setdefault(user, []).append(int(seq))
+    assert len(ran) == USERS
+    assert all(seqs == sorted(seqs) for seqs in ran.values())

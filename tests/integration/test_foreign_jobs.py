@@ -1,0 +1,114 @@
+"""Jobs that strangers put on a lane: reported, never run, in nobody's way."""
+
+import os
+from unittest.mock import MagicMock
+from uuid import UUID, uuid4
+
+import pytest
+from rq import Queue
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from tests.conftest import eventually
+from worker import keys
+from worker.recovery import Recovery
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
+
+
+def _states(services, user_id):
+    rows = services.database.rows(
+        "SELECT state FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
+    )
+    return [row.state for row in rows]
+
+
+def _failed(services, user_id):
+    name = keys.queue_name(user_id)
+    return FailedJobRegistry(name, connection=services.lanes.client, serializer=JSONSerializer)
+
+
+def _foreign(services, kind, user_id, other, tmp_path):
+    """Put a job on the user's lane that is none of ours."""
+    client, lane = services.lanes.client, keys.queue(user_id)
+    match kind:
+        case "a call":
+            Queue(keys.queue_name(user_id), connection=client).enqueue(os.system, f"touch {tmp_path / 'ran'}")
+        case "no UUID":
+            client.rpush(lane, "nothing", b"\xff\xfe", "a" * 300)
+        case "another user's message":
+            client.rpush(lane, str(other))
+        case "a UUID in other words":
+            client.rpush(lane, uuid4().urn, uuid4().hex, f"{{{uuid4()}}}")
+        case "a garbage hash":
+            job = str(uuid4())
+            client.set(f"rq:job:{job}", "garbage")
+            client.rpush(lane, job)
+        case "no hash":
+            client.rpush(lane, str(uuid4()))
+        case "a hash that claims to be buried":
+            client.hset("rq:job:nonsense", "buried", "1")
+            client.rpush(lane, "nonsense")
+            client.sadd("buried", str(user_id), "nobody")
+
+
+FOREIGN = [
+    "a call",
+    "no UUID",
+    "another user's message",
+    pytest.param(
+        "a UUID in other words",
+        marks=pytest.mark.xfail(reason="turns._is_uuid takes every spelling of a UUID for one of ours", run=False),
+    ),
+    "a garbage hash",
+    "no hash",
+    "a hash that claims to be buried",
+]
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
+    services, settings, accept, run_worker, monkeypatch, tmp_path, kind
+):
+    log = MagicMock()
+    monkeypatch.setattr("worker.turns.log", log)
+    monkeypatch.setattr("worker.recovery.log", log)
+    other = accept("bob", "raise")
+    user_id = keys.user_id_of("demo", "alice")
+    _foreign(services, kind, user_id, other.message_id, tmp_path)
+    client = services.lanes.client
+    with run_worker(settings):
+        first = accept("alice", "one")
+        eventually(lambda: _states(services, user_id) == ["processed"])
+        accept("alice", "two")
+        eventually(lambda: _states(services, user_id) == ["processed"] * 2)
+        eventually(lambda: any(call.args[0] == "foreign_jobs" for call in log.warning.call_args_list))
+        eventually(lambda: str(other.message_id) in _failed(services, other.user_id))
+        eventually(lambda: not client.exists("lanes"))
+        leases = int(client.get("fence"))
+        carol = accept("carol", "a lane later")
+        eventually(lambda: _states(services, carol.user_id) == ["processed"])
+        eventually(lambda: not client.exists("lanes"))
+        assert int(client.get("fence")) <= leases + 2
+    assert not (tmp_path / "ran").exists()
+    assert str(first.message_id) not in services.lanes.jobs(user_id)
+    assert _states(services, other.user_id) == ["dead"]
+
+
+def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(services, accept):
+    recovery = Recovery(services.database, services.lanes, services.sessions, "a test")
+    message = accept("bob")
+    [lease] = services.lanes.lease("w", 0, 1, 60).leases
+    services.database.rows("UPDATE messages SET state = 'dead', session_id = get_or_create_session(user_id)")
+    services.lanes.bury(lease, message.message_id, "Traceback: …")
+    alice = UUID(int=7)
+    services.lanes.client.rpush(keys.queue(alice), str(message.message_id))
+    services.lanes.client.sadd("buried", str(alice))
+    assert recovery.redrive_requeued() == 0
+    assert _states(services, message.user_id) == ["dead"]
+    assert str(message.message_id) in _failed(services, message.user_id)
+    assert services.lanes.client.exists(keys.job(message.message_id))
+    assert services.lanes.jobs(alice) == []

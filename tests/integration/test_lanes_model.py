@@ -1,0 +1,71 @@
+"""The scripts against a model of them, on a real Redis; and the model against scripts with bugs in them."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.lane_rules import LanesMachine
+from worker.embedded import EmbeddedRedis
+from worker.lanes import SCRIPTS, connect
+
+PATIENT = {"stateful_step_count": 30, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    client = connect(redis_server.url, timeout_s=5, connections_max=2)
+    yield client
+    client.close()
+
+
+@pytest.mark.timeout(1_200)  # the nightly profile plays more
+def test_the_scripts_do_what_the_model_does(client):
+    machine = type("Machine", (LanesMachine,), {"client": client})
+    run_state_machine_as_test(machine, settings=settings(**PATIENT))
+
+
+PLANTED = {
+    "finish for whoever asks": ("finish", "if lock[1] ~= token then return 'lost' end", ""),
+    "enqueue over whatever score": ("enqueue", "'NX', digits(due)", "digits(due)"),
+    "lease whatever is held": ("lease", "if held > 0 then", "if false then"),
+    "lease again for the same call": ("lease", "if last[1] == call then", "if false then"),
+    "answer leases that others took over": (
+        "lease",
+        "redis.call('HGET', lock_key(lease[1]), 'token') == lease[2]",
+        "true",
+    ),
+    "a fence from nothing": ("lease", "digits(now * 1000)", "'0'"),
+    "renew over a pause": ("renew", "if not is_paused(user) then", "if true then"),
+    "park over a pause": ("park", "if not is_paused(user) then", "if true then"),
+    "make due what is leased": ("due", "if held > 0 then", "if false then"),
+    "count a turn twice": ("finish", "lock[3] ~= ARGV[11]", "true"),
+    "release an empty lane": ("finish", "if not has_work then", "if false then"),
+    "leave a queue listed": ("finish", "if jobs == 0 then forget_empty_queue(user) end", ""),
+    "take a buried job for a waiting one": ("enqueue", "if is_buried(id) then", "if false then"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_the_model_sees_a_planted_bug(client, tmp_path, bug):
+    name, right, wrong = PLANTED[bug]
+    shutil.copytree(SCRIPTS, tmp_path / "lua")
+    script = tmp_path / "lua" / f"{name}.lua"
+    text = script.read_text()
+    assert text.count(right) == 1
+    script.write_text(text.replace(right, wrong))
+    machine = type("Machine", (LanesMachine,), {"client": client, "folder": tmp_path / "lua"})
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=1_000,
+                phases=[Phase.generate],
+                derandomize=True,
+                database=None,
+                **PATIENT,
+            ),
+        )

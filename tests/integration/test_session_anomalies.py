@@ -1,0 +1,201 @@
+"""The view session_anomalies: silent about what must be, one row for each thing that must not."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
+from worker.migrations import shipped_functions
+
+EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+class Story:
+    """A user, in a transaction that is rolled back: even the schema may be broken in it."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.user_id = uuid4()
+        self.count = 0
+
+    def say(self, at, **effects):
+        self.count += 1
+        entry = {"user_id": str(self.user_id), "sender": str(self.user_id), "external_id": str(self.count)}
+        self.ask("SELECT * FROM accept('demo', %s, 99, %s)", Jsonb([entry]), at)
+        turn = self.ask("SELECT * FROM begin_turn(%s, 1)", self.user_id)
+        self.ask(
+            "SELECT commit_turn(%s, 1, %s, %s, %s)", self.user_id, turn.message_id, turn.session_id, Jsonb(effects)
+        )
+        return turn
+
+    def open(self, started_at, ended_at=None, reason=None):
+        self.ask(
+            "INSERT INTO users (id, channel, sender) VALUES (%s, 'demo', 'x') ON CONFLICT DO NOTHING", self.user_id
+        )
+        return self.ask(
+            """
+            INSERT INTO conversation_sessions (user_id, status, started_at, last_message_at, ended_at, ended_reason)
+            VALUES (%s, %s, %s, %s, %s, %s) RETURNING id
+            """,
+            self.user_id, "ended" if ended_at else "active", started_at, started_at, ended_at, reason,
+        ).id  # fmt: skip
+
+    def ask(self, query, *params):
+        cursor = self.connection.execute(query, params)
+        return cursor.fetchone() if cursor.description else None
+
+    def anomalies(self):
+        rows = self.connection.execute("SELECT kind, session_id, at FROM session_anomalies ORDER BY at, kind")
+        return [tuple(row) for row in rows]
+
+    def kinds(self):
+        return [kind for kind, _, _ in self.anomalies()]
+
+
+@pytest.fixture
+def story(services, settings):
+    with psycopg.connect(settings.database_url, row_factory=namedtuple_row) as connection:
+        yield Story(connection)
+        connection.rollback()
+
+
+# silence
+
+
+def test_sessions_that_commands_ended_may_follow_each_other_at_once(story):
+    for end in ("user_request", "handler"):
+        story.say(EVENING, end=end)
+    story.say(EVENING)
+    story.ask("SELECT request_session_end(%s, 'operator', %s)", story.user_id, EVENING)
+    story.say(EVENING)
+    assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 4
+    assert story.anomalies() == []
+
+
+def test_a_boundary_of_the_policy_may_lie_within_ten_seconds(story):
+    story.ask("INSERT INTO channel_policies VALUES ('demo', 25200, '20:39', 'UTC', NULL, 25200)"
+              " ON CONFLICT (channel) DO UPDATE SET day_start = '20:39', timezone = 'UTC'")  # fmt: skip
+    story.say(EVENING - 7 * SECOND)
+    story.say(EVENING - 6 * SECOND)
+    assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 2
+    assert story.anomalies() == []
+
+
+def test_a_redriven_message_lies_in_its_session(story):
+    story.say(EVENING)
+    story.ask("UPDATE messages SET state = 'dead'")
+    story.say(EVENING + 60 * SECOND, end="handler")
+    story.ask("SELECT redrive_message(id, %s) FROM messages WHERE state = 'dead'", EVENING + 120 * SECOND)
+    turn = story.ask("SELECT * FROM begin_turn(%s, 1)", story.user_id)
+    story.ask(
+        "SELECT commit_turn(%s, 1, %s, %s, %s)",
+        story.user_id, turn.message_id, turn.session_id,
+        Jsonb({"replies": [{"text": "x"}], "tool_outputs": [{"name": "x", "data": 1}]}),
+    )  # fmt: skip
+    assert story.anomalies() == []
+
+
+# noise
+
+
+def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story):
+    """The incident, in numbers: four messages in 18 s, four sessions."""
+    rule = "IF extract(hour FROM p_last_message_at) >= 20 THEN RETURN 'end_of_day'; END IF; RETURN CASE"
+    story.ask(shipped_functions()["should_create_new_session"].replace("RETURN CASE", rule))
+    turns = [story.say(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
+    opened = [(turn.session_id, turn.accepted_at) for turn in turns[1:]]
+    assert story.anomalies() == [("opened_early", session_id, at) for session_id, at in opened]
+
+
+def test_a_policys_name_on_an_end_that_is_not_the_policys_excuses_nothing(story):
+    story.open(EVENING, EVENING + SECOND, "timeout")
+    second = story.open(EVENING + 2 * SECOND)
+    assert story.anomalies() == [("opened_early", second, EVENING + 2 * SECOND)]
+
+
+def test_two_open_sessions_show_and_overlap(story):
+    story.ask("DROP INDEX idx_unique_active_session_per_user")
+    story.open(EVENING)
+    second = story.open(EVENING + 60 * SECOND)
+    assert story.anomalies() == [(kind, second, EVENING + 60 * SECOND) for kind in ("overlap", "two_open")]
+
+
+def test_a_session_that_begins_before_an_earlier_one_ended_shows(story):
+    story.open(EVENING, EVENING + 3_600 * SECOND, "operator")
+    story.open(EVENING + 60 * SECOND, EVENING + 120 * SECOND, "operator")
+    third = story.open(EVENING + 1_800 * SECOND)
+    assert story.kinds() == ["overlap", "overlap"]
+    assert story.anomalies()[1][1] == third
+
+
+def test_two_sessions_at_the_same_instant_overlap_unless_one_is_empty(story):
+    story.open(EVENING, EVENING, "handler")
+    story.open(EVENING, EVENING + SECOND, "handler")
+    assert story.kinds() == []
+    story.open(EVENING, EVENING + SECOND, "handler")
+    assert story.kinds() == ["overlap"]
+
+
+@pytest.mark.parametrize("seconds", [-1, 3_601])
+def test_a_message_outside_its_session_shows(story, seconds):
+    turn = story.say(EVENING)
+    story.say(EVENING + 3_600 * SECOND, end="handler")
+    assert story.kinds() == []
+    story.ask("UPDATE messages SET accepted_at = %s WHERE id = %s", EVENING + seconds * SECOND, turn.message_id)
+    assert story.anomalies() == [("outside", turn.session_id, EVENING + seconds * SECOND)]
+
+
+def test_a_terminal_message_without_a_session_shows(story):
+    turn = story.say(EVENING)
+    story.ask("ALTER TABLE messages DROP CONSTRAINT a_terminal_message_has_a_session")
+    story.ask("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
+    assert story.anomalies() == [("no_session", None, EVENING)]
+
+
+def test_a_message_in_the_session_of_another_user_shows(story):
+    other = Story(story.connection)
+    session_id = other.say(EVENING).session_id
+    turn = story.say(EVENING)
+    story.ask("UPDATE messages SET session_id = %s WHERE id = %s", session_id, turn.message_id)
+    assert story.anomalies() == [("foreign_session", session_id, EVENING)]
+
+
+def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story):
+    first = story.say(EVENING, tool_outputs=[{"name": "x", "data": 1}], end="handler")
+    second = story.say(EVENING + 60 * SECOND)
+    assert story.kinds() == []
+    story.ask("UPDATE tool_outputs SET session_id = %s", second.session_id)
+    assert story.kinds() == ["foreign_session"]
+    story.ask("ALTER TABLE tool_outputs ALTER session_id DROP NOT NULL")
+    story.ask("UPDATE tool_outputs SET session_id = NULL")
+    assert story.kinds() == ["foreign_session"]
+    story.ask("UPDATE tool_outputs SET session_id = %s", first.session_id)
+    assert story.kinds() == []
+
+
+# how it is asked
+
+
+def test_asked_for_a_day_it_reads_a_days_rows(story):
+    """Else it could not be asked in production: each branch finds its rows by an index of time."""
+    story.ask("SET LOCAL enable_seqscan = off")
+    plan = story.connection.execute("EXPLAIN SELECT * FROM session_anomalies WHERE at > now() - interval '1 day'")
+    text = "\n".join(row[0] for row in plan)
+    assert text.count("conversation_sessions_by_start") == 3, text
+    assert text.count("messages_by_time") == 2, text
+    assert "tool_outputs_by_time" in text
+    assert "Seq Scan on messages" not in text
+
+
+def test_the_reuse_ratio_is_turns_by_sessions(story):
+    for second in range(5):
+        story.say(EVENING + second * SECOND, replies=[{"text": "a reply is no turn"}])
+    story.say(EVENING + 5 * SECOND, end="handler")
+    story.say(EVENING + 6 * SECOND)
+    row = story.ask("SELECT sum(turns) / count(*) AS ratio FROM session_reuse WHERE at > %s", EVENING - SECOND)
+    assert row.ratio == 3.5
+    assert story.ask("SELECT count(*) AS n FROM session_reuse WHERE at > %s", EVENING + SECOND).n == 1

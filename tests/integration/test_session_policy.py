@@ -1,0 +1,259 @@
+"""When a session ends by policy: boundaries, clocks that change, and how late it is worked off."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.policy_model import next_day_start
+
+IDLE_S = 25_200
+HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
+MORNING = time(6)
+
+
+@pytest.fixture
+def policy(services):
+    """Publish a policy under a channel name of its own and return the name."""
+
+    def publish(idle_s=IDLE_S, day_start=None, zone=None, max_age_s=None):
+        channel = f"policy-{uuid4()}"
+        services.database.rows(
+            "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
+            (channel, idle_s, day_start, zone, max_age_s, IDLE_S),
+        )
+        return channel
+
+    return publish
+
+
+@pytest.fixture
+def end(services):
+    """Say when, and why, a session that was opened and last heard of at these times is over."""
+
+    def end(channel, started_at, last_message_at=None):
+        row = services.database.row(
+            "SELECT ends_at, reason FROM session_end_by_policy(%s, %s, %s)",
+            (channel, started_at, last_message_at or started_at),
+        )
+        return row.ends_at, row.reason
+
+    return end
+
+
+@pytest.fixture
+def verdict(services):
+    """Say why a message would open a new session, or None."""
+
+    def verdict(channel, last_message_at, accepted_at):
+        query = "SELECT should_create_new_session(%s, %s, %s, %s) AS reason"
+        return services.database.row(query, (channel, last_message_at, last_message_at, accepted_at)).reason
+
+    return verdict
+
+
+def local(zone, *when):
+    return datetime(*when, tzinfo=ZoneInfo(zone))
+
+
+def utc(*when):
+    return datetime(*when, tzinfo=UTC)
+
+
+# every minute of a day
+
+
+DAYS = [
+    ("Europe/Paris", date(2025, 3, 30)),  # 23 hours
+    ("Europe/Paris", date(2025, 10, 26)),  # 25 hours
+    ("Europe/Paris", date(2025, 7, 14)),
+    ("Europe/Dublin", date(2024, 10, 27)),
+    ("Asia/Kolkata", date(2024, 2, 29)),
+    ("Australia/Lord_Howe", date(2025, 4, 6)),  # 24½ hours
+    ("America/St_Johns", date(2025, 3, 9)),
+    ("Pacific/Apia", date(2011, 12, 29)),  # the next day is the 31st
+]
+EVERY_MINUTE = """
+SELECT nr, early.reason AS early, late.reason AS late
+  FROM generate_series(0, 26 * 60) AS nr,
+       LATERAL (SELECT %(from)s::timestamptz + make_interval(mins => nr) AS at) minute,
+       LATERAL (SELECT should_create_new_session(%(channel)s, at, at, at + interval '10 s') AS reason) early,
+       LATERAL (SELECT should_create_new_session(
+           %(channel)s, at + interval '55 s', at + interval '55 s', at + interval '65 s') AS reason) late
+"""
+
+
+@pytest.mark.parametrize(("zone", "day"), DAYS)
+@pytest.mark.parametrize("day_start", [None, time(0), time(2, 30), time(6), time(20, 39)])
+def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_starts_between(
+    services, policy, zone, day, day_start
+):
+    midnight = datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
+    channel = policy(day_start=day_start, zone=zone, max_age_s=86_400)
+    for row in services.database.rows(EVERY_MINUTE, {"from": midnight, "channel": channel}):
+        at = midnight + timedelta(minutes=row.nr)
+        for said, reason in ((at, row.early), (at + 55 * SECOND, row.late)):
+            is_split = day_start is not None and next_day_start(said, day_start, zone) <= said + 10 * SECOND
+            assert reason == ("end_of_day" if is_split else None), said
+
+
+def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_sessions(services, policy):
+    """The same on the whole way: 1,440 users write twice on the day on which Paris loses an hour."""
+    channel, midnight = (
+        policy(day_start=MORNING, zone="Europe/Paris"),
+        local("Europe/Paris", 2025, 3, 30).astimezone(UTC),
+    )
+    users = [uuid4() for _ in range(1_440)]
+    for after_s in (0, 10):
+        services.database.rows(
+            """
+            SELECT accept(%s, jsonb_build_array(jsonb_build_object(
+                       'user_id', id, 'sender', id, 'external_id', %s::text)), 9, %s + nr * interval '1 min')
+              FROM unnest(%s::uuid[]) WITH ORDINALITY AS u (id, nr)
+            """,
+            (channel, str(after_s), midnight + timedelta(seconds=after_s), users),
+        )
+    for _ in range(2):
+        services.database.rows(
+            """
+            SELECT commit_turn(id, 1, t.message_id, t.session_id)
+              FROM unnest(%s::uuid[]) AS u (id), LATERAL begin_turn(id, 1) t
+            """,
+            (users,),
+        )
+    counted = services.database.row(
+        "SELECT count(*) AS messages, count(DISTINCT session_id) AS sessions FROM messages WHERE state = 'processed'"
+    )
+    assert (counted.messages, counted.sessions) == (2_880, 1_440)
+    assert services.database.rows("SELECT * FROM session_anomalies") == []
+
+
+# boundaries
+
+
+def test_the_instant_of_a_boundary_belongs_to_the_next_session(policy, verdict):
+    said = utc(2025, 7, 14, 12)
+    channel = policy(day_start=MORNING, zone="UTC", idle_s=40 * 3_600)
+    morning = utc(2025, 7, 15, 6)
+    assert verdict(policy(), said, said + 7 * HOUR - MICROSECOND) is None
+    assert verdict(policy(), said, said + 7 * HOUR) == "timeout"
+    assert verdict(channel, said, morning - MICROSECOND) is None
+    assert verdict(channel, said, morning) == "end_of_day"
+    assert verdict(channel, morning, morning + HOUR) is None
+    assert verdict(channel, morning - MICROSECOND, morning) == "end_of_day"
+    assert verdict(policy(max_age_s=3_600), said, said + HOUR - MICROSECOND) is None
+    assert verdict(policy(max_age_s=3_600), said, said + HOUR) == "max_age"
+
+
+def test_the_earliest_boundary_wins_and_of_equals_the_first_of_timeout_end_of_day_max_age(policy, end):
+    said = utc(2025, 7, 14, 4)
+    morning = utc(2025, 7, 14, 6)
+    at_six = {"day_start": MORNING, "zone": "UTC"}
+    assert end(policy(idle_s=7_200, **at_six, max_age_s=7_200), said) == (morning, "timeout")
+    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_200), said) == (morning, "end_of_day")
+    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_199), said) == (morning - SECOND, "max_age")
+    assert end(policy(idle_s=7_199, **at_six, max_age_s=7_200), said) == (morning - SECOND, "timeout")
+
+
+def test_the_incidents_evening_is_one_session_whatever_the_day_start(policy, verdict):
+    """`After 20:00, and now after 06:00` is true all evening; a day that starts at six is not over at 20:39."""
+    said = local("Europe/Paris", 2025, 11, 3, 20, 39, 6)
+    channel = policy(day_start=MORNING, zone="Europe/Paris")
+    assert verdict(channel, said, said + timedelta(milliseconds=116)) is None
+    assert verdict(channel, said, said + 18 * SECOND) is None
+    assert verdict(channel, said, local("Europe/Paris", 2025, 11, 3, 23, 59, 59)) is None
+
+
+def test_a_day_that_starts_twice_starts_at_standard_time(policy, end):
+    channel = policy(day_start=time(2, 30), zone="Europe/Paris", idle_s=86_400)
+    again = utc(2025, 10, 26, 1, 30)  # 02:30 was shown an hour before, too
+    assert end(channel, local("Europe/Paris", 2025, 10, 26, 0, 0)) == (again, "end_of_day")
+    assert end(channel, utc(2025, 10, 26, 0, 45)) == (again, "end_of_day")
+    assert end(policy(day_start=time(2), zone="Europe/Paris"), utc(2025, 10, 25, 23, 30))[0] == utc(2025, 10, 26, 1)
+
+
+def test_a_day_whose_start_is_skipped_starts_when_the_clock_jumps(policy, end):
+    channel = policy(day_start=time(2, 30), zone="Europe/Paris")
+    jump = utc(2025, 3, 30, 1)
+    assert end(channel, local("Europe/Paris", 2025, 3, 30, 0, 0)) == (jump, "end_of_day")
+    assert end(channel, jump)[1] == "timeout"
+    lord_howe = policy(day_start=time(2, 15), zone="Australia/Lord_Howe")
+    assert end(lord_howe, local("Australia/Lord_Howe", 2025, 10, 5, 1, 0)) == (utc(2025, 10, 4, 15, 30), "end_of_day")
+    havana = policy(day_start=time(0), zone="America/Havana")
+    assert end(havana, local("America/Havana", 2025, 3, 8, 23, 0)) == (utc(2025, 3, 9, 5), "end_of_day")
+
+
+def test_a_date_that_a_country_skipped_starts_when_it_was_skipped(policy, end):
+    apia = policy(day_start=MORNING, zone="Pacific/Apia", idle_s=864_000)
+    date_line = utc(2011, 12, 30, 10)
+    assert end(apia, local("Pacific/Apia", 2011, 12, 29, 7)) == (date_line, "end_of_day")
+    assert end(apia, date_line) == (local("Pacific/Apia", 2011, 12, 31, 6).astimezone(UTC), "end_of_day")
+
+
+def test_half_hour_zones_and_leap_days_have_mornings_like_any_other(policy, end):
+    kolkata = policy(day_start=MORNING, zone="Asia/Kolkata", idle_s=864_000)
+    assert end(kolkata, local("Asia/Kolkata", 2024, 2, 28, 6)) == (utc(2024, 2, 29, 0, 30), "end_of_day")
+    assert end(kolkata, local("Asia/Kolkata", 2024, 2, 29, 6)) == (utc(2024, 3, 1, 0, 30), "end_of_day")
+
+
+def test_an_idle_gap_is_hours_that_passed_not_hours_on_the_wall(policy, end):
+    for said in (local("Europe/Paris", 2025, 3, 29, 23), local("Europe/Paris", 2025, 10, 25, 23)):
+        assert end(policy(zone="Europe/Paris"), said) == (said.astimezone(UTC) + 7 * HOUR, "timeout")
+
+
+def test_the_time_zone_of_the_connection_does_not_matter(policy, settings):
+    said = utc(2025, 3, 29, 23, 30)
+    channel = policy(day_start=time(2, 30), zone="Europe/Paris")
+    with psycopg.connect(settings.database_url) as connection:
+        for zone in ("Asia/Tokyo", "America/Los_Angeles", "UTC"):
+            connection.execute("SELECT set_config('TimeZone', %s, false)", (zone,))
+            row = connection.execute(
+                "SELECT ends_at = %s, reason FROM session_end_by_policy(%s, %s, %s)",
+                (utc(2025, 3, 30, 1), channel, said, said),
+            ).fetchone()
+            assert row == (True, "end_of_day")
+
+
+def test_a_channel_without_a_policy_has_seven_hours(end):
+    assert end("never configured", utc(2025, 1, 1)) == (utc(2025, 1, 1, 7), "timeout")
+
+
+def test_a_day_starts_on_a_whole_minute(policy):
+    with pytest.raises(psycopg.errors.CheckViolation, match="a_day_starts_on_a_minute"):
+        policy(day_start=time(2, 30, 0, 150_000), zone="Europe/Paris")
+
+
+# how late it is worked off
+
+
+@pytest.mark.parametrize("wait_for", [1, 2, 4, 99])
+def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(services, policy, wait_for):
+    channel, user_id = policy(max_age_s=36_000), uuid4()
+    evening = utc(2025, 7, 14, 20, 39, 6)
+    hours = [0, 0.0001, 6.9, 9.99, 10, 16.9, 24, 31]
+    for nr, hour in enumerate(hours, 1):
+        entry = {"user_id": str(user_id), "sender": "x", "external_id": str(nr)}
+        at = evening + hour * HOUR
+        services.database.rows("SELECT accept(%s, %s, 99, %s)", (channel, Jsonb([entry]), at))
+        if nr % wait_for == 0 or nr == len(hours):
+            while (turn := services.database.row("SELECT * FROM begin_turn(%s, 1)", (user_id,))).outcome == "turn":
+                services.database.rows("SELECT commit_turn(%s, 1, %s, %s)", (user_id, turn.message_id, turn.session_id))
+    rows = services.database.rows(
+        """
+        SELECT array(SELECT seq::int FROM messages WHERE session_id = s.id ORDER BY seq) AS seqs,
+               started_at, ended_reason
+          FROM conversation_sessions s WHERE user_id = %s ORDER BY started_at
+        """,
+        (user_id,),
+    )
+    assert [tuple(row) for row in rows] == [
+        ([1, 2, 3, 4], evening, "max_age"),
+        ([5, 6], evening + 10 * HOUR, "max_age"),
+        ([7], evening + 24 * HOUR, "timeout"),
+        ([8], evening + 31 * HOUR, None),
+    ]

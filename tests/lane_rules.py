@@ -1,0 +1,253 @@
+"""What may happen to lanes: the rules by which hypothesis drives the scripts and their model."""
+
+from math import inf
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
+from worker import keys
+from worker.lanes import Released
+from worker.model import Lease
+
+users = st.integers(0, USERS - 1)
+workers = st.integers(0, WORKERS - 1)
+sometimes = st.booleans()
+
+
+class LanesMachine(LanesBeside):
+    """Several workers and users on one Redis, by an injected clock."""
+
+    # Postgres and intake
+
+    @rule(who=users, again=sometimes)
+    def accept(self, who: int, again: bool) -> None:
+        self.messages += 1
+        message = UUID(int=self.messages)
+        self.people[who].waiting.append(message)
+        self.put(self.people[who], message, again=again)
+
+    @rule(who=users, again=sometimes)
+    def deliver_again(self, who: int, again: bool) -> None:
+        if (person := self.people[who]).waiting:
+            self.put(person, person.waiting[-1], again=again)
+
+    @rule(who=users, is_at_work=sometimes, again=sometimes)
+    def pause(self, who: int, is_at_work: bool, again: bool) -> None:
+        if is_at_work and not any(self.held):
+            self.find_work(who)
+        self.scripts.again = again
+        person = self.lane_of((self.held[0] or self.held[1])[0]) if is_at_work else self.people[who]
+        person.is_paused = True
+        assert self.lanes.pause(person.id) is (person.score is not None)
+        if person.score is not None:
+            person.score = inf
+
+    @rule(who=users, again=sometimes)
+    def resume(self, who: int, again: bool) -> None:
+        self.people[who].is_paused = False
+        self.make_due(self.people[who], unpause=True, again=again)
+
+    @rule()
+    def reconcile(self) -> None:
+        self.scripts.again = False
+        for person in self.people:
+            if person.score is None and person.waiting:
+                for message in person.waiting:
+                    self.put(person, message)
+                if person.is_paused:
+                    self.lanes.pause(person.id)
+                    person.score = inf
+
+    # workers
+
+    @rule(worker=workers, slots=st.integers(1, USERS), reply_is_lost=sometimes, again=sometimes)
+    def lease(self, worker: int, slots: int, reply_is_lost: bool, again: bool) -> None:
+        self.scripts.again = again
+        answer = self.lanes.lease(self.names[worker], self.calls[worker], slots, TTL_MS / 1000)
+        if self.unheard[worker]:
+            expected = [one for one in self.unheard[worker] if self.lane_of(one).token == one.token]
+            assert list(answer.leases) == expected
+        else:
+            self.take(answer.leases, slots)
+        scores = [person.score for person in self.people if person.score is not None]
+        due_in_s = None if min(scores, default=inf) == inf else max(0, min(scores) - self.now) / 1000
+        assert answer.next_due_s == due_in_s
+        if reply_is_lost:
+            self.unheard[worker] = list(answer.leases)
+        else:
+            self.held[worker] += answer.leases
+            self.unheard[worker] = []
+            self.calls[worker] += 1
+
+    @rule(worker=workers, is_deaf=sometimes)
+    def take_over(self, worker: int, is_deaf: bool) -> None:
+        """The other worker's leases run out; perhaps those of which it has not even heard."""
+        other = (worker + 1) % WORKERS
+        self.lease(other, USERS, reply_is_lost=is_deaf, again=False)
+        self.now += TTL_MS
+        self.lease(worker, USERS, reply_is_lost=False, again=False)
+        if is_deaf:
+            self.lease(other, USERS, reply_is_lost=False, again=False)
+
+    @rule(worker=workers, again=sometimes)
+    def renew(self, worker: int, again: bool) -> None:
+        if not any(self.held):
+            self.find_work(worker)
+        self.scripts.again = again
+        lost = {one.token for one in self.held[worker] if self.lane_of(one).token != one.token}
+        assert self.lanes.renew(self.held[worker], TTL_MS / 1000) == lost
+        for one in self.held[worker]:
+            lane = self.lane_of(one)
+            if lane.token == one.token:
+                lane.until = self.now + TTL_MS
+                lane.score = inf if lane.score == inf else lane.until
+
+    @rule(
+        which=st.integers(0, 9),
+        is_done=sometimes,
+        may_go_on=sometimes,
+        pace_ms=st.sampled_from([0, 25_000]),
+        session_ms=st.sampled_from([0, 90_000]),
+        again=sometimes,
+    )
+    def finish(self, which: int, is_done: bool, may_go_on: bool, pace_ms: int, session_ms: int, again: bool) -> None:
+        lease, lane = self.let_go(which)
+        self.scripts.again = again
+        is_ours = lane.token == lease.token
+        done = lane.waiting[:1] if is_done and is_ours and not lane.is_paused else []
+        lane.waiting = lane.waiting[len(done) :]
+        foreign = len(lane.requeued)
+        answer = self.lanes.finish(
+            lease,
+            done,
+            may_go_on=may_go_on,
+            more=bool(lane.waiting),
+            foreign=foreign,
+            pause=lane.is_paused,
+            session_id=UUID(int=1),
+            session_ms=session_ms,
+            pace_ms=pace_ms,
+        )
+        if not is_ours:
+            assert answer is Released.LOST
+            return
+        lane.jobs = [job for job in lane.jobs if job not in done]
+        due = self.paced(lane, done, pace_ms)
+        if answer is Released.GO_ON:
+            assert may_go_on
+            assert lane.waiting or len(lane.jobs) > foreign
+            assert due <= self.now < lane.until
+            assert lane.score != inf
+            self.held[which % WORKERS].append(lease)
+            return
+        lane.release()
+        if not lane.waiting and len(lane.jobs) <= foreign:
+            assert answer is Released.FORGOTTEN
+            lane.score = None
+        elif lane.is_paused or lane.score == inf:
+            assert answer is Released.PAUSED
+            lane.score = inf
+        else:
+            assert answer is Released.RELEASED
+            lane.score = due
+
+    @rule(which=st.integers(0, 9), delay_ms=st.sampled_from([0, 700, 5_000]), again=sometimes)
+    def park(self, which: int, delay_ms: int, again: bool) -> None:
+        lease, lane = self.let_go(which)
+        self.scripts.again = again
+        is_ours = lane.token == lease.token
+        assert self.lanes.park(lease, delay_ms / 1000) is is_ours
+        if is_ours:
+            lane.release()
+            lane.score = inf if lane.score == inf else self.now + delay_ms
+
+    @rule(which=st.integers(0, 9), again=sometimes)
+    def bury(self, which: int, again: bool) -> None:
+        lease, lane = self.let_go(which)
+        self.scripts.again = again
+        self.held[which % WORKERS].append(lease)
+        if not lane.waiting:
+            return
+        message, is_ours = lane.waiting[0], lane.token == lease.token
+        assert self.lanes.bury(lease, message, "Traceback: …") is is_ours
+        if is_ours:
+            lane.waiting.remove(message)
+            lane.jobs = [job for job in lane.jobs if job != message]
+            lane.dead.add(message)
+
+    @rule(who=users)
+    def requeue_by_rq(self, who: int) -> None:
+        person = self.people[who]
+        if not person.dead:
+            self.bury(who, again=False)
+        self.scripts.again = False
+        for message in sorted(person.dead)[:1]:
+            registry = FailedJobRegistry(keys.queue_name(person.id), connection=self.client, serializer=JSONSerializer)
+            registry.requeue(str(message))
+            person.dead.remove(message)
+            person.requeued.add(message)
+            person.jobs.append(message)
+
+    @rule(again=sometimes)
+    def redrive(self, again: bool) -> None:
+        if not any(lane.requeued for lane in self.people):
+            self.requeue_by_rq(0)
+        self.scripts.again = again
+        found = self.lanes.requeued(self.lanes.buried_users(100))
+        expected = {(lane.id, str(message)) for lane in self.people for message in lane.requeued}
+        assert set(found) == expected
+        for lane in self.people:
+            for message in sorted(lane.requeued):
+                lane.waiting = sorted([*lane.waiting, message])
+                self.put(lane, message)
+                self.make_due(lane)
+
+    @rule(worker=workers)
+    def crash(self, worker: int) -> None:
+        self.held[worker], self.unheard[worker], self.names[worker] = [], [], self.hire()
+
+    # time and fate
+
+    @rule(who=users)
+    def meddle(self, who: int) -> None:
+        """Somebody writes a leased lane's score by hand."""
+        if not any(self.held):
+            self.find_work(who)
+        if (lane := self.people[who]).is_leased(self.now) and lane.score != inf:
+            self.client.zadd("lanes", {str(lane.id): self.now})
+            lane.score, lane.is_misplaced = self.now, True
+
+    @rule(ms=st.sampled_from([1, 100, TTL_MS - 1, TTL_MS, 5_000, 30_000]))
+    def wait(self, ms: int) -> None:
+        self.now += ms
+
+    @rule()
+    def lose_memory(self) -> None:
+        self.now += 1
+        self.client.flushall()
+        self.unheard = [[] for _ in range(WORKERS)]
+        for lane in self.people:
+            lane.forget()
+
+    def let_go(self, which: int) -> tuple[Lease, Lane]:
+        """Choose a lease of some worker; it is in hand no more."""
+        if not any(self.held):
+            self.find_work(which)
+        held = self.held[which % WORKERS] or next(filter(None, self.held))
+        lease = held.pop(which % len(held))
+        return lease, self.lane_of(lease)
+
+    def find_work(self, which: int) -> None:
+        """See to it that a worker has a lease: a rule that finds nothing to do tests nothing."""
+        lane = self.people[which % USERS]
+        while len(lane.waiting) < 1 + which // USERS % 2:
+            self.accept(which % USERS, again=False)
+        self.resume(which % USERS, again=False)
+        if lane.is_leased(self.now):
+            self.now = lane.until
+        while not any(self.held):
+            self.lease(which % WORKERS, USERS, reply_is_lost=False, again=False)

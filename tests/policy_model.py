@@ -1,0 +1,135 @@
+"""When sessions end, told a second time: plain Python and zoneinfo, sharing nothing with the SQL it judges.
+
+The model hears of one user what happened in the order in which it takes effect: messages by number, a redriven one
+where it runs, a command after the messages it covers. It knows no worker, no sweep, no cache, no clock but the events'.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+EXPLICIT = ("handler", "user_request")
+STEP = timedelta(minutes=15)
+"""Clocks change at a multiple of this, in UTC."""
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Policy:
+    idle: timedelta = timedelta(hours=7)
+    day_start: time | None = None
+    zone: str | None = None
+    max_age: timedelta | None = None
+    escalation: timedelta = timedelta(hours=7)
+
+    def end(self, started_at: datetime, last_message_at: datetime) -> tuple[datetime, str]:
+        """Say when a session that hears nothing more is over: earliest first, ties in the order of this list."""
+        ends = [(last_message_at + self.idle, "timeout")]
+        if self.day_start is not None:
+            ends.append((next_day_start(last_message_at, self.day_start, self.zone), "end_of_day"))
+        if self.max_age is not None:
+            ends.append((started_at + self.max_age, "max_age"))
+        return min(ends, key=lambda end: end[0])
+
+
+def next_day_start(after: datetime, day_start: time, zone: str) -> datetime:
+    days = (after.date() + timedelta(days=nr) for nr in range(-3, 5))
+    return min(instant for day in days if (instant := day_start_on(day, day_start, zone)) > after)
+
+
+@cache
+def day_start_on(day: date, day_start: time, zone: str) -> datetime:
+    """Watch a wall clock until it shows `day_start` for the last time; if it jumps over it, until it has jumped."""
+    wanted = datetime.combine(day, day_start)
+    midnight = datetime.combine(day, time(), UTC)
+
+    def shown(instant: datetime) -> datetime:
+        return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+    steps = (midnight + nr * STEP for nr in range(-16 * 4, 64 * 4))
+    instant = max(step for step in steps if shown(step) <= wanted)
+    while shown(instant + MINUTE) <= wanted:
+        instant += MINUTE
+    return instant if shown(instant) == wanted else instant + MINUTE
+
+
+@dataclass
+class Session:
+    started_at: datetime
+    last_message_at: datetime
+    escalated_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str | None = None
+    seqs: list[int] = field(default_factory=list)
+
+    def end(self, at: datetime, reason: str) -> None:
+        self.ended_at, self.reason = at, reason
+
+
+class Model:
+    """One user's sessions. `does` is what the handler does with a message: None, or one of EXPLICIT, or `escalate`."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.sessions: list[Session] = []
+
+    @property
+    def open(self) -> Session | None:
+        return next((session for session in self.sessions if session.ended_at is None), None)
+
+    def message(self, seq: int, at: datetime, does: str | None) -> bool:
+        """Run a message that was accepted at `at`; return whether the handler saw it."""
+        session = self._session_at(at)
+        session.seqs.append(seq)
+        session.last_message_at = at
+        return self._handle(session, does)
+
+    def again(self, seq: int, does: str | None) -> bool:
+        """Run a redriven message where it died."""
+        return self._handle(next(session for session in self.sessions if seq in session.seqs), does)
+
+    def end(self, at: datetime, reason: str = "operator") -> None:
+        self.look(at)
+        if self.open:
+            self.open.end(at, reason)
+
+    def escalate(self, at: datetime, *, next_message_at: datetime | None, is_running: bool) -> None:
+        """Escalate the session of the message that runs now, else of the next one, else the open one."""
+        if next_message_at is not None and not is_running:
+            self._session_at(next_message_at)
+        elif next_message_at is None:
+            self.look(at)
+        if self.open:
+            self.open.escalated_at = at
+
+    def hand_back(self) -> None:
+        if self.open:
+            self.open.escalated_at = None
+
+    def look(self, at: datetime) -> None:
+        """End what is over by `at`."""
+        if self.open:
+            ends_at, reason = self.policy.end(self.open.started_at, self.open.last_message_at)
+            if ends_at <= at:
+                self.open.end(ends_at, reason)
+
+    def _session_at(self, at: datetime) -> Session:
+        self.look(at)
+        session = self.open
+        if session is None:
+            session = Session(at, at)
+            self.sessions.append(session)
+        if session.escalated_at is not None and session.escalated_at + self.policy.escalation <= at:
+            session.escalated_at = None
+        return session
+
+    @staticmethod
+    def _handle(session: Session, does: str | None) -> bool:
+        if session.escalated_at is not None and session.ended_at is None:
+            return False
+        if session.ended_at is None and does in EXPLICIT:
+            session.end(session.last_message_at, does)
+        elif session.ended_at is None and does == "escalate":
+            session.escalated_at = session.last_message_at
+        return True

@@ -1,0 +1,169 @@
+"""A TCP proxy between a client and a server of ours, with the faults of a network."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+CHUNK = 65_536
+
+
+@dataclass
+class Fault:
+    """Strikes the `nth` request that contains `match`: its reply, or itself, gets lost, and its connection is cut."""
+
+    match: bytes
+    nth: int
+    is_before: bool
+    """Whether the request gets lost before the server has seen it."""
+
+    def __post_init__(self) -> None:
+        self.struck = threading.Event()
+        self._counting = threading.Lock()
+
+    def strikes(self, request: bytes) -> bool:
+        with self._counting:
+            if self.struck.is_set() or self.match not in request:
+                return False
+            self.nth -= 1
+            if not self.nth:
+                self.struck.set()
+            return not self.nth
+
+
+class Proxy:
+    """Passes everything on, until told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        self._server = urlsplit(url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: set[socket.socket] = set()
+        self._changing = threading.Lock()
+        self._fault: Fault | None = None
+        self._passing = threading.Event()
+        self._passing.set()
+        self._is_refusing = False
+        self._ended = threading.Event()
+        self.delay_s = 0.0
+        """How long each chunk of a request is held up."""
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where clients find the server through this proxy."""
+        login = self._server.netloc.rpartition("@")[0]
+        place = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        return urlunsplit(self._server._replace(netloc=f"{login}@{place}" if login else place))
+
+    def drop_reply(self, match: bytes, nth: int = 1) -> Fault:
+        """Let the server do what the `nth` matching request asks, and cut its connection instead of the reply."""
+        self._fault = Fault(match, nth, is_before=False)
+        return self._fault
+
+    def drop_request(self, match: bytes, nth: int = 1) -> Fault:
+        """Cut the connection of the `nth` matching request before the server hears of it."""
+        self._fault = Fault(match, nth, is_before=True)
+        return self._fault
+
+    def cut(self) -> None:
+        """Cut all connections; new ones are welcome."""
+        with self._changing:
+            sockets, self._sockets = self._sockets, set()
+        for one in sockets:
+            _end(one)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Be a server that is away."""
+        self._is_refusing = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self._is_refusing = False
+
+    @contextmanager
+    def black_hole(self) -> Iterator[None]:
+        """Keep connections open and pass nothing, in neither direction; what was held back is lost with them."""
+        self._passing.clear()
+        try:
+            yield
+        finally:
+            self.cut()
+            self._passing.set()
+
+    def close(self) -> None:
+        """End it all."""
+        self._ended.set()
+        _end(self._listener)
+        self._passing.set()
+        self.cut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._is_refusing:
+                _end(client)
+                continue
+            try:
+                server = socket.create_connection((self._server.hostname, self._server.port), timeout=5)
+            except OSError:
+                _end(client)
+                continue
+            self._link(client, server)
+
+    def _link(self, client: socket.socket, server: socket.socket) -> None:
+        server.settimeout(None)
+        for one in (client, server):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._changing:
+            self._sockets |= {client, server}
+        doomed = threading.Event()
+        for pump in (self._pump_requests, self._pump_replies):
+            threading.Thread(target=pump, args=(client, server, doomed), daemon=True).start()
+
+    def _pump_requests(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+        with suppress(OSError):
+            while request := client.recv(CHUNK):
+                self._passing.wait()
+                self._ended.wait(self.delay_s)
+                if (fault := self._fault) is not None and fault.strikes(request):
+                    if fault.is_before:
+                        break
+                    doomed.set()
+                server.sendall(request)
+        self._unlink(client, server)
+
+    def _pump_replies(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+        with suppress(OSError):
+            while reply := server.recv(CHUNK):
+                self._passing.wait()
+                if doomed.is_set():
+                    break
+                client.sendall(reply)
+        self._unlink(client, server)
+
+    def _unlink(self, *sockets: socket.socket) -> None:
+        with self._changing:
+            self._sockets -= set(sockets)
+        for one in sockets:
+            _end(one)
+
+
+def _end(one: socket.socket) -> None:
+    """Close a socket that another thread may be waiting on."""
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()

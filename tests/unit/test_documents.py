@@ -1,0 +1,149 @@
+"""The documents tell of everything that is there, and of nothing else; the ways to start it agree with each other."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+from pydantic.fields import FieldInfo
+
+from app.numbers import GAUGES
+from tests.conftest import ROOT
+from worker.cli import lanekeeper
+from worker.config import Channel, Settings
+from worker.connections import budget
+from worker.counters import COUNTED, Counter
+from worker.telemetry import EVENTS
+
+OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+ROW = re.compile(r"^\|(.*)\|$", re.MULTILINE)
+RUNBOOKS = {"Deploy", "Scale", "Redis lost", "Postgres down", "Stuck lane", "Poison message", "Rotate a secret"}
+DEPLOYMENT = ["Dockerfile", "compose.yaml", "app.json", "Procfile", ".dockerignore"]
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """Return the cells of the table rows between a heading and the next, without the table's head."""
+    text = HEADING.split(OPERATIONS)
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", row)] for row in ROW.findall(text[text.index(heading) + 1])
+    ]
+    return [row for row in rows[1:] if set(row[0]) != {"-"}]
+
+
+def documented(heading: str) -> dict[str, list[str]]:
+    """Return the rows by what is named in their first cell, and check that nothing is named twice."""
+    rows = {row[0].strip("`"): row[1:] for row in rows_of(heading)}
+    assert len(rows) == len(rows_of(heading))
+    return rows
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None or field.default == {}:
+        return ""
+    return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
+
+
+def test_every_setting_is_documented_with_its_default_and_no_other():
+    told = {name: row[0] for name, row in documented("Settings").items()}
+    assert told == {name.upper(): default_of(field) for name, field in Settings.model_fields.items()}
+
+
+def test_every_field_of_a_channel_is_documented_with_its_default_and_no_other():
+    told = {name: row[0] for name, row in documented("A channel").items()}
+    assert told == {name: default_of(field) for name, field in Channel.model_fields.items()}
+
+
+def commands(command: click.Command, *path: str) -> Iterator[str]:
+    """Walk the tree of commands; groups by themselves do nothing."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    for name, below in command.commands.items():
+        yield from commands(below, *path, name)
+
+
+def test_every_command_is_documented_and_no_other():
+    assert set(documented("Commands")) == set(commands(lanekeeper, "lanekeeper"))
+
+
+def test_every_metric_is_documented_with_its_label_and_no_other():
+    told = {name: row[1].strip("`") for name, row in documented("Metrics").items()}
+    counted = {one.name + "_total" * isinstance(one, Counter): getattr(one, "label", "") for one in COUNTED}
+    assert told == counted | {name: "state" * name.endswith("_lanes") for name in GAUGES}
+
+
+def test_every_log_event_is_documented_and_no_other():
+    assert set(documented("Log events")) == set(EVENTS)
+
+
+def test_the_incidents_questions_name_events_that_exist():
+    asked = {
+        event for _, how in rows_of("The incident's questions") for event in re.findall(r'[("|]([a-z]+_[a-z_]+)', how)
+    }
+    assert asked - {"session_id"} <= set(EVENTS)
+    assert {"session_opened", "session_ended", "turn_ended"} <= asked
+
+
+def test_every_name_in_capitals_is_a_setting():
+    names = set(re.findall(r"`(?:\$)?([A-Z]{2,}(?:_[A-Z]+)+)\b", OPERATIONS))
+    assert names <= {name.upper() for name in Settings.model_fields} | {"LANEKEEPER_DATA", "MESSAGE_ID"}
+
+
+def test_the_connections_are_counted_as_the_code_counts_them():
+    settings = Settings.model_construct(database_url="", redis_url="")
+    rows = [[int(cell) for cell in row] for row in rows_of("Sizing") if all(cell.isdigit() for cell in row)]
+    assert rows
+    for webs, workers, *told in rows:
+        alone = budget(settings, webs=webs, workers=workers, overlaps=False)
+        deploy = budget(settings, webs=webs, workers=workers)
+        assert told == [alone.postgres, deploy.postgres, alone.redis, deploy.redis]
+
+
+def test_there_is_a_runbook_for_everything():
+    assert set(HEADING.findall(OPERATIONS)) >= RUNBOOKS
+
+
+def procfile() -> dict[str, list[str]]:
+    lines = (line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    return {name: command.removeprefix("exec ").split() for name, command in lines}
+
+
+def test_dynos_containers_and_documents_start_the_same_processes():
+    processes = procfile()
+    assert json.dumps(processes["web"]) in (ROOT / "Dockerfile").read_text()
+    compose = (ROOT / "compose.yaml").read_text()
+    assert all(f"command: {json.dumps(processes[name])}" in compose for name in ("release", "worker"))
+    told = {row[0]: row[1].strip("`").removeprefix("exec ").split() for row in rows_of("Processes")}
+    assert {name: told[name] for name in processes} == processes
+
+
+def test_app_json_sets_what_exists_and_starts_what_the_procfile_names():
+    described: dict[str, Any] = json.loads((ROOT / "app.json").read_text())
+    assert set(described["env"]) <= {name.upper() for name in Settings.model_fields} | {"PGSSLMODE"}
+    assert set(described["formation"]) <= set(procfile())
+    assert {name for name, one in described["env"].items() if one.get("generator") == "secret"} == {
+        "OPS_PASSWORD",
+        "SECRET_KEY",
+        "METRICS_TOKEN",
+    }
+
+
+def test_the_image_has_the_python_of_the_dynos_and_does_not_run_as_root():
+    text = (ROOT / "Dockerfile").read_text()
+    version = (ROOT / ".python-version").read_text().strip()
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {f"python:{version}-slim"}
+    assert re.search(r"^USER (?!0|root)", text.rpartition("FROM")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENT)
+def test_nothing_comes_from_a_named_host(name: str):
+    text = (ROOT / name).read_text()
+    images = re.findall(r"^\s*(?:FROM|image:) (\S+)", text, re.MULTILINE)
+    assert not any("/" in image for image in images)
+    hosts = set(re.findall(r"https?://([^/:'\"]+)", text))
+    assert hosts <= {"127.0.0.1"}
