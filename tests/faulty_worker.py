@@ -18,7 +18,7 @@ from worker.telemetry import configure
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 DEED, SIDE, CALL, NR = os.environ["FAULT"].split()
-calls = 0
+calls = {CALL: 0}
 
 
 def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
@@ -26,10 +26,9 @@ def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
     original = getattr(owner, method)
 
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        global calls
-        is_it = CALL == name_of(*args)
-        calls += is_it
-        is_now = is_it and calls == int(NR)
+        is_it = name_of(*args) == CALL
+        calls[CALL] += is_it
+        is_now = is_it and calls[CALL] == int(NR)
         if is_now and SIDE == "before":
             os.kill(os.getpid(), SIGNALS[DEED])
         answer = original(self, *args, **kwargs)

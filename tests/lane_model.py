@@ -10,9 +10,9 @@ import redis
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from worker import keys
-from worker.lanes import SCRIPTS, Lanes
+from worker.lanes import Lanes
 from worker.model import Lease
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
 START_MS = 1_790_000_000_000
 TTL_MS = 1_000

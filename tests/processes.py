@@ -40,7 +40,7 @@ def worker_process(
     **extra: object,
 ) -> Iterator[subprocess.Popen]:
     """Run `lanekeeper worker` as a process of its own; end it, whatever happened, when the block ends."""
-    with (log.open("ab") if log else open(os.devnull, "wb")) as out:
+    with log.open("ab") if log else Path(os.devnull).open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, *program, *arguments],
             env=environment(settings, handler=handler, **extra),

@@ -10,7 +10,7 @@ import redis
 
 from worker import session_events
 from worker.config import Settings
-from worker.connections import Connections, redis_refusal, web_process, worker_process
+from worker.connections import Connections, redis_refusal, web_process
 from worker.counters import counters
 from worker.db import Clock, Database, database_clock
 from worker.errors import LanesUnavailable
@@ -18,16 +18,22 @@ from worker.handlers.hosting import Host
 from worker.handlers.isolation import Isolation
 from worker.handlers.loading import load
 from worker.intake import Intake
-from worker.lanes import Lanes, connect
+from worker.lanes import Lanes
 from worker.ledger import Ledger
+from worker.lock import Keeper
 from worker.migrations import publish_policies
+from worker.model import JsonObject
 from worker.presence import Presence
 from worker.recovery import Recovery
 from worker.runner import REDIS_TIMEOUT_S, Runner
+from worker.scripts import connect
 from worker.sessions import Sessions
 from worker.turns import Turns
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
+INTAKE_POOL_WAIT_S = 2
+WORKER_POOL_WAIT_S = 10
+"""Hundreds of slots share a few connections, and their leases live while they wait."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,10 @@ def open_runner(settings: Settings, *, now: Clock = database_clock) -> Runner:
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
-    services = open_services(settings, now=now, redis_timeout_s=REDIS_TIMEOUT_S, pools=worker_process(settings))
+    pools = Connections(settings.db_pool_max, settings.redis_pool_max)
+    services = open_services(
+        settings, now=now, redis_timeout_s=REDIS_TIMEOUT_S, pool_wait_s=WORKER_POOL_WAIT_S, pools=pools
+    )
     presence = _registered(services.lanes.client)
     publish_policies(services.database, settings.policies)
     stopping = Event()
@@ -65,6 +74,9 @@ def open_runner(settings: Settings, *, now: Clock = database_clock) -> Runner:
         presence,
         Turns(settings, services.lanes, ledger, services.sessions, host, isolation, stopping),
         Recovery(services.database, services.lanes, services.sessions, presence.name),
+        Keeper(
+            _redis_access(settings, REDIS_TIMEOUT_S, REDIS_TIMEOUT_S, 1), settings.lock_ttl_s, settings.stall_limit_s
+        ),
         stopping,
     )
 
@@ -91,15 +103,16 @@ def open_services(
     *,
     now: Clock = database_clock,
     redis_timeout_s: float = INTAKE_REDIS_TIMEOUT_S,
+    pool_wait_s: float = INTAKE_POOL_WAIT_S,
     pools: Connections | None = None,
 ) -> Services:
     """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays.
 
-    Without `pools` they may open what a web process may.
+    Without `pools` they may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
     """
     pools = pools or web_process(settings)
-    database = Database(settings.database_url, pool_max=pools.postgres, told=session_events.told)
-    lanes = Lanes(_redis(settings, redis_timeout_s, pools.redis))
+    database = Database(settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, told=session_events.told)
+    lanes = Lanes(_redis(settings, redis_timeout_s, pool_wait_s, pools.redis))
     counters.start(lanes.client)
     return Services(
         settings=settings,
@@ -110,11 +123,17 @@ def open_services(
     )
 
 
-def _redis(settings: Settings, timeout_s: float, connections_max: int) -> redis.Redis:
-    return connect(
-        settings.redis_url,
-        timeout_s=timeout_s,
-        connections_max=connections_max,
-        verify_tls=settings.redis_tls_verify,
-        ca_file=settings.redis_tls_ca_file,
-    )
+def _redis(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> redis.Redis:
+    return connect(**_redis_access(settings, timeout_s, wait_s, connections_max))
+
+
+def _redis_access(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> JsonObject:
+    """Word the arguments of `scripts.connect`, as JSON has them."""
+    return {
+        "url": settings.redis_url,
+        "timeout_s": timeout_s,
+        "wait_s": wait_s,
+        "connections_max": connections_max,
+        "verify_tls": settings.redis_tls_verify,
+        "ca_file": settings.redis_tls_ca_file and str(settings.redis_tls_ca_file),
+    }

@@ -2,7 +2,8 @@
 
 Small plans allow 20 connections to Postgres and 20 to Redis, and in a deploy the old processes and the new ones are
 there at once. So every process has two pools of fixed sizes, and everything in it goes through them; a worker's
-listening for RQ's commands keeps one of its connections to Redis for good, an idle worker's waiting for work another.
+listening for RQ's commands keeps one of its connections to Redis for good, an idle worker's waiting for work another,
+and the helper process that renews its leases has one of its own.
 Beside these, `lanekeeper migrate` opens one connection to Postgres, and any other command what a web process may.
 """
 
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple, Self
 
 from worker.config import Settings
 
+RENEWAL: Final = 1
 DEPLOY_FACTOR: Final = 2
 """Old and new processes overlap in a deploy."""
 
@@ -48,7 +50,7 @@ def web_process(settings: Settings) -> Connections:
 
 def worker_process(settings: Settings) -> Connections:
     """Tell what one `lanekeeper worker` opens at most, however many slots it has."""
-    return Connections(settings.db_pool_max, settings.redis_pool_max)
+    return Connections(settings.db_pool_max, settings.redis_pool_max + RENEWAL)
 
 
 def budget(settings: Settings, *, webs: int = 1, workers: int = 1, overlaps: bool = True) -> Connections:

@@ -4,23 +4,19 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import redis
 from pydantic import BaseModel, ConfigDict
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from worker import keys
 from worker.model import Lease
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
-SCRIPTS = Path(__file__).parent / "lua"
 TURN = "worker.lanes.turn"
 """What a job names as its function; no worker of ours ever looks at it."""
 BURIAL_TTL_S = 365 * 86_400
@@ -56,25 +52,6 @@ def turn(message_id: str) -> None:
     raise RuntimeError(f"message {message_id} belongs to a lane: start `lanekeeper worker` instead of `rq worker`")
 
 
-def connect(
-    url: str, *, timeout_s: float, connections_max: int, verify_tls: bool = True, ca_file: Path | None = None
-) -> redis.Redis:
-    """Open a client that never repeats a command by itself, and waits `timeout_s` for a free connection at most."""
-    tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file and str(ca_file)}
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections_max,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        client_name="lanekeeper",
-        **(tls if url.startswith("rediss://") else {}),
-    )
-    return redis.Redis.from_pool(pool)
-
-
 class Lanes:
     """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
 
@@ -104,10 +81,10 @@ class Lanes:
             next_due_s=None if next_due_ms < 0 else next_due_ms / 1000,
         )
 
-    def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[UUID]:
-        """Extend all `leases` by `ttl_s` from now; return the users whose lease is lost."""
+    def renew(self, leases: Iterable[Lease], ttl_s: float) -> set[str]:
+        """Extend all `leases` by `ttl_s` from now; return the tokens of those that are lost."""
         pairs = [part for lease in leases for part in (str(lease.user_id), lease.token)]
-        return {UUID(_text(user)) for user in self._scripts.run("renew", self._now(), _ms(ttl_s), *pairs)}
+        return {_text(token) for token in self._scripts.run("renew", self._now(), _ms(ttl_s), *pairs)}
 
     def finish(
         self,

@@ -1,6 +1,6 @@
 """The user's lock: who holds it, how it stays alive, how its loss is noticed.
 
-A lease lives in Redis until a time; one thread of the process pushes that time on for all leases at once. The race
+A lease lives in Redis until a time; a helper process pushes that time on for all leases of a worker at once. The race
 that the fence decides, told once:
 
     A leases lane u (fence 41), begins m1, is frozen in the handler
@@ -11,18 +11,24 @@ that the fence decides, told once:
 So losing a lease never needs to stop a turn in time. It cancels the turn, to save work; Postgres decides.
 """
 
+import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from worker.counters import LEASES_LOST
-from worker.errors import LanesUnavailable
-from worker.lanes import Lanes
-from worker.model import Begun, Lease
+from worker.model import Begun, JsonObject, Lease
+from worker.renewal import lines
 from worker.telemetry import log
 
-RENEWALS_PER_TTL = 3
-RETRY_S = 0.5
+ANNOUNCEMENTS_PER_TTL = 6
+HELPER_STARTS_S = 10.0
+HELPER_ENDS_S = 1.0
 
 
 class Holding:
@@ -35,6 +41,8 @@ class Holding:
         """The turn begun last."""
         self.handling_since: float | None = None
         """Since when its handler runs, on the monotonic clock."""
+        self.is_leaving = False
+        """Whether the turn is settled and its lane about to be given on: that its lock is gone is then no loss."""
         self._is_open = True
         self._closing = threading.Lock()
         self._on_cancel: Callable[[], object] | None = None
@@ -67,30 +75,42 @@ class Holding:
 
 
 class Keeper:
-    """Renews all leases of a process in one call, a third of their life before they need it."""
+    """Keeps a process' leases alive through a helper process (`renewal.py`), whatever its handlers do to this one.
 
-    def __init__(self, lanes: Lanes, ttl_s: float, on_beat: Callable[[], None] = lambda: None) -> None:
-        """`on_beat` is called after every successful round: the sign that this process still gets the CPU."""
-        self._lanes = lanes
+    This side says which leases are in use, and hears which are lost. It is told again and again, and a helper that
+    died is replaced; both have a third of a lease's life for it.
+    """
+
+    def __init__(self, redis_access: JsonObject, ttl_s: float, stall_limit_s: float) -> None:
+        """`redis_access` are the arguments of `scripts.connect`, as JSON has them."""
+        self._told = {"redis": redis_access, "ttl_s": ttl_s, "stall_limit_s": stall_limit_s}
         self._ttl_s = ttl_s
-        self._on_beat = on_beat
         self._holdings: dict[str, Holding] = {}
+        self._announced_at = 0.0
+        self._announcing = threading.Lock()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._is_ready = threading.Event()
+        self._wire: socket.socket
+        self._helper: subprocess.Popen[bytes]
 
-    def start(self) -> None:
-        """Begin to renew."""
-        self._thread.start()
+    def start(self, on_beat: Callable[[], None] = lambda: None) -> None:
+        """Begin to renew; `on_beat` is called whenever this side gets the CPU."""
+        self._start_helper()
+        self._is_ready.wait(HELPER_STARTS_S)  # a lease taken earlier could run out before the first renewal
+        threading.Thread(target=self._beat, args=(on_beat,), name="keeper", daemon=True).start()
 
     def stop(self) -> None:
         """Renew no more; leases still in use run out."""
         self._stopped.set()
+        self._end_helper()
 
-    def hold(self, lease: Lease) -> Holding:
-        """Keep `lease` alive until it is dropped."""
-        holding = Holding(lease)
-        self._holdings[lease.token] = holding
-        return holding
+    def hold(self, leases: Iterable[Lease]) -> list[Holding]:
+        """Keep `leases` alive until they are dropped."""
+        new = [Holding(lease) for lease in leases]
+        self._holdings.update((holding.lease.token, holding) for holding in new)
+        if new and time.monotonic() - self._announced_at > self._ttl_s / ANNOUNCEMENTS_PER_TTL:
+            self._announce()
+        return new
 
     def drop(self, holding: Holding) -> None:
         """Renew this lease no more."""
@@ -101,36 +121,62 @@ class Keeper:
         """The leases in use now."""
         return list(self._holdings.values())
 
-    def _run(self) -> None:
-        pause_s = self._ttl_s / RENEWALS_PER_TTL
-        renewed_at = time.monotonic()
-        while not self._stopped.wait(pause_s):
-            try:
-                self._renew()
-            except LanesUnavailable as error:
-                pause_s = RETRY_S
-                log.warning("renewal_failed", leases=len(self._holdings), error=str(error))
-                if time.monotonic() - renewed_at > self._ttl_s:
-                    self._cancel_all()
-            else:
-                pause_s, renewed_at = self._ttl_s / RENEWALS_PER_TTL, time.monotonic()
-            self._on_beat()
+    def _beat(self, on_beat: Callable[[], None]) -> None:
+        while not self._stopped.wait(self._ttl_s / ANNOUNCEMENTS_PER_TTL):
+            if (code := self._helper.poll()) is not None:
+                log.error("keeper_died", exit_code=code)
+                self._end_helper()
+                self._start_helper()
+            self._announce()
+            on_beat()
 
-    def _renew(self) -> None:
-        holdings = self.holdings
-        if not holdings:
-            return
-        lost = self._lanes.renew([holding.lease for holding in holdings], self._ttl_s)
-        for holding in holdings:
-            if holding.lease.user_id in lost and holding.lease.token in self._holdings:
+    def _announce(self) -> None:
+        """Say which leases are in use. A helper that does not hear it is replaced at the next beat."""
+        with self._announcing:
+            self._announced_at = time.monotonic()
+            leases = {holding.lease.token: str(holding.lease.user_id) for holding in self.holdings}
+            try:
+                self._wire.sendall(json.dumps(leases).encode() + b"\n")
+            except OSError:
+                self._helper.kill()
+
+    def _start_helper(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(self._ttl_s)
+        with theirs:
+            command = [sys.executable, "-m", "worker.renewal", str(theirs.fileno()), str(os.getpid())]
+            self._helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        ours.sendall(json.dumps(self._told).encode() + b"\n")
+        self._wire = ours
+        threading.Thread(target=self._listen, args=(ours,), name="keeper-ear", daemon=True).start()
+
+    def _end_helper(self) -> None:
+        """Close the wire: the helper ends with it."""
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_RDWR)
+        try:
+            self._helper.wait(HELPER_ENDS_S)
+        except subprocess.TimeoutExpired:
+            self._helper.kill()
+            self._helper.wait()
+
+    def _listen(self, wire: socket.socket) -> None:
+        """Hear how renewals went, until the wire is closed."""
+        with suppress(OSError), wire:
+            for line in lines(wire, lambda: self._ttl_s):
+                match json.loads(line or b"null"):
+                    case {"ready": _}:
+                        self._is_ready.set()
+                    case {"lost": list(lost)}:
+                        self._lose(set(lost))
+                    case {"failed": str(error)}:
+                        log.warning("renewal_failed", leases=len(self._holdings), error=error)
+
+    def _lose(self, tokens: set[str]) -> None:
+        """Cancel the turns whose leases are another's, gone, or have run out."""
+        for holding in self.holdings:
+            if holding.lease.token in tokens and not holding.is_leaving:
                 LEASES_LOST.count()
                 log.warning("lease_lost", user_id=str(holding.lease.user_id), fence=holding.lease.fence)
                 self.drop(holding)
                 holding.cancel()
-
-    def _cancel_all(self) -> None:
-        """Give up all turns: by now every lease has run out."""
-        for holding in self.holdings:
-            LEASES_LOST.count()
-            self.drop(holding)
-            holding.cancel()

@@ -17,6 +17,7 @@ from worker.telemetry import log
 
 RECONNECT_PAUSE_S = 1.0
 ON_A_LANE_TTL_S = 10
+REPEAT_S = 3.0
 
 
 class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
@@ -30,21 +31,26 @@ class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
         self.is_suspended = True
         """Until Redis has said otherwise."""
         self._lanes: list[str] = []
+        self._said: tuple[WorkerStatus, list[str]] | None = None
+        self._said_at = 0.0
 
     def queue_names(self) -> list[str]:
         """Name the lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
         return self._lanes
 
     def beat(self, lanes: list[str]) -> None:
-        """Say that this worker lives and what it does; hear whether it should take no more work."""
+        """Hear whether this worker should take no more work; say that it lives and what it does, if that is news."""
         try:
-            if not self.connection.exists(self.key):
-                self._appear()
-            left, self._lanes = set(self._lanes) - set(lanes), lanes
             self.is_suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
             busy = WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
-            self._say(WorkerStatus.SUSPENDED if self.is_suspended else busy, left)
+            news = (WorkerStatus.SUSPENDED if self.is_suspended else busy, lanes)
+            if news != self._said or time.monotonic() - self._said_at > REPEAT_S:
+                self._say(*news)
+                self._said, self._said_at = news, time.monotonic()
+        except redis.exceptions.OutOfMemoryError:
+            log.warning("worker_unseen", worker=self.name)
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            self._said = None
             raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
 
     def disappear(self) -> None:
@@ -62,14 +68,17 @@ class Presence(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
         if self.pubsub_thread is None:
             self.subscribe()
 
-    def _say(self, state: WorkerStatus, left: set[str]) -> None:
+    def _say(self, state: WorkerStatus, lanes: list[str]) -> None:
+        if not self.connection.exists(self.key):
+            self._appear()
+        left, self._lanes = set(self._lanes) - set(lanes), lanes
         with self.connection.pipeline(transaction=False) as pipeline:
             self.heartbeat(pipeline=pipeline)
             self.set_state(state, pipeline=pipeline)
-            pipeline.hset(self.key, "queues", ",".join(self._lanes))
+            pipeline.hset(self.key, "queues", ",".join(lanes))
             for lane in left:
                 pipeline.srem(WORKERS_BY_QUEUE_KEY % lane, self.key)
-            for lane in self._lanes:  # where `rq info` looks; it runs out by itself if this process dies
+            for lane in lanes:  # where `rq info` looks; it runs out by itself if this process dies
                 pipeline.sadd(WORKERS_BY_QUEUE_KEY % lane, self.key)
                 pipeline.expire(WORKERS_BY_QUEUE_KEY % lane, ON_A_LANE_TTL_S)
             pipeline.execute()

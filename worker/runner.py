@@ -47,6 +47,7 @@ class Runner:
         presence: Presence,
         turns: Turns,
         recovery: Recovery,
+        keeper: Keeper,
         stopping: threading.Event,
     ) -> None:
         """`waker` are the lanes over a connection that may block; `turns` watches `stopping` too."""
@@ -58,7 +59,7 @@ class Runner:
         self._recovery = recovery
         self._stopping = stopping
         self._ended = threading.Event()
-        self._keeper = Keeper(lanes, settings.lock_ttl_s, self._prove_alive)
+        self._keeper = keeper
         self._slots = ThreadPoolExecutor(settings.worker_slots, thread_name_prefix="slot")
         self._slot_freed = threading.Event()
         self._busy = 0
@@ -76,7 +77,7 @@ class Runner:
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
         self._prove_alive()
-        self._keeper.start()
+        self._keeper.start(self._prove_alive)
         for name, task, every_s in (
             ("presence", self._be_present, PRESENCE_TICK_S),
             ("watch", self._give_up_overdue, WATCH_TICK_S),
@@ -113,21 +114,25 @@ class Runner:
             except LanesUnavailable as error:
                 log.warning("lease_failed", error=str(error))
                 self._stopping.wait(OUTAGE_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - without this thread the process would live and do nothing
+                log.error("task_failed", failure=describe(error))
+                self._stopping.wait(OUTAGE_PAUSE_S)
 
     def _lease(self, free: int) -> Leased:
         """Lease for all free slots in one call. A call whose answer was lost is asked again by its number."""
         leased = self._lanes.lease(self._presence.name, self._calls, free, self._settings.lock_ttl_s)
         self._calls += 1
-        for lease in leased.leases:
-            with self._counting:
-                self._busy += 1
-            self._slots.submit(self._work, self._keeper.hold(lease))
+        with self._counting:
+            self._busy += len(leased.leases)
+        for holding in self._keeper.hold(leased.leases):
+            self._slots.submit(self._work, holding)
         return leased
 
     def _wait_for_work(self, next_due_s: float | None) -> None:
         wait_s = IDLE_WAIT_MAX_S if next_due_s is None else min(IDLE_WAIT_MAX_S, next_due_s)
-        if wait_s > 0:
-            self._waker.wait_for_wake(max(wait_s, 0.001))
+        was_called = wait_s > 0 and self._waker.wait_for_wake(wait_s)
+        if was_called and (self._stopping.is_set() or self._presence.is_suspended):
+            self._waker.pass_wake_on()
 
     def _call_dispatcher(self) -> None:
         """End an idle dispatcher's wait at once; another worker that is woken in its place finds nothing new."""

@@ -13,13 +13,44 @@ from typing import Any
 from uuid import UUID
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.errors import LanesUnavailable
 
 REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
 """How Redis says that it is full, a replica, without a disk, or busy."""
 
+SCRIPTS = Path(__file__).parent / "lua"
 Call = tuple[str, Sequence[Any]]
+
+
+def connect(
+    url: str,
+    *,
+    timeout_s: float,
+    wait_s: float,
+    connections_max: int,
+    verify_tls: bool = True,
+    ca_file: str | None = None,
+) -> redis.Redis:
+    """Open a client that never repeats a command by itself.
+
+    It waits `timeout_s` for Redis, and `wait_s` for one of its own connections to be free.
+    """
+    tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file}
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections_max,
+        timeout=wait_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        client_name="lanekeeper",
+        **(tls if url.startswith("rediss://") else {}),
+    )
+    return redis.Redis.from_pool(pool)
 
 
 class Scripts:

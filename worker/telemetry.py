@@ -59,6 +59,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         # leases
         "lane_taken_over": "A lane's holder died or hangs: its lease ran out without being released.",
         "lease_lost": "A lease in use is another's, or gone; its turn is cancelled, Postgres decides.",
+        "keeper_died": "The helper process that renews leases died; the next one is started.",
         "renewal_failed": "Leases could not be renewed; they live on for the rest of their time.",
         "lane_left_to_its_lease": "A lane could not be released; it is due again when its lease runs out.",
         # processes
@@ -68,6 +69,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "worker_died": "A worker process died; the next one is started.",
         "worker_stuck": "Every slot of a worker hangs in a handler; it ends, and the next one is started.",
         "worker_not_unregistered": "Redis was away as a worker ended; its registration runs out by itself.",
+        "worker_unseen": "Redis is full: a worker could not say that it lives; it works on.",
         "commands_unheard": "A worker listens to RQ's commands again after an outage.",
         "process_crashed": "An error that nobody expected ended a thread or the process.",
         "slot_failed": "An error that nobody expected ended a lane's turns; the lane is due again later.",

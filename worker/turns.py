@@ -6,7 +6,6 @@ connection is held. A fenced turn is dropped, whatever it did: a later lease has
 
 import random
 import time
-from collections.abc import Callable
 from threading import Event
 from typing import NamedTuple
 from uuid import UUID
@@ -119,7 +118,7 @@ class Turns:
         return None
 
     def _handle_and_settle(self, holding: Holding, begun: Begun) -> Settled | None:
-        holding.turn = begun
+        holding.turn, holding.is_leaving = begun, False
         name_turn(**_names(holding, begun))
         began = time.monotonic()
         handled = self._handle(holding, begun)
@@ -132,6 +131,7 @@ class Turns:
             settled = self._ledger.commit(holding, begun, handled.effects)
         else:
             settled = self._fail(holding, begun, handled.failure)
+        holding.is_leaving = True
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is CommitOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
@@ -186,27 +186,26 @@ class Turns:
         return settled
 
     def _finish(self, holding: Holding, begun: Begun, settled: Settled, *, may_go_on: bool) -> Released:
-        """Tell Redis what is done and what the lane does next; once more if the answer was lost."""
+        """Tell Redis what is done and what the lane does next."""
         if settled.outcome is CommitOutcome.FENCED:
             return Released.LOST
         if settled.outcome is CommitOutcome.RETRY:
             self._park(holding, backoff_s(self._settings, settled.attempts))
             return Released.RELEASED
         is_done = settled.outcome in {CommitOutcome.COMMITTED, CommitOutcome.ALREADY}
-        return _twice(
-            lambda: self._lanes.finish(
-                holding.lease,
-                [begun.message_id] if is_done else [],
-                may_go_on=may_go_on and not holding.cancelled.is_set() and not self._stopping.is_set(),
-                more=settled.more,
-                pause=settled.outcome is CommitOutcome.PAUSED,
-                session_id=begun.session_id,
-                session_ms=settled.session_ms,
-                pace_ms=self._pace_ms(begun),
-            )
+        return self._lanes.finish(
+            holding.lease,
+            [begun.message_id] if is_done else [],
+            may_go_on=may_go_on and not holding.cancelled.is_set() and not self._stopping.is_set(),
+            more=settled.more,
+            pause=settled.outcome is CommitOutcome.PAUSED,
+            session_id=begun.session_id,
+            session_ms=settled.session_ms,
+            pace_ms=self._pace_ms(begun),
         )
 
     def _leave_without_turn(self, holding: Holding, begun: Begun) -> None:
+        holding.is_leaving = True
         lease = holding.lease
         match begun.outcome:
             case BeginOutcome.PAUSED:
@@ -229,12 +228,13 @@ class Turns:
         done = {str(row.id) for row in states if row.state == "processed"}
         still_there = set(self._lanes.jobs(lease.user_id)) if jobs else set()
         left = [job for job in jobs if job in still_there and job not in done]
-        if len(states) < len(jobs):
-            log.warning("foreign_jobs", user_id=str(lease.user_id), jobs=len(jobs) - len(states))
+        if foreign := len(set(jobs)) - len(states):
+            log.warning("foreign_jobs", user_id=str(lease.user_id), jobs=foreign)
         is_waiting = any(row.state == "received" for row in states)
         self._lanes.finish(lease, sorted(done), more=is_waiting, foreign=len(left))
 
     def _park(self, holding: Holding, delay_s: float) -> None:
+        holding.is_leaving = True
         try:
             self._lanes.park(holding.lease, delay_s)
         except LanesUnavailable as error:
@@ -265,14 +265,6 @@ def _jittered(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1)  # noqa: S311 - nothing secret about it
 
 
-def _twice(call: Callable[[], Released]) -> Released:
-    """Ask again if the answer was lost."""
-    try:
-        return call()
-    except LanesUnavailable:
-        return call()
-
-
 def _ms_since(began: float) -> float:
     return round((time.monotonic() - began) * 1000, 1)
 
@@ -289,7 +281,6 @@ def _names(holding: Holding, begun: Begun) -> JsonObject:
 
 def _is_uuid(text: str) -> bool:
     try:
-        UUID(text)
+        return str(UUID(text)) == text
     except ValueError:
         return False
-    return True

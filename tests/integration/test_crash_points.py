@@ -101,7 +101,9 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services,
         services.database.rows(_without_fence_checks(shipped_functions()["begin_turn"]))
     try:
         fault = "stop before begin_turn 1"
-        with worker_process(settings, program=FAULTY, fault=fault, bot_log=log, log=tmp_path / "log") as frozen:
+        with worker_process(
+            settings, program=FAULTY, fault=fault, stall_limit_s=600, bot_log=log, log=tmp_path / "log"
+        ) as frozen:
             _wait_until_frozen(frozen)
             with worker_process(settings, bot_log=log):
                 eventually(lambda: len(_runs(log)) == 2)  # m1 committed, m2 in the handler
@@ -124,7 +126,7 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, s
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
     log = tmp_path / "log"
-    with worker_process(settings, program=FAULTY, fault=f"stop {point}", log=log) as frozen:
+    with worker_process(settings, program=FAULTY, fault=f"stop {point}", stall_limit_s=600, log=log) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings):
             eventually(lambda: _all_settled(services))
@@ -137,7 +139,9 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(ser
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1})
     message = accept("alice", "raise-until 0")
     log = tmp_path / "log"
-    with worker_process(settings, program=FAULTY, fault="stop before commit_turn 1", log=log) as frozen:
+    with worker_process(
+        settings, program=FAULTY, fault="stop before commit_turn 1", stall_limit_s=600, log=log
+    ) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings, handler="tests.bots:refuse"):
             eventually(lambda: _all_settled(services))

@@ -55,7 +55,6 @@ def test_a_user_with_ten_thousand_waiting_messages_holds_one_slot_and_delays_nob
         assert flood.waiting > 0, "the flood was over too early to tell"
     # The promise is twice the p99 on a quiet machine, which the benchmark measures; waiting behind the flood would be
     # seconds. Here: no more than a few turns' time.
-    print(f"\nmedian alone {statistics.median(alone):.1f} ms, beside {statistics.median(beside):.1f} ms")
     assert statistics.median(beside) < 20 * statistics.median(alone) + 100
 
 

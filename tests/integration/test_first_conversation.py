@@ -61,5 +61,7 @@ def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(s
         assert 25_190_000 < client.pttl(f"session:user:{message.user_id}") <= 25_200_000
         assert client.smembers("rq:queues") == set()
     left = {key.decode() for key in client.keys("*")}
-    worker_keys = {key for key in left if key.startswith(("rq:worker", "lease:", "duty:", "numbers", "counted:", "wake"))}
+    worker_keys = {
+        key for key in left if key.startswith(("rq:worker", "lease:", "duty:", "numbers", "counted:", "wake"))
+    }
     assert left - worker_keys == {f"session:user:{message.user_id}", "fence"}

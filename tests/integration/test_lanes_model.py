@@ -10,14 +10,14 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.lane_rules import LanesMachine
 from worker.embedded import EmbeddedRedis
-from worker.lanes import SCRIPTS, connect
+from worker.scripts import SCRIPTS, connect
 
 PATIENT = {"stateful_step_count": 30, "deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module")
 def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
-    client = connect(redis_server.url, timeout_s=5, connections_max=2)
+    client = connect(redis_server.url, timeout_s=5, wait_s=5, connections_max=2)
     yield client
     client.close()
 

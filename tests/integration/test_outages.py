@@ -69,9 +69,7 @@ def _kill_and_forget(services, redis_server):
 
 
 @pytest.mark.parametrize("lose", [_flush, _kill_and_forget], ids=["FLUSHALL", "killed, back empty"])
-def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
-    lose, services, settings, accept, redis_server
-):
+def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(lose, services, settings, accept, redis_server):
     with worker_process(settings) as process:
         child = the_child(process)
         with _traffic(accept) as accepted:

@@ -39,7 +39,7 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(handler, services
         child = the_child(process)
         eventually(all_answered, within_s=60, every_s=0.1)
         resident_mb = _resident_mb(child)
-        assert children_of(child) == []
+        assert len(children_of(child)) == 1  # the keeper: nobody is a suspect
     assert connections <= 8 + 2  # the test's own pool counts here too
     assert resident_mb <= 300
     assert "lease_lost" not in (tmp_path / "log").read_text()

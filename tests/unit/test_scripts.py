@@ -5,8 +5,7 @@ import pytest
 import redis
 
 from worker.errors import LanesUnavailable
-from worker.lanes import SCRIPTS
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from functools import cached_property
 
 from worker.config import Settings
 from worker.db import Database
-from worker.lanes import SCRIPTS, Lanes
+from worker.lanes import Lanes
 from worker.model import Value
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
 
 class Health(StrEnum):

@@ -8,9 +8,9 @@ from worker.db import Database
 from worker.diagnostics.survey import Lane, LaneState
 from worker.diagnostics.users import SessionRecord, UserRecord, WaitingMessage, sessions_of, waiting_of
 from worker.errors import LanesUnavailable
-from worker.lanes import SCRIPTS, Lanes
+from worker.lanes import Lanes
 from worker.model import Value
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
 
 class LaneView(Value):

@@ -12,9 +12,9 @@ from pydantic import computed_field
 from worker.db import Database
 from worker.diagnostics.dead import LISTED
 from worker.errors import LanesUnavailable
-from worker.lanes import SCRIPTS, Lanes
+from worker.lanes import Lanes
 from worker.model import Value
-from worker.scripts import Scripts
+from worker.scripts import SCRIPTS, Scripts
 
 Answer = TypeVar("Answer")
 

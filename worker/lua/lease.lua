@@ -8,6 +8,14 @@ local now, worker, call, free, ttl = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(
 local reply_key = 'lease:' .. worker
 local ends = digits(now + ttl)
 
+-- What somebody else wrote there may be no string, or no text: JSON could not carry it.
+local function cached_session(user)
+  local cached = redis.pcall('GET', session_key(user))
+  if type(cached) == 'string' and not string.match(cached, '^[%x-]+$') then return 'malformed' end
+  if type(cached) == 'table' then return 'malformed' end
+  return cached
+end
+
 local function take(user)
   local taken_over = redis.call('EXISTS', lock_key(user))
   local fence = digits(redis.call('INCR', FENCE))
@@ -16,7 +24,7 @@ local function take(user)
   redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker)
   redis.call('PEXPIRE', lock_key(user), ttl + 60000)
   redis.call('ZADD', LANES, ends, user)
-  return { user, token, fence, taken_over, redis.call('GET', session_key(user)) }
+  return { user, token, fence, taken_over, cached_session(user) }
 end
 
 local function take_due()

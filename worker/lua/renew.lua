@@ -1,7 +1,7 @@
 -- Extends all leases of a process, and names those it has lost. A paused lane keeps its score.
 -- A lease that ran out but that nobody took is still its holder's: taking and renewing are atomic.
 -- ARGV: now, ttl in ms, then user, token, user, token, …
--- Returns the users whose lock is another's or gone.
+-- Returns the tokens of the leases whose lock is another's or gone.
 local now, ttl = clock(ARGV[1]), tonumber(ARGV[2])
 local ends = digits(now + ttl)
 local lost = {}
@@ -13,7 +13,7 @@ for i = 3, #ARGV, 2 do
     redis.call('PEXPIRE', lock_key(user), ttl + 60000)
     if not is_paused(user) then redis.call('ZADD', LANES, 'XX', ends, user) end
   else
-    lost[#lost + 1] = user
+    lost[#lost + 1] = token
   end
 end
 return lost
