@@ -1,10 +1,11 @@
 # Needs Python 3.11 or newer and make; everything else comes with `make install`, which the other targets call.
-# Another interpreter: make install PYTHON=/path/to/python3.13
+# Another interpreter: make install PYTHON=/path/to/python3.13. Fewer tests at a time: make test JOBS=1
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS ?= 4
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
 	@exec $(BIN)/lanekeeper run
 
 test: $(INSTALLED) ## run all tests against real servers of their own
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(INSTALLED) ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

@@ -10,7 +10,9 @@ CREATE TABLE channel_policies (
     timezone             text,
     max_age_s            integer CHECK (max_age_s > 0),
     escalation_timeout_s integer NOT NULL CHECK (escalation_timeout_s > 0),
-    CONSTRAINT a_day_starts_somewhere CHECK (day_start IS NULL OR timezone IS NOT NULL)
+    CONSTRAINT a_day_starts_somewhere CHECK (day_start IS NULL OR timezone IS NOT NULL),
+    -- day_start_instant() halves to whole seconds: with fractions it would not end.
+    CONSTRAINT a_day_starts_on_a_minute CHECK (extract(second FROM day_start) = 0)
 );
 
 -- One person on one channel. The row's lock is what serialises everything about a user.
@@ -25,15 +27,9 @@ CREATE TABLE users (
     fence            bigint NOT NULL DEFAULT 0,
     paused_at        timestamptz,
     pause_reason     text CHECK (pause_reason IN ('operator', 'poison')),
-    -- An end that a command asked for while messages were waiting: it takes effect after this one.
-    end_after_seq    bigint,
-    end_at           timestamptz,
-    end_reason       text,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (channel, sender),
-    CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL)),
-    CONSTRAINT a_noted_end_is_whole CHECK (
-        (end_after_seq IS NULL) = (end_at IS NULL) AND (end_after_seq IS NULL) = (end_reason IS NULL))
+    CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
 ) WITH (fillfactor = 70);
 
 CREATE TABLE conversation_sessions (
@@ -84,12 +80,18 @@ CREATE TABLE messages (
     deaths       integer NOT NULL DEFAULT 0,
     last_error   text,
     redriven_at  timestamptz,
+    -- When an operator said that a dead message may be forgotten. It stays dead, and is listed no more.
+    dropped_at   timestamptz,
+    -- An end that a command asked for while this message was the last waiting: it takes effect once it is terminal.
+    end_at       timestamptz,
+    end_reason   text,
     CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
     CONSTRAINT inbound_messages_are_numbered CHECK (
         CASE direction WHEN 'in' THEN seq = turn_seq AND ordinal = 0 ELSE seq IS NULL AND ordinal > 0 END),
     CONSTRAINT a_state_fits_its_direction CHECK (
         CASE direction WHEN 'in' THEN state IN ('received', 'processed', 'dead')
                        ELSE state IN ('pending', 'withheld') END),
+    CONSTRAINT a_noted_end_is_whole CHECK ((end_at IS NULL) = (end_reason IS NULL)),
     CONSTRAINT a_terminal_message_has_a_session CHECK (state = 'received' OR session_id IS NOT NULL)
 ) WITH (fillfactor = 80);
 
@@ -110,3 +112,9 @@ CREATE TABLE tool_outputs (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX tool_outputs_by_name ON tool_outputs (session_id, name, id);
+
+-- What session_anomalies walks for "since yesterday". Sessions are inserted once and never change started_at; messages
+-- and tool outputs come in the order of time, for which a BRIN of a few pages is enough.
+CREATE INDEX conversation_sessions_by_start ON conversation_sessions (started_at);
+CREATE INDEX messages_by_time ON messages USING brin (accepted_at) WITH (autosummarize = on);
+CREATE INDEX tool_outputs_by_time ON tool_outputs USING brin (created_at) WITH (autosummarize = on);
