@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 
 from worker.bootstrap import Services, open_runner, open_services
@@ -17,6 +18,7 @@ from worker.config import Channel, Settings
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from worker.migrations import migrate, publish_policies
 from worker.model import Accepted, Delivery
+from worker.telemetry import log
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
 DEADLINE_S = 20
@@ -129,8 +131,12 @@ def run_worker() -> Callable[[Settings], Any]:
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _unconfigured_log() -> Iterator[None]:
+    """Undo what a test configured: its logger would stay the first one's, and hide the next test's lines."""
     logging.getLogger("lanekeeper").setLevel(logging.ERROR)
+    yield
+    structlog.reset_defaults()
+    vars(log).pop("bind", None)
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from worker.counters import LEASES_LOST
+from worker.failure import describe
 from worker.model import Begun, JsonObject, Lease
 from worker.renewal import lines
 from worker.telemetry import log
@@ -90,6 +91,7 @@ class Keeper:
         self._announcing = threading.Lock()
         self._stopped = threading.Event()
         self._is_ready = threading.Event()
+        self._thread: threading.Thread
         self._wire: socket.socket
         self._helper: subprocess.Popen[bytes]
 
@@ -97,11 +99,13 @@ class Keeper:
         """Begin to renew; `on_beat` is called whenever this side gets the CPU."""
         self._start_helper()
         self._is_ready.wait(HELPER_STARTS_S)  # a lease taken earlier could run out before the first renewal
-        threading.Thread(target=self._beat, args=(on_beat,), name="keeper", daemon=True).start()
+        self._thread = threading.Thread(target=self._beat, args=(on_beat,), name="keeper", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Renew no more; leases still in use run out."""
         self._stopped.set()
+        self._thread.join(self._ttl_s)
         self._end_helper()
 
     def hold(self, leases: Iterable[Lease]) -> list[Holding]:
@@ -123,12 +127,18 @@ class Keeper:
 
     def _beat(self, on_beat: Callable[[], None]) -> None:
         while not self._stopped.wait(self._ttl_s / ANNOUNCEMENTS_PER_TTL):
-            if (code := self._helper.poll()) is not None:
-                log.error("keeper_died", exit_code=code)
-                self._end_helper()
-                self._start_helper()
-            self._announce()
-            on_beat()
+            try:
+                self._replace_dead_helper()
+                self._announce()
+                on_beat()
+            except Exception as error:  # noqa: BLE001 - without this thread every lease would run out
+                log.error("task_failed", failure=describe(error))
+
+    def _replace_dead_helper(self) -> None:
+        if (code := self._helper.poll()) is not None:
+            log.error("keeper_died", exit_code=code)
+            self._end_helper()
+            self._start_helper()
 
     def _announce(self) -> None:
         """Say which leases are in use. A helper that does not hear it is replaced at the next beat."""

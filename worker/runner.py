@@ -33,6 +33,7 @@ PRESENCE_TICK_S = 1.0
 WATCH_TICK_S = 0.25
 OVERDUE_GRACE_S = 1.0
 """An async handler is cancelled by its host first; a thread that hangs is given up after this."""
+STDERR_FD = 2
 EXIT_STUCK = 75
 
 
@@ -191,7 +192,7 @@ class Runner:
 
     def _prove_alive(self) -> None:
         """Arm the last resort: a process whose keeper gets no CPU (a handler keeps the GIL) ends with its stacks."""
-        faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True)
+        faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True, file=STDERR_FD)
 
     # the end
 

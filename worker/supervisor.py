@@ -32,6 +32,14 @@ class Supervisor:
         """Supervise until the worker ends on purpose (0), cannot start (78), or a signal came."""
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
+        try:
+            return self._supervise()
+        finally:
+            # A further signal, as the interpreter ends, must not turn a good end into a bad one.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _supervise(self) -> int:
         pause_s = RESTART_PAUSE_S
         while not self._is_stopping:
             started = time.monotonic()
