@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from worker import migrations, stack, supervisor
+from worker import migrations, supervisor
 from worker.bootstrap import open_runner
 from worker.commands.dead import dead
 from worker.commands.doctor import doctor
@@ -16,6 +16,7 @@ from worker.commands.send import send
 from worker.commands.session import session
 from worker.config import Settings
 from worker.errors import ConfigError, LanekeeperError
+from worker.local import stack
 from worker.telemetry import configure
 
 EXIT_FAILED = 1

@@ -24,8 +24,8 @@ from worker.channels import provider_of
 from worker.channels.provider import ExternalId
 from worker.config import Channel, Settings
 from worker.errors import ConfigError
+from worker.local.stack import running
 from worker.model import Delivery, JsonObject
-from worker.stack import running
 
 POSTS_AT_ONCE_MAX = 32
 ANSWER_WITHIN_S = 30

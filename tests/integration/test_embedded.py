@@ -16,8 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.child import command_line, wait_until
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from worker.embedded.child import command_line, wait_until
 from worker.errors import EmbeddedServerError
 
 DEADLINE_S = 10

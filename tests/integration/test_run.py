@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from worker.child import command_line, descendants, wait_until
 from worker.config import Settings
-from worker.data_folder import DataFolder
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from worker.embedded.child import command_line, descendants, wait_until
 from worker.embedded.redis import free_port
+from worker.local.data_folder import DataFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 

@@ -11,11 +11,11 @@ from uuid import UUID
 import click
 from pydantic import BaseModel
 
-from worker import stack
 from worker.bootstrap import Services, open_services
 from worker.config import Settings
 from worker.diagnostics.users import UserRecord, find_user, user_of_session
 from worker.keys import user_id_of
+from worker.local import stack
 from worker.telemetry import configure
 
 REDIS_TIMEOUT_S = 3.0

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from worker.child import command_line
+from worker.embedded.child import command_line
 from worker.embedded.server import EmbeddedServer, wheel_folder
 from worker.errors import EmbeddedServerError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from worker.child import Child, wait_until
+from worker.embedded.child import Child, wait_until
 from worker.errors import EmbeddedServerError
 
 START_S = 30.0

@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from worker.child import Child, wait_until
 from worker.config import Settings
-from worker.data_folder import CHECKOUT
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from worker.embedded.child import Child, wait_until
 from worker.embedded.redis import free_port
 from worker.errors import LanekeeperError
+from worker.local.data_folder import CHECKOUT
+from worker.local.stop_request import STOP_SIGNALS, StopRequest
 from worker.migrations import migrate
-from worker.stop_request import STOP_SIGNALS, StopRequest
 
 READY_S = 60.0
 STOP_S = 10.0
@@ -130,7 +130,7 @@ def _start_processes(
 
 
 def _neutral_environment() -> dict[str, str]:
-    """Keep what programs need to run at all. As in worker/stack.py, our packages come first, from any folder."""
+    """Keep what programs need to run at all. As in worker/local/stack.py, our packages come first, from any folder."""
     kept = {name: value for name, value in os.environ.items() if name.upper() not in FOREIGN}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), kept.get("PYTHONPATH")]))
     return {**kept, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

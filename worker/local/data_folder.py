@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.errors import ConfigError
 
 VARIABLE = "LANEKEEPER_DATA"
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 SECRET_BYTES = 32
 OPS_PASSWORD_BYTES = 12
 

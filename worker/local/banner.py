@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from worker.data_folder import VARIABLE
 from worker.embedded import EmbeddedPostgres, EmbeddedServer
+from worker.local.data_folder import VARIABLE
 
 
 def words(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:

@@ -15,13 +15,13 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TextIO
 
-from worker import banner
-from worker.child import Child
 from worker.config import Settings
-from worker.data_folder import CHECKOUT, DataFolder
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from worker.embedded.child import Child
 from worker.errors import ConfigError, LanekeeperError
-from worker.stop_request import STOP_SIGNALS, StopRequest
+from worker.local import banner
+from worker.local.data_folder import CHECKOUT, DataFolder
+from worker.local.stop_request import STOP_SIGNALS, StopRequest
 
 __all__ = ["STOP_SIGNALS", "Stack", "StopRequest", "run", "running"]
 
