@@ -168,7 +168,8 @@ class Turns:
     def _ending(self, begun: Begun) -> JsonObject | None:
         """Return what a message that ends the session does, or None for any other message."""
         channel = self._channel(begun)
-        if channel is None or begun.text.strip().lower() not in channel.end_words:
+        said = begun.text.strip().casefold()
+        if channel is None or all(said != word.casefold() for word in channel.end_words):
             return None
         return {"end": "user_request", "replies": [{"text": channel.end_reply}] if channel.end_reply else []}
 

@@ -123,3 +123,14 @@ def test_a_cached_session_of_another_type_is_seen_and_replaced(services, setting
     with worker_process(settings):
         eventually(lambda: _said(services, message.user_id) == ["one"])
         eventually(lambda: services.lanes.client.type(key) == b"string")
+
+
+def test_a_channels_own_word_ends_the_session_whatever_its_case(services, settings, accept):
+    channel = settings.channels["demo"].model_copy(update={"end_words": ("/Neu",), "end_reply": "Bis bald."})
+    settings = settings.model_copy(update={"channels": {"demo": channel}})
+    message = accept("eve", " /NEU ")
+    accept("eve", "after")
+    with worker_process(settings):
+        eventually(lambda: _said(services, message.user_id) == ["Bis bald.", "after"])
+    ended = services.database.rows("SELECT ended_reason FROM conversation_sessions ORDER BY created_at")
+    assert [row.ended_reason for row in ended] == ["user_request", None]
