@@ -86,11 +86,20 @@ class Recovery:
         return enqueued
 
     def redrive_requeued(self) -> int:
-        """Let dead messages wait again that somebody put back with RQ's own tools; return how many."""
-        redriven = 0
-        for user_id, job in self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX)):
-            redriven += self._redrive(user_id, job)
-        return redriven
+        """Let dead messages wait again that somebody put back with RQ's own tools; return how many.
+
+        Postgres is told of all of them, lowest first, before any lane becomes due: they run in their user's order,
+        whichever was pressed first.
+        """
+        found = self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX))
+        redriven = [(user_id, job) for user_id, job in self._in_order(found) if self._waits_again(user_id, job)]
+        for user_id, job in redriven:
+            self._lanes.enqueue(user_id, UUID(job))
+            REDRIVEN.count()
+            log.info("message_redriven", user_id=str(user_id), message_id=job)
+        for user_id in {user_id for user_id, _ in redriven}:
+            self._lanes.make_due(user_id)
+        return len(redriven)
 
     def _reconcile(self, users: list[Any]) -> int:
         """Give every waiting user of `users` a lane that is not paused unless the user is."""
@@ -108,18 +117,21 @@ class Recovery:
                 self._lanes.pause(user.user_id)
         return enqueued
 
-    def _redrive(self, user_id: UUID, job: str) -> bool:
-        """Let the dead message behind a requeued job wait again; take what is no such job off the lane."""
+    def _in_order(self, found: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+        """Sort requeued jobs by their messages' numbers; what is no message comes last."""
+        ids = [job for _, job in found if _uuid(job) is not None]
+        rows = self._database.rows("SELECT id, seq FROM messages WHERE id = ANY(%s::uuid[])", (ids,)) if ids else []
+        seqs = {str(row.id): row.seq for row in rows}
+        return sorted(found, key=lambda pair: seqs.get(pair[1]) or inf)
+
+    def _waits_again(self, user_id: UUID, job: str) -> bool:
+        """Tell Postgres that the dead message behind a requeued job waits; take what is no such job off the lane."""
         message_id = _uuid(job)
         row = None if message_id is None else self._database.row(REDRIVE, (message_id, user_id))
-        if message_id is None or row is None or row.state == "processed":
+        if row is None or row.state == "processed":
             self._lanes.discard(user_id, job)
             log.warning("foreign_jobs", user_id=str(user_id), jobs=1)
             return False
-        self._lanes.enqueue(user_id, message_id)
-        self._lanes.make_due(user_id)
-        REDRIVEN.count()
-        log.info("message_redriven", user_id=str(user_id), message_id=job)
         return True
 
 

@@ -185,10 +185,9 @@ def test_asked_for_a_day_it_reads_a_days_rows(story):
     story.ask("SET LOCAL enable_seqscan = off")
     plan = story.connection.execute("EXPLAIN SELECT * FROM session_anomalies WHERE at > now() - interval '1 day'")
     text = "\n".join(row[0] for row in plan)
-    assert text.count("conversation_sessions_by_start") == 3, text
-    assert text.count("messages_by_time") == 2, text
-    assert "tool_outputs_by_time" in text
-    assert "Seq Scan on messages" not in text
+    for index in ("conversation_sessions_by_start", "messages_by_time", "tool_outputs_by_time"):
+        assert index in text, text
+    assert "Seq Scan on" not in text, text
 
 
 def test_the_reuse_ratio_is_turns_by_sessions(story):
