@@ -59,6 +59,7 @@ class Runner:
         self._turns = turns
         self._recovery = recovery
         self._stopping = stopping
+        self._is_asked_to_stop = False
         self._ended = threading.Event()
         self._keeper = keeper
         self._slots = ThreadPoolExecutor(settings.worker_slots, thread_name_prefix="slot")
@@ -71,9 +72,10 @@ class Runner:
     def stop(self, *_: object) -> None:
         """Take no more lanes; end when the turns at hand have ended or their grace is over.
 
-        Safe as a signal handler: the thread that runs handlers of signals never waits on this event itself.
+        Safe as a signal handler, which a further signal may interrupt: no lock is taken. An event has one, and would
+        wait for itself for ever.
         """
-        self._stopping.set()
+        self._is_asked_to_stop = True
 
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
@@ -90,6 +92,8 @@ class Runner:
         dispatcher.start()
         while dispatcher.is_alive():
             dispatcher.join(STOP_TICK_S)
+            if self._is_asked_to_stop:
+                self._stopping.set()
             if self._stopping.is_set():
                 self._call_dispatcher()
         return self._shut_down()
