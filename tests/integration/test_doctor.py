@@ -362,12 +362,12 @@ def test_clocks_apart_warn_and_then_fail(examine, monkeypatch, offset_s, health)
 
 
 def test_settings_that_want_more_connections_than_allowed_are_a_warning(services, examine):
-    assert examine(db_pool_max=64)["connections"].health is Health.WARNING
+    assert examine(db_pool_max=64, web_db_pool_max=64)["connections"].health is Health.WARNING
     assert "Redis may refuse" in _with_maxclients(services, examine).found
 
 
 def _with_maxclients(services, examine):
-    services.lanes.client.config_set("maxclients", 50)
+    services.lanes.client.config_set("maxclients", 10)
     try:
         return examine()["connections"]
     finally:

@@ -1,15 +1,9 @@
 """Whether the servers allow as many connections as the settings may open."""
 
+from worker.connections import budget
 from worker.diagnostics.finding import Finding, Patient, ok, warning
 from worker.diagnostics.server_checks import setting
 from worker.diagnostics.survey import Survey
-
-WEB_THREADS = 4
-"""As in app/gunicorn_settings.py; each may hold one connection to Redis."""
-WORKER_THREADS = 7
-"""Connections to Redis beside the slots': dispatcher, keeper, watch, duties, presence, its commands, wake-ups."""
-DEPLOY_FACTOR = 2
-"""Old and new processes overlap in a deploy."""
 
 LIMITS = """
 SELECT least(nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1),
@@ -26,10 +20,8 @@ def connections_suffice(patient: Patient) -> Finding:
     settings = patient.settings
     workers = max(1, Survey(patient.lanes).snapshot().workers_alive)
     limits = patient.database.row(LIMITS)
-    wanted = {
-        "Postgres": DEPLOY_FACTOR * settings.db_pool_max * (workers + 1),
-        "Redis": DEPLOY_FACTOR * ((settings.worker_slots + WORKER_THREADS) * workers + WEB_THREADS),
-    }
+    most = budget(settings, workers=workers)
+    wanted = {"Postgres": most.postgres, "Redis": most.redis}
     allowed = {
         "Postgres": limits.allowed if limits else None,
         "Redis": setting(patient, "clients", "maxclients", "maxclients"),
@@ -43,4 +35,4 @@ def connections_suffice(patient: Patient) -> Finding:
     short = [name for name in wanted if allowed[name] is not None and wanted[name] > int(allowed[name])]
     if not short:
         return ok(found)
-    return warning(f"{' and '.join(short)} may refuse connections. {found}", "lower DB_POOL_MAX or WORKER_SLOTS")
+    return warning(f"{' and '.join(short)} may refuse connections. {found}", "lower DB_POOL_MAX or REDIS_POOL_MAX")
