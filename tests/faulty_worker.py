@@ -6,6 +6,7 @@ the product: the calls are wrapped from outside.
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ DEED, SIDE, CALL, NR = os.environ["FAULT"].split()
 calls = {CALL: 0}
 
 
+def strike() -> None:
+    """Signal this very thread: a signal to the process may reach another first, and this one would go on meanwhile."""
+    signal.pthread_kill(threading.get_ident(), SIGNALS[DEED])
+
+
 def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
     """Signal ourselves around the call that the fault names."""
     original = getattr(owner, method)
@@ -30,10 +36,10 @@ def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
         calls[CALL] += is_it
         is_now = is_it and calls[CALL] == int(NR)
         if is_now and SIDE == "before":
-            os.kill(os.getpid(), SIGNALS[DEED])
+            strike()
         answer = original(self, *args, **kwargs)
         if is_now and SIDE == "after":
-            os.kill(os.getpid(), SIGNALS[DEED])
+            strike()
         return answer
 
     setattr(owner, method, wrapped)

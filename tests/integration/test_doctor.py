@@ -215,7 +215,8 @@ def test_the_hour_of_day_rule_fails_and_is_named(services, examine, invoke):
         result = invoke("doctor")
         findings = examine()
     assert result.exit_code == 1
-    assert failures(findings) == {"functions", "ten seconds"}
+    # from 20:00 to 23:59 it also splits the session that the doctor tries out now
+    assert failures(findings) - {"same session"} == {"functions", "ten seconds"}
     assert findings["functions"].found == "should_create_new_session is not the shipped one"
     assert findings["functions"].todo == 'psql "$DATABASE_URL" -f sql/functions/should_create_new_session.sql'
     assert "from 20:00 to 23:59" in findings["ten seconds"].details[0]
