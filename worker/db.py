@@ -119,7 +119,7 @@ class Database:
             _listening(connection, notices),
         ):
             cursor = connection.execute(query, params)
-            rows = cursor.fetchall() if cursor.description else []
+            rows = cursor.fetchall() if cursor.rownumber is not None else []
         for notice in notices:
             self._told(*notice)
         return rows

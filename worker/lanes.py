@@ -116,9 +116,12 @@ class Lanes:
         )
         return Released(_text(answer))
 
-    def park(self, lease: Lease, delay_s: float) -> bool:
-        """Give the lease up until `delay_s` from now; 0 hands the lane back. Return False when it was lost."""
-        return bool(self._scripts.run("park", self._now(), lease.user_id, lease.token, _ms(delay_s)))
+    def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = ()) -> bool:
+        """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
+
+        Return False when the lease was lost.
+        """
+        return bool(self._scripts.run("park", self._now(), lease.user_id, lease.token, _ms(delay_s), *done))
 
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""

@@ -14,6 +14,13 @@ from worker.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled
 
 COMMIT_TRIES_MAX = 3
 COMMIT_PAUSE_S = 0.5
+COMMIT = "SELECT * FROM commit_turn(%s, %s, %s, %s, %s)"
+COMMIT_AND_BEGIN = """
+SELECT c.outcome AS committed, c.more, c.session_ms, b.*
+  FROM commit_turn(%s, %s, %s, %s, %s) AS c,
+       begin_turn(CASE WHEN c.more THEN %s::uuid END, %s, CASE WHEN c.session_ms > 0 THEN %s::uuid END) AS b
+"""
+"""Without a user begin_turn finds nothing to do: what it says then is not read."""
 REFUSED = "Postgres refuses what the handler returned or saved"
 
 
@@ -24,24 +31,30 @@ class Ledger:
         self._settings = settings
         self._database = database
 
-    def begin(self, holding: Holding, hint: UUID | None, *, taken_over: bool) -> Begun:
+    def begin(self, holding: Holding, hint: UUID | None, *, taken_over: bool = False) -> Begun:
         """Ask for the user's lowest waiting message and its session."""
         lease = holding.lease
         row = self._call("SELECT * FROM begin_turn(%s, %s, %s, %s)", lease.user_id, lease.fence, hint, taken_over)
-        begun = Begun(BeginOutcome(row[0]), *row[1:])
-        _count(begun, hint_is_malformed=lease.hint_is_malformed and holding.turn is None)
-        return begun
+        return _begun(row, hint_is_malformed=lease.hint_is_malformed and holding.turn is None)
 
-    def commit(self, holding: Holding, begun: Begun, effects: JsonObject) -> Settled:
-        """Commit a turn; while it is unknown whether that worked, try again as long as the lease lives."""
+    def commit(self, holding: Holding, begun: Begun, effects: JsonObject, *, goes_on: bool = False) -> Settled:
+        """Commit a turn and, if the lane `goes_on`, begin its next: both or, when that is impossible, the commit alone.
+
+        While it is unknown whether that worked, try again as long as the lease lives.
+        """
+        commit = self._commit_and_begin if goes_on else self._commit
         for tries_left in reversed(range(COMMIT_TRIES_MAX)):
             try:
-                return self._commit(holding, begun, effects)
+                return commit(holding, begun, effects)
             except StoreUnavailable:
                 if not tries_left or holding.cancelled.wait(COMMIT_PAUSE_S):
                     raise
             except psycopg.DataError:
                 return self.fail(holding, begun, REFUSED)
+            except psycopg.Error:
+                if not goes_on:
+                    raise
+                return self._commit(holding, begun, effects)
         raise AssertionError("the last try returns or raises")
 
     def fail(self, holding: Holding, begun: Begun, failure: str) -> Settled:
@@ -69,17 +82,18 @@ class Ledger:
         )
 
     def _commit(self, holding: Holding, begun: Begun, effects: JsonObject) -> Settled:
-        lease = holding.lease
-        row = self._call(
-            "SELECT * FROM commit_turn(%s, %s, %s, %s, %s)",
-            lease.user_id,
-            lease.fence,
-            begun.message_id,
-            begun.session_id,
-            Jsonb(effects),
-        )
+        row = self._call(COMMIT, *_writes(holding, begun, effects))
         TURNS.count(row.outcome)
         return Settled(CommitOutcome(row.outcome), row.more, row.session_ms)
+
+    def _commit_and_begin(self, holding: Holding, begun: Begun, effects: JsonObject) -> Settled:
+        lease = holding.lease
+        row = self._call(
+            COMMIT_AND_BEGIN, *_writes(holding, begun, effects), lease.user_id, lease.fence, begun.session_id
+        )
+        TURNS.count(row.committed)
+        following = _begun(row[3:]) if row.more else None
+        return Settled(CommitOutcome(row.committed), row.more, row.session_ms, following=following)
 
     def _call(self, query: str, *params: object) -> Row:
         row = self._database.row(query, params)
@@ -87,9 +101,16 @@ class Ledger:
         return row
 
 
-def _count(begun: Begun, *, hint_is_malformed: bool) -> None:
-    """Count a refusal, and what the session id known beforehand was worth."""
+def _writes(holding: Holding, begun: Begun, effects: JsonObject) -> tuple[object, ...]:
+    """List commit_turn's arguments."""
+    return holding.lease.user_id, holding.lease.fence, begun.message_id, begun.session_id, Jsonb(effects)
+
+
+def _begun(columns: Row, *, hint_is_malformed: bool = False) -> Begun:
+    """Read begin_turn's answer; count a refusal, and what the session id known beforehand was worth."""
+    begun = Begun(BeginOutcome(columns[0]), *columns[1:])
     if begun.outcome is BeginOutcome.FENCED:
         BEGINS_FENCED.count()
     elif begun.hint is not None:
         SESSION_CACHE.count("malformed" if hint_is_malformed else begun.hint)
+    return begun

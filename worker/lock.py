@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from uuid import UUID
 
 from worker.counters import LEASES_LOST
 from worker.failure import describe
@@ -40,6 +41,8 @@ class Holding:
         self.cancelled = threading.Event()
         self.turn: Begun | None = None
         """The turn begun last."""
+        self.done: list[UUID] = []
+        """Messages that became terminal under this lease, and of which Redis was not told yet."""
         self.handling_since: float | None = None
         """Since when its handler runs, on the monotonic clock."""
         self.is_leaving = False
@@ -59,6 +62,11 @@ class Holding:
         self._on_cancel = stop
         if stop is not None and self.cancelled.is_set():
             stop()
+
+    def take_done(self) -> list[UUID]:
+        """Return what Redis is to be told now, once."""
+        done, self.done = self.done, []
+        return done
 
     def close(self) -> bool:
         """Claim the right to say how this lease ends; only the first caller gets it.

@@ -162,3 +162,5 @@ class Settled:
     session_ms: int
     """How long the session id may be cached; 0: not at all."""
     attempts: int = 0
+    following: Begun | None = None
+    """What was begun in the same call; None when that was not asked for, or nothing more waits."""

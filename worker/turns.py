@@ -1,7 +1,8 @@
 """The spine: begin, handle, commit, finish; again, until the lane is empty or its quantum used up.
 
-Postgres is asked what to do next and told what was done; Redis is told afterwards. Between begin and commit no
-connection is held. A fenced turn is dropped, whatever it did: a later lease has written.
+Postgres is asked what to do next and told what was done; while a lane goes on, both in one call. Redis is told
+afterwards, once a lease. Between begin and commit no connection is held. A fenced turn is dropped, whatever it did: a
+later lease has written.
 """
 
 import random
@@ -92,32 +93,35 @@ class Turns:
             self._park(holding, 0)
 
     def _work(self, holding: Holding) -> None:
-        hint, taken_over = holding.lease.session_hint, holding.lease.taken_over
-        quantum_ends = time.monotonic() + self._settings.quantum_s
-        for turns_left in reversed(range(self._settings.quantum_turns)):
-            begun = self._ledger.begin(holding, hint, taken_over=taken_over)
-            if begun.outcome is not BeginOutcome.TURN:
-                self._leave_without_turn(holding, begun)
-                return
-            settled = self._turn(holding, begun)
+        quantum = Quantum(self._settings)
+        begun = self._ledger.begin(holding, holding.lease.session_hint, taken_over=holding.lease.taken_over)
+        while begun.outcome is BeginOutcome.TURN:
+            settled = self._turn(holding, begun, quantum)
             if settled is None:
                 return
-            may_go_on = turns_left > 0 and time.monotonic() < quantum_ends
-            if self._finish(holding, begun, settled, may_go_on=may_go_on) is not Released.GO_ON:
+            if settled.following is not None:
+                holding.done.append(begun.message_id)
+                begun = settled.following
+            elif self._finish(holding, begun, settled, may_go_on=self._may_go_on(holding, quantum)) is Released.GO_ON:
+                begun = self._ledger.begin(holding, begun.session_id if settled.session_ms else None)
+            else:
                 return
-            hint, taken_over = begun.session_id if settled.session_ms else None, False
+        self._leave_without_turn(holding, begun)
 
-    def _turn(self, holding: Holding, begun: Begun) -> Settled | None:
+    def _may_go_on(self, holding: Holding, quantum: "Quantum") -> bool:
+        return not (quantum.is_used_up or holding.cancelled.is_set() or self._stopping.is_set())
+
+    def _turn(self, holding: Holding, begun: Begun, quantum: "Quantum") -> Settled | None:
         """Handle one message and settle it; None when the lane is no longer ours, or must wait."""
         if begun.deaths < SUSPECT_AFTER_DEATHS:
-            return self._handle_and_settle(holding, begun)
+            return self._handle_and_settle(holding, begun, quantum)
         with self._isolation.place() as has_place:
             if has_place:
-                return self._handle_and_settle(holding, begun)
+                return self._handle_and_settle(holding, begun, quantum)
         self._park(holding, _jittered(SUSPECT_PAUSE_S))
         return None
 
-    def _handle_and_settle(self, holding: Holding, begun: Begun) -> Settled | None:
+    def _handle_and_settle(self, holding: Holding, begun: Begun, quantum: "Quantum") -> Settled | None:
         holding.turn, holding.is_leaving = begun, False
         name_turn(**_names(holding, begun))
         began = time.monotonic()
@@ -127,11 +131,14 @@ class Turns:
             TURNS.count("dropped")
             log.info("turn_dropped", turn_ms=_ms_since(began), **_names(holding, begun))
             return None
+        quantum.turns_left -= 1
         if handled.failure is None:
-            settled = self._ledger.commit(holding, begun, handled.effects)
+            # A rate limit is Redis' to keep: it is asked after every turn.
+            goes_on = self._may_go_on(holding, quantum) and not self._pace_ms(begun)
+            settled = self._ledger.commit(holding, begun, handled.effects, goes_on=goes_on)
         else:
             settled = self._fail(holding, begun, handled.failure)
-        holding.is_leaving = True
+        holding.is_leaving = settled.following is None
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is CommitOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
@@ -193,11 +200,12 @@ class Turns:
         if settled.outcome is CommitOutcome.RETRY:
             self._park(holding, backoff_s(self._settings, settled.attempts))
             return Released.RELEASED
-        is_done = settled.outcome in {CommitOutcome.COMMITTED, CommitOutcome.ALREADY}
+        if settled.outcome in {CommitOutcome.COMMITTED, CommitOutcome.ALREADY}:
+            holding.done.append(begun.message_id)
         return self._lanes.finish(
             holding.lease,
-            [begun.message_id] if is_done else [],
-            may_go_on=may_go_on and not holding.cancelled.is_set() and not self._stopping.is_set(),
+            holding.take_done(),
+            may_go_on=may_go_on,
             more=settled.more,
             pause=settled.outcome is CommitOutcome.PAUSED,
             session_id=begun.session_id,
@@ -210,7 +218,7 @@ class Turns:
         lease = holding.lease
         match begun.outcome:
             case BeginOutcome.PAUSED:
-                self._lanes.finish(lease, pause=True)
+                self._lanes.finish(lease, holding.take_done(), pause=True)
             case BeginOutcome.FENCED:
                 log.warning("begin_fenced", user_id=str(lease.user_id), fence=lease.fence, newer=begun.fence)
                 self._lanes.raise_fence(begun.fence)
@@ -237,7 +245,7 @@ class Turns:
     def _park(self, holding: Holding, delay_s: float) -> None:
         holding.is_leaving = True
         try:
-            self._lanes.park(holding.lease, delay_s)
+            self._lanes.park(holding.lease, delay_s, holding.take_done())
         except LanesUnavailable as error:
             log.warning("lane_left_to_its_lease", user_id=str(holding.lease.user_id), error=str(error))
 
@@ -248,6 +256,19 @@ class Turns:
     def _pace_ms(self, begun: Begun) -> int:
         channel = self._channel(begun)
         return MINUTE_MS // channel.rate_per_minute if channel and channel.rate_per_minute else 0
+
+
+class Quantum:
+    """What a lane may use of a slot before others have their turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.turns_left = settings.quantum_turns
+        self._ends = time.monotonic() + settings.quantum_s
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the lane goes to the end of the due order now."""
+        return self.turns_left <= 0 or time.monotonic() >= self._ends
 
 
 class Handled(NamedTuple):

@@ -9,6 +9,7 @@ from tests.conftest import eventually
 from tests.processes import the_child, worker_process
 from worker.errors import StoreUnavailable
 from worker.keys import user_id_of
+from worker.migrations import shipped_functions
 
 USERS = 20
 
@@ -127,6 +128,24 @@ def test_a_database_that_refuses_turns_blames_no_message(services, settings, acc
             services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
     row = services.database.row("SELECT attempts, deaths FROM messages WHERE id = %s", (message.message_id,))
     assert (row.attempts, row.deaths) == (0, 0)
+
+
+def test_a_turn_stands_when_the_next_cannot_begin(services, settings, accept):
+    for nr in range(3):
+        accept("alice", f"m{nr}")
+    begin = shipped_functions()["begin_turn"]
+    broken = begin.replace("    LOOP\n", "    IF p_session_hint IS NOT NULL THEN RAISE 'away'; END IF;\n    LOOP\n", 1)
+    assert broken != begin
+    services.database.rows(broken)
+    try:
+        with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
+            # The first begins without a hint. Its commit would begin the second with one, and is done without.
+            eventually(lambda: _answered(services) == 1)
+            services.database.rows(begin)
+            eventually(lambda: _answered(services) == 3)
+    finally:
+        services.database.rows(begin)
+    assert services.database.row("SELECT max(attempts) AS n FROM messages").n == 0
 
 
 def _now_ms(client):

@@ -172,6 +172,17 @@ def test_a_malformed_session_hint_is_told_from_none(lanes):
 # pauses
 
 
+@pytest.mark.parametrize("delay_s", [0, 30])
+def test_giving_a_lane_up_takes_off_what_was_done_under_the_lease(delay_s, lanes):
+    for nr in (1, 2, 3):
+        lanes.enqueue(ALICE, _message(nr))
+    lease = _one(lanes)
+    assert lanes.park(lease, delay_s, [_message(1), _message(2)]) is True
+    assert lanes.jobs(ALICE) == [str(_message(3))]
+    assert lanes.park(lease, delay_s, [_message(3)]) is False  # another's by now
+    assert lanes.jobs(ALICE) == [str(_message(3))]
+
+
 def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes, clock):
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)

@@ -13,13 +13,7 @@ local lock = redis.call('HMGET', lock_key(user), 'token', 'until', 'paced')
 if lock[1] ~= token then return 'lost' end
 
 even_when_full()
-for i = 11, #ARGV do
-  -- The lane's list may hold it anywhere; being the oldest it stands in front. Redriven while Redis was away it may
-  -- still lie among the dead.
-  redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
-  redis.call('LREM', queue_key(user), 1, ARGV[i])
-  redis.call('ZREM', failed_key(user), ARGV[i])
-end
+take_off(user, 11)
 if session_id ~= '' then
   if session_ms > 0 then
     redis.call('SET', session_key(user), session_id, 'PX', session_ms)

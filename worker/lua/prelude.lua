@@ -48,6 +48,16 @@ local function is_paused(user) return redis.call('ZSCORE', LANES, user) == 'inf'
 -- A dead message's job. What is no hash is nobody's job of ours.
 local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
 
+-- Takes the jobs of terminal messages off a lane: their ids are the arguments from `first` on. The list may hold one
+-- anywhere; being the oldest it stands in front. Redriven while Redis was away it may still lie among the dead.
+local function take_off(user, first)
+  for i = first, #ARGV do
+    redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
+    redis.call('LREM', queue_key(user), 1, ARGV[i])
+    redis.call('ZREM', failed_key(user), ARGV[i])
+  end
+end
+
 -- rq:queues lists only lanes with jobs or failures, by their whole keys, as RQ reads it.
 local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
