@@ -18,8 +18,8 @@ from pydantic import SecretStr
 
 from worker.bootstrap import Services
 from worker.config import Settings
-from worker.counters import COUNTED, Counter, Histogram, read_numbers
-from worker.diagnostics.survey import LaneState, Snapshot, Survey, answered
+from worker.counters import COUNTED, Counter, Histogram
+from worker.diagnostics.survey import LaneState, Snapshot, Survey
 from worker.errors import LanesUnavailable
 from worker.model import JsonObject
 
@@ -50,8 +50,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        numbers = answered(lambda: read_numbers(services.lanes.client))
-        text = generate_latest(_Numbers(numbers, survey().snapshot()))
+        text = generate_latest(_Numbers(*survey().numbers_and_snapshot()))
         return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @pages.get("/autoscale.json")

@@ -165,10 +165,9 @@ class Histogram:
         return buckets, numbers.get(self._sum, 0) / MICROSECONDS
 
 
-def read_numbers(client: redis.Redis) -> dict[str, int]:
-    """Read the numbers of all processes."""
-    numbers: Mapping[Any, Any] = client.hgetall(keys.NUMBERS)
-    return {field.decode(): int(number) for field, number in numbers.items()}
+def numbers_in(fields: Mapping[bytes, bytes]) -> dict[str, int]:
+    """Read what Redis has under `keys.NUMBERS`: the numbers of all processes."""
+    return {field.decode(): int(number) for field, number in fields.items()}
 
 
 DELIVERIES: Final = Counter(

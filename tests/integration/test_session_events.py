@@ -12,7 +12,8 @@ from tests.conftest import eventually
 from worker import session_events
 from worker.bootstrap import Services, open_services
 from worker.config import Settings
-from worker.counters import SESSIONS_ENDED, SESSIONS_OPENED, counters, read_numbers
+from worker import keys
+from worker.counters import SESSIONS_ENDED, SESSIONS_OPENED, counters, numbers_in
 from worker.db import Database
 from worker.model import Delivery
 
@@ -111,7 +112,7 @@ def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, r
         accept(services, nr=3)
         eventually(lambda: services.database.row("SELECT waiting FROM users").waiting == 0)
     counters.flush()
-    numbers = read_numbers(services.lanes.client)
+    numbers = numbers_in(services.lanes.client.hgetall(keys.NUMBERS))
     assert {k: v for k, v in SESSIONS_OPENED.read(numbers).items() if v} == {"first": 1, "user_request": 1}
     assert {k: v for k, v in SESSIONS_ENDED.read(numbers).items() if v} == {"user_request": 1}
     lines = [line for line in logs if line["event"].startswith("session_")]

@@ -11,7 +11,8 @@ import redis
 from structlog.testing import capture_logs
 
 from worker import counters as module
-from worker.counters import BATCH_TTL_S, COUNTED, Counter, Counters, Histogram, read_numbers
+from worker import keys
+from worker.counters import BATCH_TTL_S, COUNTED, Counter, Counters, Histogram, numbers_in
 
 SAYS = "What it counts."
 
@@ -59,7 +60,7 @@ def test_what_two_processes_counted_is_added_up(client: Any) -> None:
         assert counters.flush()
         turns.count("dead")
         assert counters.flush()
-    assert turns.read(read_numbers(client)) == {"committed": 6, "dead": 4, "other": 0}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"committed": 6, "dead": 4, "other": 0}
 
 
 def test_a_label_takes_no_value_but_its_own(client: Any) -> None:
@@ -68,7 +69,7 @@ def test_a_label_takes_no_value_but_its_own(client: Any) -> None:
     for value in ("+33612345678", "", "committed "):
         turns.count(value)
     counters.flush()
-    assert turns.read(read_numbers(client)) == {"committed": 0, "other": 3}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"committed": 0, "other": 3}
 
 
 def test_threads_lose_no_count(client: Any) -> None:
@@ -87,7 +88,7 @@ def test_threads_lose_no_count(client: Any) -> None:
     for thread in threads:
         thread.join()
     counters.flush()
-    assert turns.read(read_numbers(client)) == {"": 16_000}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"": 16_000}
 
 
 @pytest.mark.parametrize("loses", ["request", "reply"])
@@ -104,7 +105,7 @@ def test_a_lost_request_or_reply_counts_once(client: Any, loses: str) -> None:
     assert [line["event"] for line in logs] == ["numbers_postponed"]
     flaky.loses = None
     assert counters.flush()
-    assert turns.read(read_numbers(client)) == {"": 8}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"": 8}
 
 
 def test_an_outage_keeps_as_many_fields_as_there_are(client: Any) -> None:
@@ -130,12 +131,12 @@ def test_a_client_that_is_closed_is_not_used_again(client: Any) -> None:
     turns = Counter("turns", SAYS, into=counters)
     turns.count()
     counters.stop(client)
-    assert turns.read(read_numbers(client)) == {"": 1}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"": 1}
     turns.count()
     assert not counters.flush()
     counters.start(client, every_s=3600)
     assert counters.flush()
-    assert turns.read(read_numbers(client)) == {"": 2}
+    assert turns.read(numbers_in(client.hgetall(keys.NUMBERS))) == {"": 2}
 
 
 def test_what_a_process_leaves_behind_goes_away(client: Any) -> None:
@@ -159,7 +160,7 @@ def test_the_thread_hands_over_by_itself(client: Any) -> None:
     turns.count()
     counters.start(client, every_s=0.01)
     ends = time.monotonic() + 10
-    while turns.read(read_numbers(client)) != {"": 1}:
+    while turns.read(numbers_in(client.hgetall(keys.NUMBERS))) != {"": 1}:
         assert time.monotonic() < ends
 
 
@@ -171,7 +172,7 @@ def test_a_time_falls_into_the_first_bucket_that_holds_it(client: Any, seconds: 
     took = Histogram("took", SAYS, (0.1, 1), into=counters)
     took.observe(seconds)
     counters.flush()
-    buckets, total_s = took.read(read_numbers(client))
+    buckets, total_s = took.read(numbers_in(client.hgetall(keys.NUMBERS)))
     assert next(bound for bound, number in buckets if number) == bucket
     assert buckets[-1] == ("+Inf", 1)
     assert total_s == max(seconds, 0)

@@ -1,22 +1,18 @@
 """The snapshot: all lanes at one instant, in one question to Redis whose cost does not grow with the lanes."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-import redis
 from pydantic import computed_field
 
+from worker.counters import numbers_in
 from worker.db import Database
 from worker.diagnostics.dead import LISTED
-from worker.errors import LanesUnavailable
 from worker.lanes import Lanes
 from worker.model import Value
 from worker.scripts import SCRIPTS, Scripts
-
-Answer = TypeVar("Answer")
 
 ROWS_MAX = 10_000
 LOCKS_MAX = 2_000
@@ -116,21 +112,22 @@ class Survey:
 
     def snapshot(self, rows: int = 0, database: Database | None = None) -> Snapshot:
         """Look at everything at once, and at the first `rows` lanes of each state; with `database` also there."""
-        answer = self._scripts.run("survey", "", min(rows, ROWS_MAX), LOCKS_MAX, WORKERS_MAX)
-        # A foreign member may be anything, even no UTF-8.
-        found = json.loads(answer.decode(errors="replace"))
-        return _snapshot(found).model_copy(update={"backlog": _backlog(database) if database else None})
+        answer = self._scripts.run("survey", *_looking(rows))
+        return _snapshot(answer).model_copy(update={"backlog": _backlog(database) if database else None})
+
+    def numbers_and_snapshot(self) -> tuple[dict[str, int], Snapshot]:
+        """Read what was counted, and look at the lanes' numbers, in one round trip."""
+        numbers, answer = self._scripts.run_many([("numbers", ()), ("survey", _looking(0))])
+        return numbers_in(dict(zip(numbers[::2], numbers[1::2], strict=True))), _snapshot(answer)
 
 
-def answered(call: Callable[[], Answer]) -> Answer:
-    """Ask Redis once; translate its outages into ours."""
-    try:
-        return call()
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+def _looking(rows: int) -> tuple[object, ...]:
+    return "", min(rows, ROWS_MAX), LOCKS_MAX, WORKERS_MAX
 
 
-def _snapshot(found: dict[str, Any]) -> Snapshot:
+def _snapshot(answer: bytes) -> Snapshot:
+    # A foreign member may be anything, even no UTF-8.
+    found: dict[str, Any] = json.loads(answer.decode(errors="replace"))
     now_ms = float(found["now_ms"])
     return Snapshot(
         at=datetime.fromtimestamp(now_ms / 1000, UTC),

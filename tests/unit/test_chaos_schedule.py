@@ -1,0 +1,53 @@
+from itertools import combinations
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.schedule import CALM_S, SETTLE_S, TRACKS, plan
+from tests.chaos.strike import place_of
+
+SEEDS = range(20)
+MINUTES_S = 600
+
+
+def test_a_seed_always_gives_the_same_schedule_and_another_seed_another():
+    assert plan(7, MINUTES_S) == plan(7, MINUTES_S)
+    assert plan(7, MINUTES_S) != plan(8, MINUTES_S)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_others(seed):
+    faults = plan(seed, MINUTES_S).faults
+    at_once = [
+        (one, two) for one, two in combinations(faults, 2) if one.begins_s < two.ends_s and two.begins_s < one.ends_s
+    ]
+    assert all(place_of(one.target) != place_of(two.target) for one, two in at_once)
+    for fault in faults:
+        assert sum(other.begins_s <= fault.begins_s < other.ends_s for other in faults if other != fault) < TRACKS
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_minute_has_a_calm_which_no_fault_comes_near(seed):
+    schedule = plan(seed, MINUTES_S)
+    assert [calm.ends_s // 60 for calm in schedule.calms] == list(range(1, 11))
+    assert all(calm.ends_s - calm.begins_s == CALM_S for calm in schedule.calms)
+    for calm in schedule.calms:
+        assert not [
+            one for one in schedule.faults if one.ends_s > calm.begins_s - SETTLE_S and one.begins_s < calm.ends_s
+        ]
+
+
+def test_a_run_of_ten_minutes_has_every_fault():
+    assert {fault.name for fault in plan(1, MINUTES_S).faults} == set(FAULTS)
+
+
+def test_a_run_without_faults_is_one_calm():
+    schedule = plan(1, 18, ())
+    assert schedule.faults == ()
+    assert [(calm.begins_s, calm.ends_s) for calm in schedule.calms] == [(0, 18)]
+
+
+def test_a_short_run_is_all_storm():
+    schedule = plan(1, 12, ["cut"])
+    assert schedule.calms == ()
+    assert {fault.name for fault in schedule.faults} == {"cut"}
