@@ -15,7 +15,7 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import redis

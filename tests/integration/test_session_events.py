@@ -9,10 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.conftest import eventually
-from worker import session_events
+from worker import keys, session_events
 from worker.bootstrap import Services, open_services
 from worker.config import Settings
-from worker import keys
 from worker.counters import SESSIONS_ENDED, SESSIONS_OPENED, counters, numbers_in
 from worker.db import Database
 from worker.model import Delivery
