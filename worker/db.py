@@ -4,6 +4,7 @@ Every call is one statement in autocommit, most of them one SQL function. All of
 leaves it open whether they ran), so a call whose connection broke is tried once more on a fresh one.
 """
 
+import json
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from worker.connections import postgres_refusal
@@ -112,23 +114,24 @@ class Database:
         self._watchdog.stop()
 
     def _once(self, query: str, params: Params) -> list[Row]:
-        notices: list[tuple[str, str]] = []
-        with (
-            self._connection() as connection,
-            self._watchdog.deadline(connection, self._deadline_s),
-            _listening(connection, notices),
-        ):
-            cursor = connection.execute(query, params)
+        with self._connection() as connection:
+            connection.told.clear()
+            self._watchdog.watch(connection, self._deadline_s)
+            try:
+                cursor = connection.execute(query, params)
+            finally:
+                self._watchdog.release(connection)
             rows = cursor.fetchall() if cursor.rownumber is not None else []
-        for notice in notices:
-            self._told(*notice)
+            told = connection.told.copy()
+        for one in told:
+            self._told(*one)
         return rows
 
     def _note_refusal(self, error: psycopg.Error | None) -> None:
         self._refusal = postgres_refusal(error) if error else None
 
     @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Row]]:
+    def _connection(self) -> Iterator["Connection"]:
         try:
             connection = self._pool.getconn()
         except PoolTimeout as error:
@@ -140,10 +143,30 @@ class Database:
             self._pool.putconn(connection)
 
 
-def _telling(outcome: Callable[[psycopg.Error | None], None]) -> type[psycopg.Connection[Row]]:
+class Connection(psycopg.Connection[Row]):
+    """A connection that keeps the notices meant for us until their call has succeeded: then they are true."""
+
+    told: list[tuple[str, str]]
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """Connect, and listen."""
+        connection = super().connect(conninfo, **options)
+        connection.told = []
+        connection.add_notice_handler(connection.hear)
+        set_json_loads(_json, connection)
+        return connection
+
+    def hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Keep a notice if it is for us."""
+        if notice.sqlstate == TOLD:
+            self.told.append((notice.message_primary or "", notice.message_detail or "{}"))
+
+
+def _telling(outcome: Callable[[psycopg.Error | None], None]) -> type[Connection]:
     """Make connections that tell why they were refused: the pool tries again in silence."""
 
-    class Telling(psycopg.Connection[Row]):
+    class Telling(Connection):
         @classmethod
         def connect(cls, conninfo: str = "", **options: Any) -> Self:
             try:
@@ -157,19 +180,11 @@ def _telling(outcome: Callable[[psycopg.Error | None], None]) -> type[psycopg.Co
     return Telling
 
 
-@contextmanager
-def _listening(connection: psycopg.Connection[Row], notices: list[tuple[str, str]]) -> Iterator[None]:
-    """Collect our notices; what they are about is committed only when the call has succeeded."""
-
-    def hear(notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate == TOLD:
-            notices.append((notice.message_primary or "", notice.message_detail or "{}"))
-
-    connection.add_notice_handler(hear)
-    try:
-        yield
-    finally:
-        connection.remove_notice_handler(hear)
+def _json(text: str | bytes) -> Any:
+    """Parse JSON; most states and attachments are empty."""
+    if text == b"{}":
+        return {}
+    return [] if text == b"[]" else json.loads(text)
 
 
 def _is_outage(error: psycopg.OperationalError) -> bool:
@@ -190,14 +205,13 @@ class _Watchdog:
         self._thread = threading.Thread(target=self._watch, name="db-watchdog", daemon=True)
         self._thread.start()
 
-    @contextmanager
-    def deadline(self, connection: psycopg.Connection[Row], seconds: float) -> Iterator[None]:
-        """Cut `connection` if the block takes longer than `seconds`."""
+    def watch(self, connection: psycopg.Connection[Row], seconds: float) -> None:
+        """Cut `connection` unless it is released within `seconds`."""
         self._waiting[connection] = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            del self._waiting[connection]
+
+    def release(self, connection: psycopg.Connection[Row]) -> None:
+        """Let `connection` wait as long as it likes."""
+        del self._waiting[connection]
 
     def stop(self) -> None:
         self._stopped.set()
