@@ -5,6 +5,8 @@
 -- message is stale: then it locks the user's row, reads again, and get_or_create_session decides. (Without reading
 -- again, two workers on one message made two sessions: the first commits, the second, waiting for the lock, opened
 -- another one for the message that it had seen waiting.)
+-- A redriven message runs before one that may be running: if Redis forgot that one's lease, both would read the same
+-- state and one change would be lost. So it takes the fence at once, and the turn that it overtook commits nothing.
 -- p_taken_over: the lease before ours was never released, so its holder may have died of this message: counted.
 CREATE OR REPLACE FUNCTION begin_turn(
     p_user_id uuid, p_fence bigint, p_session_hint uuid DEFAULT NULL, p_taken_over boolean DEFAULT false,
@@ -48,6 +50,10 @@ BEGIN
 
         IF v_message.session_id IS NOT NULL THEN
             -- Redriven: it keeps the session in which it died, whatever became of that.
+            IF NOT v_is_locked THEN
+                v_is_locked := true;
+                CONTINUE;
+            END IF;
             SELECT * INTO v_session FROM conversation_sessions WHERE id = v_message.session_id;
             hint := 'unused';
         ELSIF p_session_hint IS NULL THEN
@@ -63,8 +69,10 @@ BEGIN
         v_is_locked := true;
     END LOOP;
 
-    IF p_taken_over THEN
+    IF p_taken_over OR v_message.session_id IS NOT NULL THEN
         UPDATE users SET fence = p_fence WHERE id = p_user_id;
+    END IF;
+    IF p_taken_over THEN
         UPDATE messages SET deaths = deaths + 1 WHERE id = v_message.id RETURNING * INTO v_message;
     END IF;
     IF v_session.id IS NULL THEN

@@ -336,6 +336,18 @@ def test_a_redriven_message_runs_next_in_its_session_and_changes_nothing_about_i
     assert by_hand.turn().session_id == before[1].id
 
 
+def test_a_turn_that_a_redriven_message_overtook_commits_nothing(by_hand, services):
+    """Redis forgot the lease of the running turn. Both read the state before: one of two changes would be lost."""
+    dead = by_hand.say(MONDAY)
+    by_hand.bury(by_hand.begin())
+    by_hand.say(MONDAY + SECOND)
+    running = by_hand.begin()
+    by_hand.do("redrive_message(%s)", dead.message_id)
+    redriven = services.database.row("SELECT * FROM begin_turn(%s, 2)", (by_hand.user_id,))
+    assert (redriven.seq, redriven.outcome) == (1, "turn")
+    assert by_hand.commit(running, session_state={"n": 1}).outcome == "fenced"
+
+
 def test_a_redriven_message_in_an_open_session_does_not_move_it_back(by_hand, services):
     dead = by_hand.say(MONDAY)
     by_hand.bury(by_hand.begin())
