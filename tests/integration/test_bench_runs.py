@@ -33,7 +33,7 @@ def test_a_small_drain_beside_a_peer_prints_its_table_and_leaves_json_and_a_plot
     rows = [line.split()[0] for line in ended.stdout.splitlines() if line.startswith(("  lanekeeper", "  pgbench"))]
     assert rows == ["lanekeeper", "pgbench,"]
     found = json.loads((tmp_path / "out" / "results.json").read_text())["drain"]
-    [ours] = found["found"]["lanekeeper"]
+    [ours] = found["found"]["lanekeeper, 1 process"]
     assert (ours["messages"], ours["lost"], ours["users_out_of_order"]) == (200, 0, 0)
     assert (tmp_path / "out" / "drain.svg").read_text().startswith("<?xml")
     assert list(tmp_path.glob("lanekeeper-bench-*")) == []
