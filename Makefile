@@ -1,18 +1,22 @@
 # Needs Python 3.11 or newer and make; everything else comes with `make install`, which the other targets call.
 # Another interpreter: make install PYTHON=/path/to/python3.13. Fewer tests at a time: make test JOBS=1
+# A longer run of the chaos harness, or the same again: make chaos MINUTES=60 SEED=7
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 JOBS ?= 3
+MINUTES ?= 3
+SEED ?=
+RUNS ?= 3
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format clean
+.PHONY: help install run test bench chaos chaos-mutants check format clean
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with everything in it
 
@@ -21,6 +25,15 @@ run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
 
 test: $(INSTALLED) ## run all tests against real servers of their own
 	$(BIN)/python -m pytest -n $(JOBS)
+
+bench: $(INSTALLED) ## measure beside peers, half an hour; CLAIMS="drain live" RUNS=5 QUICK=1
+	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)
+
+chaos: $(INSTALLED) ## break everything at random under traffic, then check every promise
+	$(BIN)/python -m tests.chaos run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+chaos-mutants: $(INSTALLED) ## plant one bug at a time, and see the harness find it
+	$(BIN)/python -m tests.chaos mutants
 
 check: $(INSTALLED) ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
@@ -34,7 +47,7 @@ format: $(INSTALLED) ## format, and mend what can be mended
 
 clean: ## remove .venv and caches; the data in .lanekeeper stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
-	find app worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find app bench worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last: what failed half-way is done again. pip is quiet, but not about errors.
 $(INSTALLED): pyproject.toml requirements-dev.txt

@@ -1,37 +1,61 @@
 """A TCP proxy between a client and a server of ours, with the faults of a network."""
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 CHUNK = 65_536
+CONNECT_S = 5
 
 
 @dataclass
 class Fault:
-    """Strikes the `nth` request that contains `match`: its reply, or itself, gets lost, and its connection is cut."""
+    """Strikes the `nth` request that contains `match`: its reply, or itself, gets lost, and its connection is cut.
+
+    With `times` more than one it strikes again each `nth` such request.
+    """
 
     match: bytes
     nth: int
     is_before: bool
     """Whether the request gets lost before the server has seen it."""
+    times: int = 1
 
     def __post_init__(self) -> None:
         self.struck = threading.Event()
+        self._left = self.nth
         self._counting = threading.Lock()
 
     def strikes(self, request: bytes) -> bool:
         with self._counting:
-            if self.struck.is_set() or self.match not in request:
+            if not self.times or self.match not in request:
                 return False
-            self.nth -= 1
-            if not self.nth:
-                self.struck.set()
-            return not self.nth
+            self._left -= 1
+            if self._left:
+                return False
+            self._left = self.nth
+            self.times -= 1
+            self.struck.set()
+            return True
+
+
+class Statements:
+    """What one connection to Postgres has prepared: later requests name a statement and do not repeat its words."""
+
+    _PREPARED = re.compile(rb"(_pg3_\d+\0)([^\0]+)\0")
+
+    def __init__(self) -> None:
+        self._words: dict[bytes, bytes] = {}
+
+    def spelled_out(self, request: bytes) -> bytes:
+        """Add to `request` the words of the statements that it names."""
+        self._words.update(self._PREPARED.findall(request))
+        return request + b"".join(words for name, words in self._words.items() if name in request)
 
 
 class Proxy:
@@ -53,20 +77,24 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients find the server through this proxy."""
+        """Where clients find the server through this proxy: always on TCP, also a server on a Unix socket."""
         login = self._server.netloc.rpartition("@")[0]
         place = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        return urlunsplit(self._server._replace(netloc=f"{login}@{place}" if login else place))
+        return urlunsplit(self._server._replace(netloc=f"{login}@{place}" if login else place, query=""))
 
-    def drop_reply(self, match: bytes, nth: int = 1) -> Fault:
+    def drop_reply(self, match: bytes, nth: int = 1, times: int = 1) -> Fault:
         """Let the server do what the `nth` matching request asks, and cut its connection instead of the reply."""
-        self._fault = Fault(match, nth, is_before=False)
+        self._fault = Fault(match, nth, is_before=False, times=times)
         return self._fault
 
-    def drop_request(self, match: bytes, nth: int = 1) -> Fault:
+    def drop_request(self, match: bytes, nth: int = 1, times: int = 1) -> Fault:
         """Cut the connection of the `nth` matching request before the server hears of it."""
-        self._fault = Fault(match, nth, is_before=True)
+        self._fault = Fault(match, nth, is_before=True, times=times)
         return self._fault
+
+    def drop_nothing(self) -> None:
+        """Take the fault back, if it has not struck yet."""
+        self._fault = None
 
     def cut(self) -> None:
         """Cut all connections; new ones are welcome."""
@@ -118,16 +146,27 @@ class Proxy:
                 _end(client)
                 continue
             try:
-                server = socket.create_connection((self._server.hostname, self._server.port), timeout=5)
+                server = self._connect()
             except OSError:
                 _end(client)
                 continue
             self._link(client, server)
 
+    def _connect(self) -> socket.socket:
+        folder = parse_qs(self._server.query).get("host", [""])[0]
+        if not folder:
+            server = socket.create_connection((self._server.hostname, self._server.port), timeout=CONNECT_S)
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return server
+        server = socket.socket(socket.AF_UNIX)
+        server.settimeout(CONNECT_S)
+        with _ended_on_error(server):
+            server.connect(f"{folder}/.s.PGSQL.{parse_qs(self._server.query)['port'][0]}")
+        return server
+
     def _link(self, client: socket.socket, server: socket.socket) -> None:
         server.settimeout(None)
-        for one in (client, server):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._changing:
             self._sockets |= {client, server}
         doomed = threading.Event()
@@ -135,11 +174,13 @@ class Proxy:
             threading.Thread(target=pump, args=(client, server, doomed), daemon=True).start()
 
     def _pump_requests(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+        statements = Statements()
         with suppress(OSError):
             while request := client.recv(CHUNK):
                 self._passing.wait()
                 self._ended.wait(self.delay_s)
-                if (fault := self._fault) is not None and fault.strikes(request):
+                spelled_out = statements.spelled_out(request)
+                if (fault := self._fault) is not None and fault.strikes(spelled_out):
                     if fault.is_before:
                         break
                     doomed.set()
@@ -160,6 +201,15 @@ class Proxy:
             self._sockets -= set(sockets)
         for one in sockets:
             _end(one)
+
+
+@contextmanager
+def _ended_on_error(one: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        one.close()
+        raise
 
 
 def _end(one: socket.socket) -> None:

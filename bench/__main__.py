@@ -1,0 +1,76 @@
+"""`python -m bench`: measure claims, print their tables, keep JSON and plots."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from bench import plots, publishing, result
+from bench.claims import CLAIMS
+from bench.errors import BenchError
+from bench.plan import Plan, to_terminal
+from bench.stack import ROOT
+from bench.table import in_terminal
+from worker.config import Settings
+from worker.errors import LanekeeperError
+
+OUT = ROOT / ".lanekeeper" / "bench"
+EXIT_FAILED = 1
+EXIT_TOLD_TO = 143
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("claims", nargs=-1, type=click.Choice(list(CLAIMS)), metavar="[CLAIM]...")
+@click.option(
+    "--runs", type=click.IntRange(1, 25), default=3, show_default=True, help="Rounds, of which medians count."
+)
+@click.option("--quick", is_flag=True, help="Small sizes, to see that everything works.")
+@click.option("--peer", "peers", multiple=True, help="Only peers whose names begin so; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="Where JSON and plots go.")
+@click.option("--publish", is_flag=True, help="Into docs/benchmarks instead, with the tables of docs/BENCHMARKS.md.")
+@click.option("--redraw", is_flag=True, help="Measure nothing: tables and plots from the JSON that is there.")
+def main(
+    claims: tuple[str, ...], runs: int, quick: bool, peers: tuple[str, ...], out: Path, publish: bool, redraw: bool
+) -> None:
+    """Measure Lanekeeper beside its peers, in the same run, on this machine.
+
+    Claims: drain, skewed, live, webhook, slow, lanes, memory, cost, takeover; all of them when none is named. Results
+    of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing behind.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TOLD_TO))
+    _forget_settings()
+    folder = publishing.PUBLISHED if publish else out
+    results = result.load(folder)
+    plan = Plan(runs, quick, peers)
+    began = time.monotonic()
+    for claim in () if redraw else claims or CLAIMS:
+        to_terminal(f"{claim}:")
+        results[claim] = CLAIMS[claim](plan)
+        click.echo(in_terminal(results[claim]))
+        result.save(folder, results)
+        plots.draw(results[claim], folder)
+    if redraw:
+        for one in results.values():
+            click.echo(in_terminal(one))
+            plots.draw(one, folder)
+    if publish:
+        publishing.publish(results)
+    to_terminal(f"{time.monotonic() - began:.0f} s; JSON and plots are in {folder}")
+
+
+def _forget_settings() -> None:
+    """Take out of the environment what is meant for another service than those that are measured."""
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields or name == "GUNICORN_CMD_ARGS":
+            del os.environ[name]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (BenchError, LanekeeperError) as error:
+        to_terminal(f"bench: {error}")
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,48 @@
+"""Live latency: how long it is from a POST to its reply's commit, at 50 a second."""
+
+from bench import serving
+from bench.measuring import OURS, Rounds, alternate
+from bench.plan import Plan
+from bench.result import Goal, Result
+from bench.serving import Rate
+
+NAME = "live"
+TITLE = "Live: from POST to reply committed, at a steady rate"
+COLUMNS = ["who", "a second", "p50 ms", "p99 ms", "max ms", "ours ÷ its p50", "without a reply"]
+P50_MAX_MS = 6.0
+P99_MAX_MS = 25.0
+NOTES = [
+    "One web process (gunicorn), one worker process, 100 users, after 2 s of warm-up.",
+    "Counted from the moment a webhook is due, not from when it could be sent; its end is Postgres' own notification.",
+    "pgbench makes the three SQL calls at the same rate, without web, Redis and Python.",
+    "The forking worker gets a rate that it can keep up with.",
+]
+
+
+def measure(plan: Plan) -> Result:
+    """Send for 15 s."""
+    rate, slow = plan.size((Rate(50, 15), Rate(10, 15)), (Rate(50, 2), Rate(10, 2)))
+    rounds = alternate(plan, serving.contestants(plan, rate, slow, turns=True))
+    return Result.of(
+        plan,
+        NAME,
+        f"{TITLE} of {rate.per_s} a second for {rate.seconds} s",
+        rounds,
+        columns=COLUMNS,
+        rows=[_row(rounds, name) for name in rounds.found],
+        goals=[
+            Goal.at_most("p50", P50_MAX_MS, rounds.median(OURS, "reply_p50_ms"), " ms"),
+            Goal.at_most("p99", P99_MAX_MS, rounds.median(OURS, "reply_p99_ms"), " ms"),
+        ],
+        notes=NOTES,
+    )
+
+
+def _row(rounds: Rounds, name: str) -> list[str]:
+    return [
+        name,
+        str(rounds.found[name][0]["rate"]),
+        *(f"{rounds.median(name, f'reply_{part}_ms'):,.1f}" for part in ("p50", "p99", "max")),
+        "" if name == OURS else f"{rounds.ratio(OURS, name, 'reply_p50_ms'):.2f}",
+        f"{rounds.worst(name, 'unanswered'):.0f}",
+    ]

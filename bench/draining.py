@@ -1,0 +1,95 @@
+"""One drain of one contestant: everything accepted, then worked off by processes started as a user starts them."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from bench import checking, stack
+from bench.costs import Costs, statements
+from bench.errors import BenchError
+from bench.measuring import OURS, Figures
+from bench.peers import Contestant
+from bench.plan import Plan
+from bench.stack import Stack, fresh
+from bench.workload import Workload
+from worker.embedded.child import Child
+
+POLL_S = 0.1
+PATIENCE_S = 90.0
+START_S = 30.0
+INSTANT_S = 0.01
+"""Less than this means that accepting is part of the run itself."""
+TRIAL = 0.5
+"""The part of a workload with which numbers of processes are tried."""
+
+
+def drain(contestant: Contestant, workload: Workload, size: int) -> Figures:
+    """Measure one drain, from the first commit to the last. Raise BenchError when ours loses a message or its order."""
+    with fresh() as servers:
+        began = time.monotonic()
+        contestant.accept(servers, workload)
+        accepted_s = time.monotonic() - began
+        statements_before = statements(servers)
+        commands = contestant.commands(servers, workload, size)
+        children = [servers.start(f"worker-{number}", argv) for number, argv in enumerate(commands)]
+        costs = _watch(servers, children, workload.messages)
+        stack.stop(children)
+        figures = {
+            "messages_per_s": round(checking.messages_per_s(servers), 1),
+            "accepted_per_s": round(workload.messages / accepted_s, 1) if accepted_s > INSTANT_S else None,
+            "who": contestant.name,
+            "with": with_unit(contestant, size),
+            "messages": workload.messages,
+            "lost": checking.lost(servers, workload.messages),
+            "users_out_of_order": checking.users_out_of_order(servers),
+            **{name: round(value, 4) for name, value in costs.items()},
+            "statements": round((statements(servers) - statements_before) / workload.messages, 2),
+        }
+    if contestant.name == OURS and (figures["lost"] or figures["users_out_of_order"]):
+        raise BenchError(f"ours lost messages or their order: {figures}")
+    return figures
+
+
+def drains(plan: Plan, contestants: Sequence[Contestant], workload: Workload) -> dict[str, Callable[[], Figures]]:
+    """List the drains of each contestant, by its name and size."""
+    return {
+        f"{one.name}, {with_unit(one, size)}": partial(drain, one, workload.part(one.share), size)
+        for one in contestants
+        for size in _sizes(plan, one, workload)
+    }
+
+
+def with_unit(contestant: Contestant, size: int) -> str:
+    """Word a size."""
+    plural = "" if size == 1 else "es" if contestant.unit.endswith("s") else "s"
+    return f"{size} {contestant.unit}{plural}"
+
+
+def _sizes(plan: Plan, contestant: Contestant, workload: Workload) -> Sequence[int]:
+    """Choose the sizes to measure; of one that is tuned, the fastest of a smaller drain each."""
+    if plan.is_quick:
+        return contestant.sizes[:1]
+    if not contestant.is_tuned:
+        return contestant.sizes
+    plan.tell(f"  {contestant.name}: trying {contestant.sizes}")
+    trial = workload.part(contestant.share * TRIAL)
+    return [max(contestant.sizes, key=lambda size: drain(contestant, trial, size)["messages_per_s"])]
+
+
+def _watch(servers: Stack, children: Sequence[Child], messages: int) -> dict[str, float]:
+    """Wait for the end, and answer what a message cost between the first look at commits and the last.
+
+    A process may end when all is done. What some never do is counted as lost, not waited for.
+    """
+    ends = time.monotonic() + PATIENCE_S
+    servers.wait_for(lambda: checking.processed(servers) or _have_ended(children), "the first commit", [], START_S)
+    first = last = Costs.now(servers, children, checking.processed(servers))
+    while time.monotonic() < ends and not (last.processed >= messages or _have_ended(children)):
+        time.sleep(POLL_S)
+        if any(child.is_running for child in children):
+            last = Costs.now(servers, children, checking.processed(servers))
+    return last.per_message_since(first)
+
+
+def _have_ended(children: Sequence[Child]) -> bool:
+    return not any(child.is_running for child in children)

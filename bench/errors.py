@@ -1,0 +1,5 @@
+"""What ends a benchmark."""
+
+
+class BenchError(Exception):
+    """A run did not do its work, so its number would mean nothing."""

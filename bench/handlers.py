@@ -1,0 +1,47 @@
+"""A bot that takes its time, as one that asks another service does, and tells when it ran. Peers' jobs do the same."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.handlers import Turn
+
+WAIT = "BENCH_WAIT_S"
+NOTES = "BENCH_NOTES"
+
+
+def handle(turn: Turn) -> str:
+    """Wait, and echo."""
+    return handled(str(turn.user.id), turn.message.seq, turn.message.text)
+
+
+def handled(user_id: str, seq: int, text: str) -> str:
+    """Wait as long as the environment says, note begin and end where it says, and answer with the text."""
+    wait_s, notes = float(os.environ.get(WAIT, "0")), os.environ.get(NOTES)
+    if wait_s or notes:
+        _note(notes, "begin", user_id, seq)
+        time.sleep(wait_s)
+        _note(notes, "end", user_id, seq)
+    return text
+
+
+def environment(notes: Path, wait_s: float) -> dict[str, object]:
+    """Word the environment of a process that runs this bot."""
+    return {"HANDLER": "bench.handlers:handle", NOTES: notes, WAIT: wait_s}
+
+
+def read(notes: Path) -> list[Mapping[str, Any]]:
+    """Read what was noted so far, in the order of time."""
+    lines = notes.read_text().splitlines() if notes.exists() else []
+    return sorted((json.loads(line) for line in lines), key=lambda note: note["at"])
+
+
+def _note(notes: str | None, event: str, user_id: str, seq: int) -> None:
+    if notes:
+        line = json.dumps({"event": event, "user": user_id, "seq": seq, "at": time.monotonic()}) + "\n"
+        descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, line.encode())  # one write of a short line to an appended file is whole
+        os.close(descriptor)

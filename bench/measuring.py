@@ -1,0 +1,74 @@
+"""Runs in turns: ours, a peer, the next peer, ours again; what is compared was measured within the same round.
+
+Other work on the machine, its temperature, its disk change from minute to minute, and hit neighbours alike. A ratio is
+therefore taken within each round, and the median of the rounds is told.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from bench.costs import cpu_s, machine_cpu_s
+from bench.plan import Plan
+
+Figures = dict[str, Any]
+"""What one run of one contestant found."""
+OURS = "lanekeeper"
+
+
+@dataclass
+class Rounds:
+    """What all runs found: by contestant, one entry a round."""
+
+    found: dict[str, list[Figures]] = field(default_factory=dict)
+    load: list[float] = field(default_factory=list)
+    """The machine's load average over a minute, as each round began."""
+    others_cpus: list[float] = field(default_factory=list)
+    """How many CPUs processes that are not ours kept busy, during each run."""
+    seconds: float = 0.0
+
+    def median(self, name: str, figure: str) -> float:
+        """Answer the median of a contestant's figure over the rounds."""
+        return median(float(one[figure]) for one in self.found[name])
+
+    def ratio(self, name: str, other: str, figure: str) -> float:
+        """Answer the median of name's figure ÷ other's, both of the same round."""
+        pairs = zip(self.found[name], self.found[other], strict=True)
+        return median(float(one[figure]) / float(another[figure] or 1e-9) for one, another in pairs)
+
+    def worst(self, name: str, figure: str) -> float:
+        """Answer the largest of a contestant's figure."""
+        return max(float(one[figure]) for one in self.found[name])
+
+
+def alternate(plan: Plan, contestants: Mapping[str, Callable[[], Figures]]) -> Rounds:
+    """Run all contestants in turns, `plan.runs` times."""
+    rounds = Rounds({name: [] for name in contestants})
+    began = time.monotonic()
+    for number in range(1, plan.runs + 1):
+        rounds.load.append(round(os.getloadavg()[0], 2))
+        for name, run in contestants.items():
+            plan.tell(f"  round {number} of {plan.runs}: {name} (load average {os.getloadavg()[0]:.2f})")
+            others = _Others()
+            rounds.found[name].append(run())
+            rounds.others_cpus.append(others.cpus())
+    rounds.seconds = round(time.monotonic() - began, 1)
+    return rounds
+
+
+class _Others:
+    """What others on the machine do meanwhile; a load average does not tell them from us."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._before_s = self._used_s()
+
+    def cpus(self) -> float:
+        """Answer how many CPUs they have kept busy."""
+        return round((self._used_s() - self._before_s) / (time.monotonic() - self._began), 2)
+
+    def _used_s(self) -> float:
+        return machine_cpu_s() - cpu_s([os.getpid()])

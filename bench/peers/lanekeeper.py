@@ -1,0 +1,33 @@
+"""Ours, as a user runs it: `lanekeeper worker` with its defaults."""
+
+import sys
+from dataclasses import dataclass
+
+from bench.measuring import OURS
+from bench.stack import CHANNEL, Stack
+from bench.workload import Workload
+
+BATCH = 50
+COMMAND = [sys.executable, "-m", "worker", "worker"]
+
+
+@dataclass(frozen=True)
+class Lanekeeper:
+    """Messages accepted by Intake in batches, worked off by one or two worker processes."""
+
+    name: str = OURS
+    share: float = 1.0
+    sizes: tuple[int, ...] = (1, 2)
+    is_tuned: bool = False
+    unit: str = "process"
+
+    def accept(self, stack: Stack, workload: Workload) -> None:
+        """Accept as a webhook with many messages does."""
+        deliveries = workload.deliveries()
+        with stack.services() as services:
+            for start in range(0, len(deliveries), BATCH):
+                services.intake.accept(CHANNEL, deliveries[start : start + BATCH])
+
+    def commands(self, _stack: Stack, _workload: Workload, size: int) -> list[list[str]]:
+        """Start workers; 16 slots each."""
+        return [COMMAND] * size

@@ -1,0 +1,48 @@
+"""What a stock RQ job does for one message: get the session, handle, commit, with its user's redis-py Lock held.
+
+A forked work-horse must not use its parent's connections, so each makes its own, as every job of a stock worker does
+that talks to Postgres; in a SimpleWorker they last.
+"""
+
+import os
+from functools import cache
+from typing import Any
+
+import psycopg
+import redis
+from psycopg.types.json import Jsonb
+from redis.lock import Lock
+
+from bench.handlers import handled
+
+LOCK_TTL_S = float(os.environ.get("LOCK_TTL_S", "15"))
+LOCK_PATIENCE_S = 120
+
+
+def take_turn(user_id: str, message_id: str, seq: int, text: str) -> None:
+    """Work a message off under its user's lock."""
+    with Lock(_redis(), f"lock:{user_id}", timeout=LOCK_TTL_S, blocking_timeout=LOCK_PATIENCE_S):
+        take_turn_unlocked(user_id, message_id, seq, text)
+
+
+def take_turn_unlocked(user_id: str, message_id: str, seq: int, text: str) -> None:
+    """Work a message off; somebody else sees to it that its user has only this turn."""
+    postgres = _postgres()
+    [session_id] = _row(postgres, "SELECT get_or_create_session(%s)", user_id)
+    reply = handled(user_id, seq, text)
+    effects = Jsonb({"replies": [{"text": reply}]})
+    _row(postgres, "SELECT * FROM commit_turn(%s, %s, %s, %s, %s)", user_id, 0, message_id, session_id, effects)
+
+
+def _row(postgres: psycopg.Connection[Any], query: str, *params: object) -> Any:
+    return postgres.execute(query, params).fetchone()
+
+
+@cache
+def _postgres() -> psycopg.Connection[Any]:
+    return psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, prepare_threshold=0)
+
+
+@cache
+def _redis() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["REDIS_URL"])

@@ -1,0 +1,150 @@
+"""Plots: one SVG a claim, from what its runs found. Text stays text, and the same results draw the same file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.measuring import OURS, Rounds
+from bench.result import Result
+from bench.serving import CURVE
+
+WIDTH, BAR_HEIGHT, LINES_HEIGHT = 8.0, 0.42, 3.6
+FRAME_HEIGHT = 1.1
+COLOURS = {OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c"}
+SHADES = ("#d08c3c", "#a8522a", "#e3b778")
+STRENGTHS = {"worker_cpu_ms": 1.0, "postgres_cpu_ms": 0.6, "redis_cpu_ms": 0.3}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": OURS,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+}
+
+
+def draw(result: Result, folder: Path) -> Path:
+    """Draw a claim's plot."""
+    rounds = Rounds({name: list(found) for name, found in result.found.items()})
+    is_tall = result.claim not in LINES
+    height = FRAME_HEIGHT + BAR_HEIGHT * len(rounds.found) if is_tall else LINES_HEIGHT
+    path = folder / f"{result.claim}.svg"
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.add_subplot()
+        DRAWN[result.claim](axes, rounds)
+        axes.set_title(result.title.partition(";")[0], loc="left", fontsize=11)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return path
+
+
+def _drain(axes: Axes, rounds: Rounds) -> None:
+    rates = [rounds.median(name, "messages_per_s") for name in rounds.found]
+    orders = [", order broken" if rounds.worst(name, "users_out_of_order") else "" for name in rounds.found]
+    words = [f"{rate:,.0f}{order}" for rate, order in zip(rates, orders, strict=True)]
+    _bars(axes, list(rounds.found), rates, words, "messages a second")
+
+
+def _slow(axes: Axes, rounds: Rounds) -> None:
+    values = [rounds.median(name, "at_once") for name in rounds.found]
+    _bars(axes, list(rounds.found), values, [f"{value:.0f}" for value in values], "turns at once")
+
+
+def _memory(axes: Axes, rounds: Rounds) -> None:
+    values = [max(1.0, rounds.median(name, "kb_a_slot")) for name in rounds.found]
+    _bars(
+        axes,
+        list(rounds.found),
+        values,
+        [f"{value:,.0f}" for value in values],
+        "KB for one more (logarithmic)",
+        scale="log",
+    )
+
+
+def _takeover(axes: Axes, rounds: Rounds) -> None:
+    values = [rounds.median(name, "after_s") for name in rounds.found]
+    ended = [all(one["went_on"] for one in found) for found in rounds.found.values()]
+    words = [f"{'' if has else 'not within '}{value:.1f} s" for has, value in zip(ended, values, strict=True)]
+    _bars(axes, list(rounds.found), values, words, "seconds after kill -9")
+
+
+def _cost(axes: Axes, rounds: Rounds) -> None:
+    names = list(rounds.found)
+    lefts = [0.0] * len(names)
+    for part, strength in STRENGTHS.items():
+        values = [rounds.median(name, part) for name in names]
+        colours = [_colour(name) for name in names]
+        axes.barh(names, values, left=lefts, color=colours, alpha=strength, height=0.7)
+        lefts = [left + value for left, value in zip(lefts, values, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(lefts) * 1.2)
+    for at, total in enumerate(lefts):
+        axes.text(total, at, f" {total:.1f}", va="center")
+    axes.set_xlabel("CPU ms a message, from dark to light: worker, Postgres, Redis")
+
+
+def _lanes(axes: Axes, rounds: Rounds) -> None:
+    for who in dict.fromkeys(found[0]["who"] for found in rounds.found.values()):
+        names = [name for name, found in rounds.found.items() if found[0]["who"] == who]
+        users, took = ([rounds.median(name, figure) for name in names] for figure in ("users", "get_us"))
+        axes.plot(users, took, "o-", color=_colour(who), label=who)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("users who wait")
+    axes.set_ylabel("µs to get work")
+    axes.legend(frameon=False)
+
+
+def _curves(figure: str) -> Callable[[Axes, Rounds], None]:
+    """Draw how many of all took no longer than so long."""
+
+    def draw_curves(axes: Axes, rounds: Rounds) -> None:
+        for nr, (name, found) in enumerate(rounds.found.items()):
+            took = [median(one[figure][at] for one in found) for at in range(len(CURVE))]
+            colour = SHADES[nr % len(SHADES)] if name.startswith("rq") else _colour(name)
+            label = f"{name}, {found[0]['rate']} a second"
+            axes.plot(took, [100 * part for part in CURVE], color=colour, label=label, lw=2 if name == OURS else 1.3)
+        axes.set_xscale("log")
+        axes.set_xlabel("ms (logarithmic)")
+        axes.set_ylabel("% took no longer")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+
+    return draw_curves
+
+
+def _bars(
+    axes: Axes, names: Sequence[str], values: Sequence[float], words: Sequence[str], label: str, scale: str = "linear"
+) -> None:
+    axes.barh(names, values, color=[_colour(name) for name in names], height=0.7)
+    axes.set_xscale(scale)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    lowest = min(values)
+    axes.set_xlim(0 if scale == "linear" else lowest / 3, max(values) * (1.3 if scale == "linear" else 6))
+    for at, (value, word) in enumerate(zip(values, words, strict=True)):
+        axes.text(value, at, f" {word}", va="center")
+
+
+def _colour(name: str) -> str:
+    return next(colour for start, colour in COLOURS.items() if name.startswith(start))
+
+
+LINES = {"live", "webhook", "lanes"}
+DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
+    "drain": _drain,
+    "skewed": _drain,
+    "live": _curves("reply_curve_ms"),
+    "webhook": _curves("answer_curve_ms"),
+    "slow": _slow,
+    "lanes": _lanes,
+    "memory": _memory,
+    "cost": _cost,
+    "takeover": _takeover,
+}

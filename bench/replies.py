@@ -1,0 +1,50 @@
+"""When replies are committed: a trigger of this benchmark's own tells, so nobody has to ask again and again."""
+
+import threading
+import time
+
+import psycopg
+
+from bench.stack import Stack
+
+TRIGGER = """
+CREATE FUNCTION tell_reply() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_notify('replies', NEW.user_id || ' ' || NEW.turn_seq); RETURN NULL; END $$;
+CREATE TRIGGER tell_reply AFTER INSERT ON messages FOR EACH ROW WHEN (NEW.direction = 'out')
+EXECUTE FUNCTION tell_reply();
+"""
+ASKED = "SELECT user_id || ' ' || turn_seq, external_id FROM messages WHERE direction = 'in'"
+TICK_S = 0.2
+
+
+class Replies:
+    """Hears of replies; Postgres tells once they are committed and visible."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._at: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._connection = psycopg.connect(stack.postgres.url, autocommit=True)
+        self._connection.execute(TRIGGER)
+        self._connection.execute("LISTEN replies")
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def wait_for(self, how_many: int, within_s: float) -> None:
+        """Wait until so many have come, or the time is over."""
+        ends = time.monotonic() + within_s
+        while len(self._at) < how_many and time.monotonic() < ends:
+            time.sleep(TICK_S)
+
+    def stop(self) -> dict[str, float]:
+        """Answer when the reply to each webhook, by its id, was heard of, on the monotonic clock."""
+        self._stopped.set()
+        self._thread.join()
+        self._connection.close()
+        ids = dict(self._stack.rows(ASKED))
+        return {ids[turn]: at for turn, at in self._at.items()}
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            for notification in self._connection.notifies(timeout=TICK_S):
+                self._at.setdefault(notification.payload, time.monotonic())

@@ -1,0 +1,99 @@
+"""A whole service under steady traffic: gunicorn, a worker, and webhooks over HTTP."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bench import traffic
+from bench.costs import cpu_s
+from bench.measuring import OURS, Figures
+from bench.peers import lanekeeper, pgbench
+from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
+from bench.plan import Plan
+from bench.replies import Replies
+from bench.stack import fresh, stop
+from bench.traffic import quantile
+
+USERS = 100
+WARM_UP_S = 2
+PATIENCE_S = 10.0
+LATENCY_US = 2
+"""The column of pgbench's log, counted from when the transaction was due."""
+CURVE = [number / 100 for number in range(100)] + [0.995, 0.999, 1.0]
+"""The quantiles that are kept for a plot."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many webhooks a second, for so long."""
+
+    per_s: int
+    seconds: int
+
+
+def serve(application: str, worker: Sequence[str], rate: Rate, patience_s: float) -> Figures:
+    """Measure from the moment a webhook is due to its answer, and to its reply's commit.
+
+    `patience_s` is how long the last replies are waited for.
+    """
+    with fresh() as stack:
+        replies = Replies(stack)
+        web, port = stack.start_web(application)
+        processes = [stack.start("worker", list(worker))]
+        waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
+        warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
+        traffic.send(port, waiting[:warm_up], rate.per_s)
+        replies.wait_for(warm_up, patience_s)
+        web_cpu_s = cpu_s([web.pid])
+        answers = traffic.send(port, waiting[warm_up:], rate.per_s)
+        web_cpu_s = cpu_s([web.pid]) - web_cpu_s
+        replies.wait_for(len(waiting), patience_s)
+        replied = replies.stop()
+        stop(processes)
+    good = [answer for answer in answers if answer.status // 100 == 2]  # noqa: PLR2004 - HTTP's own number
+    took = [1000 * (replied[one.external_id] - one.due) for one in good if one.external_id in replied]
+    return {
+        "rate": rate.per_s,
+        "refused": len(answers) - len(good),
+        "unanswered": len(good) - len(took),
+        "web_cpu_ms": round(1000 * web_cpu_s / len(answers), 2),
+        **_told("answer", [answer.took_ms for answer in good]),
+        **_told("reply", took),
+    }
+
+
+def sql_alone(rate: Rate, *, turns: bool) -> Figures:
+    """Measure the same SQL calls at the same rate, made by pgbench, without web, Redis and Python."""
+    with fresh() as stack:
+        prefix = stack.folder / "took"
+        argv = pgbench.at_a_rate(stack, USERS, rate.per_s, rate.seconds, prefix, turns=turns)
+        run = stack.start("pgbench", argv)
+        stack.wait_for(lambda: not run.is_running, "pgbench's end", [], rate.seconds + PATIENCE_S)
+        logs = stack.folder.glob(f"{prefix.name}.*")
+        took = [int(line.split()[LATENCY_US]) / 1000 for log in logs for line in log.read_text().splitlines()]
+    told = {**_told("answer", took), **_told("reply", took)}
+    return {"rate": rate.per_s, "refused": 0, "unanswered": 0, "web_cpu_ms": 0.0, **told}
+
+
+def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[str, Callable[[], Figures]]:
+    """List who is measured, ours first, up to the reply (`turns`) or to the webhook's answer.
+
+    The forking worker gets a rate that it can keep up with.
+    """
+    patience_s = PATIENCE_S if turns else 0.0
+    rates: dict[RqWorkers, Rate] = {SIMPLE: rate, LIMITED: rate, FORKING: slow}
+    found: dict[str, Callable[[], Figures]] = {
+        OURS: partial(serve, "app.wsgi:app", lanekeeper.COMMAND, rate, patience_s)
+    }
+    if plan.wants("pgbench"):
+        found["pgbench, the SQL alone"] = partial(sql_alone, rate, turns=turns)
+    for peer, its_rate in rates.items():
+        if plan.wants(peer.name):
+            found[peer.name] = partial(serve, peer.web, peer.command, its_rate, patience_s)
+    return found
+
+
+def _told(what: str, took_ms: Sequence[float]) -> Figures:
+    named = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
+    figures: Figures = {f"{what}_{name}_ms": round(quantile(took_ms, part), 2) for name, part in named.items()}
+    return {**figures, f"{what}_curve_ms": [round(quantile(took_ms, part), 2) for part in CURVE]}

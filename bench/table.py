@@ -1,0 +1,57 @@
+"""Tables: for the terminal, and for the document."""
+
+from statistics import median
+
+from bench.result import Goal, Result
+
+LEFT = {"", "who", "with", "order", "the message at hand"}
+"""Columns of words; all others are numbers, which stand right."""
+
+
+def in_terminal(result: Result) -> str:
+    """Draw a result for people at a terminal."""
+    lines = [f"{result.title}", "", *_drawn(result.columns, result.rows), ""]
+    lines += [_goal(goal) for goal in result.goals]
+    lines += [f"  {note}" for note in result.notes]
+    return "\n".join([*lines, f"  {_circumstances(result)}", ""])
+
+
+def in_markdown(result: Result) -> str:
+    """Draw a result for the document."""
+    rule = ["---" if column in LEFT else "--:" for column in result.columns]
+    rows = [result.columns, rule, *result.rows]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    goals = [f"- {goal.words} — **{goal.measured}**, {_verdict(goal)}" for goal in result.goals]
+    notes = [*result.notes, _circumstances(result)]
+    return "\n".join([*lines, "", *goals, *([""] if goals else []), " ".join(notes)])
+
+
+def _drawn(columns: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if column in LEFT else cell.rjust(width)
+            for cell, column, width in zip(row, columns, widths, strict=True)
+        ).rstrip()
+        for row in [columns, *rows]
+    ]
+
+
+def _goal(goal: Goal) -> str:
+    return f"  {_verdict(goal):8} {goal.words} — {goal.measured}"
+
+
+def _verdict(goal: Goal) -> str:
+    return "reached" if goal.is_reached else "missed"
+
+
+def _circumstances(result: Result) -> str:
+    loads = ", ".join(f"{load:.2f}" for load in result.load)
+    others = f"{median(result.others_cpus):.2f}, at most {max(result.others_cpus):.2f}" if result.others_cpus else "?"
+    quick = "Small sizes, which mean little. " if result.is_quick else ""
+    rounds = f"{result.runs} rounds" if result.runs > 1 else "One round"
+    return (
+        f"{quick}{rounds}, {result.at}, {result.machine}; load average as each round began: {loads}; "
+        f"CPUs that other processes kept busy meanwhile: {others}."
+    )

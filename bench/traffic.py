@@ -1,0 +1,91 @@
+"""Webhooks at a steady rate, whether or not answers keep up: a late answer makes no later request wait uncounted."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from itertools import count
+from math import ceil
+
+from bench.stack import CHANNEL, SECRET
+from worker.channels import provider_of
+from worker.channels.provider import Signed
+from worker.config import Channel
+from worker.model import Delivery
+
+SENDERS = 24
+ANSWER_S = 30.0
+LEAD_S = 0.2
+PATH = f"/webhooks/{CHANNEL}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One webhook, signed beforehand."""
+
+    external_id: str
+    signed: Signed
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How one webhook went; times are of the monotonic clock, and `due` is when it should have been sent."""
+
+    external_id: str
+    due: float
+    answered: float
+    status: int
+
+    @property
+    def took_ms(self) -> float:
+        """From the moment it was due."""
+        return 1000 * (self.answered - self.due)
+
+
+def requests(how_many: int, users: int) -> list[Request]:
+    """Word webhooks of users who write in turns."""
+    provider = provider_of(Channel(provider="standard", secrets=(SECRET,)))
+    made = []
+    for number in range(how_many):
+        delivery = Delivery(sender=f"user {number % users}", external_id=f"m{number}", text=f"message {number}")
+        made.append(Request(delivery.external_id, provider.sign("", delivery)))
+    return made
+
+
+def send(port: int, waiting: Sequence[Request], rate: float) -> list[Answered]:
+    """Send each webhook when it is due, over connections that stay open."""
+    began, numbers, answers = time.monotonic() + LEAD_S, count(), []
+
+    def work() -> None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+        while (number := next(numbers)) < len(waiting):
+            due = began + number / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            status = _post(connection, waiting[number].signed)
+            answers.append(Answered(waiting[number].external_id, due, time.monotonic(), status))
+        connection.close()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _post(connection: HTTPConnection, signed: Signed) -> int:
+    try:
+        connection.request("POST", PATH, signed.body, dict(signed.headers))
+        response = connection.getresponse()
+        response.read()
+    except (OSError, HTTPException):
+        connection.close()
+        return 0
+    return response.status
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Answer the value below or at which `part` of all values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, ceil(part * len(ordered)) - 1))] if ordered else float("nan")

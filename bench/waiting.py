@@ -1,0 +1,74 @@
+"""Handlers that wait: how many run at once, and what that takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import checking, handlers, stack
+from bench.costs import CONNECTIONS, memory_mb
+from bench.errors import BenchError
+from bench.measuring import Figures
+from bench.peers import Contestant
+from bench.stack import Stack, fresh
+from bench.workload import Workload
+from worker.embedded.child import Child
+
+PATIENCE_S = 45.0
+POLL_S = 0.3
+LEASE_LOST = "lease_lost"
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Processes whose handlers wait `wait_s` for each message."""
+
+    contestant: Contestant
+    workload: Workload
+    wait_s: float
+    processes: int = 1
+    environment: dict[str, object] = field(default_factory=dict)
+
+
+def wait_out(slots: Slots) -> Figures:
+    """Work everything off; tell what ran at once, and the most memory and connections used meanwhile."""
+    with fresh() as servers:
+        slots.contestant.accept(servers, slots.workload)
+        notes = servers.folder / "notes"
+        environment = {**handlers.environment(notes, slots.wait_s), **slots.environment}
+        commands = slots.contestant.commands(servers, slots.workload, slots.processes)
+        children = [servers.start(f"worker-{nr}", argv, environment) for nr, argv in enumerate(commands)]
+        used = _watch(servers, children, slots.workload.messages)
+        stack.stop(children)
+        lost = checking.lost(servers, slots.workload.messages)
+        if lost:
+            raise BenchError(f"{slots.contestant.name} did not process {lost} messages within {PATIENCE_S:.0f} s")
+        noted = handlers.read(notes)
+        return {
+            "at_once": _at_once(noted),
+            "messages_per_s": round(slots.workload.messages / (noted[-1]["at"] - noted[0]["at"]), 2),
+            **used,
+            "leases_lost": sum(child.log.read_text(errors="replace").count(LEASE_LOST) for child in children),
+        }
+
+
+def _watch(servers: Stack, children: Sequence[Child], messages: int) -> Figures:
+    """Look again and again, until all is done."""
+    used = {"memory_mb": 0.0, "connections": 0}
+
+    def is_done() -> bool:
+        memory = round(sum(memory_mb(child.pid) for child in children), 1)
+        connections = servers.value(CONNECTIONS)
+        used.update(memory_mb=max(used["memory_mb"], memory), connections=max(used["connections"], connections))
+        return checking.processed(servers) >= messages
+
+    servers.wait_for(is_done, "the last message", children, PATIENCE_S, POLL_S)
+    return used
+
+
+def _at_once(notes: Sequence[Any]) -> int:
+    """Count how many handlers ran at the busiest moment."""
+    running = most = 0
+    for note in notes:
+        running += 1 if note["event"] == "begin" else -1
+        most = max(most, running)
+    return most

@@ -1,0 +1,54 @@
+"""Who writes how much, in which order."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Self
+
+from worker.model import Delivery
+
+HOT_PART = 0.5
+SEED = 20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Messages of many users; `hot_users` of them, if any, write half of all, and everybody at random times."""
+
+    users: int
+    messages: int
+    hot_users: int = 0
+
+    def __str__(self) -> str:
+        hot = f", {self.hot_users} of whom write half of them" if self.hot_users else ""
+        return f"{self.messages:,} messages of {self.users} users{hot}"
+
+    def part(self, share: float) -> Self:
+        """Take as many users as `share` says, each writing as much as before."""
+        return replace(
+            self,
+            users=max(1, round(self.users * share)),
+            messages=max(1, round(self.messages * share)),
+            hot_users=max(1, round(self.hot_users * share)) if self.hot_users else 0,
+        )
+
+    def senders(self) -> list[int]:
+        """Name the sender of each message: in turns, or with hot users as the dice of one seed fall."""
+        if not self.hot_users:
+            return [number % self.users for number in range(self.messages)]
+        hot = int(self.messages * HOT_PART)
+        others = self.users - self.hot_users
+        senders = [number % self.hot_users for number in range(hot)]
+        senders += [self.hot_users + number % others for number in range(self.messages - hot)]
+        random.Random(SEED).shuffle(senders)  # noqa: S311 - the same dice for everybody
+        return senders
+
+    def deliveries(self) -> list[Delivery]:
+        """Word the messages as a channel's adapter would."""
+        said: Counter[int] = Counter()
+        found = []
+        for sender in self.senders():
+            said[sender] += 1
+            text = f"message {said[sender]}"
+            found.append(Delivery(sender=f"user {sender}", external_id=f"{sender}-{said[sender]}", text=text))
+        return found

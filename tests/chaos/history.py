@@ -1,0 +1,81 @@
+"""What a run leaves behind: every process appends one JSON object a line to a file of its own.
+
+A line is written with one system call, so that a process killed right after has said it. Times are of the machine's
+monotonic clock in seconds, the same in all its processes. `at` is when something was known; a worker's events of calls
+to Postgres and Redis also say `since`, when it was asked for.
+
+| kind | by | fields |
+|---|---|---|
+| `setup` | harness | `seed`, `ttl_s`, `slots` (a worker's), `workers`, `attempts_max`, `channels` (name → policy) |
+| `phase` | harness | `name`: storm, heal, drain, settled |
+| `calm` | harness | `phase`: begin, end. No fault begins or lasts between the two |
+| `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids`: killed or stopped |
+| `leftovers` | harness | what was found after the drain, one list a name: each must be empty |
+| `send` | provider | `delivery`, `attempt`, `channel`, `messages`: [{`sender`, `external_id`, `text`}] |
+| `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (1) |
+| `no_ack` | provider | `delivery`, `attempt`, `why` |
+| `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (2) |
+| `read` | provider | `user_id`, `replies`: [{`turn_seq`, `ordinal`, `text`, `state`}] as the service shows them |
+| `lease` | worker | `user_id`, `token`, `fence`, `taken_over` |
+| `begin` | worker | `user_id`, `fence`, `outcome`, `message_id`, `seq`, `session_id`, `session_status`, `deaths` |
+| `commit` | worker | `user_id`, `fence`, `message_id`, `session_id`, `outcome` (3) |
+| `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, already, fenced (3) |
+| `finish` | worker | `user_id`, `token`, `released` |
+| `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
+| `stall` | worker, web, provider, its API, harness | `since`, `until`: this process got no CPU for so long |
+| `start` | bot | `run` (unique), `user_id`, `sender`, `message_id`, `seq`, `session_id`, `text` |
+| `alive` | bot | `run`: a sign of life of a run that takes long |
+| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now) |
+| `delivered` | provider API | `key`, `user_id`, `seq`, `answer`: 200, 500, none |
+
+(1) In the order sent; empty where a channel's kind of answer does not tell.
+(2) `name`: end, escalate, hand_back, pause, resume, redrive (which has the `message_id`). `after_seq`: the last number
+that the user's messages had got. The end also says `is_done` (false: given up) and `answer`, what the service said.
+(3) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HISTORY = "CHAOS_HISTORY"
+"""The environment variable that names the folder; the processes of a run inherit it."""
+
+Event = dict[str, Any]
+
+
+class Recorder:
+    """Appends one process's events. Safe in threads; a forked child opens a file of its own."""
+
+    def __init__(self, who: str, folder: Path | None = None) -> None:
+        self._who = who
+        self._folder = folder or Path(os.environ[HISTORY])
+        self._opened = (0, -1)
+        """The process that opened the file, and the file: both at once, since threads may open it at the same time."""
+
+    def note(self, kind: str, **fields: Any) -> None:
+        """Append one event, stamped with the time, the process and its role."""
+        event = {"at": time.monotonic(), "kind": kind, "who": self._who, "pid": os.getpid(), **fields}
+        line = json.dumps(event, default=str, separators=(",", ":")) + "\n"
+        os.write(self._own_file(), line.encode())
+
+    def _own_file(self) -> int:
+        pid, file = self._opened
+        if pid != os.getpid():
+            path = self._folder / f"{self._who}-{os.getpid()}.jsonl"
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._opened = (os.getpid(), file)
+        return file
+
+
+def read(folder: Path) -> list[Event]:
+    """Return all processes' events in the order in which they happened."""
+    return sorted((event for path in folder.glob("*.jsonl") for event in _lines(path)), key=lambda event: event["at"])
+
+
+def _lines(path: Path) -> Iterator[Event]:
+    with path.open() as lines:
+        yield from map(json.loads, lines)

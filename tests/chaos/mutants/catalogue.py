@@ -1,0 +1,147 @@
+"""The planted bugs. Each takes away what a promise stands on, and must be found in a run of its own.
+
+A layer that another backs up is taken away together with it. Where a bug needs two things at the same moment, it takes
+its time there (pg_sleep), so that a short run meets it. `faults` are those that bring it out; `seen_by` are the checks
+of which one must find it.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tests.chaos.mutants import patches
+from tests.chaos.mutants.planting import Patch, Plant, Script, Sql, Statement
+
+EVENING_HOUR = 21
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted bug, and the run that must find it."""
+
+    takes_away: str
+    seen_by: tuple[str, ...]
+    plants: tuple[Plant, ...]
+    faults: tuple[str, ...] = ()
+    minutes: float = 0.5
+    rate: float | None = None
+    """Messages a second, where the usual traffic would hide the bug."""
+
+
+NO_RECONCILER = Patch(patches.reconciler_off)
+HOURS_TO_EVENING = EVENING_HOUR - datetime.now(UTC).hour
+HOUR_OF_DAY_RULE = f"""
+CREATE OR REPLACE FUNCTION should_create_new_session(
+    p_channel text, p_started_at timestamptz, p_last_message_at timestamptz, p_accepted_at timestamptz)
+RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN extract(hour FROM p_last_message_at + interval '{HOURS_TO_EVENING} hours') >= 20
+                 AND extract(hour FROM p_accepted_at + interval '{HOURS_TO_EVENING} hours') >= 6
+                THEN 'end_of_day' END
+$$
+"""
+
+MUTANTS: dict[str, Mutant] = {
+    "fence-off": Mutant(
+        "the fence, in begin, commit and failure",
+        ("fences",),
+        (Sql("v_user.fence > p_fence", "false", ("begin_turn", "commit_turn", "fail_turn")),),
+        ("freeze-helper", "freeze-worker", "black-hole"),
+    ),
+    "compare-and-set-off": Mutant(
+        "a message's compare-and-set, and the constraint on its replies",
+        ("effects",),
+        (
+            Sql("AND user_id = p_user_id AND state = 'received'", "", ("commit_turn",)),
+            Sql("AND state = 'received'", "", ("settle_message",)),
+            Statement("ALTER TABLE messages DROP CONSTRAINT a_message_of_a_turn_is_one"),
+            Statement("ALTER TABLE users DROP CONSTRAINT users_waiting_check"),
+        ),
+        ("drop-reply", "terminate-backends", "cut"),
+    ),
+    "pop-before-processing": Mutant(
+        "the lane's place in the due order while it is leased, and the reconciler",
+        ("acceptance", "recovery"),
+        (Script("lease", "redis.call('ZADD', LANES, ends, user)", "redis.call('ZREM', LANES, user)"), NO_RECONCILER),
+        ("kill-worker",),
+    ),
+    "answer-before-commit": Mutant(
+        "the commit before the answer",
+        ("acceptance",),
+        (Patch(patches.answer_before_commit),),
+        ("kill-web", "kill-web-child"),
+    ),
+    "one-session-index-and-row-lock-off": Mutant(
+        "the unique index, and the user's row lock where sessions are made",
+        ("sessions",),
+        (
+            Statement("DROP INDEX idx_unique_active_session_per_user"),
+            Sql("WHERE id = p_user_id FOR UPDATE;", "WHERE id = p_user_id;", ("begin_turn",)),
+            Sql(
+                "WHERE id = p_user_id FOR UPDATE;",
+                "WHERE id = p_user_id; PERFORM pg_sleep(0.5);",
+                ("get_or_create_session",),
+            ),
+            Sql(
+                "    INSERT INTO conversation",
+                "    PERFORM pg_sleep(0.5);\n    INSERT INTO conversation",
+                ("get_or_create_session",),
+            ),
+        ),
+        ("flush-redis", "lose-redis"),
+    ),
+    "hour-of-day-rule": Mutant(
+        "the policy, for a comparison of hours of the day", ("sessions",), (Statement(HOUR_OF_DAY_RULE),), minutes=0.15
+    ),
+    "client-retries-on": Mutant(
+        "the client that repeats nothing, finish by id and by its holder, and the reconciler",
+        ("acceptance", "recovery", "leftovers"),
+        (
+            Patch(patches.retries_on),
+            Script("finish", "if lock[1] ~= token then return 'lost' end", ""),
+            Script("finish", "redis.call('LREM', queue_key(user), 1, ARGV[i])", "redis.call('LPOP', queue_key(user))"),
+            Script("finish", "local has_work = more or jobs > foreign", "local has_work = jobs > foreign"),
+            NO_RECONCILER,
+        ),
+        ("drop-reply", "cut"),
+    ),
+    "finish-without-ownership": Mutant(
+        "the check that only a lane's holder gives it on",
+        ("fences",),
+        (Script("finish", "if lock[1] ~= token then return 'lost' end", "if not lock[1] then return 'lost' end"),),
+        ("freeze-helper", "freeze-worker", "black-hole"),
+    ),
+    "reconciler-off": Mutant("the reconciler", ("acceptance",), (NO_RECONCILER,), ("flush-redis", "lose-redis")),
+    "dedup-in-redis-only": Mutant(
+        "the look-up and the index that find duplicates in Postgres",
+        ("acceptance",),
+        (
+            Sql("m.user_id = accept.user_id AND m.external_id", "false AND m.external_id", ("accept",)),
+            Statement("DROP INDEX messages_deduplicated"),
+            Patch(patches.dedup_in_redis),
+        ),
+        ("flush-redis", "lose-redis"),
+    ),
+    "cache-trusted": Mutant(
+        "all that begin_turn asks of a cached session id",
+        ("sessions",),
+        (
+            Sql(
+                " AND s.user_id = p_user_id AND s.status = 'active'\n"
+                "               AND should_create_new_session(\n"
+                "                       v_user.channel, s.started_at, s.last_message_at,"
+                " v_message.accepted_at) IS NULL",
+                "",
+                ("begin_turn",),
+            ),
+        ),
+        ("kill-supervisor", "black-hole", "freeze-redis", "freeze-worker"),
+    ),
+    "wake-before-push": Mutant(
+        "the order of push and wake-up, and an idle worker's own look",
+        ("calm",),
+        (
+            Patch(patches.wake_before_push),
+            Script("enqueue", "== 1 then wake_one() end", "== 1 then local _ = 0 end"),
+        ),
+        rate=2,
+    ),
+}

@@ -1,0 +1,98 @@
+"""The planted bugs that are Python."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Timer
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from worker import bootstrap, runner
+from worker.intake import Intake, _entry
+from worker.lanes import Lanes
+from worker.model import Accepted, Delivery
+from worker.recovery import Recovery
+
+RETRIES = 10
+"""What redis-py does by default."""
+EARLY_S = 0.4
+"""How long before its commit the answer goes out."""
+IDLE_POLL_S = 2.5
+"""An idle worker's own look at the lanes, slowed down; below what a client waits for Redis."""
+WAKE_S = 0.02
+SEEN_S = 3_600
+
+Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
+
+
+def reconciler_off() -> None:
+    """Let Redis keep what it has lost."""
+    Recovery.reconcile = lambda _self: 0  # type: ignore[method-assign]
+
+
+def retries_on() -> None:
+    """Let the client repeat whatever had no answer."""
+    connect = bootstrap.connect
+
+    def connect_with_retries(**access: Any) -> Any:
+        client = connect(**access)
+        client.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), RETRIES)
+        return client
+
+    bootstrap.connect = connect_with_retries
+
+
+def answer_before_commit() -> None:
+    """Answer as soon as the rows are written, and commit them a little later."""
+
+    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+        connection = psycopg.connect(intake._settings.database_url, row_factory=namedtuple_row)
+        entries = Jsonb([_entry(channel, one) for one in deliveries])
+        rows = connection.execute("SELECT * FROM accept(%s, %s, 1000)", (channel, entries)).fetchall()
+        accepted = [Accepted(**row._asdict()) for row in rows]
+
+        def commit() -> None:
+            with connection:
+                connection.commit()
+            intake._enqueue([message for message in accepted if message.is_waiting])
+
+        Timer(EARLY_S, commit).start()
+        return accepted
+
+    Intake.accept = accept  # type: ignore[method-assign]
+
+
+def dedup_in_redis() -> None:
+    """Let Redis alone remember what was delivered."""
+    store: Accept = Intake.accept
+
+    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+        client, seen = intake._lanes.client, f"seen:{channel}:{deliveries[0].external_id}"
+        with suppress(RedisError):
+            if known := client.get(seen):
+                return [Accepted.model_validate_json(known).model_copy(update={"duplicate": True})]
+        accepted = store(intake, channel, deliveries)
+        with suppress(RedisError):
+            client.set(seen, accepted[0].model_dump_json(), ex=SEEN_S)
+        return accepted
+
+    Intake.accept = accept  # type: ignore[method-assign]
+
+
+def wake_before_push() -> None:
+    """Tell a worker first, then put the message on its lane; and let nobody look unasked soon."""
+    runner.IDLE_WAIT_MAX_S = IDLE_POLL_S
+    enqueue = Lanes.enqueue_many
+
+    def enqueue_many(lanes: Lanes, messages: Sequence[Any]) -> int:
+        lanes.pass_wake_on()
+        time.sleep(WAKE_S)
+        return enqueue(lanes, messages)
+
+    Lanes.enqueue_many = enqueue_many  # type: ignore[method-assign]

@@ -1,0 +1,75 @@
+"""How a bug gets into the service: by changing SQL, a script, or Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any
+
+import psycopg
+
+from worker.migrations import shipped_functions
+from worker.scripts import Scripts
+
+
+@dataclass(frozen=True)
+class Sql:
+    """Changes functions of the database."""
+
+    right: str
+    wrong: str
+    functions: tuple[str, ...]
+
+    def into_database(self, url: str) -> None:
+        """Replace the functions."""
+        with psycopg.connect(url) as connection:
+            for name in self.functions:
+                connection.execute(_mutated(shipped_functions()[name], self.right, self.wrong).encode())
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Does something else to the database."""
+
+    text: str
+
+    def into_database(self, url: str) -> None:
+        """Run it."""
+        with psycopg.connect(url) as connection:
+            connection.execute(self.text.encode())
+
+
+@dataclass(frozen=True)
+class Script:
+    """Changes a script, its prelude included."""
+
+    name: str
+    right: str
+    wrong: str
+
+    def into_process(self) -> None:
+        """Change the scripts that are read from now on."""
+        read = Scripts.__init__
+
+        def read_mutated(scripts: Scripts, *args: Any) -> None:
+            read(scripts, *args)
+            text = _mutated(scripts._texts[self.name], self.right, self.wrong)
+            scripts._texts[self.name] = text
+            scripts._digests[self.name] = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+        Scripts.__init__ = read_mutated  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Changes Python."""
+
+    into_process: Callable[[], None]
+
+
+Plant = Sql | Statement | Script | Patch
+
+
+def _mutated(text: str, right: str, wrong: str) -> str:
+    if right not in text:
+        raise LookupError(f"nothing to plant the bug in: {right}")
+    return text.replace(right, wrong)

@@ -1,0 +1,173 @@
+"""What histories say, as values: one class a kind of event. The fields are those of the table in `history.py`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, NamedTuple
+
+
+class Lease(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    token: str
+    fence: int
+    taken_over: bool
+
+
+class Begin(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    fence: int
+    outcome: str
+    message_id: str | None
+    seq: int | None
+    session_id: str | None
+    session_status: str | None
+    deaths: int | None
+
+
+class Commit(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    fence: int
+    message_id: str
+    session_id: str
+    outcome: str
+
+
+class Fail(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    fence: int
+    message_id: str
+    session_id: str
+    outcome: str
+
+
+class Finish(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    token: str
+    released: str
+
+
+class Park(NamedTuple):
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    token: str
+    delay_s: float
+    is_parked: bool
+
+
+class Delivered(NamedTuple):
+    at: float
+    user_id: str
+    key: str
+    seq: int
+    answer: str
+
+
+class Read(NamedTuple):
+    at: float
+    user_id: str
+    replies: list[Mapping[str, Any]]
+
+
+class Posted(NamedTuple):
+    """One side of one try of a delivery: `what` is send, the status of its answer, or why there was none."""
+
+    at: float
+    external_id: str
+    delivery: str
+    what: str
+
+
+class Stall(NamedTuple):
+    since: float
+    until: float
+    who: str
+    pid: int
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of the handler."""
+
+    at: float
+    pid: int
+    run: str
+    user_id: str
+    sender: str
+    message_id: str
+    seq: int
+    session_id: str
+    text: str
+    seen_at: float = 0.0
+    """Its last sign of life."""
+    ended_at: float | None = None
+    result: str | None = None
+
+    @property
+    def until(self) -> float:
+        """Until when it surely ran: of one whose process died, its last sign of life."""
+        return self.seen_at if self.ended_at is None else self.ended_at
+
+
+@dataclass(slots=True)
+class Command:
+    """What the operator had done, however often it took."""
+
+    at: float
+    user_id: str
+    name: str
+    message_id: str | None
+    after_seq: int
+    ended_at: float = inf
+    is_done: bool = False
+    """Whether the service answered."""
+    answer: Any = None
+
+
+@dataclass(slots=True)
+class Fault:
+    """What was done to the service."""
+
+    at: float
+    span: int
+    name: str
+    target: str
+    until: float = inf
+    pids: tuple[int, ...] = ()
+    """The processes that were killed or frozen."""
+
+
+@dataclass(slots=True)
+class Letter:
+    """One message as the provider knows it, over all its deliveries."""
+
+    channel: str
+    sender: str
+    external_id: str
+    text: str
+    sent_at: float
+    acked_at: float = inf
+    """When it was answered 2xx for the first time."""
+    answers: tuple[Mapping[str, Any], ...] = ()
+    """What the answers told of it: `user_id`, `message_id`, `seq`, `duplicate`."""
+    conflicting_text: str | None = None
+
+
+Said = Lease | Begin | Commit | Fail | Finish | Park | Delivered | Read | Posted | Run | Command
+"""What a history says about one user."""

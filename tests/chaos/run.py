@@ -1,0 +1,179 @@
+"""One run from the first process to the verdict: start, storm, heal, drain, stop, look, judge."""
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psycopg
+
+from tests.chaos import checks, evidence, leftovers, report
+from tests.chaos.history import Recorder
+from tests.chaos.progress import Progress
+from tests.chaos.schedule import Schedule, plan
+from tests.chaos.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
+from tests.chaos.stalls import watch_stalls
+from tests.chaos.storm import Storm
+from worker.config import Settings
+
+DRAINED_S = 60.0
+DRAINED_PER_MESSAGE_S = 0.05
+HEALED_S = 30.0
+CLEAN_S = 8.0
+"""Two rounds of the reconciler, and some."""
+TICK_S = 0.1
+HEAL = "heal"
+"""A file in the history: the provider writes nothing new once it exists."""
+VERDICT = "report.json"
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """What somebody asked for."""
+
+    minutes: float
+    seed: int
+    faults: Collection[str]
+    folder: Path | None = None
+    is_wanted: bool = False
+    """Whether the folder is kept whatever comes out."""
+    rate: float | None = None
+    mutant: str | None = None
+
+
+def run(options: Options) -> int:
+    """Do everything, and return the exit code: 0 if all promises were kept.
+
+    What the run has written is kept if something was wrong, or if somebody asked for it.
+    """
+    folder = Folder((options.folder or Path(tempfile.mkdtemp(prefix="lanekeeper-chaos-"))).absolute())
+    folder.create()
+    is_kept = True
+    try:
+        with _interruptible():
+            code = _Run(options, folder).play()
+        is_kept = options.is_wanted or code != 0
+    except KeyboardInterrupt:
+        is_kept, code = options.is_wanted, EXIT_INTERRUPTED
+    finally:
+        if is_kept:
+            click.echo(f"kept in {folder.path}", err=True)
+        else:
+            shutil.rmtree(folder.path)
+    return code
+
+
+class _Run:
+    def __init__(self, options: Options, folder: Folder) -> None:
+        self._options = options
+        self._folder = folder
+        self._schedule: Schedule = plan(options.seed, options.minutes * 60, options.faults)
+        self._recorder = Recorder("harness", folder.history)
+        self._progress = Progress(folder.history)
+
+    def play(self) -> int:
+        options = self._options
+        with Stack(self._folder, options.seed, self._schedule.lasts_s, options.rate, options.mutant) as stack:
+            self._progress.say(
+                f"seed {self._options.seed}, {len(self._schedule.faults)} faults, in {self._folder.path}"
+            )
+            stack.start()
+            watch_stalls(self._recorder)
+            self._recorder.note("setup", **self._setup())
+            self._storm(stack)
+            self._heal(stack)
+            self._drain(stack)
+            self._stop(stack)
+            return self._judge(stack)
+
+    def _setup(self) -> dict[str, object]:
+        settings = Settings(database_url="postgresql://", redis_url="redis://", channels=CHANNELS, **_lowered(SETTINGS))
+        return {
+            "seed": self._options.seed,
+            "mutant": self._options.mutant,
+            "ttl_s": settings.lock_ttl_s,
+            "slots": settings.worker_slots,
+            "workers": len(WORKER_NAMES),
+            "attempts_max": settings.attempts_max,
+            "channels": {policy.channel: policy.model_dump(mode="json") for policy in settings.policies},
+        }
+
+    def _storm(self, stack: Stack) -> None:
+        self._phase("storm")
+        stack.provider.start()
+        with Storm(stack, self._schedule, self._recorder, self._progress) as storm:
+            storm.rage()
+
+    def _heal(self, stack: Stack) -> None:
+        """Have everything running again; from now on the provider only finishes."""
+        self._phase("heal")
+        stack.await_ready(HEALED_S)
+        (self._folder.history / HEAL).touch()
+
+    def _drain(self, stack: Stack) -> None:
+        """Wait until the provider has everything it waits for; not for ever, since a bug may keep it waiting."""
+        self._phase("drain")
+        deadline = time.monotonic() + DRAINED_S + DRAINED_PER_MESSAGE_S * _waiting(stack)
+        while not stack.provider.is_done and not stack.provider.problems and time.monotonic() < deadline:
+            stack.tend()
+            self._progress.show("drain", [])
+            time.sleep(TICK_S)
+        if not stack.provider.is_done:
+            self._progress.say(f"not drained: see {self._folder.logs}")
+        deadline = time.monotonic() + CLEAN_S
+        while not leftovers.redis_is_clean(stack.postgres.url, stack.redis.url) and time.monotonic() < deadline:
+            time.sleep(TICK_S)
+
+    def _stop(self, stack: Stack) -> None:
+        self._phase("settled")
+        problems = stack.stop_service()
+        found = leftovers.collect(self._folder, stack.postgres.url, stack.redis.url, problems)
+        self._recorder.note("leftovers", **found)
+
+    def _judge(self, stack: Stack) -> int:
+        seen = evidence.load(self._folder.history, stack.postgres.url)
+        violations = checks.all_violations(seen)
+        click.echo(report.render(seen, violations))
+        verdict = json.dumps(report.as_json(seen, violations), indent=2, default=str)
+        (self._folder.path / VERDICT).write_text(verdict + "\n")
+        return 1 if violations else 0
+
+    def _phase(self, name: str) -> None:
+        self._recorder.note("phase", name=name)
+        self._progress.say(name)
+
+
+def _waiting(stack: Stack) -> int:
+    with psycopg.connect(stack.postgres.url) as connection:
+        return connection.execute("SELECT count(*) FROM messages WHERE state = 'received'").fetchall()[0][0]
+
+
+def _lowered(settings: dict[str, object]) -> dict[str, object]:
+    return {name.lower(): value for name, value in settings.items()}
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the first request to end into a KeyboardInterrupt, and let no further one disturb the clearing up."""
+    before = {signum: signal.getsignal(signum) for signum in END_SIGNALS}
+
+    def interrupt(*_: object) -> None:
+        for signum in END_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for signum in END_SIGNALS:
+        signal.signal(signum, interrupt)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,361 @@
+"""The checker of the chaos harness: silent about what may happen, loud about each planted fault."""
+
+import pytest
+
+from tests.chaos import report
+from tests.chaos.checks import CHECKS, all_violations
+from tests.chaos.spans import Spans, crowded
+from tests.chaos.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
+
+
+@pytest.fixture
+def tale():
+    return Tale()
+
+
+def test_a_healthy_history_breaks_no_promise(tale):
+    assert all_violations(tale.evidence()) == []
+    assert [session["id"] for session in tale.sessions] == ["session-1", "session-2"]
+
+
+# what may happen
+
+
+def lost_answer(tale):
+    """A commit counts although nobody heard of it."""
+    tale.find("commit", message_id=message_id(3))["outcome"] = "unknown"
+
+
+def late_note(tale):
+    """A worker was frozen between its commit and its note."""
+    tale.find("commit", message_id=message_id(2))["at"] = 65.0
+
+
+def refused_run(tale):
+    """A frozen worker wakes up, its successor has done its work."""
+    tale.turn(3, 30.05, 2, 2.5)
+    tale.events.remove(tale.find("begin", pid=2))
+    tale.find("commit", pid=2)["outcome"] = "fenced"
+    tale.find("finish", pid=2)["released"] = "lost"
+    tale.fault(29, 30)
+
+
+def redriven(tale):
+    """A dead message is redriven, and comes after those that were processed meanwhile."""
+    die(tale, 2)
+    tale.command("redrive", 75, 75.1, message_id=message_id(2))
+    again = {"state": "processed", "redriven_at": instant(75.05), "processed_at": instant(75.3)}
+    tale.messages[1] |= again
+    tale.turn(2, 75.2, 1, 99)
+    answer = {"user_id": USER, "session_id": "session-1", "turn_seq": 2, "ordinal": 1, "state": "pending"}
+    tale.replies.append({**answer, "text": text_of(2)})
+    tale.outputs.append({"session_id": "session-1", "message_id": message_id(2), **output_of(2)})
+    tale.sessions[0]["state"]["n"] += 1
+    tale.user["state"]["n"] += 1
+
+
+def ended_by_operator(tale, at=60.05):
+    """An operator ends the session while message 6 waits: it takes effect after that."""
+    tale.command("end", 60.04, 60.06)
+    tale.messages[5]["end_at"] = instant(at)
+    ended = {"status": "ended", "ended_at": instant(at), "ended_reason": "operator"}
+    tale.sessions[1] |= {**ended, "last_message_at": tale.messages[5]["accepted_at"], "state": {"n": 1}}
+    begun = {"id": "session-3", "user_id": USER, "status": "active", "ended_at": None, "ended_reason": None}
+    at = tale.messages[6]["accepted_at"]
+    tale.sessions.append({**begun, "started_at": at, "last_message_at": at, "state": {"n": 1}})
+    for row in (tale.messages[6], tale.replies[-1], *(one for one in tale.events if one.get("seq") == 7)):
+        row["session_id"] = "session-3"
+    tale.find("commit", message_id=message_id(7))["session_id"] = "session-3"
+
+
+def swept(tale):
+    """The sweep has come by after the last message."""
+    tale.read_at = 200
+    tale.sessions[1] |= {"status": "ended", "ended_reason": "timeout", "ended_at": instant(130.005)}
+
+
+def overtaken(tale):
+    """An operator escalates at the moment in which message 6 is begun: handled or not, both is right."""
+    tale.command("escalate", 59.9, 60.3)
+    tale.command("hand_back", 65, 65.1)
+    unhandled(tale, 6)
+
+
+def explained_overlap(tale):
+    overlap(tale)
+    tale.fault(56, 57)
+
+
+def given_up_run(tale):
+    """A handler hangs: its attempt is noted as failed, its thread runs on."""
+    overlap(tale)
+    lane = {"user_id": USER, "fence": 6, "message_id": message_id(6), "session_id": "session-2"}
+    tale.note("fail", 60.05, pid=1, since=60.04, outcome="retry", **lane)
+
+
+def busy_slots(tale):
+    """Message 6 waits while all slots are taken."""
+    wait_in_calm(tale)
+    for nr in range(7):
+        lane = {"user_id": f"other {nr}", "pid": 2, "token": f"2:{nr}"}
+        tale.note("lease", 60.0, **lane, fence=nr, taken_over=False)
+        tale.note("finish", 64.0, **lane, released="forgotten")
+
+
+MAY_HAPPEN = [
+    lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
+    given_up_run, busy_slots,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("happens", MAY_HAPPEN)
+def test_what_may_happen_breaks_no_promise(tale, happens):
+    happens(tale)
+    assert [violation.sentence for violation in all_violations(tale.evidence())] == []
+
+
+# what must not
+
+
+def die(tale, seq):
+    tale.messages[seq - 1] |= {"state": "dead", "attempts": 3}
+    tale.find("commit", message_id=message_id(seq)).update(kind="fail", outcome="dead")
+    unanswered(tale, seq)
+
+
+def unhandled(tale, seq):
+    """A message is committed without the bot."""
+    unanswered(tale, seq)
+    tale.events = [one for one in tale.events if one["kind"] not in {"start", "delivered"} or one["seq"] != seq]
+
+
+def unanswered(tale, seq):
+    tale.replies = [reply for reply in tale.replies if reply["turn_seq"] != seq]
+    tale.outputs = [output for output in tale.outputs if output["message_id"] != message_id(seq)]
+    session = next(one for one in tale.sessions if one["id"] == tale.messages[seq - 1]["session_id"])
+    session["state"]["n"] -= 1
+    tale.user["state"]["n"] -= 1
+    for reply in tale.replies:
+        said_, is_state, count = reply["text"].partition(" n=")
+        if is_state and reply["session_id"] == session["id"] and reply["turn_seq"] > seq:
+            reply["text"] = f"{said_} n={int(count) - 1}"
+
+
+def output_of(seq):
+    return {"name": "seen", "data": {"key": message_id(seq), "seq": seq}}
+
+
+def overlap(tale):
+    """Message 6 runs twice at once; the second commit comes too late."""
+    tale.find("end", run="run-6-1-60.02")["at"] = 60.07
+    run = {"pid": 6, "user_id": USER, "sender": SENDER, "message_id": message_id(6), "seq": 6}
+    tale.note("start", 60.06, run="again", **run, session_id="session-2", text=text_of(6))
+    tale.note("end", 60.08, run="again", pid=6, result="ok")
+
+
+def wait_in_calm(tale):
+    """Message 6 begins three seconds after it could have."""
+    for event in tale.events:
+        if 60.015 < event["at"] < 60.5:
+            event["at"] += 3
+            if "since" in event:
+                event["since"] += 3
+    tale.messages[5]["processed_at"] = instant(63.1)
+    tale.note("calm", 55, phase="begin")
+    tale.note("calm", 69, phase="end")
+
+
+def change(rows, nr, **fields):
+    """Plant different values in a row."""
+    return lambda tale: getattr(tale, rows)[nr].update(fields)
+
+
+def said(kind, seq, **fields):
+    """Plant different values in an event of a message."""
+    return lambda tale: tale.find(kind, message_id=message_id(seq)).update(fields)
+
+
+def removed(rows, nr):
+    return lambda tale: getattr(tale, rows).pop(nr)
+
+
+def twice(rows, nr, **fields):
+    return lambda tale: getattr(tale, rows).append({**getattr(tale, rows)[nr], **fields})
+
+
+def old_fence(tale):
+    """The lease of message 3 is older than that of message 2."""
+    for event in tale.events:
+        if event.get("fence") == 3 or event.get("token") == "1:3":
+            event["fence"], event["token"] = 1, "1:1"
+
+
+def lane_given_on(tale):
+    """The lease of message 5 ends again, when that of message 6 is in use."""
+    release = tale.find("finish", token="1:5")
+    tale.events.append({**release, "since": 60.04, "at": 60.05, "released": "released"})
+
+
+def not_next(tale):
+    """A redriven message waits while message 7 begins."""
+    redriven(tale)
+    tale.find("command", name="redrive", phase="end")["at"] = 65.1
+    tale.messages[1]["redriven_at"] = instant(65.05)
+
+
+def never_redriven(tale):
+    redriven(tale)
+    tale.events = [event for event in tale.events if event["kind"] != "command"]
+
+
+def nobody_ended(tale):
+    ended_by_operator(tale)
+    tale.events = [event for event in tale.events if event["kind"] != "command"]
+
+
+def end_in_the_middle(tale):
+    """The end was asked for when message 6 waited, and took effect before message 7 came."""
+    ended_by_operator(tale, at=65)
+
+
+def handled_while_escalated(tale):
+    tale.command("escalate", 52, 52.1)
+    tale.sessions[0] |= {"status": "active"}
+
+
+def surely_escalated(tale):
+    tale.command("escalate", 62, 62.1)
+
+
+def not_escalated(tale):
+    unhandled(tale, 6)
+
+
+def paused(tale):
+    tale.command("pause", 62, 62.1)
+
+
+def slow_recovery(tale):
+    """Message 6 waits for 6 s after its worker died."""
+    wait_in_calm(tale)
+    tale.note("lease", 60.02, user_id=USER, pid=9, token="9:5", fence=5.5, taken_over=False)
+    tale.fault(60.02, 60.03, name="kill-worker", pids=[9])
+    tale.events = [one for one in tale.events if one["kind"] != "calm"]
+    for event in tale.events:
+        if 63 < event["at"] < 64:
+            event["at"] += 4
+            if "since" in event:
+                event["since"] += 4
+    tale.messages[5]["processed_at"] = instant(67.1)
+
+
+MUST_NOT_HAPPEN = {
+    "a message that was answered 2xx is not there": ("acceptance", removed("messages", 6)),
+    "a message was never answered": ("acceptance", lambda tale: tale.events.remove(tale.find("ack", delivery="d7"))),
+    "a message is invented": ("acceptance", change("messages", 6, external_id="invented")),
+    "a message is there twice": ("acceptance", twice("messages", 6, id="copy", seq=8)),
+    "a text was changed": ("acceptance", change("messages", 5, text="something else")),
+    "an answer named another message": (
+        "acceptance",
+        lambda tale: tale.find("ack", delivery="d7")["accepted"][0].update(message_id="another"),
+    ),
+    "two deliveries were new": ("acceptance", lambda tale: tale.post(7, text_of(7), 70.5)),
+    "a message was accepted later than answered": ("acceptance", change("messages", 6, accepted_at=instant(70.09))),
+    "a message still waits": ("acceptance", change("messages", 6, state="received", processed_at=None)),
+    "a message died too early": ("acceptance", change("messages", 6, state="dead", attempts=1)),
+    "a number is missing": ("order", change("messages", 6, seq=8)),
+    "messages were committed out of order": ("order", change("messages", 5, processed_at=instant(75))),
+    "a turn began before its turn": ("order", said("begin", 7, at=60.03)),
+    "a redriven message did not run next": ("order", not_next),
+    "a message waits again by itself": ("order", never_redriven),
+    "a reply is there twice": ("effects", twice("replies", 0, ordinal=2)),
+    "a reply is missing": ("effects", removed("replies", 2)),
+    "a reply is another": ("effects", change("replies", 0, text="another")),
+    "a tool output is there twice": ("effects", twice("outputs", 0)),
+    "a state was overwritten": ("effects", lambda tale: tale.sessions[0]["state"].update(n=4)),
+    "waiting is wrong": ("effects", lambda tale: tale.user.update(waiting=1)),
+    "a message was committed twice": (
+        "effects",
+        lambda tale: tale.events.append({**tale.find("commit", message_id=message_id(6)), "pid": 2}),
+    ),
+    "a commit was lost": ("effects", change("messages", 6, state="dead", attempts=3)),
+    "an older fence wrote": ("fences", old_fence),
+    "an older fence began": ("fences", said("begin", 6, fence=4)),
+    "a fence was given twice": ("fences", lambda tale: tale.find("lease", token="1:6").update(fence=5)),
+    "another's lane was given on": ("fences", lane_given_on),
+    "a session is open beside another": (
+        "sessions",
+        change("sessions", 0, status="active", ended_at=None, ended_reason=None),
+    ),
+    "a message lies in the session before": ("sessions", change("messages", 5, session_id="session-1")),
+    "a session was ended by an hour-of-day rule": (
+        "sessions",
+        change("sessions", 1, status="ended", ended_at=instant(71), ended_reason="end_of_day"),
+    ),
+    "a session ended when it was noticed": ("sessions", change("sessions", 0, ended_at=instant(50.1))),
+    "a session has no message": ("sessions", twice("sessions", 1, id="empty")),
+    "nobody asked for the end": ("sessions", nobody_ended),
+    "an end took effect at another time": ("sessions", end_in_the_middle),
+    "the bot was not asked": ("escalation", not_escalated),
+    "the bot was asked while a human had the session": ("escalation", surely_escalated),
+    "a reply was withheld": ("escalation", change("replies", 0, state="withheld")),
+    "a paused user's message began": ("pauses", paused),
+    "the bot was given another text": ("runs", said("start", 3, text="another")),
+    "nobody ran the bot": ("runs", lambda tale: tale.events.remove(tale.find("start", message_id=message_id(3)))),
+    "the API heard things in another order": (
+        "provider",
+        lambda tale: tale.find("delivered", key=message_id(3)).update(at=40.2),
+    ),
+    "the API heard of something unknown": ("provider", lambda tale: tale.find("delivered").update(key="unknown")),
+    "the API never took the answer": ("provider", lambda tale: tale.find("delivered").update(answer="500")),
+    "the service shows something else": (
+        "provider",
+        lambda tale: tale.note("read", 90, user_id=USER, replies=[]),
+    ),
+    "a dead worker's lane stayed": ("recovery", slow_recovery),
+    "two handlers ran at once": ("overlaps", overlap),
+    "a message waited beside a free slot": ("calm", wait_in_calm),
+    "a process was left": ("leftovers", lambda tale: tale.leftovers.update(orphans=["1 worker"])),
+    "nobody looked": ("leftovers", lambda tale: setattr(tale, "leftovers", None)),
+}
+
+
+@pytest.mark.parametrize("planted", MUST_NOT_HAPPEN)
+def test_the_checker_sees_what_must_not_happen(tale, planted):
+    promise, plant = MUST_NOT_HAPPEN[planted]
+    plant(tale)
+    assert promise in {violation.promise for violation in all_violations(tale.evidence())}
+
+
+def test_every_check_has_a_planted_fault():
+    checks = {check.__module__.rpartition(".")[2] for check in CHECKS}
+    assert checks == {promise for promise, _ in MUST_NOT_HAPPEN.values()}
+
+
+# the report, and time
+
+
+def test_the_report_tells_the_first_violation_as_a_history(tale):
+    tale.fault(55, 56)
+    tale.messages[5]["text"] = text_of(5)
+    evidence = tale.evidence()
+    said_ = report.render(evidence, all_violations(evidence))
+    assert "broken promises" in said_
+    assert f"user {USER} on {CHANNEL}" in said_
+    assert "freeze-worker of worker-1/process begins" in said_
+    assert report.as_json(evidence, [])["numbers"]["messages"] == 7
+
+
+def test_spans_measure_what_they_cover():
+    spans = Spans([(1, 2), (4, 6), (5, 8), (20, float("inf"))])
+    assert spans.covered_s(0, 10) == 5
+    assert spans.covered_s(1.5, 4.5) == 1
+    assert spans.free_s(0, 5) == 3
+    assert spans.covered_s(30, 31) == 1
+    assert (spans.touches(2, 3), spans.touches(3, 3.5), spans.touches(7, 9)) == (True, False, True)
+    assert (spans.contains(4, 8), spans.contains(3, 8)) == (True, False)
+    assert [tuple(span) for span in spans.within(1.5, 5)] == [(1.5, 2), (4, 5)]
+
+
+def test_a_crowd_is_so_many_at_once():
+    assert [tuple(span) for span in crowded([(0, 5), (1, 3), (2, 9), (4, 6)], 3)] == [(2, 3), (4, 5)]
