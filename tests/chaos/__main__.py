@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults.catalogue import FAULTS
 from tests.chaos.run import Options, run
 
 SEED_MAX = 999_999

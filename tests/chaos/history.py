@@ -38,6 +38,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,5 +78,8 @@ def read(folder: Path) -> list[Event]:
 
 
 def _lines(path: Path) -> Iterator[Event]:
+    """Read a file's events; a killed process may have left a torn line."""
     with path.open() as lines:
-        yield from map(json.loads, lines)
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)

@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 import psycopg
 
-from tests.chaos import checks, evidence, leftovers, report
+from tests.chaos.checker import checks, evidence, leftovers, report
+from tests.chaos.faults.schedule import Schedule, plan
+from tests.chaos.faults.storm import Storm
 from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
-from tests.chaos.schedule import Schedule, plan
-from tests.chaos.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
+from tests.chaos.service.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
-from tests.chaos.storm import Storm
 from worker.config import Settings
 
 DRAINED_S = 60.0

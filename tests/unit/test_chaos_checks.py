@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.chaos import report
-from tests.chaos.checks import CHECKS, all_violations
-from tests.chaos.spans import Spans, crowded
-from tests.chaos.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
+from tests.chaos.checker import report
+from tests.chaos.checker.checks import CHECKS, all_violations
+from tests.chaos.checker.spans import Spans, crowded
+from tests.chaos.checker.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
 
 
 @pytest.fixture

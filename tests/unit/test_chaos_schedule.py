@@ -2,9 +2,9 @@ from itertools import combinations
 
 import pytest
 
-from tests.chaos.faults import FAULTS
-from tests.chaos.schedule import CALM_S, SETTLE_S, TRACKS, plan
-from tests.chaos.strike import place_of
+from tests.chaos.faults.catalogue import FAULTS
+from tests.chaos.faults.schedule import CALM_S, SETTLE_S, TRACKS, plan
+from tests.chaos.faults.strike import place_of
 
 SEEDS = range(20)
 MINUTES_S = 600

@@ -1,0 +1,120 @@
+"""No write of a turn after its successor has written, and no lane given on by who no longer holds it.
+
+A write under a fence is known to have happened by some moment (exactly, for a commit: the row says when). A commit,
+failure or begin under an older fence that surely came later should have been refused.
+"""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import NamedTuple, TypeVar
+
+from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
+from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Park
+from tests.chaos.checker.violation import Violation
+
+PROMISE = "fences"
+WROTE = frozenset({"retry", "dead", "paused"})
+"""Outcomes of a failure that Postgres noted."""
+
+
+class Act(NamedTuple):
+    """What a turn did under a fence, somewhere between two moments."""
+
+    after: float
+    by: float
+    fence: int
+    what: str
+    writes: bool
+
+
+Numbered = TypeVar("Numbered", Act, Lease)
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """Judge every user's acts and releases."""
+    for person in evidence.people.values():
+        yield from _refused(evidence, person)
+        yield from _leased_once(person)
+        yield from _released_by_holder(evidence, person)
+
+
+def _refused(evidence: Evidence, person: Person) -> Iterator[Violation]:
+    acts = sorted(_acts(evidence, person), key=lambda act: act.after)
+    writes = sorted((act for act in acts if act.writes), key=lambda act: act.by)
+    newest = _newest(writes)
+    written = 0
+    for act in acts:
+        while written < len(writes) and writes[written].by + CLOCKS_DIFFER_S < act.after:
+            written += 1
+        if written and newest[written - 1].fence > act.fence:
+            newer = newest[written - 1]
+            yield Violation(
+                PROMISE,
+                person.user_id,
+                act.by,
+                f"{act.what} under fence {act.fence} after {evidence.when(act.after)}, although {newer.what} "
+                f"under fence {newer.fence} by {evidence.when(newer.by)}",
+            )
+
+
+def _newest(numbered: list[Numbered]) -> list[Numbered]:
+    """Return beside each the one with the largest fence up to it."""
+    return list(accumulate(numbered, lambda newest, one: max(newest, one, key=lambda each: each.fence)))
+
+
+def _acts(evidence: Evidence, person: Person) -> Iterator[Act]:
+    takeovers = {lease.fence for lease in person.leases if lease.taken_over}
+    for begin in person.begins:
+        if begin.outcome == "turn":
+            is_first = begin.fence in takeovers
+            takeovers.discard(begin.fence)
+            yield _act(begin, f"message {begin.seq} began", writes=is_first)
+    for commit in person.commits:
+        message = person.by_id.get(commit.message_id)
+        if commit.outcome == "committed" and message is not None and message.processed_at is not None:
+            at = evidence.at(message.processed_at)
+            yield Act(at, at, commit.fence, f"message {message.seq} was committed", writes=True)
+    for fail in person.fails:
+        if fail.outcome in WROTE:
+            yield _act(fail, f"a failure of message {fail.message_id} was noted ({fail.outcome})", writes=True)
+
+
+def _act(said: Begin | Commit | Fail, what: str, *, writes: bool) -> Act:
+    return Act(said.since, said.at, said.fence, what, writes)
+
+
+def _leased_once(person: Person) -> Iterator[Violation]:
+    holders: dict[int, Lease] = {}
+    for lease in person.leases:
+        first = holders.setdefault(lease.fence, lease)
+        if first is not lease:
+            yield Violation(
+                PROMISE,
+                person.user_id,
+                lease.at,
+                f"fence {lease.fence} was given twice, to the processes {first.pid} and {lease.pid}",
+            )
+
+
+def _released_by_holder(evidence: Evidence, person: Person) -> Iterator[Violation]:
+    """See that a lane was released only by its newest lease; a later lease's lock forbids it to any earlier one."""
+    fences = {lease.token: lease.fence for lease in person.leases}
+    leases = sorted(person.leases, key=lambda lease: lease.at)
+    newest = _newest(leases)
+    given = 0
+    for release in sorted(person.releases, key=lambda release: release.since):
+        while given < len(leases) and leases[given].at < release.since:
+            given += 1
+        own = fences.get(release.token)
+        if own is not None and given and newest[given - 1].fence > own and _was_obeyed(release):
+            yield Violation(
+                PROMISE,
+                person.user_id,
+                release.at,
+                f"the lease with fence {own} gave the lane on at {evidence.when(release.at)}, although fence "
+                f"{newest[given - 1].fence} had been given by {evidence.when(newest[given - 1].at)}",
+            )
+
+
+def _was_obeyed(release: Finish | Park) -> bool:
+    return release.is_parked if isinstance(release, Park) else release.released != "lost"

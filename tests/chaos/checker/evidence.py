@@ -1,0 +1,243 @@
+"""All that is known of a run: the histories of its processes and the rows of its database, sorted by user.
+
+Nothing in here, nor in the checks, knows the product's code. A history is read line by line and kept as small values:
+an hour's run has millions of events.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.chaos.checker import rows
+from tests.chaos.checker.gathering import Gathering
+from tests.chaos.checker.records import (
+    Begin,
+    Command,
+    Commit,
+    Delivered,
+    Fail,
+    Fault,
+    Finish,
+    Lease,
+    Letter,
+    Park,
+    Read,
+    Run,
+    Said,
+    Stall,
+)
+from tests.chaos.checker.rows import MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
+from tests.chaos.checker.spans import Spans
+from tests.chaos.history import Event
+
+CLOCKS_DIFFER_S = 0.05
+"""How far a time of the database and one of a history may be apart and still mean the same moment."""
+
+
+class Setup(NamedTuple):
+    """How the service was set up."""
+
+    seed: int = 0
+    ttl_s: float = 3.0
+    slots: int = 8
+    workers: int = 3
+    attempts_max: int = 3
+    channels: Mapping[str, Mapping[str, Any]] = {}
+    mutant: str | None = None
+
+
+@dataclass
+class Person:
+    """One user: what was heard of them, in the order of time, and what the database has of them.
+
+    One of whom only the provider knows has no row, and the id `channel:sender`.
+    """
+
+    user_id: str
+    row: UserRow | None = None
+    letters: dict[str, Letter] = field(default_factory=dict)
+    """What the provider sent, by external id."""
+    said: list[Said] = field(default_factory=list)
+    messages: list[MessageRow] = field(default_factory=list)
+    """In the order of their numbers."""
+    sessions: list[SessionRow] = field(default_factory=list)
+    """In the order of their starts."""
+    replies: dict[int, list[ReplyRow]] = field(default_factory=dict)
+    """By the number of the message that they answer, in their order."""
+    outputs: dict[str, list[OutputRow]] = field(default_factory=dict)
+    """By message."""
+
+    @cached_property
+    def by_id(self) -> dict[str, MessageRow]:
+        return {message.id: message for message in self.messages}
+
+    @cached_property
+    def leases(self) -> list[Lease]:
+        return self._all(Lease)
+
+    @cached_property
+    def begins(self) -> list[Begin]:
+        return self._all(Begin)
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        return self._all(Commit)
+
+    @cached_property
+    def fails(self) -> list[Fail]:
+        return self._all(Fail)
+
+    @cached_property
+    def releases(self) -> list[Finish | Park]:
+        return [one for one in self.said if isinstance(one, Finish | Park)]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        return self._all(Run)
+
+    @cached_property
+    def delivered(self) -> list[Delivered]:
+        return self._all(Delivered)
+
+    @cached_property
+    def reads(self) -> list[Read]:
+        return self._all(Read)
+
+    @cached_property
+    def commands(self) -> list[Command]:
+        return self._all(Command)
+
+    def commanded(self, *names: str) -> list[Command]:
+        """Return the commands of these names."""
+        return [command for command in self.commands if command.name in names]
+
+    def _all(self, kind: type) -> list[Any]:
+        return [one for one in self.said if isinstance(one, kind)]
+
+
+@dataclass
+class Evidence:
+    """Everything about one run."""
+
+    setup: Setup
+    people: dict[str, Person]
+    faults: list[Fault]
+    stalls: list[Stall]
+    calms: list[tuple[float, float]]
+    phases: dict[str, float]
+    leftovers: Mapping[str, Any] | None
+    pids_of_workers: frozenset[int]
+    lines_torn: int
+    read_at: datetime
+    """When the database was read, on its own clock."""
+    wall_offset_s: float
+    """What the database's clock is ahead of the histories'."""
+    began_at: float
+    ended_at: float
+
+    def at(self, instant: datetime) -> float:
+        """Tell a time of the database on the clock of the histories."""
+        return instant.timestamp() - self.wall_offset_s
+
+    def instant(self, at: float) -> datetime:
+        """Tell a time of the histories on the database's clock."""
+        return datetime.fromtimestamp(at + self.wall_offset_s, UTC)
+
+    def when(self, at: float) -> str:
+        """Word a time."""
+        return f"{at - self.began_at:.3f} s"
+
+    @cached_property
+    def crashes(self) -> list[Run]:
+        """Return the runs that ended their process, because their message said so."""
+        return [run for person in self.people.values() for run in person.runs if run.result == "crashed"]
+
+    @cached_property
+    def stalled(self) -> Spans:
+        """Tell when some process got no CPU."""
+        return Spans((stall.since, stall.until) for stall in self.stalls)
+
+    @cached_property
+    def struck(self) -> Spans:
+        """Tell when there were faults."""
+        return Spans((fault.at, fault.until) for fault in self.faults)
+
+
+def load(history: Path, database_url: str) -> Evidence:
+    """Read the histories in a folder, and the database as it is now."""
+    gathering = Gathering()
+    gathering.take_all(_events(history, gathering))
+    return of(gathering, rows.read(database_url, gathering.same), time.time() - time.monotonic())
+
+
+def collect(events: Iterable[Event], found: Rows, wall_offset_s: float = 0.0) -> Evidence:
+    """Make the same of events and rows that are at hand."""
+    gathering = Gathering()
+    gathering.take_all(events)
+    return of(gathering, found, wall_offset_s)
+
+
+def of(gathering: Gathering, found: Rows, wall_offset_s: float) -> Evidence:
+    """Join what was gathered with the rows."""
+    people = _people(gathering, found)
+    setup = gathering.setup
+    known = {name: setup[name] for name in Setup._fields if name in setup}
+    return Evidence(
+        setup=Setup(**known),
+        people=people,
+        faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
+        stalls=sorted(gathering.stalls),
+        calms=gathering.calms(),
+        phases=gathering.phases,
+        leftovers=gathering.leftovers,
+        pids_of_workers=frozenset(one.pid for person in people.values() for one in person.leases),
+        lines_torn=gathering.lines_torn,
+        read_at=found.read_at,
+        wall_offset_s=wall_offset_s,
+        began_at=gathering.began_at if gathering.began_at < inf else 0.0,
+        ended_at=gathering.ended_at,
+    )
+
+
+def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
+    people = {row.id: Person(row.id, row) for row in found.users}
+    ids = {(row.channel, row.sender): row.id for row in found.users}
+
+    def person(user_id: str) -> Person:
+        return people.setdefault(user_id, Person(user_id))
+
+    for user_id, said in gathering.said.items():
+        person(user_id).said = said
+    for (channel, sender), letters in gathering.letters.items():
+        known = person(ids.get((channel, sender), f"{channel}:{sender}"))
+        known.letters = letters
+        known.said += gathering.posted[channel, sender]
+    for session in found.sessions:
+        person(session.user_id).sessions.append(session)
+    for message in found.messages:
+        person(message.user_id).messages.append(message)
+    for reply in found.replies:
+        person(reply.user_id).replies.setdefault(reply.turn_seq, []).append(reply)
+    owners = {message.id: message.user_id for message in found.messages}
+    for output in found.outputs:
+        person(owners[output.message_id]).outputs.setdefault(output.message_id, []).append(output)
+    for one in people.values():
+        one.said.sort(key=lambda said: said.at)
+    return people
+
+
+def _events(history: Path, gathering: Gathering) -> Iterator[Event]:
+    """Read all files, one after the other. A process may have been killed in the middle of its last line."""
+    for path in sorted(history.glob("*.jsonl")):
+        with path.open() as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    gathering.lines_torn += 1

@@ -1,0 +1,66 @@
+"""Who had which lane, from when until when: a slot is busy that long."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import NamedTuple
+
+from tests.chaos.checker.evidence import Person
+from tests.chaos.checker.records import Finish, Lease, Run
+
+
+class Holding(NamedTuple):
+    """A lease in use."""
+
+    lease: Lease
+    until: float
+    """When it was given on or lost; without a word about that, its last sign of life."""
+    is_over: bool
+    """Whether its holder said so."""
+
+
+def holdings(person: Person) -> Iterator[Holding]:
+    """Go through a user's leases in the order of time."""
+    ended = _ended(person)
+    seen = _last_acts(person)
+    for token, at in _last_runs(person).items():
+        seen[token] = max(seen.get(token, at), at)
+    for lease in person.leases:
+        until = max(lease.at, seen.get(lease.token, lease.at), ended.get(lease.token, lease.at))
+        yield Holding(lease, until, lease.token in ended)
+
+
+def _ended(person: Person) -> dict[str, float]:
+    ended: dict[str, float] = {}
+    for release in person.releases:
+        if not (isinstance(release, Finish) and release.released == "go_on"):
+            ended.setdefault(release.token, release.at)
+    return ended
+
+
+def _last_acts(person: Person) -> dict[str, float]:
+    tokens = {lease.fence: lease.token for lease in person.leases}
+    acts = (*person.begins, *person.commits, *person.fails)
+    last: dict[str, float] = {}
+    for act in acts:
+        if token := tokens.get(act.fence):
+            last[token] = max(last.get(token, act.at), act.at)
+    return last
+
+
+def _last_runs(person: Person) -> dict[str, float]:
+    """Tell by lease when its last handler ended, which may outlive it: a thread cannot be stopped."""
+    leases = defaultdict[int, list[Lease]](list)
+    for lease in person.leases:
+        leases[lease.pid].append(lease)
+    last: dict[str, float] = {}
+    for run in person.runs:
+        if lease := _lease_of(run, leases[run.pid]):
+            last[lease.token] = max(last.get(lease.token, run.until), run.until)
+    return last
+
+
+def _lease_of(run: Run, leases: list[Lease]) -> Lease | None:
+    nr = bisect_right(leases, run.at, key=attrgetter("at"))
+    return leases[nr - 1] if nr else None

@@ -1,0 +1,156 @@
+"""What a run must not leave behind, looked for when its processes have been asked to stop: each list must be empty.
+
+The two servers still run. Keys are judged by the catalogue in `worker/keys.py`: one that it does not know, or that
+should be gone when nothing waits, is a finding.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from tests.chaos.history import HISTORY
+from tests.chaos.service.dynos import all_pids
+from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES, Folder
+from tests.chaos.traffic.speech import CANARY, SENDER_PREFIX
+from worker import keys
+from worker.embedded.child import command_line
+
+CANARIES = (CANARY.encode(), SENDER_PREFIX.encode())
+WAKE_MAX = 64
+SHOWN_MAX = 20
+LINE_MAX = 2_000
+UNEXPECTED = frozenset({"process_crashed", "slot_failed", "request_failed", "task_failed"})
+"""Log events that say: an error that nobody expected."""
+TRACEBACK = b"Traceback (most recent call last)"
+STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "goes"
+UUID = "[0-9a-f-]{36}"
+LIVES: Mapping[str, str] = {
+    "wake|fence|numbers|rq:workers": STAYS,
+    "counted:.+|lease:.+|duty:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
+    f"session:user:{UUID}": RUNS_OUT,
+    f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried": IS_OF_THE_DEAD,
+    f"lanes|lock:user:{UUID}|rq:queue:user:{UUID}": GOES,
+}
+"""What becomes of a key once every message is terminal, by the key's form."""
+
+
+def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[str]) -> dict[str, list[str]]:
+    """Look everywhere; `bad_ends` are processes that did not end as they should."""
+    with (
+        psycopg.connect(database_url, autocommit=True) as database,
+        redis.Redis.from_url(redis_url, socket_timeout=10) as client,
+    ):
+        found = {
+            "bad_ends": bad_ends,
+            "orphans": _orphans(folder),
+            "waiting_messages": _rows(database, "SELECT user_id, seq FROM messages WHERE state = 'received'"),
+            "open_transactions": _rows(
+                database,
+                "SELECT pid, state, query FROM pg_stat_activity"
+                " WHERE xact_start IS NOT NULL AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            ),
+            "redis_keys": list(_keys(client, database)),
+            "canaries_in_redis": list(_canaries_in_redis(client)),
+            "canaries_in_logs": list(_in_logs(folder.logs, lambda line: any(one in line for one in CANARIES))),
+            "unexpected_errors": list(_in_logs(folder.logs, _is_unexpected)),
+        }
+    return {name: _shortened(lines) for name, lines in found.items()}
+
+
+def redis_is_clean(database_url: str, redis_url: str) -> bool:
+    """Tell whether only those keys are left that may be; some go with the next round of the reconciler."""
+    with (
+        psycopg.connect(database_url, autocommit=True) as database,
+        redis.Redis.from_url(redis_url, socket_timeout=10) as client,
+    ):
+        return not any(_keys(client, database))
+
+
+def _rows(database: psycopg.Connection, query: str) -> list[str]:
+    return [" ".join(map(str, row)) for row in database.execute(query)]
+
+
+def _orphans(folder: Folder) -> list[str]:
+    """Find processes that have our mark in their environment."""
+    mark = f"{HISTORY}={folder.history}".encode()
+    found = []
+    for pid in all_pids():
+        with suppress(OSError):
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(f"{pid} {' '.join(command_line(pid))}")
+    return found
+
+
+def _keys(client: redis.Redis, database: psycopg.Connection) -> Iterator[str]:
+    has_dead = bool(database.execute("SELECT FROM messages WHERE state = 'dead' LIMIT 1").fetchall())
+    if (tokens := client.llen(keys.WAKE)) > WAKE_MAX:
+        yield f"wake has {tokens} tokens"
+    for key in client.scan_iter(count=1_000):
+        life = _life(key.decode(errors="replace"))
+        if life is None:
+            yield f"{key!r} is unknown"
+        elif life == RUNS_OUT and client.ttl(key) == -1:
+            yield f"{key!r} has no TTL"
+        elif life == GOES or (life == IS_OF_THE_DEAD and not has_dead):
+            yield f"{key!r} ({client.type(key).decode()}) should be gone"
+
+
+def _life(key: str) -> str | None:
+    return next((life for form, life in LIVES.items() if re.fullmatch(form, key)), None)
+
+
+def _canaries_in_redis(client: redis.Redis) -> Iterator[str]:
+    for key in client.scan_iter(count=1_000):
+        said = [key, *_flat(_value(client, key))]
+        if any(canary in one for one in said for canary in CANARIES):
+            yield repr(key)
+
+
+def _value(client: redis.Redis, key: bytes) -> Any:
+    read: Mapping[bytes, Callable[[], Any]] = {
+        b"string": lambda: client.get(key),
+        b"hash": lambda: client.hgetall(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"set": lambda: list(client.smembers(key)),
+        b"zset": lambda: client.zrange(key, 0, -1),
+        b"stream": lambda: client.xrange(key),
+        b"none": lambda: None,
+    }
+    return read[client.type(key)]()
+
+
+def _flat(value: Any) -> Iterator[bytes]:
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict):
+        yield from _flat([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _flat(one)
+
+
+def _in_logs(folder: Path, is_it: Callable[[bytes], bool]) -> Iterator[str]:
+    for path in sorted(path for name in (*WEB_NAMES, *WORKER_NAMES) for path in folder.glob(f"{name}.*.log")):
+        for line in path.read_bytes().splitlines():
+            if is_it(line):
+                yield f"{path.name}: {line.decode(errors='replace')[:LINE_MAX]}"
+
+
+def _is_unexpected(line: bytes) -> bool:
+    """Tell an error of ours. A handler's has a traceback too, within the event that says so."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return TRACEBACK in line
+    return isinstance(said, dict) and said.get("event") in UNEXPECTED
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    hidden = len(lines) - SHOWN_MAX
+    return [*lines[:SHOWN_MAX], f"… and {hidden} more"] if hidden > 0 else lines

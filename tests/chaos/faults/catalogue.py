@@ -1,0 +1,101 @@
+"""Every fault that a run can have: whom it may strike, and for how long.
+
+The functions are named in the history as they are here. A target is a dyno, a server or a proxy, with a process of it
+where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-1/head` (the supervisor),
+`worker-1/process`, `worker-1/helper` (which renews leases), `workers/isolated` (a suspect message's child).
+
+| fault | what happens |
+|---|---|
+| kill | SIGKILL. The platform starts the program again; a dead head's orphans live on while the fault lasts |
+| freeze | SIGSTOP, then SIGCONT |
+| deploy | a new release starts beside the old one, which then gets SIGTERM |
+| lose | Redis is killed and comes back on the same port, empty |
+| flush, pause | FLUSHALL, CLIENT PAUSE |
+| restart | an immediate shutdown of Postgres (SIGQUIT), then a start |
+| terminate | pg_terminate_backend, of one connection of the service or of all |
+| delay | a proxy holds every request up |
+| cut | a proxy cuts all connections, some faults again and again |
+| black-hole | a proxy keeps connections open and passes nothing |
+| refuse | a proxy lets nobody in |
+| drop | a proxy loses the answers to some requests of a kind, or the requests |
+| api | the provider's API answers 500, or not at all |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.chaos.faults.network import (
+    api_errors,
+    api_hangs,
+    black_hole,
+    cut,
+    delay,
+    drop_reply,
+    drop_request,
+    refuse,
+)
+from tests.chaos.faults.processes import deploy, freeze, kill
+from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
+from tests.chaos.faults.strike import Steps, Strike
+from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the schedule has to know of a fault."""
+
+    strike: Callable[[Strike], Steps]
+    targets: tuple[str, ...]
+    lasts_s: tuple[float, float] = (0.0, 0.0)
+    is_rare: bool = False
+    """Whether its target is seldom there: every round lies in wait for it, beside its other faults."""
+
+    @property
+    def needs_process(self) -> bool:
+        """Whether it can only begin while its target lives."""
+        return self.strike in {kill, freeze}
+
+
+PROXIES = ("redis-proxy", "postgres-proxy")
+WEB_HEADS = tuple(f"{name}/head" for name in WEB_NAMES)
+WEB_CHILDREN = tuple(f"{name}/child" for name in WEB_NAMES)
+SUPERVISORS = tuple(f"{name}/head" for name in WORKER_NAMES)
+WORKERS = tuple(f"{name}/process" for name in WORKER_NAMES)
+HELPERS = tuple(f"{name}/helper" for name in WORKER_NAMES)
+
+FAULTS: dict[str, Kind] = {
+    "kill-web": Kind(kill, WEB_HEADS, (0.1, 2)),
+    "kill-web-child": Kind(kill, WEB_CHILDREN),
+    "kill-supervisor": Kind(kill, SUPERVISORS, (0.1, 3)),
+    "kill-worker": Kind(kill, WORKERS),
+    "kill-helper": Kind(kill, HELPERS),
+    "kill-isolated": Kind(kill, ("workers/isolated",), is_rare=True),
+    "kill-provider": Kind(kill, ("provider/head",)),
+    "kill-provider-api": Kind(kill, ("provider-api/head",)),
+    "freeze-web": Kind(freeze, WEB_HEADS, (0.5, 4)),
+    "freeze-web-child": Kind(freeze, WEB_CHILDREN, (0.5, 6)),
+    "freeze-supervisor": Kind(freeze, SUPERVISORS, (0.5, 4)),
+    "freeze-worker": Kind(freeze, WORKERS, (0.5, 8)),
+    "freeze-helper": Kind(freeze, HELPERS, (0.5, 8)),
+    "freeze-provider": Kind(freeze, ("provider/head",), (0.5, 3)),
+    "freeze-provider-api": Kind(freeze, ("provider-api/head",), (0.5, 4)),
+    "freeze-redis": Kind(freeze, ("redis",), (0.5, 5)),
+    "freeze-postgres": Kind(freeze, ("postgres",), (0.5, 5)),
+    "freeze-backend": Kind(freeze, ("postgres/backend",), (0.5, 8)),
+    "deploy-web": Kind(deploy, WEB_NAMES, (0, 4)),
+    "deploy-worker": Kind(deploy, WORKER_NAMES, (0, 4)),
+    "lose-redis": Kind(lose, ("redis",), (0, 3)),
+    "flush-redis": Kind(flush, ("redis",)),
+    "pause-redis": Kind(pause, ("redis",), (0.5, 3)),
+    "restart-postgres": Kind(restart, ("postgres",), (0.2, 3)),
+    "terminate-backends": Kind(terminate, ("postgres/one", "postgres/all")),
+    "delay": Kind(delay, PROXIES, (1, 5)),
+    "cut": Kind(cut, PROXIES, (0.1, 2)),
+    "black-hole": Kind(black_hole, PROXIES, (2, 12)),
+    "refuse": Kind(refuse, PROXIES, (0.5, 5)),
+    "drop-reply": Kind(drop_reply, PROXIES, (1, 4)),
+    "drop-request": Kind(drop_request, PROXIES, (1, 4)),
+    "api-errors": Kind(api_errors, ("provider-api/answers",), (1, 5)),
+    "api-hangs": Kind(api_hangs, ("provider-api/answers",), (1, 5)),
+}
+"""By name; the name is what histories and `--only` say."""

@@ -1,0 +1,91 @@
+"""Faults between the service and its servers, and of the provider's API that its bot calls."""
+
+import time
+from collections.abc import Callable
+
+import redis
+
+from tests.chaos.faults.strike import Steps, Strike
+from worker.scripts import SCRIPTS, Scripts
+
+CUT_AGAIN_S = 0.4
+DELAY_S = (0.05, 0.3)
+DROPS_MAX = 6
+DROP_EACH_MAX = 8
+SQL_CALLS = ("accept", "begin_turn", "commit_turn", "fail_turn")
+SCRIPT_CALLS = ("enqueue", "lease", "renew", "finish", "park", "bury")
+
+
+def delay(strike: Strike) -> Steps:
+    """Hold every request up."""
+    strike.proxy.delay_s = strike.dice.uniform(*DELAY_S)
+    try:
+        yield from strike.lasting()
+    finally:
+        strike.proxy.delay_s = 0.0
+
+
+def cut(strike: Strike) -> Steps:
+    """Cut all connections, again and again while the fault lasts."""
+    again_at = 0.0
+    while time.monotonic() < strike.began_at + strike.lasts_s:
+        if time.monotonic() > again_at:
+            strike.proxy.cut()
+            again_at = time.monotonic() + CUT_AGAIN_S
+        yield
+
+
+def black_hole(strike: Strike) -> Steps:
+    """Swallow everything."""
+    with strike.proxy.black_hole():
+        yield from strike.lasting()
+
+
+def refuse(strike: Strike) -> Steps:
+    """Be away."""
+    with strike.proxy.refusing():
+        yield from strike.lasting()
+
+
+def drop_reply(strike: Strike) -> Steps:
+    """Lose some answers."""
+    yield from _drop(strike, strike.proxy.drop_reply)
+
+
+def drop_request(strike: Strike) -> Steps:
+    """Lose some requests."""
+    yield from _drop(strike, strike.proxy.drop_request)
+
+
+def api_errors(strike: Strike) -> Steps:
+    """Let the provider's API fail."""
+    yield from _api(strike, errors=strike.dice.uniform(0.1, 0.5))
+
+
+def api_hangs(strike: Strike) -> Steps:
+    """Let the provider's API keep some of its callers waiting."""
+    yield from _api(strike, hang=strike.dice.uniform(0.05, 0.3))
+
+
+def _drop(strike: Strike, drop: Callable[[bytes, int, int], object]) -> Steps:
+    drop(_match(strike), strike.dice.randint(1, DROP_EACH_MAX), strike.dice.randint(1, DROPS_MAX))
+    try:
+        yield from strike.lasting()
+    finally:
+        strike.proxy.drop_nothing()
+
+
+def _match(strike: Strike) -> bytes:
+    """Choose a word by which the requests are known that get lost."""
+    if strike.place == "postgres-proxy":
+        return strike.dice.choice(SQL_CALLS).encode()
+    digests = Scripts(redis.Redis(), SCRIPTS)._digests
+    return digests[strike.dice.choice(SCRIPT_CALLS)].encode()
+
+
+def _api(strike: Strike, **faults: float) -> Steps:
+    strike.stack.tell_api(**faults)
+    try:
+        yield from strike.lasting()
+    finally:
+        strike.stack.tell_api()

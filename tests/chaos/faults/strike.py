@@ -1,0 +1,75 @@
+"""One fault as it happens: whom it strikes, with whose dice, until when."""
+
+import signal
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.chaos.service.dynos import send
+from tests.chaos.service.stack import WORKER_NAMES, Stack
+from tests.proxy import Proxy
+from worker.embedded.child import command_line, descendants
+
+Steps = Generator[None, None, None]
+"""A fault: it strikes, yields while it lasts, and heals however it ends, also when it is closed early.
+
+Nothing in it waits: whoever steps the generators goes on with all faults at once.
+"""
+
+
+@dataclass
+class Strike:
+    """One fault as it happens."""
+
+    stack: Stack
+    target: str
+    lasts_s: float
+    dice: Random
+    began_at: float = field(default_factory=time.monotonic)
+    struck: list[int] = field(default_factory=list)
+    """The processes that were killed or frozen."""
+
+    @property
+    def place(self) -> str:
+        """The dyno, server or proxy that is struck."""
+        return place_of(self.target)
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy that is struck."""
+        return self.stack.redis_proxy if self.place == "redis-proxy" else self.stack.postgres_proxy
+
+    def find(self) -> bool:
+        """Choose a living process to strike; answer whether there is one."""
+        candidates = self._candidates()
+        self.struck = [self.dice.choice(candidates)] if candidates else []
+        return bool(candidates)
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal to what was chosen."""
+        for pid in self.struck:
+            send(pid, signum)
+
+    def lasting(self) -> Steps:
+        """Let time pass until the fault is over."""
+        while time.monotonic() < self.began_at + self.lasts_s:
+            yield
+
+    def _candidates(self) -> list[int]:
+        role = self.target.partition("/")[2] or "head"
+        if self.target == "workers/isolated":
+            return [pid for name in WORKER_NAMES for pid in self.stack.dynos[name].pids("isolated")]
+        if self.place == "redis":
+            return [self.stack.redis.pid]
+        if self.place == "postgres":
+            return [self.stack.postgres.pid] if role == "head" else self._backends()
+        return self.stack.dynos[self.place].pids(role)
+
+    def _backends(self) -> list[int]:
+        return [pid for pid in descendants(self.stack.postgres.pid) if "[local]" in " ".join(command_line(pid))]
+
+
+def place_of(target: str) -> str:
+    """Name the dyno, server or proxy of a target: two faults never strike the same one at once."""
+    return target.partition("/")[0]

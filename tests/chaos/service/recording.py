@@ -1,0 +1,115 @@
+"""Records what a worker or a web of the service does, from outside: the product's own code knows nothing of it.
+
+`install("worker")` comes with the import of `bot.py`, `install("web")` with that of `web.py`. Both note stalls; a
+worker also notes what it asked Postgres and Redis about its lanes, and what they answered. A call that ends with an
+error is noted only where that leaves something open: as a commit or failure with the outcome `unknown`.
+
+CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what it does is recorded too.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+from tests.chaos.history import Event, Recorder
+from tests.chaos.stalls import watch_stalls
+from worker.lanes import Lanes
+from worker.ledger import Ledger
+from worker.lock import Holding
+from worker.model import Begun, CommitOutcome, Lease, Settled
+
+MUTANT = "CHAOS_MUTANT"
+UNKNOWN = "unknown"
+COMMITS = frozenset({CommitOutcome.COMMITTED, CommitOutcome.ALREADY, CommitOutcome.FENCED})
+
+Notes = Callable[..., list[tuple[str, Event]]]
+"""Words a call as (kind, fields) from its arguments and its answer; the answer is None if it raised."""
+
+
+def install(role: str) -> None:
+    """Record from now on; once a process."""
+    if name := os.environ.get(MUTANT):
+        import_module("tests.chaos.mutants").plant(name)
+    recorder = Recorder(role)
+    watch_stalls(recorder)
+    if role == "worker":
+        _record_lanes(recorder)
+        _record_ledger(recorder)
+
+
+def _record_lanes(recorder: Recorder) -> None:
+    _wrap(recorder, Lanes, "lease", _leased)
+    _wrap(recorder, Lanes, "finish", _finished)
+    _wrap(recorder, Lanes, "park", _parked)
+
+
+def _record_ledger(recorder: Recorder) -> None:
+    _wrap(recorder, Ledger, "begin", _begun)
+    _wrap(recorder, Ledger, "commit", _committed)
+    _wrap(recorder, Ledger, "fail", _failed)
+
+
+def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
+    original = getattr(owner, method)
+
+    @wraps(original)
+    def recorded(self: object, *args: Any, **kwargs: Any) -> Any:
+        since, answer = time.monotonic(), None
+        try:
+            answer = original(self, *args, **kwargs)
+        finally:
+            for kind, fields in notes(answer, *args, **kwargs):
+                recorder.note(kind, since=since, **fields)
+        return answer
+
+    setattr(owner, method, recorded)
+
+
+def _leased(leased: Any, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+    return [
+        ("lease", lease.model_dump(include={"user_id", "token", "fence", "taken_over"}))
+        for lease in (leased.leases if leased is not None else ())
+    ]
+
+
+def _finished(released: Any, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+    if released is None:
+        return []
+    return [("finish", {"user_id": lease.user_id, "token": lease.token, "released": released})]
+
+
+def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any) -> list[tuple[str, Event]]:
+    if is_parked is None:
+        return []
+    return [("park", {"user_id": lease.user_id, "token": lease.token, "delay_s": delay_s, "is_parked": is_parked})]
+
+
+def _begun(begun: Begun | None, holding: Holding, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+    if begun is None:
+        return []
+    told = ("outcome", "message_id", "seq", "session_id", "session_status", "deaths")
+    return [("begin", {**_lane(holding), **{name: getattr(begun, name) for name in told}})]
+
+
+def _committed(settled: Settled | None, holding: Holding, begun: Begun, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+    """Word a commit, and the begin of the next turn if the same call did both."""
+    if settled is not None and settled.outcome not in COMMITS:
+        return []  # its effects could not be stored: noted as a failure already
+    following = settled and settled.following
+    return [("commit", _settled(settled, holding, begun)), *_begun(following, holding)]
+
+
+def _failed(settled: Settled | None, holding: Holding, begun: Begun, *_: Any) -> list[tuple[str, Event]]:
+    return [("fail", _settled(settled, holding, begun))]
+
+
+def _settled(settled: Settled | None, holding: Holding, begun: Begun) -> Event:
+    outcome = UNKNOWN if settled is None else settled.outcome
+    return {**_lane(holding), "message_id": begun.message_id, "session_id": begun.session_id, "outcome": outcome}
+
+
+def _lane(holding: Holding) -> Event:
+    return {"user_id": holding.lease.user_id, "fence": holding.lease.fence}

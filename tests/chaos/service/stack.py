@@ -1,0 +1,210 @@
+"""The real service on servers of its own: webs, workers, the provider's two sides, and a proxy before each server.
+
+The service's processes reach Postgres and Redis through the proxies; whoever checks or operates goes straight there.
+"""
+
+import json
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.chaos.history import HISTORY
+from tests.chaos.service.dynos import Dyno
+from tests.conftest import ROOT, SECRET
+from tests.proxy import Proxy
+from worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from worker.embedded.redis import free_port
+from worker.migrations import migrate
+
+WEB_NAMES = ("web-1", "web-2")
+WORKER_NAMES = ("worker-1", "worker-2", "worker-3")
+SLOTS = 8
+TTL_S = 3
+ATTEMPTS_MAX = 3
+GRACE_S = 5
+READY_S = 30.0
+POSTGRES_SETTINGS = {"fsync": "off", "max_connections": "100"}
+"""A killed server loses nothing without fsync; only a machine's crash would."""
+CHANNELS: dict[str, dict[str, Any]] = {
+    "demo": {"provider": "standard", "secrets": [SECRET]},
+    "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
+    "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
+    "support": {"provider": "twilio", "secrets": ["a twilio secret"], "public_url": "https://chaos.example"},
+}
+SETTINGS = {
+    "LOCK_TTL_S": TTL_S,
+    "STALL_LIMIT_S": 6,
+    "WORKER_SLOTS": SLOTS,
+    "RETRY_BASE_S": 0.05,
+    "RETRY_MAX_S": 0.5,
+    "ATTEMPTS_MAX": ATTEMPTS_MAX,
+    "TURN_TIMEOUT_S": 3,
+    "SHUTDOWN_GRACE_S": GRACE_S,
+    "DEVELOPMENT": "true",
+    "LOG_FORMAT": "json",
+    "HANDLER": "tests.chaos.service.bot:handle",
+}
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
+"""All that a run takes from the environment that it is started in."""
+API_CONTROL = "provider_api.json"
+PROVIDER = "provider"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a run keeps what it makes."""
+
+    path: Path
+
+    @property
+    def history(self) -> Path:
+        """Where every process writes what it did."""
+        return self.path / "history"
+
+    @property
+    def logs(self) -> Path:
+        """Where the processes' output goes, one file a start."""
+        return self.path / "logs"
+
+    def create(self) -> None:
+        """Make the folders; those of an earlier run are refused."""
+        for folder in (self.history, self.logs):
+            folder.mkdir(parents=True)
+
+
+@dataclass
+class Stack:
+    """All processes of one run. Leaving the block ends them, whatever happened in it."""
+
+    folder: Folder
+    seed: int
+    storm_s: float
+    rate: float | None = None
+    """Messages a second, on average; the provider has a default."""
+    mutant: str | None = None
+    postgres: EmbeddedPostgres = field(init=False)
+    redis: EmbeddedRedis = field(init=False)
+    postgres_proxy: Proxy = field(init=False)
+    redis_proxy: Proxy = field(init=False)
+    dynos: dict[str, Dyno] = field(init=False, default_factory=dict)
+    _exits: ExitStack = field(init=False, default_factory=ExitStack)
+
+    def start(self) -> None:
+        """Start everything but the provider, and wait until it can do its work."""
+        self.postgres = EmbeddedPostgres(self.folder.path / "postgres", POSTGRES_SETTINGS)
+        self.redis = EmbeddedRedis(self.folder.path / "redis")
+        for server in (self.postgres, self.redis):
+            self._exits.callback(server.stop)
+            server.start()
+        self.postgres_proxy = self._exits.enter_context(Proxy(self.postgres.url))
+        self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))
+        migrate(self.postgres.url)
+        if self.mutant:
+            import_module("tests.chaos.mutants").plant_in_database(self.mutant, self.postgres.url)
+        self._prepare_dynos()
+        for dyno in self.dynos.values():
+            if dyno is not self.provider:
+                dyno.start()
+        self.await_ready(READY_S)
+
+    @property
+    def provider(self) -> Dyno:
+        """The one dyno that is not started with the others, and that ends by itself."""
+        return self.dynos[PROVIDER]
+
+    def tend(self) -> None:
+        """Start again what has died."""
+        for dyno in self.dynos.values():
+            dyno.tend()
+
+    def await_ready(self, within_s: float) -> None:
+        """Wait until everything answers; raise TimeoutError."""
+        deadline = time.monotonic() + within_s
+        while not self.is_ready():
+            self.tend()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the service was not ready within {within_s:.0f} s: see {self.folder.logs}")
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Whether all webs answer, all workers have a process with its helper, and no old release is left."""
+        return (
+            all(dyno.is_well for dyno in self.dynos.values() if dyno.was_started)
+            and all(self.dynos[name].pids(role) for name in WORKER_NAMES for role in ("process", "helper"))
+            and all(map(_is_ready, self._web_ports))
+        )
+
+    def stop_service(self) -> list[str]:
+        """Ask all processes to end as a platform does; return what did not end well, in the whole run."""
+        for dyno in self.dynos.values():
+            dyno.ask_to_stop()
+        for dyno in self.dynos.values():
+            dyno.await_stop()
+        return [problem for dyno in self.dynos.values() for problem in dyno.problems]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def _prepare_dynos(self) -> None:
+        self._web_ports = [free_port() for _ in WEB_NAMES]
+        api_port = free_port()
+        service = self._environment(api_port, self.postgres_proxy.url, self.redis_proxy.url)
+        provider = self._environment(api_port, self.postgres.url, self.redis.url)
+        urls = [word for port in self._web_ports for word in ("--web", f"http://127.0.0.1:{port}")]
+        add = partial(self._add, service)
+        add("provider-api", "-m", "tests.chaos.traffic.provider_api", "--port", str(api_port))
+        for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
+            options = ["-c", "python:app.gunicorn_settings", "--bind", f"127.0.0.1:{port}", "--reuse-port"]
+            add(name, "-m", "gunicorn", *options, "tests.chaos.service.web:app")
+        for name in WORKER_NAMES:
+            add(name, "-m", "worker", "worker")
+        plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
+        plan += ["--rate", f"{self.rate:g}"] if self.rate else []
+        self._add(provider, PROVIDER, "-m", "tests.chaos.traffic.provider", *plan, *urls)
+
+    def _add(self, env: dict[str, str], name: str, *argv: str) -> None:
+        self.dynos[name] = Dyno(name, argv, env, self.folder.logs, is_endless=name != PROVIDER)
+        self._exits.callback(self.dynos[name].kill)
+
+    def _environment(self, api_port: int, database_url: str, redis_url: str) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            **{name: str(value) for name, value in SETTINGS.items()},
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "CHANNELS": json.dumps(CHANNELS),
+            "CHAOS_API": f"http://127.0.0.1:{api_port}",
+            HISTORY: str(self.folder.history),
+            **({"CHAOS_MUTANT": self.mutant} if self.mutant else {}),
+        }
+
+    def tell_api(self, **faults: float) -> None:
+        """Tell the provider's API with which probability it fails from now on."""
+        draft = self.folder.history / f"{API_CONTROL}.new"
+        draft.write_text(json.dumps(faults))
+        draft.rename(self.folder.history / API_CONTROL)
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,111 @@
+"""Delivers one message once, as its channel's provider would, and notes what became of it."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.chaos.history import Event, Recorder
+from tests.chaos.traffic.plan import Post, User
+from worker.channels import Provider, providers
+from worker.config import Channel
+from worker.model import Delivery
+
+POST_TIMEOUT_S = 4.0
+
+
+class Answer(NamedTuple):
+    """What the service said to one try."""
+
+    status: int
+    """0: nothing."""
+    body: bytes = b""
+    why: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the service has the message."""
+        return self.status // 100 == 2
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it never will: the harness sent nonsense."""
+        return self.status // 100 == 4 and self.status != HTTPStatus.TOO_MANY_REQUESTS
+
+
+class Postman:
+    """Posts over connections that each of its threads keeps to each web."""
+
+    def __init__(self, channels: Mapping[str, Channel], webs: Sequence[str], recorder: Recorder) -> None:
+        self._channels = channels
+        self._doors: Mapping[str, Provider] = providers(channels)
+        self._webs = tuple(webs)
+        self._recorder = recorder
+        self._started_at = datetime.now(UTC)
+        self._own = threading.local()
+
+    def deliver(self, user: User, post: Post, attempt: int) -> tuple[Answer, int]:
+        """Post a message; return the answer, and the number it got, as far as that is told (else 0)."""
+        web = self._webs[(post.web + attempt) % len(self._webs)]
+        message = {"sender": user.sender, "external_id": post.external_id, "text": post.text}
+        this = {"delivery": post.delivery, "attempt": attempt}
+        self._recorder.note("send", **this, channel=user.channel, messages=[message])
+        answer = self._post(web, user, self._delivery(user, post))
+        accepted = _accepted(answer)
+        if answer.is_accepted:
+            self._recorder.note("ack", **this, status=answer.status, accepted=accepted)
+        else:
+            self._recorder.note("no_ack", **this, why=answer.why or f"{answer.status} {answer.body[:200]!r}")
+        return answer, max((one["seq"] for one in accepted), default=0)
+
+    def get(self, web: int, path: str) -> Answer:
+        """Read a page of the service."""
+        return self._ask(self._webs[web % len(self._webs)], "GET", path, None, {})
+
+    def _delivery(self, user: User, post: Post) -> Delivery:
+        return Delivery(
+            sender=user.sender,
+            external_id=post.external_id,
+            text=post.text,
+            sent_at=self._started_at + timedelta(seconds=post.written_at),
+        )
+
+    def _post(self, web: str, user: User, delivery: Delivery) -> Answer:
+        path = f"/webhooks/{user.channel}"
+        public = self._channels[user.channel].public_url or web
+        signed = self._doors[user.channel].sign(public.rstrip("/") + path, delivery)
+        return self._ask(web, "POST", path, signed.body, signed.headers)
+
+    def _ask(self, web: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        connection = self._connection(web)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            return Answer(response.status, response.read())
+        except (OSError, HTTPException) as error:
+            connection.close()  # the next request opens it again
+            return Answer(0, why=type(error).__name__)
+
+    def _connection(self, web: str) -> HTTPConnection:
+        connections: dict[str, HTTPConnection] = vars(self._own)
+        if web not in connections:
+            where = urlsplit(web)
+            connections[web] = HTTPConnection(where.hostname or "", where.port, timeout=POST_TIMEOUT_S)
+        return connections[web]
+
+
+def _accepted(answer: Answer) -> list[Event]:
+    """Read what the answer tells; that of some channels is empty."""
+    if not (answer.is_accepted and answer.body.startswith(b"{")):
+        return []
+    told = json.loads(answer.body)
+    return [{name: told[name] for name in ("user_id", "message_id", "seq", "duplicate")}]
+
+
+def backoff_s(attempt: int) -> float:
+    """Wait longer after every failure, up to a bound."""
+    return min(2.0, 0.1 * 2**attempt)
