@@ -37,8 +37,9 @@ def main(
 ) -> None:
     """Measure Lanekeeper beside its peers, in the same run, on this machine.
 
-    Claims: drain, skewed, live, webhook, slow, lanes, memory, cost, takeover; all of them when none is named. Results
-    of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing behind.
+    Claims: drain, skewed, live, webhook, fairness, slow, lanes, memory, cost, takeover; all of them when none is named.
+    Results of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing
+    behind.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TOLD_TO))
     _forget_settings()

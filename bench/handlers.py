@@ -28,9 +28,9 @@ def handled(user_id: str, seq: int, text: str) -> str:
     return text
 
 
-def environment(notes: Path, wait_s: float) -> dict[str, object]:
-    """Word the environment of a process that runs this bot."""
-    return {"HANDLER": "bench.handlers:handle", NOTES: notes, WAIT: wait_s}
+def environment(notes: Path | None, wait_s: float) -> dict[str, object]:
+    """Word the environment of a process that runs this bot, which notes nothing without a place to."""
+    return {"HANDLER": "bench.handlers:handle", WAIT: wait_s, **({NOTES: notes} if notes else {})}
 
 
 def read(notes: Path) -> list[Mapping[str, Any]]:

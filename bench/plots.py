@@ -8,13 +8,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.claims import fairness
 from bench.measuring import OURS, Rounds
 from bench.result import Result
 from bench.serving import CURVE
 
 WIDTH, BAR_HEIGHT, LINES_HEIGHT = 8.0, 0.42, 3.6
 FRAME_HEIGHT = 1.1
-COLOURS = {OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c"}
+COLOURS = {fairness.ALONE: "#8a8a8a", OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c"}
 SHADES = ("#d08c3c", "#a8522a", "#e3b778")
 STRENGTHS = {"worker_cpu_ms": 1.0, "postgres_cpu_ms": 0.6, "redis_cpu_ms": 0.3}
 STYLE = {
@@ -136,12 +137,13 @@ def _colour(name: str) -> str:
     return next(colour for start, colour in COLOURS.items() if name.startswith(start))
 
 
-LINES = {"live", "webhook", "lanes"}
+LINES = {"live", "webhook", "fairness", "lanes"}
 DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
     "drain": _drain,
     "skewed": _drain,
     "live": _curves("reply_curve_ms"),
     "webhook": _curves("answer_curve_ms"),
+    "fairness": _curves("reply_curve_ms"),
     "slow": _slow,
     "lanes": _lanes,
     "memory": _memory,

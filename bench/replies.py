@@ -2,30 +2,33 @@
 
 import threading
 import time
+from collections.abc import Sequence
+from uuid import UUID
 
 import psycopg
+from psycopg.sql import SQL, Literal
 
 from bench.stack import Stack
 
-TRIGGER = """
+TRIGGER = SQL("""
 CREATE FUNCTION tell_reply() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_notify('replies', NEW.user_id || ' ' || NEW.turn_seq); RETURN NULL; END $$;
-CREATE TRIGGER tell_reply AFTER INSERT ON messages FOR EACH ROW WHEN (NEW.direction = 'out')
-EXECUTE FUNCTION tell_reply();
-"""
+CREATE TRIGGER tell_reply AFTER INSERT ON messages FOR EACH ROW
+WHEN (NEW.direction = 'out' AND NEW.user_id <> ALL ({unheard})) EXECUTE FUNCTION tell_reply();
+""")
 ASKED = "SELECT user_id || ' ' || turn_seq, external_id FROM messages WHERE direction = 'in'"
 TICK_S = 0.2
 
 
 class Replies:
-    """Hears of replies; Postgres tells once they are committed and visible."""
+    """Hears of replies, but of those to users who are `unheard`; Postgres tells once they are committed and visible."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, unheard: Sequence[UUID] = ()) -> None:
         self._stack = stack
         self._at: dict[str, float] = {}
         self._stopped = threading.Event()
         self._connection = psycopg.connect(stack.postgres.url, autocommit=True)
-        self._connection.execute(TRIGGER)
+        self._connection.execute(TRIGGER.format(unheard=Literal(list(unheard))))
         self._connection.execute("LISTEN replies")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

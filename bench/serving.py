@@ -1,8 +1,9 @@
 """A whole service under steady traffic: gunicorn, a worker, and webhooks over HTTP."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from uuid import UUID
 
 from bench import traffic
 from bench.costs import cpu_s
@@ -11,7 +12,7 @@ from bench.peers import lanekeeper, pgbench
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
 from bench.plan import Plan
 from bench.replies import Replies
-from bench.stack import fresh, stop
+from bench.stack import Stack, fresh, stop
 from bench.traffic import quantile
 
 USERS = 100
@@ -31,25 +32,43 @@ class Rate:
     seconds: int
 
 
-def serve(application: str, worker: Sequence[str], rate: Rate, patience_s: float) -> Figures:
+@dataclass(frozen=True)
+class Service:
+    """What gunicorn serves, and the worker beside it."""
+
+    application: str
+    worker: Sequence[str]
+    environment: Mapping[str, object] = field(default_factory=dict)
+    """The worker's, beyond what every process of a stack knows."""
+
+
+LANEKEEPER = Service("app.wsgi:app", lanekeeper.COMMAND)
+
+
+def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
+    """Measure a service on servers of its own."""
+    with fresh() as stack:
+        return serve_on(stack, service, rate, patience_s)
+
+
+def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, unheard: Sequence[UUID] = ()) -> Figures:
     """Measure from the moment a webhook is due to its answer, and to its reply's commit.
 
-    `patience_s` is how long the last replies are waited for.
+    `patience_s` is how long the last replies are waited for; `unheard` are users who have replies of another story.
     """
-    with fresh() as stack:
-        replies = Replies(stack)
-        web, port = stack.start_web(application)
-        processes = [stack.start("worker", list(worker))]
-        waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
-        warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
-        traffic.send(port, waiting[:warm_up], rate.per_s)
-        replies.wait_for(warm_up, patience_s)
-        web_cpu_s = cpu_s([web.pid])
-        answers = traffic.send(port, waiting[warm_up:], rate.per_s)
-        web_cpu_s = cpu_s([web.pid]) - web_cpu_s
-        replies.wait_for(len(waiting), patience_s)
-        replied = replies.stop()
-        stop(processes)
+    replies = Replies(stack, unheard)
+    web, port = stack.start_web(service.application)
+    worker = stack.start("worker", service.worker, service.environment)
+    waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
+    warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
+    traffic.send(port, waiting[:warm_up], rate.per_s)
+    replies.wait_for(warm_up, patience_s)
+    web_cpu_s = cpu_s([web.pid])
+    answers = traffic.send(port, waiting[warm_up:], rate.per_s)
+    web_cpu_s = cpu_s([web.pid]) - web_cpu_s
+    replies.wait_for(len(waiting), patience_s)
+    replied = replies.stop()
+    stop([worker])
     good = [answer for answer in answers if answer.status // 100 == 2]  # noqa: PLR2004 - HTTP's own number
     took = [1000 * (replied[one.external_id] - one.due) for one in good if one.external_id in replied]
     return {
@@ -82,14 +101,12 @@ def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[s
     """
     patience_s = PATIENCE_S if turns else 0.0
     rates: dict[RqWorkers, Rate] = {SIMPLE: rate, LIMITED: rate, FORKING: slow}
-    found: dict[str, Callable[[], Figures]] = {
-        OURS: partial(serve, "app.wsgi:app", lanekeeper.COMMAND, rate, patience_s)
-    }
+    found: dict[str, Callable[[], Figures]] = {OURS: partial(serve, LANEKEEPER, rate, patience_s)}
     if plan.wants("pgbench"):
         found["pgbench, the SQL alone"] = partial(sql_alone, rate, turns=turns)
     for peer, its_rate in rates.items():
         if plan.wants(peer.name):
-            found[peer.name] = partial(serve, peer.web, peer.command, its_rate, patience_s)
+            found[peer.name] = partial(serve, Service(peer.web, peer.command), its_rate, patience_s)
     return found
 
 

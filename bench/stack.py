@@ -34,6 +34,8 @@ READY_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.02
 REDIS_TIMEOUT_S = 5.0
+BACKLOG_MAX = 100_000
+"""What one user may have waiting before a run; processes that are measured keep their default."""
 
 
 class Stack:
@@ -57,7 +59,7 @@ class Stack:
     @property
     def settings(self) -> Settings:
         """The settings of a process of this stack."""
-        channel = Channel(provider="standard", secrets=(SECRET,))
+        channel = Channel(provider="standard", secrets=(SECRET,), backlog_max=BACKLOG_MAX)
         return Settings(database_url=self.postgres.url, redis_url=self.redis_server.url, channels={CHANNEL: channel})
 
     @contextmanager

@@ -1,11 +1,13 @@
 """Ours, as a user runs it: `lanekeeper worker` with its defaults."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.measuring import OURS
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
+from worker.model import Delivery
 
 BATCH = 50
 COMMAND = [sys.executable, "-m", "worker", "worker"]
@@ -23,11 +25,15 @@ class Lanekeeper:
 
     def accept(self, stack: Stack, workload: Workload) -> None:
         """Accept as a webhook with many messages does."""
-        deliveries = workload.deliveries()
-        with stack.services() as services:
-            for start in range(0, len(deliveries), BATCH):
-                services.intake.accept(CHANNEL, deliveries[start : start + BATCH])
+        accept(stack, workload.deliveries())
 
     def commands(self, _stack: Stack, _workload: Workload, size: int) -> list[list[str]]:
         """Start workers; 16 slots each."""
         return [COMMAND] * size
+
+
+def accept(stack: Stack, deliveries: Sequence[Delivery]) -> None:
+    """Accept through Intake, batch by batch."""
+    with stack.services() as services:
+        for start in range(0, len(deliveries), BATCH):
+            services.intake.accept(CHANNEL, deliveries[start : start + BATCH])

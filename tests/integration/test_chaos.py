@@ -3,25 +3,17 @@
 import subprocess
 import sys
 
-import pytest
-
 from tests.conftest import ROOT
 
+FAULTS = "kill-worker,freeze-worker,lose-redis,restart-postgres,cut,drop-reply"
 RUN_MAX_S = 240
 """What the slowest machine may take; the harness has bounds of its own."""
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--minutes", "0.05", "--no-faults"],
-        ["--minutes", "0.15", "--only", "kill-worker,freeze-worker,lose-redis,restart-postgres,cut,drop-reply"],
-    ],
-    ids=["in calm", "in a storm"],
-)
-def test_a_short_run_breaks_no_promise(options):
+def test_a_short_storm_breaks_no_promise():
+    """Without a calm: how soon a message is begun is not for a machine that runs other tests beside this one."""
     run = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "run", "--seed", "7", *options],
+        [sys.executable, "-m", "tests.chaos", "run", "--seed", "7", "--minutes", "0.15", "--only", FAULTS],
         check=False,
         capture_output=True,
         cwd=ROOT,

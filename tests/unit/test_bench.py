@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench import publishing, result, table
-from bench.claims import CLAIMS
+from bench import plots, publishing, result, table
+from bench.claims import CLAIMS, fairness
 from bench.measuring import Rounds, alternate
 from bench.peers import pgbench
 from bench.peers.rq_workers import FORKING
 from bench.plan import Plan
 from bench.result import Goal, Result
-from bench.traffic import quantile
+from bench.traffic import quantile, requests
 from bench.workload import Workload
 
 ROUNDS = Rounds({"lanekeeper": [{"rate": 10}, {"rate": 4}, {"rate": 9}], "rq": [{"rate": 5}, {"rate": 1}, {"rate": 3}]})
@@ -69,6 +69,20 @@ def test_users_write_in_turns_or_as_skewed_as_was_asked():
 
 def test_a_part_of_a_workload_has_fewer_users_who_write_as_much():
     assert Workload(500, 4_000, hot_users=10).part(0.1) == Workload(50, 400, hot_users=1)
+
+
+def test_a_flood_is_one_users_who_is_none_of_the_others():
+    flood = fairness.flood_of(200)
+    assert {delivery.sender for delivery in flood} == {fairness.FLOODER}
+    ids = {delivery.external_id for delivery in flood}
+    assert len(ids) == 200
+    others = requests(200, users=100)
+    assert not ids & {request.external_id for request in others}
+    assert not any(fairness.FLOODER.encode() in request.signed.body for request in others)
+
+
+def test_each_claim_has_its_plot():
+    assert set(plots.DRAWN) == set(CLAIMS)
 
 
 def test_peers_are_chosen_by_how_their_names_begin():

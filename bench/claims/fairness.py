@@ -1,0 +1,95 @@
+"""Fairness: how long everybody else waits for a reply, beside one user whose messages wait by the thousand."""
+
+from functools import partial
+
+from bench import handlers
+from bench.errors import BenchError
+from bench.measuring import OURS, Figures, Rounds, alternate
+from bench.peers import lanekeeper
+from bench.plan import Plan
+from bench.result import Goal, Result
+from bench.serving import LANEKEEPER, PATIENCE_S, USERS, Rate, Service, serve_on
+from bench.stack import CHANNEL, fresh
+from worker.keys import user_id_of
+from worker.model import Delivery
+
+NAME = "fairness"
+TITLE = "Fairness: from POST to reply committed, alone and beside one user's flood"
+COLUMNS = [
+    "who",
+    "flood before",
+    "flood after",
+    "p50 ms",
+    "p99 ms",
+    "max ms",
+    "p50 ÷ alone",
+    "p99 ÷ alone",
+    "refused",
+    "without a reply",
+]
+ALONE = f"{OURS} alone"
+BESIDE = f"{OURS} beside a flood"
+FLOOD = 10_000
+P99_TIMES_MAX = 2.0
+HANDLER_S = 0.005
+FLOODER = "flooder"
+LEFT = "SELECT count(*) FROM messages WHERE user_id = %s AND state = 'received'"
+NOTES = [
+    "One web process, one worker process with its 16 slots; every handler waits 5 ms; after 2 s of warm-up.",
+    "Latency is that of the 100 others, from the moment a webhook is due; the flood was accepted before they wrote.",
+    "Alone they have the machine to themselves; beside the flood its turns take CPU, Postgres and Redis as well.",
+]
+
+
+def measure(plan: Plan) -> Result:
+    """Send for 25 s, which is 1,000 messages: ten of them lie beyond p99."""
+    rate, flood = plan.size((Rate(40, 25), FLOOD), (Rate(40, 2), FLOOD // 5))
+    rounds = alternate(plan, {ALONE: partial(_live, rate, 0), BESIDE: partial(_live, rate, flood)})
+    return Result.of(
+        plan,
+        NAME,
+        f"{TITLE}; {flood:,} messages of one user, {rate.per_s} a second of {USERS} others for {rate.seconds} s",
+        rounds,
+        columns=COLUMNS,
+        rows=[_row(rounds, name) for name in rounds.found],
+        goals=[
+            Goal.at_most("p99 beside the flood ÷ alone", P99_TIMES_MAX, rounds.ratio(BESIDE, ALONE, "reply_p99_ms")),
+            Goal.at_most("refused or without a reply", 0, _missed(rounds)),
+        ],
+        notes=NOTES,
+    )
+
+
+def flood_of(messages: int) -> list[Delivery]:
+    """Word the messages of one user, who is none of those who write meanwhile."""
+    return [
+        Delivery(sender=FLOODER, external_id=f"flood-{number}", text=f"message {number}") for number in range(messages)
+    ]
+
+
+def _live(rate: Rate, flood: int) -> Figures:
+    """Measure the others. Raise BenchError when the flood is over before them: they were alone at the end."""
+    flooder = user_id_of(CHANNEL, FLOODER)
+    service = Service(LANEKEEPER.application, LANEKEEPER.worker, handlers.environment(None, HANDLER_S))
+    with fresh() as stack:
+        lanekeeper.accept(stack, flood_of(flood))
+        figures = serve_on(stack, service, rate, PATIENCE_S, unheard=[flooder])
+        left = stack.value(LEFT, flooder)
+    if flood and not left:
+        raise BenchError(f"{flood:,} messages were worked off before the others had written theirs")
+    return {**figures, "flood": flood, "flood_left": left}
+
+
+def _missed(rounds: Rounds) -> float:
+    return max(rounds.worst(name, figure) for name in rounds.found for figure in ("refused", "unanswered"))
+
+
+def _row(rounds: Rounds, name: str) -> list[str]:
+    parts = ("p50", "p99")
+    return [
+        name,
+        *(f"{rounds.median(name, figure):,.0f}" for figure in ("flood", "flood_left")),
+        *(f"{rounds.median(name, f'reply_{part}_ms'):,.1f}" for part in (*parts, "max")),
+        *("" if name == ALONE else f"{rounds.ratio(name, ALONE, f'reply_{part}_ms'):.2f}" for part in parts),
+        *(f"{rounds.worst(name, figure):.0f}" for figure in ("refused", "unanswered")),
+    ]
