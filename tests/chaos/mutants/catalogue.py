@@ -1,7 +1,7 @@
 """The planted bugs. Each takes away what a promise stands on, and must be found in a run of its own.
 
 A layer that another backs up is taken away together with it. Where a bug needs two things at the same moment, it takes
-its time there (pg_sleep), so that a short run meets it. `faults` are those that bring it out; `seen_by` are the checks
+its time there, so that a short run meets it. `faults` are those that bring it out; `seen_by` are the checks
 of which one must find it.
 """
 
@@ -77,12 +77,12 @@ MUTANTS: dict[str, Mutant] = {
             Sql("WHERE id = p_user_id FOR UPDATE;", "WHERE id = p_user_id;", ("begin_turn",)),
             Sql(
                 "WHERE id = p_user_id FOR UPDATE;",
-                "WHERE id = p_user_id; PERFORM pg_sleep(0.5);",
+                "WHERE id = p_user_id; PERFORM pg_sleep(1.2);",
                 ("get_or_create_session",),
             ),
             Sql(
                 "    INSERT INTO conversation",
-                "    PERFORM pg_sleep(0.5);\n    INSERT INTO conversation",
+                "    PERFORM pg_sleep(1.2);\n    INSERT INTO conversation",
                 ("get_or_create_session",),
             ),
         ),
@@ -107,7 +107,7 @@ MUTANTS: dict[str, Mutant] = {
         "the check that only a lane's holder gives it on",
         ("fences",),
         (Script("finish", "if lock[1] ~= token then return 'lost' end", "if not lock[1] then return 'lost' end"),),
-        ("freeze-helper", "freeze-worker", "black-hole"),
+        ("flush-redis", "lose-redis"),
     ),
     "reconciler-off": Mutant("the reconciler", ("acceptance",), (NO_RECONCILER,), ("flush-redis", "lose-redis")),
     "dedup-in-redis-only": Mutant(
@@ -132,8 +132,8 @@ MUTANTS: dict[str, Mutant] = {
                 "",
                 ("begin_turn",),
             ),
+            Patch(patches.finish_late),
         ),
-        ("kill-supervisor", "black-hole", "freeze-redis", "freeze-worker"),
     ),
     "wake-before-push": Mutant(
         "the order of push and wake-up, and an idle worker's own look",

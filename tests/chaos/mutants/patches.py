@@ -26,6 +26,7 @@ EARLY_S = 0.4
 IDLE_POLL_S = 2.5
 """An idle worker's own look at the lanes, slowed down; below what a client waits for Redis."""
 WAKE_S = 0.02
+LATE_S = 0.5
 SEEN_S = 3_600
 
 Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
@@ -83,6 +84,17 @@ def dedup_in_redis() -> None:
         return accepted
 
     Intake.accept = accept  # type: ignore[method-assign]
+
+
+def finish_late() -> None:
+    """Leave time between a turn's commit and what Redis is told of it: an operator may end the session meanwhile."""
+    finish = Lanes.finish
+
+    def finish_later(lanes: Lanes, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(LATE_S)
+        return finish(lanes, *args, **kwargs)
+
+    Lanes.finish = finish_later  # type: ignore[method-assign]
 
 
 def wake_before_push() -> None:
