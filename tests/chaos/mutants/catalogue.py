@@ -43,15 +43,15 @@ MUTANTS: dict[str, Mutant] = {
     "fence-off": Mutant(
         "the fence, in begin, commit and failure",
         ("fences",),
-        (Sql("v_user.fence > p_fence", "false", ("begin_turn", "commit_turn", "fail_turn")),),
+        (Sql({"v_user.fence > p_fence": "false"}, ("begin_turn", "commit_turn", "fail_turn")),),
         ("freeze-helper", "freeze-worker", "black-hole"),
     ),
     "compare-and-set-off": Mutant(
         "a message's compare-and-set, and the constraint on its replies",
         ("effects",),
         (
-            Sql("AND user_id = p_user_id AND state = 'received'", "", ("commit_turn",)),
-            Sql("AND state = 'received'", "", ("settle_message",)),
+            Sql({"AND user_id = p_user_id AND state = 'received'": ""}, ("commit_turn",)),
+            Sql({"AND state = 'received'": ""}, ("settle_message",)),
             Statement("ALTER TABLE messages DROP CONSTRAINT a_message_of_a_turn_is_one"),
             Statement("ALTER TABLE users DROP CONSTRAINT users_waiting_check"),
         ),
@@ -74,15 +74,12 @@ MUTANTS: dict[str, Mutant] = {
         ("sessions",),
         (
             Statement("DROP INDEX idx_unique_active_session_per_user"),
-            Sql("WHERE id = p_user_id FOR UPDATE;", "WHERE id = p_user_id;", ("begin_turn",)),
+            Sql({"WHERE id = p_user_id FOR UPDATE;": "WHERE id = p_user_id;"}, ("begin_turn",)),
             Sql(
-                "WHERE id = p_user_id FOR UPDATE;",
-                "WHERE id = p_user_id; PERFORM pg_sleep(1.2);",
-                ("get_or_create_session",),
-            ),
-            Sql(
-                "    INSERT INTO conversation",
-                "    PERFORM pg_sleep(1.2);\n    INSERT INTO conversation",
+                {
+                    "WHERE id = p_user_id FOR UPDATE;": "WHERE id = p_user_id;",
+                    "    INSERT INTO conversation": "    PERFORM pg_sleep(1.2);\n    INSERT INTO conversation",
+                },
                 ("get_or_create_session",),
             ),
         ),
@@ -114,7 +111,7 @@ MUTANTS: dict[str, Mutant] = {
         "the look-up and the index that find duplicates in Postgres",
         ("acceptance",),
         (
-            Sql("m.user_id = accept.user_id AND m.external_id", "false AND m.external_id", ("accept",)),
+            Sql({"m.user_id = accept.user_id AND m.external_id": "false AND m.external_id"}, ("accept",)),
             Statement("DROP INDEX messages_deduplicated"),
             Patch(patches.dedup_in_redis),
         ),
@@ -125,11 +122,12 @@ MUTANTS: dict[str, Mutant] = {
         ("sessions",),
         (
             Sql(
-                " AND s.user_id = p_user_id AND s.status = 'active'\n"
-                "               AND should_create_new_session(\n"
-                "                       v_user.channel, s.started_at, s.last_message_at,"
-                " v_message.accepted_at) IS NULL",
-                "",
+                {
+                    " AND s.user_id = p_user_id AND s.status = 'active'\n"
+                    "               AND should_create_new_session(\n"
+                    "                       v_user.channel, s.started_at, s.last_message_at,"
+                    " v_message.accepted_at) IS NULL": "",
+                },
                 ("begin_turn",),
             ),
             Patch(patches.finish_late),

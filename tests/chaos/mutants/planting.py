@@ -1,6 +1,6 @@
 """How a bug gets into the service: by changing SQL, a script, or Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
@@ -13,17 +13,19 @@ from worker.scripts import Scripts
 
 @dataclass(frozen=True)
 class Sql:
-    """Changes functions of the database."""
+    """Changes functions of the database, each of which has all that is to be replaced."""
 
-    right: str
-    wrong: str
+    changes: Mapping[str, str]
     functions: tuple[str, ...]
 
     def into_database(self, url: str) -> None:
         """Replace the functions."""
         with psycopg.connect(url) as connection:
             for name in self.functions:
-                connection.execute(_mutated(shipped_functions()[name], self.right, self.wrong).encode())
+                text = shipped_functions()[name]
+                for right, wrong in self.changes.items():
+                    text = _mutated(text, right, wrong)
+                connection.execute(text.encode())
 
 
 @dataclass(frozen=True)
