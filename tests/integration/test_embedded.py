@@ -20,7 +20,7 @@ from worker.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from worker.embedded.child import command_line, wait_until
 from worker.errors import EmbeddedServerError
 
-DEADLINE_S = 10
+DEADLINE_S = 45
 AT_ONCE = Retry(NoBackoff(), 0)
 
 

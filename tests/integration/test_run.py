@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes a
 
 ROOT = Path(__file__).parents[2]
 START_S = 45
-STOP_S = 10
+STOP_S = 30
 COMMAND = (sys.executable, "-P", "-m", "worker", "run")
 BANNER = "Lanekeeper runs."
 

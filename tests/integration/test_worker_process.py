@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.conftest import eventually
+from tests.conftest import DEADLINE_S, eventually
 from tests.processes import the_child, worker_process
 
 QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
@@ -98,7 +98,7 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(services,
         os.kill(the_child(process), signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE_S) == 0
         assert time.monotonic() - began < 15
     assert client.exists(f"lock:user:{message.user_id}") == 0
     assert client.zscore("lanes", str(message.user_id)) <= time.time() * 1000
