@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 import psycopg
 
-from tests.chaos.checker import checks, evidence, leftovers, report
+from tests.chaos.checker import checks, evidence, report
 from tests.chaos.faults.schedule import Schedule, plan
 from tests.chaos.faults.storm import Storm
 from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
+from tests.chaos.service import leftovers
 from tests.chaos.service.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
 from worker.config import Settings

@@ -1,16 +1,29 @@
 """The checker of the chaos harness: silent about what may happen, loud about each planted fault."""
 
+import ast
+
 import pytest
 
 from tests.chaos.checker import report
 from tests.chaos.checker.checks import CHECKS, all_violations
 from tests.chaos.checker.spans import Spans, crowded
 from tests.chaos.checker.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
+from tests.conftest import ROOT
+
+JUDGES = [*(ROOT / "tests" / "chaos" / "checker").rglob("*.py"), ROOT / "tests" / "policy_model.py"]
 
 
 @pytest.fixture
 def tale():
     return Tale()
+
+
+@pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.stem)
+def test_who_judges_shares_nothing_with_the_product(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    assert not {name.partition(".")[0] for name in names} & {"app", "worker"}
 
 
 def test_a_healthy_history_breaks_no_promise(tale):
