@@ -112,9 +112,9 @@ class Runner:
                 continue
             try:
                 leased = self._lease(free)
-                if not leased.leases:
-                    if burst and not self._busy:
-                        return
+                if burst and not leased.leases and not self._busy:
+                    return
+                if len(leased.leases) < free:  # all that was due, and the answer says when the next will be
                     self._wait_for_work(leased.next_due_s)
             except LanesUnavailable as error:
                 log.warning("lease_failed", error=str(error))

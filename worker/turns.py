@@ -129,7 +129,7 @@ class Turns:
         was_told_to_stop = handled.failure is not None and holding.cancelled.is_set()
         if was_told_to_stop or not holding.is_open:
             TURNS.count("dropped")
-            log.info("turn_dropped", turn_ms=_ms_since(began), **_names(holding, begun))
+            log.info("turn_dropped", turn_ms=_ms_since(began))
             return None
         quantum.turns_left -= 1
         if handled.failure is None:
@@ -142,7 +142,7 @@ class Turns:
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is CommitOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
-        log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **_names(holding, begun))
+        log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began))
         return settled
 
     def _handle(self, holding: Holding, begun: Begun) -> "Handled":

@@ -10,6 +10,7 @@ CREATE OR REPLACE FUNCTION commit_turn(
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user users;
+    v_settled record;
 BEGIN
     SELECT * INTO v_user FROM users WHERE id = p_user_id FOR UPDATE;
     more := v_user.waiting > 0;
@@ -18,12 +19,12 @@ BEGIN
         outcome := 'fenced';
         RETURN;
     END IF;
-    PERFORM 1 FROM messages WHERE id = p_message_id AND user_id = p_user_id AND state = 'received';
-    IF NOT FOUND THEN
+    v_settled := settle_message(v_user, p_fence, p_message_id, p_session_id, 'processed', p_effects);
+    IF v_settled.more IS NULL THEN
         outcome := 'already';
         RETURN;
     END IF;
-    SELECT s.more, s.session_ms INTO more, session_ms
-      FROM settle_message(v_user, p_fence, p_message_id, p_session_id, 'processed', p_effects) s;
     outcome := 'committed';
+    more := v_settled.more;
+    session_ms := v_settled.session_ms;
 END $$;

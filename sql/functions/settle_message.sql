@@ -1,10 +1,10 @@
 -- Takes a waiting message out of its user's order, as processed or dead, with everything its turn wrote.
 --
--- The caller holds the user's row lock, has compared the fence, and has seen that the message waits.
+-- The caller holds the user's row lock, and has compared the fence.
 -- p_effects: {replies: [{text, attachments}], tool_outputs: [{name, data}], session_state, user_state, summary,
 --             end: reason, escalate: true}, each optional.
 -- A redriven message is older than its session's last message: it moves nothing back and reopens nothing.
--- Returns whether more waits, and for how many ms the session id may be cached: 0, not at all, unless it is active.
+-- Returns whether more waits (NULL, and nothing is written: this message waits no longer), and for how many ms the session id may be cached: 0, not at all, unless it is active.
 CREATE OR REPLACE FUNCTION settle_message(
     p_user users, p_fence bigint, p_message_id uuid, p_session_id uuid, p_state text, p_effects jsonb,
     OUT more boolean, OUT session_ms bigint)
@@ -16,8 +16,11 @@ DECLARE
     v_overtaken boolean;
 BEGIN
     UPDATE messages SET state = p_state, session_id = p_session_id, processed_at = clock_timestamp()
-     WHERE id = p_message_id AND state = 'received'
-    RETURNING * INTO STRICT v_message;
+     WHERE id = p_message_id AND user_id = p_user.id AND state = 'received'
+    RETURNING * INTO v_message;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
 
     UPDATE conversation_sessions
        SET last_message_at = CASE WHEN status = 'ended' THEN last_message_at

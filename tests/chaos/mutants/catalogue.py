@@ -50,8 +50,7 @@ MUTANTS: dict[str, Mutant] = {
         "a message's compare-and-set, and the constraint on its replies",
         ("effects",),
         (
-            Sql({"AND user_id = p_user_id AND state = 'received'": ""}, ("commit_turn",)),
-            Sql({"AND state = 'received'": ""}, ("settle_message",)),
+            Sql({" AND state = 'received'": ""}, ("settle_message",)),
             Statement("ALTER TABLE messages DROP CONSTRAINT a_message_of_a_turn_is_one"),
             Statement("ALTER TABLE users DROP CONSTRAINT users_waiting_check"),
         ),
