@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from tests.conftest import eventually
@@ -105,7 +106,7 @@ def test_the_sweep_tells_the_policys_reason(at: Any, told: list[Any]) -> None:
 def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, run_worker: RunWorker) -> None:
     counters.flush()
     services.lanes.client.delete("numbers")
-    with capture_logs() as logs, run_worker(settings):
+    with capture_logs([merge_contextvars]) as logs, run_worker(settings):
         accept(services)
         accept(services, "/new", 2)
         accept(services, nr=3)
