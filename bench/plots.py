@@ -7,6 +7,7 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.claims import fairness
 from bench.measuring import OURS, Rounds
@@ -112,6 +113,9 @@ def _curves(figure: str) -> Callable[[Axes, Rounds], None]:
             label = f"{name}, {found[0]['rate']} a second"
             axes.plot(took, [100 * part for part in CURVE], color=colour, label=label, lw=2 if name == OURS else 1.3)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("ms (logarithmic)")
         axes.set_ylabel("% took no longer")
         axes.grid(alpha=0.3)
