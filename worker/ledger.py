@@ -18,7 +18,11 @@ COMMIT = "SELECT * FROM commit_turn(%s, %s, %s, %s, %s)"
 COMMIT_AND_BEGIN = """
 SELECT c.outcome AS committed, c.more, c.session_ms, b.*
   FROM commit_turn(%s, %s, %s, %s, %s) AS c,
-       begin_turn(CASE WHEN c.more THEN %s::uuid END, %s, CASE WHEN c.session_ms > 0 THEN %s::uuid END) AS b
+       begin_turn(
+           CASE WHEN c.more AND c.outcome <> 'fenced' THEN %s::uuid END,
+           %s,
+           CASE WHEN c.session_ms > 0 THEN %s::uuid END
+       ) AS b
 """
 """Without a user begin_turn finds nothing to do: what it says then is not read."""
 REFUSED = "Postgres refuses what the handler returned or saved"
@@ -43,19 +47,21 @@ class Ledger:
         While it is unknown whether that worked, try again as long as the lease lives.
         """
         commit = self._commit_and_begin if goes_on else self._commit
-        for tries_left in reversed(range(COMMIT_TRIES_MAX)):
+        tries_left = COMMIT_TRIES_MAX
+        while True:
             try:
                 return commit(holding, begun, effects)
             except StoreUnavailable:
+                tries_left -= 1
                 if not tries_left or holding.cancelled.wait(COMMIT_PAUSE_S):
                     raise
-            except psycopg.DataError:
-                return self.fail(holding, begun, REFUSED)
-            except psycopg.Error:
-                if not goes_on:
+            except psycopg.Error as error:
+                if commit != self._commit:
+                    commit = self._commit  # it may be the begin that failed
+                elif isinstance(error, psycopg.DataError):
+                    return self.fail(holding, begun, REFUSED)
+                else:
                     raise
-                return self._commit(holding, begun, effects)
-        raise AssertionError("the last try returns or raises")
 
     def fail(self, holding: Holding, begun: Begun, failure: str) -> Settled:
         """Note a failed attempt; after the last one the channel's poison policy decides."""
@@ -92,8 +98,9 @@ class Ledger:
             COMMIT_AND_BEGIN, *_writes(holding, begun, effects), lease.user_id, lease.fence, begun.session_id
         )
         TURNS.count(row.committed)
-        following = _begun(row[3:]) if row.more else None
-        return Settled(CommitOutcome(row.committed), row.more, row.session_ms, following=following)
+        outcome = CommitOutcome(row.committed)
+        following = _begun(row[3:]) if row.more and outcome is not CommitOutcome.FENCED else None
+        return Settled(outcome, row.more, row.session_ms, following=following)
 
     def _call(self, query: str, *params: object) -> Row:
         row = self._database.row(query, params)

@@ -184,11 +184,11 @@ class Runner:
         """End the leases of handlers that hang; with every slot hanging, end the process."""
         overdue_s = self._settings.turn_timeout_s + OVERDUE_GRACE_S
         for holding in self._keeper.holdings:
-            since = holding.handling_since
-            if since is not None and time.monotonic() - since > overdue_s:
+            turn, since = holding.turn, holding.handling_since
+            if turn is not None and since is not None and time.monotonic() - since > overdue_s:
                 with self._counting:
                     self._stuck.add(holding)
-                self._turns.time_out(holding)
+                self._turns.time_out(holding, turn)
                 self._keeper.drop(holding)
         if len(self._stuck) >= self._settings.worker_slots:
             log.error("worker_stuck", slots=len(self._stuck))

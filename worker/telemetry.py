@@ -181,7 +181,14 @@ class Bounded:
         self._render = render
 
     def __call__(self, logger: Any, method: str, fields: Fields) -> str:
-        """Render, with as much of each value as fits."""
+        """Render, with as much of each value as fits. What no renderer can word must not end what it tells of."""
+        try:
+            return self._bounded(logger, method, fields)
+        except Exception as error:  # noqa: BLE001 - a handler may log anything
+            named = {name: str(value) for name, value in _essential(fields)}
+            return str(self._render(logger, method, {**named, "unrenderable": type(error).__name__}))
+
+    def _bounded(self, logger: Any, method: str, fields: Fields) -> str:
         line: str = self._render(logger, method, dict(fields))
         if _fits(line):
             return line
@@ -212,7 +219,7 @@ def _cut(value: Any, most: int) -> Any:
 
 
 def _add_our_name(_logger: Any, _method: str, fields: Fields) -> Fields:
-    fields["logger"] = OURS
+    fields.setdefault("logger", OURS)
     return fields
 
 

@@ -24,6 +24,7 @@ from worker.lanes import Lanes, Released
 from worker.ledger import Ledger
 from worker.lock import Holding
 from worker.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled
+from worker.renewal import RENEWALS_PER_TTL
 from worker.telemetry import forget_names, log, name_turn
 
 OUTAGE_PAUSE_S = 2.0
@@ -74,15 +75,14 @@ class Turns:
         finally:
             forget_names()
 
-    def time_out(self, holding: Holding) -> None:
+    def time_out(self, holding: Holding, overdue: Begun) -> None:
         """Count an overdue turn as failed and give its lane on; the handler's late result will be dropped."""
-        begun = holding.turn
-        if begun is None or not holding.close():
+        if holding.turn is not overdue or not holding.close():
             return
         holding.cancel()
         failure = f"the handler did not finish within {self._settings.turn_timeout_s:g} s"
         try:
-            self._finish(holding, begun, self._fail(holding, begun, failure), may_go_on=False)
+            self._finish(holding, overdue, self._fail(holding, overdue, failure), may_go_on=False)
         except (StoreUnavailable, LanesUnavailable) as error:
             log.warning("lane_left_to_its_lease", user_id=str(holding.lease.user_id), error=str(error))
 
@@ -102,6 +102,9 @@ class Turns:
             if settled.following is not None:
                 holding.done.append(begun.message_id)
                 begun = settled.following
+                if holding.cancelled.is_set() or self._stopping.is_set() or not holding.is_open:
+                    self._park(holding, 0)  # while it was committed the lease was lost, or we were told to stop
+                    return
             elif self._finish(holding, begun, settled, may_go_on=self._may_go_on(holding, quantum)) is Released.GO_ON:
                 begun = self._ledger.begin(holding, begun.session_id if settled.session_ms else None)
             else:
@@ -129,7 +132,7 @@ class Turns:
         was_told_to_stop = handled.failure is not None and holding.cancelled.is_set()
         if was_told_to_stop or not holding.is_open:
             TURNS.count("dropped")
-            log.info("turn_dropped", turn_ms=_ms_since(began))
+            log.info("turn_dropped", turn_ms=_ms_since(began), **_names(holding, begun))
             return None
         quantum.turns_left -= 1
         if handled.failure is None:
@@ -142,7 +145,7 @@ class Turns:
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is CommitOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
-        log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began))
+        log.info("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **_names(holding, begun))
         return settled
 
     def _handle(self, holding: Holding, begun: Begun) -> "Handled":
@@ -263,7 +266,8 @@ class Quantum:
 
     def __init__(self, settings: Settings) -> None:
         self.turns_left = settings.quantum_turns
-        self._ends = time.monotonic() + settings.quantum_s
+        # A lease that nobody asked about for longer than a renewal takes may have been lost.
+        self._ends = time.monotonic() + min(settings.quantum_s, settings.lock_ttl_s / RENEWALS_PER_TTL)
 
     @property
     def is_used_up(self) -> bool:

@@ -6,7 +6,7 @@
 -- again, two workers on one message made two sessions: the first commits, the second, waiting for the lock, opened
 -- another one for the message that it had seen waiting.)
 -- A redriven message runs before one that may be running: if Redis forgot that one's lease, both would read the same
--- state and one change would be lost. So it takes the fence at once, and the turn that it overtook commits nothing.
+-- state and one change would be lost. So it takes the fence at once, and a turn under an older one commits nothing.
 -- p_taken_over: the lease before ours was never released, so its holder may have died of this message: counted.
 CREATE OR REPLACE FUNCTION begin_turn(
     p_user_id uuid, p_fence bigint, p_session_hint uuid DEFAULT NULL, p_taken_over boolean DEFAULT false,
@@ -72,7 +72,7 @@ BEGIN
     IF p_taken_over OR v_message.session_id IS NOT NULL THEN
         UPDATE users SET fence = p_fence WHERE id = p_user_id;
     END IF;
-    IF p_taken_over THEN
+    IF p_taken_over AND v_user.fence < p_fence THEN -- not again when the answer was lost
         UPDATE messages SET deaths = deaths + 1 WHERE id = v_message.id RETURNING * INTO v_message;
     END IF;
     IF v_session.id IS NULL THEN

@@ -7,7 +7,10 @@ import pytest
 
 from tests.conftest import eventually
 from tests.processes import worker_process
+from worker.ledger import Ledger
+from worker.lock import Holding
 from worker.migrations import shipped_functions
+from worker.model import CommitOutcome, Lease
 
 USERS = 3
 MESSAGES = 3
@@ -154,3 +157,24 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(ser
     with worker_process(settings):
         eventually(lambda: _all_settled(services))
     assert len(_replies(services, message.user_id)) == 1
+
+
+def test_a_fenced_commit_begins_nothing(services, settings, accept):
+    user_id = accept("alice", "m1").user_id
+    accept("alice", "m2")
+    ledger = Ledger(settings, services.database)
+    holding = Holding(Lease(user_id=user_id, token="a:41", fence=41, taken_over=False))
+    begun = ledger.begin(holding, None)
+    services.database.rows("UPDATE users SET fence = 42")
+    settled = ledger.commit(holding, begun, {}, goes_on=True)
+    assert (settled.outcome, settled.following) == (CommitOutcome.FENCED, None)
+    services.database.rows("UPDATE users SET fence = 41")
+    settled = ledger.commit(holding, begun, {}, goes_on=True)
+    assert (settled.outcome, settled.following.seq) == (CommitOutcome.COMMITTED, 2)
+
+
+def test_a_takeover_whose_answer_was_lost_counts_one_death(services, accept):
+    user_id = accept("alice", "m1").user_id
+    for _ in range(2):
+        assert services.database.row("SELECT * FROM begin_turn(%s, 7, NULL, true)", (user_id,)).deaths == 1
+    assert services.database.row("SELECT * FROM begin_turn(%s, 8, NULL, true)", (user_id,)).deaths == 2

@@ -153,6 +153,16 @@ def failure() -> Exception:
         return error
 
 
+def test_what_no_renderer_can_word_is_told_all_the_same(lines: Lines) -> None:
+    class Sulking:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    log.info("turn_ended", user_id="u1", outcome=Sulking())
+    [line] = lines()
+    assert (line["event"], line["user_id"], line["unrenderable"]) == ("turn_ended", "u1", "RuntimeError")
+
+
 def test_an_exception_is_told_without_its_text(lines: Lines) -> None:
     error = failure()
     log.error("task_failed", exc_info=error)
