@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 
 from worker.bootstrap import Services, open_runner, open_services
 from worker.config import Channel, Settings
+from worker.counters import counters
 from worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from worker.migrations import migrate, publish_policies
 from worker.model import Accepted, Delivery
@@ -124,6 +125,7 @@ def running(settings: Settings) -> Iterator[Any]:
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
         # Its process would end here; ours has a limited number of connections.
+        counters.stop(runner._lanes.client)
         runner._recovery._database.close()
         for client in (runner._lanes.client, runner._waker.client, runner._presence.connection):
             client.close()

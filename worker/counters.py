@@ -21,6 +21,7 @@ from uuid import uuid4
 import redis
 
 from worker import keys
+from worker.failure import describe
 from worker.telemetry import log
 
 ADD_ONCE: Final = """
@@ -112,7 +113,10 @@ class Counters:
     def _run(self, every_s: float) -> None:
         pause = threading.Event()
         while not pause.wait(every_s):
-            self.flush()
+            try:
+                self.flush()
+            except Exception as error:  # noqa: BLE001 - without this thread nothing would be handed over any more
+                log.error("task_failed", failure=describe(error))
 
 
 counters: Final = Counters()
