@@ -164,6 +164,20 @@ def test_the_thread_hands_over_by_itself(client: Any) -> None:
         assert time.monotonic() < ends
 
 
+def test_the_thread_outlives_a_connection_that_is_closed_under_it(client: Any, monkeypatch: Any) -> None:
+    register_script, was_closed = client.register_script, threading.Event()
+
+    def closed_once(text: str) -> Any:
+        if not was_closed.is_set():
+            was_closed.set()
+            raise AttributeError("'NoneType' object has no attribute 'readline'")
+        return register_script(text)
+
+    monkeypatch.setattr(client, "register_script", closed_once)
+    test_the_thread_hands_over_by_itself(client)
+    assert was_closed.is_set()
+
+
 @pytest.mark.parametrize(
     ("seconds", "bucket"), [(0.0, "0.1"), (-3, "0.1"), (0.1, "0.1"), (0.11, "1"), (1.5, "+Inf"), (1e6, "+Inf")]
 )
