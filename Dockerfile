@@ -1,29 +1,29 @@
 # One image for the web, the workers and the release step: the command says which. It holds Python and what
 # requirements.txt pins; no compiler, no root.
 #
-#   docker build -t lanekeeper .
-#   docker run --env-file .env lanekeeper lanekeeper migrate
+#   docker build -t onelane .
+#   docker run --env-file .env onelane onelane migrate
 #
-# A bot of your own: FROM lanekeeper, COPY mybot.py ., ENV HANDLER=mybot:handle
+# A bot of your own: FROM onelane, COPY mybot.py ., ENV HANDLER=mybot:handle
 FROM python:3.11-slim AS build
 WORKDIR /src
-RUN python -m venv --without-pip /opt/lanekeeper
+RUN python -m venv --without-pip /opt/onelane
 # The pins first, without the last line, which is the code itself: they change less often, and stay cached.
 COPY requirements.txt .
 RUN sed '/^\./d' requirements.txt > pins.txt \
-    && pip --python /opt/lanekeeper/bin/python install --no-cache-dir --requirement pins.txt
+    && pip --python /opt/onelane/bin/python install --no-cache-dir --requirement pins.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY worker worker
 COPY sql sql
-RUN pip --python /opt/lanekeeper/bin/python install --no-cache-dir --no-deps .
+RUN pip --python /opt/onelane/bin/python install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
-COPY --from=build /opt/lanekeeper /opt/lanekeeper
+COPY --from=build /opt/onelane /opt/onelane
 # The bot's folder. Nothing is written there, nor anywhere else: the disk may be read-only but for /tmp.
 WORKDIR /bot
-ENV PATH=/opt/lanekeeper/bin:$PATH PYTHONPATH=/bot PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/onelane/bin:$PATH PYTHONPATH=/bot PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000
 # No HEALTHCHECK: only the web has something to ask (/healthz; see compose.yaml), and workers share this image.
-CMD ["gunicorn", "-c", "python:app.gunicorn_settings", "app.wsgi:app"]
+CMD ["gunicorn", "-c", "python:onelane_web.gunicorn_settings", "onelane_web.wsgi:app"]

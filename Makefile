@@ -21,7 +21,7 @@ help: ## list what there is
 install: $(INSTALLED) ## create .venv with everything in it
 
 run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
-	@exec $(BIN)/lanekeeper run
+	@exec $(BIN)/onelane run
 
 test: $(INSTALLED) ## run all tests against real servers of their own
 	$(BIN)/python -m pytest -n $(JOBS)
@@ -45,7 +45,7 @@ format: $(INSTALLED) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove .venv and caches; the data in .lanekeeper stays
+clean: ## remove .venv and caches; the data in .onelane stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
 	find app bench worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,7 +57,7 @@ $(INSTALLED): pyproject.toml requirements-dev.txt
 			exec "$$python" -m venv $(VENV); \
 		fi; \
 	done; \
-	echo "Lanekeeper needs Python 3.11 or newer, and found none: make install PYTHON=/path/to/python" >&2; exit 1
+	echo "Onelane needs Python 3.11 or newer, and found none: make install PYTHON=/path/to/python" >&2; exit 1
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 		--requirement requirements-dev.txt --editable '.[embedded,dev]'
 	@touch $@

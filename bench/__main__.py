@@ -14,10 +14,10 @@ from bench.errors import BenchError
 from bench.plan import Plan, to_terminal
 from bench.stack import ROOT
 from bench.table import in_terminal
-from worker.config import Settings
-from worker.errors import LanekeeperError
+from onelane.config import Settings
+from onelane.errors import OnelaneError
 
-OUT = ROOT / ".lanekeeper" / "bench"
+OUT = ROOT / ".onelane" / "bench"
 EXIT_FAILED = 1
 EXIT_TOLD_TO = 143
 
@@ -35,7 +35,7 @@ EXIT_TOLD_TO = 143
 def main(
     claims: tuple[str, ...], runs: int, quick: bool, peers: tuple[str, ...], out: Path, publish: bool, redraw: bool
 ) -> None:
-    """Measure Lanekeeper beside its peers, in the same run, on this machine.
+    """Measure Onelane beside its peers, in the same run, on this machine.
 
     Claims: drain, skewed, live, webhook, fairness, slow, lanes, memory, cost, takeover; all of them when none is named.
     Results of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing
@@ -72,6 +72,6 @@ def _forget_settings() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (BenchError, LanekeeperError) as error:
+    except (BenchError, OnelaneError) as error:
         to_terminal(f"bench: {error}")
         sys.exit(EXIT_FAILED)

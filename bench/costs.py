@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.stack import Stack
-from worker.embedded.child import Child, descendants
+from onelane.dev.embedded.child import Child, descendants
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 DISCONNECTED_S = 10.0

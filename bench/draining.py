@@ -12,7 +12,7 @@ from bench.peers import Contestant
 from bench.plan import Plan
 from bench.stack import Stack, fresh
 from bench.workload import Workload
-from worker.embedded.child import Child
+from onelane.dev.embedded.child import Child
 
 POLL_S = 0.1
 PATIENCE_S = 90.0

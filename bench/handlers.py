@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.handlers import Turn
+from onelane.bot import Turn
 
 WAIT = "BENCH_WAIT_S"
 NOTES = "BENCH_NOTES"

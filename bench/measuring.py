@@ -16,7 +16,7 @@ from bench.plan import Plan
 
 Figures = dict[str, Any]
 """What one run of one contestant found."""
-OURS = "lanekeeper"
+OURS = "onelane"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from uuid import UUID
 from bench import traffic
 from bench.costs import cpu_s
 from bench.measuring import OURS, Figures
-from bench.peers import lanekeeper, pgbench
+from bench.peers import onelane, pgbench
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
 from bench.plan import Plan
 from bench.replies import Replies
@@ -42,7 +42,7 @@ class Service:
     """The worker's, beyond what every process of a stack knows."""
 
 
-LANEKEEPER = Service("app.wsgi:app", lanekeeper.COMMAND)
+ONELANE = Service("onelane_web.wsgi:app", onelane.COMMAND)
 
 
 def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
@@ -101,7 +101,7 @@ def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[s
     """
     patience_s = PATIENCE_S if turns else 0.0
     rates: dict[RqWorkers, Rate] = {SIMPLE: rate, LIMITED: rate, FORKING: slow}
-    found: dict[str, Callable[[], Figures]] = {OURS: partial(serve, LANEKEEPER, rate, patience_s)}
+    found: dict[str, Callable[[], Figures]] = {OURS: partial(serve, ONELANE, rate, patience_s)}
     if plan.wants("pgbench"):
         found["pgbench, the SQL alone"] = partial(sql_alone, rate, turns=turns)
     for peer, its_rate in rates.items():

@@ -20,12 +20,12 @@ import psycopg
 from redis import Redis
 
 from bench.errors import BenchError
-from worker.bootstrap import Services, open_services
-from worker.config import Channel, Settings
-from worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from worker.embedded.child import Child
-from worker.embedded.redis import free_port
-from worker.migrations import migrate
+from onelane.bootstrap import Services, open_services
+from onelane.config import Channel, Settings
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.redis import free_port
+from onelane.migrations import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANNEL = "demo"
@@ -64,7 +64,7 @@ class Stack:
 
     @contextmanager
     def services(self) -> Iterator[Services]:
-        """Connect as a process of Lanekeeper's does."""
+        """Connect as a process of Onelane's does."""
         services = open_services(self.settings, redis_timeout_s=REDIS_TIMEOUT_S)
         try:
             yield services
@@ -97,7 +97,7 @@ class Stack:
     def start_web(self, application: str) -> tuple[Child, int]:
         """Start gunicorn as the Procfile does, and wait until it answers; return it and its port."""
         port = free_port()
-        bind = ["-c", "python:app.gunicorn_settings", "--bind", f"127.0.0.1:{port}"]
+        bind = ["-c", "python:onelane_web.gunicorn_settings", "--bind", f"127.0.0.1:{port}"]
         web = self.start("web", [sys.executable, "-m", "gunicorn", *bind, application])
         self.wait_for(lambda: _is_ready(port), "the web's start", [web], READY_S)
         return web, port
@@ -133,7 +133,7 @@ def stop(children: Sequence[Child]) -> None:
 def fresh() -> Iterator[Stack]:
     """Run new servers for the block's time; nothing of them stays."""
     with ExitStack() as closing:
-        folder = Path(closing.enter_context(TemporaryDirectory(prefix="lanekeeper-bench-")))
+        folder = Path(closing.enter_context(TemporaryDirectory(prefix="onelane-bench-")))
         postgres = closing.enter_context(EmbeddedPostgres(folder / "postgres"))
         redis_server = closing.enter_context(EmbeddedRedis(folder / "redis"))
         migrate(postgres.url)

@@ -9,10 +9,10 @@ from itertools import count
 from math import ceil
 
 from bench.stack import CHANNEL, SECRET
-from worker.channels import provider_of
-from worker.channels.provider import Signed
-from worker.config import Channel
-from worker.model import Delivery
+from onelane.channels import provider_of
+from onelane.channels.provider import Signed
+from onelane.config import Channel
+from onelane.model import Delivery
 
 SENDERS = 24
 ANSWER_S = 30.0

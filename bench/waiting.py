@@ -11,7 +11,7 @@ from bench.measuring import Figures
 from bench.peers import Contestant
 from bench.stack import Stack, fresh
 from bench.workload import Workload
-from worker.embedded.child import Child
+from onelane.dev.embedded.child import Child
 
 PATIENCE_S = 45.0
 POLL_S = 0.3

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Self
 
-from worker.model import Delivery
+from onelane.model import Delivery
 
 HOT_PART = 0.5
 SEED = 20

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from worker.handlers import Reply, Turn
+from onelane.bot import Reply, Turn
 
 
 def handle(turn: Turn) -> str | list[Reply] | None:

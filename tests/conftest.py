@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
+from structlog.testing import capture_logs
 
-from worker.bootstrap import Services, open_runner, open_services
-from worker.config import Channel, Settings
-from worker.counters import counters
-from worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from worker.migrations import migrate, publish_policies
-from worker.model import Accepted, Delivery
-from worker.telemetry import log
+from onelane.bootstrap import Services, Worker, open_services, open_worker
+from onelane.config import Channel, Settings
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.migrations import migrate
+from onelane.model import Accepted, Delivery
+from onelane.sessions import publish_policies
+from onelane.telemetry.log import log
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
 DEADLINE_S = 45
@@ -113,22 +114,17 @@ def accept(services: Services) -> Callable[..., Accepted]:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Any]:
-    """Run a worker in this process, as `lanekeeper worker` does in its own."""
-    runner = open_runner(settings)
-    thread = threading.Thread(target=runner.run, name="runner")
+def running(settings: Settings) -> Iterator[Worker]:
+    """Run a worker in this process, as `onelane worker` does in its own."""
+    worker = open_worker(settings)
+    thread = threading.Thread(target=worker.run, name="runner")
     thread.start()
     try:
-        yield runner
+        yield worker
     finally:
-        runner.stop()
+        worker.stop()
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
-        # Its process would end here; ours has a limited number of connections.
-        counters.stop(runner._lanes.client)
-        runner._recovery._database.close()
-        for client in (runner._lanes.client, runner._waker.client, runner._presence.connection):
-            client.close()
 
 
 @pytest.fixture
@@ -136,10 +132,17 @@ def run_worker() -> Callable[[Settings], Any]:
     return running
 
 
+@pytest.fixture
+def log_lines() -> Iterator[list[MutableMapping[str, Any]]]:
+    """Events logged while the test runs."""
+    with capture_logs() as lines:
+        yield lines
+
+
 @pytest.fixture(autouse=True)
 def _unconfigured_log() -> Iterator[None]:
     """Undo what a test configured: its logger would stay the first one's, and hide the next test's lines."""
-    logging.getLogger("lanekeeper").setLevel(logging.ERROR)
+    logging.getLogger("onelane").setLevel(logging.ERROR)
     yield
     structlog.reset_defaults()
     vars(log).pop("bind", None)

@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from app import create_app
-from worker.bootstrap import Services
+from onelane.bootstrap import Services
+from onelane_web import create_app
 
 PASSWORD = "correct horse \u00fcber <b>staple</b>"
 LOGIN = "/ops/login"

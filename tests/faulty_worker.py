@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from worker.bootstrap import open_runner
-from worker.config import Settings
-from worker.db import Database
-from worker.handlers.hosting import Host
-from worker.scripts import Scripts
-from worker.telemetry import configure
+from onelane.bootstrap import open_worker
+from onelane.config import Settings
+from onelane.db import Database
+from onelane.lanes.scripts import Scripts
+from onelane.telemetry.log import configure
+from onelane.turns.hosting import Host
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 DEED, SIDE, CALL, NR = os.environ["FAULT"].split()
@@ -56,6 +56,6 @@ if __name__ == "__main__":
     wrap(Host, "run", lambda turn, holding: "handler")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")
-    runner = open_runner(settings)
+    runner = open_worker(settings)
     signal.signal(signal.SIGTERM, runner.stop)
     os._exit(runner.run())

@@ -9,10 +9,10 @@ from uuid import UUID
 import redis
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
-from worker import keys
-from worker.lanes import Lanes
-from worker.model import Lease
-from worker.scripts import SCRIPTS, Scripts
+from onelane import keys
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import SCRIPTS, Scripts
+from onelane.model import Lease
 
 START_MS = 1_790_000_000_000
 TTL_MS = 1_000

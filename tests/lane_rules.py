@@ -8,10 +8,11 @@ from hypothesis.stateful import rule
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane import keys
+from onelane.lanes.lanes import Released
+from onelane.model import Lease
 from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
-from worker import keys
-from worker.lanes import Released
-from worker.model import Lease
+from tests.renewing import renewed
 
 users = st.integers(0, USERS - 1)
 workers = st.integers(0, WORKERS - 1)
@@ -99,7 +100,7 @@ class LanesMachine(LanesBeside):
             self.find_work(worker)
         self.scripts.again = again
         lost = {one.token for one in self.held[worker] if self.lane_of(one).token != one.token}
-        assert self.lanes.renew(self.held[worker], TTL_MS / 1000) == lost
+        assert renewed(self.lanes, self.held[worker], TTL_MS / 1000) == lost
         for one in self.held[worker]:
             lane = self.lane_of(one)
             if lane.token == one.token:

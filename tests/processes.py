@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from onelane.config import Channel, Settings
 from tests.conftest import DEADLINE_S, ROOT, eventually
-from worker.config import Channel, Settings
 
 
 def environment(settings: Settings, **extra: object) -> dict[str, str]:
@@ -34,12 +34,12 @@ def _with_secrets(channel: Channel) -> dict[str, object]:
 def worker_process(
     settings: Settings,
     *arguments: str,
-    program: Sequence[str] = ("-m", "worker", "worker"),
+    program: Sequence[str] = ("-m", "onelane", "worker"),
     handler: str = "tests.bots:handle",
     log: Path | None = None,
     **extra: object,
 ) -> Iterator[subprocess.Popen]:
-    """Run `lanekeeper worker` as a process of its own; end it, whatever happened, when the block ends."""
+    """Run `onelane worker` as a process of its own; end it, whatever happened, when the block ends."""
     with log.open("ab") if log else Path(os.devnull).open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, *program, *arguments],

@@ -6,7 +6,7 @@ from functools import partial
 from bench.draining import drain
 from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.peers import Contestant, pgbench
-from bench.peers.lanekeeper import Lanekeeper
+from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE
 from bench.plan import Plan
 from bench.result import Result
@@ -27,7 +27,7 @@ def measure(plan: Plan) -> Result:
     """Drain with one process each."""
     workload = plan.size(Workload(200, 1_600), Workload(40, 200))
     peers: list[Contestant] = [pgbench.TURNS, FORKING, SIMPLE, LIMITED]
-    contestants: list[Contestant] = [Lanekeeper(), *(peer for peer in peers if plan.wants(peer.name))]
+    contestants: list[Contestant] = [Onelane(), *(peer for peer in peers if plan.wants(peer.name))]
     runs: dict[str, Callable[[], Figures]] = {
         one.name: partial(_run, one, workload.part(one.share)) for one in contestants
     }

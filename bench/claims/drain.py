@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.draining import drains
 from bench.measuring import OURS, Rounds, alternate
 from bench.peers import Contestant, pgbench
-from bench.peers.lanekeeper import Lanekeeper
+from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE
 from bench.plan import Plan
 from bench.result import Goal, Result
@@ -42,7 +42,7 @@ def measure(plan: Plan) -> Result:
 
 def drained(plan: Plan, workload: Workload, peers: Sequence[Contestant]) -> Rounds:
     """Drain in turns: ours, then the peers."""
-    contestants: list[Contestant] = [Lanekeeper(), *(peer for peer in peers if plan.wants(peer.name))]
+    contestants: list[Contestant] = [Onelane(), *(peer for peer in peers if plan.wants(peer.name))]
     return alternate(plan, drains(plan, contestants, workload))
 
 

@@ -5,13 +5,12 @@ from functools import partial
 from bench import handlers
 from bench.errors import BenchError
 from bench.measuring import OURS, Figures, Rounds, alternate
-from bench.peers import lanekeeper
+from bench.peers import onelane
 from bench.plan import Plan
 from bench.result import Goal, Result
-from bench.serving import LANEKEEPER, PATIENCE_S, USERS, Rate, Service, serve_on
+from bench.serving import ONELANE, PATIENCE_S, USERS, Rate, Service, serve_on
 from bench.stack import CHANNEL, fresh
-from worker.keys import user_id_of
-from worker.model import Delivery
+from onelane.model import Delivery, user_id_of
 
 NAME = "fairness"
 TITLE = "Fairness: from POST to reply committed, alone and beside one user's flood"
@@ -74,9 +73,9 @@ def flood_of(messages: int) -> list[Delivery]:
 def _live(rate: Rate, flood: int) -> Figures:
     """Measure the others. Raise BenchError when the flood ended before their last message: that one was alone."""
     flooder = user_id_of(CHANNEL, FLOODER)
-    service = Service(LANEKEEPER.application, LANEKEEPER.worker, handlers.environment(None, HANDLER_S))
+    service = Service(ONELANE.application, ONELANE.worker, handlers.environment(None, HANDLER_S))
     with fresh() as stack:
-        lanekeeper.accept(stack, flood_of(flood))
+        onelane.accept(stack, flood_of(flood))
         figures = serve_on(stack, service, rate, PATIENCE_S, unheard=[flooder])
         left, has_lasted = stack.value(LEFT, flooder), stack.value(LASTED, flooder, flooder)
     if flood and not has_lasted:

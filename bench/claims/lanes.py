@@ -14,8 +14,8 @@ from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.plan import Plan
 from bench.result import Goal, Result
 from bench.stack import REDIS_TIMEOUT_S, fresh
-from worker.lanes import Lanes
-from worker.scripts import connect
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import connect
 
 NAME = "lanes"
 TITLE = "Lanes: one lease, by the number of users who wait"

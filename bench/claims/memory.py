@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bench.measuring import OURS, Figures, Rounds, alternate
-from bench.peers.lanekeeper import Lanekeeper
+from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, SIMPLE, RqWorkers
 from bench.plan import Plan
 from bench.result import Result
@@ -34,7 +34,7 @@ def measure(plan: Plan) -> Result:
 
 def _ours() -> Figures:
     few, many = (
-        wait_out(Slots(Lanekeeper(), Workload(slots, slots), WAIT_S, environment={"WORKER_SLOTS": slots}))
+        wait_out(Slots(Onelane(), Workload(slots, slots), WAIT_S, environment={"WORKER_SLOTS": slots}))
         for slots in (FEW, MANY)
     )
     return _compared(few, many, FEW, MANY)

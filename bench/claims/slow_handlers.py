@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from bench.measuring import OURS, Figures, Rounds, alternate
-from bench.peers.lanekeeper import Lanekeeper
+from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, SIMPLE
 from bench.plan import Plan
 from bench.result import Goal, Result
@@ -28,7 +28,7 @@ NOTES = [
 def measure(plan: Plan) -> Result:
     """Give every slot two messages or more; RQ gets five messages in all, which takes it 10 s."""
     ours = Slots(
-        Lanekeeper(),
+        Onelane(),
         plan.size(Workload(400, 800), Workload(200, 200)),
         WAIT_S,
         environment={"WORKER_SLOTS": SLOTS, "DB_POOL_MAX": CONNECTIONS_MAX},

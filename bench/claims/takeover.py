@@ -10,13 +10,13 @@ from typing import Any
 from bench import handlers
 from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.peers import Contestant
-from bench.peers.lanekeeper import Lanekeeper
+from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, LIMITED
 from bench.plan import Plan
 from bench.result import Goal, Result
 from bench.stack import Stack, fresh
 from bench.workload import Workload
-from worker.embedded.child import Child
+from onelane.dev.embedded.child import Child
 
 NAME = "takeover"
 TITLE = "Takeover: from kill -9 of a worker to its users' next turn at another one"
@@ -50,7 +50,7 @@ class Rehearsal:
 def measure(plan: Plan) -> Result:
     """Kill one worker of each kind."""
     ttl_s = plan.size(TTL_S, 2)
-    rehearsals = [Rehearsal(Lanekeeper(), 8, ttl_s)]
+    rehearsals = [Rehearsal(Onelane(), 8, ttl_s)]
     rehearsals += [Rehearsal(peer, 1, ttl_s) for peer in (FORKING, LIMITED) if plan.wants(peer.name)]
     runs: dict[str, Callable[[], Figures]] = {one.contestant.name: partial(_kill, one) for one in rehearsals}
     rounds = alternate(plan, runs)

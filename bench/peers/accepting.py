@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from psycopg.types.json import Jsonb
 
 from bench.stack import CHANNEL
-from worker.db import Database
-from worker.keys import user_id_of
-from worker.model import Accepted, Delivery
+from onelane.db import Database
+from onelane.model import Accepted, Delivery, user_id_of
 
 BACKLOG_MAX = 1_000
 

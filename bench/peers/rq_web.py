@@ -8,15 +8,15 @@ from typing import cast
 import redis
 from flask import Flask
 
-from app import create_app
 from bench.peers.accepting import accept
 from bench.peers.rq_workers import Enqueue, enqueue_locked, enqueue_rate_limited
-from worker import telemetry
-from worker.bootstrap import open_services
-from worker.config import Settings
-from worker.db import Database
-from worker.intake import Intake
-from worker.model import Accepted, Delivery
+from onelane.bootstrap import open_services
+from onelane.config import Settings
+from onelane.db import Database
+from onelane.intake import Intake
+from onelane.model import Accepted, Delivery
+from onelane.telemetry import log as telemetry
+from onelane_web import create_app
 
 
 class RqIntake:

@@ -11,8 +11,8 @@ from bench.peers import rq_turns
 from bench.peers.accepting import accept
 from bench.stack import Stack
 from bench.workload import Workload
-from worker.db import Database
-from worker.model import Accepted, Delivery
+from onelane.db import Database
+from onelane.model import Accepted, Delivery
 
 QUEUE = "turns"
 BATCH = 50

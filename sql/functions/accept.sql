@@ -3,7 +3,7 @@
 -- p_messages: [{user_id, sender, external_id, text, button, attachments, sent_at}, …]
 -- Locks the users in id order (two batches never wait for each other in a circle), then looks for duplicates, then
 -- numbers what is new. A number is given under the lock, so the order of numbers is the order of commits.
--- accepted_at never runs backwards for a user. Raises LK429, and stores nothing, when a user would have more than
+-- accepted_at never runs backwards for a user. Raises OL429, and stores nothing, when a user would have more than
 -- p_backlog_max waiting messages.
 CREATE OR REPLACE FUNCTION accept(
     p_channel text, p_messages jsonb, p_backlog_max integer, p_now timestamptz DEFAULT NULL)
@@ -41,7 +41,7 @@ BEGIN
             RETURNING * INTO v_user;
             IF v_user.waiting > p_backlog_max THEN
                 RAISE EXCEPTION 'user % has % waiting messages', user_id, v_user.waiting - 1
-                    USING ERRCODE = 'LK429';
+                    USING ERRCODE = 'OL429';
             END IF;
             INSERT INTO messages (user_id, direction, seq, turn_seq, state, channel, external_id,
                                   text, button, attachments, sent_at, accepted_at)

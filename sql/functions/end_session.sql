@@ -1,6 +1,6 @@
 -- Ends one session, for a reason, at an instant of logical time. The caller holds the user's row lock.
 -- An ended session stays as it is. Returns whether it was open. Every end passes here, and tells so: see
--- worker/session_events.py.
+-- worker/onelane/telemetry/session_notices.py.
 CREATE OR REPLACE FUNCTION end_session(p_session_id uuid, p_ended_at timestamptz, p_reason text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,7 +13,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    RAISE NOTICE 'session_ended' USING ERRCODE = 'LK001', DETAIL = jsonb_build_object(
+    RAISE NOTICE 'session_ended' USING ERRCODE = 'OL001', DETAIL = jsonb_build_object(
         'session_id', p_session_id, 'user_id', v_session.user_id, 'reason', p_reason, 'ended_at', v_session.ended_at);
     RETURN true;
 END $$;

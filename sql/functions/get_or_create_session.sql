@@ -50,7 +50,7 @@ BEGIN
     RETURNING id INTO v_session.id;
     SELECT * INTO v_before FROM conversation_sessions
      WHERE user_id = p_user_id AND id <> v_session.id ORDER BY started_at DESC, ended_at DESC LIMIT 1;
-    RAISE NOTICE 'session_opened' USING ERRCODE = 'LK001', DETAIL = jsonb_build_object(
+    RAISE NOTICE 'session_opened' USING ERRCODE = 'OL001', DETAIL = jsonb_build_object(
         'session_id', v_session.id, 'user_id', p_user_id, 'started_at', v_at,
         'because', coalesce(v_before.ended_reason, 'first'), 'previous_session_id', v_before.id);
     RETURN v_session.id;

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import psycopg
 
+from onelane.config import Settings
 from tests.chaos.checker import checks, evidence, report
 from tests.chaos.faults.schedule import Schedule, plan
 from tests.chaos.faults.storm import Storm
@@ -21,7 +22,6 @@ from tests.chaos.progress import Progress
 from tests.chaos.service import leftovers
 from tests.chaos.service.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
-from worker.config import Settings
 
 DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
@@ -55,7 +55,7 @@ def run(options: Options) -> int:
 
     What the run has written is kept if something was wrong, or if somebody asked for it.
     """
-    folder = Folder((options.folder or Path(tempfile.mkdtemp(prefix="lanekeeper-chaos-"))).absolute())
+    folder = Folder((options.folder or Path(tempfile.mkdtemp(prefix="onelane-chaos-"))).absolute())
     folder.create()
     is_kept = True
     try:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench import checking
+from onelane.bootstrap import Services
+from onelane.model import Accepted
 from tests.conftest import ROOT
-from worker.bootstrap import Services
-from worker.model import Accepted
 
 Accept = Callable[..., Accepted]
 
@@ -30,13 +30,13 @@ def test_a_small_drain_beside_a_peer_prints_its_table_and_leaves_json_and_a_plot
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    rows = [line.split()[0] for line in ended.stdout.splitlines() if line.startswith(("  lanekeeper", "  pgbench"))]
-    assert rows == ["lanekeeper", "pgbench,"]
+    rows = [line.split()[0] for line in ended.stdout.splitlines() if line.startswith(("  onelane", "  pgbench"))]
+    assert rows == ["onelane", "pgbench,"]
     found = json.loads((tmp_path / "out" / "results.json").read_text())["drain"]
-    [ours] = found["found"]["lanekeeper, 1 process"]
+    [ours] = found["found"]["onelane, 1 process"]
     assert (ours["messages"], ours["lost"], ours["users_out_of_order"]) == (200, 0, 0)
     assert (tmp_path / "out" / "drain.svg").read_text().startswith("<?xml")
-    assert list(tmp_path.glob("lanekeeper-bench-*")) == []
+    assert list(tmp_path.glob("onelane-bench-*")) == []
 
 
 def bystander(services: Services) -> Any:

@@ -18,15 +18,14 @@ from uuid import uuid4
 import pytest
 import redis
 
+from onelane.bootstrap import Services
+from onelane.bot import Turn
+from onelane.channels import provider_of
+from onelane.config import Channel, Settings
+from onelane.model import Attachment, Delivery, user_id_of
+from onelane.turns.shift import SUSPECT_AFTER_DEATHS
 from tests.conftest import ROOT, eventually
 from tests.processes import end, environment, worker_process
-from worker.bootstrap import Services
-from worker.channels import provider_of
-from worker.config import Channel, Settings
-from worker.handlers import Turn
-from worker.keys import user_id_of
-from worker.model import Attachment, Delivery
-from worker.turns import SUSPECT_AFTER_DEATHS
 
 REFUSE_A_TEXT = "ALTER TABLE messages ADD CONSTRAINT canary CHECK (text NOT LIKE '%refused%') NOT VALID"
 REFUSE_NONE = "ALTER TABLE messages DROP CONSTRAINT IF EXISTS canary"
@@ -136,7 +135,14 @@ class Web:
 @contextmanager
 def web_process(settings: Settings, log: Path, **extra: object) -> Iterator[Web]:
     with socket.create_server(("127.0.0.1", 0)) as door, log.open("ab") as out:
-        command = ["gunicorn", "-c", "python:app.gunicorn_settings", "--bind", f"fd://{door.fileno()}", "app.wsgi:app"]
+        command = [
+            "gunicorn",
+            "-c",
+            "python:onelane_web.gunicorn_settings",
+            "--bind",
+            f"fd://{door.fileno()}",
+            "onelane_web.wsgi:app",
+        ]
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env=environment(settings, **extra),
@@ -263,7 +269,7 @@ class Run:
             self.pages.append(body)
         user = str(user_id_of("demo", f"{self.canaries.sender}1"))
         for command in (["doctor"], ["lanes", "--json"], ["lane", user], ["session", "show", user], ["dead", "list"]):
-            self.commands.append(self._command(["-m", "worker", *command], extra))
+            self.commands.append(self._command(["-m", "onelane", *command], extra))
         self.commands.append(self._command(["-m", "rq.cli", "info", "--url", self.settings.redis_url], extra))
 
     def _command(self, command: list[str], extra: dict[str, str]) -> bytes:

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane.cli import onelane
+from onelane.dev.embedded.redis import free_port
+from onelane.operations.acts import Control
+from onelane.operations.snapshot import LaneState, Survey
 from tests.conftest import eventually
-from worker.cli import lanekeeper
-from worker.control import Control
-from worker.diagnostics.survey import LaneState, Survey
-from worker.embedded.redis import free_port
 
 SENDER = "+4930123456"
 TEXT = "a very private text"
@@ -36,7 +36,7 @@ def invoke(settings):
 
     def invoke(*arguments, exit_code=0, redis_url=None):
         environment = {"DATABASE_URL": settings.database_url, "REDIS_URL": redis_url or settings.redis_url}
-        result = CliRunner().invoke(lanekeeper, [str(one) for one in arguments], env=environment)
+        result = CliRunner().invoke(onelane, [str(one) for one in arguments], env=environment)
         assert result.exit_code == exit_code, (result.output, result.exception)
         assert SENDER not in result.output
         assert TEXT not in result.output
@@ -71,7 +71,7 @@ def bury(services, accept):
                 (lease.user_id, lease.fence, begun.message_id, begun.session_id, failure),
             )
             services.lanes.bury(lease, begun.message_id, failure)
-            services.lanes.finish(lease, [], more=call + 1 < count)
+            services.lanes.finish(lease, [], has_more=call + 1 < count)
         return messages
 
     return bury
@@ -295,7 +295,7 @@ def test_all_of_a_user_are_redriven_in_order_and_nobody_elses(services, settings
 
 
 def test_retry_all_takes_more_than_a_page(services, bury, invoke, monkeypatch):
-    monkeypatch.setattr("worker.control.PAGE_MAX", 2)
+    monkeypatch.setattr("onelane.operations.acts.PAGE_MAX", 2)
     bury(SENDER, 3)
     bury("bob", 2)
     assert "5 dead messages redriven" in invoke("dead", "retry", "--all").output

@@ -2,15 +2,15 @@
 
 import os
 import signal
+from threading import Event
 
 import pytest
 
+from onelane.migrations import shipped_functions
+from onelane.model import CommitOutcome, Lease
+from onelane.turns.records import Records
 from tests.conftest import eventually
 from tests.processes import worker_process
-from worker.ledger import Ledger
-from worker.lock import Holding
-from worker.migrations import shipped_functions
-from worker.model import CommitOutcome, Lease
 
 USERS = 3
 MESSAGES = 3
@@ -162,15 +162,15 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(ser
 def test_a_fenced_commit_begins_nothing(services, settings, accept):
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
-    ledger = Ledger(settings, services.database)
-    holding = Holding(Lease(user_id=user_id, token="a:41", fence=41, taken_over=False))
-    begun = ledger.begin(holding, None)
+    records = Records(settings, services.database)
+    lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
+    begun = records.begin(lease, None, is_first=True)
     services.database.rows("UPDATE users SET fence = 42")
-    settled = ledger.commit(holding, begun, {}, goes_on=True)
-    assert (settled.outcome, settled.following) == (CommitOutcome.FENCED, None)
+    settled = records.commit(lease, begun, {}, Event(), goes_on=True)
+    assert (settled.outcome, settled.next_turn) == (CommitOutcome.FENCED, None)
     services.database.rows("UPDATE users SET fence = 41")
-    settled = ledger.commit(holding, begun, {}, goes_on=True)
-    assert (settled.outcome, settled.following.seq) == (CommitOutcome.COMMITTED, 2)
+    settled = records.commit(lease, begun, {}, Event(), goes_on=True)
+    assert (settled.outcome, settled.next_turn.seq) == (CommitOutcome.COMMITTED, 2)
 
 
 def test_a_takeover_whose_answer_was_lost_counts_one_death(services, accept):

@@ -14,13 +14,24 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
+from onelane import migrations
+from onelane.bootstrap import open_services
+from onelane.cli import onelane
+from onelane.dev.embedded.redis import free_port
+from onelane.doctor import (
+    examination as doctor,
+)
+from onelane.doctor import (
+    lanes as lane_checks,
+)
+from onelane.doctor import (
+    servers as server_checks,
+)
+from onelane.doctor import (
+    sessions as session_checks,
+)
+from onelane.doctor.finding import Deployment, Health
 from tests.conftest import eventually
-from worker import migrations
-from worker.bootstrap import open_services
-from worker.cli import lanekeeper
-from worker.diagnostics import doctor, lane_checks, server_checks, session_checks
-from worker.diagnostics.finding import Health, Patient
-from worker.embedded.redis import free_port
 
 INDEX = (
     "CREATE UNIQUE INDEX idx_unique_active_session_per_user ON conversation_sessions (user_id) WHERE status <> 'ended'"
@@ -59,8 +70,8 @@ def _root_logger_as_it_was():
 @pytest.fixture
 def examine(services):
     def examine(**changes):
-        patient = Patient(services.settings.model_copy(update=changes), services.database, services.lanes)
-        return {one.check: one.finding for one in doctor.examine(patient)}
+        deployment = Deployment(services.settings.model_copy(update=changes), services.database, services.lanes)
+        return {one.check: one.finding for one in doctor.examine(deployment)}
 
     return examine
 
@@ -69,7 +80,7 @@ def examine(services):
 def invoke(settings):
     def invoke(*arguments, **environment):
         return CliRunner().invoke(
-            lanekeeper,
+            onelane,
             arguments,
             env={"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, **environment},
         )
@@ -117,7 +128,7 @@ def test_without_a_worker_it_warns_and_says_what_to_do(invoke):
     result = invoke("doctor")
     assert result.exit_code == 0, result.output
     assert "warning workers no worker lives" in plain(result)
-    assert "→ start one: lanekeeper worker" in result.output
+    assert "→ start one: onelane worker" in result.output
     assert sum(line.startswith("ok ") for line in result.output.splitlines()) == len(doctor.CHECKS) - 1
 
 
@@ -239,7 +250,9 @@ def test_a_role_that_may_not_create_a_schema_gets_a_warning(services, settings):
     services.database.rows("ALTER ROLE postgres SET role = 'narrow'")  # from the next connection on
     narrow = open_services(settings)
     try:
-        findings = {one.check: one.finding for one in doctor.examine(Patient(settings, narrow.database, narrow.lanes))}
+        findings = {
+            one.check: one.finding for one in doctor.examine(Deployment(settings, narrow.database, narrow.lanes))
+        }
     finally:
         narrow.close()
         services.database.rows("ALTER ROLE postgres RESET role")
@@ -255,7 +268,7 @@ def test_a_pending_migration_fails_and_an_unknown_one_warns(services, examine):
     digest = services.database.row("DELETE FROM schema_files WHERE name = %s RETURNING digest", (name,)).digest
     with planted(services, "SELECT 1", f"INSERT INTO schema_files (name, digest) VALUES ('{name}', '{digest}')"):
         finding = examine()["migrations"]
-    assert (finding.health, finding.todo) == (Health.FAILED, "run `lanekeeper migrate`")
+    assert (finding.health, finding.todo) == (Health.FAILED, "run `onelane migrate`")
     later = "INSERT INTO schema_files (name, digest) VALUES ('migrations/9999_later', '')"
     with planted(services, later, "DELETE FROM schema_files WHERE name = 'migrations/9999_later'"):
         finding = examine()["migrations"]
@@ -346,8 +359,8 @@ def test_a_host_that_forbids_config_and_info_gets_warnings_only(services, settin
     url = f"redis://guest:secret@127.0.0.1:{redis_server.port}/0"
     guest = open_services(settings.model_copy(update={"redis_url": url}))
     try:
-        patient = Patient(settings, guest.database, guest.lanes)
-        findings = {one.check: one.finding for one in doctor.examine(patient)}
+        deployment = Deployment(settings, guest.database, guest.lanes)
+        findings = {one.check: one.finding for one in doctor.examine(deployment)}
     finally:
         guest.close()
         services.lanes.client.execute_command("ACL DELUSER guest")
@@ -394,8 +407,8 @@ def test_a_server_that_never_answers_ends_with_the_deadline(settings, setting, s
         changed = settings.model_copy(update={setting: url.format(hole.getsockname()[1])})
         stuck = open_services(changed, redis_timeout_s=5)
         began = time.monotonic()
-        patient = Patient(changed, stuck.database, stuck.lanes)
-        findings = {one.check: one.finding for one in doctor.examine(patient, deadline_s=0.5)}
+        deployment = Deployment(changed, stuck.database, stuck.lanes)
+        findings = {one.check: one.finding for one in doctor.examine(deployment, deadline_s=0.5)}
         took_s = time.monotonic() - began
         stuck.close()
     assert findings[server].found == "no answer within 0.5 s"
@@ -419,8 +432,8 @@ def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(services, accept, 
     monkeypatch.setattr(lane_checks, "SETTLE_S", 10.0)
     looked = lane_checks._suspects
 
-    def look_then_heal(patient, users):
-        suspects = looked(patient, users)
+    def look_then_heal(deployment, users):
+        suspects = looked(deployment, users)
         services.lanes.enqueue(message.user_id, message.message_id)
         return suspects
 
@@ -493,6 +506,8 @@ def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(services, mo
         "INSERT INTO users (id, channel, sender)"
         " SELECT gen_random_uuid(), 'demo', nr::text FROM generate_series(1, 40) nr"
     )
-    seen = {lane_checks._sample(Patient(services.settings, services.database, services.lanes))[0][0] for _ in range(20)}
+    seen = {
+        lane_checks._sample(Deployment(services.settings, services.database, services.lanes))[0][0] for _ in range(20)
+    }
     assert len(seen) > 3
     assert examine()["lanes"].found == "Redis and Postgres agree; users looked at: 10"

@@ -16,15 +16,14 @@ from urllib.request import ProxyHandler, build_opener
 import psycopg
 import pytest
 
+from onelane.bootstrap import Services
+from onelane.budget import budget
+from onelane.config import Settings
+from onelane.dev.embedded.redis import free_port
+from onelane.dev.talk import Target, sign
+from onelane.model import Delivery, user_id_of
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import descendants, end, environment
-from worker.bootstrap import Services
-from worker.config import Settings
-from worker.connections import budget
-from worker.embedded.redis import free_port
-from worker.keys import user_id_of
-from worker.model import Delivery
-from worker.sending import Target, sign
 
 PLAN_MAX = 20  # connections that small plans allow, to each server
 GONE_WITHIN_S = 25.0
@@ -72,8 +71,8 @@ class Release:
 
 
 def _path(folder: Path) -> str:
-    """Find the Procfile's words: this interpreter's programs first, and `lanekeeper` also where it is not installed."""
-    command = folder / "lanekeeper"
+    """Find the Procfile's words: this interpreter's programs first, and `onelane` also where it is not installed."""
+    command = folder / "onelane"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m worker "$@"\n')
     command.chmod(0o755)
     return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -224,7 +223,7 @@ def _watched(url: str, services: Services) -> Iterator[list[int]]:
 
 
 def _connections(probe: psycopg.Connection, services: Services) -> tuple[set[object], set[object]]:
-    rows = probe.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'lanekeeper'").fetchall()
+    rows = probe.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'onelane'").fetchall()
     return {row[0] for row in rows}, {client["id"] for client in services.lanes.client.client_list()}
 
 

@@ -16,9 +16,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
-from worker.embedded.child import command_line, wait_until
-from worker.errors import EmbeddedServerError
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from onelane.dev.embedded.child import command_line, wait_until
+from onelane.errors import EmbeddedServerError
 
 DEADLINE_S = 45
 AT_ONCE = Retry(NoBackoff(), 0)
@@ -55,7 +55,7 @@ def abandon(kind: str, folder: Path) -> int:
     It is started in a second thread: such servers are not tied to the life of their starter, and stay.
     """
     program = (
-        "import os, sys, threading; from pathlib import Path; from worker.embedded import *\n"
+        "import os, sys, threading; from pathlib import Path; from onelane.dev.embedded import *\n"
         f"server = {kind}(Path(sys.argv[1]))\n"
         "thread = threading.Thread(target=server.start); thread.start(); thread.join()\n"
         "print(server.pid, flush=True); os.kill(os.getpid(), 9)\n"
@@ -209,7 +209,7 @@ def test_a_server_left_by_a_killed_run_is_stopped_and_replaced(kind: type[Embedd
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedRedis])
 def test_a_server_ends_when_its_starter_is_killed(kind: type[EmbeddedServer], tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from worker.embedded import *\n"
+        "import os, sys; from pathlib import Path; from onelane.dev.embedded import *\n"
         f"server = {kind.__name__}(Path(sys.argv[1])); server.start()\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -111,7 +111,7 @@ def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(services, sett
         os.kill(helper, signal.SIGKILL)
         eventually(lambda: _said(services, message.user_id) == ["sleep 7"])
         said = log.read_text()
-    assert "keeper_died" in said
+    assert "renewer_died" in said
     assert "lease_lost" not in said
     assert "lane_taken_over" not in said
 

@@ -2,10 +2,9 @@
 
 import statistics
 
+from onelane.model import Delivery, user_id_of
 from tests.conftest import eventually
 from tests.processes import worker_process
-from worker.keys import user_id_of
-from worker.model import Delivery
 
 QUIET_USERS = 60
 FLOOD = 10_000

@@ -1,7 +1,6 @@
 """Jobs that strangers put on a lane: reported, never run, in nobody's way."""
 
 import os
-from unittest.mock import MagicMock
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,9 +8,10 @@ from rq import Queue
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane import keys
+from onelane.model import user_id_of
+from onelane.processes.duties import Duties
 from tests.conftest import eventually
-from worker import keys
-from worker.recovery import Recovery
 
 
 @pytest.fixture
@@ -68,13 +68,10 @@ FOREIGN = [
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
-    services, settings, accept, run_worker, monkeypatch, tmp_path, kind
+    services, settings, accept, run_worker, log_lines, tmp_path, kind
 ):
-    log = MagicMock()
-    monkeypatch.setattr("worker.turns.log", log)
-    monkeypatch.setattr("worker.recovery.log", log)
     other = accept("bob", "raise")
-    user_id = keys.user_id_of("demo", "alice")
+    user_id = user_id_of("demo", "alice")
     _foreign(services, kind, user_id, other.message_id, tmp_path)
     client = services.lanes.client
     with run_worker(settings):
@@ -82,7 +79,7 @@ def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
         eventually(lambda: _states(services, user_id) == ["processed"])
         accept("alice", "two")
         eventually(lambda: _states(services, user_id) == ["processed"] * 2)
-        eventually(lambda: any(call.args[0] == "foreign_jobs" for call in log.warning.call_args_list))
+        eventually(lambda: any(line["event"] == "foreign_jobs" for line in log_lines))
         eventually(lambda: str(other.message_id) in _failed(services, other.user_id))
         eventually(lambda: not client.exists("lanes"))
         leases = int(client.get("fence"))
@@ -96,7 +93,7 @@ def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
 
 
 def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(services, accept):
-    recovery = Recovery(services.database, services.lanes, services.sessions, "a test")
+    duties = Duties(services.database, services.lanes, services.sessions, "a test")
     message = accept("bob")
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
     services.database.rows("UPDATE messages SET state = 'dead', session_id = get_or_create_session(user_id)")
@@ -104,7 +101,7 @@ def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(se
     alice = UUID(int=7)
     services.lanes.client.rpush(keys.queue(alice), str(message.message_id))
     services.lanes.client.sadd("buried", str(alice))
-    assert recovery.redrive_requeued() == 0
+    assert duties.redrive_requeued() == 0
     assert _states(services, message.user_id) == ["dead"]
     assert str(message.message_id) in _failed(services, message.user_id)
     assert services.lanes.client.exists(keys.job(message.message_id))

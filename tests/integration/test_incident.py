@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from app.replay import application
-from worker.cli import lanekeeper
-from worker.errors import ConfigError
-from worker.incident.account import Account, Incident
-from worker.incident.naive import Flaws, Row, Rows, StatementFailed, is_new_day_by_hours
-from worker.incident.naive_bot import replay
-from worker.incident.timeline import CHOSEN, EVENING, LISTED, PAIR
+from onelane.cli import onelane
+from onelane.dev.incident.account import Account, Incident
+from onelane.dev.incident.naive import Flaws, Row, Rows, StatementFailed, is_new_day_by_hours
+from onelane.dev.incident.naive_bot import replay
+from onelane.dev.incident.timeline import CHOSEN, EVENING, LISTED, PAIR
+from onelane.errors import ConfigError
+from onelane_web.development.replay import application
 
 ROOT = Path(__file__).parents[2]
 SOUND = Flaws(hour_of_day_rule=False, read_then_act=False, fallback_ends_all=False)
@@ -54,7 +54,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run() -> Run:
     with redirect_stdout(StringIO()) as printed:
-        incident: Any = lanekeeper.main(["incident"], standalone_mode=False)
+        incident: Any = onelane.main(["incident"], standalone_mode=False)
     assert isinstance(incident, Incident), printed.getvalue()
     return Run(incident, printed.getvalue())
 
@@ -88,7 +88,7 @@ def test_the_naive_resolver_opens_a_session_for_every_message_and_loses_the_list
 
 
 def test_both_tables_and_what_they_show_are_printed(run: Run) -> None:
-    naive, real = (side.splitlines() for side in run.printed.split("Lanekeeper: "))
+    naive, real = (side.splitlines() for side in run.printed.split("Onelane: "))
     for side, account in ((naive, run.incident.naive), (real, run.incident.real)):
         rows = [line.split() for line in side if line.startswith("  20:39:")]
         assert [row[0] for row in rows][:2] == ["20:39:06.000", "20:39:17.303"]
@@ -110,19 +110,19 @@ def test_a_replay_that_proves_nothing_says_what_differs(run: Run) -> None:
     assert Incident(naive=real, real=naive).differences == [
         "the naive resolver did not open several sessions",
         "the naive resolver kept the list of sites within reach",
-        "Lanekeeper opened 5 sessions, not one",
-        "Lanekeeper did not answer the choice with Champigny",
-        "Lanekeeper's numbers of the messages have a gap",
+        "Onelane opened 5 sessions, not one",
+        "Onelane did not answer the choice with Champigny",
+        "Onelane's numbers of the messages have a gap",
     ]
     late = replace(real, lines=[replace(line, accepted_at=at(22)) for line in real.lines])
-    assert Incident(naive, late).differences == ["Lanekeeper did not go by the evening's clock"]
+    assert Incident(naive, late).differences == ["Onelane did not go by the evening's clock"]
 
 
 def test_the_command_fails_when_the_replay_proves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     upside_down = Incident(naive=run.incident.real, real=run.incident.naive)
-    monkeypatch.setattr("worker.incident.replay", lambda _tell: upside_down)
+    monkeypatch.setattr("onelane.dev.incident.replay", lambda _tell: upside_down)
     with redirect_stdout(StringIO()):
-        assert lanekeeper.main(["incident"], standalone_mode=False) == 1
+        assert onelane.main(["incident"], standalone_mode=False) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -130,7 +130,7 @@ def test_the_command_fails_when_the_replay_proves_nothing(run: Run, monkeypatch:
 def test_stopped_at_any_time_it_leaves_no_process_and_no_folder(
     tmp_path: Path, number: signal.Signals, reached: str
 ) -> None:
-    command = [sys.executable, "-m", "worker", "incident"]
+    command = [sys.executable, "-m", "onelane", "incident"]
     env = {**os.environ, "TMPDIR": str(tmp_path), "CHANNELS": "nothing that this command reads"}
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -10,13 +10,13 @@ import pytest
 from redis.exceptions import TimeoutError  # noqa: A004 - what its monitor raises
 from rq.suspension import resume, suspend
 
+from onelane.bootstrap import open_services
+from onelane.errors import LanesUnavailable
+from onelane.lanes.lanes import Released
+from onelane.model import Delivery, user_id_of
 from tests.conftest import DEADLINE_S, eventually
 from tests.proxy import Proxy
-from worker import keys
-from worker.bootstrap import open_services
-from worker.errors import LanesUnavailable
-from worker.lanes import Released
-from worker.model import Delivery
+from tests.renewing import renewed
 
 USERS = 6
 POISON = "raise"
@@ -75,7 +75,7 @@ def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
         for text in WORDS:
             for nr in range(USERS):
                 _accept(far, f"user {nr}", text)
-        user_id = keys.user_id_of("demo", "user 0")
+        user_id = user_id_of("demo", "user 0")
         far.lanes.make_due(user_id)
         far.lanes.make_due(user_id)
         assert fault.struck.wait(DEADLINE_S)
@@ -141,8 +141,10 @@ def test_a_full_redis_refuses_new_jobs_and_lets_every_script_that_drains_run(ser
     with pytest.raises(LanesUnavailable, match="refuses"):
         lanes.enqueue(users[0], UUID(int=99))
     assert lanes.jobs(users[0]) == [str(users[0])]
-    assert lanes.renew(held.values(), 60) == set()
-    assert lanes.finish(held[users[0]], more=True, may_go_on=True, session_id=users[0], session_ms=9) is Released.GO_ON
+    assert renewed(lanes, held.values(), 60) == set()
+    assert (
+        lanes.finish(held[users[0]], has_more=True, may_go_on=True, session_id=users[0], session_ms=9) is Released.GO_ON
+    )
     assert lanes.finish(held[users[0]], [users[0]], session_id=users[0], session_ms=99, pace_ms=9) is Released.FORGOTTEN
     assert lanes.park(held[users[1]], 0)
     assert lanes.bury(held[users[2]], users[2], "Traceback: …")

@@ -8,9 +8,9 @@ import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from onelane.dev.embedded import EmbeddedRedis
+from onelane.lanes.scripts import SCRIPTS, connect
 from tests.lane_rules import LanesMachine
-from worker.embedded import EmbeddedRedis
-from worker.scripts import SCRIPTS, connect
 
 PATIENT = {"stateful_step_count": 30, "deadline": None, "suppress_health_check": list(HealthCheck)}
 

@@ -10,17 +10,18 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import create_app
-from app.numbers import GAUGES, suggestion
+from onelane.bootstrap import Services, open_services
+from onelane.channels import provider_of
+from onelane.config import Settings
+from onelane.keys import NUMBERS
+from onelane.model import Accepted, Delivery
+from onelane.operations.snapshot import Snapshot, Survey
+from onelane.telemetry.counters import counters
+from onelane.telemetry.numbers import COUNTED
+from onelane_web import create_app
+from onelane_web.metrics import GAUGES, suggestion
 from tests.conftest import eventually
 from tests.processes import the_child, worker_process
-from worker.bootstrap import Services, open_services
-from worker.channels import provider_of
-from worker.config import Settings
-from worker.counters import COUNTED, counters
-from worker.diagnostics.survey import Snapshot, Survey
-from worker.keys import NUMBERS
-from worker.model import Accepted, Delivery
 
 Web = Callable[..., FlaskClient]
 Accept = Callable[..., Accepted]
@@ -61,18 +62,18 @@ def test_a_message_is_counted_on_its_whole_way(web: Web, settings: Settings, run
     with run_worker(settings):
         assert deliver(client, settings, HELLO) == 202
         assert deliver(client, settings, HELLO) == 202
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+        eventually(lambda: numbers(client)["onelane_turns_total committed"])
         deliver(client, settings, HELLO.model_copy(update={"external_id": "m2"}))
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 2)
+        eventually(lambda: numbers(client)["onelane_turns_total committed"] == 2)
     found = numbers(client)
-    assert found["lanekeeper_deliveries_total accepted"] == 2
-    assert found["lanekeeper_deliveries_total duplicate"] == 1
-    assert found["lanekeeper_session_cache_total miss"] == 1
-    assert found["lanekeeper_session_cache_total hit"] == 1
-    assert found["lanekeeper_turn_seconds_count"] == 2
-    assert found["lanekeeper_end_to_end_seconds_bucket 10"] == 2
-    assert 0 < found["lanekeeper_turn_seconds_sum"] <= found["lanekeeper_end_to_end_seconds_sum"] + 0.005
-    assert found["lanekeeper_lanes due"] == found["lanekeeper_lanes leased"] == 0
+    assert found["onelane_deliveries_total accepted"] == 2
+    assert found["onelane_deliveries_total duplicate"] == 1
+    assert found["onelane_session_cache_total miss"] == 1
+    assert found["onelane_session_cache_total hit"] == 1
+    assert found["onelane_turn_seconds_count"] == 2
+    assert found["onelane_end_to_end_seconds_bucket 10"] == 2
+    assert 0 < found["onelane_turn_seconds_sum"] <= found["onelane_end_to_end_seconds_sum"] + 0.005
+    assert found["onelane_lanes due"] == found["onelane_lanes leased"] == 0
 
 
 def test_numbers_stay_right_over_processes_and_their_restarts(web: Web, settings: Settings, accept: Accept) -> None:
@@ -82,8 +83,8 @@ def test_numbers_stay_right_over_processes_and_their_restarts(web: Web, settings
             accept(f"user {nr}", f"wave {wave}")
         with worker_process(settings, "--burst", "--unsupervised") as one, worker_process(settings, "--burst") as two:
             assert one.wait(30) == two.wait(30) == 0
-    assert numbers(client)["lanekeeper_turns_total committed"] == 40
-    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 40
+    assert numbers(client)["onelane_turns_total committed"] == 40
+    assert numbers(client)["onelane_deliveries_total accepted"] == 40
 
 
 def test_a_killed_worker_is_seen_in_the_takeovers(
@@ -98,8 +99,8 @@ def test_a_killed_worker_is_seen_in_the_takeovers(
         process.kill()
     gate.touch()
     with worker_process(settings):
-        eventually(lambda: numbers(client)["lanekeeper_takeovers_total"] == 1)
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 1)
+        eventually(lambda: numbers(client)["onelane_takeovers_total"] == 1)
+        eventually(lambda: numbers(client)["onelane_turns_total committed"] == 1)
 
 
 def test_failures_and_lost_leases_are_counted(
@@ -112,9 +113,9 @@ def test_failures_and_lost_leases_are_counted(
     with run_worker(settings):
         eventually(lambda: services.lanes.client.exists(f"lock:user:{slow.user_id}"))
         services.lanes.client.hset(f"lock:user:{slow.user_id}", "token", "another's")
-        eventually(lambda: numbers(client)["lanekeeper_leases_lost_total"] == 1)
-        eventually(lambda: numbers(client)["lanekeeper_turns_total dead"] == 1)
-    assert numbers(client)["lanekeeper_turns_total retry"] == 1
+        eventually(lambda: numbers(client)["onelane_leases_lost_total"] == 1)
+        eventually(lambda: numbers(client)["onelane_turns_total dead"] == 1)
+    assert numbers(client)["onelane_turns_total retry"] == 1
 
 
 @pytest.mark.parametrize("cached", ["no uuid", "00000000-0000-0000-0000-000000000000"])
@@ -125,9 +126,9 @@ def test_a_wrong_cached_session_is_counted(
     message = accept("alice")
     services.lanes.client.set(f"session:user:{message.user_id}", cached)
     with run_worker(settings):
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+        eventually(lambda: numbers(client)["onelane_turns_total committed"])
     result = "malformed" if cached == "no uuid" else "stale"
-    assert numbers(client)[f"lanekeeper_session_cache_total {result}"] == 1
+    assert numbers(client)[f"onelane_session_cache_total {result}"] == 1
 
 
 def test_refusals_are_counted_by_reason(web: Web, settings: Settings) -> None:
@@ -139,7 +140,7 @@ def test_refusals_are_counted_by_reason(web: Web, settings: Settings) -> None:
     client.post("/webhooks/nobody")
     found = numbers(client)
     for reason in ("bad_signature", "unsupported", "too_large", "bad_request", "unknown_channel"):
-        assert found[f"lanekeeper_refusals_total {reason}"] == 1, reason
+        assert found[f"onelane_refusals_total {reason}"] == 1, reason
 
 
 def test_every_number_is_there_from_the_start(web: Web) -> None:
@@ -153,11 +154,11 @@ def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker) 
     client = web()
     with run_worker(settings):
         deliver(client, settings, HELLO)
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"])
+        eventually(lambda: numbers(client)["onelane_turns_total committed"])
         before = set(numbers(client))
         for nr in range(5):
             deliver(client, settings, Delivery(sender=f"user {nr}", external_id=f"n{nr}", text="hello"))
-        eventually(lambda: numbers(client)["lanekeeper_turns_total committed"] == 6)
+        eventually(lambda: numbers(client)["onelane_turns_total committed"] == 6)
     assert set(numbers(client)) == before
 
 
@@ -165,8 +166,8 @@ def test_the_format_is_prometheus_0_0_4(web: Web) -> None:
     response = web().get("/metrics")
     assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
     text = response.get_data(as_text=True)
-    assert "# TYPE lanekeeper_turns_total counter\n" in text
-    assert 'lanekeeper_end_to_end_seconds_bucket{le="+Inf"} 0.0\n' in text
+    assert "# TYPE onelane_turns_total counter\n" in text
+    assert 'onelane_end_to_end_seconds_bucket{le="+Inf"} 0.0\n' in text
 
 
 def test_metrics_answer_in_20_ms_with_100_000_lanes(web: Web, services: Services) -> None:
@@ -211,10 +212,10 @@ def test_without_redis_they_say_so(settings: Settings, page: str) -> None:
 def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, accept: Accept) -> None:
     client = web()
     accept("alice")
-    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 1
+    assert numbers(client)["onelane_deliveries_total accepted"] == 1
     services.lanes.client.flushall()
     accept("alice")
-    assert numbers(client)["lanekeeper_deliveries_total accepted"] == 1
+    assert numbers(client)["onelane_deliveries_total accepted"] == 1
 
 
 def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message(

@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
-from app import attempts, create_app, ops
+from onelane.bootstrap import open_services
+from onelane.dev.embedded.redis import free_port
+from onelane_web import create_app
+from onelane_web.ops import attempts
+from onelane_web.ops import login as ops
 from tests.door import LOGIN, PASSWORD, operator_of, try_to_log_in, web_of
-from worker.bootstrap import open_services
-from worker.embedded.redis import free_port
 
 OPEN = {"health.alive", "health.ready", "webhook.receive", "ops.form", "ops.login"}
 REQUEUE_ALL = "/ops/rq/requeue/user:nobody"

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from onelane.errors import StoreUnavailable
+from onelane.migrations import shipped_functions
+from onelane.model import user_id_of
 from tests.conftest import eventually
 from tests.processes import the_child, worker_process
-from worker.errors import StoreUnavailable
-from worker.keys import user_id_of
-from worker.migrations import shipped_functions
 
 USERS = 20
 

@@ -10,13 +10,13 @@ import pytest
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane import keys
+from onelane.bootstrap import open_services
+from onelane.model import Delivery
+from onelane.processes.duties import ROUND_MAX_S, ROUND_S, Duties
 from tests import bots
 from tests.conftest import eventually
 from tests.proxy import Proxy
-from worker import keys
-from worker.bootstrap import open_services
-from worker.model import Delivery
-from worker.recovery import ROUND_MAX_S, ROUND_S, Recovery
 
 REQUEUED_WITHIN_S = 5
 MANY = 20_000
@@ -28,8 +28,8 @@ def settings(settings):
 
 
 @pytest.fixture
-def recovery(services):
-    return Recovery(services.database, services.lanes, services.sessions, "a test")
+def duties(services):
+    return Duties(services.database, services.lanes, services.sessions, "a test")
 
 
 def _states(services, user_id):
@@ -91,11 +91,11 @@ def test_flushall_with_messages_waiting_costs_none_and_no_order(services, settin
     assert services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n == 190
 
 
-def test_a_paused_user_stays_paused_over_flushall(services, settings, accept, run_worker, recovery):
+def test_a_paused_user_stays_paused_over_flushall(services, settings, accept, run_worker, duties):
     user_id = accept("alice").user_id
     services.database.row("SELECT pause_user(%s)", (user_id,))
     services.lanes.client.flushall()
-    assert recovery.reconcile() == 1
+    assert duties.reconcile() == 1
     assert _score(services, user_id) == float("inf")
     services.lanes.client.flushall()
     with run_worker(settings):
@@ -123,7 +123,7 @@ def test_lanes_without_work_are_dropped(services, settings, run_worker):
     assert not services.lanes.client.keys("lock:*")
 
 
-def test_twenty_thousand_waiting_users_are_put_back_in_bounded_rounds(services, recovery):
+def test_twenty_thousand_waiting_users_are_put_back_in_bounded_rounds(services, duties):
     services.database.rows(
         "WITH u AS (INSERT INTO users (id, channel, sender, last_seq, waiting)"
         "           SELECT gen_random_uuid(), 'demo', 'user ' || nr, 1, 1 FROM generate_series(1, %s) nr RETURNING id)"
@@ -134,12 +134,12 @@ def test_twenty_thousand_waiting_users_are_put_back_in_bounded_rounds(services, 
     rounds, enqueued = 0, 0
     while enqueued < MANY:
         began = time.monotonic()
-        enqueued += recovery.reconcile()
+        enqueued += duties.reconcile()
         assert time.monotonic() - began < ROUND_MAX_S + 2, "a round without a bound"
         rounds += 1
         assert rounds < 60
     assert services.lanes.client.zcard("lanes") == MANY
-    assert recovery.reconcile() == 0
+    assert duties.reconcile() == 0
 
 
 # RQ's own tools
@@ -185,7 +185,7 @@ def test_a_requeued_message_runs_next_in_its_users_order(services, settings, acc
     assert _in_order_of_commit(services, dead.user_id) == [2, 1, 3]
 
 
-def test_a_requeued_poison_message_is_dead_again_once(services, settings, accept, run_worker, recovery):
+def test_a_requeued_poison_message_is_dead_again_once(services, settings, accept, run_worker, duties):
     with run_worker(settings):
         message = accept("alice", "raise")
         eventually(lambda: str(message.message_id) in _failed(services, message.user_id))
@@ -193,7 +193,7 @@ def test_a_requeued_poison_message_is_dead_again_once(services, settings, accept
         eventually(lambda: not services.lanes.client.exists(keys.queue(message.user_id)))
         eventually(lambda: str(message.message_id) in _failed(services, message.user_id))
         eventually(lambda: not services.lanes.client.exists("lanes"))
-        assert recovery.redrive_requeued() == 0
+        assert duties.redrive_requeued() == 0
     assert _states(services, message.user_id) == ["dead"]
     assert len(_failed(services, message.user_id)) == 1
     assert services.database.row("SELECT attempts FROM messages WHERE direction = 'in'").attempts == 2
@@ -209,7 +209,7 @@ def test_a_requeued_message_at_the_end_of_a_long_backlog_is_found(services, acce
     assert services.lanes.requeued([message.user_id]) == [(message.user_id, str(message.message_id))]
 
 
-def test_a_requeue_that_redis_cut_short_is_finished_in_the_next_round(services, accept, recovery):
+def test_a_requeue_that_redis_cut_short_is_finished_in_the_next_round(services, accept, duties):
     message = accept("alice")
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
     services.database.rows("UPDATE messages SET state = 'received' WHERE id = %s", (message.message_id,))
@@ -217,6 +217,6 @@ def test_a_requeue_that_redis_cut_short_is_finished_in_the_next_round(services, 
     services.lanes.finish(lease)
     _failed(services, message.user_id).requeue(str(message.message_id))
     assert _score(services, message.user_id) is None
-    assert recovery.redrive_requeued() == 1  # Postgres had it waiting already
+    assert duties.redrive_requeued() == 1  # Postgres had it waiting already
     assert _score(services, message.user_id) is not None
     assert services.lanes.jobs(message.user_id) == [str(message.message_id)]

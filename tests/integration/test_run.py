@@ -1,4 +1,4 @@
-"""`lanekeeper run` starts everything, says what is wrong, and leaves nothing behind, however it ends."""
+"""`onelane run` starts everything, says what is wrong, and leaves nothing behind, however it ends."""
 
 import os
 import shutil
@@ -14,23 +14,23 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from worker.config import Settings
-from worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from worker.embedded.child import command_line, descendants, wait_until
-from worker.embedded.redis import free_port
-from worker.local.data_folder import DataFolder
+from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded.child import command_line, descendants, wait_until
+from onelane.dev.embedded.redis import free_port
+from onelane.dev.run.data_folder import DataFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 
 ROOT = Path(__file__).parents[2]
 START_S = 45
 STOP_S = 30
-COMMAND = (sys.executable, "-P", "-m", "worker", "run")
-BANNER = "Lanekeeper runs."
+COMMAND = (sys.executable, "-P", "-m", "onelane", "run")
+BANNER = "Onelane runs."
 
 
 class Run:
-    """One `lanekeeper run` in a folder of its own, as a terminal sees it."""
+    """One `onelane run` in a folder of its own, as a terminal sees it."""
 
     def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
         self.data = DataFolder(folder / "data")
@@ -47,7 +47,7 @@ class Run:
                 env={
                     **inherited,
                     "PYTHONPATH": str(ROOT),
-                    "LANEKEEPER_DATA": str(self.data.path),
+                    "ONELANE_DATA": str(self.data.path),
                     "PORT": str(self.port),
                     **env,
                 },
@@ -80,7 +80,7 @@ class Run:
 
     def living(self) -> list[list[str]]:
         """Find everybody of the run: those it had, and those who carry its data folder in their environment."""
-        mark = f"LANEKEEPER_DATA={self.data.path}\0".encode()
+        mark = f"ONELANE_DATA={self.data.path}\0".encode()
         others = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
         return [line for pid in {*self.family, *others} if (line := command_line(pid))]
 
@@ -130,7 +130,7 @@ def test_many_sigterms_stop_it_once_and_in_order(start: type[Run]) -> None:
     for _ in range(5):
         run.process.send_signal(signal.SIGTERM)
     assert run.ends() == 0
-    assert run.output.count("lanekeeper: stopping") == 1
+    assert run.output.count("onelane: stopping") == 1
 
 
 def test_a_signal_during_the_start_stops_it_too(start: type[Run]) -> None:
@@ -202,14 +202,14 @@ def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: type[Run]) -> N
         port = taken.getsockname()[1]
         run = start(PORT=str(port))
         assert run.ends() != 0
-    assert run.output == f"lanekeeper: PORT: {port} is taken; try another: PORT={port + 1} make run\n"
+    assert run.output == f"onelane: PORT: {port} is taken; try another: PORT={port + 1} make run\n"
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: type[Run]) -> None:
     first = start().until_ready()
     second = start()
     assert second.process.wait(START_S) != 0
-    assert "another `lanekeeper run` works in" in second.last_line()
+    assert "another `onelane run` works in" in second.last_line()
     assert second.output.count("\n") == 1
     assert all(command_line(pid) for pid in first.family)
 
@@ -217,14 +217,14 @@ def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: typ
 def test_an_impossible_setting_is_said_in_one_line(start: type[Run]) -> None:
     run = start(WORKER_SLOTS="many")
     assert run.process.wait(START_S) != 0
-    assert run.output == "lanekeeper: WORKER_SLOTS: must be a whole number\n"
+    assert run.output == "onelane: WORKER_SLOTS: must be a whole number\n"
 
 
 def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: type[Run]) -> None:
     run = start(HANDLER="nosuchbot:handle")
     assert run.process.wait(START_S) == 1
     assert "cannot import nosuchbot" in run.output
-    assert run.last_line().startswith("lanekeeper: worker ended with exit code")
+    assert run.last_line().startswith("onelane: worker ended with exit code")
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "worker worker", "redis-server", "postgres"])

@@ -4,10 +4,9 @@ import signal
 from contextlib import ExitStack
 from itertools import pairwise
 
+from onelane.model import Delivery, user_id_of
 from tests.conftest import eventually
 from tests.processes import worker_process
-from worker.keys import user_id_of
-from worker.model import Delivery
 
 USERS = 300
 MESSAGES = 5_000

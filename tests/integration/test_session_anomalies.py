@@ -8,7 +8,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from worker.migrations import shipped_functions
+from onelane.migrations import shipped_functions
 
 EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

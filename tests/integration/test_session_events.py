@@ -9,13 +9,15 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from onelane import keys
+from onelane.bootstrap import Services, open_services
+from onelane.config import Settings
+from onelane.db import Database
+from onelane.model import Delivery
+from onelane.telemetry import session_notices as session_events
+from onelane.telemetry.counters import counters, numbers_in
+from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 from tests.conftest import eventually
-from worker import keys, session_events
-from worker.bootstrap import Services, open_services
-from worker.config import Settings
-from worker.counters import SESSIONS_ENDED, SESSIONS_OPENED, counters, numbers_in
-from worker.db import Database
-from worker.model import Delivery
 
 MORNING = datetime(2026, 1, 16, 9, 0, tzinfo=UTC)
 LATER = MORNING + timedelta(hours=8)

@@ -9,11 +9,11 @@ import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
+from onelane.bootstrap import open_services
+from onelane.config import Settings
+from onelane.migrations import shipped_functions
+from onelane.model import Delivery
 from tests.conftest import eventually, running
-from worker.bootstrap import open_services
-from worker.config import Settings
-from worker.migrations import shipped_functions
-from worker.model import Delivery
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)

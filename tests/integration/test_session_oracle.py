@@ -18,8 +18,8 @@ from hypothesis.errors import NoSuchExample
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
+from onelane.migrations import shipped_functions
 from tests.policy_model import Model, Policy, day_start_on
-from worker.migrations import shipped_functions
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
 

@@ -14,8 +14,8 @@ import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
+from onelane.migrations import shipped_functions
 from tests.conftest import eventually
-from worker.migrations import shipped_functions
 
 THREADS = 100
 USERS = 200

@@ -30,7 +30,7 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(handler, services
     def all_answered():
         nonlocal connections
         row = services.database.row(
-            "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'lanekeeper' AND datname = 'postgres'"
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'onelane' AND datname = 'postgres'"
         )
         connections = max(connections, row.n)
         return _answered(services) == USERS

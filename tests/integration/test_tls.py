@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
+from onelane.bootstrap import open_services
+from onelane.config import Settings
+from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
-from worker.bootstrap import open_services
-from worker.config import Settings
-from worker.model import Delivery
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """How a client of Postgres asks whether it may speak TLS; the answer is one letter."""
@@ -143,7 +143,7 @@ def test_a_message_goes_all_the_way_over_tls(
 
 def test_redis_certificate_that_nobody_vouches_for_is_refused_in_one_line(over_tls):
     said = _refusal(over_tls("sslmode=require"))
-    assert said.startswith("lanekeeper: Redis' certificate is not trusted (")
+    assert said.startswith("onelane: Redis' certificate is not trusted (")
     assert "REDIS_TLS_CA_FILE" in said
     assert "REDIS_TLS_VERIFY=false" in said
 
@@ -153,7 +153,7 @@ def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_line(ove
     other.cert_pem.write_to_path(str(file))
     said = _refusal(over_tls(f"sslmode=verify-full&sslrootcert={file}", redis_tls_verify=False))
     assert said == (
-        "lanekeeper: no connection to Postgres: its certificate is not trusted: "
+        "onelane: no connection to Postgres: its certificate is not trusted: "
         "name whom to trust by sslrootcert in DATABASE_URL"
     )
 
@@ -163,7 +163,7 @@ def test_a_postgres_that_speaks_no_tls_is_refused_when_the_address_asks_for_it(s
         threading.Thread(target=_say_no, args=(listener,), daemon=True).start()
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?sslmode=require"
         said = _refusal(settings.model_copy(update={"database_url": url}))
-    assert said.startswith("lanekeeper: no connection to Postgres: it speaks no TLS, which sslmode")
+    assert said.startswith("onelane: no connection to Postgres: it speaks no TLS, which sslmode")
 
 
 def _say_no(listener: socket.socket) -> None:
@@ -177,13 +177,13 @@ def _say_no(listener: socket.socket) -> None:
 
 def test_a_file_of_authorities_that_is_not_there_is_named(over_tls):
     said = _refusal(over_tls("sslmode=require", redis_tls_ca_file=Path("/nowhere/ca.pem")))
-    assert said == "lanekeeper: REDIS_TLS_CA_FILE: Path does not point to a file"
+    assert said == "onelane: REDIS_TLS_CA_FILE: Path does not point to a file"
 
 
 def _refusal(settings: Settings) -> str:
     """Start a worker that cannot work; return the one line, beside its log, in which it says why."""
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "worker", "--unsupervised"],
+        [sys.executable, "-m", "onelane", "worker", "--unsupervised"],
         env=environment(settings, log_level="ERROR"),
         cwd=ROOT,
         capture_output=True,
@@ -192,5 +192,5 @@ def _refusal(settings: Settings) -> str:
         check=False,
     )
     assert done.returncode != 0
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("lanekeeper: ")]
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("onelane: ")]
     return line

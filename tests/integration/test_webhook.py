@@ -9,11 +9,12 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from app import create_app, replies
-from worker.bootstrap import Services, open_services
-from worker.channels import provider_of
-from worker.config import Settings
-from worker.model import Attachment, Delivery
+from onelane.bootstrap import Services, open_services
+from onelane.channels import provider_of
+from onelane.config import Settings
+from onelane.model import Attachment, Delivery
+from onelane_web import create_app
+from onelane_web.development import replies
 
 UNREACHABLE = "127.0.0.1:9"
 

@@ -8,10 +8,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
-from app import create_app
-from worker import sending
-from worker.bootstrap import Services
-from worker.config import Channel, Settings
+from onelane.bootstrap import Services
+from onelane.config import Channel, Settings
+from onelane.dev import talk as sending
+from onelane_web import create_app
 
 SUPPORT = Channel(provider="twilio", secrets=(SecretStr("token"),), public_url="https://bot.example/hooks")
 

@@ -132,8 +132,8 @@ def test_a_wrong_setting_ends_the_worker_with_one_line(settings, tmp_path):
 
 def test_a_signal_that_interrupts_another_does_not_wait_for_itself(services, settings, run_worker):
     """A dyno's worker gets SIGTERM directly and through its supervisor; the second found the first's lock taken."""
-    with run_worker(settings) as runner, runner._stopping._cond:
-        second = threading.Thread(target=runner.stop)
+    with run_worker(settings) as worker, worker.runner._stopping._cond:
+        second = threading.Thread(target=worker.stop)
         second.start()
         second.join(5)
         assert not second.is_alive()

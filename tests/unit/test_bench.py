@@ -15,7 +15,7 @@ from bench.result import Goal, Result
 from bench.traffic import quantile, requests
 from bench.workload import Workload
 
-ROUNDS = Rounds({"lanekeeper": [{"rate": 10}, {"rate": 4}, {"rate": 9}], "rq": [{"rate": 5}, {"rate": 1}, {"rate": 3}]})
+ROUNDS = Rounds({"onelane": [{"rate": 10}, {"rate": 4}, {"rate": 9}], "rq": [{"rate": 5}, {"rate": 1}, {"rate": 3}]})
 
 
 def a_result(**changes: object) -> Result:
@@ -25,7 +25,7 @@ def a_result(**changes: object) -> Result:
         "Drain",
         ROUNDS,
         columns=["who", "messages/s"],
-        rows=[["lanekeeper", "9"]],
+        rows=[["onelane", "9"]],
         goals=[Goal.at_least("ours ÷ rq", 5, 3.0)],
         notes=["A note."],
     )
@@ -33,9 +33,9 @@ def a_result(**changes: object) -> Result:
 
 
 def test_a_ratio_is_taken_within_its_round():
-    assert ROUNDS.ratio("lanekeeper", "rq", "rate") == 3  # of 2, 4 and 3; the medians' would be 9 / 3
-    assert ROUNDS.median("lanekeeper", "rate") == 9
-    assert ROUNDS.worst("lanekeeper", "rate") == 10
+    assert ROUNDS.ratio("onelane", "rq", "rate") == 3  # of 2, 4 and 3; the medians' would be 9 / 3
+    assert ROUNDS.median("onelane", "rate") == 9
+    assert ROUNDS.worst("onelane", "rate") == 10
 
 
 def test_contestants_run_in_turns():

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.channels import Inbound, provider_of, providers
-from worker.channels.provider import ATTACHMENTS_MAX, TEXT_MAX
-from worker.channels.standard import Standard
-from worker.config import Channel
-from worker.errors import BadRequest, BadSignature, ConfigError, Unsupported
-from worker.model import Attachment, Delivery
+from onelane.channels import Inbound, provider_of, providers
+from onelane.channels.provider import ATTACHMENTS_MAX, TEXT_MAX
+from onelane.channels.standard import Standard
+from onelane.config import Channel
+from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.model import Attachment, Delivery
 
 KEY, OLD_KEY = b"a key of enough bytes for anyone", b"the key from before the rotation"
 SECRET, OLD_SECRET = (f"whsec_{base64.b64encode(key).decode()}" for key in (KEY, OLD_KEY))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
-from worker.channels import Inbound, providers
-from worker.channels.twilio import EMPTY_TWIML, FORM, Twilio, signature
-from worker.config import Channel
-from worker.errors import BadRequest, BadSignature, ConfigError, Unsupported
-from worker.model import Attachment, Delivery
+from onelane.channels import Inbound, providers
+from onelane.channels.twilio import EMPTY_TWIML, FORM, Twilio, signature
+from onelane.config import Channel
+from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.model import Attachment, Delivery
 
 Pairs = list[tuple[str, str]]
 Form = dict[str, str] | Pairs

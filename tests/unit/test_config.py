@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from worker.config import Settings
-from worker.errors import ConfigError
+from onelane.config import Settings
+from onelane.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SECRET = "hunter2"

@@ -9,13 +9,14 @@ import click
 import pytest
 from pydantic.fields import FieldInfo
 
-from app.numbers import GAUGES
+from onelane.budget import budget
+from onelane.cli import onelane
+from onelane.config import Channel, Settings
+from onelane.telemetry.counters import Counter
+from onelane.telemetry.events import EVENTS
+from onelane.telemetry.numbers import COUNTED
+from onelane_web.metrics import GAUGES
 from tests.conftest import ROOT
-from worker.cli import lanekeeper
-from worker.config import Channel, Settings
-from worker.connections import budget
-from worker.counters import COUNTED, Counter
-from worker.telemetry import EVENTS
 
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -68,7 +69,7 @@ def commands(command: click.Command, *path: str) -> Iterator[str]:
 
 
 def test_every_command_is_documented_and_no_other():
-    assert set(documented("Commands")) == set(commands(lanekeeper, "lanekeeper"))
+    assert set(documented("Commands")) == set(commands(onelane, "onelane"))
 
 
 def test_every_metric_is_documented_with_its_label_and_no_other():
@@ -91,7 +92,7 @@ def test_the_incidents_questions_name_events_that_exist():
 
 def test_every_name_in_capitals_is_a_setting():
     names = set(re.findall(r"`(?:\$)?([A-Z]{2,}(?:_[A-Z]+)+)\b", OPERATIONS))
-    assert names <= {name.upper() for name in Settings.model_fields} | {"LANEKEEPER_DATA", "MESSAGE_ID"}
+    assert names <= {name.upper() for name in Settings.model_fields} | {"ONELANE_DATA", "MESSAGE_ID"}
 
 
 def test_the_connections_are_counted_as_the_code_counts_them():

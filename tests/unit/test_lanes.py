@@ -5,8 +5,9 @@ from uuid import UUID
 import fakeredis
 import pytest
 
-from worker import keys
-from worker.lanes import Lanes, Released
+from onelane import keys
+from onelane.lanes.lanes import Lanes, Released
+from tests.renewing import renewed
 
 START_MS = 1_790_000_000_000
 TTL_S = 15
@@ -70,9 +71,9 @@ def test_a_lane_whose_quantum_is_used_up_goes_to_the_end_of_the_due_order(lanes,
         clock.ms += 1
     lease = _one(lanes)
     assert lease.user_id == ALICE
-    assert lanes.finish(lease, [_message(3)], more=True, may_go_on=True) is Released.GO_ON
+    assert lanes.finish(lease, [_message(3)], has_more=True, may_go_on=True) is Released.GO_ON
     clock.ms += 100
-    assert lanes.finish(lease, more=True, may_go_on=False) is Released.RELEASED
+    assert lanes.finish(lease, has_more=True, may_go_on=False) is Released.RELEASED
     assert [lease.user_id for lease in _lease(lanes, slots=3)] == [BOB, CAROL, ALICE]
 
 
@@ -113,7 +114,7 @@ def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes, clock):
     second = _one(lanes, worker="other")
     assert (first.taken_over, second.taken_over) == (False, True)
     assert second.fence > first.fence
-    assert lanes.renew([first, second], TTL_S) == {first.token}
+    assert renewed(lanes, [first, second], TTL_S) == {first.token}
     assert lanes.finish(first, [_message(1)]) is Released.LOST
     assert lanes.park(first, 0) is False
     assert lanes.bury(first, _message(1), "Traceback: …") is False
@@ -124,7 +125,7 @@ def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes, clock):
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     clock.ms += TTL_S * 2000
-    assert lanes.renew([lease], TTL_S) == set()
+    assert renewed(lanes, [lease], TTL_S) == set()
     assert _lease(lanes) == ()
 
 
@@ -187,7 +188,7 @@ def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes, clo
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     lanes.pause(ALICE)
-    lanes.renew([lease], TTL_S)
+    renewed(lanes, [lease], TTL_S)
     lanes.enqueue(ALICE, _message(2))
     assert lanes.make_due(ALICE) is False
     assert lanes.finish(lease, [_message(1)], may_go_on=True) is Released.PAUSED

@@ -4,8 +4,8 @@ import fakeredis
 import pytest
 import redis
 
-from worker.errors import LanesUnavailable
-from worker.scripts import SCRIPTS, Scripts
+from onelane.errors import LanesUnavailable
+from onelane.lanes.scripts import SCRIPTS, Scripts
 
 
 @pytest.fixture

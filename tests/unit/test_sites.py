@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from worker.handlers import Session, Turn, User
-from worker.handlers.loading import load
-from worker.handlers.sites import GREETING, SITES, handle
-from worker.model import JsonObject, Message, Utterance
+from onelane.bot import Session, Turn, User
+from onelane.handlers.sites import GREETING, SITES, handle
+from onelane.model import JsonObject, Message, Utterance
+from onelane.turns.loading import load
 
 NOW = datetime(2026, 1, 17, 20, 39, tzinfo=UTC)
 
@@ -118,4 +118,4 @@ def test_anything_else_is_greeted(talk: Talk, words: str) -> None:
 
 
 def test_it_is_named_as_any_handler_is() -> None:
-    assert load("worker.handlers.sites:handle") is handle
+    assert load("onelane.handlers.sites:handle") is handle

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 import structlog
 
+from onelane.telemetry import log as telemetry
+from onelane.telemetry.events import EVENTS
+from onelane.telemetry.log import LINE_MAX_BYTES, log
 from tests.conftest import ROOT
-from worker import telemetry
-from worker.telemetry import EVENTS, LINE_MAX_BYTES, log
 
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 SAID = "what the user said"
@@ -29,7 +30,7 @@ Configure = Callable[[Any], io.StringIO]
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     """Configure logging into a stream, and put everything back afterwards."""
-    root, names = logging.getLogger(), ("rq", "rq.worker", "lanekeeper")
+    root, names = logging.getLogger(), ("rq", "rq.worker", "onelane")
     handlers, level = list(root.handlers), root.level
     levels = {name: logging.getLogger(name).level for name in names}
     for place, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
@@ -40,7 +41,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
             telemetry.configure("INFO", form)
-        logging.getLogger("lanekeeper").setLevel(logging.NOTSET)
+        logging.getLogger("onelane").setLevel(logging.NOTSET)
         return stream
 
     yield configure
@@ -61,7 +62,7 @@ def lines(configure: Configure) -> Lines:
 
 
 def events_in_the_code() -> dict[str, str]:
-    """Find the first argument of every `log.info(…)` and its like, and where it stands."""
+    """Find the first argument of every `event(…)`, and where it stands."""
     found = {}
     for path in [*ROOT.glob("worker/**/*.py"), *ROOT.glob("app/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -74,12 +75,7 @@ def events_in_the_code() -> dict[str, str]:
 
 
 def _is_logging(called: ast.expr) -> bool:
-    return (
-        isinstance(called, ast.Attribute)
-        and called.attr in LEVELS
-        and isinstance(called.value, ast.Name)
-        and called.value.id == "log"
-    )
+    return isinstance(called, ast.Name) and called.id == "event"
 
 
 def _names(argument: ast.expr) -> list[str]:
@@ -95,7 +91,7 @@ def _names(argument: ast.expr) -> list[str]:
 
 def test_every_event_of_the_code_is_listed() -> None:
     strangers = {name: where for name, where in events_in_the_code().items() if name not in EVENTS}
-    assert not strangers, "list them in worker/telemetry.py"
+    assert not strangers, "list them in onelane/telemetry/events.py"
 
 
 def test_every_listed_event_is_in_the_code() -> None:
@@ -109,7 +105,7 @@ def test_an_event_is_one_line_of_json(lines: Lines) -> None:
         "worker_started",
         "a\nb",
         "info",
-        "lanekeeper",
+        "onelane",
     )
     assert line["timestamp"].endswith("Z")
 

@@ -9,13 +9,12 @@ from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from app import create_app
-from worker.bootstrap import Services
-from worker.channels import provider_of
-from worker.config import Channel, Settings
-from worker.errors import BacklogFull, LanesUnavailable, StoreUnavailable
-from worker.keys import user_id_of
-from worker.model import Accepted, Delivery
+from onelane.bootstrap import Services
+from onelane.channels import provider_of
+from onelane.config import Channel, Settings
+from onelane.errors import BacklogFull, LanesUnavailable, StoreUnavailable
+from onelane.model import Accepted, Delivery, user_id_of
+from onelane_web import create_app
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
 SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks/")
@@ -255,7 +254,8 @@ def test_readiness_says_what_is_wrong(
 
     monkeypatch.setattr(fake.database, "ping", lambda: ping(store))
     monkeypatch.setattr(fake.lanes, "ping", lambda: ping(lanes))
-    monkeypatch.setattr("worker.migrations.pending", lambda _database: pending)
+    monkeypatch.setattr(fake.lanes, "eviction_policy", lambda: "noeviction", raising=False)
+    monkeypatch.setattr("onelane.migrations.pending", lambda _database: pending)
     response = client.get("/readyz")
     told = response.json or {}
     assert (response.status_code, told["postgres"], told["redis"], told["migrations"]) == expected

@@ -17,11 +17,11 @@ from flask.testing import FlaskClient
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app import create_app
-from worker.bootstrap import Services
-from worker.channels.twilio import FORM, signature
-from worker.config import Channel, Settings
-from worker.model import Accepted, Delivery
+from onelane.bootstrap import Services
+from onelane.channels.twilio import FORM, signature
+from onelane.config import Channel, Settings
+from onelane.model import Accepted, Delivery
+from onelane_web import create_app
 
 KEY = b"the key of the demo channel, long"
 ID = UUID(int=1)

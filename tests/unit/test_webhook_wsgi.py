@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"DATABASE_URL": "postgresql://127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9"}
-GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0", "--log-level=error", "app.wsgi:app"]
-IMPORT = ["-c", "import app.wsgi"]
+GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0", "--log-level=error", "onelane_web.wsgi:app"]
+IMPORT = ["-c", "import onelane_web.wsgi"]
 
 
 @pytest.mark.parametrize("how", [GUNICORN, IMPORT], ids=["gunicorn", "import"])
@@ -28,8 +28,8 @@ def test_an_impossible_setting_ends_the_server_with_one_line(
     ended = subprocess.run(
         [sys.executable, *how], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False
     )
-    ours = [line for line in ended.stderr.splitlines() if line.startswith("lanekeeper: ")]
+    ours = [line for line in ended.stderr.splitlines() if line.startswith("onelane: ")]
     assert ended.returncode == 4
     assert len(ours) == 1
-    assert ours[0].startswith(f"lanekeeper: {named}: ")
+    assert ours[0].startswith(f"onelane: {named}: ")
     assert "Traceback" not in ended.stderr

@@ -14,11 +14,11 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.model import Accepted
 from tests.conftest import eventually
 from tests.door import CANARY, PASSWORD, count, operator_of, web_of
-from worker.bootstrap import Services
-from worker.config import Settings
-from worker.model import Accepted
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from onelane import keys
 from tests.conftest import eventually
 from tests.door import CANARY, PASSWORD, count
-from worker import keys
 
 SHOTS = os.environ.get("SCREENSHOTS")
 """A folder to put pictures into, for a person to look at."""

@@ -9,9 +9,9 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from onelane import keys
 from tests.conftest import eventually
 from tests.door import CANARY, DATA, count, jobs_of, operator_of, pages_of, web_of
-from worker import keys
 
 
 def test_dead_messages_are_shown_with_their_traceback_and_without_a_word_of_the_user(operator, dead):

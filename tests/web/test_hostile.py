@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
+from onelane import keys
 from tests.conftest import eventually
 from tests.door import REGISTRIES, count
-from worker import keys
 
 MARK = "pwned"
 """What a hostile string would bring into the page if it were taken for markup."""

@@ -9,8 +9,8 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from onelane import keys
 from tests.door import DATA, jobs_of, pages_of
-from worker import keys
 
 
 class Explosive:

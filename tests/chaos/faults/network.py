@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import redis
 
+from onelane.lanes.scripts import SCRIPTS, Scripts
 from tests.chaos.faults.strike import Steps, Strike
-from worker.scripts import SCRIPTS, Scripts
 
 CUT_AGAIN_S = 0.4
 DELAY_S = (0.05, 0.3)

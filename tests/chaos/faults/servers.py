@@ -56,6 +56,6 @@ def terminate(strike: Strike) -> Steps:
     with psycopg.connect(strike.stack.postgres.url, autocommit=True, connect_timeout=ANSWERS_S) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
-            f" WHERE application_name = 'lanekeeper' ORDER BY random() {limit}) _"
+            f" WHERE application_name = 'onelane' ORDER BY random() {limit}) _"
         )
     yield

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from random import Random
 
+from onelane.dev.embedded.child import command_line, descendants
 from tests.chaos.service.dynos import send
 from tests.chaos.service.stack import WORKER_NAMES, Stack
 from tests.proxy import Proxy
-from worker.embedded.child import command_line, descendants
 
 Steps = Generator[None, None, None]
 """A fault: it strikes, yields while it lasts, and heals however it ends, also when it is closed early.

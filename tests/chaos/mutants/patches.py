@@ -13,11 +13,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from worker import bootstrap, runner
-from worker.intake import Intake, _entry
-from worker.lanes import Lanes
-from worker.model import Accepted, Delivery
-from worker.recovery import Recovery
+from onelane import bootstrap
+from onelane.intake import Intake, _entry
+from onelane.lanes.lanes import Lanes
+from onelane.model import Accepted, Delivery
+from onelane.processes import runner
+from onelane.processes.duties import Duties
 
 RETRIES = 10
 """What redis-py does by default."""
@@ -34,7 +35,7 @@ Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
 
 def reconciler_off() -> None:
     """Let Redis keep what it has lost."""
-    Recovery.reconcile = lambda _self: 0  # type: ignore[method-assign]
+    Duties.reconcile = lambda _self: 0  # type: ignore[method-assign]
 
 
 def retries_on() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
-from worker.migrations import shipped_functions
-from worker.scripts import Scripts
+from onelane.lanes.scripts import Scripts
+from onelane.migrations import shipped_functions
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _prove(name: str, seed: int) -> Proof:
 
 def _run(name: str, mutant: Mutant, seed: int) -> tuple[dict[str, int], str]:
     """Make one run; count its violations by check, and return the first one's sentence."""
-    folder = Path(tempfile.mkdtemp(prefix="lanekeeper-mutant-")) / "run"
+    folder = Path(tempfile.mkdtemp(prefix="onelane-mutant-")) / "run"
     argv = ["--mutant", name, "--seed", str(seed), "--minutes", str(mutant.minutes), "--folder", str(folder)]
     argv += ["--only", ",".join(mutant.faults)] if mutant.faults else ["--no-faults"]
     argv += ["--rate", str(mutant.rate)] if mutant.rate else []

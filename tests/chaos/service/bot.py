@@ -21,9 +21,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from onelane.bot import Turn
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of
-from worker.handlers import Turn
 
 API_TIMEOUT_S = 0.5
 ALIVE_S = 0.05
@@ -192,7 +192,7 @@ def _post(body: bytes, headers: dict[str, str]) -> int:
     return response.status
 
 
-if HISTORY in os.environ and "worker.ledger" in sys.modules:
+if HISTORY in os.environ and "onelane.turns.records" in sys.modules:
     from tests.chaos.service import recording
 
     recording.install("worker")

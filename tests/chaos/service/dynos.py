@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from onelane.dev.embedded.child import Child, command_line, descendants
 from tests.conftest import ROOT
-from worker.embedded.child import Child, command_line, descendants
 
 STOPS_S = 12.0
 """How long a release may take to end after it was asked to, before the platform kills it."""
@@ -23,8 +23,8 @@ GOOD_ENDS = {0, -signal.SIGKILL, -signal.SIGTERM}
 """The last one is that of a program which had no time to say what it does on SIGTERM."""
 SIGNS: Mapping[str, str] = {
     "process": "--unsupervised",
-    "helper": "worker.renewal",
-    "isolated": "worker.handlers.isolated",
+    "helper": "onelane.lanes.renewer",
+    "isolated": "onelane.turns.isolated",
 }
 """By what a worker's processes are known: a word of their command lines."""
 

@@ -1,6 +1,6 @@
 """What a run must not leave behind, looked for when its processes have been asked to stop: each list must be empty.
 
-The two servers still run. Keys are judged by the catalogue in `worker/keys.py`: one that it does not know, or that
+The two servers still run. Keys are judged by the catalogue in `worker/onelane/keys.py`: one that it does not know, or that
 should be gone when nothing waits, is a finding.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 import redis
 
+from onelane import keys
+from onelane.dev.embedded.child import command_line
 from tests.chaos.history import HISTORY
 from tests.chaos.service.dynos import all_pids
 from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES, Folder
 from tests.chaos.traffic.speech import CANARY, SENDER_PREFIX
-from worker import keys
-from worker.embedded.child import command_line
 
 CANARIES = (CANARY.encode(), SENDER_PREFIX.encode())
 WAKE_MAX = 64

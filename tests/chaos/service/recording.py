@@ -14,12 +14,11 @@ from functools import wraps
 from importlib import import_module
 from typing import Any
 
+from onelane.lanes.lanes import Lanes
+from onelane.model import Begun, CommitOutcome, Lease, Settled
+from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
 from tests.chaos.stalls import watch_stalls
-from worker.lanes import Lanes
-from worker.ledger import Ledger
-from worker.lock import Holding
-from worker.model import Begun, CommitOutcome, Lease, Settled
 
 MUTANT = "CHAOS_MUTANT"
 UNKNOWN = "unknown"
@@ -37,7 +36,7 @@ def install(role: str) -> None:
     watch_stalls(recorder)
     if role == "worker":
         _record_lanes(recorder)
-        _record_ledger(recorder)
+        _record_turns(recorder)
 
 
 def _record_lanes(recorder: Recorder) -> None:
@@ -46,10 +45,10 @@ def _record_lanes(recorder: Recorder) -> None:
     _wrap(recorder, Lanes, "park", _parked)
 
 
-def _record_ledger(recorder: Recorder) -> None:
-    _wrap(recorder, Ledger, "begin", _begun)
-    _wrap(recorder, Ledger, "commit", _committed)
-    _wrap(recorder, Ledger, "fail", _failed)
+def _record_turns(recorder: Recorder) -> None:
+    _wrap(recorder, Records, "begin", _begun)
+    _wrap(recorder, Records, "commit", _committed)
+    _wrap(recorder, Records, "fail", _failed)
 
 
 def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
@@ -87,29 +86,29 @@ def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any) -> li
     return [("park", {"user_id": lease.user_id, "token": lease.token, "delay_s": delay_s, "is_parked": is_parked})]
 
 
-def _begun(begun: Begun | None, holding: Holding, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+def _begun(begun: Begun | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     if begun is None:
         return []
     told = ("outcome", "message_id", "seq", "session_id", "session_status", "deaths")
-    return [("begin", {**_lane(holding), **{name: getattr(begun, name) for name in told}})]
+    return [("begin", {**_lane(lease), **{name: getattr(begun, name) for name in told}})]
 
 
-def _committed(settled: Settled | None, holding: Holding, begun: Begun, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+def _committed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     """Word a commit, and the begin of the next turn if the same call did both."""
     if settled is not None and settled.outcome not in COMMITS:
         return []  # its effects could not be stored: noted as a failure already
-    following = settled and settled.following
-    return [("commit", _settled(settled, holding, begun)), *_begun(following, holding)]
+    following = settled and settled.next_turn
+    return [("commit", _settled(settled, lease, begun)), *_begun(following, lease)]
 
 
-def _failed(settled: Settled | None, holding: Holding, begun: Begun, *_: Any) -> list[tuple[str, Event]]:
-    return [("fail", _settled(settled, holding, begun))]
+def _failed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any) -> list[tuple[str, Event]]:
+    return [("fail", _settled(settled, lease, begun))]
 
 
-def _settled(settled: Settled | None, holding: Holding, begun: Begun) -> Event:
+def _settled(settled: Settled | None, lease: Lease, begun: Begun) -> Event:
     outcome = UNKNOWN if settled is None else settled.outcome
-    return {**_lane(holding), "message_id": begun.message_id, "session_id": begun.session_id, "outcome": outcome}
+    return {**_lane(lease), "message_id": begun.message_id, "session_id": begun.session_id, "outcome": outcome}
 
 
-def _lane(holding: Holding) -> Event:
-    return {"user_id": holding.lease.user_id, "fence": holding.lease.fence}
+def _lane(lease: Lease) -> Event:
+    return {"user_id": lease.user_id, "fence": lease.fence}

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded.redis import free_port
+from onelane.migrations import migrate
 from tests.chaos.history import HISTORY
 from tests.chaos.service.dynos import Dyno
 from tests.conftest import ROOT, SECRET
 from tests.proxy import Proxy
-from worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from worker.embedded.redis import free_port
-from worker.migrations import migrate
 
 WEB_NAMES = ("web-1", "web-2")
 WORKER_NAMES = ("worker-1", "worker-2", "worker-3")
@@ -167,10 +167,10 @@ class Stack:
         add = partial(self._add, service)
         add("provider-api", "-m", "tests.chaos.traffic.provider_api", "--port", str(api_port))
         for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
-            options = ["-c", "python:app.gunicorn_settings", "--bind", f"127.0.0.1:{port}", "--reuse-port"]
+            options = ["-c", "python:onelane_web.gunicorn_settings", "--bind", f"127.0.0.1:{port}", "--reuse-port"]
             add(name, "-m", "gunicorn", *options, "tests.chaos.service.web:app")
         for name in WORKER_NAMES:
-            add(name, "-m", "worker", "worker")
+            add(name, "-m", "onelane", "worker")
         plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
         plan += ["--rate", f"{self.rate:g}"] if self.rate else []
         self._add(provider, PROVIDER, "-m", "tests.chaos.traffic.provider", *plan, *urls)

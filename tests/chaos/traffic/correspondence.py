@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
+from onelane.model import user_id_of
 from tests.chaos.traffic.plan import Command, Post, Step, User
-from worker.keys import user_id_of
 
 
 class Desk(Protocol):

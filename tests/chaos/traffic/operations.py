@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+from onelane.bootstrap import Services
+from onelane.errors import StoreUnavailable
+from onelane.operations.acts import Control
+from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
 from tests.chaos.history import Recorder
 from tests.chaos.traffic.speech import REDRIVEN
-from worker.bootstrap import Services
-from worker.control import Control
-from worker.diagnostics.dead import PAGE_MAX, DeadMessage, dead_messages
-from worker.errors import StoreUnavailable
 
 RETRY_PAUSE_S = 0.3
 COMMAND_MAX_S = 90.0

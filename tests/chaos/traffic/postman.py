@@ -9,11 +9,11 @@ from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from onelane.channels import Provider, providers
+from onelane.config import Channel
+from onelane.model import Delivery
 from tests.chaos.history import Event, Recorder
 from tests.chaos.traffic.plan import Post, User
-from worker.channels import Provider, providers
-from worker.config import Channel
-from worker.model import Delivery
 
 POST_TIMEOUT_S = 4.0
 

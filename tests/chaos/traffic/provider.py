@@ -27,6 +27,9 @@ from uuid import UUID
 
 import click
 
+from onelane.bootstrap import open_services
+from onelane.config import Settings
+from onelane.telemetry.log import configure
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.stalls import watch_stalls
 from tests.chaos.traffic.correspondence import Correspondence
@@ -35,9 +38,6 @@ from tests.chaos.traffic.operations import Operations
 from tests.chaos.traffic.past import Past, past_of
 from tests.chaos.traffic.plan import Command, Post, Step, User, users
 from tests.chaos.traffic.postman import Postman, backoff_s
-from worker.bootstrap import open_services
-from worker.config import Settings
-from worker.telemetry import configure
 
 POSTS_AT_ONCE_MAX = 64
 COMMANDS_AT_ONCE_MAX = 2

@@ -1,0 +1,1 @@
+"""What only a developer's service shows."""

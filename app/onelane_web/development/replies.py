@@ -1,0 +1,83 @@
+"""What a user was answered, for development only: `onelane send` reads it, the internet must not."""
+
+from collections.abc import Sequence
+
+from flask import Blueprint, abort, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from onelane.bootstrap import Services
+from onelane.db import Row
+from onelane.errors import StoreUnavailable
+from onelane.model import JsonObject, user_id_of
+
+ROWS_MAX = 500
+AFTER_DIGITS_MAX = 18
+
+TURNS = """
+SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.state, m.session_id
+  FROM messages m
+  JOIN messages inbound
+    ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
+ WHERE m.user_id = %s AND m.turn_seq > %s AND inbound.state <> 'received'
+ ORDER BY m.turn_seq, m.ordinal
+ LIMIT %s
+"""
+
+
+def blueprint(services: Services) -> Blueprint:
+    """Serve GET /webhooks/<channel>/replies?user=NAME[&after=SEQ]."""
+    pages = Blueprint("replies", __name__)
+
+    @pages.get("/webhooks/<channel>/replies")
+    def replies(channel: str) -> ResponseReturnValue:
+        """List terminal messages and their replies in order; a long list goes on after its `done_seq`."""
+        if channel not in services.settings.channels:
+            abort(404)
+        user, after = request.args.get("user", ""), request.args.get("after", "0")
+        if not user:
+            return jsonify(error="user: is missing", field="user"), 400
+        if not (after.isascii() and after.isdigit() and len(after) <= AFTER_DIGITS_MAX):
+            return jsonify(error="after: must be a seq", field="after"), 400
+        user_id = user_id_of(channel, user)
+        turns = _whole_turns(services.database.rows(TURNS, (user_id, int(after), ROWS_MAX)))
+        return jsonify(
+            user_id=str(user_id),
+            messages=[_message(row) for row in turns if not row.ordinal],
+            replies=[_reply(row) for row in turns if row.ordinal],
+            done_seq=turns[-1].seq if turns else int(after),
+        )
+
+    pages.register_error_handler(StoreUnavailable, _store_unavailable)
+    return pages
+
+
+def _whole_turns(rows: Sequence[Row]) -> Sequence[Row]:
+    """Leave out the last turn of a full page: the page may end in the middle of it."""
+    if len(rows) < ROWS_MAX:
+        return rows
+    return [row for row in rows if row.seq < rows[-1].seq] or rows
+
+
+def _store_unavailable(_error: StoreUnavailable) -> ResponseReturnValue:
+    return jsonify(error="try again later"), 503
+
+
+def _message(row: Row) -> JsonObject:
+    return {
+        "message_id": str(row.message_id),
+        "external_id": row.external_id,
+        "seq": row.seq,
+        "state": row.state,
+        "session_id": str(row.session_id),
+    }
+
+
+def _reply(row: Row) -> JsonObject:
+    return {
+        "message_id": str(row.message_id),
+        "seq": row.seq,
+        "ordinal": row.ordinal,
+        "text": row.text,
+        "state": row.state,
+        "session_id": str(row.session_id),
+    }

@@ -1,0 +1,54 @@
+"""How gunicorn serves the web, from any folder: `-c python:onelane_web.gunicorn_settings onelane_web.wsgi:app`.
+
+`WEB_CONCURRENCY` (processes) and `PORT` come from the environment. A body's size is limited by the application
+(`BODY_MAX_BYTES`), because gunicorn would have to read it to know.
+"""
+
+import os
+import signal
+from typing import Any
+
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # it ships no types
+
+from onelane.telemetry.log import configure_by_environment
+
+# 8000 as in onelane/config.py, which also says what is wrong with a PORT that is no number. All addresses: a router
+# in front decides who comes in. `onelane run` binds 127.0.0.1 instead.
+bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
+
+# A request waits for Postgres and Redis and computes little: threads. WEB_CONCURRENCY is gunicorn's own variable.
+worker_class = "gthread"
+threads = 4
+
+# Below the 30 s after which routers give up, and platforms kill what they asked to stop.
+timeout = 25
+graceful_timeout = 20
+
+# Routers keep idle connections for 90 s. The side that sends requests must be the first to close one: else a webhook
+# meets a connection that is being closed. Waiting for the next request takes no thread.
+keepalive = 95
+
+# The processes prove that they live by touching a file; on a disk that hangs they would seem dead.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - made with mkstemp
+
+# The socket for gunicorn's control tool: nobody here uses it, and it would need a folder in HOME.
+control_socket_disable = True
+
+
+class OneLog(Logger):  # type: ignore[misc]  # as above
+    """Hands gunicorn's records to our log, where all lines have one form and no request is quoted."""
+
+    def setup(self, cfg: Any) -> None:
+        """Take gunicorn's own handlers away again; a process that has read the settings configures the log better."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        configure_by_environment()
+
+
+logger_class = OneLog
+
+
+def on_exit(_server: Any) -> None:
+    """Ignore a SIGTERM that comes once more at the very end, when Python handles none: it would spoil the exit code."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,50 @@
+"""Whether this process lives, and whether it can do its work."""
+
+from collections.abc import Callable
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from onelane import migrations
+from onelane.bootstrap import Services
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.lanes.lanes import Lanes
+
+
+def blueprint(services: Services) -> Blueprint:
+    """Serve /healthz and /readyz."""
+    pages = Blueprint("health", __name__)
+
+    @pages.get("/healthz")
+    def alive() -> ResponseReturnValue:
+        return jsonify(status="ok")
+
+    @pages.get("/readyz")
+    def ready() -> ResponseReturnValue:
+        """Say what is wrong in fixed words: no host, no address, no error text."""
+        checks = {"postgres": _state(services.database.ping), "redis": _state(lambda: _redis_faults(services.lanes))}
+        is_there = checks["postgres"] == "ok"
+        checks["migrations"] = _state(lambda: _pending(services.database)) if is_there else "unknown"
+        is_ready = set(checks.values()) == {"ok"}
+        return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
+
+    return pages
+
+
+def _pending(database: Database) -> str | None:
+    return "pending" if migrations.pending(database) else None
+
+
+def _redis_faults(lanes: Lanes) -> str | None:
+    """Name what makes this Redis unfit, though it answers. Where the host does not say, nothing does."""
+    lanes.ping()
+    return "evicting" if lanes.eviction_policy() not in {None, "noeviction"} else None
+
+
+def _state(check: Callable[[], str | None]) -> str:
+    """Run one check: it raises, or names what is wrong."""
+    try:
+        return check() or "ok"
+    except (StoreUnavailable, LanesUnavailable):
+        return "unavailable"

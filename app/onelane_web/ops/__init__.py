@@ -1,0 +1,1 @@
+"""The operator's pages under /ops, and who may open them."""

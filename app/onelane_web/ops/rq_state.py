@@ -1,0 +1,212 @@
+"""What RQ's keys in Redis say, read as plain text and within bounds.
+
+None of RQ's classes reads it: they unpickle what they find, ask once a queue, and one broken job spoils a whole list.
+A key of the wrong type, or with nonsense in it, counts as empty.
+"""
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+from zlib import decompressobj
+
+import redis
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.job import requeue_job
+from rq.serializers import JSONSerializer
+
+from onelane import keys
+from onelane.errors import NotRequeued
+from onelane.lanes.scripts import text_of
+
+QUEUES_MAX: Final = 500
+"""Queues listed; those with failures first."""
+WORKERS_MAX: Final = 500
+DEPENDENCIES_MAX: Final = 50
+REQUEUE_MAX: Final = 1_000
+TEXT_MAX: Final = 50_000
+
+QUEUE_KEY: Final = "rq:queue:"
+WORKER_KEY: Final = "rq:worker:"
+REGISTRIES: Final = {
+    "deferred": "rq:deferred:",
+    "scheduled": "rq:scheduled:",
+    "started": "rq:wip:",
+    "finished": "rq:finished:",
+    "failed": "rq:failed:",
+    "canceled": "rq:canceled:",
+}
+QUEUED: Final = "queued"
+JOB_FIELDS: Final = ("created_at", "enqueued_at", "started_at", "ended_at", "origin", "status", "description")
+WORKER_FIELDS: Final = ("state", "queues", "last_heartbeat", "birth", "pid", "hostname", "version", "python_version")
+JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+# What would end a line elsewhere, or turn the reading direction of what follows.
+UNSHOWABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+Row = dict[str, Any]
+
+
+class RqState:
+    """Reads, and puts dead messages back."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def queue_names(self) -> list[str]:
+        """Name at most QUEUES_MAX queues, every one with a dead message first."""
+        found = set(self._with_failures())
+        for key in self._client.sscan_iter(keys.RQ_QUEUES, count=QUEUES_MAX):
+            if len(found) >= QUEUES_MAX:
+                break
+            found.add(text_of(key).removeprefix(QUEUE_KEY))
+        return sorted(found)
+
+    def _with_failures(self) -> list[str]:
+        """Name lanes with a dead message; the set of them is tidied late, `rq:queues` at once."""
+        buried: Any = self._client.srandmember(keys.BURIED, QUEUES_MAX // 2)
+        lanes = [keys.queue(text_of(user)) for user in buried]
+        are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
+        return [lane.removeprefix(QUEUE_KEY) for lane, is_listed in zip(lanes, are_listed, strict=True) if is_listed]
+
+    def queues(self) -> tuple[list[Row], int]:
+        """Count the jobs of each listed queue; return also how many queues are not listed."""
+        names = self.queue_names()
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.llen(QUEUE_KEY + name)
+                for key in REGISTRIES.values():
+                    pipeline.zcard(key + name)
+            pipeline.scard(keys.RQ_QUEUES)
+            *counts, queues = (_number(answer) for answer in pipeline.execute(raise_on_error=False))
+        width = 1 + len(REGISTRIES)
+        rows = [
+            {"name": name, **dict(zip((QUEUED, *REGISTRIES), counts[i * width : (i + 1) * width], strict=True))}
+            for i, name in enumerate(names)
+        ]
+        return rows, max(0, queues - len(names))
+
+    def job_ids(self, queue: str, registry: str, first: int, count: int, *, descending: bool) -> tuple[list[str], int]:
+        """Return a page of job ids, and how many there are."""
+        key = QUEUE_KEY + queue if registry == QUEUED else REGISTRIES[registry] + queue
+        try:
+            total = self._client.llen(key) if registry == QUEUED else self._client.zcard(key)
+            start, stop = (total - first - count, total - first - 1) if descending else (first, first + count - 1)
+            if stop < 0:
+                return [], total
+            page: Any = self._client.lrange if registry == QUEUED else self._client.zrange
+            ids = [text_of(entry).partition(":")[0] for entry in page(key, max(0, start), stop)]
+        except redis.exceptions.ResponseError:
+            return [], 0
+        return ids[::-1] if descending else ids, total
+
+    def jobs(self, ids: Sequence[str]) -> list[Row | None]:
+        """Read jobs; None for one that is gone or cannot be read."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.hmget(keys.job(job_id), *JOB_FIELDS, "dependency_ids")
+                pipeline.exists(keys.job(job_id))
+                pipeline.xrevrange(f"rq:results:{job_id}", count=1)
+            answers = pipeline.execute(raise_on_error=False)
+        return [_job(*entry) for entry in zip(ids, answers[::3], answers[1::3], answers[2::3], strict=True)]
+
+    def existing(self, ids: Sequence[str]) -> list[bool]:
+        """Return which of the jobs exist."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.exists(keys.job(job_id))
+            return [answer == 1 for answer in pipeline.execute(raise_on_error=False)]
+
+    def workers(self) -> list[Row]:
+        """Read the workers that live."""
+        names: list[str] = []
+        for key in self._client.sscan_iter("rq:workers", count=WORKERS_MAX):
+            if len(names) >= WORKERS_MAX:
+                break
+            names.append(text_of(key).removeprefix(WORKER_KEY))
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hmget(WORKER_KEY + name, *WORKER_FIELDS)
+            answers = pipeline.execute(raise_on_error=False)
+        alive = [entry for entry in zip(names, answers, strict=True) if _has_any(entry[1])]
+        return [_worker(*entry) for entry in sorted(alive)]
+
+    def requeue(self, job_id: str) -> None:
+        """Put a dead message's job back on its lane, as RQ does; the reconciler sees its mark `buried` there."""
+        try:
+            if not self._client.hexists(keys.job(job_id), "buried"):
+                raise NotRequeued("this job is no dead message of ours, or has been answered")
+            requeue_job(job_id, self._client, serializer=JSONSerializer)
+        except (NoSuchJobError, InvalidJobOperation, redis.exceptions.ResponseError, ValueError) as error:
+            raise NotRequeued("somebody has put it back already, or it cannot be read") from error
+
+    def requeue_all(self, queue: str) -> int:
+        """Put back what is dead on a lane, at most REQUEUE_MAX; return how many."""
+        ids, _ = self.job_ids(queue, "failed", 0, REQUEUE_MAX, descending=False)
+        return sum(map(self._is_requeued, ids))
+
+    def _is_requeued(self, job_id: str) -> bool:
+        try:
+            self.requeue(job_id)
+        except NotRequeued:
+            return False
+        return True
+
+
+def showable(text: str) -> str:
+    """Replace control and bidirectional characters."""
+    return UNSHOWABLE.sub("\ufffd", text)
+
+
+def _job(job_id: str, fields: Any, exists: Any, results: Any) -> Row | None:
+    if exists != 1 or isinstance(fields, Exception) or not JOB_ID.fullmatch(job_id):
+        return None
+    *plain, dependencies = fields
+    row: Row = {name: _shown(value) for name, value in zip(JOB_FIELDS, plain, strict=True)}
+    row |= {name: _date(row[name]) for name in row if name.endswith("_at")}
+    return {**row, "id": job_id, "exc_info": _traceback(results), "depends_on": _job_ids(dependencies)}
+
+
+def _worker(name: str, fields: Iterable[Any]) -> Row:
+    row: Row = {field: _shown(value) or "" for field, value in zip(WORKER_FIELDS, fields, strict=True)}
+    return {**row, "name": showable(name), "queues": [queue for queue in row["queues"].split(",") if queue]}
+
+
+def _has_any(fields: Any) -> bool:
+    """Whether a registered worker's hash still exists; that of a dead one runs out."""
+    return isinstance(fields, list) and any(fields)
+
+
+def _traceback(results: Any) -> str | None:
+    """Read the last result's traceback: base64 of a compressed text, at most TEXT_MAX of it."""
+    try:
+        [(_, result)] = results
+        return _shown(decompressobj().decompress(b64decode(result[b"exc_string"]), TEXT_MAX))
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, there is no traceback to show
+        return None
+
+
+def _job_ids(value: Any) -> list[str]:
+    try:
+        ids = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return []
+    return [str(i) for i in ids if JOB_ID.fullmatch(str(i))][:DEPENDENCIES_MAX] if isinstance(ids, list) else []
+
+
+def _date(text: str | None) -> str | None:
+    """Return ISO dates, None for anything else."""
+    try:
+        return datetime.fromisoformat(text).isoformat() if text else None
+    except ValueError:
+        return None
+
+
+def _number(answer: Any) -> int:
+    return answer if isinstance(answer, int) else 0
+
+
+def _shown(value: bytes | None) -> str | None:
+    return None if value is None else showable(text_of(value[:TEXT_MAX]))

@@ -1,0 +1,114 @@
+"""The webhook endpoint: verify, parse, accept, answer."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from flask import Blueprint, Response, abort, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from onelane.bootstrap import Services
+from onelane.channels import Inbound, providers
+from onelane.errors import BacklogFull, BadRequest, DeliveryError, StoreUnavailable
+from onelane.model import Accepted
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import REASONS, REFUSALS
+
+STORE_RETRY_AFTER_S = 5
+BACKLOG_RETRY_AFTER_S = 30
+
+
+def blueprint(services: Services) -> Blueprint:
+    """Serve POST /webhooks/<channel> for every configured channel."""
+    channels = services.settings.channels
+    doors = providers(channels)
+    pages = Blueprint("webhook", __name__)
+
+    @pages.post("/webhooks/<channel>")
+    def receive(channel: str) -> ResponseReturnValue:
+        if channel not in doors:
+            abort(404)
+        provider = doors[channel]
+        inbound = _inbound(channels[channel].public_url)
+        provider.verify(inbound)
+        accepted = services.intake.accept(channel, provider.parse(inbound))
+        _log_accepted(channel, accepted)
+        answer = provider.answer(accepted)
+        return Response(answer.body, answer.status, content_type=answer.content_type)
+
+    pages.after_request(_count_refusal)
+    pages.register_error_handler(DeliveryError, _refused)
+    pages.register_error_handler(RequestEntityTooLarge, _too_large)
+    pages.register_error_handler(StoreUnavailable, _store_unavailable)
+    pages.register_error_handler(BacklogFull, _backlog_full)
+    return pages
+
+
+def _inbound(public_url: str | None) -> Inbound:
+    """Take the request out of Flask's hands, its body unparsed: a signature is over the raw bytes."""
+    here = f"{request.scheme}://{request.host}{request.root_path}"
+    query = request.query_string.decode("latin-1")
+    return Inbound(
+        url=(public_url or here).rstrip("/") + request.path + (f"?{query}" if query else ""),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        content_type=request.mimetype,
+        body=_body(),
+    )
+
+
+def _body() -> bytes:
+    try:
+        body = request.get_data(cache=False)
+        if request.content_length is None:
+            # A chunked body is cut at MAX_CONTENT_LENGTH without a word; only reading on raises.
+            request.stream.read(1)
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001 - broken chunks and lost connections have types of the server's own
+        raise BadRequest("body", "cannot be read") from None
+    return body
+
+
+def _log_accepted(channel: str, accepted: Sequence[Accepted]) -> None:
+    for message in accepted:
+        event(
+            "delivery_duplicate" if message.duplicate else "delivery_accepted",
+            channel=channel,
+            message_id=message.message_id,
+            user_id=message.user_id,
+            seq=message.seq,
+        )
+
+
+def _count_refusal(response: Response) -> Response:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        REFUSALS.count(REASONS.get(response.status_code, ""))
+    return response
+
+
+def _log_refused(reason: str) -> None:
+    """Log a refusal of a configured channel; its name is one of ours, nothing else of the request is."""
+    channel = (request.view_args or {}).get("channel")
+    event("delivery_refused", channel=channel, reason=reason)
+
+
+def _refused(error: DeliveryError) -> ResponseReturnValue:
+    _log_refused(str(error))
+    if isinstance(error, BadRequest):
+        return jsonify(error=str(error), field=error.field), error.status
+    return jsonify(error=str(error)), error.status
+
+
+def _too_large(_error: RequestEntityTooLarge) -> ResponseReturnValue:
+    _log_refused("body too large")
+    return jsonify(error="the body is too large"), 413
+
+
+def _store_unavailable(_error: StoreUnavailable) -> ResponseReturnValue:
+    _log_refused("store unavailable")
+    return jsonify(error="try again later"), 503, {"Retry-After": str(STORE_RETRY_AFTER_S)}
+
+
+def _backlog_full(_error: BacklogFull) -> ResponseReturnValue:
+    _log_refused("backlog full")
+    return jsonify(error="too many waiting messages"), 429, {"Retry-After": str(BACKLOG_RETRY_AFTER_S)}

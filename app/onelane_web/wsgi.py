@@ -1,0 +1,30 @@
+"""The application as gunicorn loads it: `gunicorn onelane_web.wsgi:app`."""
+
+import atexit
+import sys
+
+from flask import Flask
+
+from onelane.bootstrap import open_services
+from onelane.config import Settings
+from onelane.errors import ConfigError
+from onelane.telemetry import log as telemetry
+from onelane_web import create_app
+
+APP_LOAD_ERROR = 4
+"""Gunicorn's word for "cannot be loaded": its master stops instead of starting the next worker, for ever."""
+
+
+def _application() -> Flask:
+    settings = Settings.from_environment()
+    telemetry.configure(settings.log_level, settings.log_format)
+    services = open_services(settings)
+    atexit.register(services.close)
+    return create_app(services)
+
+
+try:
+    app = _application()
+except ConfigError as error:
+    sys.stderr.write(f"onelane: {error}\n")
+    sys.exit(APP_LOAD_ERROR)

@@ -1,1 +1,0 @@
-"""The core of Lanekeeper: lanes, locks, sessions and turns. It knows no web framework."""

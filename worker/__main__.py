@@ -1,5 +1,0 @@
-"""`python -m worker` is `lanekeeper`."""
-
-from worker.cli import main
-
-main()

@@ -1,1 +1,0 @@
-"""One file a command of `lanekeeper`, each shallow: parse, call one function, word the answer."""

@@ -1,8 +1,0 @@
-"""The smallest bot: says what it hears."""
-
-from worker.handlers import Turn
-
-
-def handle(turn: Turn) -> str:
-    """Answer with the message's own words, or its button's."""
-    return turn.message.text or turn.message.button or "…"

@@ -1,0 +1,5 @@
+"""`python -m worker` is `onelane`."""
+
+from onelane.cli import main
+
+main()

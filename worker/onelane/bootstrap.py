@@ -1,0 +1,164 @@
+"""The only place that wires things together and opens connections."""
+
+from dataclasses import dataclass
+from os import getpid
+from socket import gethostname
+from threading import Event
+from uuid import uuid4
+
+import redis
+
+from onelane.budget import Connections, web_process
+from onelane.config import Settings
+from onelane.db import Clock, Database, database_clock
+from onelane.errors import LanesUnavailable
+from onelane.intake import Intake
+from onelane.lanes.keeper import Keeper
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import connect, redis_refusal
+from onelane.model import JsonObject
+from onelane.processes.duties import Duties
+from onelane.processes.registration import Registration
+from onelane.processes.runner import Crew, Runner
+from onelane.processes.upload import Upload
+from onelane.sessions import Sessions, publish_policies
+from onelane.telemetry import session_notices
+from onelane.turns.handling import Handling
+from onelane.turns.hosting import Host
+from onelane.turns.isolation import Isolation
+from onelane.turns.loading import load
+from onelane.turns.records import Records
+from onelane.turns.shift import Workplace
+
+INTAKE_REDIS_TIMEOUT_S = 0.5
+INTAKE_POOL_WAIT_S = 2
+WORKER_REDIS_TIMEOUT_S = 3
+"""What a worker waits for Redis before it calls it away."""
+WORKER_POOL_WAIT_S = 10
+"""Hundreds of slots share a few connections, and their leases live while they wait."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a process needs, connected."""
+
+    settings: Settings
+    database: Database
+    lanes: Lanes
+    intake: Intake
+    sessions: Sessions
+    upload: Upload
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.upload.close()
+        self.database.close()
+        self.lanes.client.close()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process, ready to run once."""
+
+    services: Services
+    runner: Runner
+
+    def stop(self, *signal: object) -> None:
+        """Ask it to end; safe as a signal handler."""
+        self.runner.stop(*signal)
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until stopped (`burst`: until nothing is due), close everything, and return the exit code."""
+        try:
+            return self.runner.run(burst=burst)
+        finally:
+            self.services.close()
+
+
+def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
+    """Wire a worker process: its handler, its registration with RQ, its slots."""
+    host = Host(load(settings.handler), settings.turn_timeout_s)
+    isolation = Isolation(
+        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
+    )
+    services = open_services(
+        settings,
+        now=now,
+        redis_timeout_s=WORKER_REDIS_TIMEOUT_S,
+        pool_wait_s=WORKER_POOL_WAIT_S,
+        pools=Connections(settings.db_pool_max, settings.redis_pool_max),
+    )
+    registration = _registered(services.lanes.client)
+    publish_policies(services.database, settings.policies)
+    workplace = Workplace(
+        settings,
+        services.lanes,
+        Records(settings, services.database),
+        Handling(settings, services.sessions, host, isolation),
+        Event(),
+    )
+    renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
+    crew = Crew(
+        registration,
+        Duties(services.database, services.lanes, services.sessions, registration.name),
+        Keeper(renewals, settings.lock_ttl_s, settings.stall_limit_s),
+    )
+    return Worker(services, Runner(settings, services.lanes, workplace, crew))
+
+
+def _registered(client: redis.Redis) -> Registration:
+    """Register with RQ, over the connections that everything here shares."""
+    try:
+        registration = Registration(client, worker_name())
+    except LanesUnavailable as error:
+        raise LanesUnavailable(redis_refusal(error) or str(error)) from error
+    # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
+    client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S
+    client.connection_pool.disconnect()
+    return registration
+
+
+def worker_name() -> str:
+    """Name this process, uniquely and readably, as RQ's tools show it."""
+    return f"onelane.{gethostname()}.{getpid()}.{uuid4().hex[:8]}"
+
+
+def open_services(
+    settings: Settings,
+    *,
+    now: Clock = database_clock,
+    redis_timeout_s: float = INTAKE_REDIS_TIMEOUT_S,
+    pool_wait_s: float = INTAKE_POOL_WAIT_S,
+    pools: Connections | None = None,
+) -> Services:
+    """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays.
+
+    Without `pools` they may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
+    """
+    pools = pools or web_process(settings)
+    database = Database(
+        settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, on_notice=session_notices.on_notice
+    )
+    lanes = Lanes(connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)))
+    upload = Upload(lanes.add_numbers)
+    upload.start()
+    return Services(
+        settings=settings,
+        database=database,
+        lanes=lanes,
+        intake=Intake(settings, database, lanes, now),
+        sessions=Sessions(database, lanes, now),
+        upload=upload,
+    )
+
+
+def _redis_access(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> JsonObject:
+    """Return the arguments of `scripts.connect`, as JSON has them."""
+    return {
+        "url": settings.redis_url,
+        "timeout_s": timeout_s,
+        "wait_s": wait_s,
+        "connections_max": connections_max,
+        "verify_tls": settings.redis_tls_verify,
+        "ca_file": settings.redis_tls_ca_file and str(settings.redis_tls_ca_file),
+    }

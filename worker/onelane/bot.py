@@ -1,0 +1,163 @@
+"""What a bot is: a function that takes a Turn and returns its replies.
+
+    from onelane import Reply, Turn
+
+    def handle(turn: Turn) -> str | Reply | list[str | Reply] | None: ...
+
+It may be `async`. It holds no database connection; whatever it saves through the turn is committed together with
+its replies, once, or not at all.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from threading import Event
+from typing import Any, Protocol
+from uuid import UUID
+
+from onelane.errors import BadResult
+from onelane.model import Attachment, JsonObject, Message, Utterance, Value
+
+REPLIES_MAX = 100
+EFFECTS_MAX_BYTES = 1_000_000
+
+
+class Reply(Value):
+    """One message to the user."""
+
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+
+
+Replies = str | Reply | Sequence[str | Reply] | None
+Handler = Callable[["Turn"], Replies | Awaitable[Replies]]
+
+
+class User:
+    """Who writes. `state` is a JSON object that outlives sessions; changes are committed with the turn."""
+
+    def __init__(self, user_id: UUID, channel: str, sender: str, state: JsonObject) -> None:
+        self.id = user_id
+        self.channel = channel
+        self.sender = sender
+        self.state = state
+
+
+class Session:
+    """The conversation. `state` is a JSON object that lives and dies with it."""
+
+    def __init__(self, session_id: UUID, started_at: datetime, state: JsonObject) -> None:
+        self.id = session_id
+        self.started_at = started_at
+        self.state = state
+
+
+class Memory(Protocol):
+    """What a turn can read of its own session: from Postgres, or through a pipe in an isolated child."""
+
+    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+        """Return the last `limit` lines said, newest first."""
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        """Return the newest output saved under `name`, or None."""
+
+
+class Turn:
+    """One run of the handler for one message of one user."""
+
+    def __init__(self, message: Message, user: User, session: Session, memory: Memory, cancelled: Event) -> None:
+        self.message = message
+        self.user = user
+        self.session = session
+        self._memory = memory
+        self._cancelled = cancelled
+        self._outputs: list[JsonObject] = []
+        self._marks: JsonObject = {}
+        self._states_before = (deepcopy(session.state), deepcopy(user.state))
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every run of this message: give it to outside services that can tell repetitions."""
+        return str(self.message.id)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this turn lost its lease or its time: what it still does will be dropped."""
+        return self._cancelled.is_set()
+
+    def history(self, limit: int = 50) -> list[Utterance]:
+        """Return the last `limit` lines of this session, newest first, without the message at hand."""
+        return self._memory.history(self.session.id, limit)
+
+    def tool_output(self, name: str) -> Any:
+        """Return the newest output saved under `name` in this session, this turn's included, or None."""
+        for output in reversed(self._outputs):
+            if output["name"] == name:
+                return output["data"]
+        return self._memory.tool_output(self.session.id, name)
+
+    def save_tool_output(self, name: str, data: Any) -> None:
+        """Keep JSON `data` for later turns of this session."""
+        self._outputs.append({"name": name, "data": deepcopy(data)})
+
+    def end_session(self, summary: str | None = None) -> None:
+        """End the session with this message; the next one opens another."""
+        self._marks["end"] = "handler"
+        if summary is not None:
+            self._marks["summary"] = summary
+
+    def escalate(self) -> None:
+        """Hand the session to a human; further messages are kept, not handled, until it is handed back."""
+        self._marks["escalate"] = True
+
+    def effects(self, replies: Replies) -> JsonObject:
+        """Collect everything to commit, as commit_turn takes it; raise BadResult for what cannot be stored."""
+        effects: JsonObject = dict(self._marks)
+        if rows := [_reply(part) for part in _parts(replies)]:
+            effects["replies"] = rows
+        if self._outputs:
+            effects["tool_outputs"] = self._outputs
+        session_before, user_before = self._states_before
+        if self.session.state != session_before:
+            effects["session_state"] = self.session.state
+        if self.user.state != user_before:
+            effects["user_state"] = self.user.state
+        if effects:
+            _check_storable(effects)
+        return effects
+
+
+def _parts(replies: Any) -> Sequence[Any]:
+    if replies is None:
+        return ()
+    if isinstance(replies, str | Reply):
+        return (replies,)
+    if isinstance(replies, list | tuple) and len(replies) <= REPLIES_MAX:
+        return replies
+    raise BadResult(
+        f"a handler returns str, Reply, a list of at most {REPLIES_MAX} of them, or None; not {type(replies).__name__}"
+    )
+
+
+def _reply(part: Any) -> JsonObject:
+    if isinstance(part, str):
+        return {"text": part}
+    if isinstance(part, Reply):
+        return part.model_dump(mode="json")
+    raise BadResult(f"a reply is str or Reply, not {type(part).__name__}")
+
+
+def _check_storable(effects: Mapping[str, Any]) -> None:
+    """Refuse what jsonb refuses, before a transaction does."""
+    try:
+        stored = json.dumps(effects, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadResult(f"a reply, output or state is no JSON: {type(error).__name__}") from None
+    if b"\\u0000" in stored:
+        raise BadResult("a reply, output or state holds a NUL character")
+    if len(stored) > EFFECTS_MAX_BYTES:
+        raise BadResult(f"a turn may store {EFFECTS_MAX_BYTES} bytes, not {len(stored)}")
+    for name in ("session_state", "user_state"):
+        if not isinstance(effects.get(name, {}), dict):
+            raise BadResult(f"{name} is a JSON object")

@@ -1,0 +1,158 @@
+"""Standard Webhooks (standardwebhooks.com): JSON, signed with `webhook-id`, `-timestamp` and `-signature`."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn
+
+from pydantic import BeforeValidator, Field
+from standardwebhooks import Webhook
+
+from onelane.channels.provider import (
+    ATTACHMENTS_MAX,
+    Answer,
+    Button,
+    ContentType,
+    ExternalId,
+    Inbound,
+    Incoming,
+    Sender,
+    Signed,
+    Text,
+    Url,
+    checked,
+)
+from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.model import Accepted, Attachment, Delivery, JsonObject
+
+YEARS = range(1970, 3000)
+
+
+class Standard:
+    """The provider `standard`: any service that signs by the Standard Webhooks specification."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Take the signing secrets, base64 with or without `whsec_`; each of them verifies."""
+        self._webhooks = tuple(_webhook(secret) for secret in secrets)
+
+    def verify(self, request: Inbound) -> None:
+        """Check the type, then the signature over the raw bytes."""
+        if not _is_json(request.content_type):
+            raise Unsupported("the content type must be application/json")
+        if not _is_utf8(request.body):
+            # The signature is over text: of other bytes it can be neither right nor wrong.
+            raise BadRequest("body", "must be UTF-8")
+        if not any(_verifies(webhook, request) for webhook in self._webhooks):
+            raise BadSignature("the signature is missing, wrong or too old")
+
+    def parse(self, request: Inbound) -> list[Delivery]:
+        """Read the one message of the body; its id is the delivery's."""
+        body = checked(_Body, {**_json_object(request.body), "webhook-id": request.header("webhook-id")})
+        if not (body.text or body.button or body.attachments):
+            raise BadRequest("text", "must not be empty without a button or attachments")
+        return [
+            Delivery(
+                sender=body.user,
+                external_id=body.external_id,
+                text=body.text,
+                button=body.button or None,
+                attachments=tuple(Attachment(**one.model_dump()) for one in body.attachments or ()),
+                sent_at=body.sent_at,
+            )
+        ]
+
+    def answer(self, accepted: Sequence[Accepted]) -> Answer:
+        """Tell the sender where its message stands."""
+        [message] = accepted
+        return Answer(202, "application/json", message.model_dump_json(exclude={"is_waiting"}))
+
+    def sign(self, url: str, delivery: Delivery) -> Signed:  # noqa: ARG002 - the address is not signed here
+        """Sign id, time and body, as of now."""
+        now = datetime.now(UTC)
+        told = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
+        body = json.dumps({"user": delivery.sender, "text": delivery.text, **told})
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": delivery.external_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._webhooks[0].sign(delivery.external_id, now, body),
+        }
+        return Signed(headers, body.encode())
+
+
+def _instant(value: object) -> object:
+    """Read ISO 8601 with an offset; a number of seconds or a local time would be a guess."""
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if instant is not None and instant.tzinfo is not None and instant.year in YEARS:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be ISO 8601 with an offset, for example 2026-01-16T20:39:06+01:00")
+
+
+class _Attachment(Incoming):
+    url: Url
+    content_type: ContentType | None = None
+
+
+class _Body(Incoming):
+    external_id: ExternalId = Field(alias="webhook-id")
+    user: Sender
+    text: Text = ""
+    button: Button | None = None
+    sent_at: Annotated[datetime | None, BeforeValidator(_instant)] = None
+    attachments: Annotated[tuple[_Attachment, ...], Field(max_length=ATTACHMENTS_MAX)] | None = None
+
+
+def _webhook(secret: str) -> Webhook:
+    try:
+        return Webhook(secret)
+    except Exception:  # noqa: BLE001 - whatever the library dislikes about a secret, it cannot be used
+        raise ConfigError("secrets: must be base64, with or without whsec_ before it") from None
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or (
+        content_type.startswith("application/") and content_type.endswith("+json")
+    )
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _verifies(webhook: Webhook, request: Inbound) -> bool:
+    try:
+        webhook.verify(request.body, dict(request.headers), json_parse=False)
+    except Exception:  # noqa: BLE001 - hostile headers raise half a dozen types; all of them mean "not signed"
+        return False
+    return True
+
+
+def _json_object(body: bytes) -> JsonObject:
+    """Read a JSON object that every reader would read alike: no NaN, no key given twice."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_unambiguous, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise BadRequest("body", "must be valid JSON, each key given once, not deeply nested") from None
+    if not isinstance(value, dict):
+        raise BadRequest("body", "must be a JSON object")
+    return value
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

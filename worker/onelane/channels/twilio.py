@@ -1,0 +1,180 @@
+"""Twilio's messaging webhooks: forms, signed over the public address and the fields.
+
+The signature is ten lines of HMAC; the SDK that has them is 51 MB, and signs what the tests verify here.
+"""
+
+import hmac
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Annotated
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+from pydantic import Field
+
+from onelane.channels.provider import (
+    ATTACHMENTS_MAX,
+    Answer,
+    Button,
+    ContentType,
+    ExternalId,
+    Inbound,
+    Incoming,
+    Sender,
+    Signed,
+    Text,
+    Url,
+    checked,
+)
+from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.model import Accepted, Attachment, Delivery
+
+FORM = "application/x-www-form-urlencoded"
+FIELDS_MAX = 1_000
+EMPTY_TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+CONTENT = frozenset({"Body", "NumMedia", "ButtonPayload"})
+STATUS = frozenset({"MessageStatus", "SmsStatus"})
+MEDIA = ("MediaUrl", "MediaContentType")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class Twilio:
+    """The provider `twilio`: SMS and WhatsApp messages, and status reports at the same address."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Take the account's auth tokens; each of them verifies."""
+        if not all(secret.strip() for secret in secrets):
+            raise ConfigError("secrets: must not be blank")
+        self._secrets = tuple(secrets)
+
+    def verify(self, request: Inbound) -> None:
+        """Check the type, the signature over address and fields, and the hash of a body that is no form."""
+        if request.content_type not in {FORM, "application/json"}:
+            raise Unsupported(f"the content type must be {FORM}")
+        is_form = request.content_type == FORM
+        pairs = _pairs(request.body) if is_form else ()
+        if not (self._is_signed(request, pairs) and (is_form or _is_body_hashed(request))):
+            raise BadSignature("the signature is missing or wrong")
+
+    def parse(self, request: Inbound) -> list[Delivery]:
+        """Read the form's message; a status report, or JSON (which never holds a message), has none."""
+        if request.content_type != FORM:
+            return []
+        form = _unambiguous(_pairs(request.body))
+        if _is_status_report(form):
+            return []
+        message = checked(_Message, form)
+        return [
+            Delivery(
+                sender=message.sender,
+                external_id=message.external_id,
+                text=message.text or message.button_text,
+                button=message.button or None,
+                attachments=tuple(_attachments(form, message.media)),
+            )
+        ]
+
+    def answer(self, accepted: Sequence[Accepted]) -> Answer:
+        """Say "no reply in this answer": replies go their own way."""
+        return Answer(200, "text/xml", EMPTY_TWIML) if accepted else Answer(204, "text/plain", "")
+
+    def sign(self, url: str, delivery: Delivery) -> Signed:
+        """Sign the address and the form."""
+        fields = {
+            "MessageSid": delivery.external_id,
+            "From": delivery.sender,
+            "Body": delivery.text,
+            "NumMedia": str(len(delivery.attachments)),
+        }
+        if delivery.button:
+            fields |= {"ButtonPayload": delivery.button, "ButtonText": delivery.text}
+        for number, media in enumerate(delivery.attachments):
+            fields |= {f"MediaUrl{number}": media.url, f"MediaContentType{number}": media.content_type or ""}
+        headers = {
+            "Content-Type": FORM,
+            "X-Twilio-Signature": signature(self._secrets[0], url, list(fields.items())),
+        }
+        return Signed(headers, urlencode(fields, errors="surrogateescape").encode())
+
+    def _is_signed(self, request: Inbound, pairs: Pairs) -> bool:
+        given = request.header("x-twilio-signature").encode("utf-8", "replace")
+        return any(
+            hmac.compare_digest(given, signature(secret, url, pairs).encode())
+            for secret in self._secrets
+            for url in _spellings(request.url)
+        )
+
+
+def signature(secret: str, url: str, pairs: Pairs) -> str:
+    """Sign a form as Twilio does: the address, then each key with each of its values, sorted, each once."""
+    told = url + "".join(key + value for key, value in sorted(set(pairs)))
+    # Bytes that are no UTF-8 were read with surrogateescape, and are signed as they came.
+    mac = hmac.new(secret.encode("utf-8", "surrogateescape"), told.encode("utf-8", "surrogateescape"), "sha1")
+    return b64encode(mac.digest()).decode()
+
+
+def _spellings(url: str) -> tuple[str, ...]:
+    """Return the address without and with its port: Twilio signs now one, now the other."""
+    found = re.fullmatch(r"(https?)://([^/?#]*?)(:\d*)?([/?#].*)?", url, re.DOTALL)
+    if found is None:
+        return (url,)
+    scheme, host, port, rest = found.groups(default="")
+    return f"{scheme}://{host}{rest}", f"{scheme}://{host}{port or f':{DEFAULT_PORTS[scheme]}'}{rest}"
+
+
+def _is_body_hashed(request: Inbound) -> bool:
+    """Compare the body with the hash in the signed address."""
+    try:
+        [given, *_] = parse_qs(urlsplit(request.url).query, max_num_fields=FIELDS_MAX)["bodySHA256"]
+    except (ValueError, KeyError):
+        return False
+    return hmac.compare_digest(given.encode("utf-8", "replace"), sha256(request.body).hexdigest().encode())
+
+
+def _pairs(body: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            body.decode("utf-8", "surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=FIELDS_MAX,
+        )
+    except ValueError:
+        raise BadRequest("body", f"must be a form of at most {FIELDS_MAX} fields") from None
+
+
+def _unambiguous(pairs: Pairs) -> dict[str, str]:
+    """Make a mapping of the form; of a field that comes with two values, neither can be believed."""
+    form = dict(pairs)
+    if len(form) < len(set(pairs)):
+        raise BadRequest("body", "a field is given twice")
+    return form
+
+
+def _is_status_report(form: dict[str, str]) -> bool:
+    """Tell a report on a message sent earlier: it has a status, and nothing a user wrote."""
+    return not STATUS.isdisjoint(form) and CONTENT.isdisjoint(form)
+
+
+class _Message(Incoming):
+    external_id: ExternalId = Field(alias="MessageSid")
+    sender: Sender = Field(alias="From")
+    text: Text = Field("", alias="Body")
+    button: Button | None = Field(None, alias="ButtonPayload")
+    button_text: Text = Field("", alias="ButtonText")
+    media: Annotated[int, Field(ge=0, le=ATTACHMENTS_MAX)] = Field(0, alias="NumMedia")
+
+
+class _Media(Incoming):
+    url: Url = Field(alias="MediaUrl")
+    content_type: ContentType | None = Field(None, alias="MediaContentType")
+
+
+def _attachments(form: dict[str, str], count: int) -> Iterator[Attachment]:
+    for number in range(count):
+        numbered = {name: form[f"{name}{number}"] for name in MEDIA if f"{name}{number}" in form}
+        media = checked(_Media, numbered)
+        yield Attachment(url=media.url, content_type=media.content_type or None)

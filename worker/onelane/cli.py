@@ -1,0 +1,94 @@
+"""The command `onelane`. Each command parses, calls one function, and words the answer."""
+
+import os
+import signal
+import sys
+
+import click
+
+from onelane import migrations
+from onelane.bootstrap import open_worker
+from onelane.commands.dead import dead
+from onelane.commands.doctor import doctor
+from onelane.commands.incident import incident
+from onelane.commands.lanes import lane, lanes
+from onelane.commands.send import send
+from onelane.commands.session import session
+from onelane.config import Settings
+from onelane.dev.run import run as stack
+from onelane.errors import ConfigError, OnelaneError
+from onelane.processes import supervisor
+from onelane.telemetry.log import configure
+
+EXIT_FAILED = 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="onelane")
+def onelane() -> None:
+    """One user, one session, one message at a time.
+
+    Configuration comes from the environment; .env.example lists every variable.
+    """
+
+
+@onelane.command()
+def run() -> None:
+    """Run everything here: embedded servers, web and worker. What `make run` does."""
+    sys.exit(stack.run())
+
+
+@onelane.command()
+def migrate() -> None:
+    """Bring the database to this release. Safe to repeat and to run concurrently."""
+    settings = _settings()
+    applied = migrations.migrate(settings.database_url)
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo("the database is current" if not applied else f"{len(applied)} files applied")
+
+
+@onelane.command()
+@click.option("--slots", type=click.IntRange(1, 1_000), help="Lanes worked on at once; default WORKER_SLOTS.")
+@click.option("--burst", is_flag=True, help="End when no lane is due.")
+@click.option("--unsupervised", is_flag=True, help="Do not start again after a crash.")
+def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
+    """Work lanes until SIGTERM or SIGINT."""
+    settings = _settings()
+    if slots is not None:
+        settings = settings.model_copy(update={"worker_slots": slots})
+    if not unsupervised:
+        arguments = [f"--slots={settings.worker_slots}", *(["--burst"] if burst else [])]
+        sys.exit(supervisor.supervise(*arguments))
+    process = open_worker(settings)
+    signal.signal(signal.SIGTERM, process.stop)
+    signal.signal(signal.SIGINT, process.stop)
+    code = process.run(burst=burst)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of handlers that hang would keep the interpreter; everything of ours has ended.
+    os._exit(code)
+
+
+COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, send, session)
+"""The commands that have a file of their own in `commands/`."""
+for _command in COMMANDS:
+    onelane.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; what is wrong is said in one line."""
+    try:
+        onelane()
+    except ConfigError as error:
+        click.echo(f"onelane: {error}", err=True)
+        sys.exit(supervisor.EXIT_CONFIG)
+    except OnelaneError as error:
+        click.echo(f"onelane: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _settings() -> Settings:
+    settings = Settings.from_environment()
+    configure(settings.log_level, settings.log_format)
+    return settings

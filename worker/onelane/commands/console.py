@@ -1,0 +1,138 @@
+"""The operator's console: what the commands that look and act have in common."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from pydantic import BaseModel
+
+from onelane.bootstrap import Services, open_services
+from onelane.config import Settings
+from onelane.dev.run import run as stack
+from onelane.model import user_id_of
+from onelane.operations.users import UserRecord, find_user, user_of_session
+from onelane.telemetry.log import configure
+
+REDIS_TIMEOUT_S = 3.0
+EXIT_FAILED = 1
+REDIS_AWAY = "Redis is away: done in Postgres, the workers tell Redis when it is back"
+
+as_json = click.option("--json", "is_json", is_flag=True, help="For machines.")
+limited = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Rows shown at most."
+)
+
+
+class UserName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
+    """A user's id, or `channel:sender`; with `or_session`, a session's id is one too."""
+
+    name = "user"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        """Understand what was typed; it is not repeated, since it may be somebody's number."""
+        try:
+            return UUID(value)
+        except ValueError:
+            pass
+        channel, colon, sender = value.partition(":")
+        if not (colon and channel and sender):
+            self.fail("give a user's id (a UUID), or channel:sender, as in demo:alice", param, ctx)
+        return user_id_of(channel, sender)
+
+
+USER = UserName()
+
+
+@contextmanager
+def opened() -> Iterator[Services]:
+    """Connect to what the environment names, else to the `onelane run` of this folder."""
+    if not os.environ.get("DATABASE_URL") and not os.environ.get("REDIS_URL"):
+        os.environ.update(stack.running() or {})
+    settings = Settings.from_environment()
+    # The commands word themselves what happens; a log of it would come between.
+    configure("ERROR", settings.log_format)
+    services = open_services(settings, redis_timeout_s=REDIS_TIMEOUT_S)
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+def user_of(services: Services, user_id: UUID) -> UserRecord:
+    """Find the user, or end the command with what to do."""
+    user = find_user(services.database, user_id)
+    if user is None:
+        raise click.ClickException(
+            f"there is no user {user_id}: nobody has written yet under that id, or under that channel and sender"
+        )
+    return user
+
+
+def user_or_owner(services: Services, some_id: UUID) -> UserRecord:
+    """Find the user with this id, or the owner of the session with this id."""
+    user = find_user(services.database, some_id)
+    return user or user_of(services, user_of_session(services.database, some_id) or some_id)
+
+
+def say_json(value: Any) -> None:
+    """Print a value for machines."""
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def say_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows in columns as wide as they need; nothing when there are none."""
+    if not rows:
+        return
+    cells = [list(headers), *([cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for row in cells:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and what they are, one a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def many(count: int, noun: str) -> str:
+    """Count things."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def cell(value: object) -> str:
+    """Word a value of a table."""
+    if value is None:
+        return "-"
+    return at(value) if isinstance(value, datetime) else str(value)
+
+
+def at(when: datetime) -> str:
+    """Word an instant."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def span(seconds: float | None) -> str:
+    """Word a length of time with as much detail as one wants to know."""
+    if seconds is None:
+        return "-"
+    if seconds < 120:  # noqa: PLR2004 - the shape of the words is the point
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, UUID) else value

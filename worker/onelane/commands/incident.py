@@ -1,0 +1,25 @@
+"""`onelane incident`."""
+
+import click
+
+from onelane.dev import incident as replays
+from onelane.dev.incident.account import Incident
+from onelane.dev.incident.report import words
+
+EXIT_DIFFERS = 1
+
+
+@click.command()
+@click.pass_context
+def incident(context: click.Context) -> Incident:
+    """Replay the incident: one evening against a naive resolver, then against this service.
+
+    Needs nothing: it starts servers of its own, and leaves nothing behind. docs/INCIDENT.md tells the story.
+    """
+    replayed = replays.replay(lambda what: click.echo(f"onelane: {what}", err=True))
+    click.echo(words(replayed))
+    for difference in replayed.differences:
+        click.echo(f"onelane: {difference}", err=True)
+    if replayed.differences:
+        context.exit(EXIT_DIFFERS)
+    return replayed

@@ -1,0 +1,188 @@
+"""`onelane lanes` and `onelane lane`: who has work, who is on it, and an operator's hand on one user."""
+
+from uuid import UUID
+
+import click
+
+from onelane.commands.console import (
+    REDIS_AWAY,
+    USER,
+    as_json,
+    at,
+    limited,
+    many,
+    opened,
+    say_json,
+    say_pairs,
+    say_table,
+    span,
+    user_of,
+)
+from onelane.commands.session import pairs_of
+from onelane.operations.acts import Act, Control
+from onelane.operations.dead import last_line
+from onelane.operations.lane import LaneView, view_lane
+from onelane.operations.snapshot import COUNT_MAX, Lane, LaneState, Snapshot, Survey
+
+HEADERS = ("user", "state", "for", "jobs", "held by", "fence")
+WAITING_HEADERS = ("seq", "message", "accepted", "attempts", "deaths", "last error")
+
+
+@click.command()
+@limited
+@as_json
+def lanes(limit: int, is_json: bool) -> None:
+    """Count the lanes by state, and list the first of each."""
+    with opened() as services:
+        snapshot = Survey(services.lanes).snapshot(limit, services.database)
+    if is_json:
+        say_json(snapshot)
+        return
+    say_pairs(_totals(snapshot))
+    if snapshot.lanes:
+        click.echo()
+    say_table(HEADERS, [_row(lane) for lane in snapshot.lanes])
+    if (hidden := snapshot.total - len(snapshot.lanes)) > 0:
+        click.echo(f"… and {hidden} more (--limit)")
+
+
+class LaneGroup(click.Group):
+    """Takes `lane USER` for `lane show USER`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `show` before what is neither a command nor a call for help."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=LaneGroup)
+def lane() -> None:
+    """Look at one user's lane (`lane USER`), pause, resume or redrive it.
+
+    USER is a user's id or channel:sender.
+    """
+
+
+@lane.command()
+@click.argument("user", type=USER)
+@limited
+@as_json
+def show(user: UUID, limit: int, is_json: bool) -> None:
+    """Show the lane's jobs, holder and session, and its waiting messages."""
+    with opened() as services:
+        view = view_lane(services.database, services.lanes, user_of(services, user), limit)
+    if is_json:
+        say_json(view)
+        return
+    say_pairs([*pairs_of(view.user), *_lane_pairs(view)])
+    if view.waiting:
+        click.echo()
+    say_table(
+        WAITING_HEADERS,
+        [
+            [one.seq, one.message_id, one.accepted_at, one.attempts, one.deaths, last_line(one.last_error) or None]
+            for one in view.waiting
+        ],
+    )
+
+
+@lane.command()
+@click.argument("user", type=USER)
+@as_json
+def pause(user: UUID, is_json: bool) -> None:
+    """Keep a user's messages waiting; a running turn still commits."""
+    with opened() as services:
+        act = Control(services.database, services.lanes).pause(user_of(services, user).id)
+    _say_act(user, act, f"paused; let it go on: onelane lane resume {user}", "paused", is_json=is_json)
+
+
+@lane.command()
+@click.argument("user", type=USER)
+@as_json
+def resume(user: UUID, is_json: bool) -> None:
+    """Let a paused user's messages run again."""
+    with opened() as services:
+        act = Control(services.database, services.lanes).resume(user_of(services, user).id)
+    _say_act(user, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
+
+
+@lane.command()
+@click.argument("user", type=USER)
+@as_json
+def redrive(user: UUID, is_json: bool) -> None:
+    """Let all of a user's dead messages wait again, in their order; they run next."""
+    with opened() as services:
+        redriven = Control(services.database, services.lanes).redrive(user_of(services, user).id)
+    seqs = redriven[0].seqs if redriven else ()
+    if is_json:
+        say_json({"user_id": user, "redriven": seqs, "redis": all(one.redis for one in redriven)})
+        return
+    click.echo(f"{many(len(seqs), 'dead message')} redriven" + (f": {', '.join(map(str, seqs))}" if seqs else ""))
+    if not all(one.redis for one in redriven):
+        click.echo(REDIS_AWAY, err=True)
+
+
+def _say_act(user: UUID, act: Act, words: str, name: str, *, is_json: bool) -> None:
+    if is_json:
+        say_json({"user_id": user, name: act.did, "redis": act.redis})
+        return
+    click.echo(f"user {user}: {words}")
+    if not act.redis:
+        click.echo(REDIS_AWAY, err=True)
+
+
+def _totals(snapshot: Snapshot) -> list[tuple[str, str]]:
+    backlog = snapshot.backlog
+    about = "" if snapshot.is_exact else " at least"
+    pairs = [
+        ("lanes", str(snapshot.total)),
+        ("due", f"{snapshot.due}, the oldest for {span(snapshot.oldest_wait_s)}" if snapshot.due else "0"),
+        ("leased", f"{snapshot.leased}{about}"),
+        ("parked", f"{snapshot.parked}{' at most' if about else ''}"),
+        ("paused", str(snapshot.paused)),
+        ("workers", f"{snapshot.workers_alive}" + (", suspended: rq resume" if snapshot.is_suspended else "")),
+    ]
+    if backlog is not None:
+        pairs.append(("messages", f"{_count(backlog.waiting)} waiting, {_count(backlog.dead)} dead"))
+    return pairs
+
+
+def _count(counted: int) -> str:
+    return f"{counted} or more" if counted == COUNT_MAX else str(counted)
+
+
+def _row(lane: Lane) -> list[object]:
+    return [lane.user_id, lane.state, _how_long(lane), lane.jobs, lane.worker, lane.fence]
+
+
+def _how_long(lane: Lane) -> str:
+    if lane.state is LaneState.DUE:
+        return f"due for {span(-(lane.due_in_s or 0))}"
+    if lane.state is LaneState.PARKED:
+        return f"another {span(lane.due_in_s)}"
+    if lane.lease_ends_in_s is not None:
+        return f"lease for {span(lane.lease_ends_in_s)}"
+    return "until resumed"
+
+
+def _lane_pairs(view: LaneView) -> list[tuple[str, str]]:
+    pairs = [("lane", _lane_words(view)), ("session", _session_words(view))]
+    if view.cached_session is not None:
+        pairs.append(("cached", f"{view.cached_session} for {span(view.cached_for_s)}"))
+    return pairs
+
+
+def _lane_words(view: LaneView) -> str:
+    if view.redis is not None:
+        return f"unknown: {view.redis}"
+    if view.lane is None:
+        return "no work"
+    held = f", held by {view.lane.worker}, fence {view.lane.fence}" if view.lane.worker else ""
+    return f"{view.lane.state}, {_how_long(view.lane)}, {many(view.lane.jobs, 'job')}{held}"
+
+
+def _session_words(view: LaneView) -> str:
+    if view.session is None:
+        return "none is open"
+    return f"{view.session.id}, {view.session.status} since {at(view.session.escalated_at or view.session.started_at)}"

@@ -1,0 +1,204 @@
+"""A process that we start and answer for: its log, its leftover after a killed run, its bounded end."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from onelane.errors import EmbeddedServerError
+
+POLL_S = 0.02
+LEFTOVER_STOP_S = 15.0
+KILL_S = 5.0
+
+
+class Child:
+    """One process in a session of its own, so that a terminal's Ctrl-C reaches only us.
+
+    Its output goes to `<folder>/<name>.log`. Beside it `<name>.pid` says who it is: there a later start finds
+    what a killed run has left, and stops it. On Linux the system asks it to stop when we die, however we die.
+    """
+
+    def __init__(self, name: str, folder: Path, *, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._note = folder / f"{name}.pid"
+        self._stop_signal = stop_signal
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read_to: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Answer the process's id; it must have been started."""
+        return self._started.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Answer how it ended, None while it runs; minus a signal's number when that ended it."""
+        return self._started.poll()
+
+    @property
+    def is_running(self) -> bool:
+        """Answer whether it was started and lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        run_as: Sequence[str] = (),
+    ) -> None:
+        """Start `argv` behind the words `run_as`, which change the user; raise OSError when that fails."""
+        self.stop_leftover()
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._read_to = 0
+        try:
+            self._process = subprocess.Popen(
+                [*run_as, *_ends_with_us(self._stop_signal), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        self._note.write_text(json.dumps({"pid": self._process.pid, "argv": argv}))
+
+    def ask_to_stop(self) -> None:
+        """Send it its stop signal, and do not wait."""
+        if self.is_running:
+            self._started.send_signal(self._stop_signal)
+
+    def stop(self, within_s: float) -> None:
+        """Ask it to stop, and kill what has not ended in time. Do nothing when it does not run."""
+        if self._process is None:
+            return
+        self.ask_to_stop()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(within_s, 0))
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once with everything it started, as a crash would."""
+        if self._process is None:
+            return
+        if self.is_running:
+            _kill_family(self._process.pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what outlived its head of family
+        self._process.wait()
+        self._process = None
+        self._note.unlink(missing_ok=True)
+
+    def stop_leftover(self) -> None:
+        """Stop the process that an earlier, killed run has left, if it still is the one of the note."""
+        pid = self._leftover()
+        if pid is None:
+            return
+        try:
+            os.kill(pid, self._stop_signal)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            raise EmbeddedServerError(
+                f"{self.name} of an earlier run still runs as another user (process {pid}): stop it first"
+            ) from None
+        if not wait_until(lambda: self._leftover() is None, LEFTOVER_STOP_S):
+            _kill_family(pid)
+            wait_until(lambda: self._leftover() is None, LEFTOVER_STOP_S)
+
+    def _leftover(self) -> int | None:
+        try:
+            note = json.loads(self._note.read_text())
+        except (OSError, ValueError):
+            return None
+        return note["pid"] if command_line(note["pid"]) == note["argv"] else None
+
+    def new_lines(self) -> list[str]:
+        """Read the whole lines that its log has gained since the last call, or since we started it."""
+        if self._read_to is None:
+            return []
+        with self.log.open("rb") as log:
+            log.seek(self._read_to)
+            text, newline, _ = log.read().rpartition(b"\n")
+        self._read_to += len(text) + len(newline)
+        return text.decode(errors="replace").splitlines()
+
+    def last_lines(self, count: int = 12) -> str:
+        """Read the end of its log."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+        except OSError:
+            return ""
+
+
+def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
+    """Wait for `condition`, at most `within_s`; answer whether it came true."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def command_line(pid: int) -> list[str]:
+    """Read a process's command line; empty when there is none, or where the system has no /proc."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """List the processes that a process has started, and theirs; none where the system has no /proc."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            children = [int(word) for word in thread.read_text().split()]
+            found += [*children, *(grandchild for child in children for grandchild in descendants(child))]
+    return found
+
+
+def _kill_family(pid: int) -> None:
+    """Kill a process and, first found, all its descendants: PostgreSQL's live in sessions of their own."""
+    family = [pid, *descendants(pid)]
+    for member in family:
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+    wait_until(lambda: not any(command_line(member) for member in family), KILL_S)
+
+
+def _ends_with_us(stop_signal: signal.Signals) -> list[str]:
+    """Name the command that asks the system to send `stop_signal` when we die.
+
+    The system takes the death of the *thread* that started the process for ours, so other threads go without.
+    """
+    if not _can_tie_lives() or threading.current_thread() is not threading.main_thread():
+        return []
+    return ["setpriv", "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"]
+
+
+@cache
+def _can_tie_lives() -> bool:
+    try:
+        trial = subprocess.run(["setpriv", "--pdeathsig", "TERM", "true"], check=False, capture_output=True)
+    except OSError:
+        return False
+    return trial.returncode == 0

@@ -1,0 +1,48 @@
+"""What `onelane run` prints when everything is ready: where things are and what to do next."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedServer
+from onelane.dev.run.data_folder import VARIABLE
+
+
+def words(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
+    """Word it for what the environment and these servers say."""
+    own = {server.variable: server.url for server in servers}
+    command = _as_typed(Path(sys.executable).with_name("onelane"))
+    if os.environ.get(VARIABLE):
+        command = f"{VARIABLE}={shlex.quote(str(folder))} {command}"
+    return f"""
+Onelane runs.
+
+  web         http://127.0.0.1:{os.environ["PORT"]}
+  operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
+  PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else "your own (DATABASE_URL)"}
+  Redis       {own.get("REDIS_URL", "your own (REDIS_URL)")}
+  data, logs  {folder}
+
+  talk to it, from a second terminal             {command} send --user alice "hello"
+  run a bot of yours: handle(turn) in mybot.py   HANDLER=mybot:handle make run
+  stop it                                        Ctrl-C
+"""
+
+
+def _key(own_ops_password: str | None) -> str:
+    """Word how the operator logs in. A password that somebody chose stays off the screen."""
+    return f"{os.environ.get('OPS_USER') or 'operator'} / {own_ops_password or 'your own (OPS_PASSWORD)'}"
+
+
+def _psql(servers: list[EmbeddedServer]) -> str:
+    """Word the command that opens the database: the machine's psql, else the one that came with the server."""
+    server = next(server for server in servers if isinstance(server, EmbeddedPostgres))
+    client = "psql" if shutil.which("psql") else shlex.quote(_as_typed(server.psql))
+    return f"{client} {shlex.quote(server.url)}"
+
+
+def _as_typed(path: Path) -> str:
+    """Shorten a path below the working folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,101 @@
+"""The folder `.onelane/`: what `onelane run` keeps over restarts, and how other terminals find it."""
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from onelane.errors import ConfigError
+
+VARIABLE = "ONELANE_DATA"
+CHECKOUT = Path(__file__).resolve().parents[4]
+SECRET_BYTES = 32
+OPS_PASSWORD_BYTES = 12
+
+
+class DataFolder:
+    """One `onelane run`'s servers, secret, logs and address."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._address = path / "run.json"
+
+    @classmethod
+    def of_environment(cls) -> "DataFolder":
+        """Find it: where ONELANE_DATA says, in our checkout, else in the working folder."""
+        chosen = os.environ.get(VARIABLE)
+        home = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+        return cls(Path(chosen).expanduser().absolute() if chosen else home / ".onelane")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, alone: a lock that ends with us, however we end. Raise ConfigError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{VARIABLE}: {self.path} cannot be used ({error.strerror}); name another") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise ConfigError(
+                f"{VARIABLE}: another `onelane run` works in {self.path}; stop it, or name another folder"
+            ) from None
+        finally:
+            os.close(lock)
+
+    def secret(self) -> str:
+        """Read the demo channel's signing secret; make it the first time."""
+        path = self.path / "secret"
+        if not path.exists():
+            _write_private(path, "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+        return path.read_text()
+
+    def ops_password(self) -> str:
+        """Read the operator's password; make it the first time."""
+        path = self.path / "ops-password"
+        if not path.exists():
+            _write_private(path, secrets.token_urlsafe(OPS_PASSWORD_BYTES))
+        return path.read_text()
+
+    def publish(self, address: Mapping[str, str]) -> None:
+        """Tell other terminals of the same user how to reach what runs here."""
+        _write_private(self._address, json.dumps({"pid": os.getpid(), **address}, indent=1))
+
+    def withdraw(self) -> None:
+        """Take back what was published."""
+        self._address.unlink(missing_ok=True)
+
+    def published(self) -> dict[str, str] | None:
+        """Read what a living run has published; None when none runs. Raise ConfigError when it is another user's."""
+        try:
+            address = json.loads(self._address.read_text())
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise ConfigError(f"{VARIABLE}: what runs in {self.path} was started by another user") from None
+        return address if _is_alive(address.pop("pid")) else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only we can read, at once or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

@@ -1,0 +1,53 @@
+"""What a check of the doctor has found."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from onelane.config import Settings
+from onelane.db import Database
+from onelane.lanes.lanes import Lanes
+from onelane.model import Value
+
+
+class Health(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Finding(Value):
+    """The outcome of one check."""
+
+    health: Health
+    found: str
+    """What is the case, in one line."""
+    todo: str = ""
+    """What to do about it; empty when all is well."""
+    details: tuple[str, ...] = ()
+    """One line for each thing that is wrong."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The servers and settings that are examined."""
+
+    settings: Settings
+    database: Database
+    lanes: Lanes
+
+
+def ok(found: str) -> Finding:
+    """Say that all is well."""
+    return Finding(health=Health.OK, found=found)
+
+
+def warning(found: str, todo: str, details: tuple[str, ...] = ()) -> Finding:
+    """Say that work goes on, but somebody should look."""
+    return Finding(health=Health.WARNING, found=found, todo=todo, details=details)
+
+
+def failed(found: str, todo: str, details: tuple[str, ...] = ()) -> Finding:
+    """Say that a promise is or will be broken."""
+    return Finding(health=Health.FAILED, found=found, todo=todo, details=details)

@@ -1,0 +1,166 @@
+"""Checks of the lanes: Redis and Postgres agree about who has work, and somebody is there to do it.
+
+Both change all the time, and a lane may be between two states as we look. So a suspect is looked at again for as long
+as the workers' reconciler needs for its round: what is still wrong then does not heal by itself.
+"""
+
+import random
+import time
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from onelane import keys
+from onelane.doctor.finding import Deployment, Finding, Health, failed, ok, warning
+from onelane.operations.snapshot import Survey
+from onelane.processes.duties import ROUND_S
+
+SAMPLE_MAX = 1_000
+"""Of each of the three: waiting users, any users, lanes. With fewer, all are looked at."""
+SETTLE_S = ROUND_S + 1.0
+AGAIN_S = 0.25
+SHOWN_MAX = 20
+
+USERS = {
+    "waiting": "SELECT DISTINCT user_id AS id FROM messages WHERE state = 'received' AND user_id >= %s"
+    " ORDER BY user_id LIMIT %s",
+    "any": "SELECT id FROM users WHERE id >= %s ORDER BY id LIMIT %s",
+}
+STANDING = """
+SELECT u.id, u.waiting, u.paused_at IS NOT NULL AS is_paused,
+       (SELECT count(*) FROM messages m WHERE m.user_id = u.id AND m.state = 'received') AS counted
+  FROM users u WHERE u.id = ANY(%s)
+"""
+
+
+class Fault(StrEnum):
+    """What may be wrong with a lane."""
+
+    NO_LANE = "messages wait, but there is no lane"
+    STUCK = "the lane is paused, the user is not"
+    MISCOUNTED = "users.waiting is not the number of waiting messages"
+    FOREIGN = "a lane without a user"
+    NOT_A_USER = "a lane whose name is no user id"
+    NOT_PAUSED = "the user is paused, the lane is due"
+    IDLE = "the lane is due, but nothing waits"
+
+
+REMEDIES = {
+    Fault.NO_LANE: "start a worker: its reconciler makes the lane within seconds; if one runs, read its log",
+    Fault.STUCK: "onelane lane resume USER",
+    Fault.MISCOUNTED: "UPDATE users u SET waiting = (SELECT count(*) FROM messages m WHERE m.user_id = u.id"
+    " AND m.state = 'received') WHERE id = 'USER'",
+    Fault.FOREIGN: "REDIS_URL and DATABASE_URL belong together? If so: redis-cli ZREM lanes USER",
+    Fault.NOT_A_USER: "somebody else writes into this Redis: give Onelane its own; redis-cli ZREM lanes NAME",
+    Fault.NOT_PAUSED: "start a worker: it takes the lane out of the due order",
+    Fault.IDLE: "start a worker: it drops the lane",
+}
+HARMLESS = frozenset({Fault.NOT_PAUSED, Fault.IDLE})
+"""No message waits longer because of them."""
+
+
+class Suspect(NamedTuple):
+    """A lane that may have a fault."""
+
+    fault: Fault
+    lane: str
+
+
+def lanes_agree(deployment: Deployment) -> Finding:
+    """Check that who waits has a lane, that lanes are users', and that both sides agree who is paused."""
+    users, strangers = _sample(deployment)
+    suspects = _suspects(deployment, users)
+    settled_at = time.monotonic() + SETTLE_S
+    while suspects and time.monotonic() < settled_at:
+        time.sleep(AGAIN_S)
+        suspects &= _suspects(deployment, [UUID(suspect.lane) for suspect in suspects])
+    faults = [*(Suspect(Fault.NOT_A_USER, name) for name in strangers), *sorted(suspects)]
+    if faults:
+        return _word(faults, len(users))
+    return ok(f"Redis and Postgres agree; users looked at: {len(users)}")
+
+
+def workers_live(deployment: Deployment) -> Finding:
+    """Check that a worker lives and is allowed to work."""
+    snapshot = Survey(deployment.lanes).snapshot()
+    alive = [worker.name for worker in snapshot.workers if worker.is_alive]
+    if not alive:
+        return warning("no worker lives: messages are accepted and wait", "start one: onelane worker")
+    if snapshot.is_suspended:
+        return warning("all workers are suspended", "let them work: rq resume")
+    return ok(f"{len(alive)} alive")
+
+
+def _word(faults: list[Suspect], looked_at: int) -> Finding:
+    worst = Health.WARNING if {suspect.fault for suspect in faults} <= HARMLESS else Health.FAILED
+    first = min(faults, key=lambda suspect: list(Fault).index(suspect.fault))
+    found = f"{first.fault}: {first.lane}" + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
+    details = tuple(f"{suspect.fault}: {suspect.lane}" for suspect in faults[:SHOWN_MAX]) if len(faults) > 1 else ()
+    finding = warning if worst is Health.WARNING else failed
+    return finding(
+        f"{found} (users looked at: {looked_at})", REMEDIES[first.fault].replace("USER", first.lane), details
+    )
+
+
+def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
+    """Choose users by chance, of those who wait, of all, and of those with lanes; and name lanes that are no user's."""
+    start = UUID(int=random.getrandbits(128))
+    users = {row.id for query in USERS.values() for row in _from(deployment, query, start)}
+    members = deployment.lanes.scripts.ask(lambda: deployment.lanes.client.zrandmember(keys.LANES, SAMPLE_MAX))
+    strangers = []
+    for member in members:
+        name = member.decode(errors="replace")
+        try:
+            users.add(UUID(name))
+        except ValueError:
+            strangers.append(repr(name[:64]))
+    return sorted(users), sorted(strangers)
+
+
+def _from(deployment: Deployment, query: str, start: UUID) -> list[Any]:
+    """Walk by id from `start` on, and round to the first when there are too few behind it."""
+    rows = deployment.database.rows(query, (start, SAMPLE_MAX))
+    left = SAMPLE_MAX - len(rows)
+    return rows + deployment.database.rows(query, (UUID(int=0), left)) if left else rows
+
+
+def _suspects(deployment: Deployment, users: list[UUID]) -> set[Suspect]:
+    """Compare both sides once."""
+    if not users:
+        return set()
+    standing = {row.id: row for row in deployment.database.rows(STANDING, (users,))}
+    now_ms, scores, held_until = _in_redis(deployment, users)
+    return {
+        Suspect(fault, str(user))
+        for user, score, until in zip(users, scores, held_until, strict=True)
+        for fault in _faults(standing.get(user), score, is_due=score is not None and max(score, until) <= now_ms)
+    }
+
+
+def _in_redis(deployment: Deployment, users: list[UUID]) -> tuple[float, list[float | None], list[float]]:
+    """Ask for Redis' time, when each user's lane is due, and until when it is locked; all in ms."""
+    (seconds, microseconds), scores, *until = deployment.lanes.scripts.ask(lambda: _scores_and_locks(deployment, users))
+    return seconds * 1000 + microseconds / 1000, scores, [float(ends or 0) for ends in until]
+
+
+def _scores_and_locks(deployment: Deployment, users: list[UUID]) -> list[Any]:
+    with deployment.lanes.client.pipeline() as pipeline:
+        pipeline.time()
+        pipeline.zmscore(keys.LANES, [str(user) for user in users])
+        for user in users:
+            pipeline.hget(keys.lock(user), "until")
+        answers: list[Any] = pipeline.execute()
+    return answers
+
+
+def _faults(user: Any, score: float | None, *, is_due: bool) -> list[Fault]:
+    if user is None:
+        return [Fault.FOREIGN] if score is not None else []
+    found = {
+        Fault.NO_LANE: user.counted and score is None,
+        Fault.STUCK: score == float("inf") and not user.is_paused,
+        Fault.MISCOUNTED: user.waiting != user.counted,
+        Fault.NOT_PAUSED: user.is_paused and is_due,
+        Fault.IDLE: is_due and not user.counted and not user.is_paused,
+    }
+    return [fault for fault, is_so in found.items() if is_so]

@@ -1,0 +1,79 @@
+"""Checks of the two servers: reachable, new enough, set up right, of one time."""
+
+import time
+from collections.abc import Callable
+
+from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
+from onelane.errors import StoreUnavailable
+
+REDIS_MIN = (6, 2)
+POSTGRES_MIN = 150_000
+OFFSET_WARNING_S = 1.0
+OFFSET_FAILED_S = 30.0
+
+KEEP_POLICY = "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf or in your host's settings"
+
+
+def postgres(deployment: Deployment) -> Finding:
+    """Check that Postgres answers, is new enough, and takes writes."""
+    row = deployment.database.row(
+        "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,"
+        " pg_is_in_recovery() AS is_replica"
+    )
+    if row is None:
+        raise StoreUnavailable("Postgres answers nothing")
+    if row.is_replica:
+        return failed("this is a read-only replica", "point DATABASE_URL at the primary server")
+    if row.number < POSTGRES_MIN:
+        return failed(f"PostgreSQL {row.version}", f"Onelane needs PostgreSQL {POSTGRES_MIN // 10_000} or later")
+    return ok(f"PostgreSQL {row.version}")
+
+
+def redis_server(deployment: Deployment) -> Finding:
+    """Check that Redis answers, and is new enough."""
+    deployment.lanes.ping()
+    version = deployment.lanes.scripts.setting("server", "redis_version")
+    if version is None:
+        return warning("this host does not tell its Redis' version", "make sure that it is 6.2 or later")
+    if tuple(int(part) for part in str(version).split(".")[:2]) < REDIS_MIN:
+        return failed(f"Redis {version}", "Onelane needs Redis 6.2 or later")
+    return ok(f"Redis {version}")
+
+
+def eviction(deployment: Deployment) -> Finding:
+    """Check that Redis evicts nothing: locks are what `volatile-*` evicts first."""
+    policy = deployment.lanes.eviction_policy()
+    if policy is None:
+        return warning("this host does not tell its maxmemory-policy", "make sure that it is `noeviction`")
+    if policy != "noeviction":
+        return failed(f"maxmemory-policy is {policy}: Redis may forget locks and lanes", KEEP_POLICY)
+    return ok("maxmemory-policy is noeviction")
+
+
+def clocks(deployment: Deployment) -> Finding:
+    """Check that the clocks of Postgres, Redis and this machine agree."""
+    postgres_s = _offset_s(lambda: _postgres_time(deployment))
+    redis_s = _offset_s(lambda: _redis_time(deployment))
+    apart_s = max(abs(postgres_s), abs(redis_s), abs(postgres_s - redis_s))
+    found = f"Postgres {postgres_s:+.3f} s, Redis {redis_s:+.3f} s from this machine"
+    todo = "synchronise the clocks (NTP); sessions follow that of Postgres, leases that of Redis"
+    if apart_s > OFFSET_FAILED_S:
+        return failed(found, todo)
+    return warning(found, todo) if apart_s > OFFSET_WARNING_S else ok(found)
+
+
+def _postgres_time(deployment: Deployment) -> float:
+    row = deployment.database.row("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+    return float(row.now) if row else 0.0
+
+
+def _redis_time(deployment: Deployment) -> float:
+    seconds, microseconds = deployment.lanes.scripts.ask(deployment.lanes.client.time)
+    return float(seconds) + float(microseconds) / 1e6
+
+
+def _offset_s(ask: Callable[[], float]) -> float:
+    """Compare a clock with ours in the middle of the question."""
+    asked_at = time.time()
+    answer = ask()
+    return answer - (asked_at + time.time()) / 2

@@ -1,0 +1,153 @@
+"""Checks of the sessions: one open session each, the same one whoever asks, and what went wrong of late."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import psycopg
+
+from onelane.db import Database
+from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
+from onelane.errors import StoreUnavailable
+from onelane.model import user_id_of
+
+SCRATCH_CHANNEL = ".doctor"
+"""No configured channel can have this name."""
+AT_ONCE = 20
+SHOWN_MAX = 20
+WINDOWS = ("24 hours", "1 hour", "5 minutes")
+"""How far back to look; the next one when that takes longer than it may."""
+WINDOW_MAX_MS = 4_000
+
+SEVERAL_OPEN = """
+SELECT user_id, array_agg(id ORDER BY started_at) AS sessions
+  FROM conversation_sessions WHERE status <> 'ended'
+ GROUP BY user_id HAVING count(*) > 1 ORDER BY user_id LIMIT %s
+"""
+# A day start is a whole minute, so none lies between a minute's fifth second and its fifteenth.
+TEN_SECONDS = """
+SELECT channel, count(*) AS minutes, to_char(min(t), 'HH24:MI') AS first, to_char(max(t), 'HH24:MI') AS last
+  FROM (SELECT channel FROM channel_policies UNION SELECT %(scratch)s ORDER BY channel LIMIT 20) channels
+ CROSS JOIN LATERAL policy_of(channel) p (name, idle_timeout_s, day_start, timezone, max_age_s, escalation_timeout_s)
+ CROSS JOIN generate_series(date_trunc('day', now()) + interval '5 s',
+                            date_trunc('day', now()) + interval '1 day', interval '1 minute') t
+ WHERE p.idle_timeout_s > 10 AND coalesce(p.max_age_s, 11) > 10
+   AND should_create_new_session(channel, t, t, t + interval '10 s') IS NOT NULL
+ GROUP BY channel ORDER BY channel
+"""
+ANOMALIES = """
+SELECT kind, user_id, session_id, at, detail, count(*) OVER () AS total
+  FROM session_anomalies WHERE at > clock_timestamp() - %s::interval ORDER BY at DESC LIMIT %s
+"""
+REUSE = """
+SELECT round(avg(turns), 1) AS turns FROM (
+    SELECT turns FROM session_reuse WHERE at > clock_timestamp() - %s::interval ORDER BY at DESC LIMIT 10000) _
+"""
+
+
+def one_session_each(deployment: Deployment) -> Finding:
+    """Check that no user has two open sessions."""
+    rows = deployment.database.rows(SEVERAL_OPEN, (SHOWN_MAX,))
+    if not rows:
+        return ok("no user has two open sessions")
+    return failed(
+        f"{'at least ' if len(rows) == SHOWN_MAX else ''}{len(rows)} users have several open sessions",
+        "end all but the newest: SELECT end_session(id, last_message_at, 'operator'); then see the check `tables`",
+        tuple(f"user {row.user_id}: sessions {', '.join(map(str, row.sessions))}" for row in rows),
+    )
+
+
+def resolves_to_one(deployment: Deployment) -> Finding:
+    """Check that whoever asks for a user's session gets the same one, in turn and at once."""
+    _remove(deployment.database, "created_at < clock_timestamp() - interval '1 minute'", ())
+    with _scratch_user(deployment.database) as user_id:
+        in_turn = {_resolve(deployment.database, user_id) for _ in range(2)}
+    with _scratch_user(deployment.database) as user_id, ThreadPoolExecutor(AT_ONCE) as pool:
+        start = Barrier(AT_ONCE, timeout=10)
+        at_once = set(pool.map(lambda _: _resolve(deployment.database, user_id, start), range(AT_ONCE)))
+    if len(in_turn) == len(at_once) == 1:
+        return ok(f"get_or_create_session gives one id, twice in turn and {AT_ONCE} times at once")
+    return failed(
+        f"get_or_create_session gives {len(in_turn)} ids twice in turn, {len(at_once)} ids {AT_ONCE} times at once",
+        "see the checks `functions` and `tables`: one of them has been replaced",
+    )
+
+
+def ten_seconds_apart(deployment: Deployment) -> Finding:
+    """Check that two messages ten seconds apart share a session at every minute of the day."""
+    rows = deployment.database.rows(TEN_SECONDS, {"scratch": SCRATCH_CHANNEL})
+    if not rows:
+        return ok("two messages ten seconds apart share a session at every minute of the day")
+    return failed(
+        f"should_create_new_session parts messages ten seconds apart in {rows[0].minutes} minutes of the day",
+        "see the check `functions`: the rule has been replaced",
+        tuple(f"channel {row.channel}: {row.minutes} minutes, from {row.first} to {row.last}" for row in rows),
+    )
+
+
+def anomalies(deployment: Deployment) -> Finding:
+    """Check that nothing happened to a session within the last day that must not; of a huge day, its last part."""
+    for window in WINDOWS:
+        try:
+            return _anomalies_within(deployment.database, window)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise
+    return warning("too much happens to look at even the last minutes", "SELECT * FROM session_anomalies on a replica")
+
+
+def _anomalies_within(database: Database, window: str) -> Finding:
+    with database.transaction() as connection:
+        connection.execute(f"SET LOCAL statement_timeout = {WINDOW_MAX_MS}")
+        rows = connection.execute(ANOMALIES, (window, SHOWN_MAX)).fetchall()
+        reuse = connection.execute(REUSE, (window,)).fetchone()
+    if not rows:
+        turns = f"; {reuse.turns} messages a session" if reuse and reuse.turns else ""
+        return ok(f"none within the last {window}{turns}")
+    kinds = sorted({row.kind for row in rows})
+    return failed(
+        f"{rows[0].total} within the last {window}: {', '.join(kinds)}",
+        "look at each: onelane session show USER",
+        tuple(
+            f"{row.at:%Y-%m-%d %H:%M:%S%z} {row.kind}: user {row.user_id}, session {row.session_id or 'none'}"
+            + (f", {row.detail}" if row.detail else "")
+            for row in rows
+        ),
+    )
+
+
+def _resolve(database: Database, user_id: UUID, start: Barrier | None = None) -> UUID | str:
+    """Ask for the user's session; when that is refused, the refusal is an answer that differs from an id."""
+    if start is not None:
+        start.wait()
+    try:
+        row = database.row("SELECT get_or_create_session(%s) AS id", (user_id,))
+    except psycopg.IntegrityError as error:
+        return type(error).__name__
+    return UUID(str(row.id)) if row else "nothing"
+
+
+@contextmanager
+def _scratch_user(database: Database) -> Iterator[UUID]:
+    """Make a user for a moment. One that a killed doctor has left is removed by the next."""
+    sender = uuid4().hex
+    user_id = user_id_of(SCRATCH_CHANNEL, sender)
+    database.rows(
+        "INSERT INTO users (id, channel, sender) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        (user_id, SCRATCH_CHANNEL, sender),
+    )
+    try:
+        yield user_id
+    finally:
+        _remove(database, "id = %s", (user_id,))
+
+
+def _remove(database: Database, which: str, params: tuple[object, ...]) -> None:
+    """Remove scratch users with their sessions, in the order in which everybody locks."""
+    with database.transaction() as connection:
+        query = f"SELECT id FROM users WHERE channel = %s AND {which} FOR UPDATE"  # noqa: S608 - words of ours
+        users = [row.id for row in connection.execute(query, (SCRATCH_CHANNEL, *params)).fetchall()]
+        connection.execute("DELETE FROM conversation_sessions WHERE user_id = ANY(%s)", (users,))
+        connection.execute("DELETE FROM users WHERE id = ANY(%s)", (users,))

@@ -1,0 +1,96 @@
+"""Every error that Onelane raises on purpose, and how any error is described.
+
+OnelaneError
+├── ConfigError           a setting is missing, unknown or impossible: the process does not start
+├── StoreUnavailable      Postgres cannot be reached or is restarting: try again later
+├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
+├── BacklogFull           the user already has as many waiting messages as the channel allows
+├── NotRequeued           a job cannot be put back on its lane: it is no dead message, or waits already
+├── EmbeddedServerError   an embedded server did not start: the message says why
+├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
+│   └── BadResult         what it returned or saved cannot be stored; the message says why
+└── DeliveryError         a webhook that cannot be accepted; `status` is the HTTP answer
+    ├── BadSignature      401
+    ├── BadRequest        400, names the field
+    └── Unsupported       415
+"""
+
+import traceback
+from typing import ClassVar
+
+FRAMES_MAX = 20
+
+
+class OnelaneError(Exception):
+    """Anything Onelane raises on purpose."""
+
+
+class ConfigError(OnelaneError):
+    """A setting is missing, unknown or impossible; the text names it and says what is allowed."""
+
+
+class StoreUnavailable(OnelaneError):  # noqa: N818 - it names a state, and reads so where it is caught
+    """Postgres cannot be reached, is restarting, or did not answer in time."""
+
+
+class LanesUnavailable(OnelaneError):  # noqa: N818 - as above
+    """Redis cannot be reached or did not answer in time."""
+
+
+class BacklogFull(OnelaneError):  # noqa: N818 - as above
+    """A user has as many waiting messages as allowed; nothing of the delivery was stored."""
+
+
+class NotRequeued(OnelaneError):  # noqa: N818 - as above
+    """The job is no dead message, or somebody has put it back already."""
+
+
+class EmbeddedServerError(OnelaneError):
+    """An embedded PostgreSQL or Redis did not start."""
+
+
+class HandlerFailed(OnelaneError):  # noqa: N818 - as above
+    """A handler raised, died or took too long. The text says where, and quotes no message."""
+
+
+class BadResult(HandlerFailed):
+    """A handler returned or saved something that cannot be stored."""
+
+
+class DeliveryError(OnelaneError):
+    """A webhook that cannot be accepted. Its text is safe to send back: no secret, no content."""
+
+    status: ClassVar[int] = 400
+
+
+class BadSignature(DeliveryError):  # noqa: N818 - as above
+    """The signature is missing, wrong or too old."""
+
+    status = 401
+
+
+class BadRequest(DeliveryError):  # noqa: N818 - as above
+    """The body cannot be understood."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        """Name the field and what is allowed there, never what was sent."""
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class Unsupported(DeliveryError):  # noqa: N818 - as above
+    """The content type is not the provider's."""
+
+    status = 415
+
+
+def describe(error: BaseException) -> str:
+    """Describe where an error arose and of which kind, without its message: that may quote the user."""
+    frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
+    return f"Traceback (most recent call last):\n{''.join(frames)}{kind_of(error)}"
+
+
+def kind_of(error: BaseException) -> str:
+    """Name an error's class, with its module unless it is Python's own."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,48 @@
+"""The bot of the incident: lists construction sites in French, then tells more about the one that was chosen.
+
+The choice is only a number. What it means lies in the tool output `list_sites` of the same session: the list that
+this user saw, in the order in which it was shown.
+"""
+
+import re
+from typing import Final
+
+from onelane.bot import Turn
+
+LIST: Final = "view_sites_fr"
+OPTION: Final = re.compile(r"option_([1-9][0-9]{0,3})_fr")
+OUTPUT: Final = "list_sites"
+GREETING: Final = "Bonjour ! Touchez « Voir les chantiers » pour commencer."
+
+Site = dict[str, str]
+
+SITES: Final[tuple[Site, ...]] = (
+    {"id": "champigny", "name": "Champigny", "address": "18 quai de la Marne", "opens": "7 h"},
+    {"id": "creteil", "name": "Créteil", "address": "3 allée du Lac", "opens": "7 h 30"},
+    {"id": "vincennes", "name": "Vincennes", "address": "41 rue du Donjon", "opens": "8 h"},
+)
+
+
+def handle(turn: Turn) -> str:
+    """Answer a button, or the same words typed; greet whoever says anything else."""
+    said = (turn.message.button or turn.message.text).strip()
+    if said == LIST:
+        turn.save_tool_output(OUTPUT, list(SITES))
+        return _numbered(SITES)
+    if option := OPTION.fullmatch(said):
+        return _chosen(turn.tool_output(OUTPUT), int(option[1]))
+    return GREETING
+
+
+def _numbered(sites: tuple[Site, ...]) -> str:
+    return "\n".join(["Vos chantiers :", *(f"{number}. {site['name']}" for number, site in enumerate(sites, 1))])
+
+
+def _chosen(sites: list[Site] | None, number: int) -> str:
+    """Tell about one site of the list that was shown; without such a list there is nothing to choose from."""
+    if not sites:
+        return GREETING
+    if number > len(sites):
+        return f"Il n'y a pas de chantier {number} : choisissez un numéro de 1 à {len(sites)}."
+    site = sites[number - 1]
+    return f"{site['name']} : {site['address']}, ouvert à partir de {site['opens']}."

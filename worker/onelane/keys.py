@@ -1,0 +1,86 @@
+"""Every Redis key, made in one place.
+
+| key                   | type   | owner                  | life                                        |
+|-----------------------|--------|------------------------|---------------------------------------------|
+| lanes                 | zset   | the scripts in `lua/`  | a member while its user has work            |
+| wake                  | list   | the scripts            | at most 64 tokens                           |
+| fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
+| lock:user:<id>        | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
+| session:user:<id>     | string | finish.lua             | until the policy could end the session      |
+| pace:user:<id>        | string | finish.lua             | the next turn's time: a minute at most      |
+| buried                | set    | bury.lua               | users with a dead message on their lane     |
+| lease:<worker>        | hash   | lease.lua              | 60 s: the answer to the last call           |
+| duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
+| numbers               | hash   | count.lua              | for ever: what all processes have counted   |
+| counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
+| rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
+| rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
+| rq:results:<id>       | stream | bury.lua               | while the message is dead: its traceback    |
+| rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
+| rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
+| rq:worker:<name>      | hash   | `registration.py`, RQ     | the worker's heartbeat                      |
+| rq:workers            | set    | `registration.py`, RQ     | the workers that are registered             |
+| rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
+| ops:tried:<who>       | string | `ops/attempts.py`      | 15 min: log-in attempts of one address      |
+| ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |
+| ops:known:<who>       | string | `ops/attempts.py`      | 30 days: this address has logged in         |
+
+`<id>` is a user id: a UUID that says nothing about the sender. `<who>` is the digest of an address.
+"""
+
+from typing import Final
+from uuid import UUID
+
+LANES: Final = "lanes"
+WAKE: Final = "wake"
+BURIED: Final = "buried"
+FENCE: Final = "fence"
+NUMBERS: Final = "numbers"
+ATTEMPTS_ALL: Final = "ops:tried"
+RQ_QUEUES: Final = "rq:queues"
+QUEUE_PREFIX: Final = "user:"
+
+
+def queue_name(user_id: UUID | str) -> str:
+    """Name the user's RQ queue."""
+    return f"{QUEUE_PREFIX}{user_id}"
+
+
+def queue(user_id: UUID | str) -> str:
+    """Key of the list behind the user's RQ queue."""
+    return f"rq:queue:{QUEUE_PREFIX}{user_id}"
+
+
+def failed(user_id: UUID | str) -> str:
+    """Key of the lane's FailedJobRegistry."""
+    return f"rq:failed:{QUEUE_PREFIX}{user_id}"
+
+
+def job(message_id: UUID | str) -> str:
+    """Key of the RQ job of a message."""
+    return f"rq:job:{message_id}"
+
+
+def lock(user_id: UUID | str) -> str:
+    """Key of the user's lock."""
+    return f"lock:user:{user_id}"
+
+
+def session(user_id: UUID | str) -> str:
+    """Key of the user's cached session id."""
+    return f"session:user:{user_id}"
+
+
+def duty(name: str) -> str:
+    """Key that says which worker does a periodic duty this round."""
+    return f"duty:{name}"
+
+
+def attempts(address_digest: str) -> str:
+    """Key of the log-in attempts of one address."""
+    return f"{ATTEMPTS_ALL}:{address_digest}"
+
+
+def known_address(address_digest: str) -> str:
+    """Key that says that somebody has logged in from an address."""
+    return f"ops:known:{address_digest}"

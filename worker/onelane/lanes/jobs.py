@@ -1,0 +1,55 @@
+"""The RQ jobs of a lane's messages: what RQ's tools show, and nothing that any worker runs."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import redis
+from rq.job import Job, JobStatus
+from rq.results import Result
+from rq.serializers import JSONSerializer
+
+from onelane import keys
+
+FUNCTION = "onelane.lanes.jobs.turn"
+"""What a job names as its function; no worker of ours ever looks at it."""
+
+
+def turn(message_id: str) -> None:
+    """Refuse to run: a stock RQ worker was pointed at a lane."""
+    raise RuntimeError(f"message {message_id} belongs to a lane: start `onelane worker` instead of `rq worker`")
+
+
+def job_of(client: redis.Redis, user_id: UUID, message_id: UUID) -> Job:
+    """Make the job of a message. It holds the id, and no text of anybody."""
+    job = Job.create(
+        FUNCTION,
+        args=[str(message_id)],
+        id=str(message_id),
+        connection=client,
+        origin=keys.queue_name(user_id),
+        description=f"turn {message_id}",
+        status=JobStatus.QUEUED,
+        result_ttl=0,
+        serializer=JSONSerializer,
+    )
+    job.enqueued_at = job.created_at
+    return job
+
+
+def failure_of(client: redis.Redis, job: Job, failure: str) -> dict[str, Any]:
+    """Make the fields of the job's result, as RQ stores a traceback."""
+    fields: dict[str, Any] = Result(
+        job.id, Result.Type.FAILED, client, exc_string=failure, serializer=JSONSerializer
+    ).serialize()
+    return fields
+
+
+def now() -> str:
+    """Return the time as RQ writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def flat(fields: dict[str, Any]) -> list[Any]:
+    """List a hash as a script takes it: each name, followed by its value."""
+    return [part for pair in fields.items() for part in pair]

@@ -1,0 +1,227 @@
+"""Lanes: the one sorted set that says who has work and who is on it, through the scripts in `lua/`."""
+
+import json
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import redis
+from pydantic import BaseModel, ConfigDict
+
+from onelane import keys
+from onelane.lanes import jobs
+from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
+from onelane.model import Lease, uuid_or_none
+
+BURIAL_TTL_S = 365 * 86_400
+BATCH_TTL_S = 600
+"""How long Redis remembers which batch of numbers a process sent last."""
+ENQUEUE_MANY_MAX = 500
+BLOCK_MIN_S = 0.005
+"""Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
+REQUEUED_MAX = 50
+"""Lanes searched in one script: Redis does nothing else meanwhile."""
+
+
+class Released(StrEnum):
+    """What finish did with the lease."""
+
+    GO_ON = "go_on"
+    RELEASED = "released"
+    FORGOTTEN = "forgotten"
+    PAUSED = "paused"
+    LOST = "lost"
+
+
+class Leased(BaseModel):
+    """The answer to a lease call."""
+
+    model_config = ConfigDict(frozen=True)
+
+    leases: tuple[Lease, ...]
+    next_due_s: float | None
+    """Seconds until the next lane becomes due; None when no lane has a time."""
+
+
+class Lanes:
+    """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
+
+    def __init__(self, client: redis.Redis, *, clock_ms: Callable[[], int] | None = None) -> None:
+        self.client = client
+        self._clock_ms = clock_ms
+        self.scripts = Scripts(client, SCRIPTS)
+
+    def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
+        """Put a message's job on its lane and make the lane due; return whether the job is new."""
+        return bool(self.scripts.run("enqueue", *self._enqueue_args(user_id, message_id)))
+
+    def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
+        """Enqueue (user, message) pairs, ENQUEUE_MANY_MAX in one round trip; return how many are new."""
+        added = 0
+        for start in range(0, len(messages), ENQUEUE_MANY_MAX):
+            batch = messages[start : start + ENQUEUE_MANY_MAX]
+            added += sum(map(int, self.scripts.run_many([("enqueue", self._enqueue_args(*pair)) for pair in batch])))
+        return added
+
+    def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
+        """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
+        answer = json.loads(self.scripts.run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
+        next_due_ms = float(answer["next_due_ms"])
+        return Leased(
+            leases=tuple(_lease(*entry) for entry in answer["leases"]),
+            next_due_s=None if next_due_ms < 0 else next_due_ms / 1000,
+        )
+
+    def finish(
+        self,
+        lease: Lease,
+        done: Sequence[UUID | str] = (),
+        *,
+        may_go_on: bool = False,
+        has_more: bool = False,
+        foreign: int = 0,
+        pause: bool = False,
+        session_id: UUID | None = None,
+        session_ms: int = 0,
+        pace_ms: int = 0,
+    ) -> Released:
+        """Take `done` messages off the lane, slide the cached session id, and keep or release the lease."""
+        answer = self.scripts.run(
+            "finish",
+            self._now(),
+            lease.user_id,
+            lease.token,
+            int(may_go_on),
+            int(has_more),
+            foreign,
+            int(pause),
+            session_id or "",
+            session_ms,
+            pace_ms,
+            *done,
+        )
+        return Released(text_of(answer))
+
+    def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = ()) -> bool:
+        """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
+
+        Return False when the lease was lost.
+        """
+        return bool(self.scripts.run("park", self._now(), lease.user_id, lease.token, _ms(delay_s), *done))
+
+    def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
+        """Make a lane due now unless it is leased, or paused and not to be unpaused."""
+        return bool(self.scripts.run("due", self._now(), user_id, int(unpause)))
+
+    def pause(self, user_id: UUID) -> bool:
+        """Take a lane out of the due order; return whether it had work or a holder."""
+        return bool(self.scripts.run("pause", user_id))
+
+    def bury(self, lease: Lease, message_id: UUID, failure: str) -> bool:
+        """Move a dead message's job to the lane's FailedJobRegistry; return False when the lease was lost.
+
+        A job that is buried already, and was put back on the lane since, is left for the reconciler.
+        """
+        job = jobs.job_of(self.client, lease.user_id, message_id)
+        fields = jobs.flat(job.to_dict())
+        return bool(
+            self.scripts.run(
+                "bury",
+                self._now(),
+                lease.user_id,
+                lease.token,
+                message_id,
+                jobs.now(),
+                BURIAL_TTL_S,
+                len(fields) // 2,
+                *fields,
+                *jobs.flat(jobs.failure_of(self.client, job, failure)),
+            )
+        )
+
+    def requeued(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
+        """Find (user, job id) of dead messages that somebody put back on their lane with RQ's own tools."""
+        found: list[str] = []
+        for start in range(0, len(users), REQUEUED_MAX):
+            found += [text_of(part) for part in self.scripts.run("requeued", *users[start : start + REQUEUED_MAX])]
+        return [(UUID(user), job) for user, job in zip(found[::2], found[1::2], strict=True)]
+
+    def raise_fence(self, fence: int) -> int:
+        """Lift the fence counter to at least `fence`; return the counter."""
+        return int(self.scripts.run("raise_fence", fence))
+
+    def jobs(self, user_id: UUID) -> list[str]:
+        """List the ids of the jobs on a lane, oldest first."""
+        return [text_of(job) for job in self.scripts.ask(lambda: self.client.lrange(keys.queue(user_id), 0, -1))]
+
+    def scores(self, users: Sequence[UUID]) -> list[float | None]:
+        """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
+        if not users:
+            return []
+        scores: list[float | None] = self.scripts.ask(
+            lambda: self.client.zmscore(keys.LANES, [str(user) for user in users])
+        )
+        return scores
+
+    def buried_users(self, at_most: int) -> list[UUID]:
+        """Return some users with a dead message on their lane."""
+        users = self.scripts.ask(lambda: self.client.srandmember(keys.BURIED, at_most))
+        return [user for text in users if (user := uuid_or_none(text_of(text))) is not None]
+
+    def discard(self, user_id: UUID, job: UUID | str) -> None:
+        """Take a job off a lane for which Postgres has no use."""
+        self.scripts.run("discard", user_id, job)
+
+    def claim_duty(self, name: str, worker: str, seconds: float) -> bool:
+        """Take a periodic duty for one round; return False while another worker has it."""
+        key = keys.duty(name)
+        return bool(self.scripts.ask_once(lambda: self.client.set(key, worker, nx=True, px=_ms(seconds))))
+
+    def forget_session(self, user_id: UUID) -> None:
+        """Delete the cached session id."""
+        self.scripts.ask(lambda: self.client.delete(keys.session(user_id)))
+
+    def wait_for_wake(self, timeout_s: float) -> bool:
+        """Block until a lane becomes due or `timeout_s` is over; return whether one has."""
+        seconds = max(timeout_s, BLOCK_MIN_S)
+        return self.scripts.ask_once(lambda: self.client.blpop([keys.WAKE], timeout=seconds)) is not None
+
+    def pass_wake_on(self) -> None:
+        """Wake another worker in our place."""
+        self.scripts.run("wake")
+
+    def ping(self) -> None:
+        """Raise LanesUnavailable unless Redis answers."""
+        self.scripts.ask(self.client.ping)
+
+    def eviction_policy(self) -> str | None:
+        """Read which keys Redis forgets when it is full; None where the host does not allow to ask."""
+        policy: str | None = self.scripts.setting("memory", "maxmemory_policy", "maxmemory-policy")
+        return policy
+
+    def add_numbers(self, process: str, number: int, batch: dict[str, int]) -> None:
+        """Add batch `number` of a process's counts to those of all processes, once."""
+        self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
+
+    def _enqueue_args(self, user_id: UUID, message_id: UUID) -> tuple[Any, ...]:
+        return (self._now(), user_id, message_id, *jobs.flat(jobs.job_of(self.client, user_id, message_id).to_dict()))
+
+    def _now(self) -> int | str:
+        return "" if self._clock_ms is None else self._clock_ms()
+
+
+def _lease(user: str, token: str, fence: str, taken_over: int, session: str | bool) -> Lease:
+    hint = uuid_or_none(session) if isinstance(session, str) else None
+    return Lease(
+        user_id=UUID(user),
+        token=token,
+        fence=int(fence),
+        taken_over=bool(taken_over),
+        session_hint=hint,
+        hint_is_malformed=isinstance(session, str) and hint is None,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

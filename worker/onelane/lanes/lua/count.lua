@@ -1,0 +1,11 @@
+-- Adds a batch of counted numbers to those of all processes, once, however often it is sent.
+-- HLEN first: if the key holds something else, it fails before anything is written. A field that holds no number loses
+-- what it was to get; it must not keep the other fields waiting, or have them added twice.
+-- ARGV: the process, the batch's number, ms to remember it, then field, amount, …
+-- Returns 1, or 0 when the batch had been added before.
+local process_key, batch, ttl = 'counted:' .. ARGV[1], ARGV[2], ARGV[3]
+redis.call('HLEN', 'numbers')
+if redis.call('GET', process_key) == batch then return 0 end
+redis.call('SET', process_key, batch, 'PX', ttl)
+for i = 4, #ARGV, 2 do redis.pcall('HINCRBY', 'numbers', ARGV[i], ARGV[i + 1]) end
+return 1

@@ -1,0 +1,98 @@
+"""Renew a worker's leases from a process of its own, which nothing that a handler does can hold up.
+
+Started by `keeper.Keeper` with one end of a wire. It receives how to reach Redis, then again and again which leases are
+in use; it sends the tokens that are lost, or what kept it from renewing. It ends with its parent, however that ends:
+the leases then run out. A parent that is stopped (SIGSTOP) or has sent nothing for the stall limit gets no renewal
+either, so that others can take its lanes over.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from onelane.errors import LanesUnavailable
+from onelane.lanes.scripts import SCRIPTS, Scripts, connect, text_of
+from onelane.wire import Wire
+
+RENEWALS_PER_TTL = 3
+RETRY_S = 0.5
+STALL_LIMIT_S = 10.0
+
+
+class Renewer:
+    """The leases that the parent sent last, renewed a third of their life before they need it."""
+
+    def __init__(self, wire: Wire, parent_pid: int, settings: dict[str, Any]) -> None:
+        self._wire = wire
+        self._parent_pid = parent_pid
+        self._ttl_s = float(settings["ttl_s"])
+        self._stall_limit_s = float(settings["stall_limit_s"])
+        self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS)
+        self._leases: dict[str, str] = {}
+        """User by token."""
+        self._received_at = self._renewed_at = time.monotonic()
+        self._renew_at = self._received_at
+
+    def run(self) -> None:
+        """Renew until the parent is gone."""
+        self._wire.send({"ready": True})
+        while True:
+            leases = self._wire.receive(max(0.0, self._renew_at - time.monotonic()))
+            if leases is not None:
+                self._received_at = time.monotonic()
+                self._leases = leases
+            if time.monotonic() >= self._renew_at:
+                self._renew_at = time.monotonic() + self._renew()
+
+    def _renew(self) -> float:
+        """Renew once, send the parent how it went, and return the seconds until the next time."""
+        if not self._leases or not self._parent_is_well():
+            self._renewed_at = time.monotonic()
+            return self._ttl_s / RENEWALS_PER_TTL
+        try:
+            lost = renew(self._scripts, self._leases, self._ttl_s)
+        except LanesUnavailable as error:
+            self._wire.send({"failed": str(error)})
+            if time.monotonic() - self._renewed_at > self._ttl_s:
+                self._wire.send({"lost": list(self._leases)})  # by now they have run out
+            return RETRY_S
+        self._renewed_at = time.monotonic()
+        if lost:
+            self._wire.send({"lost": lost})
+        return self._ttl_s / RENEWALS_PER_TTL
+
+    def _parent_is_well(self) -> bool:
+        has_sent = time.monotonic() - self._received_at < self._stall_limit_s
+        return has_sent and not _is_stopped(self._parent_pid)
+
+
+def renew(scripts: Scripts, leases: Mapping[str, str], ttl_s: float, now_ms: int | str = "") -> list[str]:
+    """Extend `leases` (user by token) by `ttl_s` from now; return the tokens of those that are lost."""
+    pairs = [part for token, user in leases.items() for part in (user, token)]
+    return [text_of(token) for token in scripts.run("renew", now_ms, round(ttl_s * 1000), *pairs)]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the system has stopped a process; where it does not say, it has not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except (OSError, IndexError):
+        return False
+
+
+def main() -> None:
+    """Take over where `keeper.Keeper` started us."""
+    # A platform's signals go to every process; this one ends when its parent has.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wire = Wire.inherited(int(sys.argv[1]), STALL_LIMIT_S)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        Renewer(wire, int(sys.argv[2]), wire.receive(None)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""How the scripts in `lua/` are run: loaded when needed, in one round trip, once more if their reply was lost.
+
+The client retries nothing by itself: a command whose reply was lost has perhaps run. What may run twice (all scripts,
+all reads) is asked once more on a fresh connection if its own broke: a lost reply costs a round trip, not a lease's
+life. What ran out of time is not: whoever waits for it has waited long enough.
+"""
+
+import ssl
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from pathlib import Path
+from queue import Empty
+from typing import Any
+from uuid import UUID
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from onelane.errors import LanesUnavailable
+
+REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
+"""The errors of a Redis that is full, a replica, without a disk, or busy."""
+
+SCRIPTS = Path(__file__).parent / "lua"
+Call = tuple[str, Sequence[Any]]
+
+
+def connect(
+    url: str,
+    *,
+    timeout_s: float,
+    wait_s: float,
+    connections_max: int,
+    verify_tls: bool = True,
+    ca_file: str | None = None,
+) -> redis.Redis:
+    """Open a client that never repeats a command by itself.
+
+    It waits `timeout_s` for Redis, and `wait_s` for one of its own connections to be free.
+    """
+    tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file}
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections_max,
+        timeout=wait_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        client_name="onelane",
+        **(tls if url.startswith("rediss://") else {}),
+    )
+    return redis.Redis.from_pool(pool)
+
+
+class Scripts:
+    """The scripts of one folder on one Redis."""
+
+    def __init__(self, client: redis.Redis, folder: Path) -> None:
+        self.client = client
+        prelude = (folder / "prelude.lua").read_text()
+        self._texts = {path.stem: prelude + path.read_text() for path in folder.glob("*.lua") if path.stem != "prelude"}
+        self._digests = {
+            name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
+        }
+
+    def run(self, name: str, *args: Any) -> Any:
+        """Run one script."""
+        return self.run_many([(name, args)])[0]
+
+    def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip; load those that this server does not know yet."""
+        answers: list[Any] = self.ask(lambda: self._run_known_or_load(calls))
+        return answers
+
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """Ask what may be asked twice: once more if the connection broke."""
+        try:
+            return self.ask_once(call)
+        except LanesUnavailable as error:
+            if not _was_cut(error.__cause__):
+                raise
+        return self.ask_once(call)
+
+    def ask_once(self, call: Callable[[], Any]) -> Any:
+        """Translate Redis' outages into ours."""
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+        except redis.exceptions.ResponseError as error:
+            if not _is_refusal(error):
+                raise
+            raise LanesUnavailable(f"Redis refuses writes: {type(error).__name__}") from error
+
+    def setting(self, section: str, field: str, name: str | None = None) -> Any:
+        """Read a field of INFO, else CONFIG's `name`; None when the host forbids it, as many do."""
+        info = self._if_allowed(lambda: self.client.info(section)) or {}
+        if field not in info and name is not None:
+            return (self._if_allowed(lambda: self.client.config_get(name)) or {}).get(name)
+        return info.get(field)
+
+    def _if_allowed(self, call: Callable[[], Any]) -> Any:
+        try:
+            return self.ask(call)
+        except redis.exceptions.ResponseError:
+            return None
+
+    def _run_known_or_load(self, calls: Sequence[Call]) -> list[Any]:
+        answers = self._execute(calls)
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
+        if unknown:  # not run, so running it now is no repetition
+            for name in {calls[i][0] for i in unknown}:
+                self.client.script_load(self._texts[name])
+            for i, answer in zip(unknown, self._execute([calls[i] for i in unknown]), strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _execute(self, calls: Sequence[Call]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for name, args in calls:
+            pipeline.evalsha(self._digests[name], 0, *map(_argument, args))
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
+
+def _was_cut(error: BaseException | None) -> bool:
+    """Distinguish a connection that broke from an answer that took too long, and from a pool that has none to lend."""
+    return isinstance(error, redis.exceptions.ConnectionError) and not isinstance(error.__context__, Empty)
+
+
+def _is_refusal(error: redis.exceptions.ResponseError) -> bool:
+    """Distinguish an outage from a mistake of ours. Redis 6.2 quotes a refused command's error inside the script's."""
+    if isinstance(error, (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)):
+        return True
+    text = str(error)
+    return any(text.startswith(f"{word} ") or f": -{word} " in text for word in REFUSALS)
+
+
+def redis_refusal(error: BaseException) -> str | None:
+    """Explain what is wrong with Redis' certificate; None when that is not what `error` comes from."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"Redis' certificate is not trusted ({cause.verify_message}): name whom to trust in REDIS_TLS_CA_FILE, "
+            "or trust anybody with REDIS_TLS_VERIFY=false"
+        )
+    return "Redis does not speak TLS as we do: check REDIS_URL (redis:// is without)" if cause else None
+
+
+def text_of(value: bytes | str) -> str:
+    """Decode what Redis answers; bytes that are no UTF-8 are replaced."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _argument(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value

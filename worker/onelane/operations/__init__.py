@@ -1,0 +1,1 @@
+"""What an operator can see and do: the views behind commands and pages, and every act."""

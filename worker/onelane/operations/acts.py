@@ -1,0 +1,122 @@
+"""An operator's acts on a user: pause, resume, redrive, drop.
+
+Postgres first, where the truth lies; then Redis, so that it takes effect at once. With Redis away the act stands all
+the same, says so, and the workers bring Redis in line when it is back.
+"""
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from onelane.db import Database
+from onelane.errors import LanesUnavailable
+from onelane.lanes.lanes import Lanes
+from onelane.model import Value
+from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
+from onelane.telemetry.log import event
+
+MESSAGE = """
+SELECT user_id, seq, state, state = 'dead' AND dropped_at >= processed_at AS is_dropped, redriven_at
+  FROM messages WHERE id = %s AND direction = 'in'
+"""
+
+
+class Act(Value):
+    """What became of an act."""
+
+    did: bool
+    """False: there was nothing to do."""
+    redis: bool = True
+    """False: Redis was away; the workers update it later."""
+
+
+class Redriven(Value):
+    """The messages of one user that wait again."""
+
+    user_id: UUID
+    seqs: tuple[int, ...]
+    redis: bool = True
+
+
+class Control:
+    """The acts."""
+
+    def __init__(self, database: Database, lanes: Lanes) -> None:
+        self._database = database
+        self._lanes = lanes
+
+    def pause(self, user_id: UUID) -> Act:
+        """Keep a user's messages waiting; a turn that runs still commits."""
+        row = self._database.row("SELECT pause_user(%s) AS did", (user_id,))
+        if row is None or not row.did:
+            return Act(did=False)
+        event("user_paused", user_id=user_id)
+        return Act(did=True, redis=self._in_redis(lambda: self._lanes.pause(user_id)))
+
+    def resume(self, user_id: UUID) -> Act:
+        """Let a paused user's messages run again."""
+        row = self._database.row("SELECT resume_user(%s) AS did", (user_id,))
+        did = row is not None and row.did
+        if did:
+            event("user_resumed", user_id=user_id)
+        # Also after a lost answer, or when only Redis still calls the user paused.
+        return Act(did=did, redis=self._in_redis(lambda: self._unpause(user_id)))
+
+    def redrive(self, user_id: UUID | None = None) -> list[Redriven]:
+        """Let all dead messages wait again, of one user or of all, in their order; each once."""
+        seqs: dict[UUID, list[int]] = {}
+        reached: dict[UUID, bool] = {}
+        for message in self._every_dead(user_id):
+            act = self.retry(message.message_id)
+            if act.did:
+                seqs.setdefault(message.user_id, []).append(message.seq)
+                reached[message.user_id] = reached.get(message.user_id, True) and act.redis
+        return [Redriven(user_id=user, seqs=tuple(of_user), redis=reached[user]) for user, of_user in seqs.items()]
+
+    def retry(self, message_id: UUID) -> Act:
+        """Let a dead message wait again, with its number and its session; it runs next."""
+        message = self._database.row(MESSAGE, (message_id,))
+        if message is None or message.is_dropped:
+            return Act(did=False)
+        row = self._database.row("SELECT redrive_message(%s) AS user_id", (message_id,))
+        if (row is None or row.user_id is None) and not self._waits_again(message_id):
+            return Act(did=False)
+        event("message_redriven", user_id=message.user_id, message_id=message_id)
+        return Act(did=True, redis=self._in_redis(lambda: self._enqueue(message.user_id, message_id)))
+
+    def drop(self, message_id: UUID) -> Act:
+        """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
+        row = self._database.row("SELECT drop_message(%s) AS user_id", (message_id,))
+        if row is None or row.user_id is None:
+            return Act(did=False)
+        event("message_dropped", user_id=row.user_id, message_id=message_id)
+        return Act(did=True, redis=self._in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
+
+    def _every_dead(self, user_id: UUID | None) -> Iterable[DeadMessage]:
+        """Walk on by user and number, so that one that dies again meanwhile is not met twice."""
+        page = dead_messages(self._database, user_id=user_id, most=PAGE_MAX)
+        while page:
+            yield from page
+            page = dead_messages(self._database, user_id=user_id, after=page[-1], most=PAGE_MAX)
+
+    def _waits_again(self, message_id: UUID) -> bool:
+        """Answer whether somebody has redriven it; we ourselves, when the answer was lost."""
+        message = self._database.row(MESSAGE, (message_id,))
+        return message is not None and message.state == "received" and message.redriven_at is not None
+
+    def _enqueue(self, user_id: UUID, message_id: UUID) -> None:
+        self._lanes.enqueue(user_id, message_id)
+        self._lanes.make_due(user_id)
+
+    def _unpause(self, user_id: UUID) -> None:
+        row = self._database.row("SELECT waiting FROM users WHERE id = %s", (user_id,))
+        # A lane without work would only wake a worker for nothing.
+        if (row is not None and row.waiting) or self._lanes.scores([user_id]) != [None]:
+            self._lanes.make_due(user_id, unpause=True)
+
+    def _in_redis(self, call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except LanesUnavailable as error:
+            event("lanes_not_updated", error=str(error))
+            return False
+        return True

@@ -1,0 +1,179 @@
+"""The snapshot: all lanes at one instant, in one question to Redis whose cost does not grow with the lanes."""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import computed_field
+
+from onelane.db import Database
+from onelane.lanes.lanes import Lanes
+from onelane.model import Value
+from onelane.operations.dead import LISTED
+from onelane.telemetry.counters import numbers_in
+
+ROWS_MAX = 10_000
+LOCKS_MAX = 2_000
+WORKERS_MAX = 1_000
+COUNT_MAX = 100_000
+"""Where the counts of messages stop."""
+HEARTBEAT_MAX_S = 15.0
+"""A worker says every second that it lives."""
+WORKER_PREFIX = "onelane."
+"""How our workers' names begin: other RQ workers may share the Redis."""
+PREFIX = "rq:worker:"
+
+BACKLOG = f"""
+SELECT (SELECT count(*) FROM (SELECT FROM messages WHERE state = 'received' LIMIT %(most)s) _) AS waiting,
+       (SELECT count(*) FROM (SELECT FROM messages WHERE {LISTED} LIMIT %(most)s) _) AS dead
+"""  # noqa: S608 - a constant of ours
+
+
+class LaneState(StrEnum):
+    """What a lane does at an instant."""
+
+    DUE = "due"
+    LEASED = "leased"
+    PARKED = "parked"
+    PAUSED = "paused"
+
+
+class Lane(Value):
+    """One lane of a snapshot."""
+
+    user_id: str
+    """As it stands in Redis: of a foreign lane it may be anything."""
+    state: LaneState
+    due_in_s: float | None
+    """When a worker may take it; negative: it has waited that long; None while paused."""
+    jobs: int
+    worker: str | None = None
+    """Who holds it; a paused lane's last turn may still run."""
+    fence: int | None = None
+    lease_ends_in_s: float | None = None
+    """When the lease runs out unless it is renewed, which happens three times in its life."""
+
+
+class Worker(Value):
+    """A registered worker."""
+
+    name: str
+    heartbeat_age_s: float
+    lanes: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has said so lately."""
+        return self.heartbeat_age_s <= HEARTBEAT_MAX_S
+
+
+class Backlog(Value):
+    """What Postgres counts, up to COUNT_MAX each."""
+
+    waiting: int
+    dead: int
+
+
+class Snapshot(Value):
+    """All lanes at one instant."""
+
+    at: datetime
+    total: int
+    due: int
+    leased: int
+    parked: int
+    paused: int
+    is_exact: bool
+    """False when so many lanes are parked that not all locks were looked at: some of them may be leased."""
+    oldest_wait_s: float
+    """How long the lane that is due longest has waited for a worker."""
+    is_suspended: bool
+    """Whether `rq suspend` keeps all workers from leasing."""
+    workers: tuple[Worker, ...]
+    lanes: tuple[Lane, ...]
+    """The first of each state, in that order."""
+    backlog: Backlog | None = None
+    """None when nobody asked Postgres."""
+
+    @property
+    def workers_alive(self) -> int:
+        """Count the workers that have said lately that they live."""
+        return sum(worker.is_alive for worker in self.workers)
+
+
+class Survey:
+    """Takes snapshots."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._scripts = lanes.scripts
+
+    def snapshot(self, rows: int = 0, database: Database | None = None) -> Snapshot:
+        """Look at everything at once, and at the first `rows` lanes of each state; with `database` also there."""
+        answer = self._scripts.run("survey", *_looking(rows))
+        return _snapshot(answer).model_copy(update={"backlog": _backlog(database) if database else None})
+
+    def numbers_and_snapshot(self) -> tuple[dict[str, int], Snapshot]:
+        """Read what was counted, and look at the lanes' numbers, in one round trip."""
+        numbers, answer = self._scripts.run_many([("numbers", ()), ("survey", _looking(0))])
+        return numbers_in(dict(zip(numbers[::2], numbers[1::2], strict=True))), _snapshot(answer)
+
+
+def _looking(rows: int) -> tuple[object, ...]:
+    return "", min(rows, ROWS_MAX), LOCKS_MAX, WORKERS_MAX
+
+
+def _snapshot(answer: bytes) -> Snapshot:
+    # A foreign member may be anything, even no UTF-8.
+    found: dict[str, Any] = json.loads(answer.decode(errors="replace"))
+    now_ms = float(found["now_ms"])
+    return Snapshot(
+        at=datetime.fromtimestamp(now_ms / 1000, UTC),
+        total=found["total"],
+        due=found["due"],
+        leased=found["leased"],
+        parked=found["ahead"] - found["leased"],
+        paused=found["paused"],
+        is_exact=found["looked_at"] == found["ahead"],
+        oldest_wait_s=_seconds(now_ms, float(found["oldest_ms"])) if found["oldest_ms"] else 0,
+        is_suspended=found["is_suspended"],
+        workers=tuple(sorted((_worker(now_ms, *one) for one in found["workers"]), key=lambda one: one.name)),
+        lanes=tuple(sorted((_lane(now_ms, *one) for one in found["lanes"]), key=_order)),
+    )
+
+
+def _lane(now_ms: float, state: str, user: str, score: str, jobs: int, *lock: Any) -> Lane:
+    worker, fence, ends_ms = lock
+    return Lane(
+        user_id=user,
+        state=LaneState(state),
+        due_in_s=None if state == LaneState.PAUSED else _seconds(float(score), now_ms),
+        jobs=jobs,
+        worker=worker or None,
+        fence=int(fence) if fence else None,
+        lease_ends_in_s=_seconds(float(ends_ms), now_ms) if ends_ms else None,
+    )
+
+
+def _order(lane: Lane) -> int:
+    return list(LaneState).index(lane.state)
+
+
+def _worker(now_ms: float, key: str, heartbeat: str, queues: str | bool) -> Worker:
+    seen_at = datetime.fromisoformat(heartbeat)
+    return Worker(
+        name=key.removeprefix(PREFIX),
+        heartbeat_age_s=max(0.0, _seconds(now_ms, seen_at.timestamp() * 1000)),
+        lanes=len(queues.split(",")) if isinstance(queues, str) and queues else 0,
+    )
+
+
+def _seconds(later_ms: float, earlier_ms: float) -> float:
+    return round((later_ms - earlier_ms) / 1000, 3)
+
+
+def _backlog(database: Database) -> Backlog:
+    row = database.row(BACKLOG, {"most": COUNT_MAX})
+    assert row is not None  # noqa: S101 - a select without FROM answers one row
+    return Backlog(waiting=row.waiting, dead=row.dead)

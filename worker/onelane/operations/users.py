@@ -1,0 +1,103 @@
+"""A user and a user's story, as an operator may see it: ids, numbers and times, no words and no sender."""
+
+from datetime import datetime
+from uuid import UUID
+
+from onelane.db import Database
+from onelane.model import Value
+from onelane.operations.dead import LISTED
+
+USER = f"""
+SELECT u.id, u.channel, u.waiting, u.last_seq, u.fence, u.last_accepted_at, u.paused_at, u.pause_reason,
+       ends.seq AS ends_after_seq, ends.end_reason AS ends_for,
+       (SELECT count(*) FROM messages WHERE user_id = u.id AND {LISTED}) AS dead
+  FROM users u
+  LEFT JOIN LATERAL (SELECT seq, end_reason FROM messages
+                      WHERE user_id = u.id AND state = 'received' AND end_at IS NOT NULL
+                      ORDER BY seq LIMIT 1) ends ON true
+ WHERE u.id = %s
+"""  # noqa: S608 - a constant of ours
+SESSIONS = """
+SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_at, s.ended_reason,
+       m.messages, m.replies, m.dead
+  FROM (SELECT * FROM conversation_sessions WHERE user_id = %s
+         ORDER BY started_at DESC, ended_at DESC NULLS FIRST LIMIT %s) s
+ CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in') AS messages,
+                            count(*) FILTER (WHERE direction = 'out') AS replies,
+                            count(*) FILTER (WHERE state = 'dead') AS dead
+                       FROM messages WHERE session_id = s.id) m
+ ORDER BY s.started_at DESC, s.ended_at DESC NULLS FIRST
+"""
+WAITING = """
+SELECT id AS message_id, seq, accepted_at, attempts, deaths, last_error, redriven_at
+  FROM messages WHERE user_id = %s AND state = 'received' ORDER BY seq LIMIT %s
+"""
+
+
+class UserRecord(Value):
+    """A user."""
+
+    id: UUID
+    channel: str
+    waiting: int
+    """Messages that wait."""
+    dead: int
+    last_seq: int
+    fence: int
+    """The newest lease that has written."""
+    last_accepted_at: datetime | None
+    paused_at: datetime | None
+    pause_reason: str | None
+    ends_after_seq: int | None
+    """The waiting message after which a noted end takes effect."""
+    ends_for: str | None
+    """The reason of that end."""
+
+
+class SessionRecord(Value):
+    """A session and how much belongs to it."""
+
+    id: UUID
+    status: str
+    started_at: datetime
+    last_message_at: datetime
+    escalated_at: datetime | None
+    ended_at: datetime | None
+    ended_reason: str | None
+    messages: int
+    replies: int
+    dead: int
+
+
+class WaitingMessage(Value):
+    """A message that waits, without what it says."""
+
+    message_id: UUID
+    seq: int
+    accepted_at: datetime
+    attempts: int
+    deaths: int
+    last_error: str | None
+    redriven_at: datetime | None
+
+
+def find_user(database: Database, user_id: UUID) -> UserRecord | None:
+    """Look a user up."""
+    row = database.row(USER, (user_id,))
+    return UserRecord(**row._asdict()) if row else None
+
+
+def user_of_session(database: Database, session_id: UUID) -> UUID | None:
+    """Say whose session it is."""
+    row = database.row("SELECT user_id FROM conversation_sessions WHERE id = %s", (session_id,))
+    return row.user_id if row else None
+
+
+def sessions_of(database: Database, user_id: UUID, most: int) -> list[SessionRecord]:
+    """List a user's sessions, newest first."""
+    return [SessionRecord(**row._asdict()) for row in database.rows(SESSIONS, (user_id, most))]
+
+
+def waiting_of(database: Database, user_id: UUID, most: int) -> list[WaitingMessage]:
+    """List a user's waiting messages, next first."""
+    return [WaitingMessage(**row._asdict()) for row in database.rows(WAITING, (user_id, most))]

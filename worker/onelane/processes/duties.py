@@ -1,0 +1,136 @@
+"""The duties that workers take turns at: put back what waits in Postgres and not in Redis; end what is over.
+
+Every few seconds one of the workers does a round, bounded in time. Nothing here is needed for a worker's death: the
+lanes of the dead become due by themselves.
+"""
+
+import time
+from math import inf
+from typing import Any
+from uuid import UUID
+
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.lanes.lanes import Lanes
+from onelane.model import uuid_or_none
+from onelane.sessions import Sessions
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import RECONCILED, REDRIVEN
+
+ROUND_S = 3.0
+"""What is requeued right after a round is answered within five seconds all the same."""
+ROUND_MAX_S = 1.0
+USERS_PER_PAGE = 500
+JOBS_PER_USER_MAX = 100
+BURIED_PER_ROUND_MAX = 5_000
+FIRST_USER = UUID(int=0)
+
+# One step of the index a user: a plain DISTINCT would read all waiting messages of each.
+WAITING_USERS = """
+WITH RECURSIVE waiting (user_id, nr) AS (
+    (SELECT user_id, 1 FROM messages WHERE state = 'received' AND user_id > %(after)s ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT m.user_id FROM messages m
+             WHERE m.state = 'received' AND m.user_id > w.user_id ORDER BY m.user_id LIMIT 1), nr + 1
+      FROM waiting w
+     WHERE w.user_id IS NOT NULL AND nr < %(most)s)
+SELECT w.user_id, u.paused_at IS NOT NULL AS is_paused
+  FROM waiting w
+  JOIN users u ON u.id = w.user_id
+ ORDER BY w.user_id
+"""
+WAITING_MESSAGES = """
+SELECT w.user_id, w.id
+  FROM unnest(%s::uuid[]) AS wanted (user_id)
+ CROSS JOIN LATERAL (SELECT user_id, id FROM messages
+                      WHERE user_id = wanted.user_id AND state = 'received' ORDER BY seq LIMIT %s) w
+"""
+# Only a message of this very lane: somebody may have put another user's job there.
+REDRIVE = """
+SELECT state, redrive_message(id) FROM messages WHERE id = %s AND user_id = %s
+"""
+
+
+class Duties:
+    """One worker's share."""
+
+    def __init__(self, database: Database, lanes: Lanes, sessions: Sessions, worker: str) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._sessions = sessions
+        self._worker = worker
+        self._after = FIRST_USER
+
+    def round(self) -> None:
+        """Do the duties, unless another worker does them this round."""
+        try:
+            if self._lanes.claim_duty("duties", self._worker, ROUND_S * 0.9):
+                self.redrive_requeued()
+                self.reconcile()
+                self._sessions.sweep()
+        except (StoreUnavailable, LanesUnavailable) as error:
+            event("duties_postponed", error=str(error))
+
+    def reconcile(self) -> int:
+        """Enqueue what waits in Postgres and has no lane in Redis; return how many jobs were new."""
+        ends = time.monotonic() + ROUND_MAX_S
+        enqueued = 0
+        while time.monotonic() < ends:
+            users = self._database.rows(WAITING_USERS, {"after": self._after, "most": USERS_PER_PAGE})
+            enqueued += self._reconcile(users)
+            self._after = users[-1].user_id if len(users) == USERS_PER_PAGE else FIRST_USER
+            if self._after == FIRST_USER:
+                break
+        if enqueued:
+            RECONCILED.count(amount=enqueued)
+            event("reconciled", jobs=enqueued)
+        return enqueued
+
+    def redrive_requeued(self) -> int:
+        """Let dead messages wait again that somebody put back with RQ's own tools; return how many.
+
+        Postgres redrives all of them, lowest first, before any lane becomes due: they run in their user's order,
+        whichever was pressed first.
+        """
+        found = self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX))
+        redriven = [(user_id, job) for user_id, job in self._in_order(found) if self._waits_again(user_id, job)]
+        for user_id, job in redriven:
+            self._lanes.enqueue(user_id, UUID(job))
+            REDRIVEN.count()
+            event("message_redriven", user_id=user_id, message_id=job)
+        for user_id in {user_id for user_id, _ in redriven}:
+            self._lanes.make_due(user_id)
+        return len(redriven)
+
+    def _reconcile(self, users: list[Any]) -> int:
+        """Give every waiting user of `users` a lane that is not paused unless the user is."""
+        lanes = self._lanes.scores([user.user_id for user in users])
+        unknown = [user for user, score in zip(users, lanes, strict=True) if score is None]
+        for user, score in zip(users, lanes, strict=True):
+            if score == inf and not user.is_paused:
+                self._lanes.make_due(user.user_id, unpause=True)
+        if not unknown:
+            return 0
+        waiting = self._database.rows(WAITING_MESSAGES, ([user.user_id for user in unknown], JOBS_PER_USER_MAX))
+        enqueued = self._lanes.enqueue_many([(row.user_id, row.id) for row in waiting])
+        for user in unknown:
+            if user.is_paused:
+                self._lanes.pause(user.user_id)
+        return enqueued
+
+    def _in_order(self, found: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+        """Sort requeued jobs by their messages' numbers; what is no message comes last."""
+        ids = [job for _, job in found if uuid_or_none(job) is not None]
+        rows = self._database.rows("SELECT id, seq FROM messages WHERE id = ANY(%s::uuid[])", (ids,)) if ids else []
+        seqs = {str(row.id): row.seq for row in rows}
+        return sorted(found, key=lambda pair: seqs.get(pair[1]) or inf)
+
+    def _waits_again(self, user_id: UUID, job: str) -> bool:
+        """Redrive the dead message behind a requeued job in Postgres; take what is no such job off the lane."""
+        message_id = uuid_or_none(job)
+        row = None if message_id is None else self._database.row(REDRIVE, (message_id, user_id))
+        if row is None or row.state == "processed":
+            self._lanes.discard(user_id, job)
+            event("foreign_jobs", user_id=user_id, jobs=1)
+            return False
+        return True

@@ -1,0 +1,89 @@
+"""Registers this process with RQ: heartbeat, suspend, shutdown. The only file that subclasses RQ.
+
+RQ's own loop, which sleeps while suspended and installs signal handlers, is not used: only the registration, the
+heartbeat and the commands are.
+"""
+
+import time
+from typing import Any
+
+import redis
+from rq.suspension import WORKERS_SUSPENDED
+from rq.worker import BaseWorker, WorkerStatus
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+
+from onelane.errors import LanesUnavailable
+from onelane.telemetry.log import event
+
+RECONNECT_PAUSE_S = 1.0
+ON_A_LANE_TTL_S = 10
+REPEAT_S = 3.0
+
+
+class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
+    """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
+
+    def __init__(self, connection: redis.Redis, name: str) -> None:
+        try:
+            super().__init__([], name=name, connection=connection)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            raise LanesUnavailable("Redis cannot be reached: check REDIS_URL") from error
+        self.is_suspended = True
+        """Until Redis has said otherwise."""
+        self._lanes: list[str] = []
+        self._written: tuple[WorkerStatus, list[str]] | None = None
+        self._written_at = 0.0
+
+    def queue_names(self) -> list[str]:
+        """Name the lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
+        return self._lanes
+
+    def beat(self, lanes: list[str]) -> None:
+        """Read whether this worker should take no more work; write its heartbeat and its lanes, if they are news."""
+        try:
+            self.is_suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
+            busy = WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
+            news = (WorkerStatus.SUSPENDED if self.is_suspended else busy, lanes)
+            if news != self._written or time.monotonic() - self._written_at > REPEAT_S:
+                self._write(*news)
+                self._written, self._written_at = news, time.monotonic()
+        except redis.exceptions.OutOfMemoryError:
+            event("worker_not_registered", worker=self.name)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            self._written = None
+            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+
+    def withdraw(self) -> None:
+        """Take the registration back; with Redis away it runs out by itself."""
+        try:
+            self.register_death()
+            self.unsubscribe()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            event("worker_not_unregistered", worker=self.name)
+
+    def _register(self) -> None:
+        """Register, the first time or after Redis lost its memory, and listen to commands."""
+        self._lanes = []
+        self.register_birth()
+        if self.pubsub_thread is None:
+            self.subscribe()
+
+    def _write(self, state: WorkerStatus, lanes: list[str]) -> None:
+        if not self.connection.exists(self.key):
+            self._register()
+        left, self._lanes = set(self._lanes) - set(lanes), lanes
+        with self.connection.pipeline(transaction=False) as pipeline:
+            self.heartbeat(pipeline=pipeline)
+            self.set_state(state, pipeline=pipeline)
+            pipeline.hset(self.key, "queues", ",".join(lanes))
+            for lane in left:
+                pipeline.srem(WORKERS_BY_QUEUE_KEY % lane, self.key)
+            for lane in lanes:  # where `rq info` looks; it runs out by itself if this process dies
+                pipeline.sadd(WORKERS_BY_QUEUE_KEY % lane, self.key)
+                pipeline.expire(WORKERS_BY_QUEUE_KEY % lane, ON_A_LANE_TTL_S)
+            pipeline.execute()
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
+        """Listen again after an outage, however long it was."""
+        event("commands_lost", error=type(exc).__name__)
+        time.sleep(RECONNECT_PAUSE_S)

@@ -1,0 +1,161 @@
+"""The worker process: one RQ worker whose threads, its slots, work one lane each.
+
+One thread leases for all free slots, one renews, one keeps the registration, one watches for overdue turns, one does
+the periodic duties; none of them waits for another. Signals only set a flag.
+"""
+
+import faulthandler
+import threading
+import time
+from dataclasses import dataclass
+
+from onelane import keys
+from onelane.config import Settings
+from onelane.errors import LanesUnavailable, describe
+from onelane.lanes.keeper import Keeper
+from onelane.lanes.lanes import Lanes, Leased
+from onelane.periodic import Periodic
+from onelane.processes.duties import ROUND_S, Duties
+from onelane.processes.registration import Registration
+from onelane.processes.slots import Slots
+from onelane.telemetry.log import event
+from onelane.turns.shift import Workplace
+
+IDLE_WAIT_MAX_S = 1.0
+SUSPENDED_TICK_S = 0.1
+BUSY_WAIT_MAX_S = 0.5
+STOP_TICK_S = 0.1
+OUTAGE_PAUSE_S = 0.5
+REGISTRATION_TICK_S = 1.0
+WATCH_TICK_S = 0.25
+OVERDUE_GRACE_S = 1.0
+"""An async handler is cancelled by its host first; a thread that hangs is given up after this."""
+STDERR_FD = 2
+EXIT_STUCK = 75
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works in a worker process beside its slots."""
+
+    registration: Registration
+    duties: Duties
+    keeper: Keeper
+
+
+class Runner:
+    """Runs one worker process until it is asked to stop."""
+
+    def __init__(self, settings: Settings, lanes: Lanes, workplace: Workplace, crew: Crew) -> None:
+        self._settings = settings
+        self._lanes = lanes
+        self._registration = crew.registration
+        self._keeper = crew.keeper
+        self._stopping = workplace.stopping
+        self._is_asked_to_stop = False
+        self._slots = Slots(settings.worker_slots, workplace, crew.keeper)
+        self._tasks = (
+            Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
+            Periodic("watch", self._give_up_overdue, WATCH_TICK_S),
+            Periodic("duties", crew.duties.round, ROUND_S),
+        )
+        self._lease_calls = 0
+
+    def stop(self, *_: object) -> None:
+        """Take no more lanes; end when the turns at hand have ended or their grace is over.
+
+        Safe as a signal handler, which a further signal may interrupt: no lock is taken. An event has one, and would
+        wait for itself for ever.
+        """
+        self._is_asked_to_stop = True
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until stopped (`burst`: until nothing is due) and return the exit code."""
+        self._rearm_stall_watchdog()
+        self._keeper.start(self._rearm_stall_watchdog)
+        for task in self._tasks:
+            task.start()
+        event("worker_started", worker=self._registration.name, slots=self._settings.worker_slots)
+        dispatcher = threading.Thread(target=self._dispatch, kwargs={"burst": burst}, name="dispatcher", daemon=True)
+        dispatcher.start()
+        while dispatcher.is_alive():
+            dispatcher.join(STOP_TICK_S)
+            if self._is_asked_to_stop:
+                self._stopping.set()
+            if self._stopping.is_set():
+                self._wake_dispatcher()
+        return self._shut_down()
+
+    def _dispatch(self, *, burst: bool) -> None:
+        """Lease whatever is due for all free slots, again and again."""
+        while not self._stopping.is_set():
+            free = self._slots.free
+            if self._registration.is_suspended:
+                self._stopping.wait(SUSPENDED_TICK_S)
+                continue
+            if free == 0:
+                self._slots.freed.wait(BUSY_WAIT_MAX_S)
+                self._slots.freed.clear()
+                continue
+            try:
+                leased = self._lease(free)
+                if burst and not leased.leases and self._slots.free == self._settings.worker_slots:
+                    return
+                if len(leased.leases) < free:  # all that was due, and the answer says when the next will be
+                    self._wait_for_work(leased.next_due_s)
+            except LanesUnavailable as error:
+                event("lease_failed", error=str(error))
+                self._stopping.wait(OUTAGE_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - without this thread the process would live and do nothing
+                event("task_failed", task="dispatcher", failure=describe(error))
+                self._stopping.wait(OUTAGE_PAUSE_S)
+
+    def _lease(self, free: int) -> Leased:
+        """Lease for all free slots in one call. A call whose answer was lost is asked again by its number."""
+        leased = self._lanes.lease(self._registration.name, self._lease_calls, free, self._settings.lock_ttl_s)
+        self._lease_calls += 1
+        for holding in self._keeper.hold(leased.leases):
+            self._slots.start(holding)
+        return leased
+
+    def _wait_for_work(self, next_due_s: float | None) -> None:
+        wait_s = IDLE_WAIT_MAX_S if next_due_s is None else min(IDLE_WAIT_MAX_S, next_due_s)
+        was_woken = wait_s > 0 and self._lanes.wait_for_wake(wait_s)
+        if was_woken and (self._stopping.is_set() or self._registration.is_suspended):
+            self._lanes.pass_wake_on()
+
+    def _wake_dispatcher(self) -> None:
+        """End an idle dispatcher's wait at once; another worker that is woken in its place finds nothing new."""
+        try:
+            self._lanes.pass_wake_on()
+        except LanesUnavailable:
+            return  # it waits no longer than a second
+
+    def _keep_registered(self) -> None:
+        self._registration.beat([keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings])
+
+    def _give_up_overdue(self) -> None:
+        """End the leases of handlers that hang; with every slot hanging, end the process."""
+        self._slots.give_up_overdue(self._settings.turn_timeout_s + OVERDUE_GRACE_S)
+        if self._slots.are_all_stuck:
+            event("worker_stuck", slots=self._settings.worker_slots)
+            self._stopping.set()
+
+    def _rearm_stall_watchdog(self) -> None:
+        """Put off the last resort: without CPU for its keeper (a handler keeps the GIL), a process ends with its stacks."""
+        faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True, file=STDERR_FD)
+
+    def _shut_down(self) -> int:
+        grace_ends = time.monotonic() + self._settings.shutdown_grace_s
+        event("worker_stopping", lanes=len(self._keeper.holdings))
+        while self._keeper.holdings and time.monotonic() < grace_ends:
+            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, grace_ends - time.monotonic())))
+            self._slots.freed.clear()
+        self._slots.hand_back()
+        for task in self._tasks:
+            task.stop()
+        self._keeper.stop()
+        faulthandler.cancel_dump_traceback_later()
+        self._registration.withdraw()
+        event("worker_stopped", worker=self._registration.name)
+        return EXIT_STUCK if self._slots.are_all_stuck else 0

@@ -1,0 +1,105 @@
+"""Sessions: what a turn reads of its own, and the commands that end, escalate and hand back.
+
+Which session a message belongs to is decided in SQL alone (`sql/functions/get_or_create_session.sql`). The id that
+Redis keeps is a hint: it is deleted after every end, and when it is wrong all the same, the SQL sees it.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from onelane.config import Policy
+from onelane.db import Clock, Database, database_clock
+from onelane.errors import LanesUnavailable
+from onelane.lanes.lanes import Lanes
+from onelane.model import Utterance
+from onelane.telemetry.log import event
+
+HISTORY_MAX = 1_000
+SWEEP_BATCH_MAX = 500
+
+
+class Sessions:
+    """The sessions of all users."""
+
+    def __init__(self, database: Database, lanes: Lanes, now: Clock = database_clock) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._now = now
+        self._sweep_after: UUID | None = None
+
+    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+        """Return the last `limit` lines of one session that are part of its story, newest first."""
+        rows = self._database.rows(
+            """
+            SELECT turn_seq AS seq, direction, text, button, state, accepted_at
+              FROM messages
+             WHERE session_id = %s AND state <> 'received'
+             ORDER BY turn_seq DESC, ordinal DESC
+             LIMIT %s
+            """,
+            (session_id, max(0, min(limit, HISTORY_MAX))),
+        )
+        return [Utterance(**row._asdict()) for row in rows]
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        """Return the newest output saved under `name` in one session, or None."""
+        row = self._database.row(
+            "SELECT data FROM tool_outputs WHERE session_id = %s AND name = %s ORDER BY id DESC LIMIT 1",
+            (session_id, name),
+        )
+        return row.data if row else None
+
+    def end(self, user_id: UUID, reason: str = "operator") -> str | None:
+        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
+        row = self._database.row("SELECT request_session_end(%s, %s, %s) AS did", (user_id, reason, self._now()))
+        did: str | None = row.did if row else None
+        if did == "noted":
+            return did  # the turn that carries it out forgets the id
+        self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
+        return did
+
+    def escalate(self, user_id: UUID) -> UUID | None:
+        """Hand the user's open session to a human; return it, or None when none is open."""
+        row = self._database.row("SELECT escalate_session(%s, %s) AS id", (user_id, self._now()))
+        self._forget(user_id)
+        return row.id if row else None
+
+    def hand_back(self, user_id: UUID) -> UUID | None:
+        """Give an escalated session back to the bot; return it, or None when none was escalated."""
+        row = self._database.row("SELECT hand_back_session(%s) AS id", (user_id,))
+        return row.id if row else None
+
+    def sweep(self) -> int:
+        """End sessions whose time is over, one bounded batch further than the last call; return how many."""
+        row = self._database.row(
+            "SELECT * FROM sweep_sessions(%s, %s, %s)", (self._sweep_after, SWEEP_BATCH_MAX, self._now())
+        )
+        assert row is not None  # noqa: S101 - the function answers one row
+        self._sweep_after = row.last_id
+        for user_id in row.ended_users:
+            self._forget(user_id)
+        return len(row.ended_users)
+
+    def _forget(self, user_id: UUID) -> None:
+        """Delete the cached id; with Redis away the SQL finds it stale later."""
+        try:
+            self._lanes.forget_session(user_id)
+        except LanesUnavailable:
+            event("cache_not_cleared", user_id=user_id)
+
+
+def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
+    """Write the channels' session policies to where the SQL functions read them."""
+    for policy in policies:
+        database.rows(
+            """
+            INSERT INTO channel_policies
+            VALUES (%(channel)s, %(idle_timeout_s)s, %(day_start)s, %(timezone)s, %(max_age_s)s,
+                    %(escalation_timeout_s)s)
+            ON CONFLICT (channel) DO UPDATE
+               SET idle_timeout_s = excluded.idle_timeout_s, day_start = excluded.day_start,
+                   timezone = excluded.timezone, max_age_s = excluded.max_age_s,
+                   escalation_timeout_s = excluded.escalation_timeout_s
+            """,
+            policy.model_dump(),
+        )

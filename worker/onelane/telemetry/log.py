@@ -1,0 +1,220 @@
+"""Writes log events, and the records of libraries in the same form: one event, one line below LINE_MAX_BYTES.
+
+The text of an exception is never written: Postgres quotes rows in it, a handler the user. Its class, its place and its
+SQLSTATE are.
+"""
+
+import logging
+import os
+import re
+import sys
+import threading
+from contextlib import nullcontext, suppress
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+import structlog
+
+from onelane.errors import describe, kind_of
+from onelane.telemetry.events import EVENTS
+
+Log = structlog.typing.FilteringBoundLogger
+Form = Literal["auto", "json", "text"]
+Fields = structlog.typing.EventDict
+
+OURS: Final = "onelane"
+LINE_MAX_BYTES: Final = 8_900
+"""Log routers split lines at 10,000 bytes, and put a head of their own before each."""
+VALUE_MAX: Final = (6_000, 2_000, 500, 100)
+"""Characters left of each value, tried in this order until the line fits."""
+FIELDS_MAX: Final = 24
+ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user_id", "message_id", "session_id")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def configure(level: str, form: Form) -> None:
+    """Send every record, ours and the libraries', to standard error: JSON, or readable on a terminal."""
+    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    stamped: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _describe_exception,
+    ]
+    rendered = Bounded(
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_text
+        else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_keep_texts_out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*stamped, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, rendered],
+        )
+    )
+    structlog.configure(
+        processors=[*stamped, _add_our_name, rendered],
+        logger_factory=lambda *_: Lines(handler),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # RQ logs every job, queue and channel at INFO, on loggers with a level of their own; our events say the same.
+    for name in ("rq", "rq.worker"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    _log_uncaught_errors()
+
+
+def configure_by_environment() -> None:
+    """Configure a process that reads no settings: gunicorn's master, a suspect message's child.
+
+    A wrong value is not reported here: the process beside it that reads the settings does.
+    """
+    level, form = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
+    configure(
+        level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
+        "json" if form == "json" else "text" if form == "text" else "auto",
+    )
+
+
+def name_request(given: str | None) -> str:
+    """Name the web request at hand in all its lines: by the router's id if that is sane, else by a new one."""
+    request_id = given if given and REQUEST_ID.fullmatch(given) else uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def name_turn(**names: object) -> None:
+    """Name the turn at hand in all lines of its thread, those of the handler's own loggers too."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**names)
+
+
+def forget_names() -> None:
+    """Name no turn any more."""
+    structlog.contextvars.clear_contextvars()
+
+
+class Lines:
+    """Writes our rendered events beside the libraries' records: as one of those, an event costs four times as much."""
+
+    def __init__(self, handler: "logging.StreamHandler[Any]") -> None:
+        self._handler = handler
+
+    def msg(self, line: str) -> None:
+        """Write one line. A log that nobody reads must not end the process that writes it."""
+        with suppress(OSError, ValueError), self._handler.lock or nullcontext():
+            self._handler.stream.write(line + self._handler.terminator)
+            self._handler.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+class Bounded:
+    """A renderer whose lines stay below LINE_MAX_BYTES: long values lose their middle."""
+
+    def __init__(self, render: Any) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, fields: Fields) -> str:
+        """Render, with as much of each value as fits. What cannot be rendered must not end what logs it."""
+        try:
+            return self._bounded(logger, method, fields)
+        except Exception as error:  # noqa: BLE001 - a handler may log anything
+            named = {name: str(value) for name, value in _essential(fields)}
+            return str(self._render(logger, method, {**named, "unrenderable": type(error).__name__}))
+
+    def _bounded(self, logger: Any, method: str, fields: Fields) -> str:
+        line: str = self._render(logger, method, dict(fields))
+        if _fits(line):
+            return line
+        kept = dict([*_essential(fields), *fields.items()][:FIELDS_MAX])
+        for value_max in VALUE_MAX:
+            line = self._render(logger, method, {name: _cut(value, value_max) for name, value in kept.items()})
+            if _fits(line):
+                return line
+        return str(self._render(logger, method, {name: _cut(value, VALUE_MAX[-1]) for name, value in _essential(kept)}))
+
+
+def _essential(fields: Fields) -> list[tuple[str, Any]]:
+    return [(name, fields[name]) for name in ESSENTIAL if name in fields]
+
+
+def _fits(line: str) -> bool:
+    return len(line.encode(errors="replace")) <= LINE_MAX_BYTES
+
+
+def _cut(value: Any, most: int) -> Any:
+    """Cut the middle out: a traceback's ends say where it began and what it was."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= most:
+        return value
+    return f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+
+def _add_our_name(_logger: Any, _method: str, fields: Fields) -> Fields:
+    fields.setdefault("logger", OURS)
+    return fields
+
+
+def _describe_exception(_logger: Any, _method: str, fields: Fields) -> Fields:
+    given = fields.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        fields["exception"] = describe(error)
+        if state := getattr(error, "sqlstate", None):
+            fields["sqlstate"] = state
+    return fields
+
+
+def _kind(error: BaseException) -> str:
+    state = getattr(error, "sqlstate", None)
+    return f"{kind_of(error)} (SQLSTATE {state})" if state else kind_of(error)
+
+
+def _keep_texts_out(record: logging.LogRecord) -> bool:
+    """Take out of a library's record what may quote a user: texts of exceptions, bodies, query strings."""
+    if isinstance(record.msg, BaseException):
+        record.msg, record.args = _kind(record.msg), ()
+    if isinstance(record.args, tuple):
+        record.args = tuple(_kind(one) if isinstance(one, BaseException) else one for one in record.args)
+    if record.name.startswith("gunicorn"):
+        # A request that is none may be the rest of a body; a query string may hold a token or a sender.
+        text = re.sub(r"(Invalid request from ip=\S+):\s.*", r"\1", record.getMessage(), flags=re.DOTALL)
+        record.msg, record.args = re.sub(r"\?\S*", "?…", text), ()
+    elif record.name == "asyncio":
+        # Below its first line it shows the task, and in it the exception.
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
+    return True
+
+
+def _log_uncaught_errors() -> None:
+    """Log uncaught exceptions as events; Python's own report would quote the message."""
+    sys.excepthook = lambda _kind, error, _tb: _crashed(error)
+    sys.unraisablehook = lambda unraisable: _crashed(unraisable.exc_value)
+    threading.excepthook = lambda crash: _crashed(crash.exc_value)
+    logging.captureWarnings(capture=True)
+
+
+def _crashed(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        event("process_crashed", failure=describe(error))
+
+
+log: Log = structlog.get_logger(OURS)
+
+
+def event(name: str, **fields: object) -> None:
+    """Log one of EVENTS, at its level."""
+    getattr(log, EVENTS[name].level)(name, **{field: _value(value) for field, value in fields.items()})
+
+
+def _value(value: object) -> object:
+    return str(value) if isinstance(value, UUID) else value

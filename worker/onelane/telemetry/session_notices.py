@@ -1,0 +1,22 @@
+"""Logs and counts the notices (OL001) that SQL functions raise when a session opens or ends.
+
+Sessions open and end inside SQL functions, in passing: in a begin, in a commit, in the sweep. The two places that do it
+raise a notice, and whichever process made the call receives it, without a column more in any answer.
+"""
+
+import json
+
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
+
+
+def on_notice(name: str, detail: str) -> None:
+    """Log and count one notice: its name, and its fields as JSON."""
+    fields = json.loads(detail)
+    match name:
+        case "session_opened":
+            SESSIONS_OPENED.count(fields["because"])
+            event("session_opened", **fields)
+        case "session_ended":
+            SESSIONS_ENDED.count(fields["reason"])
+            event("session_ended", **fields)

@@ -1,0 +1,80 @@
+"""Run one handler for one message in this process, which may die of it: the child's side of `isolation.py`.
+
+It has no connection of its own: what the turn reads it asks its parent for, over the wire that it was given.
+"""
+
+import asyncio
+import ctypes
+import inspect
+import os
+import resource
+import signal
+import sys
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+from onelane.errors import HandlerFailed, describe
+from onelane.model import BEGUN, JsonObject, Utterance
+from onelane.telemetry import log
+from onelane.turns.hosting import awaited, turn_of
+from onelane.turns.loading import load
+from onelane.wire import Wire
+
+PR_SET_PDEATHSIG = 1
+STALL_LIMIT_S = 10.0
+
+
+class Parent:
+    """The turn's memory, asked over the wire: the parent knows which session."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+        """Ask for the last `limit` lines of the session."""
+        del session_id
+        return [Utterance.model_validate(line) for line in self._ask({"ask": "history", "limit": limit})]
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        """Ask for the session's newest output of that name."""
+        del session_id
+        return self._ask({"ask": "tool_output", "name": name})
+
+    def _ask(self, question: JsonObject) -> Any:
+        self._wire.send(question)
+        return self._wire.receive(None)["answer"]
+
+
+def main() -> None:
+    """Take a turn from the parent, run it, and send its effects or where it failed."""
+    path, wire_fd, memory_mb, parent_pid = sys.argv[1], *map(int, sys.argv[2:])
+    _die_with(parent_pid)
+    log.configure_by_environment()
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
+    wire = Wire.inherited(wire_fd, STALL_LIMIT_S)
+    try:
+        wire.send({"effects": _run(path, wire)})
+    except HandlerFailed as error:
+        wire.send({"failed": str(error)})
+    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+        wire.send({"failed": describe(error)})
+
+
+def _run(path: str, wire: Wire) -> JsonObject:
+    handler = load(path)
+    turn = turn_of(BEGUN.validate_python(wire.receive(None)), Parent(wire), Event())
+    replies: Any = handler(turn)
+    return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
+
+
+def _die_with(parent_pid: int) -> None:
+    """End when the parent does, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

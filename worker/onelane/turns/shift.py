@@ -1,0 +1,279 @@
+"""One worker's turns on one lane, from the lease to its release: begin, handle, commit, finish; and again.
+
+Postgres is asked what to do next and what was done is stored there; while a lane goes on, both in one call. Redis
+learns of it afterwards, once a lease. Between begin and commit no connection is held. A fenced turn is dropped,
+whatever it did: a later lease has written.
+"""
+
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import Event
+from uuid import UUID
+
+import psycopg
+
+from onelane.config import Settings
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.lanes.holding import Holding
+from onelane.lanes.lanes import Lanes, Released
+from onelane.lanes.renewer import RENEWALS_PER_TTL
+from onelane.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled, uuid_or_none
+from onelane.telemetry.log import event, forget_names, name_turn
+from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
+from onelane.turns.handling import Handling, is_suspect
+from onelane.turns.records import Records
+
+OUTAGE_PAUSE_S = 2.0
+SUSPECT_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every shift of a process works with."""
+
+    settings: Settings
+    lanes: Lanes
+    records: Records
+    handling: Handling
+    stopping: Event
+    """Once set, a lane is handed on after the turn at hand."""
+
+
+class Shift:
+    """Works one leased lane off, until it is empty, must wait, or has had its quantum.
+
+    Its slot's thread runs it; the watch may `time_out` and the shutdown may `hand_back` meanwhile. Who of them decides
+    how the lease ends is settled by `Holding.close`. The watch reads `begun` and `handling_since` as they are: what it
+    finds overdue it compares once more under that claim.
+    """
+
+    def __init__(self, holding: Holding, workplace: Workplace) -> None:
+        self.holding = holding
+        self.lease = holding.lease
+        self.handling_since: float | None = None
+        """Since when its handler runs, on the monotonic clock."""
+        self.begun: Begun | None = None
+        """The turn begun last."""
+        self.is_given_up = False
+        """Whether its handler ran for too long; it may still run."""
+        self._settings = workplace.settings
+        self._lanes = workplace.lanes
+        self._records = workplace.records
+        self._handling = workplace.handling
+        self._stopping = workplace.stopping
+        self._quantum = Quantum(workplace.settings)
+        self._done: list[UUID] = []
+        """Messages that became terminal under this lease, and that still have a job in Redis."""
+
+    def run(self) -> None:
+        """Run the lane's turns."""
+        try:
+            self._work()
+        except StoreUnavailable as error:
+            event("store_unavailable", user_id=self.lease.user_id, error=str(error))
+            self._park(_jittered(OUTAGE_PAUSE_S))
+        except psycopg.Error as error:
+            # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
+            event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
+            self._park(_jittered(OUTAGE_PAUSE_S))
+        except LanesUnavailable as error:
+            # The lease runs out by itself, and Postgres knows what is done.
+            event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
+        finally:
+            forget_names()
+
+    def time_out(self, overdue: Begun) -> None:
+        """Count an overdue turn as failed and release its lane; the handler's late result will be dropped."""
+        if self.begun is not overdue:
+            return
+        self.is_given_up = True
+        if not self.holding.close():
+            return
+        self.holding.cancel()
+        failure = f"the handler did not finish within {self._settings.turn_timeout_s:g} s"
+        try:
+            self._release(overdue, self._fail(overdue, failure), may_go_on=False)
+        except (StoreUnavailable, LanesUnavailable) as error:
+            event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
+
+    def hand_back(self) -> None:
+        """Release the lane at once, its message unhandled and first, because this process stops."""
+        if self.holding.close():
+            self.holding.cancel()
+            self._park(0)
+
+    def _work(self) -> None:
+        begun: Begun | None = self._records.begin(self.lease, self.lease.session_hint, is_first=True)
+        while begun is not None and begun.outcome is BeginOutcome.TURN:
+            begun = self._turn(begun)
+        if begun is not None:
+            self._leave_without_turn(begun)
+
+    def _turn(self, begun: Begun) -> Begun | None:
+        """Work one message off, and return what was begun next; None when the lane is released, or no longer ours."""
+        with self._handling.isolation.place() if is_suspect(begun) else nullcontext(True) as has_place:
+            if not has_place:
+                self._park(_jittered(SUSPECT_PAUSE_S))
+                return None
+            settled = self._handle_and_settle(begun)
+        return None if settled is None else self._go_on(begun, settled)
+
+    def _handle_and_settle(self, begun: Begun) -> Settled | None:
+        """Run the handler and store what came of it; None when the turn is dropped."""
+        self.begun, self.holding.is_leaving = begun, False
+        name_turn(**self._names(begun))
+        began = self.handling_since = time.monotonic()
+        try:
+            handled = self._handling.run(begun, self.holding)
+        finally:
+            self.handling_since = None
+        was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
+        if was_told_to_stop or not self.holding.is_open:
+            TURNS.count("dropped")
+            event("turn_dropped", turn_ms=_ms_since(began), **self._names(begun))
+            return None
+        self._quantum.turns_left -= 1
+        if handled.failure is None:
+            settled = self._commit(begun, handled.effects)
+        else:
+            settled = self._fail(begun, handled.failure)
+        self.holding.is_leaving = settled.next_turn is None
+        TURN_SECONDS.observe(time.monotonic() - began)
+        if settled.outcome is CommitOutcome.COMMITTED:
+            END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
+        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **self._names(begun))
+        return settled
+
+    def _commit(self, begun: Begun, effects: JsonObject) -> Settled:
+        # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
+        goes_on = self._may_go_on and not self._handling.pace_ms(begun)
+        return self._records.commit(self.lease, begun, effects, self.holding.cancelled, goes_on=goes_on)
+
+    def _fail(self, begun: Begun, failure: str) -> Settled:
+        settled = self._records.fail(self.lease, begun, failure)
+        event(
+            "turn_failed",
+            outcome=settled.outcome,
+            attempts=settled.attempts,
+            failure=failure,
+            **self._names(begun),
+        )
+        if settled.outcome is CommitOutcome.DEAD:
+            self._lanes.bury(self.lease, begun.message_id, failure)
+        return settled
+
+    def _go_on(self, begun: Begun, settled: Settled) -> Begun | None:
+        """Take the next turn if the lane goes on; else release it."""
+        if settled.next_turn is not None:
+            self._done.append(begun.message_id)
+            if self.holding.cancelled.is_set() or self._stopping.is_set() or not self.holding.is_open:
+                self._park(0)  # meanwhile the lease was lost, or the process stops
+                return None
+            return settled.next_turn
+        if self._release(begun, settled, may_go_on=self._may_go_on) is not Released.GO_ON:
+            return None
+        return self._records.begin(self.lease, begun.session_id if settled.session_ms else None, is_first=False)
+
+    @property
+    def _may_go_on(self) -> bool:
+        return not (self._quantum.is_used_up or self.holding.cancelled.is_set() or self._stopping.is_set())
+
+    def _release(self, begun: Begun, settled: Settled, *, may_go_on: bool) -> Released:
+        """Turn the outcome into what Redis does with the lane: the only place that does."""
+        match settled.outcome:
+            case CommitOutcome.FENCED:
+                return Released.LOST
+            case CommitOutcome.RETRY:
+                self._park(backoff_s(self._settings, settled.attempts))
+                return Released.RELEASED
+            case CommitOutcome.COMMITTED | CommitOutcome.ALREADY:
+                self._done.append(begun.message_id)
+        return self._lanes.finish(
+            self.lease,
+            self._take_done(),
+            may_go_on=may_go_on,
+            has_more=settled.has_more,
+            pause=settled.outcome is CommitOutcome.PAUSED,
+            session_id=begun.session_id,
+            session_ms=settled.session_ms,
+            pace_ms=self._handling.pace_ms(begun),
+        )
+
+    def _leave_without_turn(self, begun: Begun) -> None:
+        self.holding.is_leaving = True
+        match begun.outcome:
+            case BeginOutcome.PAUSED:
+                self._lanes.finish(self.lease, self._take_done(), pause=True)
+            case BeginOutcome.FENCED:
+                event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
+                self._lanes.raise_fence(begun.fence)
+                self._park(0)
+            case _:
+                self._drop_stale_jobs()
+
+    def _drop_stale_jobs(self) -> None:
+        """Remove finished jobs from an idle lane. Jobs that are not ours stay, and are reported."""
+        user_id = self.lease.user_id
+        jobs = self._lanes.jobs(user_id)
+        ids = [job for job in jobs if (found := uuid_or_none(job)) and str(found) == job]
+        states = self._records.states(user_id, ids) if jobs else []
+        for row in states:
+            if row.state == "dead":
+                self._lanes.bury(self.lease, row.id, row.last_error or "")
+        done = {str(row.id) for row in states if row.state == "processed"}
+        still_there = set(self._lanes.jobs(user_id)) if jobs else set()
+        left = [job for job in jobs if job in still_there and job not in done]
+        if foreign := len(set(jobs)) - len(states):
+            event("foreign_jobs", user_id=user_id, jobs=foreign)
+        is_waiting = any(row.state == "received" for row in states)
+        self._lanes.finish(self.lease, sorted(done), has_more=is_waiting, foreign=len(left))
+
+    def _park(self, delay_s: float) -> None:
+        self.holding.is_leaving = True
+        try:
+            self._lanes.park(self.lease, delay_s, self._take_done())
+        except LanesUnavailable as error:
+            event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
+
+    def _take_done(self) -> list[UUID]:
+        """Return the messages whose jobs are to be removed now, once."""
+        done, self._done = self._done, []
+        return done
+
+    def _names(self, begun: Begun) -> dict[str, str | int]:
+        return {
+            "user_id": str(self.lease.user_id),
+            "message_id": str(begun.message_id),
+            "session_id": str(begun.session_id),
+            "seq": begun.seq,
+            "fence": self.lease.fence,
+        }
+
+
+class Quantum:
+    """What a lane may use of a slot before others have their turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.turns_left = settings.quantum_turns
+        # A lease that nobody asked about for longer than a renewal takes may have been lost.
+        self._ends = time.monotonic() + min(settings.quantum_s, settings.lock_ttl_s / RENEWALS_PER_TTL)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the lane goes to the end of the due order now."""
+        return self.turns_left <= 0 or time.monotonic() >= self._ends
+
+
+def backoff_s(settings: Settings, attempts: int) -> float:
+    """Wait longer after every failure, up to a bound, and never in step with others."""
+    return _jittered(min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempts - 1)))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1)  # noqa: S311 - nothing secret about it
+
+
+def _ms_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
