@@ -1,6 +1,24 @@
-"""One person, one session, one message at a time. A bot imports its names from here; everything else is internal."""
+"""One person, one session, one message at a time. A bot imports its names from here; everything else is internal.
 
-from onelane.bot import Reply, Session, Turn, User
-from onelane.model import Attachment, Message, Utterance
+A name is imported when it is first used: a helper process that runs no bot saves the memory of what a bot needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onelane.bot import Reply, Session, Turn, User
+    from onelane.model import Attachment, Message, Utterance
 
 __all__ = ["Attachment", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a bot's name; `onelane.bot` has them all."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("onelane.bot"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,156 @@
+"""The scheduler of what is done again and again: nothing that the task does ends it, and stop does."""
+
+import threading
+import time
+
+import pytest
+
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.periodic import Periodic
+from tests.conftest import DEADLINE_S, eventually
+
+NEVER_S = 3_600
+
+
+class Task:
+    """Notes when each call began and ended, and does what it was made to do in between."""
+
+    def __init__(self, act=lambda: None):
+        self.began = []
+        self.ended = []
+        self._act = act
+
+    def __call__(self):
+        self.began.append(time.monotonic())
+        try:
+            self._act()
+        finally:
+            self.ended.append(time.monotonic())
+
+
+@pytest.fixture
+def start():
+    """Start a task, and stop it after the test."""
+    started = []
+
+    def start(task, every_s, name="task"):
+        started.append(Periodic(name, task, every_s))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for periodic in started:
+        periodic.stop(DEADLINE_S)
+        assert not periodic._thread.is_alive()
+
+
+def test_the_first_call_comes_at_once(start):
+    task = Task()
+    start(task, NEVER_S)
+    eventually(lambda: task.ended)
+    assert len(task.began) == 1
+
+
+def test_the_pause_is_counted_from_the_end_of_a_call(start):
+    task = Task(lambda: time.sleep(0.05))
+    start(task, 0.02)
+    eventually(lambda: len(task.ended) > 4)
+    pauses = [began - ended for began, ended in zip(task.began[1:], task.ended, strict=False)]
+    assert min(pauses) >= 0.019
+
+
+def test_calls_of_a_task_never_overlap(start):
+    gate = threading.Event()
+    task = Task(lambda: gate.wait(DEADLINE_S))
+    start(task, 0)
+    eventually(lambda: task.began)
+    assert (len(task.began), len(task.ended)) == (1, 0)
+    gate.set()
+    eventually(lambda: len(task.ended) > 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            LanesUnavailable("Redis did not answer"),
+            {"event": "task_postponed", "task": "tidy", "error": "Redis did not answer", "log_level": "warning"},
+        ),
+        (StoreUnavailable("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
+        (ValueError("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
+        (RecursionError("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
+    ],
+    ids=["Redis away", "Postgres away", "a bug", "too deep"],
+)
+def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(error, line, start, log_lines):
+    def fail():
+        raise error
+
+    task = Task(fail)
+    start(task, 0, name="tidy")
+    eventually(lambda: len(task.ended) > 2)
+    logged = dict(log_lines[0])
+    failure = logged.pop("failure", "")
+    assert logged == line
+    assert "text" not in failure
+    assert ("in fail" in failure) == (line["event"] == "task_failed")
+
+
+def test_a_task_succeeds_again_after_an_error(start, log_lines):
+    errors = [ValueError(), LanesUnavailable("Redis did not answer")]
+    done = threading.Event()
+
+    def fail_twice():
+        if errors:
+            raise errors.pop(0)
+        done.set()
+
+    start(fail_twice, 0)
+    assert done.wait(DEADLINE_S)
+    assert [line["event"] for line in log_lines] == ["task_failed", "task_postponed"]
+
+
+def test_stop_ends_a_long_pause_at_once(start):
+    task = Task()
+    periodic = start(task, NEVER_S)
+    eventually(lambda: task.ended)
+    periodic.stop(DEADLINE_S)
+    assert not periodic._thread.is_alive()
+    assert len(task.began) == 1
+
+
+def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start):
+    gate = threading.Event()
+    task = Task(lambda: gate.wait(DEADLINE_S))
+    periodic = start(task, 0)
+    eventually(lambda: task.began)
+    periodic.stop()
+    periodic.stop(0.01)
+    assert periodic._thread.is_alive()
+    gate.set()
+    periodic.stop(DEADLINE_S)
+    assert len(task.began) == len(task.ended) == 1
+
+
+def test_a_task_that_was_stopped_before_its_start_is_never_called(start):
+    task = Task()
+    periodic = Periodic("task", task, 0)
+    periodic.stop(0)
+    periodic.start()
+    periodic._thread.join(DEADLINE_S)
+    assert task.began == []
+
+
+def test_a_task_may_stop_itself(start):
+    def end():
+        periodic.stop()
+
+    task = Task(end)
+    periodic = Periodic("task", task, 0)
+    periodic.start()
+    periodic._thread.join(DEADLINE_S)
+    assert len(task.ended) == 1
+
+
+def test_a_process_ends_although_a_task_runs():
+    assert Periodic("task", lambda: None, 1)._thread.daemon
