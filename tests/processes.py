@@ -27,7 +27,7 @@ def environment(settings: Settings, **extra: object) -> dict[str, str]:
 
 def _with_secrets(channel: Channel) -> dict[str, object]:
     shown = channel.model_dump(mode="json", exclude_defaults=True)
-    return {**shown, "secrets": [secret.get_secret_value() for secret in channel.secrets]}
+    return {**shown, **channel.own}
 
 
 @contextmanager

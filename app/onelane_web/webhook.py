@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from onelane.bootstrap import Services
-from onelane.channels import Inbound, providers
+from onelane.channels import Inbound
 from onelane.errors import BacklogFull, BadRequest, DeliveryError, StoreUnavailable
 from onelane.model import Accepted
 from onelane.telemetry.log import event
@@ -21,14 +21,13 @@ BACKLOG_RETRY_AFTER_S = 30
 def blueprint(services: Services) -> Blueprint:
     """Serve POST /webhooks/<channel> for every configured channel."""
     channels = services.settings.channels
-    doors = providers(channels)
     pages = Blueprint("webhook", __name__)
 
     @pages.post("/webhooks/<channel>")
     def receive(channel: str) -> ResponseReturnValue:
-        if channel not in doors:
+        if channel not in channels:
             abort(404)
-        provider = doors[channel]
+        provider = services.providers[channel]
         inbound = _inbound(channels[channel].public_url)
         provider.verify(inbound)
         accepted = services.intake.accept(channel, provider.parse(inbound))

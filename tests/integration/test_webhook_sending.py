@@ -116,9 +116,9 @@ def test_the_running_stack_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     channels = '{"a": {"provider": "twilio", "secrets": ["x"]}, "demo": {"provider": "twilio", "secrets": ["y"]}}'
     monkeypatch.setattr(sending, "running", lambda: {"PORT": "8123", "CHANNELS": channels})
     target = sending.find_target()
-    assert (target.webhook, target.channel.secrets[0].get_secret_value()) == (
+    assert (target.webhook, target.channel.own["secrets"]) == (
         "http://127.0.0.1:8123/webhooks/demo",
-        "y",
+        ["y"],
     )
     assert sending.find_target("a").name == "a"
 

@@ -19,7 +19,7 @@ from onelane.model import Attachment, Delivery
 
 KEY, OLD_KEY = b"a key of enough bytes for anyone", b"the key from before the rotation"
 SECRET, OLD_SECRET = (f"whsec_{base64.b64encode(key).decode()}" for key in (KEY, OLD_KEY))
-STANDARD = Standard([SECRET, OLD_SECRET])
+STANDARD = provider_of(Channel(provider="standard", secrets=(SECRET, OLD_SECRET)))
 HELLO = {"user": "alice", "text": "hello"}
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
-from onelane.channels import Inbound, providers
-from onelane.channels.twilio import EMPTY_TWIML, FORM, Twilio, signature
+from onelane.channels import Inbound, provider_of, providers
+from onelane.channels.twilio import EMPTY_TWIML, FORM, signature
 from onelane.config import Channel
 from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
 from onelane.model import Attachment, Delivery
@@ -17,7 +17,7 @@ Pairs = list[tuple[str, str]]
 Form = dict[str, str] | Pairs
 
 TOKEN, OLD_TOKEN = "auth token of today", "auth token of yesterday"
-TWILIO = Twilio([TOKEN, OLD_TOKEN])
+TWILIO = provider_of(Channel(provider="twilio", secrets=(TOKEN, OLD_TOKEN)))
 URL = "https://bot.example/webhooks/support"
 MESSAGE = {"MessageSid": "SM1", "From": "whatsapp:+33612345678", "Body": "bonjour", "NumMedia": "0"}
 

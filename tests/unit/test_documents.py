@@ -10,6 +10,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from onelane.budget import budget
+from onelane.channels import PROVIDERS
 from onelane.cli import onelane
 from onelane.config import Channel, Settings
 from onelane.telemetry.counters import Counter
@@ -57,6 +58,15 @@ def test_every_setting_is_documented_with_its_default_and_no_other():
 def test_every_field_of_a_channel_is_documented_with_its_default_and_no_other():
     told = {name: row[0] for name, row in documented("A channel").items()}
     assert told == {name: default_of(field) for name, field in Channel.model_fields.items()}
+
+
+def test_every_setting_of_a_provider_is_documented_with_its_default_and_no_other():
+    shown = {(provider.strip("`"), name.strip("`")): default for provider, name, default, _ in rows_of("Providers")}
+    assert shown == {
+        (provider, name): default_of(field)
+        for provider, kind in PROVIDERS.items()
+        for name, field in kind.settings_model.model_fields.items()
+    }
 
 
 def commands(command: click.Command, *path: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from onelane.bootstrap import Services
-from onelane.channels import provider_of
+from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
 from onelane.errors import BacklogFull, LanesUnavailable, StoreUnavailable
 from onelane.model import Accepted, Delivery, user_id_of
@@ -48,13 +48,12 @@ def answers() -> list[Any]:
 
 def services(**settings: Any) -> Any:
     """Wire what the web needs of the services; database and lanes answer."""
+    channels = {"demo": DEMO, "support": SUPPORT, "bare": BARE}
     return SimpleNamespace(
         settings=Settings(
-            database_url="postgresql://secret-host/db",
-            redis_url="redis://secret-host",
-            channels={"demo": DEMO, "support": SUPPORT, "bare": BARE},
-            **settings,
+            database_url="postgresql://secret-host/db", redis_url="redis://secret-host", channels=channels, **settings
         ),
+        providers=providers(channels),
         intake=FakeIntake(),
         database=SimpleNamespace(ping=answers, rows=lambda *_: answers()),
         lanes=SimpleNamespace(ping=answers),

@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onelane.bootstrap import Services
+from onelane.channels import providers
 from onelane.channels.twilio import FORM, signature
 from onelane.config import Channel, Settings
 from onelane.model import Accepted, Delivery
@@ -43,10 +44,10 @@ class StrictIntake:
 def client() -> FlaskClient:
     demo = Channel(provider="standard", secrets=(base64.b64encode(KEY).decode(),))
     support = Channel(provider="twilio", secrets=("token",), public_url="https://here")
-    settings = Settings(
-        database_url="postgresql://", redis_url="redis://", channels={"demo": demo, "support": support}, proxy_hops=1
-    )
-    return create_app(cast("Services", SimpleNamespace(settings=settings, intake=StrictIntake()))).test_client()
+    channels = {"demo": demo, "support": support}
+    settings = Settings(database_url="postgresql://", redis_url="redis://", channels=channels, proxy_hops=1)
+    services = SimpleNamespace(settings=settings, intake=StrictIntake(), providers=providers(channels))
+    return create_app(cast("Services", services)).test_client()
 
 
 def status(path: str, data: bytes, headers: Mapping[str, str]) -> int:

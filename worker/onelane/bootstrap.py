@@ -1,5 +1,6 @@
 """The only place that wires things together and opens connections."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import getpid
 from socket import gethostname
@@ -9,6 +10,7 @@ from uuid import uuid4
 import redis
 
 from onelane.budget import Connections, web_process
+from onelane.channels import Provider, providers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesUnavailable
@@ -48,6 +50,8 @@ class Services:
     intake: Intake
     sessions: Sessions
     upload: Upload
+    providers: Mapping[str, Provider]
+    """By the channel's name."""
 
     def close(self) -> None:
         """Give all connections back."""
@@ -133,8 +137,10 @@ def open_services(
 ) -> Services:
     """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays.
 
-    Without `pools` they may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
+    Raise ConfigError when a channel's provider is unknown or its own settings are impossible. Without `pools` they
+    may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
     """
+    by_channel = providers(settings.channels)
     pools = pools or web_process(settings)
     database = Database(
         settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, on_notice=session_notices.on_notice
@@ -149,6 +155,7 @@ def open_services(
         intake=Intake(settings, database, lanes, now),
         sessions=Sessions(database, lanes, now),
         upload=upload,
+        providers=by_channel,
     )
 
 

@@ -6,101 +6,27 @@ setting and says what is allowed; values themselves are never repeated, since ma
 
 from datetime import time
 from functools import cached_property
-from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FilePath,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, FilePath, Secret, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from onelane.errors import ConfigError
-
-CHANNEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-HANDLER_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-PUBLIC_URL = r"^https?://[^\s?#]+$"
-
-PATTERNS = {
-    CHANNEL_NAME: "a channel's name must be lower-case letters, digits, _ and -, at most 63",
-    HANDLER_PATH: "must be module:function, for example mybot:handle",
-    PUBLIC_URL: "must be http:// or https:// with host and path, without ? and #",
-}
-PLAIN_WORDS = {
-    "missing": "is missing",
-    "extra_forbidden": "is unknown, see .env.example",
-    "tuple_type": "must be a JSON list",
-    "dict_type": "must be a JSON object",
-    "model_type": "must be a JSON object",
-    "model_attributes_type": "must be a JSON object",
-    "bool_parsing": "must be true or false",
-    "int_parsing": "must be a whole number",
-    "float_parsing": "must be a number",
-    "too_short": "must not be empty",
-    "too_long": "has too many entries",
-}
-"""What pydantic says in terms of Python, in terms of a setting."""
-
-
-def _postgres_scheme(url: str) -> str:
-    """Accept the `postgres://` of hosting platforms."""
-    url = url.replace("postgres://", "postgresql://", 1)
-    if not url.startswith("postgresql://"):
-        raise ValueError("must start with postgresql:// or postgres://")
-    return url
-
-
-def _redis_scheme(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
-    return url
-
-
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError("must be a time zone of the IANA database, for example Europe/Paris") from error
-    return name
-
-
-def _whole_minute(value: object) -> object:
-    """Read `HH:MM`; a day that starts at 06:00:07 is a mistake."""
-    if isinstance(value, str):
-        try:
-            value = time.fromisoformat(value)
-        except ValueError as error:
-            raise ValueError("must be a time of day, for example 06:00") from error
-    if value is not None and not isinstance(value, time):
-        raise ValueError("must be a time of day, for example 06:00")
-    if isinstance(value, time) and (value.second or value.microsecond or value.tzinfo):
-        raise ValueError("must be a time of day in whole minutes, for example 06:00")
-    return value
-
-
-PostgresUrl = Annotated[str, AfterValidator(_postgres_scheme)]
-RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
-DayStart = Annotated[time, BeforeValidator(_whole_minute)]
-Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
+from onelane.formats import ChannelName, DayStart, HandlerPath, PostgresUrl, PublicUrl, RedisUrl, Seconds, TimeZone
+from onelane.problems import first_problem
 
 
 class Channel(BaseModel):
-    """One configured webhook source, named in the URL. What is None falls back to the settings."""
+    """One configured webhook source, named in the URL. What is None falls back to the settings.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Fields that are not listed here are its provider's own settings, secrets among them: `channels` checks them.
+    """
 
-    provider: Literal["standard", "twilio"]
-    secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=8)]
-    """Signing secrets, newest first: all of them verify, so that one can be rotated."""
-    public_url: Annotated[str, Field(pattern=PUBLIC_URL)] | None = None
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Secret[Any]]
+
+    provider: str
+    public_url: PublicUrl | None = None
     """Scheme, host and path prefix under which the provider reaches this service; some sign it."""
 
     idle_timeout_s: Seconds | None = None
@@ -117,6 +43,15 @@ class Channel(BaseModel):
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     rate_per_minute: Annotated[int, Field(ge=1, le=60_000)] | None = None
 
+    def __init__(self, **values: Any) -> None:
+        """Take the fields above and, by their names, the provider's own."""
+        super().__init__(**values)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The provider's own settings, as they were given."""
+        return {name: value.get_secret_value() for name, value in (self.__pydantic_extra__ or {}).items()}
+
 
 class Settings(BaseSettings):
     """Everything that can be set, with its default. The field's name in capitals is the variable's."""
@@ -129,8 +64,8 @@ class Settings(BaseSettings):
     """False accepts a self-signed certificate, which some hosted Redis plans have."""
     redis_tls_ca_file: FilePath | None = None
     """Whom to trust on rediss://, as PEM; without it those whom the system trusts."""
-    channels: dict[Annotated[str, Field(pattern=CHANNEL_NAME)], Channel] = {}
-    handler: Annotated[str, Field(pattern=HANDLER_PATH)] = "onelane.handlers.echo:handle"
+    channels: dict[ChannelName, Channel] = {}
+    handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -194,7 +129,7 @@ class Settings(BaseSettings):
         try:
             return cls()  # type: ignore[call-arg]  # the environment is the argument
         except ValidationError as error:
-            raise ConfigError(_first_problem(error)) from None
+            raise ConfigError(_message(error)) from None
         except SettingsError as error:
             raise ConfigError(f"{_named_field(error)}: must be valid JSON, see .env.example") from None
 
@@ -228,21 +163,13 @@ class Policy(BaseModel):
     escalation_timeout_s: int
 
 
-def _first_problem(error: ValidationError) -> str:
-    """Word the first problem in one line, without repeating any value."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    # A name that is none of ours may be a secret in the wrong place: `[key]` is pydantic's word for that.
-    loc = problem["loc"][:-2] if problem["loc"][-1:] == ("[key]",) else problem["loc"]
-    field, *rest = [str(part) for part in loc] or [""]
-    message = (
-        PATTERNS.get(problem.get("ctx", {}).get("pattern", ""))
-        or PLAIN_WORDS.get(problem["type"])
-        or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    )
-    if problem["type"] == "missing" and not rest:
-        message += "; see .env.example, or `make run` for embedded servers"
-    path = ".".join([field.upper(), *rest])
-    return " ".join(f"{path}: {message}".removeprefix(": ").split())
+def _message(error: ValidationError) -> str:
+    """Name the variable and what is allowed there, in one line."""
+    problem = first_problem(error)
+    field, *rest = problem.path or ("",)
+    named = problem._replace(path=(field.upper(), *rest))
+    hint = "; see .env.example, or `make run` for embedded servers" if problem.is_missing and not rest else ""
+    return f"{named}{hint}"
 
 
 def _named_field(error: SettingsError) -> str:

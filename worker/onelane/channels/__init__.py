@@ -1,18 +1,25 @@
-"""The providers whose webhooks Onelane understands, one file each."""
+"""The providers whose webhooks Onelane understands: one file each, with its own settings, and one line in PROVIDERS."""
 
 from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
 
 from onelane.channels.provider import Answer, Inbound, Provider
 from onelane.channels.standard import Standard
 from onelane.channels.twilio import Twilio
 from onelane.config import Channel
 from onelane.errors import ConfigError
+from onelane.problems import first_problem
 
-__all__ = ["Answer", "Inbound", "Provider", "provider_of", "providers"]
+__all__ = ["PROVIDERS", "Answer", "Inbound", "Provider", "provider_of", "providers"]
+
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {"standard": Standard, "twilio": Twilio}
+"""The class of each provider, by the name that a channel's `provider` gives."""
 
 
 def providers(channels: Mapping[str, Channel]) -> dict[str, Provider]:
-    """Make every channel's provider; a ConfigError names the channel whose secret is impossible."""
+    """Make every channel's provider; a ConfigError names the channel, the setting, and what is allowed there."""
     made = {}
     for name, channel in channels.items():
         try:
@@ -23,10 +30,11 @@ def providers(channels: Mapping[str, Channel]) -> dict[str, Provider]:
 
 
 def provider_of(channel: Channel) -> Provider:
-    """Make the provider that `channel` is configured for."""
-    secrets = tuple(secret.get_secret_value() for secret in channel.secrets)
-    match channel.provider:
-        case "standard":
-            return Standard(secrets)
-        case "twilio":
-            return Twilio(secrets)
+    """Make the provider that `channel` is configured for; a ConfigError names the setting."""
+    kind = PROVIDERS.get(channel.provider)
+    if kind is None:
+        raise ConfigError(f"provider: must be {' or '.join(map(repr, sorted(PROVIDERS)))}")
+    try:
+        return kind(kind.settings_model.model_validate(channel.own))
+    except ValidationError as error:
+        raise ConfigError(str(first_problem(error))) from None

@@ -1,14 +1,15 @@
-"""What every provider's adapter speaks: a webhook as it came in, its answer, and the bounds of its fields."""
+"""What every provider's adapter has to do: verify, parse and answer webhooks; and the bounds of their fields."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from onelane.errors import BadRequest
 from onelane.model import Accepted, Delivery
+from onelane.problems import first_problem
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ID_MAX = 256
@@ -39,7 +40,7 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider is told."""
+    """The HTTP answer to the provider."""
 
     status: int
     content_type: str
@@ -54,12 +55,23 @@ class Signed:
     body: bytes
 
 
+class ProviderSettings(BaseModel):
+    """A provider's own settings in a channel's configuration. Unknown ones are refused: they are misspelt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class Provider(Protocol):
-    """Speaks one provider's language.
+    """The adapter of one provider, made from its own settings.
 
     A POST is verified, parsed, accepted, answered. One that holds no message (a status report, a handshake)
     parses to an empty list and is answered all the same.
     """
+
+    settings_model: ClassVar[type[ProviderSettings]]
+
+    def __init__(self, settings: Any) -> None:
+        """Take an instance of `settings_model`."""
 
     def verify(self, request: Inbound) -> None:
         """Raise Unsupported for a foreign content type, BadSignature unless the provider sent this."""
@@ -68,10 +80,10 @@ class Provider(Protocol):
         """Return the messages of a verified request; raise BadRequest when it cannot be understood."""
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
-        """Word the answer to a request whose messages are committed."""
+        """Return the answer to a request whose messages are committed."""
 
     def sign(self, url: str, delivery: Delivery) -> Signed:
-        """Play the provider: word and sign `delivery` for `url`, with the newest secret."""
+        """Make the request with which the provider would deliver `delivery` to `url`, signed with the newest secret."""
 
 
 def _storable(text: str) -> str:
@@ -94,12 +106,14 @@ def _visible(text: str) -> str:
 
 
 def _web_address(text: str) -> str:
-    """Refuse other schemes: the address may one day be a link on an operator's page."""
+    """Refuse other schemes: the address may become a link on an operator's page."""
     if not text.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
     return text
 
 
+Secrets = Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=8)]
+"""Signing secrets, newest first: all of them verify, so that one can be rotated."""
 Storable = Annotated[str, AfterValidator(_storable)]
 ExternalId = Annotated[str, AfterValidator(_visible)]
 Sender = Annotated[Storable, Field(max_length=SENDER_MAX), AfterValidator(_not_blank)]
@@ -119,10 +133,9 @@ Model = TypeVar("Model", bound=Incoming)
 
 
 def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Build `model`, or raise a BadRequest worded `field: what is allowed`, without repeating the value."""
+    """Build `model`, or raise a BadRequest that names the field and what is allowed there, without its value."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    raise BadRequest(field, problem["msg"].removeprefix("Value error, "))
+        problem = first_problem(error)
+    raise BadRequest(".".join(problem.path), problem.message)

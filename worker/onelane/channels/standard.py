@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from standardwebhooks import Webhook
 
 from onelane.channels.provider import (
@@ -16,24 +16,45 @@ from onelane.channels.provider import (
     ExternalId,
     Inbound,
     Incoming,
+    ProviderSettings,
+    Secrets,
     Sender,
     Signed,
     Text,
     Url,
     checked,
 )
-from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Accepted, Attachment, Delivery, JsonObject
 
 YEARS = range(1970, 3000)
 
 
+class StandardSettings(ProviderSettings):
+    """What `standard` needs to know."""
+
+    secrets: Secrets
+    """base64, with or without `whsec_` before it."""
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_base64(cls, secrets: Secrets) -> Secrets:
+        for secret in secrets:
+            try:
+                Webhook(secret.get_secret_value())
+            except Exception:  # noqa: BLE001 - whatever the library dislikes about a secret, it cannot be used
+                raise ValueError("must be base64, with or without whsec_ before it") from None
+        return secrets
+
+
 class Standard:
     """The provider `standard`: any service that signs by the Standard Webhooks specification."""
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        """Take the signing secrets, base64 with or without `whsec_`; each of them verifies."""
-        self._webhooks = tuple(_webhook(secret) for secret in secrets)
+    settings_model: ClassVar[type[ProviderSettings]] = StandardSettings
+
+    def __init__(self, settings: StandardSettings) -> None:
+        """Take the signing secrets; each of them verifies."""
+        self._webhooks = tuple(Webhook(secret.get_secret_value()) for secret in settings.secrets)
 
     def verify(self, request: Inbound) -> None:
         """Check the type, then the signature over the raw bytes."""
@@ -62,15 +83,15 @@ class Standard:
         ]
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
-        """Tell the sender where its message stands."""
+        """Return what became of the message: its id, its user, its number."""
         [message] = accepted
         return Answer(202, "application/json", message.model_dump_json(exclude={"is_waiting"}))
 
     def sign(self, url: str, delivery: Delivery) -> Signed:  # noqa: ARG002 - the address is not signed here
         """Sign id, time and body, as of now."""
         now = datetime.now(UTC)
-        told = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
-        body = json.dumps({"user": delivery.sender, "text": delivery.text, **told})
+        fields = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
+        body = json.dumps({"user": delivery.sender, "text": delivery.text, **fields})
         headers = {
             "Content-Type": "application/json",
             "webhook-id": delivery.external_id,
@@ -105,13 +126,6 @@ class _Body(Incoming):
     button: Button | None = None
     sent_at: Annotated[datetime | None, BeforeValidator(_instant)] = None
     attachments: Annotated[tuple[_Attachment, ...], Field(max_length=ATTACHMENTS_MAX)] | None = None
-
-
-def _webhook(secret: str) -> Webhook:
-    try:
-        return Webhook(secret)
-    except Exception:  # noqa: BLE001 - whatever the library dislikes about a secret, it cannot be used
-        raise ConfigError("secrets: must be base64, with or without whsec_ before it") from None
 
 
 def _is_json(content_type: str) -> bool:
@@ -155,4 +169,4 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -8,10 +8,10 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from onelane.channels.provider import (
     ATTACHMENTS_MAX,
@@ -21,13 +21,15 @@ from onelane.channels.provider import (
     ExternalId,
     Inbound,
     Incoming,
+    ProviderSettings,
+    Secrets,
     Sender,
     Signed,
     Text,
     Url,
     checked,
 )
-from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Accepted, Attachment, Delivery
 
 FORM = "application/x-www-form-urlencoded"
@@ -41,17 +43,31 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 Pairs = Sequence[tuple[str, str]]
 
 
+class TwilioSettings(ProviderSettings):
+    """What `twilio` needs to know."""
+
+    secrets: Secrets
+    """The account's auth tokens."""
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_not_blank(cls, secrets: Secrets) -> Secrets:
+        if not all(secret.get_secret_value().strip() for secret in secrets):
+            raise ValueError("must not be blank")
+        return secrets
+
+
 class Twilio:
     """The provider `twilio`: SMS and WhatsApp messages, and status reports at the same address."""
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        """Take the account's auth tokens; each of them verifies."""
-        if not all(secret.strip() for secret in secrets):
-            raise ConfigError("secrets: must not be blank")
-        self._secrets = tuple(secrets)
+    settings_model: ClassVar[type[ProviderSettings]] = TwilioSettings
+
+    def __init__(self, settings: TwilioSettings) -> None:
+        """Take the auth tokens; each of them verifies."""
+        self._secrets = tuple(secret.get_secret_value() for secret in settings.secrets)
 
     def verify(self, request: Inbound) -> None:
-        """Check the type, the signature over address and fields, and the hash of a body that is no form."""
+        """Check the type, the signature over address and fields, and the hash of a body that is not a form."""
         if request.content_type not in {FORM, "application/json"}:
             raise Unsupported(f"the content type must be {FORM}")
         is_form = request.content_type == FORM
@@ -78,7 +94,7 @@ class Twilio:
         ]
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
-        """Say "no reply in this answer": replies go their own way."""
+        """Answer without a reply: replies are sent in requests of their own."""
         return Answer(200, "text/xml", EMPTY_TWIML) if accepted else Answer(204, "text/plain", "")
 
     def sign(self, url: str, delivery: Delivery) -> Signed:
@@ -110,14 +126,14 @@ class Twilio:
 
 def signature(secret: str, url: str, pairs: Pairs) -> str:
     """Sign a form as Twilio does: the address, then each key with each of its values, sorted, each once."""
-    told = url + "".join(key + value for key, value in sorted(set(pairs)))
-    # Bytes that are no UTF-8 were read with surrogateescape, and are signed as they came.
-    mac = hmac.new(secret.encode("utf-8", "surrogateescape"), told.encode("utf-8", "surrogateescape"), "sha1")
+    signed = url + "".join(key + value for key, value in sorted(set(pairs)))
+    # Bytes that are not UTF-8 were read with surrogateescape, and are signed as they came.
+    mac = hmac.new(secret.encode("utf-8", "surrogateescape"), signed.encode("utf-8", "surrogateescape"), "sha1")
     return b64encode(mac.digest()).decode()
 
 
 def _spellings(url: str) -> tuple[str, ...]:
-    """Return the address without and with its port: Twilio signs now one, now the other."""
+    """Return the address without and with its port: Twilio signs either."""
     found = re.fullmatch(r"(https?)://([^/?#]*?)(:\d*)?([/?#].*)?", url, re.DOTALL)
     if found is None:
         return (url,)
@@ -155,7 +171,7 @@ def _unambiguous(pairs: Pairs) -> dict[str, str]:
 
 
 def _is_status_report(form: dict[str, str]) -> bool:
-    """Tell a report on a message sent earlier: it has a status, and nothing a user wrote."""
+    """Whether this is a report on a message sent earlier: it has a status, and nothing that a user wrote."""
     return not STATUS.isdisjoint(form) and CONTENT.isdisjoint(form)
 
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 from onelane.bot import Session, Turn, User
 from onelane.channels import Inbound
-from onelane.channels.twilio import FORM, Twilio
+from onelane.channels.twilio import FORM
 from onelane.dev.incident.account import Account, Line, Opened
 from onelane.dev.incident.naive import Flaws, Resolver, Rows, StatementFailed
-from onelane.dev.incident.timeline import ADDRESS, CHANNEL, EVENING, Moment, Step
+from onelane.dev.incident.timeline import ADDRESS, CHANNEL, EVENING, Moment, Step, provider
 from onelane.handlers.sites import OUTPUT, handle
 from onelane.model import Delivery, Message, Utterance
 
@@ -62,11 +62,11 @@ class NaiveBot:
 
     def _deliver(self, moment: Moment) -> Delivery:
         """Take the provider's webhook apart; this half of the service was sound."""
-        signed, provider = moment.signed(self._token), Twilio([self._token])
+        signed, twilio = moment.signed(self._token), provider(self._token)
         headers = {name.lower(): value for name, value in signed.headers.items()}
         inbound = Inbound(ADDRESS, headers, FORM, signed.body)
-        provider.verify(inbound)
-        [delivery] = provider.parse(inbound)
+        twilio.verify(inbound)
+        [delivery] = twilio.parse(inbound)
         return delivery
 
     def _answer(self, moment: Moment, delivery: Delivery, session: UUID) -> str:

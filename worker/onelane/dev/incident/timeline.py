@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
+from onelane.channels import Provider, provider_of
 from onelane.channels.provider import Signed
-from onelane.channels.twilio import Twilio
+from onelane.config import Channel
 from onelane.model import Delivery
 
 CHANNEL: Final = "support"
@@ -43,8 +44,8 @@ class Moment:
         return Delivery(sender=SENDER, external_id=sid, text=self.text, button=self.button)
 
     def signed(self, token: str) -> Signed:
-        """Play the provider."""
-        return Twilio([token]).sign(ADDRESS, self.delivery)
+        """Make the request with which the provider delivers it."""
+        return provider(token).sign(ADDRESS, self.delivery)
 
 
 def _at(second: int, microsecond: int = 0) -> datetime:
@@ -69,3 +70,8 @@ def channel(token: str) -> dict[str, Any]:
         "day_start": "06:00",
         "timezone": "Europe/Paris",
     }
+
+
+def provider(token: str) -> Provider:
+    """Make the channel's provider."""
+    return provider_of(Channel(**channel(token)))

@@ -1,0 +1,72 @@
+"""The formats of settings: addresses, names, times. A value of another form is refused with what is allowed."""
+
+import re
+from datetime import time
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+
+def matching(pattern: str, message: str) -> AfterValidator:
+    """Refuse text that is not wholly `pattern`, with a message that says what is allowed."""
+
+    def matched(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(message)
+        return text
+
+    return AfterValidator(matched)
+
+
+def _postgres_scheme(url: str) -> str:
+    """Accept the `postgres://` of hosting platforms."""
+    url = url.replace("postgres://", "postgresql://", 1)
+    if not url.startswith("postgresql://"):
+        raise ValueError("must start with postgresql:// or postgres://")
+    return url
+
+
+def _redis_scheme(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return url
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("must be a time zone of the IANA database, for example Europe/Paris") from error
+    return name
+
+
+def _whole_minute(value: object) -> object:
+    """Read `HH:MM`; a day that starts at 06:00:07 is a mistake."""
+    if isinstance(value, str):
+        try:
+            value = time.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("must be a time of day, for example 06:00") from error
+    if value is not None and not isinstance(value, time):
+        raise ValueError("must be a time of day, for example 06:00")
+    if isinstance(value, time) and (value.second or value.microsecond or value.tzinfo):
+        raise ValueError("must be a time of day in whole minutes, for example 06:00")
+    return value
+
+
+ChannelName = Annotated[
+    str,
+    matching(r"[a-z0-9][a-z0-9_-]{0,62}", "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
+]
+HandlerPath = Annotated[
+    str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "must be module:function, for example mybot:handle")
+]
+PublicUrl = Annotated[
+    str, matching(r"https?://[^\s?#]+", "must be http:// or https:// with host and path, without ? and #")
+]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_scheme)]
+RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+DayStart = Annotated[time, BeforeValidator(_whole_minute)]
+Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]

@@ -1,0 +1,44 @@
+"""What is wrong with a value from outside, in plain English: the first problem that pydantic found, in one line.
+
+Values themselves are never repeated, since many are secrets or quote a user.
+"""
+
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+PLAIN: Final = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown, see .env.example",
+    "tuple_type": "must be a JSON list",
+    "dict_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "too_short": "must not be empty",
+    "too_long": "has too many entries",
+}
+"""Messages by pydantic's type of error, where its own message speaks of Python."""
+
+
+class Problem(NamedTuple):
+    """One problem: where it is, and what is allowed there."""
+
+    path: tuple[str, ...]
+    """Names from the outermost field inwards; empty when the value as a whole is wrong."""
+    message: str
+    is_missing: bool
+
+    def __str__(self) -> str:
+        return " ".join(f"{'.'.join(self.path)}: {self.message}".removeprefix(": ").split())
+
+
+def first_problem(error: ValidationError) -> Problem:
+    """Return the first of the problems that `error` lists."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    # A key that is not allowed may be a secret in the wrong place; pydantic ends its path with `[key]`.
+    loc = found["loc"][:-2] if found["loc"][-1:] == ("[key]",) else found["loc"]
+    message = PLAIN.get(found["type"]) or found["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return Problem(tuple(map(str, loc)), message, found["type"] == "missing")
