@@ -1,6 +1,7 @@
 """An operator for tests: how one logs in without a browser, and what one looks at."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Flask
@@ -21,7 +22,7 @@ REGISTRIES = ("queued", "failed", "started", "finished", "deferred", "scheduled"
 def web_of(services: Services, **changes: object) -> Flask:
     """Make the web with a door to which PASSWORD is the key."""
     settings = services.settings.model_copy(update={"ops_password": SecretStr(PASSWORD), **changes})
-    return create_app(Services(settings, services.database, services.lanes, services.intake, services.sessions))
+    return create_app(replace(services, settings=settings))
 
 
 def try_to_log_in(

@@ -14,7 +14,6 @@ from rq.serializers import JSONSerializer
 
 from onelane.cli import onelane
 from onelane.dev.embedded.redis import free_port
-from onelane.operations.acts import Control
 from onelane.operations.snapshot import LaneState, Survey
 from tests.conftest import eventually
 
@@ -336,7 +335,7 @@ def test_a_dropped_message_is_forgotten_by_everybody_and_stays_dead(services, bu
 
 def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies_again(services, bury, ask):
     message = bury(SENDER, 1)[0]
-    Control(services.database, services.lanes).drop(message.message_id)
+    services.acts.drop(message.message_id)
     services.database.rows("SELECT redrive_message(%s)", (message.message_id,))
     row = services.database.row("SELECT * FROM begin_turn(%s, %s)", (message.user_id, 2**62))
     services.database.rows(
@@ -348,7 +347,7 @@ def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies
 
 def test_two_operators_who_retry_at_once_redrive_once(services, bury):
     messages = bury(SENDER, 3)
-    control = Control(services.database, services.lanes)
+    control = services.acts
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: control.redrive(), range(8)))
     assert services.lanes.jobs(messages[0].user_id) == [str(message.message_id) for message in messages]

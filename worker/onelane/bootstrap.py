@@ -19,6 +19,7 @@ from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect, redis_refusal
 from onelane.model import JsonObject
+from onelane.operations.acts import Acts
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration
 from onelane.processes.runner import Crew, Runner
@@ -49,6 +50,7 @@ class Services:
     lanes: Lanes
     intake: Intake
     sessions: Sessions
+    acts: Acts
     upload: Upload
     providers: Mapping[str, Provider]
     """By the channel's name."""
@@ -148,12 +150,14 @@ def open_services(
     lanes = Lanes(connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)))
     upload = Upload(lanes.add_numbers)
     upload.start()
+    sessions = Sessions(database, lanes, now)
     return Services(
         settings=settings,
         database=database,
         lanes=lanes,
         intake=Intake(settings, database, lanes, now),
-        sessions=Sessions(database, lanes, now),
+        sessions=sessions,
+        acts=Acts(database, lanes, sessions),
         upload=upload,
         providers=by_channel,
     )

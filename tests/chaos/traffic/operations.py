@@ -12,7 +12,6 @@ from uuid import UUID
 
 from onelane.bootstrap import Services
 from onelane.errors import StoreUnavailable
-from onelane.operations.acts import Control
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
 from tests.chaos.history import Recorder
 from tests.chaos.traffic.speech import REDRIVEN
@@ -32,7 +31,6 @@ class Operations:
 
     def __init__(self, services: Services, recorder: Recorder, history: Path) -> None:
         self._services = services
-        self._control = Control(services.database, services.lanes)
         self._recorder = recorder
         self._redriven = history / REDRIVEN
         self._redriven.mkdir(exist_ok=True)
@@ -40,11 +38,11 @@ class Operations:
     def do(self, name: str, user_id: UUID, after_seq: int) -> None:
         """Carry out a command; `redrive` means the user's first dead message that never was redriven."""
         acts: dict[str, Callable[[UUID], object]] = {
-            "end": self._services.sessions.end,
-            "escalate": self._services.sessions.escalate,
-            "hand_back": self._services.sessions.hand_back,
-            "pause": lambda user_id: self._control.pause(user_id).did,
-            "resume": lambda user_id: self._control.resume(user_id).did,
+            "end": self._services.acts.end_session,
+            "escalate": self._services.acts.escalate,
+            "hand_back": self._services.acts.hand_back,
+            "pause": lambda user_id: self._services.acts.pause(user_id).did,
+            "resume": lambda user_id: self._services.acts.resume(user_id).did,
         }
         if name == "redrive":
             for message in self.redrivable(user_id)[:1]:
@@ -56,7 +54,7 @@ class Operations:
         """Let a dead message run again, and succeed."""
         self._mark(message.message_id).touch()
         self._do(
-            lambda: self._control.retry(message.message_id).did,
+            lambda: self._services.acts.retry(message.message_id).did,
             name="redrive",
             user_id=message.user_id,
             message_id=message.message_id,

@@ -16,7 +16,7 @@ from onelane.commands.console import (
     say_table,
     user_of,
 )
-from onelane.operations.acts import Act, Control, Redriven
+from onelane.operations.acts import Act, Redriven
 from onelane.operations.dead import dead_messages
 
 HEADERS = ("message", "user", "seq", "session", "attempts", "died", "error")
@@ -64,11 +64,10 @@ def retry(message_id: UUID | None, user: UUID | None, is_all: bool, is_json: boo
     if sum((message_id is not None, user is not None, is_all)) != 1:
         raise click.UsageError("give a MESSAGE_ID, --user USER or --all")
     with opened() as services:
-        control = Control(services.database, services.lanes)
         if message_id is not None:
-            _say_one(message_id, control.retry(message_id), "waits again", is_json=is_json)
+            _say_one(message_id, services.acts.retry(message_id), "waits again", is_json=is_json)
             return
-        redriven = control.redrive(user_of(services, user).id if user is not None else None)
+        redriven = services.acts.redrive(user_of(services, user).id if user is not None else None)
     _say_many(redriven, is_json=is_json)
 
 
@@ -78,7 +77,7 @@ def retry(message_id: UUID | None, user: UUID | None, is_all: bool, is_json: boo
 def drop(message_id: UUID, is_json: bool) -> None:
     """Forget a dead message: it stays dead, and is listed no more."""
     with opened() as services:
-        act = Control(services.database, services.lanes).drop(message_id)
+        act = services.acts.drop(message_id)
     _say_one(message_id, act, "is dropped", is_json=is_json)
 
 

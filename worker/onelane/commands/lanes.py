@@ -19,7 +19,7 @@ from onelane.commands.console import (
     user_of,
 )
 from onelane.commands.session import pairs_of
-from onelane.operations.acts import Act, Control
+from onelane.operations.acts import Act
 from onelane.operations.dead import last_line
 from onelane.operations.lane import LaneView, view_lane
 from onelane.operations.snapshot import COUNT_MAX, Lane, LaneState, Snapshot, Survey
@@ -93,7 +93,7 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
 def pause(user: UUID, is_json: bool) -> None:
     """Keep a user's messages waiting; a running turn still commits."""
     with opened() as services:
-        act = Control(services.database, services.lanes).pause(user_of(services, user).id)
+        act = services.acts.pause(user_of(services, user).id)
     _say_act(user, act, f"paused; let it go on: onelane lane resume {user}", "paused", is_json=is_json)
 
 
@@ -103,7 +103,7 @@ def pause(user: UUID, is_json: bool) -> None:
 def resume(user: UUID, is_json: bool) -> None:
     """Let a paused user's messages run again."""
     with opened() as services:
-        act = Control(services.database, services.lanes).resume(user_of(services, user).id)
+        act = services.acts.resume(user_of(services, user).id)
     _say_act(user, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
 
 
@@ -113,7 +113,7 @@ def resume(user: UUID, is_json: bool) -> None:
 def redrive(user: UUID, is_json: bool) -> None:
     """Let all of a user's dead messages wait again, in their order; they run next."""
     with opened() as services:
-        redriven = Control(services.database, services.lanes).redrive(user_of(services, user).id)
+        redriven = services.acts.redrive(user_of(services, user).id)
     seqs = redriven[0].seqs if redriven else ()
     if is_json:
         say_json({"user_id": user, "redriven": seqs, "redis": all(one.redis for one in redriven)})

@@ -55,7 +55,7 @@ def end(user_or_session: UUID, is_json: bool) -> None:
     with opened() as services:
         record = user_or_owner(services, user_or_session)
         _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
-        did = services.sessions.end(record.id)
+        did = services.acts.end_session(record.id)
         record = user_of(services, record.id)
     if did is None:
         raise click.ClickException(f"user {record.id} has no open session: there is nothing to end")
@@ -77,7 +77,7 @@ def escalate(user_or_session: UUID, is_json: bool) -> None:
     with opened() as services:
         record = user_or_owner(services, user_or_session)
         _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
-        escalated = services.sessions.escalate(record.id)
+        escalated = services.acts.escalate(record.id)
     if escalated is None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
     if is_json:
@@ -93,7 +93,7 @@ def hand_back(user_or_session: UUID, is_json: bool) -> None:
     """Give an escalated session back to the bot."""
     with opened() as services:
         record = user_or_owner(services, user_or_session)
-        handed_back = services.sessions.hand_back(record.id)
+        handed_back = services.acts.hand_back(record.id)
     if handed_back is None:
         raise click.ClickException(f"user {record.id} has no escalated session: there is nothing to hand back")
     if is_json:

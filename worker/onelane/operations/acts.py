@@ -1,7 +1,7 @@
-"""An operator's acts on a user: pause, resume, redrive, drop.
+"""Every act of an operator: on a user, on dead messages, on a session. Commands and pages act through here alone.
 
-Postgres first, where the truth lies; then Redis, so that it takes effect at once. With Redis away the act stands all
-the same, says so, and the workers bring Redis in line when it is back.
+Postgres first, since it is the record; then Redis, so that the act takes effect at once. When Redis is away the act
+stands all the same; its result says so, and the workers update Redis when it is back.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
+from onelane.sessions import Sessions
 from onelane.telemetry.log import event
 
 MESSAGE = """
@@ -37,29 +38,30 @@ class Redriven(Value):
     redis: bool = True
 
 
-class Control:
-    """The acts."""
+class Acts:
+    """The acts, each safe to repeat when its answer was lost."""
 
-    def __init__(self, database: Database, lanes: Lanes) -> None:
+    def __init__(self, database: Database, lanes: Lanes, sessions: Sessions) -> None:
         self._database = database
         self._lanes = lanes
+        self._sessions = sessions
 
     def pause(self, user_id: UUID) -> Act:
         """Keep a user's messages waiting; a turn that runs still commits."""
         row = self._database.row("SELECT pause_user(%s) AS did", (user_id,))
         if row is None or not row.did:
             return Act(did=False)
-        event("user_paused", user_id=user_id)
-        return Act(did=True, redis=self._in_redis(lambda: self._lanes.pause(user_id)))
+        _record("user_paused", user_id=user_id)
+        return Act(did=True, redis=_in_redis(lambda: self._lanes.pause(user_id)))
 
     def resume(self, user_id: UUID) -> Act:
         """Let a paused user's messages run again."""
         row = self._database.row("SELECT resume_user(%s) AS did", (user_id,))
         did = row is not None and row.did
         if did:
-            event("user_resumed", user_id=user_id)
+            _record("user_resumed", user_id=user_id)
         # Also after a lost answer, or when only Redis still calls the user paused.
-        return Act(did=did, redis=self._in_redis(lambda: self._unpause(user_id)))
+        return Act(did=did, redis=_in_redis(lambda: self._unpause(user_id)))
 
     def redrive(self, user_id: UUID | None = None) -> list[Redriven]:
         """Let all dead messages wait again, of one user or of all, in their order; each once."""
@@ -80,16 +82,37 @@ class Control:
         row = self._database.row("SELECT redrive_message(%s) AS user_id", (message_id,))
         if (row is None or row.user_id is None) and not self._waits_again(message_id):
             return Act(did=False)
-        event("message_redriven", user_id=message.user_id, message_id=message_id)
-        return Act(did=True, redis=self._in_redis(lambda: self._enqueue(message.user_id, message_id)))
+        _record("message_redriven", user_id=message.user_id, message_id=message_id)
+        return Act(did=True, redis=_in_redis(lambda: self._enqueue(message.user_id, message_id)))
 
     def drop(self, message_id: UUID) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
         row = self._database.row("SELECT drop_message(%s) AS user_id", (message_id,))
         if row is None or row.user_id is None:
             return Act(did=False)
-        event("message_dropped", user_id=row.user_id, message_id=message_id)
-        return Act(did=True, redis=self._in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
+        _record("message_dropped", user_id=row.user_id, message_id=message_id)
+        return Act(did=True, redis=_in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
+
+    def end_session(self, user_id: UUID) -> str | None:
+        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
+        did = self._sessions.end(user_id)
+        if did is not None:
+            _record("session_end_requested", user_id=user_id, outcome=did)
+        return did
+
+    def escalate(self, user_id: UUID) -> UUID | None:
+        """Hand the user's open session to a human; return it, or None when none is open."""
+        session_id = self._sessions.escalate(user_id)
+        if session_id is not None:
+            _record("session_escalated", user_id=user_id, session_id=session_id)
+        return session_id
+
+    def hand_back(self, user_id: UUID) -> UUID | None:
+        """Give an escalated session back to the bot; return it, or None when none was escalated."""
+        session_id = self._sessions.hand_back(user_id)
+        if session_id is not None:
+            _record("session_handed_back", user_id=user_id, session_id=session_id)
+        return session_id
 
     def _every_dead(self, user_id: UUID | None) -> Iterable[DeadMessage]:
         """Walk on by user and number, so that one that dies again meanwhile is not met twice."""
@@ -99,7 +122,7 @@ class Control:
             page = dead_messages(self._database, user_id=user_id, after=page[-1], most=PAGE_MAX)
 
     def _waits_again(self, message_id: UUID) -> bool:
-        """Answer whether somebody has redriven it; we ourselves, when the answer was lost."""
+        """Return whether somebody has redriven it: we ourselves, if an earlier answer was lost."""
         message = self._database.row(MESSAGE, (message_id,))
         return message is not None and message.state == "received" and message.redriven_at is not None
 
@@ -113,10 +136,17 @@ class Control:
         if (row is not None and row.waiting) or self._lanes.scores([user_id]) != [None]:
             self._lanes.make_due(user_id, unpause=True)
 
-    def _in_redis(self, call: Callable[[], object]) -> bool:
-        try:
-            call()
-        except LanesUnavailable as error:
-            event("lanes_not_updated", error=str(error))
-            return False
-        return True
+
+def _record(act: str, **who: object) -> None:
+    """Record an act that took effect, as a log event named `act`. All acts come through here, once each."""
+    event(act, **who)
+
+
+def _in_redis(call: Callable[[], object]) -> bool:
+    """Call; return False when Redis is away."""
+    try:
+        call()
+    except LanesUnavailable as error:
+        event("lanes_not_updated", error=str(error))
+        return False
+    return True

@@ -76,6 +76,15 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         # operators
         "user_paused": Event("info", "An operator keeps a user's messages waiting.", ("user_id",)),
         "user_resumed": Event("info", "An operator lets a paused user's messages run again.", ("user_id",)),
+        "session_end_requested": Event(
+            "info",
+            "An operator ended a session: `outcome` is the reason, or `noted` while messages wait.",
+            ("user_id", "outcome"),
+        ),
+        "session_escalated": Event("info", "An operator handed a session to a human.", ("user_id", "session_id")),
+        "session_handed_back": Event(
+            "info", "An operator gave an escalated session back to the bot.", ("user_id", "session_id")
+        ),
         "lanes_not_updated": Event(
             "warning",
             "Redis was away as an operator acted; Postgres has it, and the reconciler will update Redis.",
