@@ -1,0 +1,62 @@
+"""The acts of an operator: each that took effect is recorded once, one that did nothing is not."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from onelane.bootstrap import Services
+from onelane.model import Accepted
+
+ACTS = {
+    "user_paused",
+    "user_resumed",
+    "message_redriven",
+    "message_dropped",
+    "session_end_requested",
+    "session_escalated",
+    "session_handed_back",
+}
+Lines = list[MutableMapping[str, Any]]
+
+
+def recorded(lines: Lines) -> list[str]:
+    return [line["event"] for line in lines if line["event"] in ACTS]
+
+
+def test_every_act_that_took_effect_is_recorded_once(
+    services: Services, accept: Callable[..., Accepted], log_lines: Lines
+) -> None:
+    acts, message = services.acts, accept("alice")
+    acts.pause(message.user_id)
+    acts.resume(message.user_id)
+    _begin_and_fail(services, message)
+    acts.retry(message.message_id)
+    _begin_and_fail(services, message)
+    acts.drop(message.message_id)
+    acts.escalate(message.user_id)
+    acts.hand_back(message.user_id)
+    acts.end_session(message.user_id)
+    names = recorded(log_lines)
+    assert sorted(names) == sorted(ACTS)
+    assert {line["user_id"] for line in log_lines if line["event"] in ACTS} == {str(message.user_id)}
+
+
+def test_an_act_that_found_nothing_to_do_is_not_recorded(services: Services, log_lines: Lines) -> None:
+    for act in (services.acts.pause, services.acts.resume, services.acts.retry, services.acts.drop):
+        assert not act(uuid4()).did
+    for ask in (services.acts.end_session, services.acts.escalate, services.acts.hand_back):
+        assert ask(uuid4()) is None
+    assert services.acts.redrive() == []
+    assert recorded(log_lines) == []
+
+
+def _begin_and_fail(services: Services, message: Accepted) -> None:
+    """Let the message die in its first attempt."""
+    fence = services.lanes.raise_fence(0) + 1
+    services.lanes.raise_fence(fence)
+    row = services.database.row("SELECT * FROM begin_turn(%s, %s)", (message.user_id, fence))
+    assert row is not None
+    session: UUID = row.session_id
+    services.database.rows(
+        "SELECT fail_turn(%s, %s, %s, %s, 'broken', 1, 'skip')", (message.user_id, fence, message.message_id, session)
+    )
