@@ -124,7 +124,7 @@ class LanesBeside(RuleBasedStateMachine):
         self.messages = 0
         self.hires = 0
         self.lanes = Lanes(self.client, clock_ms=lambda: self.now)
-        self.lanes._scripts = self.scripts = TwiceScripts(self.client, self.folder)
+        self.lanes.scripts = self.scripts = TwiceScripts(self.client, self.folder)
         self.people = [Lane(UUID(int=(nr + 1) << 96)) for nr in range(USERS)]
         self.held: list[list[Lease]] = [[] for _ in range(WORKERS)]
         self.unheard: list[list[Lease]] = [[] for _ in range(WORKERS)]

@@ -126,7 +126,7 @@ class LanesMachine(LanesBeside):
             lease,
             done,
             may_go_on=may_go_on,
-            more=bool(lane.waiting),
+            has_more=bool(lane.waiting),
             foreign=foreign,
             pause=lane.is_paused,
             session_id=UUID(int=1),

@@ -23,7 +23,7 @@ from onelane.bot import Turn
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
 from onelane.model import Attachment, Delivery, user_id_of
-from onelane.turns.shift import SUSPECT_AFTER_DEATHS
+from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from tests.conftest import ROOT, eventually
 from tests.processes import end, environment, worker_process
 

@@ -16,6 +16,7 @@ from onelane.cli import onelane
 from onelane.dev.embedded.redis import free_port
 from onelane.operations.snapshot import LaneState, Survey
 from tests.conftest import eventually
+from tests.rows import session_of
 
 SENDER = "+4930123456"
 TEXT = "a very private text"
@@ -394,7 +395,7 @@ def test_a_session_is_named_by_its_own_id_too_but_not_when_it_is_over(services, 
     user_id = accept(SENDER, TEXT).user_id
     services.database.rows("DELETE FROM messages")
     services.database.rows("UPDATE users SET waiting = 0")
-    session_id = services.sessions.resolve(user_id)
+    session_id = session_of(services, user_id)
     assert invoke("session", "end", session_id).output == "ended (operator)\n"
     assert "ended at" in invoke("session", "end", session_id, exit_code=1).output
     assert "no open session" in invoke("session", "end", user_id, exit_code=1).output
@@ -406,7 +407,7 @@ def test_an_escalated_session_is_handed_back_as_the_same(services, accept, invok
     services.database.rows("DELETE FROM messages")
     services.database.rows("UPDATE users SET waiting = 0")
     assert "no open session" in invoke("session", "escalate", user_id, exit_code=1).output
-    session_id = services.sessions.resolve(user_id)
+    session_id = session_of(services, user_id)
     assert ask("session", "escalate", session_id)["escalated"] == str(session_id)
     assert "escalated since" in invoke("lane", user_id).output
     assert ask("session", "hand-back", user_id)["handed_back"] == str(session_id)

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
 from onelane.turns.records import Records
 from tests.conftest import eventually
@@ -101,7 +101,7 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services,
     user_id = accept("alice", "m1").user_id
     accept("alice", f"wait {gate}")
     if not is_fenced:
-        services.database.rows(_without_fence_checks(shipped_functions()["begin_turn"]))
+        services.database.rows(_without_fence_checks(shipped_code()["functions/begin_turn"]))
     try:
         fault = "stop before begin_turn 1"
         with worker_process(
@@ -119,7 +119,7 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services,
                 gate.touch()
                 eventually(lambda: _all_settled(services))
     finally:
-        services.database.rows(shipped_functions()["begin_turn"])
+        services.database.rows(shipped_code()["functions/begin_turn"])
     assert [reply.turn_seq for reply in _replies(services, user_id)] == [1, 2]
 
 

@@ -32,6 +32,7 @@ from onelane.doctor import (
 )
 from onelane.doctor.finding import Deployment, Health
 from tests.conftest import eventually
+from tests.rows import session_of
 
 INDEX = (
     "CREATE UNIQUE INDEX idx_unique_active_session_per_user ON conversation_sessions (user_id) WHERE status <> 'ended'"
@@ -99,7 +100,7 @@ def planted(services, fault: str, cure: str) -> Iterator[None]:
 
 
 def shipped(function: str) -> str:
-    return migrations.shipped_functions()[function]
+    return migrations.shipped_code()[f"functions/{function}"]
 
 
 def plain(result):
@@ -160,7 +161,7 @@ def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_
             " VALUES (%s, %s, %s, clock_timestamp() - %s::interval) RETURNING id",
             (uuid4(), session_checks.SCRATCH_CHANNEL, sender, age),
         )
-        services.sessions.resolve(user.id)
+        session_of(services, user.id)
     assert examine()["same session"].health is Health.OK
     assert [row.sender for row in services.database.rows("SELECT sender FROM users")] == ["new"]
 

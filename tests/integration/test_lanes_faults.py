@@ -41,7 +41,7 @@ def through_proxy(settings, proxy, services):
     settings = settings.model_copy(
         update={"redis_url": proxy.url, "handler": "tests.bots:handle", "attempts_max": 2, "quantum_turns": 2}
     )
-    for text in services.lanes._scripts._texts.values():
+    for text in services.lanes.scripts._texts.values():
         services.lanes.client.script_load(text)
     far = open_services(settings)
     yield far, settings
@@ -49,7 +49,7 @@ def through_proxy(settings, proxy, services):
 
 
 def _digest(services, script):
-    return services.lanes._scripts._digests[script].encode()
+    return services.lanes.scripts._digests[script].encode()
 
 
 def _accept(services, sender, text):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.processes import the_child, worker_process
 Web = Callable[..., FlaskClient]
 Accept = Callable[..., Accepted]
 RunWorker = Callable[[Settings], AbstractContextManager[Any]]
+Numbers = Callable[[FlaskClient], dict[str, float]]
 
 TOKEN = "a token, and ünusual"
 HELLO = Delivery(sender="+33612345678", external_id="m1", text="hello")
@@ -37,19 +39,23 @@ def web(services: Services) -> Web:
 
     def web(**changes: Any) -> FlaskClient:
         changed = services.settings.model_copy(update=changes)
-        made = Services(**{**vars(services), "settings": changed})
-        return create_app(made).test_client()
+        return create_app(replace(services, settings=changed)).test_client()
 
-    counters._gathered.clear()
+    counters.take()  # what the tests before have counted
     return web
 
 
-def numbers(client: FlaskClient) -> dict[str, float]:
+@pytest.fixture
+def numbers(services: Services) -> Numbers:
     """Read /metrics as Prometheus does: each sample by name and labels."""
-    counters.flush()
-    text = client.get("/metrics").get_data(as_text=True)
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {" ".join([one.name, *one.labels.values()]): one.value for one in samples}
+
+    def numbers(client: FlaskClient) -> dict[str, float]:
+        services.upload.flush()
+        text = client.get("/metrics").get_data(as_text=True)
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {" ".join([one.name, *one.labels.values()]): one.value for one in samples}
+
+    return numbers
 
 
 def deliver(client: FlaskClient, settings: Settings, delivery: Delivery, **headers: str) -> int:
@@ -57,7 +63,9 @@ def deliver(client: FlaskClient, settings: Settings, delivery: Delivery, **heade
     return client.post("/webhooks/demo", data=signed.body, headers={**signed.headers, **headers}).status_code
 
 
-def test_a_message_is_counted_on_its_whole_way(web: Web, settings: Settings, run_worker: RunWorker) -> None:
+def test_a_message_is_counted_on_its_whole_way(
+    web: Web, settings: Settings, run_worker: RunWorker, numbers: Numbers
+) -> None:
     client = web()
     with run_worker(settings):
         assert deliver(client, settings, HELLO) == 202
@@ -76,7 +84,9 @@ def test_a_message_is_counted_on_its_whole_way(web: Web, settings: Settings, run
     assert found["onelane_lanes due"] == found["onelane_lanes leased"] == 0
 
 
-def test_numbers_stay_right_over_processes_and_their_restarts(web: Web, settings: Settings, accept: Accept) -> None:
+def test_numbers_stay_right_over_processes_and_their_restarts(
+    web: Web, settings: Settings, accept: Accept, numbers: Numbers
+) -> None:
     client = web()
     for wave in range(2):
         for nr in range(20):
@@ -88,7 +98,7 @@ def test_numbers_stay_right_over_processes_and_their_restarts(web: Web, settings
 
 
 def test_a_killed_worker_is_seen_in_the_takeovers(
-    web: Web, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+    web: Web, services: Services, settings: Settings, accept: Accept, tmp_path: Path, numbers: Numbers
 ) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1})
     client, gate = web(), tmp_path / "gate"
@@ -104,7 +114,7 @@ def test_a_killed_worker_is_seen_in_the_takeovers(
 
 
 def test_failures_and_lost_leases_are_counted(
-    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, numbers: Numbers
 ) -> None:
     settings = settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
     client = web()
@@ -120,7 +130,13 @@ def test_failures_and_lost_leases_are_counted(
 
 @pytest.mark.parametrize("cached", ["no uuid", "00000000-0000-0000-0000-000000000000"])
 def test_a_wrong_cached_session_is_counted(
-    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, cached: str
+    web: Web,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    cached: str,
+    numbers: Numbers,
 ) -> None:
     client = web()
     message = accept("alice")
@@ -131,7 +147,7 @@ def test_a_wrong_cached_session_is_counted(
     assert numbers(client)[f"onelane_session_cache_total {result}"] == 1
 
 
-def test_refusals_are_counted_by_reason(web: Web, settings: Settings) -> None:
+def test_refusals_are_counted_by_reason(web: Web, settings: Settings, numbers: Numbers) -> None:
     client = web(body_max_bytes=1_024)
     deliver(client, settings, HELLO, **{"webhook-signature": "v1,wrong"})
     deliver(client, settings, HELLO, **{"Content-Type": "text/plain"})
@@ -143,14 +159,14 @@ def test_refusals_are_counted_by_reason(web: Web, settings: Settings) -> None:
         assert found[f"onelane_refusals_total {reason}"] == 1, reason
 
 
-def test_every_number_is_there_from_the_start(web: Web) -> None:
+def test_every_number_is_there_from_the_start(web: Web, numbers: Numbers) -> None:
     found = numbers(web())
     names = {f"{one.name}{'_total' if hasattr(one, 'label') else '_count'}" for one in COUNTED} | set(GAUGES)
     assert names <= {name.split()[0] for name in found}
     assert set(found.values()) == {0}
 
 
-def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker) -> None:
+def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker, numbers: Numbers) -> None:
     client = web()
     with run_worker(settings):
         deliver(client, settings, HELLO)
@@ -209,7 +225,7 @@ def test_without_redis_they_say_so(settings: Settings, page: str) -> None:
     assert (answer.status_code, answer.json) == (503, {"error": "Redis is unavailable: the numbers are there"})
 
 
-def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, accept: Accept) -> None:
+def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, accept: Accept, numbers: Numbers) -> None:
     client = web()
     accept("alice")
     assert numbers(client)["onelane_deliveries_total accepted"] == 1
@@ -225,9 +241,10 @@ def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message(
     with run_worker(settings):
         message = accept("alice")
         eventually(lambda: services.sessions.history(_session(services, message), 9))
-    assert not counters.flush()
+    accept("bob")
+    assert not services.upload.flush()
     services.lanes.client.delete(NUMBERS)
-    assert counters.flush()
+    assert services.upload.flush()
 
 
 def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from onelane.errors import StoreUnavailable
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 from onelane.model import user_id_of
 from tests.conftest import eventually
 from tests.processes import the_child, worker_process
@@ -133,7 +133,7 @@ def test_a_database_that_refuses_turns_blames_no_message(services, settings, acc
 def test_a_turn_stands_when_the_next_cannot_begin(services, settings, accept):
     for nr in range(3):
         accept("alice", f"m{nr}")
-    begin = shipped_functions()["begin_turn"]
+    begin = shipped_code()["functions/begin_turn"]
     broken = begin.replace("    LOOP\n", "    IF p_session_hint IS NOT NULL THEN RAISE 'away'; END IF;\n    LOOP\n", 1)
     assert broken != begin
     services.database.rows(broken)

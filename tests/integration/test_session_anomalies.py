@@ -8,7 +8,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 
 EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -105,7 +105,7 @@ def test_a_redriven_message_lies_in_its_session(story):
 def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story):
     """The incident, in numbers: four messages in 18 s, four sessions."""
     rule = "IF extract(hour FROM p_last_message_at) >= 20 THEN RETURN 'end_of_day'; END IF; RETURN CASE"
-    story.ask(shipped_functions()["should_create_new_session"].replace("RETURN CASE", rule))
+    story.ask(shipped_code()["functions/should_create_new_session"].replace("RETURN CASE", rule))
     turns = [story.say(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
     opened = [(turn.session_id, turn.accepted_at) for turn in turns[1:]]
     assert story.anomalies() == [("opened_early", session_id, at) for session_id, at in opened]

@@ -1,7 +1,6 @@
 """Which session was active, who ended it, why was this one opened: one line of the log each, and one number."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,32 +13,19 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.model import Delivery
-from onelane.telemetry import session_notices as session_events
 from onelane.telemetry.counters import counters, numbers_in
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 from tests.conftest import eventually
+from tests.rows import session_of
 
 MORNING = datetime(2026, 1, 16, 9, 0, tzinfo=UTC)
 LATER = MORNING + timedelta(hours=8)
 RunWorker = Callable[..., Any]
+Lines = list[MutableMapping[str, Any]]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """Collect what is told, besides telling it."""
-    heard: list[tuple[str, dict[str, Any]]] = []
-
-    def hear(name: str, detail: str) -> None:
-        heard.append((name, json.loads(detail)))
-        tell(name, detail)
-
-    tell = session_events.told
-    monkeypatch.setattr(session_events, "told", hear)
-    return heard
-
-
-@pytest.fixture
-def at(settings: Settings, services: Services, told: list[Any]) -> Iterator[Callable[[datetime], Services]]:
+def at(settings: Settings, services: Services) -> Iterator[Callable[[datetime], Services]]:
     """Open services at a time of our choice."""
     opened: list[Services] = []
 
@@ -64,56 +50,55 @@ def settle(services: Services) -> None:
     services.database.rows("UPDATE users SET waiting = 0")
 
 
-def names(told: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    return [f"{name} {fields.get('because') or fields.get('reason')}" for name, fields in told]
+def names(lines: Lines) -> list[str]:
+    return [f"{line['event']} {line.get('because') or line.get('reason')}" for line in lines]
 
 
-def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(at: Any, told: list[Any]) -> None:
+def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    first = at(MORNING).sessions.resolve(user)
+    first = session_of(at(MORNING), user)
     settle(at(MORNING))
     accept(at(LATER), nr=2)
-    second = at(LATER).sessions.resolve(user)
-    assert names(told) == ["session_opened first", "session_ended timeout", "session_opened timeout"]
-    ended, opened = told[1][1], told[2][1]
+    second = session_of(at(LATER), user)
+    assert names(log_lines) == ["session_opened first", "session_ended timeout", "session_opened timeout"]
+    _, ended, opened = log_lines
     assert ended["session_id"] == opened["previous_session_id"] == str(first)
     assert opened["session_id"] == str(second) != str(first)
     assert ended["user_id"] == opened["user_id"] == str(user)
     assert ended["ended_at"].startswith("2026-01-16T16:00:00")
 
 
-def test_asking_again_tells_nothing(at: Any, told: list[Any]) -> None:
+def test_asking_again_tells_nothing(at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     for _ in range(3):
-        at(MORNING).sessions.resolve(user)
-    assert names(told) == ["session_opened first"]
+        session_of(at(MORNING), user)
+    assert names(log_lines) == ["session_opened first"]
 
 
-def test_a_command_tells_its_reason(at: Any, told: list[Any]) -> None:
+def test_a_command_tells_its_reason(at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    at(MORNING).sessions.resolve(user)
+    session_of(at(MORNING), user)
     settle(at(MORNING))
     assert at(MORNING).sessions.end(user) == "operator"
-    assert names(told)[-1] == "session_ended operator"
+    assert names(log_lines)[-1] == "session_ended operator"
 
 
-def test_the_sweep_tells_the_policys_reason(at: Any, told: list[Any]) -> None:
+def test_the_sweep_tells_the_policys_reason(at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    at(MORNING).sessions.resolve(user)
+    session_of(at(MORNING), user)
     settle(at(MORNING))
     assert at(LATER).sessions.sweep() == 1
-    assert names(told)[-1] == "session_ended timeout"
+    assert names(log_lines)[-1] == "session_ended timeout"
 
 
 def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, run_worker: RunWorker) -> None:
-    counters.flush()
-    services.lanes.client.delete("numbers")
+    counters.take()
     with capture_logs([merge_contextvars]) as logs, run_worker(settings):
         accept(services)
         accept(services, "/new", 2)
         accept(services, nr=3)
         eventually(lambda: services.database.row("SELECT waiting FROM users").waiting == 0)
-    counters.flush()
+    services.upload.flush()
     numbers = numbers_in(services.lanes.client.hgetall(keys.NUMBERS))
     assert {k: v for k, v in SESSIONS_OPENED.read(numbers).items() if v} == {"first": 1, "user_request": 1}
     assert {k: v for k, v in SESSIONS_ENDED.read(numbers).items() if v} == {"user_request": 1}
@@ -125,12 +110,12 @@ def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, r
 
 
 def test_what_did_not_happen_is_not_told(services: Services, settings: Settings) -> None:
-    heard: list[str] = []
-    database = Database(settings.database_url, told=lambda name, _: heard.append(name))
+    noticed: list[str] = []
+    database = Database(settings.database_url, on_notice=lambda name, _: noticed.append(name))
     user = accept(services).user_id
     with pytest.raises(Exception, match="division by zero"):
         database.rows("SELECT 1 / (CASE WHEN get_or_create_session(%s) IS NULL THEN 1 ELSE 0 END)", (user,))
-    assert heard == []
+    assert noticed == []
     database.rows("DO $$ BEGIN RAISE NOTICE 'not ours'; END $$")
-    assert heard == []
+    assert noticed == []
     database.close()

@@ -11,9 +11,10 @@ from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import open_services
 from onelane.config import Settings
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 from onelane.model import Delivery
 from tests.conftest import eventually, running
+from tests.rows import session_of
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -131,7 +132,7 @@ def planted(services, name, body):
     try:
         yield
     finally:
-        services.database.rows(shipped_functions()[name])
+        services.database.rows(shipped_code()[f"functions/{name}"])
 
 
 # ends
@@ -399,11 +400,11 @@ def test_an_end_by_a_redriven_message_comes_too_late_for_a_session_that_is_over(
 
 def test_called_twice_by_hand_it_answers_the_same_session(services, bot, accept):
     user_id = accept("alice").user_id
-    waiting = [services.sessions.resolve(user_id) for _ in range(2)]
+    waiting = [session_of(services, user_id) for _ in range(2)]
     _work_off(services, bot)
-    quiet = [services.sessions.resolve(user_id) for _ in range(2)]
+    quiet = [session_of(services, user_id) for _ in range(2)]
     services.sessions.end(user_id)
-    ended = [services.sessions.resolve(user_id) for _ in range(2)]
+    ended = [session_of(services, user_id) for _ in range(2)]
     assert waiting == quiet
     assert ended[0] == ended[1] != quiet[0]
 
@@ -416,14 +417,14 @@ def test_by_hand_it_does_not_open_a_session_at_the_time_of_a_redriven_message(by
     by_hand.turn(end="handler")
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 9 * HOUR)
     before = datetime.now(UTC)
-    session_id = services.sessions.resolve(by_hand.user_id)
+    session_id = session_of(services, by_hand.user_id)
     opened = next(session for session in _sessions(services, by_hand.user_id) if session.id == session_id)
     assert opened.started_at >= before - SECOND
 
 
 def test_a_user_who_never_wrote_has_no_session_and_the_error_says_so(services):
     with pytest.raises(psycopg.errors.NoDataFound, match="there is no user 00000000-0000-0000-0000-00000000002a"):
-        services.sessions.resolve(UUID(int=42))
+        session_of(services, UUID(int=42))
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
@@ -433,15 +434,15 @@ def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(services
         _work_off(services, bot)
         accept("alice", "again")
     else:
-        services.sessions.resolve(user_id)
+        session_of(services, user_id)
     before = _sessions(services, user_id)
-    body = shipped_functions()["should_create_new_session"]
+    body = shipped_code()["functions/should_create_new_session"]
     body = body.replace("RETURN CASE", "PERFORM nextval('tries'); RAISE 'planted'; RETURN CASE")
     services.database.rows("CREATE SEQUENCE IF NOT EXISTS tries")  # counts on, whatever is rolled back
     tries = services.database.row("SELECT nextval('tries') AS nr").nr
     with planted(services, "should_create_new_session", body):
         with pytest.raises(psycopg.errors.RaiseException):
-            services.sessions.resolve(user_id)
+            session_of(services, user_id)
         with run_worker(bot):
             eventually(lambda: services.database.row("SELECT last_value FROM tries").last_value > tries + 2)
         assert _inbound(services, user_id)[-1].state == "received"
@@ -619,10 +620,10 @@ def test_a_wrong_value_in_the_cache_is_found_out_and_repaired(services, bot, acc
 def test_without_redis_commands_take_effect_and_sessions_are_resolved(services, bot, by_hand):
     away = open_services(bot.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     by_hand.say(MONDAY)
-    first = away.sessions.resolve(by_hand.user_id)
+    first = session_of(away, by_hand.user_id)
     assert by_hand.turn().session_id == first
     assert away.sessions.escalate(by_hand.user_id) is None  # its time was over years ago
-    second = away.sessions.resolve(by_hand.user_id)
+    second = session_of(away, by_hand.user_id)
     assert away.sessions.escalate(by_hand.user_id) == away.sessions.hand_back(by_hand.user_id) == second
     assert away.sessions.end(by_hand.user_id) == "operator"
     away.close()

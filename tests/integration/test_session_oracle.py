@@ -18,7 +18,7 @@ from hypothesis.errors import NoSuchExample
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 from tests.policy_model import Model, Policy, day_start_on
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
@@ -556,7 +556,7 @@ PLANTED = {
 @pytest.mark.parametrize("bug", PLANTED)
 def test_the_model_sees_a_planted_bug(connection, bug):
     theme, name, right, wrong = PLANTED[bug]
-    shipped = shipped_functions()[name]
+    shipped = shipped_code()[f"functions/{name}"]
     assert right in shipped
     with connection.transaction(force_rollback=True):
         connection.execute(shipped.replace(right, wrong))

@@ -14,7 +14,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 from tests.conftest import eventually
 
 THREADS = 100
@@ -252,7 +252,7 @@ def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(servi
 
 @contextmanager
 def _removed(services, *, index, lock):
-    body = shipped_functions()["get_or_create_session"]
+    body = shipped_code()["functions/get_or_create_session"]
     assert body.count("FOR UPDATE") == 1
     if lock:
         services.database.rows(body.replace("FOR UPDATE", ""))

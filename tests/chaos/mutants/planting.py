@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from onelane.lanes.scripts import Scripts
-from onelane.migrations import shipped_functions
+from onelane.migrations import shipped_code
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sql:
         """Replace the functions."""
         with psycopg.connect(url) as connection:
             for name in self.functions:
-                text = shipped_functions()[name]
+                text = shipped_code()[f"functions/{name}"]
                 for right, wrong in self.changes.items():
                     text = _mutated(text, right, wrong)
                 connection.execute(text.encode())
