@@ -101,7 +101,7 @@ def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with
     for name in (user_id, f"demo:{SENDER}"):
         assert str(user_id) in invoke("lane", name).output
     result = invoke("lane", "demo", exit_code=2)
-    assert "give a user's id (a UUID), or channel:sender" in result.output
+    assert "must be a user's id (a UUID) or channel:sender" in result.output
     invoke("lane", SENDER, exit_code=2)
     for command in (("lane", "pause"), ("lane", "redrive"), ("session", "show"), ("session", "end")):
         assert "there is no user" in invoke(*command, f"other:{SENDER}", exit_code=1).output

@@ -69,17 +69,17 @@ def test_every_setting_of_a_provider_is_documented_with_its_default_and_no_other
     }
 
 
-def commands(command: click.Command, *path: str) -> Iterator[str]:
-    """Walk the tree of commands; groups by themselves do nothing."""
+def commands(command: click.Command, *path: str) -> Iterator[tuple[str, str]]:
+    """Walk the tree of commands, each with its help's first paragraph; groups by themselves do nothing."""
     if not isinstance(command, click.Group):
-        yield " ".join(path)
+        yield " ".join(path), " ".join((command.help or "").split("\n\n")[0].split())
         return
     for name, below in command.commands.items():
         yield from commands(below, *path, name)
 
 
-def test_every_command_is_documented_and_no_other():
-    assert set(documented("Commands")) == set(commands(onelane, "onelane"))
+def test_every_command_is_documented_with_its_help_and_no_other():
+    assert {name: row[0] for name, row in documented("Commands").items()} == dict(commands(onelane, "onelane"))
 
 
 def test_every_metric_is_documented_with_its_label_and_no_other():
@@ -88,8 +88,9 @@ def test_every_metric_is_documented_with_its_label_and_no_other():
     assert told == counted | {name: "state" * name.endswith("_lanes") for name in GAUGES}
 
 
-def test_every_log_event_is_documented_and_no_other():
-    assert set(documented("Log events")) == set(EVENTS)
+def test_every_log_event_is_documented_with_its_level_and_meaning_and_no_other():
+    shown = {name: tuple(row) for name, row in documented("Log events").items()}
+    assert shown == {name: (event.level, event.meaning) for name, event in EVENTS.items()}
 
 
 def test_the_incidents_questions_name_events_that_exist():

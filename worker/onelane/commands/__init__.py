@@ -1,1 +1,1 @@
-"""One file a command of `onelane`, each shallow: parse, call one function, word the answer."""
+"""The commands of `onelane`, one file each: parse the arguments, call one function, print the result."""

@@ -1,4 +1,4 @@
-"""The operator's console: what the commands that look and act have in common."""
+"""What the commands that read and act have in common: their connections, their options, their output."""
 
 import json
 import os
@@ -15,33 +15,34 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.dev.run import run as stack
 from onelane.model import user_id_of
+from onelane.operations.acts import Act, Redriven
 from onelane.operations.users import UserRecord, find_user, user_of_session
 from onelane.telemetry.log import configure
 
 REDIS_TIMEOUT_S = 3.0
 EXIT_FAILED = 1
-REDIS_AWAY = "Redis is away: done in Postgres, the workers tell Redis when it is back"
+REDIS_AWAY = "Redis is away: done in Postgres; the workers update Redis when it is back"
 
-as_json = click.option("--json", "is_json", is_flag=True, help="For machines.")
+as_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 limited = click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Rows shown at most."
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most rows to show."
 )
 
 
 class UserName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
-    """A user's id, or `channel:sender`; with `or_session`, a session's id is one too."""
+    """A user, given by id or as `channel:sender`; some commands take a session's id too."""
 
     name = "user"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
-        """Understand what was typed; it is not repeated, since it may be somebody's number."""
+        """Return the user's id. A refusal does not repeat the value, since it may be somebody's number."""
         try:
             return UUID(value)
         except ValueError:
             pass
         channel, colon, sender = value.partition(":")
         if not (colon and channel and sender):
-            self.fail("give a user's id (a UUID), or channel:sender, as in demo:alice", param, ctx)
+            self.fail("must be a user's id (a UUID) or channel:sender, for example demo:alice", param, ctx)
         return user_id_of(channel, sender)
 
 
@@ -54,7 +55,7 @@ def opened() -> Iterator[Services]:
     if not os.environ.get("DATABASE_URL") and not os.environ.get("REDIS_URL"):
         os.environ.update(stack.running() or {})
     settings = Settings.from_environment()
-    # The commands word themselves what happens; a log of it would come between.
+    # The commands print what happens; log lines would come between.
     configure("ERROR", settings.log_format)
     services = open_services(settings, redis_timeout_s=REDIS_TIMEOUT_S)
     try:
@@ -68,7 +69,7 @@ def user_of(services: Services, user_id: UUID) -> UserRecord:
     user = find_user(services.database, user_id)
     if user is None:
         raise click.ClickException(
-            f"there is no user {user_id}: nobody has written yet under that id, or under that channel and sender"
+            f"there is no user {user_id}: no message has come from that id, or from that channel and sender"
         )
     return user
 
@@ -79,53 +80,59 @@ def user_or_owner(services: Services, some_id: UUID) -> UserRecord:
     return user or user_of(services, user_of_session(services.database, some_id) or some_id)
 
 
-def say_json(value: Any) -> None:
-    """Print a value for machines."""
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
     click.echo(json.dumps(_plain(value), indent=2))
 
 
-def say_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows in columns as wide as they need; nothing when there are none."""
     if not rows:
         return
-    cells = [list(headers), *([cell(value) for value in row] for row in rows)]
+    cells = [list(headers), *([format_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for row in cells:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Print names and what they are, one a line."""
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print pairs of a name and a value, one a line."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         click.echo(f"{name.ljust(width)}  {value}")
 
 
-def many(count: int, noun: str) -> str:
-    """Count things."""
+def counted(count: int, noun: str) -> str:
+    """Format a number of things."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def cell(value: object) -> str:
-    """Word a value of a table."""
+def format_cell(value: object) -> str:
+    """Format a value of a table."""
     if value is None:
         return "-"
-    return at(value) if isinstance(value, datetime) else str(value)
+    return format_instant(value) if isinstance(value, datetime) else str(value)
 
 
-def at(when: datetime) -> str:
-    """Word an instant."""
+def format_instant(when: datetime) -> str:
+    """Format an instant, in UTC."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def span(seconds: float | None) -> str:
-    """Word a length of time with as much detail as one wants to know."""
+def format_duration(seconds: float | None) -> str:
+    """Format a length of time: seconds, or minutes, or hours and minutes."""
     if seconds is None:
         return "-"
-    if seconds < 120:  # noqa: PLR2004 - the shape of the words is the point
+    if seconds < 120:  # noqa: PLR2004 - two minutes: below, tenths of a second matter
         return f"{seconds:.1f} s"
     minutes = int(seconds // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+
+
+def warn_if_redis_was_away(acts: Sequence[Act | Redriven]) -> None:
+    """Print that the workers have to update Redis, if an act did not reach it."""
+    if not all(act.redis for act in acts):
+        click.echo(REDIS_AWAY, err=True)
 
 
 def _plain(value: Any) -> Any:

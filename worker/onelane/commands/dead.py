@@ -1,4 +1,4 @@
-"""`onelane dead`: list the dead messages, let them run again, or forget them."""
+"""`onelane dead`: list dead messages, retry them, or drop them."""
 
 from uuid import UUID
 
@@ -6,15 +6,15 @@ import click
 
 from onelane.commands.console import (
     EXIT_FAILED,
-    REDIS_AWAY,
     USER,
     as_json,
+    counted,
     limited,
-    many,
     opened,
-    say_json,
-    say_table,
+    print_json,
+    print_table,
     user_of,
+    warn_if_redis_was_away,
 )
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.dead import dead_messages
@@ -24,11 +24,14 @@ HEADERS = ("message", "user", "seq", "session", "attempts", "died", "error")
 
 @click.group()
 def dead() -> None:
-    """List the dead messages, let them run again, or forget them."""
+    """List dead messages, retry them, or drop them.
+
+    A message is dead after its last failed attempt. It stays in Postgres, and later messages of its user run.
+    """
 
 
 @dead.command(name="list")
-@click.option("--user", type=USER, help="Only this user's.")
+@click.option("--user", type=USER, help="Only this user's messages.")
 @limited
 @as_json
 def list_(user: UUID | None, limit: int, is_json: bool) -> None:
@@ -39,11 +42,11 @@ def list_(user: UUID | None, limit: int, is_json: bool) -> None:
         found = dead_messages(services.database, user_id=user, most=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if is_json:
-        say_json({"dead": shown, "more": more})
+        print_json({"dead": shown, "more": more})
         return
     if not shown:
         click.echo("no message is dead")
-    say_table(
+    print_table(
         HEADERS,
         [
             [one.message_id, one.user_id, one.seq, one.session_id, one.attempts, one.died_at, one.reason]
@@ -56,50 +59,52 @@ def list_(user: UUID | None, limit: int, is_json: bool) -> None:
 
 @dead.command()
 @click.argument("message_id", type=click.UUID, required=False)
-@click.option("--user", type=USER, help="All of this user's.")
-@click.option("--all", "is_all", is_flag=True, help="All there are.")
+@click.option("--user", type=USER, help="All dead messages of this user.")
+@click.option("--all", "is_all", is_flag=True, help="All dead messages of all users.")
 @as_json
 def retry(message_id: UUID | None, user: UUID | None, is_all: bool, is_json: bool) -> None:
-    """Let dead messages wait again, with their numbers and sessions, in their order; they run next."""
+    """Let dead messages run again: next, in their order.
+
+    They keep their numbers and their sessions.
+    """
     if sum((message_id is not None, user is not None, is_all)) != 1:
         raise click.UsageError("give a MESSAGE_ID, --user USER or --all")
     with opened() as services:
         if message_id is not None:
-            _say_one(message_id, services.acts.retry(message_id), "waits again", is_json=is_json)
+            _print_one(message_id, services.acts.retry(message_id), "waits again", is_json=is_json)
             return
         redriven = services.acts.redrive(user_of(services, user).id if user is not None else None)
-    _say_many(redriven, is_json=is_json)
+    _print_redriven(redriven, is_json=is_json)
 
 
 @dead.command()
 @click.argument("message_id", type=click.UUID)
 @as_json
 def drop(message_id: UUID, is_json: bool) -> None:
-    """Forget a dead message: it stays dead, and is listed no more."""
+    """Drop a dead message: it stays dead, and is not listed any more."""
     with opened() as services:
         act = services.acts.drop(message_id)
-    _say_one(message_id, act, "is dropped", is_json=is_json)
+    _print_one(message_id, act, "is dropped", is_json=is_json)
 
 
-def _say_one(message_id: UUID, act: Act, words: str, *, is_json: bool) -> None:
+def _print_one(message_id: UUID, act: Act, outcome: str, *, is_json: bool) -> None:
     if is_json:
-        say_json({"message_id": message_id, **act.model_dump()})
+        print_json({"message_id": message_id, **act.model_dump()})
     elif act.did:
-        click.echo(f"message {message_id} {words}")
+        click.echo(f"message {message_id} {outcome}")
     else:
         click.echo(f"message {message_id} is not dead, or was dropped: see onelane dead list", err=True)
-    if act.did and not act.redis and not is_json:
-        click.echo(REDIS_AWAY, err=True)
+    if not is_json:
+        warn_if_redis_was_away([act])
     if not act.did:
         click.get_current_context().exit(EXIT_FAILED)
 
 
-def _say_many(redriven: list[Redriven], *, is_json: bool) -> None:
+def _print_redriven(redriven: list[Redriven], *, is_json: bool) -> None:
     if is_json:
-        say_json({"redriven": redriven})
+        print_json({"redriven": redriven})
         return
     for one in redriven:
         click.echo(f"user {one.user_id}: {', '.join(map(str, one.seqs))}")
-    click.echo(f"{many(sum(len(one.seqs) for one in redriven), 'dead message')} redriven")
-    if not all(one.redis for one in redriven):
-        click.echo(REDIS_AWAY, err=True)
+    click.echo(f"{counted(sum(len(one.seqs) for one in redriven), 'dead message')} redriven")
+    warn_if_redis_was_away(redriven)

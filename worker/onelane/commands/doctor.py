@@ -2,7 +2,7 @@
 
 import click
 
-from onelane.commands.console import EXIT_FAILED, as_json, opened, say_json
+from onelane.commands.console import EXIT_FAILED, as_json, opened, print_json
 from onelane.doctor.examination import CHECKS, Diagnosis, Examined, examine
 from onelane.doctor.finding import Deployment, Health
 
@@ -14,25 +14,25 @@ WIDTH = max(len(check.name) for check in CHECKS)
 @as_json
 @click.pass_context
 def doctor(context: click.Context, is_json: bool) -> None:
-    """Examine Postgres, Redis, sessions, lanes and workers; exit with 1 when a check fails.
+    """Check servers, schema, sessions, lanes and workers.
 
-    It reads, and is safe in production; what two of its checks write for a moment they take back.
+    Exit with 1 when a check fails. Safe in production: the checks read; what two of them write, they remove again.
     """
     with opened() as services:
         examined = []
         for one in examine(Deployment(services.settings, services.database, services.lanes)):
             examined.append(one)
             if not is_json:
-                _say(one)
+                _print(one)
     diagnosis = Diagnosis(examined=tuple(examined))
     if is_json:
-        say_json(diagnosis)
+        print_json(diagnosis)
     if diagnosis.health is Health.FAILED:
         context.exit(EXIT_FAILED)
 
 
-def _say(one: Examined) -> None:
-    """One line for the check; what to do, and each thing that is wrong, below it."""
+def _print(one: Examined) -> None:
+    """Print one line for the check; below it each thing that is wrong, and what to do."""
     finding = one.finding
     health = click.style(finding.health.ljust(7), fg=COLOURS[finding.health])
     click.echo(f"{health}  {one.check.ljust(WIDTH)}  {finding.found}")

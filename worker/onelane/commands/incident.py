@@ -4,7 +4,7 @@ import click
 
 from onelane.dev import incident as replays
 from onelane.dev.incident.account import Incident
-from onelane.dev.incident.report import words
+from onelane.dev.incident.report import format_incident
 
 EXIT_DIFFERS = 1
 
@@ -12,12 +12,12 @@ EXIT_DIFFERS = 1
 @click.command()
 @click.pass_context
 def incident(context: click.Context) -> Incident:
-    """Replay the incident: one evening against a naive resolver, then against this service.
+    """Replay the incident, against a naive resolver and against Onelane.
 
-    Needs nothing: it starts servers of its own, and leaves nothing behind. docs/INCIDENT.md tells the story.
+    It starts servers of its own, and leaves nothing behind. docs/INCIDENT.md explains what happened.
     """
     replayed = replays.replay(lambda what: click.echo(f"onelane: {what}", err=True))
-    click.echo(words(replayed))
+    click.echo(format_incident(replayed))
     for difference in replayed.differences:
         click.echo(f"onelane: {difference}", err=True)
     if replayed.differences:

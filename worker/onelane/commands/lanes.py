@@ -1,24 +1,24 @@
-"""`onelane lanes` and `onelane lane`: who has work, who is on it, and an operator's hand on one user."""
+"""`onelane lanes` and `onelane lane`: show who has work and which worker has it; pause, resume, redrive one user."""
 
 from uuid import UUID
 
 import click
 
 from onelane.commands.console import (
-    REDIS_AWAY,
     USER,
     as_json,
-    at,
+    counted,
+    format_duration,
+    format_instant,
     limited,
-    many,
     opened,
-    say_json,
-    say_pairs,
-    say_table,
-    span,
+    print_json,
+    print_pairs,
+    print_table,
     user_of,
+    warn_if_redis_was_away,
 )
-from onelane.commands.session import pairs_of
+from onelane.commands.session import user_pairs
 from onelane.operations.acts import Act
 from onelane.operations.dead import last_line
 from onelane.operations.lane import LaneView, view_lane
@@ -32,16 +32,16 @@ WAITING_HEADERS = ("seq", "message", "accepted", "attempts", "deaths", "last err
 @limited
 @as_json
 def lanes(limit: int, is_json: bool) -> None:
-    """Count the lanes by state, and list the first of each."""
+    """Count the lanes by state, and list the first of each state."""
     with opened() as services:
         snapshot = Survey(services.lanes).snapshot(limit, services.database)
     if is_json:
-        say_json(snapshot)
+        print_json(snapshot)
         return
-    say_pairs(_totals(snapshot))
+    print_pairs(_totals(snapshot))
     if snapshot.lanes:
         click.echo()
-    say_table(HEADERS, [_row(lane) for lane in snapshot.lanes])
+    print_table(HEADERS, [_row(lane) for lane in snapshot.lanes])
     if (hidden := snapshot.total - len(snapshot.lanes)) > 0:
         click.echo(f"… and {hidden} more (--limit)")
 
@@ -50,7 +50,7 @@ class LaneGroup(click.Group):
     """Takes `lane USER` for `lane show USER`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `show` before what is neither a command nor a call for help."""
+        """Put `show` before an argument that is neither a command nor --help."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -58,7 +58,7 @@ class LaneGroup(click.Group):
 
 @click.group(cls=LaneGroup)
 def lane() -> None:
-    """Look at one user's lane (`lane USER`), pause, resume or redrive it.
+    """Show one user's lane (`lane USER`); pause, resume or redrive it.
 
     USER is a user's id or channel:sender.
     """
@@ -69,16 +69,16 @@ def lane() -> None:
 @limited
 @as_json
 def show(user: UUID, limit: int, is_json: bool) -> None:
-    """Show the lane's jobs, holder and session, and its waiting messages."""
+    """Show the lane's jobs, holder, session and waiting messages."""
     with opened() as services:
         view = view_lane(services.database, services.lanes, user_of(services, user), limit)
     if is_json:
-        say_json(view)
+        print_json(view)
         return
-    say_pairs([*pairs_of(view.user), *_lane_pairs(view)])
+    print_pairs([*user_pairs(view.user), *_lane_pairs(view)])
     if view.waiting:
         click.echo()
-    say_table(
+    print_table(
         WAITING_HEADERS,
         [
             [one.seq, one.message_id, one.accepted_at, one.attempts, one.deaths, last_line(one.last_error) or None]
@@ -91,10 +91,10 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
 @click.argument("user", type=USER)
 @as_json
 def pause(user: UUID, is_json: bool) -> None:
-    """Keep a user's messages waiting; a running turn still commits."""
+    """Keep a user's messages waiting. A turn that is running still commits."""
     with opened() as services:
         act = services.acts.pause(user_of(services, user).id)
-    _say_act(user, act, f"paused; let it go on: onelane lane resume {user}", "paused", is_json=is_json)
+    _print_act(user, act, f"paused; to resume: onelane lane resume {user}", "paused", is_json=is_json)
 
 
 @lane.command()
@@ -104,32 +104,30 @@ def resume(user: UUID, is_json: bool) -> None:
     """Let a paused user's messages run again."""
     with opened() as services:
         act = services.acts.resume(user_of(services, user).id)
-    _say_act(user, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
+    _print_act(user, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
 
 
 @lane.command()
 @click.argument("user", type=USER)
 @as_json
 def redrive(user: UUID, is_json: bool) -> None:
-    """Let all of a user's dead messages wait again, in their order; they run next."""
+    """Let all dead messages of a user run again: next, in their order."""
     with opened() as services:
         redriven = services.acts.redrive(user_of(services, user).id)
     seqs = redriven[0].seqs if redriven else ()
     if is_json:
-        say_json({"user_id": user, "redriven": seqs, "redis": all(one.redis for one in redriven)})
+        print_json({"user_id": user, "redriven": seqs, "redis": all(one.redis for one in redriven)})
         return
-    click.echo(f"{many(len(seqs), 'dead message')} redriven" + (f": {', '.join(map(str, seqs))}" if seqs else ""))
-    if not all(one.redis for one in redriven):
-        click.echo(REDIS_AWAY, err=True)
+    click.echo(f"{counted(len(seqs), 'dead message')} redriven" + (f": {', '.join(map(str, seqs))}" if seqs else ""))
+    warn_if_redis_was_away(redriven)
 
 
-def _say_act(user: UUID, act: Act, words: str, name: str, *, is_json: bool) -> None:
+def _print_act(user: UUID, act: Act, outcome: str, name: str, *, is_json: bool) -> None:
     if is_json:
-        say_json({"user_id": user, name: act.did, "redis": act.redis})
+        print_json({"user_id": user, name: act.did, "redis": act.redis})
         return
-    click.echo(f"user {user}: {words}")
-    if not act.redis:
-        click.echo(REDIS_AWAY, err=True)
+    click.echo(f"user {user}: {outcome}")
+    warn_if_redis_was_away([act])
 
 
 def _totals(snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -137,7 +135,7 @@ def _totals(snapshot: Snapshot) -> list[tuple[str, str]]:
     about = "" if snapshot.is_exact else " at least"
     pairs = [
         ("lanes", str(snapshot.total)),
-        ("due", f"{snapshot.due}, the oldest for {span(snapshot.oldest_wait_s)}" if snapshot.due else "0"),
+        ("due", f"{snapshot.due}, the oldest for {format_duration(snapshot.oldest_wait_s)}" if snapshot.due else "0"),
         ("leased", f"{snapshot.leased}{about}"),
         ("parked", f"{snapshot.parked}{' at most' if about else ''}"),
         ("paused", str(snapshot.paused)),
@@ -148,41 +146,42 @@ def _totals(snapshot: Snapshot) -> list[tuple[str, str]]:
     return pairs
 
 
-def _count(counted: int) -> str:
-    return f"{counted} or more" if counted == COUNT_MAX else str(counted)
+def _count(number: int) -> str:
+    return f"{number} or more" if number == COUNT_MAX else str(number)
 
 
 def _row(lane: Lane) -> list[object]:
-    return [lane.user_id, lane.state, _how_long(lane), lane.jobs, lane.worker, lane.fence]
+    return [lane.user_id, lane.state, _format_due(lane), lane.jobs, lane.worker, lane.fence]
 
 
-def _how_long(lane: Lane) -> str:
+def _format_due(lane: Lane) -> str:
     if lane.state is LaneState.DUE:
-        return f"due for {span(-(lane.due_in_s or 0))}"
+        return f"due for {format_duration(-(lane.due_in_s or 0))}"
     if lane.state is LaneState.PARKED:
-        return f"another {span(lane.due_in_s)}"
+        return f"another {format_duration(lane.due_in_s)}"
     if lane.lease_ends_in_s is not None:
-        return f"lease for {span(lane.lease_ends_in_s)}"
+        return f"lease for {format_duration(lane.lease_ends_in_s)}"
     return "until resumed"
 
 
 def _lane_pairs(view: LaneView) -> list[tuple[str, str]]:
-    pairs = [("lane", _lane_words(view)), ("session", _session_words(view))]
+    pairs = [("lane", _format_lane(view)), ("session", _format_session(view))]
     if view.cached_session is not None:
-        pairs.append(("cached", f"{view.cached_session} for {span(view.cached_for_s)}"))
+        pairs.append(("cached", f"{view.cached_session} for {format_duration(view.cached_for_s)}"))
     return pairs
 
 
-def _lane_words(view: LaneView) -> str:
+def _format_lane(view: LaneView) -> str:
     if view.redis is not None:
         return f"unknown: {view.redis}"
     if view.lane is None:
         return "no work"
     held = f", held by {view.lane.worker}, fence {view.lane.fence}" if view.lane.worker else ""
-    return f"{view.lane.state}, {_how_long(view.lane)}, {many(view.lane.jobs, 'job')}{held}"
+    return f"{view.lane.state}, {_format_due(view.lane)}, {counted(view.lane.jobs, 'job')}{held}"
 
 
-def _session_words(view: LaneView) -> str:
+def _format_session(view: LaneView) -> str:
     if view.session is None:
         return "none is open"
-    return f"{view.session.id}, {view.session.status} since {at(view.session.escalated_at or view.session.started_at)}"
+    since = format_instant(view.session.escalated_at or view.session.started_at)
+    return f"{view.session.id}, {view.session.status} since {since}"

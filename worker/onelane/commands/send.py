@@ -1,4 +1,4 @@
-"""`onelane send`: be a provider for once."""
+"""`onelane send`: send messages as a provider would."""
 
 import sys
 
@@ -9,11 +9,11 @@ from onelane.dev import talk as sending
 
 @click.command()
 @click.argument("text", default="")
-@click.option("--user", required=True, help="Who writes: a name, a number, whatever the provider would say.")
-@click.option("--channel", help="Default: demo, else the first configured.")
-@click.option("--button", help="A pressed button's payload.")
-@click.option("--message-id", help="The provider's id; sending it twice is a duplicate.")
-@click.option("--count", type=click.IntRange(1, 10_000), default=1, help="Messages sent at once: 'text 1', 'text 2', …")
+@click.option("--user", required=True, help="The sender, as the provider names it: a name, a number, an id.")
+@click.option("--channel", help="The channel; default: demo, else the first that is configured.")
+@click.option("--button", help="The payload of a button that was pressed.")
+@click.option("--message-id", help="The provider's id of the message; the same id again is a duplicate.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, help="Messages sent at once: 'TEXT 1', 'TEXT 2', …")
 @click.option("--wait/--no-wait", default=True, help="Wait for the replies.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0.1, 600), default=30, show_default=True, help="Seconds to wait."
@@ -28,7 +28,10 @@ def send(
     wait: bool,
     timeout_s: float,
 ) -> None:
-    """Sign TEXT as a provider would, post it to the running service, and print the reply with its session."""
+    """Send TEXT as a provider would; print the reply and its session.
+
+    The webhook is signed, and posted to the service that `onelane run` started, or to PORT of this machine.
+    """
     sys.exit(
         sending.send(
             user,

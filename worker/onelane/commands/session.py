@@ -1,4 +1,4 @@
-"""`onelane session`: look at a user's sessions, end them, hand them to a human and back."""
+"""`onelane session`: show a user's sessions, end them, hand them to a human and back."""
 
 from uuid import UUID
 
@@ -7,13 +7,13 @@ import click
 from onelane.commands.console import (
     USER,
     as_json,
-    at,
+    counted,
+    format_instant,
     limited,
-    many,
     opened,
-    say_json,
-    say_pairs,
-    say_table,
+    print_json,
+    print_pairs,
+    print_table,
     user_of,
     user_or_owner,
 )
@@ -24,9 +24,9 @@ HEADERS = ("session", "status", "started", "last message", "ended", "reason", "m
 
 @click.group()
 def session() -> None:
-    """Look at sessions, end them, hand them to a human and back.
+    """Show a user's sessions; end, escalate or hand back one.
 
-    A user is named by id or as channel:sender; to end, escalate and hand back, by a session's id too.
+    USER is a user's id or channel:sender. end, escalate and hand-back also take the id of a session.
     """
 
 
@@ -40,18 +40,18 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
         record = user_of(services, user)
         sessions = sessions_of(services.database, user, limit)
     if is_json:
-        say_json({"user": record, "sessions": sessions})
+        print_json({"user": record, "sessions": sessions})
         return
-    say_pairs(pairs_of(record))
+    print_pairs(user_pairs(record))
     click.echo()
-    say_table(HEADERS, [_row(one) for one in sessions])
+    print_table(HEADERS, [_row(one) for one in sessions])
 
 
 @session.command()
 @click.argument("user_or_session", type=USER)
 @as_json
 def end(user_or_session: UUID, is_json: bool) -> None:
-    """End the open session; with messages waiting, after the last of them."""
+    """End the open session. While messages wait, it ends after the last of them."""
     with opened() as services:
         record = user_or_owner(services, user_or_session)
         _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
@@ -60,11 +60,10 @@ def end(user_or_session: UUID, is_json: bool) -> None:
     if did is None:
         raise click.ClickException(f"user {record.id} has no open session: there is nothing to end")
     if is_json:
-        say_json({"user_id": record.id, "ended": did, "after_seq": record.ends_after_seq})
+        print_json({"user_id": record.id, "ended": did, "after_seq": record.ends_after_seq})
     elif did == "noted":
-        click.echo(
-            f"noted: {many(record.waiting, 'message')} waiting, the session ends after message {record.ends_after_seq}"
-        )
+        waiting = counted(record.waiting, "message")
+        click.echo(f"noted: {waiting} waiting, the session ends after message {record.ends_after_seq}")
     else:
         click.echo(f"ended ({did})")
 
@@ -73,7 +72,7 @@ def end(user_or_session: UUID, is_json: bool) -> None:
 @click.argument("user_or_session", type=USER)
 @as_json
 def escalate(user_or_session: UUID, is_json: bool) -> None:
-    """Hand the open session to a human: messages are kept without the bot's answer."""
+    """Hand the open session to a human; the bot stops answering."""
     with opened() as services:
         record = user_or_owner(services, user_or_session)
         _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
@@ -81,9 +80,9 @@ def escalate(user_or_session: UUID, is_json: bool) -> None:
     if escalated is None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
     if is_json:
-        say_json({"user_id": record.id, "escalated": escalated})
+        print_json({"user_id": record.id, "escalated": escalated})
     else:
-        click.echo(f"session {escalated} is escalated; give it back: onelane session hand-back {record.id}")
+        click.echo(f"session {escalated} is escalated; to give it back: onelane session hand-back {record.id}")
 
 
 @session.command(name="hand-back")
@@ -97,18 +96,18 @@ def hand_back(user_or_session: UUID, is_json: bool) -> None:
     if handed_back is None:
         raise click.ClickException(f"user {record.id} has no escalated session: there is nothing to hand back")
     if is_json:
-        say_json({"user_id": record.id, "handed_back": handed_back})
+        print_json({"user_id": record.id, "handed_back": handed_back})
     else:
         click.echo(f"session {handed_back} is the bot's again")
 
 
-def pairs_of(user: UserRecord) -> list[tuple[str, str]]:
-    """Word a user."""
-    pairs = [("user", f"{user.id}, channel {user.channel}"), ("waiting", many(user.waiting, "message"))]
+def user_pairs(user: UserRecord) -> list[tuple[str, str]]:
+    """Return what there is to show of a user."""
+    pairs = [("user", f"{user.id}, channel {user.channel}"), ("waiting", counted(user.waiting, "message"))]
     if user.dead:
-        pairs.append(("dead", f"{many(user.dead, 'message')}: onelane dead list --user {user.id}"))
+        pairs.append(("dead", f"{counted(user.dead, 'message')}: onelane dead list --user {user.id}"))
     if user.paused_at is not None:
-        pairs.append(("paused", f"since {at(user.paused_at)} ({user.pause_reason})"))
+        pairs.append(("paused", f"since {format_instant(user.paused_at)} ({user.pause_reason})"))
     if user.ends_after_seq is not None:
         pairs.append(("ends", f"after message {user.ends_after_seq} ({user.ends_for})"))
     return pairs
@@ -132,4 +131,6 @@ def _refuse_ended(sessions: list[SessionRecord], session_id: UUID) -> None:
     """Refuse an act on a session that is over: it would hit the one that is open now."""
     for one in sessions:
         if one.id == session_id and one.ended_at is not None:
-            raise click.ClickException(f"session {session_id} ended at {at(one.ended_at)} ({one.ended_reason})")
+            raise click.ClickException(
+                f"session {session_id} ended at {format_instant(one.ended_at)} ({one.ended_reason})"
+            )

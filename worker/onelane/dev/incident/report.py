@@ -10,8 +10,8 @@ ANSWER_MAX = 64
 HEADINGS = ("time (UTC)", "the user", "seq", "session", "the bot")
 
 
-def words(incident: Incident) -> str:
-    """Word both sides."""
+def format_incident(incident: Incident) -> str:
+    """Format both sides."""
     return "\n".join(
         [
             "The naive resolver: reads, then acts; ends everything on an error; tells a new day by its hours.",
