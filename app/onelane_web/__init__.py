@@ -1,4 +1,4 @@
-"""The web: thin, and the only place that knows Flask."""
+"""The web: thin, and the only package that imports Flask."""
 
 import traceback
 
@@ -8,10 +8,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from onelane.bootstrap import Services
 from onelane.telemetry.log import event, name_request
-from onelane_web import health, webhook
-from onelane_web import metrics as numbers
+from onelane_web import health, metrics, webhook
 from onelane_web.development import replies
-from onelane_web.ops import login as ops
+from onelane_web.ops import login
 
 
 def create_app(services: Services) -> Flask:
@@ -22,19 +21,19 @@ def create_app(services: Services) -> Flask:
         MAX_CONTENT_LENGTH=settings.body_max_bytes,
         MAX_FORM_MEMORY_SIZE=settings.body_max_bytes,
     )
-    app.url_map.merge_slashes = False  # a provider whose address is misspelt is told so, not sent elsewhere
+    app.url_map.merge_slashes = False  # a misspelt address answers 404 instead of redirecting
     app.before_request(_name_request)
     app.register_blueprint(webhook.blueprint(services))
     app.register_blueprint(health.blueprint(services))
     if settings.development or settings.metrics_token:
-        app.register_blueprint(numbers.blueprint(services))
+        app.register_blueprint(metrics.blueprint(services))
     if settings.development:
         app.register_blueprint(replies.blueprint(services))
     if settings.ops_password:
-        ops.install(app, services, settings.ops_password)
+        login.install(app, services, settings.ops_password)
     app.register_error_handler(HTTPException, _in_json)
     app.register_error_handler(Exception, _failed)
-    _believe_proxies(app, settings.proxy_hops)
+    _trust_proxies(app, settings.proxy_hops)
     return app
 
 
@@ -43,7 +42,7 @@ def _name_request() -> None:
 
 
 def _in_json(error: HTTPException) -> Response:
-    """Word Flask's own refusals as ours are; their headers (`Allow`) stay."""
+    """Answer Flask's own refusals in JSON, as ours are; their headers (`Allow`) stay."""
     response = Response(json.dumps({"error": error.name.lower()}), error.code, error.get_headers())
     response.content_type = "application/json"
     return response
@@ -56,8 +55,8 @@ def _failed(error: Exception) -> tuple[Response, int]:
     return jsonify(error="internal error"), 500
 
 
-def _believe_proxies(app: Flask, hops: int) -> None:
-    """Take the caller's address from what the nearest `hops` proxies say; some providers sign it."""
+def _trust_proxies(app: Flask, hops: int) -> None:
+    """Take our address, which some providers sign, and the caller's from the headers of the nearest `hops` proxies."""
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way to wrap it
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_port=hops

@@ -12,34 +12,34 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # it ships
 
 from onelane.telemetry.log import configure_by_environment
 
-# 8000 as in onelane/config.py, which also says what is wrong with a PORT that is no number. All addresses: a router
-# in front decides who comes in. `onelane run` binds 127.0.0.1 instead.
+# 8000 as in onelane/config.py, which also refuses a PORT that is not a number. On all addresses: a router stands in
+# front. `onelane run` binds 127.0.0.1 instead.
 bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 
 # A request waits for Postgres and Redis and computes little: threads. WEB_CONCURRENCY is gunicorn's own variable.
 worker_class = "gthread"
 threads = 4
 
-# Below the 30 s after which routers give up, and platforms kill what they asked to stop.
+# Below 30 s: then routers give up, and platforms kill a process that they have asked to stop.
 timeout = 25
 graceful_timeout = 20
 
-# Routers keep idle connections for 90 s. The side that sends requests must be the first to close one: else a webhook
-# meets a connection that is being closed. Waiting for the next request takes no thread.
+# Routers keep idle connections for 90 s. The side that sends requests must close first: else a webhook may be sent on a
+# connection that is being closed. Waiting for the next request takes no thread.
 keepalive = 95
 
-# The processes prove that they live by touching a file; on a disk that hangs they would seem dead.
+# Gunicorn's heartbeat is a file that each process touches; on a disk that hangs they would seem dead.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - made with mkstemp
 
-# The socket for gunicorn's control tool: nobody here uses it, and it would need a folder in HOME.
+# The socket for gunicorn's control tool is not used here, and would need a folder in HOME.
 control_socket_disable = True
 
 
 class OneLog(Logger):  # type: ignore[misc]  # as above
-    """Hands gunicorn's records to our log, where all lines have one form and no request is quoted."""
+    """Hands gunicorn's records to our log, where all lines have one format and no request is quoted."""
 
     def setup(self, cfg: Any) -> None:
-        """Take gunicorn's own handlers away again; a process that has read the settings configures the log better."""
+        """Remove gunicorn's own handlers. The log is configured from the environment until the settings are read."""
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
@@ -50,5 +50,5 @@ logger_class = OneLog
 
 
 def on_exit(_server: Any) -> None:
-    """Ignore a SIGTERM that comes once more at the very end, when Python handles none: it would spoil the exit code."""
+    """Ignore a second SIGTERM at the very end, when Python handles none: it would change the exit code."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

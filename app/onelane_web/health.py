@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can do its work."""
+"""Health checks: whether this process lives, and whether it can do its work."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,10 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/readyz")
     def ready() -> ResponseReturnValue:
-        """Say what is wrong in fixed words: no host, no address, no error text."""
+        """Name what is wrong, from a fixed list: no host, no address, no error text."""
         checks = {"postgres": _state(services.database.ping), "redis": _state(lambda: _redis_faults(services.lanes))}
-        is_there = checks["postgres"] == "ok"
-        checks["migrations"] = _state(lambda: _pending(services.database)) if is_there else "unknown"
+        has_postgres = checks["postgres"] == "ok"
+        checks["migrations"] = _state(lambda: _pending(services.database)) if has_postgres else "unknown"
         is_ready = set(checks.values()) == {"ok"}
         return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
 
@@ -37,13 +37,13 @@ def _pending(database: Database) -> str | None:
 
 
 def _redis_faults(lanes: Lanes) -> str | None:
-    """Name what makes this Redis unfit, though it answers. Where the host does not say, nothing does."""
+    """Return `evicting` under an evicting policy. A host that hides its policy counts as fit."""
     lanes.ping()
     return "evicting" if lanes.eviction_policy() not in {None, "noeviction"} else None
 
 
 def _state(check: Callable[[], str | None]) -> str:
-    """Run one check: it raises, or names what is wrong."""
+    """Run one check; `check` raises, or returns what is wrong, or None."""
     try:
         return check() or "ok"
     except (StoreUnavailable, LanesUnavailable):

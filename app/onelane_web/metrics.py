@@ -1,6 +1,6 @@
 """What monitors and autoscalers read: GET /metrics (Prometheus text format 0.0.4) and GET /autoscale.json.
 
-No label names a user or a lane: there are as many series as this file and `worker/onelane/telemetry/counters.py` list.
+No label names a user or a lane: there are as many series as this file and `worker/onelane/telemetry/numbers.py` list.
 """
 
 import hmac
@@ -29,15 +29,15 @@ OLDEST_WAIT = "onelane_oldest_wait_seconds"
 WORKERS = "onelane_workers"
 GAUGES = {
     LANES: "Lanes by state. parked: waiting for a retry or for the rate limit.",
-    OLDEST_WAIT: "How long the lane that is due longest has waited for a worker.",
-    WORKERS: "Worker processes that said lately that they live.",
+    OLDEST_WAIT: "How long the lane that waits longest has been due.",
+    WORKERS: "Worker processes whose last heartbeat is recent.",
 }
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Serve both, to whoever has METRICS_TOKEN. The caller mounts this only with a token, or in development."""
+    """Serve both, to those who send METRICS_TOKEN. The caller mounts this only with a token, or in development."""
     settings = services.settings
-    pages = Blueprint("numbers", __name__)
+    pages = Blueprint("metrics", __name__)
 
     @cache
     def survey() -> Survey:
@@ -63,7 +63,7 @@ def blueprint(services: Services) -> Blueprint:
 
 
 def suggestion(settings: Settings, lanes: Snapshot) -> JsonObject:
-    """Word how many workers would have a slot for every lane that is due or leased, between the two bounds.
+    """Suggest as many workers as have a slot for every lane that is due or leased, between the two bounds.
 
     Parked and paused lanes need no slot until they are due. A slot that hangs in a handler is a leased lane.
     """
@@ -80,7 +80,7 @@ def suggestion(settings: Settings, lanes: Snapshot) -> JsonObject:
 
 
 class _Numbers(Collector):
-    """All numbers of one instant, as the library wants them."""
+    """All numbers of one instant, as a collector of the library."""
 
     def __init__(self, numbers: dict[str, int], lanes: Snapshot) -> None:
         self._numbers = numbers
@@ -120,4 +120,4 @@ def _has_token(token: SecretStr) -> bool:
 
 
 def _lanes_unavailable(_error: LanesUnavailable) -> ResponseReturnValue:
-    return jsonify(error="Redis is unavailable: the numbers are there"), 503
+    return jsonify(error="Redis is unavailable, and the numbers are kept there"), 503

@@ -44,7 +44,7 @@ def blueprint(services: Services) -> Blueprint:
 
 
 def _inbound(public_url: str | None) -> Inbound:
-    """Take the request out of Flask's hands, its body unparsed: a signature is over the raw bytes."""
+    """Copy the request, its body unparsed: a signature is over the raw bytes."""
     here = f"{request.scheme}://{request.host}{request.root_path}"
     query = request.query_string.decode("latin-1")
     return Inbound(
@@ -59,7 +59,7 @@ def _body() -> bytes:
     try:
         body = request.get_data(cache=False)
         if request.content_length is None:
-            # A chunked body is cut at MAX_CONTENT_LENGTH without a word; only reading on raises.
+            # A chunked body is cut at MAX_CONTENT_LENGTH without an error; only reading on raises.
             request.stream.read(1)
     except HTTPException:
         raise

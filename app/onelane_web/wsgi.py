@@ -12,7 +12,7 @@ from onelane.telemetry import log as telemetry
 from onelane_web import create_app
 
 APP_LOAD_ERROR = 4
-"""Gunicorn's word for "cannot be loaded": its master stops instead of starting the next worker, for ever."""
+"""Gunicorn's exit code for "cannot be loaded": its master stops, instead of starting workers for ever."""
 
 
 def _application() -> Flask:

@@ -222,7 +222,7 @@ def test_without_redis_they_say_so(settings: Settings, page: str) -> None:
     services = open_services(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))
     answer = create_app(services).test_client().get(page)
     services.close()
-    assert (answer.status_code, answer.json) == (503, {"error": "Redis is unavailable: the numbers are there"})
+    assert (answer.status_code, answer.json) == (503, {"error": "Redis is unavailable, and the numbers are kept there"})
 
 
 def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, accept: Accept, numbers: Numbers) -> None:

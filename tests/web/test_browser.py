@@ -114,7 +114,7 @@ def test_there_is_no_button_that_deletes_and_a_refusal_is_told(inside, redis, de
         expect(inside.get_by_text(re.compile(word, re.IGNORECASE)).locator("visible=true")).to_have_count(0)
     redis.hdel(keys.job(dead[0].message_id), "buried")
     inside.locator("tr[data-role=job]").filter(has_text=str(dead[0].message_id)).get_by_text("Requeue").click()
-    expect(inside.get_by_role("status")).to_contain_text("Not requeued: this job is no dead message of ours")
+    expect(inside.get_by_role("status")).to_contain_text("Not requeued: this job is not a dead message of ours")
 
 
 def test_a_page_left_open_leads_back_to_the_door(inside):

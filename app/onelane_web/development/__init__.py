@@ -1,1 +1,1 @@
-"""What only a developer's service shows."""
+"""What is served in development only."""

@@ -1,7 +1,7 @@
-"""The application as `onelane incident` serves it: each request brings the time at which it is accepted.
+"""The application as `onelane incident` serves it: a header of each request holds the time at which it is accepted.
 
-Nothing but that command's own private stack loads this, and outside development it refuses to be loaded: everywhere
-else the database's clock decides, and no header can say otherwise.
+Only that command's private stack loads this, and outside development it refuses to be loaded: everywhere else the
+database's clock decides, and no header changes that.
 """
 
 import atexit
@@ -21,7 +21,7 @@ def application() -> Flask:
     """Make the application; raise ConfigError outside development."""
     settings = Settings.from_environment()
     if not settings.development:
-        raise ConfigError("DEVELOPMENT: must be true where requests say what time it is")
+        raise ConfigError("DEVELOPMENT: must be true, since requests set the time here")
     telemetry.configure(settings.log_level, settings.log_format)
     services = open_services(settings, now=_time_of_request)
     atexit.register(services.close)
@@ -29,6 +29,6 @@ def application() -> Flask:
 
 
 def _time_of_request() -> datetime | None:
-    """Read the request's own time; without one, the database's clock decides as ever."""
-    told = request.headers.get(TIME_HEADER)
-    return datetime.fromisoformat(told) if told else None
+    """Read the request's own time; without one, the database's clock decides."""
+    given = request.headers.get(TIME_HEADER)
+    return datetime.fromisoformat(given) if given else None

@@ -1,4 +1,4 @@
-"""What a user was answered, for development only: `onelane send` reads it, the internet must not."""
+"""The replies to a user, for development only: `onelane send` reads them; the internet must not."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/webhooks/<channel>/replies")
     def replies(channel: str) -> ResponseReturnValue:
-        """List terminal messages and their replies in order; a long list goes on after its `done_seq`."""
+        """List terminal messages and their replies in order; the next page follows `after` this page's `done_seq`."""
         if channel not in services.settings.channels:
             abort(404)
         user, after = request.args.get("user", ""), request.args.get("after", "0")
@@ -63,21 +63,18 @@ def _store_unavailable(_error: StoreUnavailable) -> ResponseReturnValue:
 
 
 def _message(row: Row) -> JsonObject:
-    return {
-        "message_id": str(row.message_id),
-        "external_id": row.external_id,
-        "seq": row.seq,
-        "state": row.state,
-        "session_id": str(row.session_id),
-    }
+    return {**_line(row), "external_id": row.external_id}
 
 
 def _reply(row: Row) -> JsonObject:
+    return {**_line(row), "ordinal": row.ordinal, "text": row.text}
+
+
+def _line(row: Row) -> JsonObject:
+    """Return what messages and replies have in common; of a reply, `message_id` is that of its message."""
     return {
         "message_id": str(row.message_id),
         "seq": row.seq,
-        "ordinal": row.ordinal,
-        "text": row.text,
         "state": row.state,
         "session_id": str(row.session_id),
     }

@@ -1,7 +1,7 @@
-"""How often a password may be tried: a few times an address, and not without end from many addresses.
+"""How often a password may be tried: a few times from one address, and a bounded number of times from all.
 
-Counted in Redis, so that it holds over all web processes. An attempt is counted before the password is looked at:
-many at once gain nothing. The keys are listed in `onelane/keys.py`.
+Counted in Redis, for all web processes together. An attempt is counted before the password is checked, so that many
+attempts at once gain nothing. The keys are listed in `onelane/keys.py`.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ PER_ADDRESS_MAX: Final = 5
 ALL_MAX: Final = 100
 KNOWN_S: Final = 30 * 86_400
 V6_PREFIX: Final = 64
-"""What one subscriber has: addresses inside it cost nothing."""
+"""One subscriber has a network of this size, and can use any address in it."""
 
 
 class Attempts:
-    """Counts attempts to log in. Raises LanesUnavailable: what cannot be counted is not allowed."""
+    """Counts attempts to log in. Raises LanesUnavailable: an attempt that cannot be counted is not allowed."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def wait_s(self, address: str) -> int:
-        """Count an attempt from `address`; return 0 when it may be made, else the seconds until one may."""
+        """Count an attempt from `address`; return 0 when it may be made, else the seconds until one may be made."""
         who = _digest(address)
         tried, ttl_s = self._count(keys.attempts(who))
         if tried > PER_ADDRESS_MAX:
@@ -40,7 +40,7 @@ class Attempts:
         return 0
 
     def succeeded(self, address: str) -> None:
-        """Forget an address' attempts, and remember it: strangers who guess do not lock it out."""
+        """Forget an address' attempts, and remember the address: the limit for all does not lock it out."""
         who = _digest(address)
         with self._client.pipeline() as pipeline:
             pipeline.delete(keys.attempts(who))
@@ -65,7 +65,7 @@ class Attempts:
 
 
 def _digest(address: str) -> str:
-    """Name an address without keeping it."""
+    """Return a digest that stands for an address."""
     return sha256(f"onelane {_subscriber(address)}".encode()).hexdigest()[:20]
 
 

@@ -1,8 +1,8 @@
-"""The operator's door: everything under /ops, and who may come in.
+"""Login and protection of everything under /ops.
 
-One name and one password, tried through a form; then a signed cookie that no other site can make a browser send
-(SameSite=Strict) and no script can read. `_guard` stands before every request under /ops, whatever blueprint serves
-it. What changes something also has to come from our own pages, and to carry the login's token.
+One name and one password, sent with a form; then a signed cookie that no other site can make a browser send
+(SameSite=Strict) and no script can read. `_guard` checks every request under /ops, whatever blueprint serves it. A
+request that changes something must also come from our own pages, and carry the login's token.
 """
 
 import hmac
@@ -22,7 +22,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import LanesUnavailable
 from onelane.telemetry.log import event
-from onelane_web.ops import rq_dashboard as dashboard
+from onelane_web.ops import rq_dashboard
 from onelane_web.ops.attempts import Attempts
 
 PREFIX: Final = "/ops"
@@ -52,7 +52,7 @@ DASHBOARD_POLICY: Final = (
 
 
 def install(app: Flask, services: Services, password: SecretStr) -> None:
-    """Open the door and mount what is behind it."""
+    """Mount the pages under /ops, behind the login."""
     settings = services.settings
     app.secret_key = _signing_key(settings, password)
     app.config.update(
@@ -61,29 +61,29 @@ def install(app: Flask, services: Services, password: SecretStr) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_SECURE=not settings.development,
-        SESSION_REFRESH_EACH_REQUEST=False,  # a login ends when it was to end
+        SESSION_REFRESH_EACH_REQUEST=False,  # a login lasts LOGIN_LASTS, however often it is used
         PERMANENT_SESSION_LIFETIME=LOGIN_LASTS,
     )
     app.before_request(_guard)
     app.after_request(_harden)
     app.jinja_env.globals["nonce"] = _nonce
-    app.register_blueprint(_door(settings, password, Attempts(services.lanes.client)), url_prefix=PREFIX)
-    if dashboard.is_installed():
-        app.register_blueprint(dashboard.blueprint(services.lanes.client), url_prefix=f"{PREFIX}/rq")
+    app.register_blueprint(_pages(settings, password, Attempts(services.lanes.client)), url_prefix=PREFIX)
+    if rq_dashboard.is_installed():
+        app.register_blueprint(rq_dashboard.blueprint(services.lanes.client), url_prefix=f"{PREFIX}/rq")
 
 
 def _signing_key(settings: Settings, password: SecretStr) -> bytes:
-    """Derive the cookie's key, slowly: whoever gets hold of a cookie shall not find the password from it."""
+    """Derive the cookie's key, slowly: a cookie must not help to guess the password."""
     salt = settings.secret_key.get_secret_value() if settings.secret_key else "onelane"
     return scrypt(_bytes(password.get_secret_value()), salt=_bytes(f"{salt} {settings.ops_user}"), n=2**14, r=8, p=1)
 
 
-def _door(settings: Settings, password: SecretStr, attempts: Attempts) -> Blueprint:
+def _pages(settings: Settings, password: SecretStr, attempts: Attempts) -> Blueprint:
     pages = Blueprint("ops", __name__)
 
     @pages.get("/")
     def home() -> ResponseReturnValue:
-        if dashboard.is_installed():
+        if rq_dashboard.is_installed():
             return redirect(url_for("rq_dashboard.queues_overview"))
         return render_template("ops/home.html")
 
@@ -93,12 +93,12 @@ def _door(settings: Settings, password: SecretStr, attempts: Attempts) -> Bluepr
 
     @pages.post("/login")
     def login() -> ResponseReturnValue:
-        """Count the attempt, then look at it."""
+        """Count the attempt, then check it."""
         address = request.remote_addr or ""
         if wait_s := attempts.wait_s(address):
             event("operator_refused", reason="too many attempts")
             return _form(f"Too many attempts. Try again in {_minutes(wait_s)}."), 429, {"Retry-After": str(wait_s)}
-        if not _is_right(settings, password):
+        if not _is_operator(settings, password):
             event("operator_refused", reason="wrong name or password")
             return _form("Wrong name or password."), 401, {"WWW-Authenticate": 'Form realm="onelane"'}
         attempts.succeeded(address)
@@ -116,15 +116,15 @@ def _door(settings: Settings, password: SecretStr, attempts: Attempts) -> Bluepr
     return pages
 
 
-def _is_right(settings: Settings, password: SecretStr) -> bool:
-    """Compare name and password in a time that tells nothing about either."""
-    is_user = _is_same(request.form.get("user", ""), settings.ops_user)
-    is_password = _is_same(request.form.get("password", ""), password.get_secret_value())
+def _is_operator(settings: Settings, password: SecretStr) -> bool:
+    """Compare name and password in a time that depends on neither."""
+    is_user = _is_equal(request.form.get("user", ""), settings.ops_user)
+    is_password = _is_equal(request.form.get("password", ""), password.get_secret_value())
     return is_user & is_password
 
 
-def _is_same(given: str, wanted: str) -> bool:
-    """Compare digests, which are equally long whatever was given."""
+def _is_equal(given: str, wanted: str) -> bool:
+    """Compare digests: they have one length, whatever was given."""
     return hmac.compare_digest(sha256(_bytes(given)).digest(), sha256(_bytes(wanted)).digest())
 
 
@@ -133,7 +133,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _logged_in(target: str, *, is_secure: bool) -> Response:
-    """Begin a login of its own, with a token of its own, and go on to the page that was asked for."""
+    """Begin a new login with a new token, and redirect to the page that was asked for."""
     session.clear()
     session.permanent = True
     session[TOKEN_FIELD] = token_urlsafe(32)
@@ -161,33 +161,33 @@ def _minutes(seconds: int) -> str:
 
 
 def _unavailable(_error: LanesUnavailable) -> ResponseReturnValue:
-    """Refuse while attempts cannot be counted: an outage is no time to guess."""
+    """Refuse while attempts cannot be counted: else an outage would allow guessing."""
     problem = "Nobody can log in while Redis is away. Try again soon."
     return _form(problem), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(OUTAGE_RETRY_AFTER_S)}
 
 
 def _is_guarded() -> bool:
-    return request.path == PREFIX or request.path.startswith(f"{PREFIX}/") or request.blueprint == dashboard.NAME
+    return request.path == PREFIX or request.path.startswith(f"{PREFIX}/") or request.blueprint == rq_dashboard.NAME
 
 
 def _guard() -> ResponseReturnValue | None:
-    """Let nobody in but the operator, and the operator change nothing from another site's page."""
+    """Refuse everybody but the operator, and changes that another site's page asks for."""
     if not _is_guarded():
         return None
     changes = request.method not in CHANGES_NOTHING
     if changes and not _is_from_here():
-        raise Forbidden("another site asked for it")
+        raise Forbidden("the request comes from another site")
     if request.endpoint in {"ops.form", "ops.login"}:
         return None
     if TOKEN_FIELD not in session:
-        return _to_the_door()
+        return _ask_to_log_in()
     if changes and not _has_token():
         abort(HTTPStatus.FORBIDDEN)
     return None
 
 
-def _to_the_door() -> ResponseReturnValue:
-    """Send a person to the form; tell a program."""
+def _ask_to_log_in() -> ResponseReturnValue:
+    """Redirect a browser to the form; answer a program with 401."""
     if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
         return redirect(url_for("ops.form", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)
     answer = jsonify(error="not logged in", login=url_for("ops.form"))
@@ -195,7 +195,7 @@ def _to_the_door() -> ResponseReturnValue:
 
 
 def _is_from_here() -> bool:
-    """Believe the browser about where a request comes from; a client that is no browser says nothing."""
+    """Return whether the request comes from our own pages, as the browser reports it; other clients report nothing."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in {"same-origin", "none"}
@@ -209,7 +209,7 @@ def _has_token() -> bool:
 
 
 def _nonce() -> str:
-    """Return this request's word for our own inline script and style."""
+    """Return the nonce that allows our own inline script and style in this answer."""
     if "nonce" not in g:
         g.nonce = token_urlsafe(16)
     return str(g.nonce)
@@ -217,7 +217,7 @@ def _nonce() -> str:
 
 def _harden(response: Response) -> Response:
     if _is_guarded():
-        policy = DASHBOARD_POLICY if request.blueprint == dashboard.NAME else FORM_POLICY
+        policy = DASHBOARD_POLICY if request.blueprint == rq_dashboard.NAME else FORM_POLICY
         response.headers["Content-Security-Policy"] = policy.format(nonce=_nonce())
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")

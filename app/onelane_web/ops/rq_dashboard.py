@@ -1,9 +1,9 @@
 """The pages of rq-dashboard, under /ops/rq, with data and actions of our own.
 
-What a person sees and presses is rq-dashboard's: its templates, styles and scripts, at the addresses that its scripts
-know. Of its Python nothing is loaded. It unpickles jobs, opens a connection a request, requeues on GET, answers 500
-for a job that is gone, and hands on what stands in Redis as HTML. Its scripts insert what they are given as HTML; so
-every string leaves here escaped, but for the two that they escape themselves.
+The templates, styles and scripts are rq-dashboard's, at the addresses that its scripts use. None of its Python is
+loaded: it unpickles jobs, opens a connection for each request, requeues on GET, answers 500 for a job that is gone, and
+passes text from Redis on as HTML. Its scripts insert what they receive as HTML; so every string is escaped here, except
+the two that they escape themselves.
 """
 
 import re
@@ -23,37 +23,37 @@ from onelane.telemetry.log import event
 from onelane_web.ops.rq_state import JOB_ID, QUEUED, REGISTRIES, Row, RqState, showable
 
 NAME: Final = "rq_dashboard"
-"""What its templates call the blueprint; also the package."""
+"""The name of the blueprint in its templates; also the package."""
 POLL_MS: Final = 5_000
 PER_PAGE_MAX: Final = 200
 PAGES_SHOWN: Final = 10
 PAGE_MAX: Final = 1_000_000
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
-"""Queues that have a page. Its script quotes a queue's name badly; ours are `user:` and a UUID."""
+"""Names of queues that have a page. Its script does not quote others safely; ours are `user:` and a UUID."""
 ESCAPED_BY_ITS_SCRIPT: Final = frozenset({"description", "exc_info"})
 """In the list of jobs, and only there."""
 
 
 def is_installed() -> bool:
-    """Tell whether the extra `dashboard` is there."""
+    """Return whether the extra `dashboard` is installed."""
     return find_spec(NAME) is not None
 
 
 def blueprint(client: redis.Redis) -> Blueprint:
-    """Serve rq-dashboard's pages over `client`; whoever mounts it guards it."""
+    """Serve rq-dashboard's pages over `client`. The caller must protect them."""
     state = RqState(client)
     pages = Blueprint(NAME, NAME, template_folder="templates", static_folder="static")
     pages.context_processor(_context)
     _add_views(pages, state)
     _add_data(pages, state)
     _add_actions(pages, state)
-    pages.register_error_handler(redis.exceptions.RedisError, _redis_away)
+    pages.register_error_handler(redis.exceptions.RedisError, _redis_unavailable)
     pages.register_error_handler(NotRequeued, _not_requeued)
     return pages
 
 
 def _context() -> Row:
-    """Give its templates what they ask for. It knows several Redis servers; we have one."""
+    """Return the variables of its templates. It can show several Redis servers; we have one."""
     return {
         "rq_url_prefix": url_for(".queues_overview"),
         "rq_dashboard_version": version("rq-dashboard"),
@@ -66,7 +66,7 @@ def _context() -> Row:
 
 
 def _add_views(pages: Blueprint, state: RqState) -> None:
-    """Serve the pages, which hold no data: their scripts fetch it."""
+    """Serve the pages. They hold no data: their scripts fetch it."""
 
     @pages.get("/0/view", endpoint="view")
     @pages.get("/0/view/queues", endpoint="queues_view")
@@ -103,7 +103,7 @@ def _add_views(pages: Blueprint, state: RqState) -> None:
 
 
 def _add_data(pages: Blueprint, state: RqState) -> None:
-    """Serve what the scripts fetch."""
+    """Serve the data that the scripts fetch."""
 
     @pages.get("/0/data/queues.json")
     def list_queues() -> ResponseReturnValue:
@@ -139,7 +139,7 @@ def _add_data(pages: Blueprint, state: RqState) -> None:
 
 
 def _add_actions(pages: Blueprint, state: RqState) -> None:
-    """Let dead messages wait again; nothing else can be done here."""
+    """Requeue dead messages; refuse all other actions."""
 
     @pages.post("/job/<job_id>/requeue")
     def requeue_job_view(job_id: str) -> ResponseReturnValue:
@@ -181,7 +181,7 @@ def _existing(state: RqState, job_id: str) -> Row | None:
 
 
 def _queue(*, name: str, **counts: int) -> Row:
-    """Word a queue as its script wants it: a count and an address for each registry."""
+    """Return a queue as its script reads it: a count and an address for each registry."""
     row: Row = {"name": showable(name), "count": counts.pop(QUEUED), "queued_url": _jobs_url(name, QUEUED)}
     for registry, count in counts.items():
         row[f"{registry}_job_registry_count"] = count
@@ -190,7 +190,7 @@ def _queue(*, name: str, **counts: int) -> Row:
 
 
 def _listed(job: Row, registry: str) -> Row:
-    """Word a job of a list; one that failed is requeued by a button that only a traceback brings up."""
+    """Return a job of a list as its script reads it. The script shows Requeue beside a traceback only."""
     lost = "(its traceback is lost)" if registry == "failed" else None
     return {**job, "description": job["description"] or job["id"], "exc_info": job["exc_info"] or lost}
 
@@ -221,7 +221,7 @@ def _pagination(link: Any, total: int, per_page: int, page: int) -> Row:
 
 
 def _escaped(value: Any, but: Iterable[str] = ()) -> Any:
-    """Escape every string for HTML, in text and in quoted attributes, but under the names `but`."""
+    """Escape every string for HTML, in text and in quoted attributes, except under the names `but`."""
     if isinstance(value, str):
         return str(escape(value))
     if isinstance(value, list):
@@ -231,8 +231,8 @@ def _escaped(value: Any, but: Iterable[str] = ()) -> Any:
     return value
 
 
-def _redis_away(_error: redis.exceptions.RedisError) -> ResponseReturnValue:
-    return jsonify(error="Redis does not answer. What is accepted waits in Postgres."), 503
+def _redis_unavailable(_error: redis.exceptions.RedisError) -> ResponseReturnValue:
+    return jsonify(error="Redis does not answer. Accepted messages wait in Postgres."), 503
 
 
 def _not_requeued(error: NotRequeued) -> ResponseReturnValue:

@@ -1,7 +1,7 @@
-"""What RQ's keys in Redis say, read as plain text and within bounds.
+"""Queues, jobs and workers in RQ's keys, read as plain text and within bounds.
 
-None of RQ's classes reads it: they unpickle what they find, ask once a queue, and one broken job spoils a whole list.
-A key of the wrong type, or with nonsense in it, counts as empty.
+RQ's own classes are not used: they unpickle what they read, ask once for each queue, and fail for a whole list when one
+job is broken. A key of the wrong type, or with unreadable contents, counts as empty.
 """
 
 import json
@@ -43,20 +43,20 @@ JOB_FIELDS: Final = ("created_at", "enqueued_at", "started_at", "ended_at", "ori
 WORKER_FIELDS: Final = ("state", "queues", "last_heartbeat", "birth", "pid", "hostname", "version", "python_version")
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
-# What would end a line elsewhere, or turn the reading direction of what follows.
+# Control characters, other line ends, and characters that change the direction of the text after them.
 UNSHOWABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Row = dict[str, Any]
 
 
 class RqState:
-    """Reads, and puts dead messages back."""
+    """Reads RQ's keys, and requeues dead messages."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def queue_names(self) -> list[str]:
-        """Name at most QUEUES_MAX queues, every one with a dead message first."""
+        """Return the names of at most QUEUES_MAX queues; those with dead messages come before others are left out."""
         found = set(self._with_failures())
         for key in self._client.sscan_iter(keys.RQ_QUEUES, count=QUEUES_MAX):
             if len(found) >= QUEUES_MAX:
@@ -65,7 +65,7 @@ class RqState:
         return sorted(found)
 
     def _with_failures(self) -> list[str]:
-        """Name lanes with a dead message; the set of them is tidied late, `rq:queues` at once."""
+        """Return lanes with a dead message. The set of them is cleaned late, so `rq:queues` is asked too."""
         buried: Any = self._client.srandmember(keys.BURIED, QUEUES_MAX // 2)
         lanes = [keys.queue(text_of(user)) for user in buried]
         are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
@@ -120,7 +120,7 @@ class RqState:
             return [answer == 1 for answer in pipeline.execute(raise_on_error=False)]
 
     def workers(self) -> list[Row]:
-        """Read the workers that live."""
+        """Read the workers that are alive."""
         names: list[str] = []
         for key in self._client.sscan_iter("rq:workers", count=WORKERS_MAX):
             if len(names) >= WORKERS_MAX:
@@ -134,16 +134,16 @@ class RqState:
         return [_worker(*entry) for entry in sorted(alive)]
 
     def requeue(self, job_id: str) -> None:
-        """Put a dead message's job back on its lane, as RQ does; the reconciler sees its mark `buried` there."""
+        """Put a dead message's job back on its lane, as RQ does; the reconciler finds it by its mark `buried`."""
         try:
             if not self._client.hexists(keys.job(job_id), "buried"):
-                raise NotRequeued("this job is no dead message of ours, or has been answered")
+                raise NotRequeued("this job is not a dead message of ours, or has been answered")
             requeue_job(job_id, self._client, serializer=JSONSerializer)
         except (NoSuchJobError, InvalidJobOperation, redis.exceptions.ResponseError, ValueError) as error:
-            raise NotRequeued("somebody has put it back already, or it cannot be read") from error
+            raise NotRequeued("it has been requeued already, or cannot be read") from error
 
     def requeue_all(self, queue: str) -> int:
-        """Put back what is dead on a lane, at most REQUEUE_MAX; return how many."""
+        """Requeue the dead messages of a lane, at most REQUEUE_MAX; return how many."""
         ids, _ = self.job_ids(queue, "failed", 0, REQUEUE_MAX, descending=False)
         return sum(map(self._is_requeued, ids))
 
@@ -175,7 +175,7 @@ def _worker(name: str, fields: Iterable[Any]) -> Row:
 
 
 def _has_any(fields: Any) -> bool:
-    """Whether a registered worker's hash still exists; that of a dead one runs out."""
+    """Return whether a registered worker's hash still exists: that of a dead worker expires."""
     return isinstance(fields, list) and any(fields)
 
 
