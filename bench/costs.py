@@ -61,7 +61,7 @@ def statements(stack: Stack) -> int:
     A connection tells its numbers at its end at the latest, so the processes must have ended.
     `pg_stat_statements` would tell statements apart, but the PostgreSQL of the wheel comes without it.
     """
-    stack.wait_for(lambda: not stack.value(CONNECTIONS), "the end of all connections", [], DISCONNECTED_S)
+    stack.wait_for(lambda: not stack.value(CONNECTIONS), "the end of all connections", DISCONNECTED_S)
     stack.rows("SELECT pg_stat_force_next_flush()")
     total: int = stack.value("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
     return total - stack.asked

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import checking, stack
+from bench import checking
 from bench.costs import Costs, statements
 from bench.errors import BenchError
 from bench.measuring import OURS, Figures
 from bench.peers import Contestant
 from bench.plan import Plan
-from bench.stack import Stack, fresh
+from bench.stack import STOP_S, Stack, fresh
 from bench.workload import Workload
-from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.child import Child, stop_all
 
 POLL_S = 0.1
 PATIENCE_S = 90.0
@@ -31,9 +31,9 @@ def drain(contestant: Contestant, workload: Workload, size: int) -> Figures:
         accepted_s = time.monotonic() - began
         statements_before = statements(servers)
         commands = contestant.commands(servers, workload, size)
-        children = [servers.start(f"worker-{number}", argv) for number, argv in enumerate(commands)]
+        children = [servers.start(f"worker-{nr}", argv, may_end=True) for nr, argv in enumerate(commands)]
         costs = _watch(servers, children, workload.messages)
-        stack.stop(children)
+        stop_all(children, STOP_S)
         figures = {
             "messages_per_s": round(checking.messages_per_s(servers), 1),
             "accepted_per_s": round(workload.messages / accepted_s, 1) if accepted_s > INSTANT_S else None,
@@ -82,7 +82,7 @@ def _watch(servers: Stack, children: Sequence[Child], messages: int) -> dict[str
     A process may end when all is done. What some never do is counted as lost, not waited for.
     """
     ends = time.monotonic() + PATIENCE_S
-    servers.wait_for(lambda: checking.processed(servers) or _have_ended(children), "the first commit", [], START_S)
+    servers.wait_for(lambda: checking.processed(servers) or _have_ended(children), "the first commit", START_S)
     first = last = Costs.now(servers, children, checking.processed(servers))
     while time.monotonic() < ends and not (last.processed >= messages or _have_ended(children)):
         time.sleep(POLL_S)

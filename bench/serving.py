@@ -8,12 +8,14 @@ from uuid import UUID
 from bench import traffic
 from bench.costs import cpu_s
 from bench.measuring import OURS, Figures
-from bench.peers import onelane, pgbench
+from bench.peers import pgbench
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
 from bench.plan import Plan
 from bench.replies import Replies
-from bench.stack import Stack, fresh, stop
+from bench.stack import STOP_S, Stack, fresh
 from bench.traffic import quantile
+from onelane.dev.embedded.redis import free_port
+from onelane.dev.stack import WEB, WORKER
 
 USERS = 100
 WARM_UP_S = 2
@@ -42,7 +44,7 @@ class Service:
     """The worker's, beyond what every process of a stack knows."""
 
 
-ONELANE = Service("onelane_web.wsgi:app", onelane.COMMAND)
+ONELANE = Service(WEB, WORKER)
 
 
 def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
@@ -57,7 +59,9 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, unhe
     `patience_s` is how long the last replies are waited for; `unheard` are users who have replies of another story.
     """
     replies = Replies(stack, unheard)
-    web, port = stack.start_web(service.application)
+    port = free_port()
+    web = stack.start_web(port, service.application)
+    stack.await_web(port)
     worker = stack.start("worker", service.worker, service.environment)
     waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
     warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
@@ -68,7 +72,7 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, unhe
     web_cpu_s = cpu_s([web.pid]) - web_cpu_s
     replies.wait_for(len(waiting), patience_s)
     replied = replies.stop()
-    stop([worker])
+    worker.stop(STOP_S)
     good = [answer for answer in answers if answer.status // 100 == 2]  # noqa: PLR2004 - HTTP's own number
     took = [1000 * (replied[one.external_id] - one.due) for one in good if one.external_id in replied]
     return {
@@ -86,8 +90,8 @@ def sql_alone(rate: Rate, *, turns: bool) -> Figures:
     with fresh() as stack:
         prefix = stack.folder / "took"
         argv = pgbench.at_a_rate(stack, USERS, rate.per_s, rate.seconds, prefix, turns=turns)
-        run = stack.start("pgbench", argv)
-        stack.wait_for(lambda: not run.is_running, "pgbench's end", [], rate.seconds + PATIENCE_S)
+        run = stack.start("pgbench", argv, may_end=True)
+        stack.wait_for(lambda: not run.is_running, "pgbench's end", rate.seconds + PATIENCE_S)
         logs = stack.folder.glob(f"{prefix.name}.*")
         took = [int(line.split()[LATENCY_US]) / 1000 for log in logs for line in log.read_text().splitlines()]
     told = {**_told("answer", took), **_told("reply", took)}

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import checking, handlers, stack
+from bench import checking, handlers
 from bench.costs import CONNECTIONS, memory_mb
 from bench.errors import BenchError
 from bench.measuring import Figures
 from bench.peers import Contestant
-from bench.stack import Stack, fresh
+from bench.stack import STOP_S, Stack, fresh
 from bench.workload import Workload
-from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.child import Child, stop_all
 
 PATIENCE_S = 45.0
 POLL_S = 0.3
@@ -38,7 +38,7 @@ def wait_out(slots: Slots) -> Figures:
         commands = slots.contestant.commands(servers, slots.workload, slots.processes)
         children = [servers.start(f"worker-{nr}", argv, environment) for nr, argv in enumerate(commands)]
         used = _watch(servers, children, slots.workload.messages)
-        stack.stop(children)
+        stop_all(children, STOP_S)
         lost = checking.lost(servers, slots.workload.messages)
         if lost:
             raise BenchError(f"{slots.contestant.name} did not process {lost} messages within {PATIENCE_S:.0f} s")
@@ -61,7 +61,7 @@ def _watch(servers: Stack, children: Sequence[Child], messages: int) -> Figures:
         used.update(memory_mb=max(used["memory_mb"], memory), connections=max(used["connections"], connections))
         return checking.processed(servers) >= messages
 
-    servers.wait_for(is_done, "the last message", children, PATIENCE_S, POLL_S)
+    servers.wait_for(is_done, "the last message", PATIENCE_S, POLL_S)
     return used
 
 

@@ -16,7 +16,6 @@ from bench.plan import Plan
 from bench.result import Goal, Result
 from bench.stack import Stack, fresh
 from bench.workload import Workload
-from onelane.dev.embedded.child import Child
 
 NAME = "takeover"
 TITLE = "Takeover: from kill -9 of a worker to its users' next turn at another one"
@@ -74,17 +73,17 @@ def _kill(rehearsal: Rehearsal) -> Figures:
         environment = {**handlers.environment(notes, HANDLER_S), "LOCK_TTL_S": rehearsal.ttl_s}
         [command] = rehearsal.contestant.commands(stack, workload, 1)
         first = stack.start("first", command, environment)
-        stack.wait_for(lambda: len(_begun(notes)) == rehearsal.users, "the first turns", [first], START_S)
-        second = stack.start("second", command, environment)
-        _let_idle(stack, second)
+        stack.wait_for(lambda: len(_begun(notes)) == rehearsal.users, "the first turns", START_S)
+        stack.start("second", command, environment)
+        _let_idle(stack)
         killed_at = time.monotonic()
         first.kill()
         return _seen(rehearsal, notes, killed_at)
 
 
-def _let_idle(stack: Stack, second: Child) -> None:
+def _let_idle(stack: Stack) -> None:
     """Wait until RQ knows both workers, which is when they ask for work."""
-    stack.wait_for(lambda: stack.redis.scard("rq:workers") >= 2, "the second worker's start", [second], START_S)  # noqa: PLR2004
+    stack.wait_for(lambda: stack.redis.scard("rq:workers") >= 2, "the second worker's start", START_S)  # noqa: PLR2004
     time.sleep(IDLE_S)
 
 

@@ -1,16 +1,15 @@
 """Ours, as a user runs it: `onelane worker` with its defaults."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.measuring import OURS
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
+from onelane.dev.stack import WORKER
 from onelane.model import Delivery
 
 BATCH = 50
-COMMAND = [sys.executable, "-m", "onelane", "worker"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Onelane:
 
     def commands(self, _stack: Stack, _workload: Workload, size: int) -> list[list[str]]:
         """Start workers; 16 slots each."""
-        return [COMMAND] * size
+        return [list(WORKER)] * size
 
 
 def accept(stack: Stack, deliveries: Sequence[Delivery]) -> None:

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,8 +23,8 @@ from onelane.channels import provider_of
 from onelane.config import Channel, Settings
 from onelane.model import Attachment, Delivery, user_id_of
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
-from tests.conftest import ROOT, eventually
-from tests.processes import end, environment, worker_process
+from tests.conftest import eventually
+from tests.processes import environment, web_process, worker_process
 
 REFUSE_A_TEXT = "ALTER TABLE messages ADD CONSTRAINT canary CHECK (text NOT LIKE '%refused%') NOT VALID"
 REFUSE_NONE = "ALTER TABLE messages DROP CONSTRAINT IF EXISTS canary"
@@ -132,34 +131,6 @@ class Web:
             connection.close()
 
 
-@contextmanager
-def web_process(settings: Settings, log: Path, **extra: object) -> Iterator[Web]:
-    with socket.create_server(("127.0.0.1", 0)) as door, log.open("ab") as out:
-        command = [
-            "gunicorn",
-            "-c",
-            "python:onelane_web.gunicorn_settings",
-            "--bind",
-            f"fd://{door.fileno()}",
-            "onelane_web.wsgi:app",
-        ]
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=environment(settings, **extra),
-            cwd=ROOT,
-            stdout=out,
-            stderr=out,
-            pass_fds=[door.fileno()],
-            start_new_session=True,
-        )
-        try:
-            yield Web(door.getsockname()[1], settings.channels)
-            process.terminate()
-            process.wait(20)
-        finally:
-            end(process)
-
-
 @dataclass
 class Run:
     """One whole run, and where its traces are."""
@@ -185,16 +156,16 @@ class Run:
         }
         with (
             ProcessList() as processes,
-            web_process(self.settings, self.folder / "web.log", **extra) as web,
+            web_process(self.settings, self.folder, **extra) as port,
             worker_process(self.settings, handler=handler, log=self.folder / "worker.log", **extra) as worker,
         ):
-            eventually(lambda: web.ask("GET", "/readyz")[0] == 200)
+            web = Web(port, self.settings.channels)
             self._converse(web)
             self._be_hostile(web)
             self._offend_postgres(web)
             self._wait_until_settled()
             self._look_around(web, extra)
-            worker.terminate()
+            worker.ask_to_stop()
             worker.wait(20)
         self.processes = processes.seen
 
@@ -322,8 +293,8 @@ def test_no_canary_gets_out_of_a_suspects_own_process(run: Run) -> None:
 
 def test_gunicorn_quotes_no_request_that_is_none(run: Run) -> None:
     log = run.folder / "web.log"
-    with web_process(run.settings, log, log_format="json") as web:
-        eventually(lambda: web.ask("GET", "/healthz")[0] == 200)
+    with web_process(run.settings, run.folder, log_format="json") as port:
+        web = Web(port, run.settings.channels)
         web.say(f'{{"user": "{run.canaries.sender}", "text": "{run.canaries.text}"}}\r\n\r\n'.encode())
         eventually(lambda: b"Invalid request" in log.read_bytes())
     assert run.canaries.found_in(log.read_bytes()) == set()

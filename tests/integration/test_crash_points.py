@@ -6,6 +6,7 @@ from threading import Event
 
 import pytest
 
+from onelane.dev.stack import PYTHON
 from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
 from onelane.turns.records import Records
@@ -14,7 +15,7 @@ from tests.processes import worker_process
 
 USERS = 3
 MESSAGES = 3
-FAULTY = ["-m", "tests.faulty_worker"]
+FAULTY = [*PYTHON, "tests.faulty_worker"]
 POINTS = ["lease 1", "begin_turn 2", "handler 2", "commit_turn 2", "finish 2"]
 FAILING_POINTS = ["fail_turn 2", "bury 1", "park 1"]
 
@@ -105,14 +106,14 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services,
     try:
         fault = "stop before begin_turn 1"
         with worker_process(
-            settings, program=FAULTY, fault=fault, stall_limit_s=600, bot_log=log, log=tmp_path / "log"
+            settings, program=FAULTY, fault=fault, stall_limit_s=600, bot_log=log, log=tmp_path / "worker.log"
         ) as frozen:
             _wait_until_frozen(frozen)
             with worker_process(settings, bot_log=log):
                 eventually(lambda: len(_runs(log)) == 2)  # m1 committed, m2 in the handler
                 frozen.send_signal(signal.SIGCONT)
                 if is_fenced:
-                    eventually(lambda: "begin_fenced" in (tmp_path / "log").read_text())
+                    eventually(lambda: "begin_fenced" in (tmp_path / "worker.log").read_text())
                     assert len(_runs(log)) == 2
                 else:
                     eventually(lambda: len(_runs(log)) == 3)  # it takes m2 as well: the check can fail
@@ -128,7 +129,7 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, s
     settings = settings.model_copy(update={"lock_ttl_s": 1})
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
-    log = tmp_path / "log"
+    log = tmp_path / "worker.log"
     with worker_process(settings, program=FAULTY, fault=f"stop {point}", stall_limit_s=600, log=log) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings):
@@ -141,7 +142,7 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, s
 def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(services, settings, accept, tmp_path):
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1})
     message = accept("alice", "raise-until 0")
-    log = tmp_path / "log"
+    log = tmp_path / "worker.log"
     with worker_process(
         settings, program=FAULTY, fault="stop before commit_turn 1", stall_limit_s=600, log=log
     ) as frozen:

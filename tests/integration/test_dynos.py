@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,11 +18,13 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.budget import budget
 from onelane.config import Settings
+from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
+from onelane.dev.stack import PYTHON, Stack, is_ready
 from onelane.dev.talk import Target, sign
 from onelane.model import Delivery, user_id_of
 from tests.conftest import DEADLINE_S, ROOT, eventually
-from tests.processes import descendants, end, environment
+from tests.processes import environment
 
 PLAN_MAX = 20  # connections that small plans allow, to each server
 GONE_WITHIN_S = 25.0
@@ -31,6 +32,8 @@ WORKERS = 2
 USERS = 12
 MESSAGES_PER_USER_MAX = 1_000
 PAUSE_S = 0.03
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+"""Where the commands of the Procfile are: this interpreter's first."""
 STOPPED = re.compile(r"(\w+\.\d) stopped \(rc=(-?\d+)\)")
 EXITS = {"web.1": "0", "worker.1": "0", "worker.2": "0"}
 
@@ -40,26 +43,19 @@ class Release:
 
     def __init__(self, settings: Settings, folder: Path, **extra: object) -> None:
         self.port = free_port()
-        self.log = folder / "log"
         no_env = folder / "env"  # instead of somebody's .env
         folder.mkdir()
         no_env.touch()
         options = ["-f", str(ROOT / "Procfile"), "-d", str(ROOT), "-e", str(no_env), "-p", str(self.port)]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "honcho", "start", *options, f"-cweb=1,worker={WORKERS}", "web", "worker"],
-                env={**environment(settings, port=self.port, log_format="json", **extra), "PATH": _path(folder)},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        known = environment(settings, port=self.port, log_format="json", **extra)
+        self.stack = Stack(folder, {**known, "PATH": PATH}, cwd=ROOT)
+        command = [*PYTHON, "honcho", "start", *options, f"-cweb=1,worker={WORKERS}", "web", "worker"]
+        self.process = self.stack.start("honcho", command)
+        self.log = self.process.log
 
     @property
     def is_up(self) -> bool:
-        return (
-            self.log.read_text().count('"worker_started"') == WORKERS
-            and _status(f"http://127.0.0.1:{self.port}/readyz") == 200
-        )
+        return self.log.read_text().count('"worker_started"') == WORKERS and is_ready(self.port)
 
     def terminate(self) -> list[int]:
         """Send SIGTERM as a dyno gets it, to every process and then once more; return their ids."""
@@ -68,14 +64,6 @@ class Release:
         eventually(lambda: "stopp" in self.log.read_text())
         _signal_all(found)
         return found
-
-
-def _path(folder: Path) -> str:
-    """Find the Procfile's words: this interpreter's programs first, and `onelane` also where it is not installed."""
-    command = folder / "onelane"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m worker "$@"\n')
-    command.chmod(0o755)
-    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def _signal_all(pids: list[int]) -> None:
@@ -96,7 +84,7 @@ def start(settings: Settings, services: Services, tmp_path: Path) -> Iterator[Ca
 
     yield start
     for release in started:
-        end(release.process)
+        release.stack.stop(within_s=0)
 
 
 class Traffic:

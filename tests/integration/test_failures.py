@@ -8,8 +8,9 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane.dev.embedded.child import children_of
 from tests.conftest import eventually
-from tests.processes import children_of, the_child, worker_process
+from tests.processes import the_child, worker_process
 
 PRIVATE = "raise my secret words"
 
@@ -102,7 +103,7 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(services, settings, 
 
 
 def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(services, settings, accept, tmp_path):
-    log = tmp_path / "log"
+    log = tmp_path / "worker.log"
     settings = settings.model_copy(update={"lock_ttl_s": 4})
     message = accept("eve", "sleep 7")
     with worker_process(settings, log=log) as process:

@@ -44,7 +44,7 @@ def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_susp
         [worker] = eventually(lambda: Worker.all(connection=client))
         eventually(lambda: client.hget(worker.key, "state") == b"suspended")
         assert client.llen("wake") == 1  # nobody took the call
-        assert process.poll() is None
+        assert process.is_running
         resume(client)
         eventually(lambda: _answered(services) == 1)
         suspend(client)

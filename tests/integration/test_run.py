@@ -19,13 +19,13 @@ from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.child import command_line, descendants, wait_until
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import DataFolder
+from onelane.dev.stack import PYTHON
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 
-ROOT = Path(__file__).parents[2]
 START_S = 45
 STOP_S = 30
-COMMAND = (sys.executable, "-P", "-m", "onelane", "run")
+COMMAND = (*PYTHON, "onelane", "run")
 BANNER = "Onelane runs."
 
 
@@ -46,7 +46,6 @@ class Run:
                 cwd=folder,
                 env={
                     **inherited,
-                    "PYTHONPATH": str(ROOT),
                     "ONELANE_DATA": str(self.data.path),
                     "PORT": str(self.port),
                     **env,
@@ -141,16 +140,6 @@ def test_a_signal_during_the_start_stops_it_too(start: type[Run]) -> None:
     assert BANNER not in run.output
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_make_alone_stops_everything(start: type[Run], tmp_path: Path, number: signal.Signals) -> None:
-    """Make keeps an interrupt that reaches only itself, as from `kill -INT`, and waits for its recipe to end."""
-    (tmp_path / "Makefile").write_text(f"run:\n\t@exec {sys.executable} -P -m worker run\n")
-    run = start(command=("make", "run")).until_ready()
-    run.process.send_signal(number)
-    run.ends()
-
-
 def test_data_and_secret_survive_a_restart(start: type[Run]) -> None:
     run = start().until_ready()
     address = run.data.published()
@@ -202,7 +191,7 @@ def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: type[Run]) -> N
         port = taken.getsockname()[1]
         run = start(PORT=str(port))
         assert run.ends() != 0
-    assert run.output == f"onelane: PORT: {port} is taken; try another: PORT={port + 1} make run\n"
+    assert run.output == f"onelane: PORT: {port} is taken; try another, as in PORT={port + 1}\n"
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: type[Run]) -> None:
@@ -227,7 +216,7 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: ty
     assert run.last_line().startswith("onelane: worker ended with exit code")
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "worker worker", "redis-server", "postgres"])
+@pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis-server", "postgres"])
 def test_the_death_of_one_process_stops_the_rest(start: type[Run], name: str) -> None:
     run = start().until_ready()
     os.kill(run.named(name), signal.SIGKILL)
@@ -251,8 +240,8 @@ def test_servers_of_ones_own_are_used_and_left_running(start: type[Run], tmp_pat
         assert not (run.data.path / "redis").exists()
 
 
-def test_packages_of_the_same_names_in_the_working_folder_do_no_harm(start: type[Run], tmp_path: Path) -> None:
-    for name in ("app", "worker"):
+def test_modules_of_the_working_folder_do_no_harm(start: type[Run], tmp_path: Path) -> None:
+    for name in ("app", "worker", "tests", "flask", "onelane_web"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
     run = start().until_ready()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from onelane.dev.embedded.child import children_of
 from tests.conftest import eventually
-from tests.processes import children_of, the_child, worker_process
+from tests.processes import the_child, worker_process
 
 SLOTS = 200
 USERS = 1_000
@@ -35,21 +36,23 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(handler, services
         connections = max(connections, row.n)
         return _answered(services) == USERS
 
-    with worker_process(settings, f"--slots={SLOTS}", handler=handler, log=tmp_path / "log", lock_ttl_s=5) as process:
+    with worker_process(
+        settings, f"--slots={SLOTS}", handler=handler, log=tmp_path / "worker.log", lock_ttl_s=5
+    ) as process:
         child = the_child(process)
         eventually(all_answered, within_s=60, every_s=0.1)
         resident_mb = _resident_mb(child)
         assert len(children_of(child)) == 1  # the keeper: nobody is a suspect
     assert connections <= 8 + 2  # the test's own pool counts here too
     assert resident_mb <= 300
-    assert "lease_lost" not in (tmp_path / "log").read_text()
+    assert "lease_lost" not in (tmp_path / "worker.log").read_text()
 
 
 def test_busy_handlers_lose_no_lease(services, settings, accept, tmp_path):
     for nr in range(SLOTS):
         accept(f"user {nr}", "burn 50")
-    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "log", lock_ttl_s=3):
+    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "worker.log", lock_ttl_s=3):
         eventually(lambda: _answered(services) == SLOTS, within_s=60)
-    said = (tmp_path / "log").read_text()
+    said = (tmp_path / "worker.log").read_text()
     assert "lease_lost" not in said
     assert "lane_taken_over" not in said

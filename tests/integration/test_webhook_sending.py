@@ -102,14 +102,14 @@ def test_an_impossible_message_id_is_refused_here(message_id: str, capsys: pytes
     assert "visible ASCII" in capsys.readouterr().err
 
 
-def test_with_nothing_listening_it_asks_for_make_run(
+def test_with_nothing_listening_it_asks_for_onelane_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setattr(sending, "find_target", lambda name=None: _target(settings, port, name))
     assert sending.send("alice", "hello") == 1
-    assert "is `make run` running?" in capsys.readouterr().err
+    assert "is `onelane run` running?" in capsys.readouterr().err
 
 
 def test_the_running_stack_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,10 +132,10 @@ def test_a_channel_that_does_not_exist_is_named_with_those_that_do(
     assert "no channel 'nobody'; configured: demo" in capsys.readouterr().err
 
 
-def test_with_no_stack_and_no_settings_it_asks_for_make_run(
+def test_with_no_stack_and_no_settings_it_asks_for_onelane_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sending, "running", lambda: None)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert sending.send("alice", "hello") == 1
-    assert "is `make run` running?" in capsys.readouterr().err
+    assert "is `onelane run` running?" in capsys.readouterr().err

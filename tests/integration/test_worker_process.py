@@ -65,11 +65,11 @@ def test_a_worker_whose_every_slot_hangs_replaces_itself(services, settings, acc
 def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered(services, settings, accept, tmp_path):
     settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1, "turn_timeout_s": 3})
     poison, after = accept("eve", "hog"), accept("eve", "after")
-    with worker_process(settings, log=tmp_path / "log", stall_limit_s=2):
+    with worker_process(settings, log=tmp_path / "worker.log", stall_limit_s=2):
         eventually(lambda: _settled(services, poison.user_id), within_s=60)
     assert _states(services, poison.user_id) == ["dead", "processed"]
     assert _texts(services, after.user_id) == ["after"]
-    assert "_hog" in (tmp_path / "log").read_text()
+    assert "_hog" in (tmp_path / "worker.log").read_text()
 
 
 def test_killing_a_busy_worker_several_times_convicts_nobody(services, settings, accept, tmp_path):
@@ -123,9 +123,9 @@ def test_a_burst_ends_when_no_lane_is_due(services, settings, accept):
 
 
 def test_a_wrong_setting_ends_the_worker_with_one_line(settings, tmp_path):
-    with worker_process(settings, log=tmp_path / "log", handler="no.such.module:handle") as process:
+    with worker_process(settings, log=tmp_path / "worker.log", handler="no.such.module:handle") as process:
         assert process.wait(20) == 78
-    said = (tmp_path / "log").read_text().splitlines()
+    said = (tmp_path / "worker.log").read_text().splitlines()
     assert len([line for line in said if "HANDLER" in line]) == 1
     assert "Traceback" not in "".join(said)
 

@@ -1,4 +1,4 @@
-"""`python -m worker` is `onelane`."""
+"""`python -m onelane` is `onelane`."""
 
 from onelane.cli import main
 

@@ -15,7 +15,6 @@ from onelane.commands.lanes import lane, lanes
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.config import Settings
-from onelane.dev.run import run as stack
 from onelane.errors import ConfigError, OnelaneError
 from onelane.processes import supervisor
 from onelane.telemetry.log import configure
@@ -33,9 +32,15 @@ def onelane() -> None:
 
 
 @onelane.command()
-def run() -> None:
-    """Run everything here: embedded servers, web and worker. What `make run` does."""
-    sys.exit(stack.run())
+@click.argument("handler", required=False, metavar="[MODULE:FUNCTION]")
+def run(handler: str | None) -> None:
+    """Run everything here: embedded servers, web and worker.
+
+    MODULE:FUNCTION is the bot, in the working folder; without it HANDLER is.
+    """
+    from onelane.dev.run.run import run as run_here
+
+    sys.exit(run_here(handler))
 
 
 @onelane.command()

@@ -6,14 +6,13 @@ this belongs into the main thread: the system ends a program when the *thread* t
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from onelane.dev.embedded.child import Child, command_line, descendants
-from tests.conftest import ROOT
+from onelane.dev.embedded.child import command_line, descendants
+from onelane.dev.stack import Stack
 
 STOPS_S = 12.0
 """How long a release may take to end after it was asked to, before the platform kills it."""
@@ -32,9 +31,8 @@ SIGNS: Mapping[str, str] = {
 class Release:
     """One start of a dyno's program."""
 
-    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], logs: Path) -> None:
-        self._child = Child(name, logs)
-        self._child.start([sys.executable, *argv], cwd=ROOT, env=env)
+    def __init__(self, stack: Stack, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._child = stack.start(name, argv, environment, may_end=True)
         self.name = name
         self.pid = self._child.pid
         self.exit_code: int | None = None
@@ -83,9 +81,11 @@ class Release:
 class Dyno:
     """A program that is started again when it has ended; one that is not `endless` may end with success."""
 
-    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], logs: Path, *, is_endless: bool) -> None:
+    def __init__(
+        self, stack: Stack, name: str, argv: Sequence[str], environment: Mapping[str, str], *, is_endless: bool
+    ) -> None:
         self.name = name
-        self._argv, self._env, self._logs = argv, env, logs
+        self._stack, self._argv, self._environment = stack, argv, environment
         self._is_endless = is_endless
         self._releases: list[Release] = []
         self._started = 0
@@ -127,7 +127,7 @@ class Dyno:
         """Start a release beside those that run."""
         self._started += 1
         name = f"{self.name}.{self._started}"
-        self._releases.append(Release(name, self._argv, self._env, self._logs))
+        self._releases.append(Release(self._stack, name, self._argv, self._environment))
 
     def retire(self) -> None:
         """Ask the releases before the newest to end."""

@@ -1,7 +1,7 @@
 """What a run must not leave behind, looked for when its processes have been asked to stop: each list must be empty.
 
-The two servers still run. Keys are judged by the catalogue in `worker/onelane/keys.py`: one that it does not know, or that
-should be gone when nothing waits, is a finding.
+The two servers still run. Keys are judged by the catalogue in `worker/onelane/keys.py`: one that it does not know, or
+that should be gone when nothing waits, is a finding.
 """
 
 import json

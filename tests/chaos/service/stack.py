@@ -6,11 +6,9 @@ The service's processes reach Postgres and Redis through the proxies; whoever ch
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +16,8 @@ from typing import Any, Self
 
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.redis import free_port
-from onelane.migrations import migrate
+from onelane.dev.stack import HOST, PYTHON, WORKER, is_ready, web_command
+from onelane.dev.stack import Stack as Processes
 from tests.chaos.history import HISTORY
 from tests.chaos.service.dynos import Dyno
 from tests.conftest import ROOT, SECRET
@@ -99,17 +98,17 @@ class Stack:
 
     def start(self) -> None:
         """Start everything but the provider, and wait until it can do its work."""
+        api_port = free_port()
+        self._processes = self._exits.enter_context(Processes(self.folder.logs, self._environment(api_port), cwd=ROOT))
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", POSTGRES_SETTINGS)
         self.redis = EmbeddedRedis(self.folder.path / "redis")
-        for server in (self.postgres, self.redis):
-            self._exits.callback(server.stop)
-            server.start()
+        self._processes.start_servers(self.postgres, self.redis)
         self.postgres_proxy = self._exits.enter_context(Proxy(self.postgres.url))
         self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))
-        migrate(self.postgres.url)
+        self._processes.migrate()
         if self.mutant:
             import_module("tests.chaos.mutants").plant_in_database(self.mutant, self.postgres.url)
-        self._prepare_dynos()
+        self._prepare_dynos(api_port)
         for dyno in self.dynos.values():
             if dyno is not self.provider:
                 dyno.start()
@@ -139,7 +138,7 @@ class Stack:
         return (
             all(dyno.is_well for dyno in self.dynos.values() if dyno.was_started)
             and all(self.dynos[name].pids(role) for name in WORKER_NAMES for role in ("process", "helper"))
-            and all(map(_is_ready, self._web_ports))
+            and all(map(is_ready, self._web_ports))
         )
 
     def stop_service(self) -> list[str]:
@@ -158,37 +157,31 @@ class Stack:
     ) -> None:
         self._exits.close()
 
-    def _prepare_dynos(self) -> None:
+    def _prepare_dynos(self, api_port: int) -> None:
         self._web_ports = [free_port() for _ in WEB_NAMES]
-        api_port = free_port()
-        service = self._environment(api_port, self.postgres_proxy.url, self.redis_proxy.url)
-        provider = self._environment(api_port, self.postgres.url, self.redis.url)
-        urls = [word for port in self._web_ports for word in ("--web", f"http://127.0.0.1:{port}")]
-        add = partial(self._add, service)
-        add("provider-api", "-m", "tests.chaos.traffic.provider_api", "--port", str(api_port))
+        through_proxies = {"DATABASE_URL": self.postgres_proxy.url, "REDIS_URL": self.redis_proxy.url}
+        self._add("provider-api", [*PYTHON, "tests.chaos.traffic.provider_api", "--port", str(api_port)])
         for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
-            options = ["-c", "python:onelane_web.gunicorn_settings", "--bind", f"127.0.0.1:{port}", "--reuse-port"]
-            add(name, "-m", "gunicorn", *options, "tests.chaos.service.web:app")
+            self._add(name, web_command(port, "tests.chaos.service.web:app", "--reuse-port"), through_proxies)
         for name in WORKER_NAMES:
-            add(name, "-m", "onelane", "worker")
+            self._add(name, WORKER, through_proxies)
         plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
         plan += ["--rate", f"{self.rate:g}"] if self.rate else []
-        self._add(provider, PROVIDER, "-m", "tests.chaos.traffic.provider", *plan, *urls)
+        urls = [word for port in self._web_ports for word in ("--web", f"http://{HOST}:{port}")]
+        self._add(PROVIDER, [*PYTHON, "tests.chaos.traffic.provider", *plan, *urls])
 
-    def _add(self, env: dict[str, str], name: str, *argv: str) -> None:
-        self.dynos[name] = Dyno(name, argv, env, self.folder.logs, is_endless=name != PROVIDER)
+    def _add(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self.dynos[name] = Dyno(self._processes, name, argv, environment or {}, is_endless=name != PROVIDER)
         self._exits.callback(self.dynos[name].kill)
 
-    def _environment(self, api_port: int, database_url: str, redis_url: str) -> dict[str, str]:
+    def _environment(self, api_port: int) -> dict[str, object]:
         return {
             **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
-            **{name: str(value) for name, value in SETTINGS.items()},
-            "PYTHONPATH": str(ROOT),
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
+            **SETTINGS,
+            "PYTHONPATH": ROOT,
             "CHANNELS": json.dumps(CHANNELS),
-            "CHAOS_API": f"http://127.0.0.1:{api_port}",
-            HISTORY: str(self.folder.history),
+            "CHAOS_API": f"http://{HOST}:{api_port}",
+            HISTORY: self.folder.history,
             **({"CHAOS_MUTANT": self.mutant} if self.mutant else {}),
         }
 
@@ -197,14 +190,3 @@ class Stack:
         draft = self.folder.history / f"{API_CONTROL}.new"
         draft.write_text(json.dumps(faults))
         draft.rename(self.folder.history / API_CONTROL)
-
-
-def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.dev.run import run as stack
 from onelane.model import user_id_of
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.users import UserRecord, find_user, user_of_session
@@ -53,7 +52,9 @@ USER = UserName()
 def opened() -> Iterator[Services]:
     """Connect to what the environment names, else to the `onelane run` of this folder."""
     if not os.environ.get("DATABASE_URL") and not os.environ.get("REDIS_URL"):
-        os.environ.update(stack.running() or {})
+        from onelane.dev.run.data_folder import running
+
+        os.environ.update(running() or {})
     settings = Settings.from_environment()
     # The commands print what happens; log lines would come between.
     configure("ERROR", settings.log_format)

@@ -4,8 +4,6 @@ import sys
 
 import click
 
-from onelane.dev import talk as sending
-
 
 @click.command()
 @click.argument("text", default="")
@@ -32,8 +30,10 @@ def send(
 
     The webhook is signed, and posted to the service that `onelane run` started, or to PORT of this machine.
     """
+    from onelane.dev import talk
+
     sys.exit(
-        sending.send(
+        talk.send(
             user,
             text,
             channel=channel,

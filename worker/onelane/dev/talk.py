@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from onelane.channels import provider_of
 from onelane.channels.provider import ExternalId
 from onelane.config import Channel, Settings
-from onelane.dev.run.run import running
+from onelane.dev.run.data_folder import running
 from onelane.errors import ConfigError
 from onelane.model import Delivery, JsonObject
 
@@ -85,7 +85,7 @@ def send(
 
 
 def find_target(name: str | None = None) -> Target:
-    """Find the service: the stack that `make run` started, else what the environment describes."""
+    """Find the service: the stack that `onelane run` started, else what the environment describes."""
     port, channels = _running_stack() or _environment()
     name = name or (DEFAULT_CHANNEL if DEFAULT_CHANNEL in channels else next(iter(channels), DEFAULT_CHANNEL))
     if name not in channels:
@@ -112,7 +112,7 @@ def _environment() -> tuple[int, Mapping[str, Channel]]:
     try:
         settings = Settings.from_environment()
     except ConfigError as error:
-        raise click.ClickException(f"no running service found: is `make run` running? ({error})") from None
+        raise click.ClickException(f"no running service found: is `onelane run` running? ({error})") from None
     return settings.port, settings.channels
 
 
@@ -197,7 +197,8 @@ def _call(target: Target, request: Request) -> bytes:
     except HTTPError:
         raise
     except (OSError, HTTPException) as error:
-        raise click.ClickException(f"nothing answers at {target.base_url} ({error}): is `make run` running?") from None
+        reason = f"nothing answers at {target.base_url} ({error})"
+        raise click.ClickException(f"{reason}: is `onelane run` running?") from None
 
 
 def _lines(message: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], sent: Posted) -> Iterator[str]:

@@ -95,7 +95,7 @@ class Keeper:
     def _start_helper(self) -> None:
         ours, theirs = Pipe()
         with theirs:
-            command = [sys.executable, "-m", "onelane.lanes.renewer", str(theirs.fileno()), str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "onelane.lanes.renewer", str(theirs.fileno()), str(os.getpid())]
             self._helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         self._wire = Wire(ours, self._ttl_s)
         self._wire.send(self._settings)

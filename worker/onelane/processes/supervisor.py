@@ -71,4 +71,4 @@ class Supervisor:
 
 def supervise(*arguments: str) -> int:
     """Run `onelane worker` itself as the supervised process."""
-    return Supervisor([sys.executable, "-m", "onelane", "worker", "--unsupervised", *arguments]).run()
+    return Supervisor([sys.executable, "-P", "-m", "onelane", "worker", "--unsupervised", *arguments]).run()

@@ -81,7 +81,7 @@ class Isolation:
 
     def _command(self, wire_fd: int) -> list[str]:
         arguments = [self._handler_path, str(wire_fd), str(self._memory_mb), str(os.getpid())]
-        return [sys.executable, "-m", "onelane.turns.isolated", *arguments]
+        return [sys.executable, "-P", "-m", "onelane.turns.isolated", *arguments]
 
 
 def _next(wire: Wire, ends: float, holding: Holding) -> Any:

@@ -49,6 +49,11 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def has_died(self) -> bool:
+        """Answer whether it has ended, and nobody here has stopped it."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
@@ -80,18 +85,27 @@ class Child:
             os.close(log)
         self._note.write_text(json.dumps({"pid": self._process.pid, "argv": argv}))
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.is_running:
+            self._started.send_signal(number)
+
     def ask_to_stop(self) -> None:
         """Send it its stop signal, and do not wait."""
-        if self.is_running:
-            self._started.send_signal(self._stop_signal)
+        self.send_signal(self._stop_signal)
+
+    def wait(self, within_s: float) -> int:
+        """Wait for its end, and return its exit code; raise subprocess.TimeoutExpired."""
+        return self._started.wait(within_s)
 
     def stop(self, within_s: float) -> None:
-        """Ask it to stop, and kill what has not ended in time. Do nothing when it does not run."""
+        """Ask it to stop, and kill what has not ended in time; without time, kill it at once."""
         if self._process is None:
             return
-        self.ask_to_stop()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(within_s, 0))
+        if within_s > 0:
+            self.ask_to_stop()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(within_s)
         self.kill()
 
     def kill(self) -> None:
@@ -148,6 +162,16 @@ class Child:
             return ""
 
 
+def stop_all(children: Sequence[Child], within_s: float) -> None:
+    """Ask all to stop, wait for them together, and kill those that have not ended in time."""
+    deadline = time.monotonic() + within_s
+    if within_s > 0:
+        for child in children:
+            child.ask_to_stop()
+    for child in children:
+        child.stop(deadline - time.monotonic())
+
+
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
     """Wait for `condition`, at most `within_s`; answer whether it came true."""
     deadline = time.monotonic() + within_s
@@ -168,11 +192,16 @@ def command_line(pid: int) -> list[str]:
 
 def descendants(pid: int) -> list[int]:
     """List the processes that a process has started, and theirs; none where the system has no /proc."""
+    children = children_of(pid)
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
+def children_of(pid: int) -> list[int]:
+    """List the processes that a process has started, and that still are its own."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
-            children = [int(word) for word in thread.read_text().split()]
-            found += [*children, *(grandchild for child in children for grandchild in descendants(child))]
+            found += map(int, thread.read_text().split())
     return found
 
 

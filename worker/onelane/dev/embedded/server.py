@@ -49,6 +49,11 @@ class EmbeddedServer(ABC):
         """Whether its process lives."""
         return self._child.is_running
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended, and nobody here has stopped it."""
+        return self._child.has_died
+
     def start(self) -> str:
         """Start the server and wait until it answers; return its URL. Raise EmbeddedServerError."""
         if self.is_running:

@@ -10,10 +10,10 @@ from onelane.dev.incident import naive_bot, real
 from onelane.dev.incident.account import Incident
 
 
-def replay(tell: Callable[[str], object]) -> Incident:
-    """Replay the evening against both, and `tell` what is being started.
+def replay(report: Callable[[str], object]) -> Incident:
+    """Replay the evening against both, and `report` what is being started.
 
     Raise OnelaneError when something does not start, KeyboardInterrupt when a signal came; either way everything
     that was started has ended, and its folder is gone.
     """
-    return Incident(naive=naive_bot.replay(), real=real.replay(tell))
+    return Incident(naive=naive_bot.replay(), real=real.replay(report))

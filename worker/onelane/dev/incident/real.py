@@ -28,7 +28,7 @@ SESSIONS = "SELECT id, ended_reason FROM conversation_sessions ORDER BY started_
 LISTS = "SELECT DISTINCT session_id FROM tool_outputs WHERE name = %s"
 
 
-def replay(tell: Callable[[str], object]) -> Account:
+def replay(report: Callable[[str], object]) -> Account:
     """Send the evening to a service of our own, and read from its database what came of it."""
     token = secrets.token_hex(16)
     environment = {
@@ -37,19 +37,19 @@ def replay(tell: Callable[[str], object]) -> Account:
         "DEVELOPMENT": "true",
         "LOG_LEVEL": "WARNING",
     }
-    with private_stack.running(tell, environment) as stack, closing(Database(stack.database_url)) as database:
-        tell("posting the evening's webhooks")
-        _post_evening(stack, token)
-        stack.wait_for(lambda: _is_done(database), DONE_S, "the end of all turns")
+    with private_stack.running(report, environment) as private, closing(Database(private.database_url)) as database:
+        report("posting the evening's webhooks")
+        _post_evening(private, token)
+        private.stack.wait_for(lambda: _is_done(database), "the end of all turns", DONE_S)
         return _account(database)
 
 
-def _post_evening(stack: PrivateStack, token: str) -> None:
+def _post_evening(private: PrivateStack, token: str) -> None:
     """Post step by step, what belongs together at once; nobody waits for the bot's answers."""
 
     def post(moment: Moment) -> None:
         signed = moment.signed(token)
-        stack.post(f"/webhooks/{CHANNEL}", signed.body, {**signed.headers, TIME_HEADER: moment.at.isoformat()})
+        private.post(f"/webhooks/{CHANNEL}", signed.body, {**signed.headers, TIME_HEADER: moment.at.isoformat()})
 
     with ThreadPoolExecutor() as threads:
         for step in EVENING:

@@ -10,10 +10,10 @@ from onelane.dev.embedded import EmbeddedPostgres, EmbeddedServer
 from onelane.dev.run.data_folder import VARIABLE
 
 
-def words(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
-    """Word it for what the environment and these servers say."""
+def text(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
+    """Format it for this environment and these servers."""
     own = {server.variable: server.url for server in servers}
-    command = _as_typed(Path(sys.executable).with_name("onelane"))
+    command = _command()
     if os.environ.get(VARIABLE):
         command = f"{VARIABLE}={shlex.quote(str(folder))} {command}"
     return f"""
@@ -26,18 +26,24 @@ Onelane runs.
   data, logs  {folder}
 
   talk to it, from a second terminal             {command} send --user alice "hello"
-  run a bot of yours: handle(turn) in mybot.py   HANDLER=mybot:handle make run
+  run a bot of yours: handle(turn) in mybot.py   {command} run mybot:handle
   stop it                                        Ctrl-C
 """
 
 
+def _command() -> str:
+    """Find what to type for `onelane`: the name alone where the shell finds this installation by it."""
+    program = Path(sys.executable).with_name("onelane")
+    return "onelane" if shutil.which("onelane") == str(program) else _as_typed(program)
+
+
 def _key(own_ops_password: str | None) -> str:
-    """Word how the operator logs in. A password that somebody chose stays off the screen."""
+    """Format how the operator logs in. A password that somebody chose stays off the screen."""
     return f"{os.environ.get('OPS_USER') or 'operator'} / {own_ops_password or 'your own (OPS_PASSWORD)'}"
 
 
 def _psql(servers: list[EmbeddedServer]) -> str:
-    """Word the command that opens the database: the machine's psql, else the one that came with the server."""
+    """Format the command that opens the database: the machine's psql, else the one that came with the server."""
     server = next(server for server in servers if isinstance(server, EmbeddedPostgres))
     client = "psql" if shutil.which("psql") else shlex.quote(_as_typed(server.psql))
     return f"{client} {shlex.quote(server.url)}"

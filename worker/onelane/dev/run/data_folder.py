@@ -12,7 +12,7 @@ from pathlib import Path
 from onelane.errors import ConfigError
 
 VARIABLE = "ONELANE_DATA"
-CHECKOUT = Path(__file__).resolve().parents[4]
+PACKAGE = Path(__file__).resolve().parents[2]
 SECRET_BYTES = 32
 OPS_PASSWORD_BYTES = 12
 
@@ -26,10 +26,9 @@ class DataFolder:
 
     @classmethod
     def of_environment(cls) -> "DataFolder":
-        """Find it: where ONELANE_DATA says, in our checkout, else in the working folder."""
+        """Find it: where ONELANE_DATA says, in our checkout when started there, else in the working folder."""
         chosen = os.environ.get(VARIABLE)
-        home = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-        return cls(Path(chosen).expanduser().absolute() if chosen else home / ".onelane")
+        return cls(Path(chosen).expanduser().absolute() if chosen else _home(Path.cwd()) / ".onelane")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -64,7 +63,7 @@ class DataFolder:
         return path.read_text()
 
     def publish(self, address: Mapping[str, str]) -> None:
-        """Tell other terminals of the same user how to reach what runs here."""
+        """Let other terminals of the same user know how to reach what runs here."""
         _write_private(self._address, json.dumps({"pid": os.getpid(), **address}, indent=1))
 
     def withdraw(self) -> None:
@@ -80,6 +79,18 @@ class DataFolder:
         except PermissionError:
             raise ConfigError(f"{VARIABLE}: what runs in {self.path} was started by another user") from None
         return address if _is_alive(address.pop("pid")) else None
+
+
+def _home(working: Path) -> Path:
+    """Choose the root of our checkout for all folders in it; an installed package has none."""
+    checkout = PACKAGE.parents[1]
+    is_checkout = (checkout / "worker" / "onelane") == PACKAGE and (checkout / "pyproject.toml").exists()
+    return checkout if is_checkout and working.is_relative_to(checkout) else working
+
+
+def running() -> dict[str, str] | None:
+    """Answer DATABASE_URL, REDIS_URL, CHANNELS and PORT of the stack that runs here; None when none does."""
+    return DataFolder.of_environment().published()
 
 
 def _is_alive(pid: int) -> bool:
