@@ -6,6 +6,7 @@ Nothing is pickled. Every wait has a bound, also in the middle of a message whos
 import json
 import socket
 import struct
+import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from os import dup
@@ -20,6 +21,8 @@ class Wire:
     def __init__(self, connection: Connection, stall_limit_s: float) -> None:
         """Bound how long a message that has begun may stall, whichever way it goes."""
         self._connection = connection
+        self._closing = threading.Lock()
+        """Guards the descriptor's number: once closed, it may be another's, which shutting down must not strike."""
         limit = struct.pack("ll", int(stall_limit_s), int(stall_limit_s % 1 * 1_000_000))
         with socket.socket(fileno=dup(connection.fileno())) as ours:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -32,7 +35,10 @@ class Wire:
 
     def send(self, value: Any) -> None:
         """Send one value, as JSON has it."""
-        self._connection.send_bytes(json.dumps(value).encode())
+        message = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+        if len(message) > MESSAGE_MAX_BYTES:
+            raise OSError(f"a message of {len(message)} bytes: at most {MESSAGE_MAX_BYTES} go over the wire")
+        self._connection.send_bytes(message)
 
     def receive(self, within_s: float | None) -> Any:
         """Return the next value; None when none has begun to come `within_s`. With None, wait for the other's end."""
@@ -46,9 +52,10 @@ class Wire:
 
     def shut_down(self) -> None:
         """End it for both sides, whoever waits on it; each still has to close its end."""
-        with suppress(OSError), socket.socket(fileno=dup(self._connection.fileno())) as ours:
+        with self._closing, suppress(OSError), socket.socket(fileno=dup(self._connection.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close this end."""
-        self._connection.close()
+        with self._closing:
+            self._connection.close()

@@ -142,7 +142,7 @@ class Runner:
             self._stopping.set()
 
     def _rearm_stall_watchdog(self) -> None:
-        """Put off the last resort: a process whose keeper gets no CPU (a handler keeps the GIL) ends with its stacks."""
+        """Put off the last resort: a process whose keeper gets no CPU, as a handler keeps the GIL, ends."""
         faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True, file=STDERR_FD)
 
     def _shut_down(self) -> int:
