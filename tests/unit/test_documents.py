@@ -82,10 +82,12 @@ def test_every_command_is_documented_with_its_help_and_no_other():
     assert {name: row[0] for name, row in documented("Commands").items()} == dict(commands(onelane, "onelane"))
 
 
-def test_every_metric_is_documented_with_its_label_and_no_other():
-    told = {name: row[1].strip("`") for name, row in documented("Metrics").items()}
-    counted = {one.name + "_total" * isinstance(one, Counter): getattr(one, "label", "") for one in COUNTED}
-    assert told == counted | {name: "state" * name.endswith("_lanes") for name in GAUGES}
+def test_every_metric_is_documented_with_its_label_and_help_and_no_other():
+    shown = {name: (row[1].strip("`"), row[2]) for name, row in documented("Metrics").items()}
+    counted = {
+        one.name + "_total" * isinstance(one, Counter): (getattr(one, "label", ""), one.help_text) for one in COUNTED
+    }
+    assert shown == counted | {name: ("state" * name.endswith("_lanes"), text) for name, text in GAUGES.items()}
 
 
 def test_every_log_event_is_documented_with_its_level_and_meaning_and_no_other():

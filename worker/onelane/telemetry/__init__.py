@@ -1,1 +1,1 @@
-"""What the service says about itself: log events and numbers. No text, sender or address of a user is in either."""
+"""Log events and numbers of the service. Neither holds a text, a sender or an address of a user."""

@@ -1,6 +1,6 @@
-"""Counts in the process: adds to a dictionary and asks nobody. `processes/upload.py` sends what has gathered.
+"""Counts in the process, in a dictionary. `processes/upload.py` sends what has gathered to Redis.
 
-No name and no label says anything about a user: there are as many fields as `numbers.py` lists.
+No name and no label depends on a user: there are as many fields as `numbers.py` lists.
 """
 
 import threading
@@ -34,7 +34,7 @@ class Counters:
 
 
 counters: Final = Counters()
-"""One a process: what counts is everywhere, and needs no wiring."""
+"""One for each process: many places count, and none needs wiring."""
 
 
 class Counter:
@@ -53,15 +53,15 @@ class Counter:
         self._into.add(self._fields.get(value) or self._fields[OTHER], amount)
 
     def read(self, numbers: Mapping[str, int]) -> dict[str, int]:
-        """Pick this counter's values out of all numbers."""
+        """Return this counter's values out of all numbers."""
         return {value: numbers.get(field, 0) for value, field in self._fields.items()}
 
 
 class Histogram:
-    """How often something took how long."""
+    """Durations, counted in buckets."""
 
     def __init__(self, name: str, help_text: str, bounds_s: Sequence[float], into: Counters = counters) -> None:
-        """Take the buckets' upper bounds, ascending; one without a bound comes after them."""
+        """Take the buckets' upper bounds, ascending; a bucket without a bound follows them."""
         self.name, self.help_text = name, help_text
         self._bounds_s = tuple(bounds_s)
         self._bounds = (*(f"{bound:g}" for bound in bounds_s), "+Inf")
@@ -70,13 +70,13 @@ class Histogram:
         self._into = into
 
     def observe(self, seconds: float) -> None:
-        """Count one that took `seconds`; a clock that was set back makes no negative ones."""
+        """Count one that took `seconds`; a negative time, of a clock that was set back, counts as 0."""
         seconds = max(seconds, 0.0)
         self._into.add(self._fields[bisect_left(self._bounds_s, seconds)])
         self._into.add(self._sum, int(seconds * MICROSECONDS))
 
     def read(self, numbers: Mapping[str, int]) -> tuple[list[tuple[str, int]], float]:
-        """Pick out (upper bound, how many took at most that) for each bucket, and the sum of seconds."""
+        """Return (upper bound, how many took at most that) for each bucket, and the sum of seconds."""
         total, buckets = 0, []
         for bound, field in zip(self._bounds, self._fields, strict=True):
             total += numbers.get(field, 0)
@@ -85,5 +85,5 @@ class Histogram:
 
 
 def numbers_in(fields: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Read what Redis has under `keys.NUMBERS`: the numbers of all processes."""
+    """Decode the hash `keys.NUMBERS`: the numbers of all processes."""
     return {field.decode(): int(number) for field, number in fields.items()}

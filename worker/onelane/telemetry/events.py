@@ -1,6 +1,6 @@
 """Every log event: its name, its level, its fields, and what it means.
 
-The code names an event and gives its fields; everything else about it stands here. A test compares both.
+The code names an event and gives its fields; everything else about it is listed here. A test compares both.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Event(NamedTuple):
 
 
 TURN = ("user_id", "message_id", "session_id", "seq", "fence")
-"""What names a turn."""
+"""The fields that identify a turn."""
 
 EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
     {
@@ -29,33 +29,33 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "delivery_duplicate": Event(
             "info",
-            "A webhook brought a message that Postgres had already.",
+            "A webhook delivered a message that Postgres had already.",
             ("channel", "message_id", "user_id", "seq"),
         ),
         "delivery_refused": Event(
             "warning", "A webhook of a configured channel was refused, for `reason`.", ("channel", "reason")
         ),
         "enqueue_postponed": Event(
-            "warning", "Redis was away at intake; the reconciler will enqueue what Postgres has.", ("messages",)
+            "warning", "Redis was away when messages were accepted; the reconciler will enqueue them.", ("messages",)
         ),
         "turn_ended": Event(
             "info", "A turn was settled as `outcome`, in the session `session_id`.", ("outcome", "turn_ms", *TURN)
         ),
         "turn_failed": Event(
             "warning",
-            "A handler raised, took too long or died: `failure` says where, without the message's text.",
+            "A handler raised, took too long or died: `failure` is its place and kind, without the message's text.",
             ("outcome", "attempts", "failure", *TURN),
         ),
         "turn_dropped": Event(
-            "info", "A turn ended without a write: its lease was lost, or its worker stops.", ("turn_ms", *TURN)
+            "info", "A turn ended without a write, because its lease was lost or its worker stops.", ("turn_ms", *TURN)
         ),
         "begin_fenced": Event(
             "warning",
-            "Postgres has seen a later lease of the lane than ours; it will be leased again.",
+            "Postgres has seen a later lease of the lane; the lane will be leased again, with a larger fence.",
             ("user_id", "fence", "newer"),
         ),
         "foreign_jobs": Event(
-            "warning", "Jobs on a lane are no messages of its user; they are left alone.", ("user_id", "jobs")
+            "warning", "Jobs on a lane are not messages of its user; they are left there.", ("user_id", "jobs")
         ),
         "message_redriven": Event(
             "info", "A dead message waits again, with its number and its session.", ("user_id", "message_id")
@@ -64,18 +64,18 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         # sessions
         "session_opened": Event(
             "info",
-            "A session began, `because` the one before ended so, or because it is the `first`.",
+            "A session opened; `because` is how the session before ended, or `first`.",
             ("user_id", "session_id", "because", "started_at", "previous_session_id"),
         ),
         "session_ended": Event(
             "info", "A session ended, for `reason`.", ("user_id", "session_id", "reason", "ended_at")
         ),
         "cache_not_cleared": Event(
-            "warning", "Redis was away as a session ended; Postgres will find the cached id stale.", ("user_id",)
+            "warning", "Redis was away when a session ended; Postgres will find the cached id stale.", ("user_id",)
         ),
         # operators
-        "user_paused": Event("info", "An operator keeps a user's messages waiting.", ("user_id",)),
-        "user_resumed": Event("info", "An operator lets a paused user's messages run again.", ("user_id",)),
+        "user_paused": Event("info", "An operator paused a user: messages wait.", ("user_id",)),
+        "user_resumed": Event("info", "An operator resumed a paused user.", ("user_id",)),
         "session_end_requested": Event(
             "info",
             "An operator ended a session: `outcome` is the reason, or `noted` while messages wait.",
@@ -87,61 +87,57 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "lanes_not_updated": Event(
             "warning",
-            "Redis was away as an operator acted; Postgres has it, and the reconciler will update Redis.",
+            "Redis was away when an operator acted; Postgres has it, and the reconciler will update Redis.",
             ("error",),
         ),
-        "operator_logged_in": Event("info", "Somebody with the password opened the operator's pages."),
-        "operator_refused": Event(
-            "warning", "Somebody without the password, or after too many attempts, was not let in.", ("reason",)
-        ),
+        "operator_logged_in": Event("info", "Somebody logged in to the operator's pages."),
+        "operator_refused": Event("warning", "A login was refused, for `reason`.", ("reason",)),
         "operator_requeued": Event("info", "A dead message was requeued on the dashboard.", ("message_id",)),
         "operator_requeued_all": Event(
             "info", "All dead messages of a lane were requeued on the dashboard.", ("queue", "count")
         ),
         # leases
         "lane_taken_over": Event(
-            "warning", "A lane's holder died or hangs: its lease ran out without being released.", ("user_id", "fence")
+            "warning", "A lane's holder died or hangs: its lease ended without being released.", ("user_id", "fence")
         ),
         "lease_lost": Event(
             "warning",
-            "A lease in use is another's, or gone; its turn is cancelled, Postgres decides.",
+            "A lease in use ended or was taken; its turn is cancelled, and the fence protects Postgres.",
             ("user_id", "fence"),
         ),
         "renewer_died": Event(
-            "error", "The helper process that renews leases died; the next one is started.", ("exit_code",)
+            "error", "The helper process that renews leases died; a new one is started.", ("exit_code",)
         ),
         "renewal_failed": Event(
-            "warning", "Leases could not be renewed; they live on for the rest of their time.", ("leases", "error")
+            "warning", "Leases could not be renewed; they last until their time ends.", ("leases", "error")
         ),
         "lane_left_to_its_lease": Event(
-            "warning", "A lane could not be released; it is due again when its lease runs out.", ("user_id", "error")
+            "warning", "A lane could not be released; it is due again when its lease ends.", ("user_id", "error")
         ),
         # processes
-        "worker_started": Event("info", "A worker process takes lanes.", ("worker", "slots")),
-        "worker_stopping": Event("info", "A worker process stops; it finishes the turns at hand.", ("lanes",)),
+        "worker_started": Event("info", "A worker process starts to lease lanes.", ("worker", "slots")),
+        "worker_stopping": Event("info", "A worker process stops; it finishes the turns that run.", ("lanes",)),
         "worker_stopped": Event("info", "A worker process has ended.", ("worker",)),
-        "worker_died": Event("error", "A worker process died; the next one is started.", ("exit_code", "restart_in_s")),
+        "worker_died": Event("error", "A worker process died; a new one is started.", ("exit_code", "restart_in_s")),
         "worker_stuck": Event(
-            "error", "Every slot of a worker hangs in a handler; it ends, and the next one is started.", ("slots",)
+            "error", "Every slot of a worker hangs in a handler; it ends, and a new one is started.", ("slots",)
         ),
         "worker_not_unregistered": Event(
-            "warning", "Redis was away as a worker ended; its registration runs out by itself.", ("worker",)
+            "warning", "Redis was away when a worker ended; its registration expires.", ("worker",)
         ),
         "worker_not_registered": Event(
-            "warning", "Redis is full: a worker could not write its heartbeat; it works on.", ("worker",)
+            "warning", "Redis is full: a worker could not write its heartbeat; it continues.", ("worker",)
         ),
-        "commands_lost": Event("warning", "A worker listens to RQ's commands again after an outage.", ("error",)),
-        "process_crashed": Event(
-            "critical", "An error that nobody expected ended a thread or the process.", ("failure",)
+        "commands_lost": Event(
+            "warning", "A worker lost its subscription to RQ's commands, and subscribed again.", ("error",)
         ),
+        "process_crashed": Event("critical", "An unexpected error ended a thread or the process.", ("failure",)),
         "slot_failed": Event(
             "error",
-            "An error that nobody expected ended a lane's turns; the lane is due again later.",
+            "An unexpected error ended a lane's turns; the lane is due again later.",
             ("user_id", "failure"),
         ),
-        "request_failed": Event(
-            "error", "An error that nobody expected ended a request with 500.", ("error", "frames")
-        ),
+        "request_failed": Event("error", "An unexpected error ended a request with 500.", ("error", "frames")),
         # Redis and Postgres away
         "store_unavailable": Event(
             "warning",
@@ -155,18 +151,20 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "lanes_unavailable": Event(
             "warning",
-            "Redis was away during a turn; the lane is due again when its lease runs out.",
+            "Redis was away during a turn; the lane is due again when its lease ends.",
             ("user_id", "error"),
         ),
-        "lease_failed": Event("warning", "Redis was away as lanes were to be leased.", ("error",)),
-        "numbers_postponed": Event("warning", "Redis was away as numbers were to be added; they are kept.", ("error",)),
+        "lease_failed": Event("warning", "Redis was away when lanes were to be leased.", ("error",)),
+        "numbers_postponed": Event(
+            "warning", "Redis was away when numbers were to be added; they are kept and sent later.", ("error",)
+        ),
         "duties_postponed": Event(
-            "warning", "Postgres or Redis was away as waiting messages were to be compared.", ("error",)
+            "warning",
+            "Postgres or Redis was away when Redis' jobs were to be compared with waiting messages.",
+            ("error",),
         ),
-        "reconciled": Event("info", "Jobs that Redis had lost were put back.", ("jobs",)),
+        "reconciled": Event("info", "Jobs that Redis had lost were enqueued again.", ("jobs",)),
         "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),
-        "task_failed": Event(
-            "error", "An error that nobody expected ended one round of a periodic task.", ("task", "failure")
-        ),
+        "task_failed": Event("error", "An unexpected error ended one round of a periodic task.", ("task", "failure")),
     }
 )

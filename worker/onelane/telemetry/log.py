@@ -1,7 +1,7 @@
-"""Writes log events, and the records of libraries in the same form: one event, one line below LINE_MAX_BYTES.
+"""Writes log events, and the records of libraries in the same format: one event, one line below LINE_MAX_BYTES.
 
-The text of an exception is never written: Postgres quotes rows in it, a handler the user. Its class, its place and its
-SQLSTATE are.
+The text of an exception is never written, since Postgres quotes rows in it and a handler the user. Its class, its place
+and its SQLSTATE are written.
 """
 
 import logging
@@ -24,9 +24,9 @@ Fields = structlog.typing.EventDict
 
 OURS: Final = "onelane"
 LINE_MAX_BYTES: Final = 8_900
-"""Log routers split lines at 10,000 bytes, and put a head of their own before each."""
+"""Log routers split lines at 10,000 bytes, with a header of their own before each."""
 VALUE_MAX: Final = (6_000, 2_000, 500, 100)
-"""Characters left of each value, tried in this order until the line fits."""
+"""How many characters of each value to keep, tried in this order until the line fits."""
 FIELDS_MAX: Final = 24
 ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user_id", "message_id", "session_id")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -63,7 +63,7 @@ def configure(level: str, form: Form) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # RQ logs every job, queue and channel at INFO, on loggers with a level of their own; our events say the same.
+    # RQ logs every job, queue and channel at INFO, on loggers with levels of their own; our events hold the same.
     for name in ("rq", "rq.worker"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     _log_uncaught_errors()
@@ -72,7 +72,7 @@ def configure(level: str, form: Form) -> None:
 def configure_by_environment() -> None:
     """Configure a process that reads no settings: gunicorn's master, a suspect message's child.
 
-    A wrong value is not reported here: the process beside it that reads the settings does.
+    A wrong value is not reported here, but by the process that reads the settings.
     """
     level, form = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
     configure(
@@ -82,7 +82,7 @@ def configure_by_environment() -> None:
 
 
 def name_request(given: str | None) -> str:
-    """Name the web request at hand in all its lines: by the router's id if that is sane, else by a new one."""
+    """Add an id to all log lines of this request: the router's if it is well formed, else a new one."""
     request_id = given if given and REQUEST_ID.fullmatch(given) else uuid4().hex
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -90,24 +90,24 @@ def name_request(given: str | None) -> str:
 
 
 def name_turn(**names: object) -> None:
-    """Name the turn at hand in all lines of its thread, those of the handler's own loggers too."""
+    """Add the turn's ids to all log lines of this thread, those of the handler's own loggers too."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**names)
 
 
 def forget_names() -> None:
-    """Name no turn any more."""
+    """Add no ids any more."""
     structlog.contextvars.clear_contextvars()
 
 
 class Lines:
-    """Writes our rendered events beside the libraries' records: as one of those, an event costs four times as much."""
+    """Writes our rendered events directly: as a record of `logging`, an event costs four times as much."""
 
     def __init__(self, handler: "logging.StreamHandler[Any]") -> None:
         self._handler = handler
 
     def msg(self, line: str) -> None:
-        """Write one line. A log that nobody reads must not end the process that writes it."""
+        """Write one line. A closed or full log must not end the process."""
         with suppress(OSError, ValueError), self._handler.lock or nullcontext():
             self._handler.stream.write(line + self._handler.terminator)
             self._handler.flush()
@@ -116,13 +116,13 @@ class Lines:
 
 
 class Bounded:
-    """A renderer whose lines stay below LINE_MAX_BYTES: long values lose their middle."""
+    """A renderer that keeps lines below LINE_MAX_BYTES: it cuts the middle out of long values."""
 
     def __init__(self, render: Any) -> None:
         self._render = render
 
     def __call__(self, logger: Any, method: str, fields: Fields) -> str:
-        """Render, with as much of each value as fits. What cannot be rendered must not end what logs it."""
+        """Render, with as much of each value as fits. A value that cannot be rendered must not end the caller."""
         try:
             return self._bounded(logger, method, fields)
         except Exception as error:  # noqa: BLE001 - a handler may log anything
@@ -150,7 +150,7 @@ def _fits(line: str) -> bool:
 
 
 def _cut(value: Any, most: int) -> Any:
-    """Cut the middle out: a traceback's ends say where it began and what it was."""
+    """Cut the middle out: a traceback begins with the place and ends with the kind."""
     if value is None or isinstance(value, (bool, float)):
         return value
     text = value if isinstance(value, str) else str(value)
@@ -180,13 +180,13 @@ def _kind(error: BaseException) -> str:
 
 
 def _keep_texts_out(record: logging.LogRecord) -> bool:
-    """Take out of a library's record what may quote a user: texts of exceptions, bodies, query strings."""
+    """Remove from a library's record what may quote a user: texts of exceptions, bodies, query strings."""
     if isinstance(record.msg, BaseException):
         record.msg, record.args = _kind(record.msg), ()
     if isinstance(record.args, tuple):
         record.args = tuple(_kind(one) if isinstance(one, BaseException) else one for one in record.args)
     if record.name.startswith("gunicorn"):
-        # A request that is none may be the rest of a body; a query string may hold a token or a sender.
+        # An invalid request may be the rest of a body; a query string may hold a token or a sender.
         text = re.sub(r"(Invalid request from ip=\S+):\s.*", r"\1", record.getMessage(), flags=re.DOTALL)
         record.msg, record.args = re.sub(r"\?\S*", "?…", text), ()
     elif record.name == "asyncio":

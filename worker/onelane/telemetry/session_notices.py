@@ -1,7 +1,7 @@
 """Logs and counts the notices (OL001) that SQL functions raise when a session opens or ends.
 
-Sessions open and end inside SQL functions, in passing: in a begin, in a commit, in the sweep. The two places that do it
-raise a notice, and whichever process made the call receives it, without a column more in any answer.
+Sessions open and end inside SQL functions: in a begin, in a commit, in the sweep. The two functions that do it raise a
+notice, which the calling process receives; so no answer needs a column for it.
 """
 
 import json
