@@ -128,7 +128,7 @@ def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(services, settings, i
 def test_without_a_worker_it_warns_and_says_what_to_do(invoke):
     result = invoke("doctor")
     assert result.exit_code == 0, result.output
-    assert "warning workers no worker lives" in plain(result)
+    assert "warning workers no worker is alive" in plain(result)
     assert "→ start one: onelane worker" in result.output
     assert sum(line.startswith("ok ") for line in result.output.splitlines()) == len(doctor.CHECKS) - 1
 
@@ -139,7 +139,7 @@ def test_suspended_workers_are_a_warning(services, settings, examine, run_worker
         services.lanes.client.set("rq:suspended", 1)
         finding = examine()["workers"]
         services.lanes.client.delete("rq:suspended")
-    assert (finding.health, finding.todo) == (Health.WARNING, "let them work: rq resume")
+    assert (finding.health, finding.todo) == (Health.WARNING, "rq resume")
 
 
 def test_it_leaves_nothing_behind(services, examine):
@@ -431,14 +431,14 @@ def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(services, accept, 
     message = accept("dora")
     services.lanes.client.flushall()
     monkeypatch.setattr(lane_checks, "SETTLE_S", 10.0)
-    looked = lane_checks._suspects
+    looked = lane_checks._doubts
 
     def look_then_heal(deployment, users):
         suspects = looked(deployment, users)
         services.lanes.enqueue(message.user_id, message.message_id)
         return suspects
 
-    monkeypatch.setattr(lane_checks, "_suspects", look_then_heal)
+    monkeypatch.setattr(lane_checks, "_doubts", look_then_heal)
     assert examine()["lanes"].health is Health.OK
 
 

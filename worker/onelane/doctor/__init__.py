@@ -1,4 +1,4 @@
-"""`onelane doctor`: whether all is well, check by check.
+"""`onelane doctor`: the checks of a deployment.
 
-Everything here reads; the exceptions are a scratch user and a scratch schema, which it takes away again.
+The checks read. Two of them write a scratch user or a scratch schema, and remove it again.
 """

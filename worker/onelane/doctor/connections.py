@@ -1,4 +1,4 @@
-"""Whether the servers allow as many connections as the settings may open."""
+"""Check of the connections: the servers must allow as many as the settings may open."""
 
 from onelane.budget import budget
 from onelane.doctor.finding import Deployment, Finding, ok, warning
@@ -15,7 +15,7 @@ SELECT least(nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1),
 
 
 def connections_suffice(deployment: Deployment) -> Finding:
-    """Check that the workers that live and one web process get their connections, also twice in a deploy."""
+    """Check that the workers that are alive and one web process get their connections, also twice during a deploy."""
     settings = deployment.settings
     workers = max(1, Survey(deployment.lanes).snapshot().workers_alive)
     limits = deployment.database.row(LIMITS)
@@ -29,8 +29,8 @@ def connections_suffice(deployment: Deployment) -> Finding:
         "Postgres": limits.used if limits else "?",
         "Redis": deployment.lanes.scripts.setting("clients", "connected_clients") or "?",
     }
-    words = "; ".join(f"{name}: up to {wanted[name]} of {allowed[name] or '?'}, now {used[name]}" for name in wanted)
-    found = f"{words} ({workers} worker{'s' if workers > 1 else ''}, 1 web, twice during a deploy)"
+    each = "; ".join(f"{name}: up to {wanted[name]} of {allowed[name] or '?'}, now {used[name]}" for name in wanted)
+    found = f"{each} ({workers} worker{'s' if workers > 1 else ''}, 1 web, twice during a deploy)"
     short = [name for name in wanted if allowed[name] is not None and wanted[name] > int(allowed[name])]
     if not short:
         return ok(found)

@@ -1,4 +1,4 @@
-"""What a check of the doctor has found."""
+"""The result of a check of the doctor."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from onelane.model import Value
 
 
 class Health(StrEnum):
-    """How a check came out."""
+    """The result of a check, in one word."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Finding(Value):
 
     health: Health
     found: str
-    """What is the case, in one line."""
+    """The facts, in one line."""
     todo: str = ""
     """What to do about it; empty when all is well."""
     details: tuple[str, ...] = ()
@@ -39,15 +39,15 @@ class Deployment:
 
 
 def ok(found: str) -> Finding:
-    """Say that all is well."""
+    """Return that all is well."""
     return Finding(health=Health.OK, found=found)
 
 
 def warning(found: str, todo: str, details: tuple[str, ...] = ()) -> Finding:
-    """Say that work goes on, but somebody should look."""
+    """Return that work goes on, but somebody should look at it."""
     return Finding(health=Health.WARNING, found=found, todo=todo, details=details)
 
 
 def failed(found: str, todo: str, details: tuple[str, ...] = ()) -> Finding:
-    """Say that a promise is or will be broken."""
+    """Return that a promise is broken, or will be."""
     return Finding(health=Health.FAILED, found=found, todo=todo, details=details)

@@ -1,7 +1,7 @@
-"""Checks of the lanes: Redis and Postgres agree about who has work, and somebody is there to do it.
+"""Checks of the lanes: Redis and Postgres agree about who has work, and a worker is there to do it.
 
-Both change all the time, and a lane may be between two states as we look. So a suspect is looked at again for as long
-as the workers' reconciler needs for its round: what is still wrong then does not heal by itself.
+Both change all the time, and a lane may be between two states when it is read. So a doubtful lane is read again, for as
+long as the workers' reconciler needs for its round: a fault that is still there then does not heal by itself.
 """
 
 import random
@@ -16,7 +16,7 @@ from onelane.operations.snapshot import Survey
 from onelane.processes.duties import ROUND_S
 
 SAMPLE_MAX = 1_000
-"""Of each of the three: waiting users, any users, lanes. With fewer, all are looked at."""
+"""How many are checked of each: waiting users, any users, lanes. When there are fewer, all are."""
 SETTLE_S = ROUND_S + 1.0
 AGAIN_S = 0.25
 SHOWN_MAX = 20
@@ -50,16 +50,16 @@ REMEDIES = {
     Fault.STUCK: "onelane lane resume USER",
     Fault.MISCOUNTED: "UPDATE users u SET waiting = (SELECT count(*) FROM messages m WHERE m.user_id = u.id"
     " AND m.state = 'received') WHERE id = 'USER'",
-    Fault.FOREIGN: "REDIS_URL and DATABASE_URL belong together? If so: redis-cli ZREM lanes USER",
+    Fault.FOREIGN: "check that REDIS_URL and DATABASE_URL belong together; if they do: redis-cli ZREM lanes USER",
     Fault.NOT_A_USER: "somebody else writes into this Redis: give Onelane its own; redis-cli ZREM lanes NAME",
     Fault.NOT_PAUSED: "start a worker: it takes the lane out of the due order",
-    Fault.IDLE: "start a worker: it drops the lane",
+    Fault.IDLE: "start a worker: it removes the lane",
 }
 HARMLESS = frozenset({Fault.NOT_PAUSED, Fault.IDLE})
 """No message waits longer because of them."""
 
 
-class Suspect(NamedTuple):
+class Doubt(NamedTuple):
     """A lane that may have a fault."""
 
     fault: Fault
@@ -67,35 +67,35 @@ class Suspect(NamedTuple):
 
 
 def lanes_agree(deployment: Deployment) -> Finding:
-    """Check that who waits has a lane, that lanes are users', and that both sides agree who is paused."""
+    """Check that every user with waiting messages has a lane, every lane a user, and that both agree who is paused."""
     users, strangers = _sample(deployment)
-    suspects = _suspects(deployment, users)
+    doubts = _doubts(deployment, users)
     settled_at = time.monotonic() + SETTLE_S
-    while suspects and time.monotonic() < settled_at:
+    while doubts and time.monotonic() < settled_at:
         time.sleep(AGAIN_S)
-        suspects &= _suspects(deployment, [UUID(suspect.lane) for suspect in suspects])
-    faults = [*(Suspect(Fault.NOT_A_USER, name) for name in strangers), *sorted(suspects)]
+        doubts &= _doubts(deployment, [UUID(doubt.lane) for doubt in doubts])
+    faults = [*(Doubt(Fault.NOT_A_USER, name) for name in strangers), *sorted(doubts)]
     if faults:
-        return _word(faults, len(users))
+        return _finding(faults, len(users))
     return ok(f"Redis and Postgres agree; users looked at: {len(users)}")
 
 
 def workers_live(deployment: Deployment) -> Finding:
-    """Check that a worker lives and is allowed to work."""
+    """Check that a worker is alive and not suspended."""
     snapshot = Survey(deployment.lanes).snapshot()
     alive = [worker.name for worker in snapshot.workers if worker.is_alive]
     if not alive:
-        return warning("no worker lives: messages are accepted and wait", "start one: onelane worker")
+        return warning("no worker is alive: messages are accepted and wait", "start one: onelane worker")
     if snapshot.is_suspended:
-        return warning("all workers are suspended", "let them work: rq resume")
+        return warning("all workers are suspended", "rq resume")
     return ok(f"{len(alive)} alive")
 
 
-def _word(faults: list[Suspect], looked_at: int) -> Finding:
-    worst = Health.WARNING if {suspect.fault for suspect in faults} <= HARMLESS else Health.FAILED
-    first = min(faults, key=lambda suspect: list(Fault).index(suspect.fault))
+def _finding(faults: list[Doubt], looked_at: int) -> Finding:
+    worst = Health.WARNING if {doubt.fault for doubt in faults} <= HARMLESS else Health.FAILED
+    first = min(faults, key=lambda doubt: list(Fault).index(doubt.fault))
     found = f"{first.fault}: {first.lane}" + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
-    details = tuple(f"{suspect.fault}: {suspect.lane}" for suspect in faults[:SHOWN_MAX]) if len(faults) > 1 else ()
+    details = tuple(f"{doubt.fault}: {doubt.lane}" for doubt in faults[:SHOWN_MAX]) if len(faults) > 1 else ()
     finding = warning if worst is Health.WARNING else failed
     return finding(
         f"{found} (users looked at: {looked_at})", REMEDIES[first.fault].replace("USER", first.lane), details
@@ -103,7 +103,7 @@ def _word(faults: list[Suspect], looked_at: int) -> Finding:
 
 
 def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
-    """Choose users by chance, of those who wait, of all, and of those with lanes; and name lanes that are no user's."""
+    """Choose users at random, from those who wait, from all, and from the lanes; return also lanes of no user."""
     start = UUID(int=random.getrandbits(128))
     users = {row.id for query in USERS.values() for row in _from(deployment, query, start)}
     members = deployment.lanes.scripts.ask(lambda: deployment.lanes.client.zrandmember(keys.LANES, SAMPLE_MAX))
@@ -118,27 +118,27 @@ def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
 
 
 def _from(deployment: Deployment, query: str, start: UUID) -> list[Any]:
-    """Walk by id from `start` on, and round to the first when there are too few behind it."""
+    """Read by id from `start` on; when too few follow, go on from the first."""
     rows = deployment.database.rows(query, (start, SAMPLE_MAX))
     left = SAMPLE_MAX - len(rows)
     return rows + deployment.database.rows(query, (UUID(int=0), left)) if left else rows
 
 
-def _suspects(deployment: Deployment, users: list[UUID]) -> set[Suspect]:
-    """Compare both sides once."""
+def _doubts(deployment: Deployment, users: list[UUID]) -> set[Doubt]:
+    """Compare Redis and Postgres once."""
     if not users:
         return set()
     standing = {row.id: row for row in deployment.database.rows(STANDING, (users,))}
     now_ms, scores, held_until = _in_redis(deployment, users)
     return {
-        Suspect(fault, str(user))
+        Doubt(fault, str(user))
         for user, score, until in zip(users, scores, held_until, strict=True)
         for fault in _faults(standing.get(user), score, is_due=score is not None and max(score, until) <= now_ms)
     }
 
 
 def _in_redis(deployment: Deployment, users: list[UUID]) -> tuple[float, list[float | None], list[float]]:
-    """Ask for Redis' time, when each user's lane is due, and until when it is locked; all in ms."""
+    """Return Redis' time, when each user's lane is due, and until when it is locked; all in ms."""
     (seconds, microseconds), scores, *until = deployment.lanes.scripts.ask(lambda: _scores_and_locks(deployment, users))
     return seconds * 1000 + microseconds / 1000, scores, [float(ends or 0) for ends in until]
 

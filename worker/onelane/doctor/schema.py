@@ -1,7 +1,7 @@
-"""Whether the database is what this release ships: somebody may have replaced a function or dropped an index by hand.
+"""Checks of the schema: it must be the one that this release ships. Functions or indexes may have been changed by hand.
 
-The shipped SQL is run in a scratch schema, which is the whole search path, so that it can touch nothing else; what
-arises there is compared with what lives, and all of it is rolled back.
+The shipped SQL is run in a scratch schema, which is the whole search path, so that nothing else is changed. The
+definitions there are compared with those of the live schema, and all of it is rolled back.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from onelane.model import Value
 
 SCRATCH_PREFIX = "onelane_doctor_"
 
-# Names are printed without their schema when it is the search path; what still has it is cut by `_plain`.
+# Postgres prints names without the schema when it is the search path; where it does not, `_plain` removes it.
 CATALOG = """
 SELECT 'function' AS kind, p.proname AS thing, pg_get_function_identity_arguments(p.oid) AS part,
        pg_get_functiondef(p.oid) AS definition
@@ -63,15 +63,15 @@ class Difference(Value):
     """Its shipped definition; empty for what should not be there."""
 
     @property
-    def words(self) -> str:
-        """Name it and say what is wrong."""
+    def description(self) -> str:
+        """What differs, and how."""
         if self.kind == "function":
             return f"{self.thing} {self.problem}"
         return f"{self.thing}.{self.part} {self.problem}" if self.part else f"{self.thing} {self.problem}"
 
     @property
-    def cure(self) -> str:
-        """The statement or command that mends it."""
+    def remedy(self) -> str:
+        """The statement or command that repairs it."""
         if not self.expected:
             return f"DROP FUNCTION {self.thing}({self.part})"
         if self.kind in CODE:
@@ -86,7 +86,7 @@ class Difference(Value):
 
 
 def migrations_are_current(deployment: Deployment) -> Finding:
-    """Check that nothing is left to apply, and nothing applied that this release does not know."""
+    """Check that no file is left to apply, and that this release knows every file that was applied."""
     if pending := migrations.pending(deployment.database):
         return failed(f"{len(pending)} files to apply: {', '.join(pending[:5])}", "run `onelane migrate`")
     applied = {
@@ -96,7 +96,7 @@ def migrations_are_current(deployment: Deployment) -> Finding:
     if unknown := sorted(applied - shipped):
         return warning(
             f"the database is newer than this release: {', '.join(unknown[:5])}",
-            "ask the doctor of the release that runs; after a rollback this is expected",
+            "run the doctor of the release that is deployed; after a rollback this is expected",
         )
     return ok(f"all {len(shipped)} applied, and the functions with them")
 
@@ -123,16 +123,16 @@ def _judge(deployment: Deployment, nouns: str, *, code: bool) -> Finding:
     if not differences:
         return ok(f"{found.compared_code if code else found.compared_tables} {nouns} as shipped")
     if len(differences) == 1:
-        return failed(differences[0].words, differences[0].cure)
+        return failed(differences[0].description, differences[0].remedy)
     return failed(
-        f"{differences[0].words}, and {len(differences) - 1} more",
-        f"{differences[0].cure}; then ask again",
-        tuple(one.words for one in differences),
+        f"{differences[0].description}, and {len(differences) - 1} more",
+        f"{differences[0].remedy}; then run the doctor again",
+        tuple(one.description for one in differences),
     )
 
 
 class Comparison(Value):
-    """What was compared, and how it differs."""
+    """How much was compared, and the differences."""
 
     compared_code: int
     compared_tables: int
@@ -186,7 +186,7 @@ def _catalog(connection: psycopg.Connection[Any], schema: str) -> Catalog:
 
 
 def _plain(definition: str, schema: str) -> str:
-    """Cut the schema's name off, and what differs from one database to the next without meaning anything."""
+    """Remove the schema's name, and white space, which differ from one database to the next."""
     unqualified = definition.replace(f'"{schema}".', "").replace(f"{schema}.", "")
     return "\n".join(line.rstrip() for line in unqualified.strip().splitlines())
 

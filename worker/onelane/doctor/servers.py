@@ -1,4 +1,4 @@
-"""Checks of the two servers: reachable, new enough, set up right, of one time."""
+"""Checks of the two servers: reachable, new enough, configured right, with clocks that agree."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def postgres(deployment: Deployment) -> Finding:
         " pg_is_in_recovery() AS is_replica"
     )
     if row is None:
-        raise StoreUnavailable("Postgres answers nothing")
+        raise StoreUnavailable("Postgres returned no row")
     if row.is_replica:
         return failed("this is a read-only replica", "point DATABASE_URL at the primary server")
     if row.number < POSTGRES_MIN:
@@ -34,17 +34,17 @@ def redis_server(deployment: Deployment) -> Finding:
     deployment.lanes.ping()
     version = deployment.lanes.scripts.setting("server", "redis_version")
     if version is None:
-        return warning("this host does not tell its Redis' version", "make sure that it is 6.2 or later")
+        return warning("this host hides the version of its Redis", "make sure that it is 6.2 or later")
     if tuple(int(part) for part in str(version).split(".")[:2]) < REDIS_MIN:
         return failed(f"Redis {version}", "Onelane needs Redis 6.2 or later")
     return ok(f"Redis {version}")
 
 
 def eviction(deployment: Deployment) -> Finding:
-    """Check that Redis evicts nothing: locks are what `volatile-*` evicts first."""
+    """Check that Redis evicts nothing: `volatile-*` would evict locks first."""
     policy = deployment.lanes.eviction_policy()
     if policy is None:
-        return warning("this host does not tell its maxmemory-policy", "make sure that it is `noeviction`")
+        return warning("this host hides its maxmemory-policy", "make sure that it is `noeviction`")
     if policy != "noeviction":
         return failed(f"maxmemory-policy is {policy}: Redis may forget locks and lanes", KEEP_POLICY)
     return ok("maxmemory-policy is noeviction")
@@ -56,7 +56,7 @@ def clocks(deployment: Deployment) -> Finding:
     redis_s = _offset_s(lambda: _redis_time(deployment))
     apart_s = max(abs(postgres_s), abs(redis_s), abs(postgres_s - redis_s))
     found = f"Postgres {postgres_s:+.3f} s, Redis {redis_s:+.3f} s from this machine"
-    todo = "synchronise the clocks (NTP); sessions follow that of Postgres, leases that of Redis"
+    todo = "synchronise the clocks (NTP); sessions follow the clock of Postgres, leases that of Redis"
     if apart_s > OFFSET_FAILED_S:
         return failed(found, todo)
     return warning(found, todo) if apart_s > OFFSET_WARNING_S else ok(found)
@@ -73,7 +73,7 @@ def _redis_time(deployment: Deployment) -> float:
 
 
 def _offset_s(ask: Callable[[], float]) -> float:
-    """Compare a clock with ours in the middle of the question."""
+    """Return how far a clock is ahead of ours, which is read before and after."""
     asked_at = time.time()
     answer = ask()
     return answer - (asked_at + time.time()) / 2

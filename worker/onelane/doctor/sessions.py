@@ -1,4 +1,4 @@
-"""Checks of the sessions: one open session each, the same one whoever asks, and what went wrong of late."""
+"""Checks of the sessions: one open session for each user, the same for every caller, and no anomalies lately."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ SCRATCH_CHANNEL = ".doctor"
 AT_ONCE = 20
 SHOWN_MAX = 20
 WINDOWS = ("24 hours", "1 hour", "5 minutes")
-"""How far back to look; the next one when that takes longer than it may."""
+"""How far back to look; a shorter window is tried when a query takes too long."""
 WINDOW_MAX_MS = 4_000
 
 SEVERAL_OPEN = """
@@ -60,7 +60,7 @@ def one_session_each(deployment: Deployment) -> Finding:
 
 
 def resolves_to_one(deployment: Deployment) -> Finding:
-    """Check that whoever asks for a user's session gets the same one, in turn and at once."""
+    """Check that all who ask for a user's session get the same one, in turn and at once."""
     _remove(deployment.database, "created_at < clock_timestamp() - interval '1 minute'", ())
     with _scratch_user(deployment.database) as user_id:
         in_turn = {_resolve(deployment.database, user_id) for _ in range(2)}
@@ -71,7 +71,7 @@ def resolves_to_one(deployment: Deployment) -> Finding:
         return ok(f"get_or_create_session gives one id, twice in turn and {AT_ONCE} times at once")
     return failed(
         f"get_or_create_session gives {len(in_turn)} ids twice in turn, {len(at_once)} ids {AT_ONCE} times at once",
-        "see the checks `functions` and `tables`: one of them has been replaced",
+        "see the checks `functions` and `tables`: something has been replaced",
     )
 
 
@@ -81,21 +81,21 @@ def ten_seconds_apart(deployment: Deployment) -> Finding:
     if not rows:
         return ok("two messages ten seconds apart share a session at every minute of the day")
     return failed(
-        f"should_create_new_session parts messages ten seconds apart in {rows[0].minutes} minutes of the day",
+        f"should_create_new_session separates messages ten seconds apart in {rows[0].minutes} minutes of the day",
         "see the check `functions`: the rule has been replaced",
         tuple(f"channel {row.channel}: {row.minutes} minutes, from {row.first} to {row.last}" for row in rows),
     )
 
 
 def anomalies(deployment: Deployment) -> Finding:
-    """Check that nothing happened to a session within the last day that must not; of a huge day, its last part."""
+    """Check that the view of anomalies is empty for the last day, or for a shorter time when the day is too large."""
     for window in WINDOWS:
         try:
             return _anomalies_within(deployment.database, window)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise
-    return warning("too much happens to look at even the last minutes", "SELECT * FROM session_anomalies on a replica")
+    return warning("too many rows to check even the last minutes", "SELECT * FROM session_anomalies on a replica")
 
 
 def _anomalies_within(database: Database, window: str) -> Finding:
@@ -119,7 +119,7 @@ def _anomalies_within(database: Database, window: str) -> Finding:
 
 
 def _resolve(database: Database, user_id: UUID, start: Barrier | None = None) -> UUID | str:
-    """Ask for the user's session; when that is refused, the refusal is an answer that differs from an id."""
+    """Return the user's session, or the name of the error: it differs from every id."""
     if start is not None:
         start.wait()
     try:
@@ -131,7 +131,7 @@ def _resolve(database: Database, user_id: UUID, start: Barrier | None = None) ->
 
 @contextmanager
 def _scratch_user(database: Database) -> Iterator[UUID]:
-    """Make a user for a moment. One that a killed doctor has left is removed by the next."""
+    """Make a user for the block's time. One that a killed doctor has left is removed by the next."""
     sender = uuid4().hex
     user_id = user_id_of(SCRATCH_CHANNEL, sender)
     database.rows(
@@ -147,7 +147,7 @@ def _scratch_user(database: Database) -> Iterator[UUID]:
 def _remove(database: Database, which: str, params: tuple[object, ...]) -> None:
     """Remove scratch users with their sessions, in the order in which everybody locks."""
     with database.transaction() as connection:
-        query = f"SELECT id FROM users WHERE channel = %s AND {which} FOR UPDATE"  # noqa: S608 - words of ours
+        query = f"SELECT id FROM users WHERE channel = %s AND {which} FOR UPDATE"  # noqa: S608 - constants of ours
         users = [row.id for row in connection.execute(query, (SCRATCH_CHANNEL, *params)).fetchall()]
         connection.execute("DELETE FROM conversation_sessions WHERE user_id = ANY(%s)", (users,))
         connection.execute("DELETE FROM users WHERE id = ANY(%s)", (users,))

@@ -1,4 +1,4 @@
-"""Dead messages: those that left their user's order and wait for an operator's word."""
+"""Dead messages: they have left their user's order, and wait for an operator to retry or drop them."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,7 +7,7 @@ from onelane.db import Database
 from onelane.model import Value
 
 LISTED = "state = 'dead' AND (dropped_at IS NULL OR dropped_at < processed_at)"
-"""Which messages are listed: dropped ones are not, unless they were redriven all the same and died again."""
+"""Which messages are listed: dead ones, unless they were dropped after their death."""
 PAGE_MAX = 500
 
 SELECT = f"""
@@ -21,7 +21,7 @@ FIRST_USER = UUID(int=0)
 
 
 class DeadMessage(Value):
-    """A dead message, without what it says."""
+    """A dead message, without its text."""
 
     message_id: UUID
     user_id: UUID
@@ -40,7 +40,7 @@ class DeadMessage(Value):
 def dead_messages(
     database: Database, *, user_id: UUID | None = None, after: DeadMessage | None = None, most: int
 ) -> list[DeadMessage]:
-    """List dead messages by user and in their order, from after `after` on."""
+    """List dead messages by user and number, beginning after `after`."""
     rows = database.rows(
         SELECT,
         {
@@ -54,6 +54,6 @@ def dead_messages(
 
 
 def last_line(error: str | None) -> str:
-    """Shorten a traceback to what it ends with."""
+    """Return the last line of a traceback."""
     lines = (error or "").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -1,4 +1,4 @@
-"""One user's lane: what Redis and Postgres say about it, side by side."""
+"""One user's lane: its state in Redis and in Postgres, side by side."""
 
 from typing import Any
 from uuid import UUID
@@ -13,13 +13,13 @@ from onelane.operations.users import SessionRecord, UserRecord, WaitingMessage, 
 
 
 class LaneView(Value):
-    """A user's lane."""
+    """A user's lane, session and waiting messages."""
 
     user: UserRecord
     lane: Lane | None
-    """None without work."""
+    """None when there is no work."""
     redis: str | None
-    """Why Redis could not be asked; None when it answered."""
+    """Why Redis did not answer; None when it did."""
     cached_session: str | None = None
     cached_for_s: float | None = None
     buried_jobs: int = 0
@@ -29,7 +29,7 @@ class LaneView(Value):
 
 
 def view_lane(database: Database, lanes: Lanes, user: UserRecord, most: int) -> LaneView:
-    """Look at one lane, at its open session, and at up to `most` waiting messages."""
+    """Read one lane, its open session, and up to `most` waiting messages."""
     newest = sessions_of(database, user.id, 1)
     view = LaneView(
         user=user,

@@ -1,4 +1,4 @@
-"""The snapshot: all lanes at one instant, in one question to Redis whose cost does not grow with the lanes."""
+"""The snapshot: all lanes at one instant, in one call to Redis whose cost does not grow with the number of lanes."""
 
 import json
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ ROWS_MAX = 10_000
 LOCKS_MAX = 2_000
 WORKERS_MAX = 1_000
 COUNT_MAX = 100_000
-"""Where the counts of messages stop."""
+"""Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
-"""A worker says every second that it lives."""
+"""A worker whose heartbeat is older is not alive; it writes one every second."""
 WORKER_PREFIX = "onelane."
-"""How our workers' names begin: other RQ workers may share the Redis."""
+"""Our workers' names begin so: other RQ workers may share the Redis."""
 PREFIX = "rq:worker:"
 
 BACKLOG = f"""
@@ -31,7 +31,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM messages WHERE state = 'received' LIMI
 
 
 class LaneState(StrEnum):
-    """What a lane does at an instant."""
+    """The state of a lane at one instant."""
 
     DUE = "due"
     LEASED = "leased"
@@ -43,16 +43,16 @@ class Lane(Value):
     """One lane of a snapshot."""
 
     user_id: str
-    """As it stands in Redis: of a foreign lane it may be anything."""
+    """The member of the sorted set; not a user's id if somebody else wrote it."""
     state: LaneState
     due_in_s: float | None
-    """When a worker may take it; negative: it has waited that long; None while paused."""
+    """When a worker may take it; negative: it is due since then; None while paused."""
     jobs: int
     worker: str | None = None
-    """Who holds it; a paused lane's last turn may still run."""
+    """The worker that holds it; the last turn of a paused lane may still run."""
     fence: int | None = None
     lease_ends_in_s: float | None = None
-    """When the lease runs out unless it is renewed, which happens three times in its life."""
+    """When the lease ends unless it is renewed; it is renewed three times in its life."""
 
 
 class Worker(Value):
@@ -65,12 +65,12 @@ class Worker(Value):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_alive(self) -> bool:
-        """Whether it has said so lately."""
+        """Whether its heartbeat is recent."""
         return self.heartbeat_age_s <= HEARTBEAT_MAX_S
 
 
 class Backlog(Value):
-    """What Postgres counts, up to COUNT_MAX each."""
+    """How many messages wait and are dead in Postgres, each up to COUNT_MAX."""
 
     waiting: int
     dead: int
@@ -86,20 +86,20 @@ class Snapshot(Value):
     parked: int
     paused: int
     is_exact: bool
-    """False when so many lanes are parked that not all locks were looked at: some of them may be leased."""
+    """False when so many lanes are parked that not all locks were read: some of them may be leased."""
     oldest_wait_s: float
-    """How long the lane that is due longest has waited for a worker."""
+    """How long the lane that waits longest has been due."""
     is_suspended: bool
     """Whether `rq suspend` keeps all workers from leasing."""
     workers: tuple[Worker, ...]
     lanes: tuple[Lane, ...]
     """The first of each state, in that order."""
     backlog: Backlog | None = None
-    """None when nobody asked Postgres."""
+    """None when Postgres was not asked."""
 
     @property
     def workers_alive(self) -> int:
-        """Count the workers that have said lately that they live."""
+        """How many workers are alive."""
         return sum(worker.is_alive for worker in self.workers)
 
 
@@ -110,22 +110,22 @@ class Survey:
         self._scripts = lanes.scripts
 
     def snapshot(self, rows: int = 0, database: Database | None = None) -> Snapshot:
-        """Look at everything at once, and at the first `rows` lanes of each state; with `database` also there."""
-        answer = self._scripts.run("survey", *_looking(rows))
+        """Count the lanes, and read the first `rows` of each state; with `database`, count its messages too."""
+        answer = self._scripts.run("survey", *_arguments(rows))
         return _snapshot(answer).model_copy(update={"backlog": _backlog(database) if database else None})
 
     def numbers_and_snapshot(self) -> tuple[dict[str, int], Snapshot]:
-        """Read what was counted, and look at the lanes' numbers, in one round trip."""
-        numbers, answer = self._scripts.run_many([("numbers", ()), ("survey", _looking(0))])
+        """Read the counters and count the lanes, in one round trip."""
+        numbers, answer = self._scripts.run_many([("numbers", ()), ("survey", _arguments(0))])
         return numbers_in(dict(zip(numbers[::2], numbers[1::2], strict=True))), _snapshot(answer)
 
 
-def _looking(rows: int) -> tuple[object, ...]:
+def _arguments(rows: int) -> tuple[object, ...]:
     return "", min(rows, ROWS_MAX), LOCKS_MAX, WORKERS_MAX
 
 
 def _snapshot(answer: bytes) -> Snapshot:
-    # A foreign member may be anything, even no UTF-8.
+    # A member that somebody else wrote may be anything, even bytes that are not UTF-8.
     found: dict[str, Any] = json.loads(answer.decode(errors="replace"))
     now_ms = float(found["now_ms"])
     return Snapshot(

@@ -1,4 +1,4 @@
-"""A user and a user's story, as an operator may see it: ids, numbers and times, no words and no sender."""
+"""A user, with sessions and waiting messages, as an operator may see them: no text and no sender."""
 
 from datetime import datetime
 from uuid import UUID
@@ -40,11 +40,11 @@ class UserRecord(Value):
     id: UUID
     channel: str
     waiting: int
-    """Messages that wait."""
+    """How many messages wait."""
     dead: int
     last_seq: int
     fence: int
-    """The newest lease that has written."""
+    """The number of the newest lease that has written."""
     last_accepted_at: datetime | None
     paused_at: datetime | None
     pause_reason: str | None
@@ -55,7 +55,7 @@ class UserRecord(Value):
 
 
 class SessionRecord(Value):
-    """A session and how much belongs to it."""
+    """A session, with the number of its messages and replies."""
 
     id: UUID
     status: str
@@ -70,7 +70,7 @@ class SessionRecord(Value):
 
 
 class WaitingMessage(Value):
-    """A message that waits, without what it says."""
+    """A message that waits, without its text."""
 
     message_id: UUID
     seq: int
@@ -82,13 +82,13 @@ class WaitingMessage(Value):
 
 
 def find_user(database: Database, user_id: UUID) -> UserRecord | None:
-    """Look a user up."""
+    """Return the user, if there is one with this id."""
     row = database.row(USER, (user_id,))
     return UserRecord(**row._asdict()) if row else None
 
 
 def user_of_session(database: Database, session_id: UUID) -> UUID | None:
-    """Say whose session it is."""
+    """Return the user whose session it is, if there is such a session."""
     row = database.row("SELECT user_id FROM conversation_sessions WHERE id = %s", (session_id,))
     return row.user_id if row else None
 
