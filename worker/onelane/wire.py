@@ -34,10 +34,10 @@ class Wire:
         return cls(Connection(fileno), stall_limit_s)
 
     def send(self, value: Any) -> None:
-        """Send one value, as JSON has it."""
+        """Send one value, as JSON has it; raise ValueError if it is too long."""
         message = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
         if len(message) > MESSAGE_MAX_BYTES:
-            raise OSError(f"a message of {len(message)} bytes: at most {MESSAGE_MAX_BYTES} go over the wire")
+            raise ValueError(f"a message of {len(message)} bytes: at most {MESSAGE_MAX_BYTES} go over the wire")
         self._connection.send_bytes(message)
 
     def receive(self, within_s: float | None) -> Any:

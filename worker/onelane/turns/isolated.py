@@ -50,6 +50,9 @@ def main() -> None:
     """Take a turn from the parent, run it, and send its effects or where it failed."""
     path, wire_fd, memory_mb, parent_pid = sys.argv[1], *map(int, sys.argv[2:])
     _die_with(parent_pid)
+    # A platform's signals go to every process; this one is ended by its parent, or its message would be convicted.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: None)
     log.configure_by_environment()
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
     wire = Wire.inherited(wire_fd, STALL_LIMIT_S)
@@ -62,8 +65,9 @@ def main() -> None:
 
 
 def _run(path: str, wire: Wire) -> JsonObject:
+    begun = BEGUN.validate_python(wire.receive(None))  # first: the parent does not wait for long imports
     handler = load(path)
-    turn = turn_of(BEGUN.validate_python(wire.receive(None)), Parent(wire), Event())
+    turn = turn_of(begun, Parent(wire), Event())
     replies: Any = handler(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
 

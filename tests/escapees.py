@@ -1,0 +1,155 @@
+"""A handler for an isolated child that does to its process, and to its wire, what the message's text says."""
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from pathlib import Path
+
+from onelane import Turn
+
+WIRE = int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2].isdigit() else -1
+"""The child's end, which it gets as an argument."""
+NOTES = Path(os.environ.get("ESCAPEE_NOTES", os.devnull))
+"""Where each process writes its id: the test looks who lives on."""
+
+
+def handle(turn: Turn) -> str:
+    """Do as the text says; answer with what the act returns."""
+    _note()
+    word, _, argument = turn.message.text.partition(" ")
+    return str(ACTS[word](argument, turn))
+
+
+def _note() -> None:
+    with NOTES.open("a") as notes:
+        notes.write(f"{os.getpid()}\n")
+
+
+def _sleep(*_: object) -> None:
+    while True:
+        time.sleep(60)
+
+
+def _close(argument: str, turn: Turn) -> None:
+    os.closerange(3, 64)
+    _sleep()
+
+
+def _fork(argument: str, turn: Turn) -> None:
+    """Leave a grandchild that keeps the wire; `free` lets it leave the group, too."""
+    if os.fork() == 0:
+        if argument == "free":
+            os.setsid()
+        if os.fork() == 0:
+            _note()
+            _sleep()
+        os._exit(0)
+    os.wait()
+    _wait_for_notes(2)
+    os._exit(0)
+
+
+def _fork_and_close(argument: str, turn: Turn) -> None:
+    """As above, and this process closes its own descriptors and lives on."""
+    if os.fork() == 0:
+        _note()
+        _sleep()
+    _wait_for_notes(2)
+    _close(argument, turn)
+
+
+def _wait_for_notes(lines: int) -> None:
+    while len(NOTES.read_text().splitlines()) < lines:
+        time.sleep(0.01)
+
+
+def _answer_beside_grandchild(argument: str, turn: Turn) -> str:
+    if os.fork() == 0:
+        _note()
+        _sleep()
+    _wait_for_notes(2)
+    return "answered"
+
+
+def _stop(argument: str, turn: Turn) -> str:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "went on"
+
+
+def _stop_within_message(argument: str, turn: Turn) -> str:
+    os.write(WIRE, struct.pack("!i", 1_000) + b'{"effects"')
+    return _stop(argument, turn)
+
+
+def _endless_message(argument: str, turn: Turn) -> None:
+    os.write(WIRE, struct.pack("!i", 3_000_000) + b"[")
+    while True:
+        os.write(WIRE, b" ")
+        time.sleep(0.05)
+
+
+def _endless_questions(argument: str, turn: Turn) -> None:
+    while True:
+        turn.tool_output("nothing")
+
+
+def _never_read(argument: str, turn: Turn) -> None:
+    """Ask and ask, and take no answer: both directions fill up."""
+    question = json.dumps({"ask": "history", "limit": 50}).encode()
+    while True:
+        os.write(WIRE, struct.pack("!i", len(question)) + question)
+
+
+def _raw(message: bytes) -> None:
+    written = 0
+    framed = struct.pack("!i", len(message)) + message
+    while written < len(framed):
+        written += os.write(WIRE, framed[written:])
+    _sleep()
+
+
+ACTS = {
+    "echo": lambda argument, turn: argument,
+    "pid": lambda argument, turn: os.getpid(),
+    "sleep": _sleep,
+    "close": _close,
+    "fork": _fork,
+    "fork-and-close": _fork_and_close,
+    "grandchild": _answer_beside_grandchild,
+    "stop": _stop,
+    "stop-within": _stop_within_message,
+    "endless": _endless_message,
+    "ask": _endless_questions,
+    "never-read": _never_read,
+    "deep": lambda argument, turn: _raw(b'{"effects":{"replies":' + b"[" * 500_000),
+    "deep-value": lambda argument, turn: _deep(turn, int(argument)),
+    "garbage": lambda argument, turn: _raw(b"\x80\x04."),
+    "other": lambda argument, turn: _raw(b'{"effects": 1}'),
+    "null": lambda argument, turn: _raw(b"null"),
+    "too-long": lambda argument, turn: os.write(WIRE, struct.pack("!i", 2**31 - 1)) and _sleep(),
+    "exit": lambda argument, turn: os._exit(int(argument)),
+    "kill": lambda argument, turn: os.kill(os.getpid(), 9),
+    "eat": lambda argument, turn: bytearray(2**40),
+    "limit": lambda argument, turn: resource.getrlimit(resource.RLIMIT_AS)[0],
+    "terminal": lambda argument, turn: sys.stdin.read(),
+    "signals": lambda argument, turn: [os.kill(os.getpid(), one) for one in (signal.SIGTERM, signal.SIGINT)],
+    "history": lambda argument, turn: len(turn.history(int(argument))),
+    "output": lambda argument, turn: turn.tool_output("a\0b"),
+    "sizes": lambda argument, turn: f"{_size(turn.session.state)} {_size(turn.user.state)}",
+}
+
+
+def _size(state: object) -> int:
+    return len(json.dumps(state, ensure_ascii=False).encode())
+
+
+def _deep(turn: Turn, depth: int) -> str:
+    deep: object = 1
+    for _ in range(depth):
+        deep = [deep]
+    turn.session.state["deep"] = deep
+    return "deep"
