@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import structlog
@@ -22,6 +23,7 @@ from onelane.migrations import migrate
 from onelane.model import Accepted, Delivery
 from onelane.sessions import publish_policies
 from onelane.telemetry.log import log
+from tests.rows import Rows
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
 DEADLINE_S = 45
@@ -81,35 +83,37 @@ def settings(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Setting
 def services(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Services]:
     """Connected services on empty tables and an empty Redis; afterwards, what no test may leave behind."""
     services = open_services(settings, redis_timeout_s=3)
-    services.database.rows("TRUNCATE users, conversation_sessions, messages, tool_outputs, channel_policies CASCADE")
+    rows = Rows(services.database)
+    rows.empty()
     services.lanes.client.flushall()
     publish_policies(services.database, settings.policies)
     yield services
     plants_a_bug = request.node.get_closest_marker("plants_a_bug") is not None
-    at_once = [] if plants_a_bug else services.database.rows(SESSIONS_AT_ONCE)
+    at_once = [] if plants_a_bug else rows.sessions_at_once()
     services.close()
     assert at_once == []
 
 
-SESSIONS_AT_ONCE = """
-SELECT a.user_id, a.id, b.id AS other
-  FROM conversation_sessions a JOIN conversation_sessions b ON b.user_id = a.user_id AND b.id > a.id
- WHERE (a.status <> 'ended' AND b.status <> 'ended')
-    OR tstzrange(a.started_at, a.ended_at) && tstzrange(b.started_at, b.ended_at)
-"""
-"""Pairs of sessions of one user that lasted at the same time, or are both open."""
+@pytest.fixture
+def rows(services: Services) -> Rows:
+    """Read what Postgres holds."""
+    return Rows(services.database)
+
+
+class Accept(Protocol):
+    """Accepts one message of a sender."""
+
+    def __call__(self, sender: str, text: str = "hello", external_id: str | None = None) -> Accepted: ...
 
 
 @pytest.fixture
-def accept(services: Services) -> Callable[..., Accepted]:
-    """Accept one message of a sender."""
+def accept(services: Services) -> Accept:
+    numbers = count(1)
 
     def accept(sender: str, text: str = "hello", external_id: str | None = None) -> Accepted:
-        accept.count += 1  # type: ignore[attr-defined]
-        delivery = Delivery(sender=sender, external_id=external_id or f"m{accept.count}", text=text)  # type: ignore[attr-defined]
+        delivery = Delivery(sender=sender, external_id=external_id or f"m{next(numbers)}", text=text)
         return services.intake.accept("demo", [delivery])[0]
 
-    accept.count = 0  # type: ignore[attr-defined]
     return accept
 
 
@@ -127,16 +131,32 @@ def running(settings: Settings) -> Iterator[Worker]:
         assert not thread.is_alive()
 
 
+RunWorker = Callable[[Settings], AbstractContextManager[Worker]]
+
+
 @pytest.fixture
-def run_worker() -> Callable[[Settings], Any]:
+def run_worker() -> RunWorker:
     return running
 
 
+LogLines = list[MutableMapping[str, Any]]
+
+
 @pytest.fixture
-def log_lines() -> Iterator[list[MutableMapping[str, Any]]]:
+def log_lines() -> Iterator[LogLines]:
     """Events logged while the test runs."""
     with capture_logs() as lines:
         yield lines
+
+
+@pytest.fixture
+def _root_logger_as_it_was() -> Iterator[None]:
+    """Put the root logger back that a command or `configure` changed."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

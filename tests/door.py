@@ -41,10 +41,6 @@ def operator_of(app: Flask) -> FlaskClient:
     return client
 
 
-def count(services: Services, state: str) -> Any:
-    return services.database.rows("SELECT count(*) AS n FROM messages WHERE state = %s", (state,))[0].n
-
-
 def jobs_of(operator: FlaskClient, queue: str, registry: str = "failed", page: str = "8/asc/1") -> Any:
     return operator.get(f"{DATA}/jobs/{queue}/{registry}/{page}.json").json["jobs"]
 

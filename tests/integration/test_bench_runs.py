@@ -13,6 +13,7 @@ from bench import checking
 from onelane.bootstrap import Services
 from onelane.model import Accepted
 from tests.conftest import ROOT
+from tests.rows import Rows
 
 Accept = Callable[..., Accepted]
 
@@ -44,19 +45,14 @@ def bystander(services: Services) -> Any:
     return SimpleNamespace(value=lambda query: services.database.row(query)[0])
 
 
-def commit(services: Services, message: Accepted, reply: str) -> None:
-    services.database.row(
-        "SELECT commit_turn(%s, 0, %s, get_or_create_session(%s), %s)",
-        (message.user_id, message.message_id, message.user_id, json.dumps({"replies": [{"text": reply}]})),
-    )
-
-
-def test_a_drain_that_breaks_an_order_or_loses_a_message_is_seen(services: Services, accept: Accept) -> None:
+def test_a_drain_that_breaks_an_order_or_loses_a_message_is_seen(
+    services: Services, rows: Rows, accept: Accept
+) -> None:
     anna, bert = [[accept(sender, f"{nr}") for nr in range(3)] for sender in ("anna", "bert")]
     for message, reply in [(anna[0], "0"), (anna[1], "1"), (anna[2], "2"), (bert[1], "1"), (bert[0], "0")]:
-        commit(services, message, reply)
+        rows.settle(message.user_id, message.seq, reply)
     assert checking.users_out_of_order(bystander(services)) == 1
     assert checking.lost(bystander(services), 6) == 1
-    commit(services, bert[2], "another's reply")
+    rows.settle(bert[2].user_id, 3, "another's reply")
     assert checking.processed(bystander(services)) == 6
     assert checking.lost(bystander(services), 6) == 1

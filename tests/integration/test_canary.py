@@ -25,6 +25,7 @@ from onelane.model import Attachment, Delivery, user_id_of
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from tests.conftest import eventually
 from tests.processes import environment, web_process, worker_process
+from tests.rows import Rows
 
 REFUSE_A_TEXT = "ALTER TABLE messages ADD CONSTRAINT canary CHECK (text NOT LIKE '%refused%') NOT VALID"
 REFUSE_NONE = "ALTER TABLE messages DROP CONSTRAINT IF EXISTS canary"
@@ -227,8 +228,7 @@ class Run:
             self.services.database.rows(REFUSE_NONE)
 
     def _wait_until_settled(self) -> None:
-        waiting = "SELECT count(*) AS waiting FROM messages WHERE state = 'received'"
-        eventually(lambda: self.services.database.row(waiting).waiting == 0, within_s=60)
+        eventually(lambda: Rows(self.services.database).waiting() == 0, within_s=60)
         eventually(lambda: self.services.lanes.client.hlen("numbers"))
 
     def _look_around(self, web: Web, extra: dict[str, str]) -> None:
@@ -281,8 +281,7 @@ def test_no_canary_gets_out(run: Run) -> None:
     run.play()
     assert run.found == {}
     assert b'"turn_ended"' in (run.folder / "worker.log").read_bytes(), "logs were looked at, and there were some"
-    states = {row.state for row in run.services.database.rows("SELECT state FROM messages WHERE direction = 'in'")}
-    assert states == {"processed", "dead"}
+    assert {row.state for row in Rows(run.services.database).accepted()} == {"processed", "dead"}
 
 
 def test_no_canary_gets_out_of_a_suspects_own_process(run: Run) -> None:

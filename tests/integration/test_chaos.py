@@ -10,7 +10,7 @@ RUN_MAX_S = 240
 """What the slowest machine may take; the harness has bounds of its own."""
 
 
-def test_a_short_storm_breaks_no_promise():
+def test_a_short_storm_breaks_no_promise() -> None:
     """Without a calm: how soon a message is begun is not for a machine that runs other tests beside this one."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "run", "--seed", "7", "--minutes", "0.15", "--only", FAULTS],

@@ -1,40 +1,45 @@
 """The operator's commands: they show what is, act on Postgres and Redis, and show no sender and no text."""
 
 import json
-import logging
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
-from click.testing import CliRunner
-from rq.registry import FailedJobRegistry
-from rq.serializers import JSONSerializer
+from click.testing import CliRunner, Result
 
+from onelane.bootstrap import Services
+from onelane.bot import Turn
 from onelane.cli import onelane
+from onelane.config import Settings
 from onelane.dev.embedded.redis import free_port
+from onelane.model import Accepted
 from onelane.operations.snapshot import LaneState, Survey
-from tests.conftest import eventually
-from tests.rows import session_of
+from tests.by_hand import ByHand
+from tests.conftest import Accept, RunWorker, eventually
+from tests.rows import Rows, failed_jobs
+
+Ask = Callable[..., Any]
+Bury = Callable[[str, int], list[Accepted]]
 
 SENDER = "+4930123456"
 TEXT = "a very private text"
 
 
-@pytest.fixture(autouse=True)
-def _root_logger_as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
+class Invoke(Protocol):
+    """Runs a command that must end with `exit_code`."""
+
+    def __call__(self, *arguments: object, exit_code: int = 0, redis_url: str | None = None) -> Result: ...
 
 
 @pytest.fixture
-def invoke(settings):
+def invoke(settings: Settings, _root_logger_as_it_was: None) -> Invoke:
     """Run a command; whatever it says, it names no sender and quotes no text."""
 
-    def invoke(*arguments, exit_code=0, redis_url=None):
+    def invoke(*arguments: object, exit_code: int = 0, redis_url: str | None = None) -> Result:
         environment = {"DATABASE_URL": settings.database_url, "REDIS_URL": redis_url or settings.redis_url}
         result = CliRunner().invoke(onelane, [str(one) for one in arguments], env=environment)
         assert result.exit_code == exit_code, (result.output, result.exception)
@@ -46,30 +51,28 @@ def invoke(settings):
 
 
 @pytest.fixture
-def ask(invoke):
+def ask(invoke: Invoke) -> Ask:
     return lambda *arguments, **options: json.loads(invoke(*arguments, "--json", **options).stdout)
 
 
 @pytest.fixture
-def nowhere():
+def nowhere() -> str:
     return f"redis://127.0.0.1:{free_port()}/0"
 
 
 @pytest.fixture
-def bury(services, accept):
+def bury(services: Services, accept: Accept) -> Bury:
     """Let messages of one sender die, as a worker does when their attempts are used up."""
 
-    def bury(sender, count):
+    def bury(sender: str, count: int) -> list[Accepted]:
         messages = [accept(sender, TEXT) for _ in range(count)]
         for call, message in enumerate(messages):
             lease = services.lanes.lease(f"gravedigger {sender}", call, 1, 60).leases[0]
-            begun = services.database.row("SELECT * FROM begin_turn(%s, %s)", (lease.user_id, lease.fence))
+            by_hand = ByHand.at(services.database, lease.user_id)
+            begun = by_hand.begin(fence=lease.fence)
             assert begun.message_id == message.message_id
             failure = "Traceback (most recent call last):\n  somewhere\nValueError"
-            services.database.rows(
-                "SELECT * FROM fail_turn(%s, %s, %s, %s, %s, 1, 'skip')",
-                (lease.user_id, lease.fence, begun.message_id, begun.session_id, failure),
-            )
+            by_hand.fail(begun, fence=lease.fence, failure=failure)
             services.lanes.bury(lease, begun.message_id, failure)
             services.lanes.finish(lease, [], has_more=call + 1 < count)
         return messages
@@ -77,26 +80,13 @@ def bury(services, accept):
     return bury
 
 
-def registry(services, user_id):
-    return FailedJobRegistry(f"user:{user_id}", connection=services.lanes.client, serializer=JSONSerializer)
-
-
-def state_of(services, message_id):
-    return services.database.row("SELECT * FROM messages WHERE id = %s", (message_id,))
-
-
-def processed(services, user_id):
-    rows = services.database.rows(
-        "SELECT seq FROM messages WHERE user_id = %s AND state = 'processed' ORDER BY processed_at", (user_id,)
-    )
-    return [row.seq for row in rows]
-
-
 # naming a user
 
 
 @pytest.mark.usefixtures("services")
-def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with_advice(accept, invoke):
+def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with_advice(
+    accept: Accept, invoke: Invoke
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
     for name in (user_id, f"demo:{SENDER}"):
         assert str(user_id) in invoke("lane", name).output
@@ -111,7 +101,7 @@ def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with
 # lanes
 
 
-def test_lanes_are_counted_by_state_and_shown(services, accept, invoke, ask):
+def test_lanes_are_counted_by_state_and_shown(services: Services, accept: Accept, invoke: Invoke, ask: Ask) -> None:
     due, parked, paused, leased = (accept(name, TEXT).user_id for name in ("a", "b", "c", "d"))
     services.lanes.client.zadd("lanes", {str(user): nr for nr, user in enumerate((leased, parked, paused, due))})
     first, second = services.lanes.lease("worker one", 1, 2, 60).leases
@@ -142,18 +132,20 @@ def test_lanes_are_counted_by_state_and_shown(services, accept, invoke, ask):
         assert words in output
 
 
-def test_a_crashed_workers_lane_is_due(services, accept, ask):
+def test_a_crashed_workers_lane_is_due(services: Services, accept: Accept, ask: Ask) -> None:
     accept("a", TEXT)
     services.lanes.lease("worker one", 1, 1, 0.01)
     eventually(lambda: ask("lanes")["due"] == 1)
 
 
 @pytest.mark.usefixtures("services")
-def test_without_lanes_there_are_totals_only(invoke):
+def test_without_lanes_there_are_totals_only(invoke: Invoke) -> None:
     assert invoke("lanes").output.splitlines()[0].split() == ["lanes", "0"]
 
 
-def test_workers_are_counted_with_what_they_hold(services, settings, accept, ask, run_worker):
+def test_workers_are_counted_with_what_they_hold(
+    services: Services, settings: Settings, accept: Accept, ask: Ask, run_worker: RunWorker
+) -> None:
     with run_worker(settings.model_copy(update={"handler": "tests.integration.test_commands:linger"})):
         accept("a", TEXT)
         snapshot = eventually(
@@ -163,12 +155,14 @@ def test_workers_are_counted_with_what_they_hold(services, settings, accept, ask
         assert ask("lanes")["workers"][0]["is_alive"]
 
 
-def linger(_turn):
+def linger(_turn: Turn) -> str:
     time.sleep(1.5)
     return "done"
 
 
-def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(services, accept, invoke):
+def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(
+    services: Services, accept: Accept, invoke: Invoke
+) -> None:
     accept("a", TEXT)
     now_ms = int(time.time() * 1000)
     for start in range(0, 100_000, 10_000):
@@ -182,7 +176,7 @@ def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(services, accep
     assert "parked    50000 at most" in output
 
 
-def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services, ask):
+def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services: Services, ask: Ask) -> None:
     services.lanes.client.zadd("lanes", {b"\xff not ours": 1, "neither": float("inf")})
     assert {one["state"] for one in ask("lanes")["lanes"]} == {"due", "paused"}
 
@@ -190,15 +184,15 @@ def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services, ask):
 # one lane
 
 
-def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(services, accept, invoke, ask):
+def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(
+    services: Services, accept: Accept, invoke: Invoke, ask: Ask
+) -> None:
     message = accept(SENDER, TEXT)
     accept(SENDER, TEXT)
     lease = services.lanes.lease("worker one", 1, 1, 60).leases[0]
-    begun = services.database.row("SELECT * FROM begin_turn(%s, %s)", (lease.user_id, lease.fence))
-    services.database.rows(
-        "SELECT fail_turn(%s, %s, %s, %s, E'Traceback:\n  x\nOSError', 5, 'skip')",
-        (lease.user_id, lease.fence, message.message_id, begun.session_id),
-    )
+    by_hand = ByHand.at(services.database, lease.user_id)
+    begun = by_hand.begin(fence=lease.fence)
+    by_hand.fail(begun, fence=lease.fence, attempts_max=5, failure="Traceback:\n  x\nOSError")
     answer = ask("lane", message.user_id)
     assert answer["lane"]["state"] == LaneState.LEASED
     assert (answer["lane"]["jobs"], answer["lane"]["worker"]) == (2, "worker one")
@@ -211,39 +205,50 @@ def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(services,
     assert "Traceback" not in output
 
 
-def test_with_redis_away_a_lane_is_shown_as_far_as_postgres_knows(accept, invoke, nowhere):
+def test_with_redis_away_a_lane_is_shown_as_far_as_postgres_knows(accept: Accept, invoke: Invoke, nowhere: str) -> None:
     user_id = accept(SENDER, TEXT).user_id
     output = invoke("lane", user_id, redis_url=nowhere).output
     assert "unknown: Redis did not answer" in output
     assert "1 message\n" in output
 
 
-def test_a_paused_user_waits_until_resumed(services, settings, accept, invoke, ask, run_worker):
+def test_a_paused_user_waits_until_resumed(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
     invoke("lane", "pause", user_id)
     assert ask("lane", user_id)["lane"]["state"] == "paused"
     with run_worker(settings):
         other = accept("other").user_id
-        eventually(lambda: processed(services, other))
-        assert processed(services, user_id) == []
+        eventually(lambda: rows.processed(other))
+        assert rows.processed(user_id) == []
         assert "since" in invoke("lane", user_id).output
         invoke("lane", "resume", user_id)
-        eventually(lambda: processed(services, user_id) == [1])
+        eventually(lambda: rows.processed(user_id) == [1])
     assert "was not paused" in invoke("lane", "resume", user_id).output
 
 
-def test_resuming_a_user_without_work_makes_no_lane(services, settings, accept, invoke, run_worker):
+def test_resuming_a_user_without_work_makes_no_lane(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         user_id = accept(SENDER, TEXT).user_id
-        eventually(lambda: processed(services, user_id) and services.lanes.client.zcard("lanes") == 0)
+        eventually(lambda: rows.processed(user_id) and services.lanes.client.zcard("lanes") == 0)
     invoke("lane", "pause", user_id)
     invoke("lane", "resume", user_id)
     assert services.lanes.client.zcard("lanes") == 0
 
 
 def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_said_so(
-    services, settings, accept, invoke, ask, nowhere, run_worker
-):
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    invoke: Invoke,
+    ask: Ask,
+    nowhere: str,
+    run_worker: RunWorker,
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
     assert "Redis is away: done in Postgres" in invoke("lane", "pause", user_id, redis_url=nowhere).output
     with run_worker(settings):
@@ -253,13 +258,13 @@ def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_said_so(
             "resumed": True,
             "redis": False,
         }
-        eventually(lambda: processed(services, user_id) == [1])
+        eventually(lambda: rows.processed(user_id) == [1])
 
 
 # dead messages
 
 
-def test_dead_messages_are_listed_in_order_and_by_user(bury, invoke, ask):
+def test_dead_messages_are_listed_in_order_and_by_user(bury: Bury, invoke: Invoke, ask: Ask) -> None:
     alice, bob = bury(SENDER, 2), bury("bob", 1)
     assert len(ask("dead", "list")["dead"]) == 3
     mine = ask("dead", "list", "--user", f"demo:{SENDER}")["dead"]
@@ -271,39 +276,51 @@ def test_dead_messages_are_listed_in_order_and_by_user(bury, invoke, ask):
     assert ask("lanes")["backlog"] == {"waiting": 0, "dead": 3}
 
 
-def test_a_retried_message_keeps_its_number_and_is_answered(services, settings, bury, invoke, run_worker):
+def test_a_retried_message_keeps_its_number_and_is_answered(
+    rows: Rows, services: Services, settings: Settings, bury: Bury, invoke: Invoke, run_worker: RunWorker
+) -> None:
     message = bury(SENDER, 1)[0]
-    died_in = state_of(services, message.message_id).session_id
-    assert registry(services, message.user_id).get_job_ids() == [str(message.message_id)]
+    died_in = rows.message(message.message_id).session_id
+    assert failed_jobs(services, message.user_id).get_job_ids() == [str(message.message_id)]
     invoke("dead", "retry", message.message_id)
-    assert registry(services, message.user_id).get_job_ids() == []
+    assert failed_jobs(services, message.user_id).get_job_ids() == []
     with run_worker(settings):
-        eventually(lambda: processed(services, message.user_id) == [1])
-    assert state_of(services, message.message_id).session_id == died_in
+        eventually(lambda: rows.processed(message.user_id) == [1])
+    assert rows.message(message.message_id).session_id == died_in
     assert "is not dead" in invoke("dead", "retry", message.message_id, exit_code=1).output
     assert invoke("dead", "list").output == "no message is dead\n"
 
 
 @pytest.mark.parametrize("command", [("lane", "redrive"), ("dead", "retry", "--user")])
-def test_all_of_a_user_are_redriven_in_order_and_nobody_elses(services, settings, bury, ask, run_worker, command):
+def test_all_of_a_user_are_redriven_in_order_and_nobody_elses(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    bury: Bury,
+    ask: Ask,
+    run_worker: RunWorker,
+    command: tuple[Any, ...],
+) -> None:
     alice, bob = bury(SENDER, 3), bury("bob", 1)
     answer = ask(*command, alice[0].user_id)
     assert [1, 2, 3] in (answer.get("redriven"), answer["redriven"][0]["seqs"] if command[0] == "dead" else None)
     with run_worker(settings):
-        eventually(lambda: processed(services, alice[0].user_id) == [1, 2, 3])
-    assert state_of(services, bob[0].message_id).state == "dead"
+        eventually(lambda: rows.processed(alice[0].user_id) == [1, 2, 3])
+    assert rows.message(bob[0].message_id).state == "dead"
 
 
-def test_retry_all_takes_more_than_a_page(services, bury, invoke, monkeypatch):
+def test_retry_all_takes_more_than_a_page(
+    rows: Rows, services: Services, bury: Bury, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("onelane.operations.acts.PAGE_MAX", 2)
     bury(SENDER, 3)
     bury("bob", 2)
     assert "5 dead messages redriven" in invoke("dead", "retry", "--all").output
-    assert services.database.row("SELECT count(*) AS n FROM messages WHERE state = 'received'").n == 5
+    assert rows.count("received") == 5
 
 
 @pytest.mark.usefixtures("services")
-def test_retry_wants_exactly_one_way_to_name_messages(invoke):
+def test_retry_wants_exactly_one_way_to_name_messages(invoke: Invoke) -> None:
     for arguments in ((), (str(uuid4()), "--all"), ("--all", "--user", str(uuid4()))):
         assert "give a MESSAGE_ID, --user USER or --all" in invoke("dead", "retry", *arguments, exit_code=2).output
     invoke("dead", "retry", "no-id", exit_code=2)
@@ -311,61 +328,64 @@ def test_retry_wants_exactly_one_way_to_name_messages(invoke):
 
 
 def test_with_redis_away_a_retried_message_waits_and_the_reconciler_enqueues_it(
-    services, settings, bury, invoke, nowhere, run_worker
-):
+    rows: Rows, services: Services, settings: Settings, bury: Bury, invoke: Invoke, nowhere: str, run_worker: RunWorker
+) -> None:
     message = bury(SENDER, 1)[0]
     result = invoke("dead", "retry", message.message_id, redis_url=nowhere)
     assert "Redis is away: done in Postgres" in result.output
     with run_worker(settings):
-        eventually(lambda: processed(services, message.user_id) == [1])
+        eventually(lambda: rows.processed(message.user_id) == [1])
 
 
-def test_a_dropped_message_is_forgotten_by_everybody_and_stays_dead(services, bury, invoke, ask):
+def test_a_dropped_message_is_forgotten_by_everybody_and_stays_dead(
+    rows: Rows, services: Services, bury: Bury, invoke: Invoke, ask: Ask
+) -> None:
     first, second = bury(SENDER, 2)
     invoke("dead", "drop", first.message_id)
     assert [one["message_id"] for one in ask("dead", "list")["dead"]] == [str(second.message_id)]
-    assert registry(services, first.user_id).get_job_ids() == [str(second.message_id)]
+    assert failed_jobs(services, first.user_id).get_job_ids() == [str(second.message_id)]
     assert services.lanes.client.exists(f"rq:job:{first.message_id}") == 0
-    row = state_of(services, first.message_id)
+    row = rows.message(first.message_id)
     assert row.state == "dead"
     assert row.dropped_at is not None
     assert "was dropped" in invoke("dead", "retry", first.message_id, exit_code=1).output
     assert "1 dead message redriven: 2" in invoke("lane", "redrive", first.user_id).output
-    assert state_of(services, first.message_id).state == "dead"
+    assert rows.message(first.message_id).state == "dead"
 
 
-def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies_again(services, bury, ask):
+def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies_again(
+    rows: Rows, services: Services, bury: Bury, ask: Ask
+) -> None:
     message = bury(SENDER, 1)[0]
     services.acts.drop(message.message_id)
-    services.database.rows("SELECT redrive_message(%s)", (message.message_id,))
-    row = services.database.row("SELECT * FROM begin_turn(%s, %s)", (message.user_id, 2**62))
-    services.database.rows(
-        "SELECT fail_turn(%s, %s, %s, %s, 'again', 1, 'skip')",
-        (message.user_id, 2**62, row.message_id, row.session_id),
-    )
+    rows.redrive(message.message_id)
+    by_hand = ByHand.at(services.database, message.user_id)
+    by_hand.fail(by_hand.begin(fence=2**62), fence=2**62)
     assert [one["message_id"] for one in ask("dead", "list")["dead"]] == [str(message.message_id)]
 
 
-def test_two_operators_who_retry_at_once_redrive_once(services, bury):
+def test_two_operators_who_retry_at_once_redrive_once(rows: Rows, services: Services, bury: Bury) -> None:
     messages = bury(SENDER, 3)
     control = services.acts
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: control.redrive(), range(8)))
     assert services.lanes.jobs(messages[0].user_id) == [str(message.message_id) for message in messages]
-    assert services.database.row("SELECT waiting FROM users").waiting == 3
+    assert rows.waiting() == 3
 
 
 # sessions
 
 
-def test_a_users_sessions_are_shown_with_reasons_times_and_counts(services, settings, accept, invoke, ask, run_worker):
+def test_a_users_sessions_are_shown_with_reasons_times_and_counts(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         user_id = accept(SENDER, TEXT).user_id
         accept(SENDER, TEXT)
-        eventually(lambda: processed(services, user_id) == [1, 2])
+        eventually(lambda: rows.processed(user_id) == [1, 2])
         assert invoke("session", "end", f"demo:{SENDER}").output == "ended (operator)\n"
         accept(SENDER, TEXT)
-        eventually(lambda: processed(services, user_id) == [1, 2, 3])
+        eventually(lambda: rows.processed(user_id) == [1, 2, 3])
     newest, oldest = ask("session", "show", user_id)["sessions"]
     assert (newest["status"], newest["messages"], newest["ended_reason"]) == ("active", 1, None)
     assert (oldest["status"], oldest["messages"], oldest["replies"], oldest["ended_reason"]) == (
@@ -378,8 +398,8 @@ def test_a_users_sessions_are_shown_with_reasons_times_and_counts(services, sett
 
 
 def test_an_end_with_messages_waiting_says_after_which_it_takes_effect(
-    services, settings, accept, invoke, ask, run_worker
-):
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
     accept(SENDER, TEXT)
     output = invoke("session", "end", user_id).output
@@ -387,27 +407,29 @@ def test_an_end_with_messages_waiting_says_after_which_it_takes_effect(
     assert "after message 2 (operator)" in invoke("lane", user_id).output
     accept(SENDER, TEXT)
     with run_worker(settings):
-        eventually(lambda: processed(services, user_id) == [1, 2, 3])
+        eventually(lambda: rows.processed(user_id) == [1, 2, 3])
     assert [one["messages"] for one in ask("session", "show", user_id)["sessions"]] == [1, 2]
 
 
-def test_a_session_is_named_by_its_own_id_too_but_not_when_it_is_over(services, accept, invoke):
+def test_a_session_is_named_by_its_own_id_too_but_not_when_it_is_over(
+    rows: Rows, services: Services, accept: Accept, invoke: Invoke
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
-    services.database.rows("DELETE FROM messages")
-    services.database.rows("UPDATE users SET waiting = 0")
-    session_id = session_of(services, user_id)
+    rows.forget_messages()
+    session_id = rows.session_of(user_id)
     assert invoke("session", "end", session_id).output == "ended (operator)\n"
     assert "ended at" in invoke("session", "end", session_id, exit_code=1).output
     assert "no open session" in invoke("session", "end", user_id, exit_code=1).output
     assert "there is no user" in invoke("session", "end", uuid4(), exit_code=1).output
 
 
-def test_an_escalated_session_is_handed_back_as_the_same(services, accept, invoke, ask):
+def test_an_escalated_session_is_handed_back_as_the_same(
+    rows: Rows, services: Services, accept: Accept, invoke: Invoke, ask: Ask
+) -> None:
     user_id = accept(SENDER, TEXT).user_id
-    services.database.rows("DELETE FROM messages")
-    services.database.rows("UPDATE users SET waiting = 0")
+    rows.forget_messages()
     assert "no open session" in invoke("session", "escalate", user_id, exit_code=1).output
-    session_id = session_of(services, user_id)
+    session_id = rows.session_of(user_id)
     assert ask("session", "escalate", session_id)["escalated"] == str(session_id)
     assert "escalated since" in invoke("lane", user_id).output
     assert ask("session", "hand-back", user_id)["handed_back"] == str(session_id)

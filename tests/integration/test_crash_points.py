@@ -2,16 +2,22 @@
 
 import os
 import signal
+import subprocess
+from pathlib import Path
 from threading import Event
 
 import pytest
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.dev.stack import PYTHON
 from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
 from onelane.turns.records import Records
-from tests.conftest import eventually
+from tests.by_hand import ByHand
+from tests.conftest import Accept, eventually
 from tests.processes import worker_process
+from tests.rows import Rows
 
 USERS = 3
 MESSAGES = 3
@@ -20,32 +26,15 @@ POINTS = ["lease 1", "begin_turn 2", "handler 2", "commit_turn 2", "finish 2"]
 FAILING_POINTS = ["fail_turn 2", "bury 1", "park 1"]
 
 
-def _inbound(services, user_id):
-    return services.database.rows(
-        "SELECT seq, state, text, session_id FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq",
-        (user_id,),
-    )
-
-
-def _replies(services, user_id):
-    return services.database.rows(
-        "SELECT text, turn_seq, processed_at FROM messages WHERE user_id = %s AND direction = 'out'"
-        " ORDER BY turn_seq, ordinal",
-        (user_id,),
-    )
-
-
-def _all_settled(services):
-    return services.database.row("SELECT coalesce(sum(waiting), 0) AS n FROM users").n == 0
-
-
-def _runs(log):
+def _runs(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("point", POINTS)
-def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(point, side, services, settings, accept):
+def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
+    rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1, "worker_slots": 2})
     users = [accept(f"user {nr}", "text 1").user_id for nr in range(USERS)]
     for text in range(2, MESSAGES + 1):
@@ -54,49 +43,49 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(point, sid
     with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
         assert doomed.wait(20) == -signal.SIGKILL
         with worker_process(settings):
-            eventually(lambda: _all_settled(services), within_s=20)
+            eventually(lambda: rows.waiting() == 0, within_s=20)
     for user_id in users:
-        assert [reply.text for reply in _replies(services, user_id)] == ["text 1", "text 2", "text 3"]
-        inbound = _inbound(services, user_id)
+        assert rows.texts(user_id) == ["text 1", "text 2", "text 3"]
+        inbound = rows.inbound(user_id)
         assert [message.state for message in inbound] == ["processed"] * MESSAGES
         assert len({message.session_id for message in inbound}) == 1
-    processed = services.database.rows(
-        "SELECT user_id, seq, lag(seq) OVER (PARTITION BY user_id ORDER BY processed_at) AS before"
-        " FROM messages WHERE direction = 'in'"
-    )
-    assert all(row.before is None or row.before < row.seq for row in processed)
+    assert rows.out_of_order() == []
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("point", FAILING_POINTS)
-def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(point, side, services, settings, accept):
+def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
+    rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 3, "retry_base_s": 0.05})
     user_id = accept("eve", "raise").user_id
     accept("eve", "after")
     with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
         assert doomed.wait(20) == -signal.SIGKILL
         with worker_process(settings):
-            eventually(lambda: _all_settled(services), within_s=20)
+            eventually(lambda: rows.waiting() == 0, within_s=20)
             client = services.lanes.client
             eventually(lambda: client.zcard(f"rq:failed:user:{user_id}") == 1 and client.zcard("lanes") == 0)
-    assert [message.state for message in _inbound(services, user_id)] == ["dead", "processed"]
-    assert [reply.text for reply in _replies(services, user_id)] == ["after"]
-    assert services.database.row("SELECT max(attempts) AS n FROM messages WHERE user_id = %s", (user_id,)).n == 3
+    assert rows.states(user_id) == ["dead", "processed"]
+    assert rows.texts(user_id) == ["after"]
+    assert rows.attempts_max() == 3
 
 
-def _wait_until_frozen(frozen):
+def _wait_until_frozen(frozen: subprocess.Popen[bytes]) -> None:
     """Wait until the worker has stopped itself and another may lease its lane."""
     eventually(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
 
 
-def _without_fence_checks(text):
+def _without_fence_checks(text: str) -> str:
     mutant = text.replace("v_user.fence > p_fence", "false")
     assert mutant != text
     return mutant
 
 
 @pytest.mark.parametrize("is_fenced", [True, False], ids=["fence on", "fence off"])
-def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services, settings, accept, tmp_path):
+def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
+    rows: Rows, is_fenced: bool, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1})
     gate, log = tmp_path / "gate", tmp_path / "runs"
     user_id = accept("alice", "m1").user_id
@@ -118,14 +107,16 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(is_fenced, services,
                 else:
                     eventually(lambda: len(_runs(log)) == 3)  # it takes m2 as well: the check can fail
                 gate.touch()
-                eventually(lambda: _all_settled(services))
+                eventually(lambda: rows.waiting() == 0)
     finally:
         services.database.rows(shipped_code()["functions/begin_turn"])
-    assert [reply.turn_seq for reply in _replies(services, user_id)] == [1, 2]
+    assert [reply.turn_seq for reply in rows.replies(user_id)] == [1, 2]
 
 
 @pytest.mark.parametrize("point", ["before handler 1", "after handler 1"])
-def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, settings, accept, tmp_path):
+def test_a_holder_frozen_around_its_handler_leaves_one_effect(
+    rows: Rows, point: str, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1})
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
@@ -133,13 +124,15 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(point, services, s
     with worker_process(settings, program=FAULTY, fault=f"stop {point}", stall_limit_s=600, log=log) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings):
-            eventually(lambda: _all_settled(services))
+            eventually(lambda: rows.waiting() == 0)
             frozen.send_signal(signal.SIGCONT)
             eventually(lambda: '"outcome": "fenced"' in log.read_text() or "turn_dropped" in log.read_text())
-    assert [reply.text for reply in _replies(services, user_id)] == ["m1", "m2"]
+    assert rows.texts(user_id) == ["m1", "m2"]
 
 
-def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(services, settings, accept, tmp_path):
+def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1})
     message = accept("alice", "raise-until 0")
     log = tmp_path / "worker.log"
@@ -148,34 +141,34 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(ser
     ) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings, handler="tests.bots:refuse"):
-            eventually(lambda: _all_settled(services))
-        assert _inbound(services, message.user_id)[0].state == "dead"
-        services.database.rows("SELECT redrive_message(%s)", (message.message_id,))
+            eventually(lambda: rows.waiting() == 0)
+        assert rows.states(message.user_id) == ["dead"]
+        rows.redrive(message.message_id)
         frozen.send_signal(signal.SIGCONT)
         eventually(lambda: '"outcome": "fenced"' in log.read_text() or "turn_dropped" in log.read_text())
-        assert _inbound(services, message.user_id)[0].state == "received"
-        assert _replies(services, message.user_id) == []
+        assert rows.states(message.user_id) == ["received"]
+        assert rows.replies(message.user_id) == []
     with worker_process(settings):
-        eventually(lambda: _all_settled(services))
-    assert len(_replies(services, message.user_id)) == 1
+        eventually(lambda: rows.waiting() == 0)
+    assert len(rows.replies(message.user_id)) == 1
 
 
-def test_a_fenced_commit_begins_nothing(services, settings, accept):
+def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings: Settings, accept: Accept) -> None:
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
     records = Records(settings, services.database)
     lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
     begun = records.begin(lease, None, is_first=True)
-    services.database.rows("UPDATE users SET fence = 42")
+    rows.set_fence(user_id, 42)
     settled = records.commit(lease, begun, {}, Event(), goes_on=True)
     assert (settled.outcome, settled.next_turn) == (CommitOutcome.FENCED, None)
-    services.database.rows("UPDATE users SET fence = 41")
+    rows.set_fence(user_id, 41)
     settled = records.commit(lease, begun, {}, Event(), goes_on=True)
     assert (settled.outcome, settled.next_turn.seq) == (CommitOutcome.COMMITTED, 2)
 
 
-def test_a_takeover_whose_answer_was_lost_counts_one_death(services, accept):
-    user_id = accept("alice", "m1").user_id
+def test_a_takeover_whose_answer_was_lost_counts_one_death(services: Services, accept: Accept) -> None:
+    by_hand = ByHand.at(services.database, accept("alice", "m1").user_id)
     for _ in range(2):
-        assert services.database.row("SELECT * FROM begin_turn(%s, 7, NULL, true)", (user_id,)).deaths == 1
-    assert services.database.row("SELECT * FROM begin_turn(%s, 8, NULL, true)", (user_id,)).deaths == 2
+        assert by_hand.begin(fence=7, taken_over=True).deaths == 1
+    assert by_hand.begin(fence=8, taken_over=True).deaths == 2

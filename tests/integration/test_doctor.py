@@ -1,22 +1,24 @@
 """The doctor is quiet when all is well, and names each planted fault. Whatever is planted is taken back."""
 
 import json
-import logging
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from threading import Event
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from onelane import migrations
-from onelane.bootstrap import open_services
+from onelane.bootstrap import Services, open_services
 from onelane.cli import onelane
+from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedRedis
 from onelane.dev.embedded.redis import free_port
 from onelane.doctor import (
     examination as doctor,
@@ -30,9 +32,13 @@ from onelane.doctor import (
 from onelane.doctor import (
     sessions as session_checks,
 )
-from onelane.doctor.finding import Deployment, Health
-from tests.conftest import eventually
-from tests.rows import session_of
+from onelane.doctor.finding import Deployment, Finding, Health
+from tests.conftest import Accept, RunWorker, eventually
+from tests.rows import Rows
+
+Findings = dict[str, Finding]
+Examine = Callable[..., Findings]
+Invoke = Callable[..., Result]
 
 INDEX = (
     "CREATE UNIQUE INDEX idx_unique_active_session_per_user ON conversation_sessions (user_id) WHERE status <> 'ended'"
@@ -54,23 +60,15 @@ $$
 
 
 @pytest.fixture(autouse=True)
-def _settle_soon(monkeypatch):
+def _settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a lane less time to settle: nothing here heals by itself."""
     monkeypatch.setattr(lane_checks, "SETTLE_S", 0.3)
     monkeypatch.setattr(lane_checks, "AGAIN_S", 0.02)
 
 
-@pytest.fixture(autouse=True)
-def _root_logger_as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-
-
 @pytest.fixture
-def examine(services):
-    def examine(**changes):
+def examine(services: Services) -> Examine:
+    def examine(**changes: object) -> Findings:
         deployment = Deployment(services.settings.model_copy(update=changes), services.database, services.lanes)
         return {one.check: one.finding for one in doctor.examine(deployment)}
 
@@ -78,8 +76,8 @@ def examine(services):
 
 
 @pytest.fixture
-def invoke(settings):
-    def invoke(*arguments, **environment):
+def invoke(settings: Settings, _root_logger_as_it_was: None) -> Invoke:
+    def invoke(*arguments: str, **environment: str) -> Invoke:
         return CliRunner().invoke(
             onelane,
             arguments,
@@ -90,12 +88,12 @@ def invoke(settings):
 
 
 @contextmanager
-def planted(services, fault: str, cure: str) -> Iterator[None]:
+def planted(services: Services, fault: str, cure: str) -> Iterator[None]:
     services.database.rows(fault)
     try:
         yield
     finally:
-        services.database.rows("TRUNCATE users, conversation_sessions, messages, tool_outputs CASCADE")
+        Rows(services.database).empty()
         services.database.rows(cure)
 
 
@@ -103,18 +101,20 @@ def shipped(function: str) -> str:
     return migrations.shipped_code()[f"functions/{function}"]
 
 
-def plain(result):
+def plain(result: Result) -> str:
     return re.sub(" +", " ", result.output)
 
 
-def failures(findings):
+def failures(findings: Findings) -> set[str]:
     return {name for name, finding in findings.items() if finding.health is Health.FAILED}
 
 
 # all is well
 
 
-def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(services, settings, invoke, run_worker):
+def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(
+    services: Services, settings: Settings, invoke: Invoke, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         eventually(lambda: services.lanes.client.smembers("rq:workers"))
         result = invoke("doctor", "--json")
@@ -125,7 +125,7 @@ def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(services, settings, i
 
 
 @pytest.mark.usefixtures("services")
-def test_without_a_worker_it_warns_and_says_what_to_do(invoke):
+def test_without_a_worker_it_warns_and_says_what_to_do(invoke: Invoke) -> None:
     result = invoke("doctor")
     assert result.exit_code == 0, result.output
     assert "warning workers no worker is alive" in plain(result)
@@ -133,7 +133,9 @@ def test_without_a_worker_it_warns_and_says_what_to_do(invoke):
     assert sum(line.startswith("ok ") for line in result.output.splitlines()) == len(doctor.CHECKS) - 1
 
 
-def test_suspended_workers_are_a_warning(services, settings, examine, run_worker):
+def test_suspended_workers_are_a_warning(
+    services: Services, settings: Settings, examine: Examine, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         eventually(lambda: services.lanes.client.smembers("rq:workers"))
         services.lanes.client.set("rq:suspended", 1)
@@ -142,35 +144,39 @@ def test_suspended_workers_are_a_warning(services, settings, examine, run_worker
     assert (finding.health, finding.todo) == (Health.WARNING, "rq resume")
 
 
-def test_it_leaves_nothing_behind(services, examine):
-    def everything():
-        tables = ("users", "conversation_sessions", "messages", "tool_outputs", "channel_policies", "schema_files")
-        counts = [services.database.row(f"SELECT count(*) AS n FROM {table}").n for table in tables]
+def test_it_leaves_nothing_behind(rows: Rows, services: Services, examine: Examine) -> None:
+    def everything() -> tuple[dict[str, int], list[str], list[bytes]]:
         schemas = services.database.row("SELECT array_agg(nspname ORDER BY nspname) AS all FROM pg_namespace").all
-        return counts, schemas, sorted(services.lanes.client.keys("*"))
+        return rows.counts(), schemas, sorted(services.lanes.client.keys("*"))
 
     before = everything()
     assert failures(examine()) == set()
     assert everything() == before
 
 
-def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_now(services, examine):
-    for sender, age in (("old", "2 minutes"), ("new", "1 second")):
-        user = services.database.row(
-            "INSERT INTO users (id, channel, sender, created_at)"
-            " VALUES (%s, %s, %s, clock_timestamp() - %s::interval) RETURNING id",
-            (uuid4(), session_checks.SCRATCH_CHANNEL, sender, age),
-        )
-        session_of(services, user.id)
+def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_now(
+    rows: Rows, services: Services, examine: Examine
+) -> None:
+    for sender, age_s in (("old", 120), ("new", 1)):
+        made_at = datetime.now(UTC) - timedelta(seconds=age_s)
+        rows.session_of(rows.make_user(session_checks.SCRATCH_CHANNEL, sender, made_at))
     assert examine()["same session"].health is Health.OK
-    assert [row.sender for row in services.database.rows("SELECT sender FROM users")] == ["new"]
+    assert rows.senders() == ["new"]
 
 
-def test_traffic_raises_no_false_alarm(services, settings, accept, examine, run_worker, monkeypatch):
+def test_traffic_raises_no_false_alarm(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    examine: Examine,
+    run_worker: RunWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lane_checks, "SETTLE_S", 6.0)
     done = Event()
 
-    def write(nr):
+    def write(nr: int) -> None:
         count = 0
         while not done.is_set():
             accept(f"user {nr} {count % 20}", external_id=f"{nr}-{count}")
@@ -181,7 +187,7 @@ def test_traffic_raises_no_false_alarm(services, settings, accept, examine, run_
         for nr in range(3):
             pool.submit(write, nr)
         try:
-            eventually(lambda: services.database.row("SELECT count(*) AS n FROM messages").n > 50)
+            eventually(lambda: len(rows.accepted()) > 50)
             findings = [examine() for _ in range(4)]
         finally:
             done.set()
@@ -192,7 +198,7 @@ def test_traffic_raises_no_false_alarm(services, settings, accept, examine, run_
 # the definitions
 
 
-def test_a_dropped_index_fails_and_is_named_with_its_cure(services, examine, invoke):
+def test_a_dropped_index_fails_and_is_named_with_its_cure(services: Services, examine: Examine, invoke: Invoke) -> None:
     with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
         result = invoke("doctor")
         finding = examine()["tables"]
@@ -203,7 +209,7 @@ def test_a_dropped_index_fails_and_is_named_with_its_cure(services, examine, inv
     assert examine()["tables"].health is Health.OK
 
 
-def test_an_index_that_forbids_less_fails(services, examine):
+def test_an_index_that_forbids_less_fails(services: Services, examine: Examine) -> None:
     drop = "DROP INDEX idx_unique_active_session_per_user"
     with planted(services, drop, INDEX), planted(services, INDEX.replace("<> 'ended'", "= 'active'"), drop):
         finding = examine()["tables"]
@@ -212,7 +218,7 @@ def test_an_index_that_forbids_less_fails(services, examine):
     assert finding.todo.startswith("DROP INDEX idx_unique_active_session_per_user; CREATE UNIQUE INDEX")
 
 
-def test_a_dropped_constraint_fails_and_a_further_index_does_not(services, examine):
+def test_a_dropped_constraint_fails_and_a_further_index_does_not(services: Services, examine: Examine) -> None:
     cure = "ALTER TABLE users ADD CONSTRAINT users_waiting_check CHECK (waiting >= 0)"
     with planted(services, "ALTER TABLE users DROP CONSTRAINT users_waiting_check", cure):
         finding = examine()["tables"]
@@ -222,7 +228,7 @@ def test_a_dropped_constraint_fails_and_a_further_index_does_not(services, exami
         assert failures(examine()) == set()
 
 
-def test_the_hour_of_day_rule_fails_and_is_named(services, examine, invoke):
+def test_the_hour_of_day_rule_fails_and_is_named(services: Services, examine: Examine, invoke: Invoke) -> None:
     with planted(services, HOUR_OF_DAY_RULE, shipped("should_create_new_session")):
         result = invoke("doctor")
         findings = examine()
@@ -234,7 +240,7 @@ def test_the_hour_of_day_rule_fails_and_is_named(services, examine, invoke):
     assert "from 20:00 to 23:59" in findings["ten seconds"].details[0]
 
 
-def test_a_second_function_of_a_shipped_name_fails(services, examine):
+def test_a_second_function_of_a_shipped_name_fails(services: Services, examine: Examine) -> None:
     second = (
         "CREATE FUNCTION policy_of(p_channel varchar) RETURNS channel_policies LANGUAGE sql"
         " AS 'SELECT NULL::channel_policies'"
@@ -245,7 +251,7 @@ def test_a_second_function_of_a_shipped_name_fails(services, examine):
     assert finding.found == "policy_of exists a second time, as policy_of(p_channel character varying)"
 
 
-def test_a_role_that_may_not_create_a_schema_gets_a_warning(services, settings):
+def test_a_role_that_may_not_create_a_schema_gets_a_warning(services: Services, settings: Settings) -> None:
     services.database.rows("CREATE ROLE narrow")
     services.database.rows("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow")
     services.database.rows("ALTER ROLE postgres SET role = 'narrow'")  # from the next connection on
@@ -264,7 +270,7 @@ def test_a_role_that_may_not_create_a_schema_gets_a_warning(services, settings):
     assert "GRANT CREATE ON DATABASE" in findings["tables"].todo
 
 
-def test_a_pending_migration_fails_and_an_unknown_one_warns(services, examine):
+def test_a_pending_migration_fails_and_an_unknown_one_warns(services: Services, examine: Examine) -> None:
     name = "functions/accept"
     digest = services.database.row("DELETE FROM schema_files WHERE name = %s RETURNING digest", (name,)).digest
     with planted(services, "SELECT 1", f"INSERT INTO schema_files (name, digest) VALUES ('{name}', '{digest}')"):
@@ -280,62 +286,66 @@ def test_a_pending_migration_fails_and_an_unknown_one_warns(services, examine):
 # the sessions
 
 
-def test_two_active_sessions_fail_with_user_and_sessions(services, accept, examine):
+def test_two_active_sessions_fail_with_user_and_sessions(
+    rows: Rows, services: Services, accept: Accept, examine: Examine
+) -> None:
     user_id = accept("alice").user_id
     services.lanes.client.flushall()
     with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
         for _ in range(2):
-            services.database.rows(
-                "INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES (%s, now(), now())",
-                (user_id,),
-            )
+            rows.make_session(user_id)
         findings = examine()
     assert {"tables", "one session", "anomalies"} <= failures(findings)
     assert str(user_id) in findings["one session"].details[0]
     assert str(user_id) in findings["anomalies"].details[0]
 
 
-def test_a_resolver_that_gives_a_session_to_everybody_who_asks_fails(services, examine):
+def test_a_resolver_that_gives_a_session_to_everybody_who_asks_fails(
+    rows: Rows, services: Services, examine: Examine
+) -> None:
     with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
         services.database.rows(WITHOUT_A_LOCK)
         finding = examine()["same session"]
         services.database.rows(shipped("get_or_create_session"))
-        left = services.database.row("SELECT count(*) AS n FROM users").n
+        left = rows.senders()
     assert finding.health is Health.FAILED
     assert "2 ids twice in turn, 20 ids 20 times at once" in finding.found
-    assert left == 0
+    assert left == []
 
 
-def test_a_resolver_that_lets_the_index_refuse_fails_as_well(services, examine):
+def test_a_resolver_that_lets_the_index_refuse_fails_as_well(rows: Rows, services: Services, examine: Examine) -> None:
     with planted(services, WITHOUT_A_LOCK, shipped("get_or_create_session")):
         finding = examine()["same session"]
     assert finding.health is Health.FAILED
-    assert services.database.row("SELECT count(*) AS n FROM users").n == 0
+    assert rows.senders() == []
 
 
-def test_an_anomaly_of_today_fails_with_user_session_and_time(services, accept, examine):
+def test_an_anomaly_of_today_fails_with_user_session_and_time(
+    rows: Rows, services: Services, accept: Accept, examine: Examine
+) -> None:
     user_id = accept("bob").user_id
-    services.database.rows(
-        "INSERT INTO conversation_sessions (user_id, started_at, last_message_at, status, ended_at, ended_reason)"
-        " SELECT %s, t, t, 'ended', t, 'timeout' FROM (VALUES (now() - interval '1 h'),"
-        " (now() - interval '1 h' + interval '5 s')) AS v (t)",
-        (user_id,),
-    )
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    for started_at in (hour_ago, hour_ago + timedelta(seconds=5)):
+        rows.make_session(user_id, started_at, started_at, "timeout")
     finding = examine()["anomalies"]
     assert finding.health is Health.FAILED
     assert "opened_early" in finding.found
     assert str(user_id) in finding.details[0]
 
 
-def test_an_ok_tells_how_many_messages_a_session_has(services, settings, accept, examine, run_worker):
+def test_an_ok_tells_how_many_messages_a_session_has(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         for _ in range(3):
             user_id = accept("carol").user_id
-        eventually(lambda: services.database.row("SELECT waiting FROM users WHERE id = %s", (user_id,)).waiting == 0)
+        eventually(lambda: rows.is_settled(user_id))
     assert examine()["anomalies"].found == "none within the last 24 hours; 3.0 messages a session"
 
 
-def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(examine, monkeypatch):
+def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session_checks, "WINDOW_MAX_MS", 200)
     slow_day = "SELECT 1 WHERE CASE WHEN %s = '24 hours' THEN pg_sleep(1) IS NOT NULL ELSE %s < 0 END"
     monkeypatch.setattr(session_checks, "ANOMALIES", slow_day)
@@ -345,7 +355,7 @@ def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(examine, monkey
 # the servers
 
 
-def test_a_redis_that_evicts_fails(services, examine):
+def test_a_redis_that_evicts_fails(services: Services, examine: Examine) -> None:
     services.lanes.client.config_set("maxmemory-policy", "volatile-lru")
     try:
         finding = examine()["eviction"]
@@ -355,7 +365,9 @@ def test_a_redis_that_evicts_fails(services, examine):
     assert "volatile-lru" in finding.found
 
 
-def test_a_host_that_forbids_config_and_info_gets_warnings_only(services, settings, redis_server):
+def test_a_host_that_forbids_config_and_info_gets_warnings_only(
+    services: Services, settings: Settings, redis_server: EmbeddedRedis
+) -> None:
     services.lanes.client.execute_command("ACL SETUSER guest on >secret ~* &* +@all -config -info")
     url = f"redis://guest:secret@127.0.0.1:{redis_server.port}/0"
     guest = open_services(settings.model_copy(update={"redis_url": url}))
@@ -371,17 +383,19 @@ def test_a_host_that_forbids_config_and_info_gets_warnings_only(services, settin
 
 
 @pytest.mark.parametrize(("offset_s", "health"), [(0.5, "ok"), (-2, "warning"), (40, "failed")])
-def test_clocks_apart_warn_and_then_fail(examine, monkeypatch, offset_s, health):
+def test_clocks_apart_warn_and_then_fail(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, offset_s: float, health: str
+) -> None:
     monkeypatch.setattr(server_checks, "_redis_time", lambda _: time.time() + offset_s)
     assert examine()["clocks"].health == health
 
 
-def test_settings_that_want_more_connections_than_allowed_are_a_warning(services, examine):
+def test_settings_that_want_more_connections_than_allowed_are_a_warning(services: Services, examine: Examine) -> None:
     assert examine(db_pool_max=64, web_db_pool_max=64)["connections"].health is Health.WARNING
     assert "Redis may refuse" in _with_maxclients(services, examine).found
 
 
-def _with_maxclients(services, examine):
+def _with_maxclients(services: Services, examine: Examine) -> Finding:
     services.lanes.client.config_set("maxclients", 10)
     try:
         return examine()["connections"]
@@ -390,7 +404,7 @@ def _with_maxclients(services, examine):
 
 
 @pytest.mark.parametrize(("setting", "server"), [("DATABASE_URL", "postgres"), ("REDIS_URL", "redis")])
-def test_an_unreachable_server_is_a_failed_check_and_no_traceback(invoke, setting, server):
+def test_an_unreachable_server_is_a_failed_check_and_no_traceback(invoke: Invoke, setting: str, server: str) -> None:
     url = {"postgres": "postgresql://nobody@127.0.0.1:{}/x", "redis": "redis://127.0.0.1:{}/0"}[server]
     result = invoke("doctor", **{setting: url.format(free_port())})
     assert result.exit_code == 1
@@ -402,7 +416,7 @@ def test_an_unreachable_server_is_a_failed_check_and_no_traceback(invoke, settin
 
 @pytest.mark.parametrize(("setting", "server"), [("database_url", "postgres"), ("redis_url", "redis")])
 @pytest.mark.usefixtures("services")
-def test_a_server_that_never_answers_ends_with_the_deadline(settings, setting, server):
+def test_a_server_that_never_answers_ends_with_the_deadline(settings: Settings, setting: str, server: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hole:
         url = {"postgres": "postgresql://nobody@127.0.0.1:{}/x", "redis": "redis://127.0.0.1:{}/0"}[server]
         changed = settings.model_copy(update={setting: url.format(hole.getsockname()[1])})
@@ -419,7 +433,7 @@ def test_a_server_that_never_answers_ends_with_the_deadline(settings, setting, s
 # the lanes
 
 
-def test_a_waiting_user_without_a_lane_fails(services, accept, examine):
+def test_a_waiting_user_without_a_lane_fails(services: Services, accept: Accept, examine: Examine) -> None:
     user_id = accept("dora").user_id
     services.lanes.client.flushall()
     finding = examine()["lanes"]
@@ -427,13 +441,15 @@ def test_a_waiting_user_without_a_lane_fails(services, accept, examine):
     assert f"messages wait, but there is no lane: {user_id}" in finding.found
 
 
-def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(services, accept, examine, monkeypatch):
+def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(
+    services: Services, accept: Accept, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     message = accept("dora")
     services.lanes.client.flushall()
     monkeypatch.setattr(lane_checks, "SETTLE_S", 10.0)
     looked = lane_checks._doubts
 
-    def look_then_heal(deployment, users):
+    def look_then_heal(deployment: Deployment, users: list[UUID]) -> set[lane_checks.Suspect]:
         suspects = looked(deployment, users)
         services.lanes.enqueue(message.user_id, message.message_id)
         return suspects
@@ -442,7 +458,7 @@ def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(services, accept, 
     assert examine()["lanes"].health is Health.OK
 
 
-def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services, examine):
+def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services: Services, examine: Examine) -> None:
     stranger = uuid4()
     services.lanes.enqueue(stranger, uuid4())
     finding = examine()["lanes"]
@@ -450,7 +466,7 @@ def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services, examine):
     assert f"a lane without a user: {stranger}" in finding.found
 
 
-def test_a_lane_that_is_no_users_fails_and_is_named(services, examine):
+def test_a_lane_that_is_no_users_fails_and_is_named(services: Services, examine: Examine) -> None:
     services.lanes.client.zadd("lanes", {"somebody else's": 1})
     finding = examine()["lanes"]
     assert finding.health is Health.FAILED
@@ -458,7 +474,7 @@ def test_a_lane_that_is_no_users_fails_and_is_named(services, examine):
     assert "somebody else's" in finding.found
 
 
-def test_a_lane_paused_only_in_redis_fails(services, accept, examine):
+def test_a_lane_paused_only_in_redis_fails(services: Services, accept: Accept, examine: Examine) -> None:
     user_id = accept("emil").user_id
     services.lanes.pause(user_id)
     finding = examine()["lanes"]
@@ -466,25 +482,29 @@ def test_a_lane_paused_only_in_redis_fails(services, accept, examine):
     assert f"the lane is paused, the user is not: {user_id}" in finding.found
 
 
-def test_a_user_paused_only_in_postgres_is_a_warning_since_no_turn_begins(services, accept, examine):
+def test_a_user_paused_only_in_postgres_is_a_warning_since_no_turn_begins(
+    rows: Rows, services: Services, accept: Accept, examine: Examine
+) -> None:
     user_id = accept("emil").user_id
-    services.database.rows("SELECT pause_user(%s)", (user_id,))
+    rows.pause(user_id)
     finding = examine()["lanes"]
     assert finding.health is Health.WARNING
     assert f"the user is paused, the lane is due: {user_id}" in finding.found
 
 
-def test_a_paused_user_on_both_sides_is_ok(services, accept, examine):
+def test_a_paused_user_on_both_sides_is_ok(rows: Rows, services: Services, accept: Accept, examine: Examine) -> None:
     user_id = accept("emil").user_id
-    services.database.rows("SELECT pause_user(%s)", (user_id,))
+    rows.pause(user_id)
     services.lanes.pause(user_id)
     assert examine()["lanes"].health is Health.OK
 
 
 @pytest.mark.parametrize("counter", [0, 5])
-def test_a_counter_that_does_not_count_fails(services, accept, examine, counter):
+def test_a_counter_that_does_not_count_fails(
+    rows: Rows, services: Services, accept: Accept, examine: Examine, counter: int
+) -> None:
     user_id = accept("fay").user_id
-    services.database.rows("UPDATE users SET waiting = %s WHERE id = %s", (counter, user_id))
+    rows.set_waiting(user_id, counter)
     finding = examine()["lanes"]
     assert finding.health is Health.FAILED
     assert f"users.waiting is not the number of waiting messages: {user_id}" in finding.found
@@ -492,21 +512,22 @@ def test_a_counter_that_does_not_count_fails(services, accept, examine, counter)
     assert examine()["lanes"].health is Health.OK
 
 
-def test_a_lane_with_nothing_to_do_is_a_warning(services, accept, examine):
+def test_a_lane_with_nothing_to_do_is_a_warning(
+    rows: Rows, services: Services, accept: Accept, examine: Examine
+) -> None:
     user_id = accept("gus").user_id
-    services.database.rows("DELETE FROM messages")
-    services.database.rows("UPDATE users SET waiting = 0")
+    rows.forget_messages()
     finding = examine()["lanes"]
     assert finding.health is Health.WARNING
     assert f"the lane is due, but nothing waits: {user_id}" in finding.found
 
 
-def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(services, monkeypatch, examine):
+def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
+    rows: Rows, services: Services, monkeypatch: pytest.MonkeyPatch, examine: Examine
+) -> None:
     monkeypatch.setattr(lane_checks, "SAMPLE_MAX", 10)
-    services.database.rows(
-        "INSERT INTO users (id, channel, sender)"
-        " SELECT gen_random_uuid(), 'demo', nr::text FROM generate_series(1, 40) nr"
-    )
+    rows.make_waiting_users(40)
+    rows.forget_messages()
     seen = {
         lane_checks._sample(Deployment(services.settings, services.database, services.lanes))[0][0] for _ in range(20)
     }

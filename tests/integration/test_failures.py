@@ -2,48 +2,37 @@
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.dev.embedded.child import children_of
-from tests.conftest import eventually
+from tests.conftest import Accept, eventually
 from tests.processes import the_child, worker_process
+from tests.rows import Rows
 
 PRIVATE = "raise my secret words"
 
 
-def _with_poison(settings, poison, **more):
+def _with_poison(settings: Settings, poison: str, **more: Any) -> Settings:
     channel = settings.channels["demo"].model_copy(update={"poison": poison, **more})
     return settings.model_copy(update={"channels": {"demo": channel}, "attempts_max": 2})
 
 
-def _user(services, user_id):
-    return services.database.row("SELECT * FROM users WHERE id = %s", (user_id,))
-
-
-def _said(services, user_id):
-    rows = services.database.rows(
-        "SELECT text FROM messages WHERE user_id = %s AND direction = 'out' ORDER BY turn_seq, ordinal", (user_id,)
-    )
-    return [row.text for row in rows]
-
-
-def _states(services, user_id):
-    rows = services.database.rows(
-        "SELECT state FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
-    )
-    return [row.state for row in rows]
-
-
-def test_a_skipped_message_is_shown_by_rq_with_its_traceback_and_no_word_of_it(services, settings, accept):
+def test_a_skipped_message_is_shown_by_rq_with_its_traceback_and_no_word_of_it(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("eve", PRIVATE)
     accept("eve", "after")
     client = services.lanes.client
     with worker_process(_with_poison(settings, "skip")):
-        eventually(lambda: _said(services, message.user_id) == ["after"])
+        eventually(lambda: rows.texts(message.user_id) == ["after"])
     registry = FailedJobRegistry(f"user:{message.user_id}", connection=client, serializer=JSONSerializer)
     assert registry.get_job_ids() == [str(message.message_id)]
     job = Job.fetch(str(message.message_id), connection=client, serializer=JSONSerializer)
@@ -53,40 +42,47 @@ def test_a_skipped_message_is_shown_by_rq_with_its_traceback_and_no_word_of_it(s
     assert "secret" not in failure + str(client.hgetall(job.key))
 
 
-def test_a_parked_user_waits_for_an_operator_with_the_message_still_first(services, settings, accept):
+def test_a_parked_user_waits_for_an_operator_with_the_message_still_first(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("eve", PRIVATE)
     accept("eve", "after")
     settings = _with_poison(settings, "park")
     with worker_process(settings):
-        eventually(lambda: _user(services, message.user_id).pause_reason == "poison")
+        eventually(lambda: rows.user(message.user_id).pause_reason == "poison")
         lanes = services.lanes
         eventually(lambda: lanes.scores([message.user_id]) == [float("inf")])
-        assert _states(services, message.user_id) == ["received", "received"]
-        services.database.rows("UPDATE messages SET text = 'mended' WHERE id = %s", (message.message_id,))
-        services.database.rows("SELECT resume_user(%s)", (message.user_id,))
+        assert rows.states(message.user_id) == ["received", "received"]
+        rows.rewrite(message.message_id, "mended")
+        rows.resume(message.user_id)
         lanes.make_due(message.user_id, unpause=True)
-        eventually(lambda: _said(services, message.user_id) == ["mended", "after"])
+        eventually(lambda: rows.texts(message.user_id) == ["mended", "after"])
 
 
-def test_an_apology_is_said_and_the_lane_goes_on(services, settings, accept):
+def test_an_apology_is_said_and_the_lane_goes_on(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("eve", PRIVATE)
     accept("eve", "after")
     with worker_process(_with_poison(settings, "apologise", apology="Sorry.")):
-        eventually(lambda: _said(services, message.user_id) == ["Sorry.", "after"])
-    assert _states(services, message.user_id) == ["dead", "processed"]
+        eventually(lambda: rows.texts(message.user_id) == ["Sorry.", "after"])
+    assert rows.states(message.user_id) == ["dead", "processed"]
 
 
 @pytest.mark.parametrize("deed", ["nul", "raise-until 1"])
-def test_a_message_that_is_tried_again_goes_before_the_next(deed, services, settings, accept):
+def test_a_message_that_is_tried_again_goes_before_the_next(
+    rows: Rows, deed: str, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("eve", deed)
     accept("eve", "after")
     with worker_process(settings.model_copy(update={"attempts_max": 2})):
-        eventually(lambda: _user(services, message.user_id).waiting == 0)
-    rows = services.database.rows("SELECT seq FROM messages WHERE direction = 'in' ORDER BY processed_at")
-    assert [row.seq for row in rows] == [1, 2]
+        eventually(lambda: rows.is_settled(message.user_id))
+    assert rows.out_of_order() == []
 
 
-def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(services, settings, accept, tmp_path):
+def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 3})
     gate, client = tmp_path / "gate", services.lanes.client
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(8)]
@@ -99,10 +95,12 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(services, settings, 
             latest = max(services.lanes.scores(users))
             assert latest <= seconds * 1000 + micros / 1000 + 3_000
             gate.touch()
-            eventually(lambda: all(_states(services, user) == ["processed"] for user in users))
+            eventually(lambda: all(rows.states(user) == ["processed"] for user in users))
 
 
-def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(services, settings, accept, tmp_path):
+def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     log = tmp_path / "worker.log"
     settings = settings.model_copy(update={"lock_ttl_s": 4})
     message = accept("eve", "sleep 7")
@@ -110,28 +108,31 @@ def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(services, sett
         eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
         [helper] = eventually(lambda: children_of(the_child(process)))
         os.kill(helper, signal.SIGKILL)
-        eventually(lambda: _said(services, message.user_id) == ["sleep 7"])
+        eventually(lambda: rows.texts(message.user_id) == ["sleep 7"])
         said = log.read_text()
     assert "renewer_died" in said
     assert "lease_lost" not in said
     assert "lane_taken_over" not in said
 
 
-def test_a_cached_session_of_another_type_is_seen_and_replaced(services, settings, accept):
+def test_a_cached_session_of_another_type_is_seen_and_replaced(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("eve", "one")
     key = f"session:user:{message.user_id}"
     services.lanes.client.rpush(key, "not a string")
     with worker_process(settings):
-        eventually(lambda: _said(services, message.user_id) == ["one"])
+        eventually(lambda: rows.texts(message.user_id) == ["one"])
         eventually(lambda: services.lanes.client.type(key) == b"string")
 
 
-def test_a_channels_own_word_ends_the_session_whatever_its_case(services, settings, accept):
+def test_a_channels_own_word_ends_the_session_whatever_its_case(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     channel = settings.channels["demo"].model_copy(update={"end_words": ("/Neu",), "end_reply": "Bis bald."})
     settings = settings.model_copy(update={"channels": {"demo": channel}})
     message = accept("eve", " /NEU ")
     accept("eve", "after")
     with worker_process(settings):
-        eventually(lambda: _said(services, message.user_id) == ["Bis bald.", "after"])
-    ended = services.database.rows("SELECT ended_reason FROM conversation_sessions ORDER BY created_at")
-    assert [row.ended_reason for row in ended] == ["user_request", None]
+        eventually(lambda: rows.texts(message.user_id) == ["Bis bald.", "after"])
+    assert rows.shape(message.user_id) == [([1], "user_request"), ([2], None)]

@@ -6,41 +6,40 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from tests.conftest import eventually
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import Accept, RunWorker, eventually
+from tests.rows import Rows
 
 
-def _replies(services, user_id):
-    return services.database.rows(
-        "SELECT text, turn_seq, session_id FROM messages WHERE user_id = %s AND direction = 'out'"
-        " ORDER BY turn_seq, ordinal",
-        (user_id,),
-    )
-
-
-def test_two_messages_of_a_user_share_a_session_and_two_users_do_not(services, settings, accept, run_worker):
+def test_two_messages_of_a_user_share_a_session_and_two_users_do_not(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         first, second, other = accept("alice", "one"), accept("alice", "two"), accept("bob", "three")
-        alice = eventually(lambda: (found := _replies(services, first.user_id)) and len(found) == 2 and found)
-        bob = eventually(lambda: _replies(services, other.user_id))
+        alice = eventually(lambda: (found := rows.replies(first.user_id)) and len(found) == 2 and found)
+        bob = eventually(lambda: rows.replies(other.user_id))
     assert [reply.text for reply in alice] == ["one", "two"]
     assert second.seq == 2
     assert alice[0].session_id == alice[1].session_id != bob[0].session_id
 
 
-def test_fifty_messages_of_a_new_user_at_once_make_one_session_in_order(services, settings, accept, run_worker):
+def test_fifty_messages_of_a_new_user_at_once_make_one_session_in_order(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with ThreadPoolExecutor(50) as pool, run_worker(settings):
         accepted = list(pool.map(lambda nr: accept("carol", f"text {nr}", f"id {nr}"), range(50)))
         user_id = accepted[0].user_id
-        replies = eventually(lambda: len(found := _replies(services, user_id)) == 50 and found)
+        replies = eventually(lambda: len(found := rows.replies(user_id)) == 50 and found)
         again = list(pool.map(lambda nr: accept("carol", f"text {nr}", f"id {nr}"), range(50)))
     assert sorted(message.seq for message in accepted) == list(range(1, 51))
     assert [reply.turn_seq for reply in replies] == list(range(1, 51))
     assert len({reply.session_id for reply in replies}) == 1
     assert all(message.duplicate for message in again)
-    assert len(_replies(services, user_id)) == 50
+    assert len(rows.replies(user_id)) == 50
 
 
-def test_a_waiting_message_is_a_genuine_rq_job_that_holds_no_text(services, accept):
+def test_a_waiting_message_is_a_genuine_rq_job_that_holds_no_text(services: Services, accept: Accept) -> None:
     message = accept("dora", "a very private text")
     queue = Queue(f"user:{message.user_id}", connection=services.lanes.client, serializer=JSONSerializer)
     assert queue.count == 1
@@ -51,13 +50,15 @@ def test_a_waiting_message_is_a_genuine_rq_job_that_holds_no_text(services, acce
     assert "dora" not in everything
 
 
-def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(services, settings, accept, run_worker):
+def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     client = services.lanes.client
     with run_worker(settings):
         message = accept("erin")
-        eventually(lambda: client.zcard("lanes") == 0 and _replies(services, message.user_id))
+        eventually(lambda: client.zcard("lanes") == 0 and rows.replies(message.user_id))
         cached = client.get(f"session:user:{message.user_id}")
-        assert cached.decode() == str(_replies(services, message.user_id)[0].session_id)
+        assert cached.decode() == str(rows.replies(message.user_id)[0].session_id)
         assert 25_190_000 < client.pttl(f"session:user:{message.user_id}") <= 25_200_000
         assert client.smembers("rq:queues") == set()
     left = {key.decode() for key in client.keys("*")}

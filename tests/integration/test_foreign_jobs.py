@@ -1,37 +1,27 @@
 """Jobs that strangers put on a lane: reported, never run, in nobody's way."""
 
 import os
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from rq import Queue
-from rq.registry import FailedJobRegistry
-from rq.serializers import JSONSerializer
 
 from onelane import keys
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.model import user_id_of
 from onelane.processes.duties import Duties
-from tests.conftest import eventually
+from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.rows import Rows, failed_jobs
 
 
 @pytest.fixture
-def settings(settings):
+def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
 
 
-def _states(services, user_id):
-    rows = services.database.rows(
-        "SELECT state FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
-    )
-    return [row.state for row in rows]
-
-
-def _failed(services, user_id):
-    name = keys.queue_name(user_id)
-    return FailedJobRegistry(name, connection=services.lanes.client, serializer=JSONSerializer)
-
-
-def _foreign(services, kind, user_id, other, tmp_path):
+def _foreign(services: Services, kind: str, user_id: UUID, other: UUID, tmp_path: Path) -> None:
     """Put a job on the user's lane that is none of ours."""
     client, lane = services.lanes.client, keys.queue(user_id)
     match kind:
@@ -68,41 +58,50 @@ FOREIGN = [
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
-    services, settings, accept, run_worker, log_lines, tmp_path, kind
-):
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    log_lines: LogLines,
+    tmp_path: Path,
+    kind: str,
+) -> None:
     other = accept("bob", "raise")
     user_id = user_id_of("demo", "alice")
     _foreign(services, kind, user_id, other.message_id, tmp_path)
     client = services.lanes.client
     with run_worker(settings):
         first = accept("alice", "one")
-        eventually(lambda: _states(services, user_id) == ["processed"])
+        eventually(lambda: rows.states(user_id) == ["processed"])
         accept("alice", "two")
-        eventually(lambda: _states(services, user_id) == ["processed"] * 2)
+        eventually(lambda: rows.states(user_id) == ["processed"] * 2)
         eventually(lambda: any(line["event"] == "foreign_jobs" for line in log_lines))
-        eventually(lambda: str(other.message_id) in _failed(services, other.user_id))
+        eventually(lambda: str(other.message_id) in failed_jobs(services, other.user_id))
         eventually(lambda: not client.exists("lanes"))
         leases = int(client.get("fence"))
         carol = accept("carol", "a lane later")
-        eventually(lambda: _states(services, carol.user_id) == ["processed"])
+        eventually(lambda: rows.states(carol.user_id) == ["processed"])
         eventually(lambda: not client.exists("lanes"))
         assert int(client.get("fence")) <= leases + 2
     assert not (tmp_path / "ran").exists()
     assert str(first.message_id) not in services.lanes.jobs(user_id)
-    assert _states(services, other.user_id) == ["dead"]
+    assert rows.states(other.user_id) == ["dead"]
 
 
-def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(services, accept):
+def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(
+    rows: Rows, services: Services, accept: Accept
+) -> None:
     duties = Duties(services.database, services.lanes, services.sessions, "a test")
     message = accept("bob")
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
-    services.database.rows("UPDATE messages SET state = 'dead', session_id = get_or_create_session(user_id)")
+    rows.settle(message.user_id, message.seq, state="dead")
     services.lanes.bury(lease, message.message_id, "Traceback: …")
     alice = UUID(int=7)
     services.lanes.client.rpush(keys.queue(alice), str(message.message_id))
     services.lanes.client.sadd("buried", str(alice))
     assert duties.redrive_requeued() == 0
-    assert _states(services, message.user_id) == ["dead"]
-    assert str(message.message_id) in _failed(services, message.user_id)
+    assert rows.states(message.user_id) == ["dead"]
+    assert str(message.message_id) in failed_jobs(services, message.user_id)
     assert services.lanes.client.exists(keys.job(message.message_id))
     assert services.lanes.jobs(alice) == []

@@ -3,20 +3,28 @@
 import itertools
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from statistics import median
 from uuid import UUID, uuid4
 
 import pytest
+from redis.client import Monitor
 from redis.exceptions import TimeoutError  # noqa: A004 - what its monitor raises
 from rq.suspension import resume, suspend
 
-from onelane.bootstrap import open_services
+from onelane.bootstrap import Services, open_services
+from onelane.config import Settings
+from onelane.db import Row
+from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
-from onelane.lanes.lanes import Released
-from onelane.model import Delivery, user_id_of
-from tests.conftest import DEADLINE_S, eventually
+from onelane.lanes.lanes import Lanes, Released
+from onelane.model import Accepted, Delivery, Lease, user_id_of
+from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.renewing import renewed
+from tests.rows import Rows
+
+Far = tuple[Services, Settings]
 
 USERS = 6
 POISON = "raise"
@@ -30,13 +38,13 @@ numbers = itertools.count()
 
 
 @pytest.fixture
-def proxy(redis_server):
+def proxy(redis_server: EmbeddedRedis) -> Iterator[Proxy]:
     with Proxy(redis_server.url) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def through_proxy(settings, proxy, services):
+def through_proxy(settings: Settings, proxy: Proxy, services: Services) -> Iterator[Far]:
     """Services and settings whose Redis is behind the proxy; all scripts are known to the server."""
     settings = settings.model_copy(
         update={"redis_url": proxy.url, "handler": "tests.bots:handle", "attempts_max": 2, "quantum_turns": 2}
@@ -48,17 +56,13 @@ def through_proxy(settings, proxy, services):
     far.close()
 
 
-def _digest(services, script):
+def _digest(services: Services, script: str) -> bytes:
     return services.lanes.scripts._digests[script].encode()
 
 
-def _accept(services, sender, text):
+def _accept(services: Services, sender: str, text: str) -> Accepted:
     delivery = Delivery(sender=sender, external_id=f"m{next(numbers)}", text=text)
     return services.intake.accept("demo", [delivery])[0]
-
-
-def _is_all_done(services):
-    return services.database.row("SELECT coalesce(sum(waiting), 0) AS n FROM users").n == 0
 
 
 # lost replies
@@ -67,8 +71,8 @@ def _is_all_done(services):
 @pytest.mark.parametrize("script", ["enqueue", "lease", "renew", "finish", "park", "bury", "due"])
 @pytest.mark.parametrize("what", ["drop_reply", "drop_request"])
 def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
-    services, through_proxy, proxy, run_worker, script, what
-):
+    rows: Rows, services: Services, through_proxy: Far, proxy: Proxy, run_worker: RunWorker, script: str, what: str
+) -> None:
     far, settings = through_proxy
     fault = getattr(proxy, what)(_digest(services, script), nth=1 if script == "renew" else 2)
     with run_worker(settings):
@@ -79,48 +83,45 @@ def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
         far.lanes.make_due(user_id)
         far.lanes.make_due(user_id)
         assert fault.struck.wait(DEADLINE_S)
-        eventually(lambda: _is_all_done(services), within_s=30)
-    rows = services.database.rows(
-        "SELECT user_id, seq, state, attempts, extract(epoch FROM processed_at)::float8 AS at,"
-        "       (SELECT count(*) FROM messages r WHERE r.user_id = m.user_id AND r.turn_seq = m.seq"
-        "                                         AND r.direction = 'out') AS replies"
-        "  FROM messages m WHERE direction = 'in' ORDER BY user_id, seq"
-    )
-    assert len(rows) == USERS * len(WORDS)
-    assert [(row.state, row.replies) for row in rows] == [
+        eventually(lambda: rows.waiting() == 0, within_s=30)
+    accepted = rows.accepted()
+    replies = Counter((reply.user_id, reply.turn_seq) for reply in rows.answers())
+    assert [(row.state, replies[row.user_id, row.seq]) for row in accepted] == [
         ("dead", 0) if word == POISON else ("processed", 1) for word in WORDS
     ] * USERS
-    longest_s = _longest_stall_s(rows)
+    longest_s = _longest_stall_s(accepted)
     print(f"\n{what} {script}: longest gap between a user's turns {longest_s:.2f} s")  # noqa: T201 - for -s
     assert longest_s < settings.lock_ttl_s
 
 
-def _longest_stall_s(rows):
+def _longest_stall_s(accepted: list[Row]) -> float:
     """Find the longest time between two commits of one user; they come in the order of seq."""
     gaps = []
-    for before, after in itertools.pairwise(rows):
+    for before, after in itertools.pairwise(accepted):
         if before.user_id == after.user_id:
-            assert before.at <= after.at, "out of order"
-            gaps.append(after.at - before.at)
+            assert before.processed_at <= after.processed_at, "out of order"
+            gaps.append((after.processed_at - before.processed_at).total_seconds())
     return max(gaps)
 
 
-def test_redis_behind_a_black_hole_is_left_after_its_time_and_found_again(services, through_proxy, proxy, run_worker):
+def test_redis_behind_a_black_hole_is_left_after_its_time_and_found_again(
+    rows: Rows, services: Services, through_proxy: Far, proxy: Proxy, run_worker: RunWorker
+) -> None:
     far, settings = through_proxy
     with run_worker(settings):
         _accept(far, "alice", "one")
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
         with proxy.black_hole(), pytest.raises(LanesUnavailable):
             far.lanes.ping()
         _accept(services, "alice", "two")
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
 
 
 # a full Redis
 
 
 @pytest.fixture
-def fill(services):
+def fill(services: Services) -> Iterator[Callable[[], object]]:
     """Fill Redis up: with this limit whatever may allocate is refused, as at maxmemory."""
     client = services.lanes.client
     client.ping()  # connected before, as a worker is
@@ -128,11 +129,13 @@ def fill(services):
     client.config_set("maxmemory", 0)
 
 
-def _lease_all(lanes, call):
+def _lease_all(lanes: Lanes, call: int) -> dict[UUID, Lease]:
     return {lease.user_id: lease for lease in lanes.lease("worker", call, USERS, 60).leases}
 
 
-def test_a_full_redis_refuses_new_jobs_and_lets_every_script_that_drains_run(services, fill):
+def test_a_full_redis_refuses_new_jobs_and_lets_every_script_that_drains_run(
+    services: Services, fill: Callable[[], object]
+) -> None:
     lanes, users = services.lanes, [UUID(int=nr) for nr in range(1, 6)]
     for user in users:
         lanes.enqueue(user, user)
@@ -158,7 +161,7 @@ def test_a_full_redis_refuses_new_jobs_and_lets_every_script_that_drains_run(ser
     lanes.pass_wake_on()
 
 
-def test_a_script_that_finds_redis_full_has_done_nothing(services, fill):
+def test_a_script_that_finds_redis_full_has_done_nothing(services: Services, fill: Callable[[], object]) -> None:
     client = services.lanes.client
     fill()
     before = client.dbsize()
@@ -168,7 +171,14 @@ def test_a_script_that_finds_redis_full_has_done_nothing(services, fill):
     assert not client.exists("lanes", "rq:queues")
 
 
-def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(services, settings, accept, run_worker, fill):
+def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    fill: Callable[[], object],
+) -> None:
     for nr in range(USERS):
         accept(f"user {nr}", "sleep 0.3")
         accept(f"user {nr}", "two")
@@ -176,47 +186,43 @@ def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(services, s
         client = services.lanes.client
         eventually(lambda: len(client.keys("lock:user:*")) == USERS)
         fill()
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
         eventually(lambda: not client.exists("lanes"))
         late = [accept(f"user {nr}", "three") for nr in range(USERS)]
         assert all(not message.duplicate for message in late)
         assert not client.exists("lanes")
         client.config_set("maxmemory", 0)
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
 
 
 # wake-ups
 
 
-def test_a_worker_starts_a_turn_within_milliseconds(services, settings, accept, run_worker):
+def test_a_worker_starts_a_turn_within_milliseconds(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         for nr in range(50):
             accept(f"user {nr}")
-            eventually(lambda n=nr: _answered(services) == n + 1, every_s=0.002)
-    rows = services.database.rows(
-        "SELECT extract(epoch FROM processed_at - accepted_at)::float8 * 1000 AS ms"
-        "  FROM messages WHERE direction = 'in'"
-    )
-    waits_ms = [row.ms for row in rows]
+            eventually(lambda n=nr: rows.answered() == n + 1, every_s=0.002)
+    waits_ms = rows.waits_ms()
     print(f"\naccepted to committed: median {median(waits_ms):.1f} ms, longest {max(waits_ms):.1f} ms")  # noqa: T201
     assert median(waits_ms) < 100
 
 
-def _answered(services):
-    return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n
-
-
-def test_an_idle_worker_asks_redis_little(services, settings, accept, run_worker):
+def test_an_idle_worker_asks_redis_little(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with run_worker(settings):
         accept("alice")
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
         with services.lanes.client.monitor() as monitor:
             commands = _commands(monitor, seconds=IDLE_S)
     print(commands.most_common())  # noqa: T201 - for -s
     assert commands.total() < IDLE_COMMANDS_MAX * (IDLE_S + 1)  # one tick may be the window's edge
 
 
-def _commands(monitor, seconds):
+def _commands(monitor: Monitor, seconds: float) -> Counter[str]:
     """Count what clients send; not what scripts call."""
     commands = Counter()
     ends = time.monotonic() + seconds
@@ -230,7 +236,9 @@ def _commands(monitor, seconds):
     return commands
 
 
-def test_a_suspended_worker_leaves_the_wake_up_to_others(services, settings, accept, run_worker):
+def test_a_suspended_worker_leaves_the_wake_up_to_others(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     client = services.lanes.client
     suspend(client)
     with run_worker(settings):
@@ -239,10 +247,10 @@ def test_a_suspended_worker_leaves_the_wake_up_to_others(services, settings, acc
         eventually(lambda: client.hget(worker, "state") == b"suspended")
         assert client.llen("wake") == 1
         resume(client)
-        eventually(lambda: _is_all_done(services))
+        eventually(lambda: rows.waiting() == 0)
 
 
-def test_a_thousand_lanes_leave_sixty_four_wake_ups(services):
+def test_a_thousand_lanes_leave_sixty_four_wake_ups(services: Services) -> None:
     services.lanes.enqueue_many([(uuid4(), uuid4()) for _ in range(1_000)])
     assert services.lanes.client.llen("wake") == 64
     services.lanes.pass_wake_on()
@@ -250,7 +258,7 @@ def test_a_thousand_lanes_leave_sixty_four_wake_ups(services):
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.0009, 0.001, 0.0015])
-def test_a_wait_of_a_millisecond_is_not_one_for_ever(services, seconds):
+def test_a_wait_of_a_millisecond_is_not_one_for_ever(services: Services, seconds: float) -> None:
     began = time.monotonic()
     assert services.lanes.wait_for_wake(seconds) is False
     assert time.monotonic() - began < 4

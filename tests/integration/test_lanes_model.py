@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -23,7 +24,7 @@ def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
 
 
 @pytest.mark.timeout(1_200)  # the nightly profile plays more
-def test_the_scripts_do_what_the_model_does(client):
+def test_the_scripts_do_what_the_model_does(client: redis.Redis) -> None:
     machine = type("Machine", (LanesMachine,), {"client": client})
     run_state_machine_as_test(machine, settings=settings(**PATIENT))
 
@@ -50,7 +51,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_the_model_sees_a_planted_bug(client, tmp_path, bug):
+def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: str) -> None:
     name, right, wrong = PLANTED[bug]
     shutil.copytree(SCRIPTS, tmp_path / "lua")
     script = tmp_path / "lua" / f"{name}.lua"

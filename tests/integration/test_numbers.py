@@ -23,6 +23,7 @@ from onelane_web import create_app
 from onelane_web.metrics import GAUGES, suggestion
 from tests.conftest import eventually
 from tests.processes import the_child, worker_process
+from tests.rows import Rows
 
 Web = Callable[..., FlaskClient]
 Accept = Callable[..., Accepted]
@@ -235,12 +236,12 @@ def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, ac
 
 
 def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message(
-    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:
     services.lanes.client.set(NUMBERS, "mine")
     with run_worker(settings):
         message = accept("alice")
-        eventually(lambda: services.sessions.history(_session(services, message), 9))
+        eventually(lambda: rows.states(message.user_id) == ["processed"])
     accept("bob")
     assert not services.upload.flush()
     services.lanes.client.delete(NUMBERS)
@@ -278,8 +279,3 @@ def snapshot(services: Services) -> Snapshot:
 
 def _secret(text: str) -> Any:
     return Settings(database_url="postgresql://x", redis_url="redis://x", metrics_token=text).metrics_token
-
-
-def _session(services: Services, message: Any) -> Any:
-    row = services.database.row("SELECT session_id FROM messages WHERE id = %s", (message.message_id,))
-    return row.session_id if row else None

@@ -1,12 +1,15 @@
 """The operator's door: who gets in, how often one may try, and what another site's page cannot do."""
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from onelane.bootstrap import open_services
+from onelane.bootstrap import Services, open_services
 from onelane.dev.embedded.redis import free_port
 from onelane_web import create_app
 from onelane_web.ops import attempts
@@ -18,24 +21,24 @@ REQUEUE_ALL = "/ops/rq/requeue/user:nobody"
 
 
 @pytest.fixture
-def web(services):
+def web(services: Services) -> Flask:
     return web_of(services)
 
 
 @pytest.fixture
-def operator(web):
+def operator(web: Flask) -> FlaskClient:
     return operator_of(web)
 
 
 @pytest.mark.parametrize("path", ["/ops", "/ops/", LOGIN, "/ops/rq", "/ops/rq/", "/ops/rq/0/data/queues.json"])
-def test_without_a_password_there_is_no_door(services, path):
+def test_without_a_password_there_is_no_door(services: Services, path: str) -> None:
     assert services.settings.ops_password is None
     client = create_app(services).test_client()
     assert client.get(path).status_code == 404
     assert client.post(path).status_code == 404
 
 
-def test_the_url_map_has_no_route_open_to_strangers_but_health_and_signed_webhooks(services):
+def test_the_url_map_has_no_route_open_to_strangers_but_health_and_signed_webhooks(services: Services) -> None:
     app = web_of(services, development=False, metrics_token=SecretStr("for the scraper alone"))
     values = {"queue": "q", "queue_name": "q", "registry": "queued", "registry_name": "queued", "per_page": 8}
     values |= {"order": "asc", "page": 1, "job_id": "j", "filename": "css/main.css", "channel": "demo"}
@@ -57,7 +60,7 @@ def test_the_url_map_has_no_route_open_to_strangers_but_health_and_signed_webhoo
 @pytest.mark.parametrize(
     "path", ["/ops/nothing", "/ops/rq/nothing", "/ops/rq/static/nothing", "/ops/../ops/rq/", "/ops"]
 )
-def test_a_stranger_does_not_learn_what_there_is(web, path):
+def test_a_stranger_does_not_learn_what_there_is(web: Flask, path: str) -> None:
     client = web.test_client()
     assert client.get(path).status_code == 401
     at_the_form = client.get(path, headers={"Accept": "text/html,*/*"})
@@ -77,7 +80,7 @@ def test_a_stranger_does_not_learn_what_there_is(web, path):
         ("operator", "x" * 100_000),
     ],
 )
-def test_a_wrong_name_or_password_is_refused_in_one_word(web, user, password):
+def test_a_wrong_name_or_password_is_refused_in_one_word(web: Flask, user: str, password: str) -> None:
     client = web.test_client()
     answer = client.post(LOGIN, data={"user": user, "password": password.encode(errors="surrogatepass")})
     assert answer.status_code == 401
@@ -86,7 +89,7 @@ def test_a_wrong_name_or_password_is_refused_in_one_word(web, user, password):
     assert client.get("/ops/").status_code == 401
 
 
-def test_the_right_password_opens_with_a_cookie_that_no_script_and_no_other_site_can_use(services):
+def test_the_right_password_opens_with_a_cookie_that_no_script_and_no_other_site_can_use(services: Services) -> None:
     client = web_of(services, development=False).test_client()
     answer = try_to_log_in(client)
     assert answer.status_code == 303
@@ -98,12 +101,12 @@ def test_the_right_password_opens_with_a_cookie_that_no_script_and_no_other_site
     assert client.get("/ops/").status_code == 302
 
 
-def test_in_development_the_cookie_also_goes_over_http(web):
+def test_in_development_the_cookie_also_goes_over_http(web: Flask) -> None:
     answer = try_to_log_in(web.test_client())
     assert not any("Secure" in cookie for cookie in answer.headers.getlist("Set-Cookie"))
 
 
-def test_a_login_ends_in_time_with_the_password_with_the_key_and_when_told(services, web):
+def test_a_login_ends_in_time_with_the_password_with_the_key_and_when_told(services: Services, web: Flask) -> None:
     operator = operator_of(web)
     cookie = operator.get_cookie(ops.COOKIE, path="/ops").value
     assert opens(web_of(services), cookie)  # another process
@@ -119,13 +122,13 @@ def test_a_login_ends_in_time_with_the_password_with_the_key_and_when_told(servi
     assert operator.get("/ops/").status_code == 401
 
 
-def opens(web, cookie):
+def opens(web: Flask, cookie: str) -> bool:
     client = web.test_client()
     client.set_cookie(ops.COOKIE, cookie, path="/ops")
     return client.get("/ops/").status_code == 302
 
 
-def test_an_address_may_try_a_few_times_over_all_processes_and_then_waits(services, web):
+def test_an_address_may_try_a_few_times_over_all_processes_and_then_waits(services: Services, web: Flask) -> None:
     for nr in range(attempts.PER_ADDRESS_MAX):
         process = web if nr % 2 else web_of(services)
         assert try_to_log_in(process.test_client(), "wrong").status_code == 401
@@ -139,21 +142,21 @@ def test_an_address_may_try_a_few_times_over_all_processes_and_then_waits(servic
     assert not any(b"10.0.0" in key for key in counters)
 
 
-def test_a_success_forgets_the_failures_before_it(web):
+def test_a_success_forgets_the_failures_before_it(web: Flask) -> None:
     for _ in range(3):
         for _ in range(attempts.PER_ADDRESS_MAX - 1):
             assert try_to_log_in(web.test_client(), "wrong").status_code == 401
         assert try_to_log_in(web.test_client()).status_code == 303
 
 
-def test_one_subscriber_with_many_addresses_is_one(web):
+def test_one_subscriber_with_many_addresses_is_one(web: Flask) -> None:
     for nr in range(attempts.PER_ADDRESS_MAX):
         assert try_to_log_in(web.test_client(), "wrong", address=f"2001:db8:1:2::{nr + 1:x}").status_code == 401
     assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:2:ffff::1").status_code == 429
     assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:3::1").status_code == 401
 
 
-def test_many_addresses_together_wait_too_but_not_the_one_that_has_logged_in_before(web):
+def test_many_addresses_together_wait_too_but_not_the_one_that_has_logged_in_before(web: Flask) -> None:
     assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
     tries = [try_to_log_in(web.test_client(), "wrong", address=f"10.1.{nr}.1") for nr in range(attempts.ALL_MAX)]
     assert [answer.status_code for answer in tries] == [401] * (attempts.ALL_MAX - 1) + [429]
@@ -161,7 +164,7 @@ def test_many_addresses_together_wait_too_but_not_the_one_that_has_logged_in_bef
     assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
 
 
-def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services, web):
+def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services: Services, web: Flask) -> None:
     cookie = operator_of(web).get_cookie(ops.COOKIE, path="/ops").value
     away = open_services(services.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"}))
     web = web_of(away)
@@ -190,7 +193,7 @@ def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services, web
         "/ops/\n",
     ],
 )
-def test_after_the_login_one_stays_here(web, target):
+def test_after_the_login_one_stays_here(web: Flask, target: str) -> None:
     answer = web.test_client().post(
         LOGIN, query_string={"next": target}, data={"user": "operator", "password": PASSWORD}
     )
@@ -198,7 +201,7 @@ def test_after_the_login_one_stays_here(web, target):
     assert answer.location == "/ops/"
 
 
-def test_after_the_login_one_sees_what_one_asked_for(web):
+def test_after_the_login_one_sees_what_one_asked_for(web: Flask) -> None:
     client = web.test_client()
     asked = "/ops/rq/0/view/jobs/user:x/failed/8/asc/1"
     at_the_form = client.get(asked, headers={"Accept": "text/html"})
@@ -219,7 +222,7 @@ def test_after_the_login_one_sees_what_one_asked_for(web):
         {"Origin": "http://localhost.evil.test"},
     ],
 )
-def test_another_sites_page_changes_nothing(operator, headers):
+def test_another_sites_page_changes_nothing(operator: FlaskClient, headers: dict[str, Any]) -> None:
     assert operator.post(REQUEUE_ALL).status_code == 200
     assert operator.post(REQUEUE_ALL, headers={"Origin": "http://localhost"}).status_code == 200
     assert operator.post(REQUEUE_ALL, headers=headers).status_code == 403
@@ -227,14 +230,14 @@ def test_another_sites_page_changes_nothing(operator, headers):
         assert operator.post(LOGIN, headers=headers).status_code == 403
 
 
-def test_the_token_of_one_login_is_no_good_in_another(web, operator):
+def test_the_token_of_one_login_is_no_good_in_another(web: Flask, operator: FlaskClient) -> None:
     other = operator_of(web).environ_base["HTTP_X_CSRFTOKEN"]
     assert operator.post(REQUEUE_ALL, headers={"X-CSRFToken": other}).status_code == 403
 
 
 @pytest.mark.parametrize("path", [LOGIN, "/ops/", "/ops/rq/", "/ops/rq/0/data/queues.json", "/ops/nothing"])
 @pytest.mark.parametrize("who", ["stranger", "operator"])
-def test_every_answer_behind_the_door_is_hardened(web, operator, path, who):
+def test_every_answer_behind_the_door_is_hardened(web: Flask, operator: FlaskClient, path: str, who: str) -> None:
     headers = (operator if who == "operator" else web.test_client()).get(path).headers
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -246,6 +249,6 @@ def test_every_answer_behind_the_door_is_hardened(web, operator, path, who):
     assert "unsafe-inline" not in scripts
 
 
-def test_the_nonce_is_another_in_every_answer(operator):
+def test_the_nonce_is_another_in_every_answer(operator: FlaskClient) -> None:
     policies = {operator.get("/ops/rq/").headers["Content-Security-Policy"] for _ in range(3)}
     assert len(policies) == 3

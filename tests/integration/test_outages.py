@@ -1,25 +1,31 @@
 """Redis or Postgres goes away under load, and comes back, perhaps empty: the worker lives through it."""
 
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import redis
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.errors import StoreUnavailable
 from onelane.migrations import shipped_code
-from onelane.model import user_id_of
-from tests.conftest import eventually
+from onelane.model import Accepted, user_id_of
+from tests.conftest import Accept, eventually
 from tests.processes import the_child, worker_process
+from tests.rows import Rows
 
 USERS = 20
 
 
 @contextmanager
-def _traffic(accept):
+def _traffic(accept: Accept) -> Iterator[list[Accepted]]:
     """Accept messages of several users, in turn, until the block ends; yields what was accepted so far."""
     stop, accepted = threading.Event(), []
 
-    def send():
+    def send() -> None:
         nr = 0
         while not stop.wait(0.002):
             try:
@@ -37,30 +43,27 @@ def _traffic(accept):
         thread.join(30)
 
 
-def _answered(services):
+def _answered(rows: Rows) -> int:
     try:
-        return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n
+        return rows.answered()
     except StoreUnavailable:
         return 0
 
 
-def _check_all_answered_in_order(services, accepted):
-    eventually(lambda: services.database.row("SELECT sum(waiting) AS n FROM users").n == 0, within_s=40)
-    rows = services.database.rows(
-        "SELECT user_id, text, turn_seq FROM messages WHERE direction = 'out' ORDER BY user_id, turn_seq"
-    )
-    assert len(rows) == len({message.message_id for message in accepted})
+def _check_all_answered_in_order(rows: Rows, accepted: list[Accepted]) -> None:
+    eventually(lambda: rows.waiting() == 0, within_s=40)
+    assert rows.answered() == len({message.message_id for message in accepted})
     for nr in range(USERS):
-        mine = [int(row.text) for row in rows if row.user_id == user_id_of("demo", f"user {nr}")]
+        mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
         assert mine == sorted(mine)
-    assert services.database.row("SELECT count(*) AS n FROM conversation_sessions").n == USERS
+    assert rows.sessions_made() == USERS
 
 
-def _flush(services, redis_server):
+def _flush(services: Services, redis_server: EmbeddedRedis) -> None:
     services.lanes.client.flushall()
 
 
-def _kill_and_forget(services, redis_server):
+def _kill_and_forget(services: Services, redis_server: EmbeddedRedis) -> None:
     """Kill Redis and let it come back empty."""
     redis_server.kill()
     for path in sorted(redis_server.data_dir.rglob("*"), reverse=True):
@@ -70,50 +73,63 @@ def _kill_and_forget(services, redis_server):
 
 
 @pytest.mark.parametrize("lose", [_flush, _kill_and_forget], ids=["FLUSHALL", "killed, back empty"])
-def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(lose, services, settings, accept, redis_server):
+def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
+    rows: Rows,
+    lose: Callable[[Services, EmbeddedRedis], None],
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    redis_server: EmbeddedRedis,
+) -> None:
     with worker_process(settings) as process:
         child = the_child(process)
         with _traffic(accept) as accepted:
-            eventually(lambda: _answered(services) > 100)
+            eventually(lambda: _answered(rows) > 100)
             lose(services, redis_server)
-            seen = _answered(services)
-            eventually(lambda: _answered(services) > seen + 100, within_s=40)
-        _check_all_answered_in_order(services, accepted)
+            seen = _answered(rows)
+            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+        _check_all_answered_in_order(rows, accepted)
         assert the_child(process) == child
         client = services.lanes.client
         eventually(lambda: client.scard("rq:workers") == 1)  # it registered again
 
 
-def test_redis_away_for_a_while_is_waited_for(services, settings, accept, redis_server):
+def test_redis_away_for_a_while_is_waited_for(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, redis_server: EmbeddedRedis
+) -> None:
     with worker_process(settings) as process:
         child = the_child(process)
         with _traffic(accept) as accepted:
-            eventually(lambda: _answered(services) > 100)
+            eventually(lambda: _answered(rows) > 100)
             redis_server.stop()
             before = len(accepted)
             eventually(lambda: len(accepted) > before + 20)  # intake goes on
             redis_server.start()
-            seen = _answered(services)
-            eventually(lambda: _answered(services) > seen + 100, within_s=40)
-        _check_all_answered_in_order(services, accepted)
+            seen = _answered(rows)
+            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+        _check_all_answered_in_order(rows, accepted)
         assert the_child(process) == child
 
 
-def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(services, settings, accept, postgres):
+def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, postgres: EmbeddedPostgres
+) -> None:
     with worker_process(settings) as process:
         child = the_child(process)
         with _traffic(accept) as accepted:
-            eventually(lambda: _answered(services) > 100)
+            eventually(lambda: _answered(rows) > 100)
             postgres.kill()
             postgres.start()
-            seen = eventually(lambda: _answered(services), within_s=30)
-            eventually(lambda: _answered(services) > seen + 100, within_s=40)
-        _check_all_answered_in_order(services, accepted)
+            seen = eventually(lambda: _answered(rows), within_s=30)
+            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+        _check_all_answered_in_order(rows, accepted)
         assert the_child(process) == child
-    assert services.database.row("SELECT max(attempts) AS n FROM messages").n == 0
+    assert rows.attempts_max() == 0
 
 
-def test_a_database_that_refuses_turns_blames_no_message(services, settings, accept):
+def test_a_database_that_refuses_turns_blames_no_message(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message = accept("alice", "hello")
     services.database.rows("ALTER FUNCTION commit_turn RENAME TO commit_turn_away")
     try:
@@ -122,15 +138,17 @@ def test_a_database_that_refuses_turns_blames_no_message(services, settings, acc
             lock, lane = f"lock:user:{message.user_id}", str(message.user_id)
             eventually(lambda: not client.exists(lock) and client.zscore("lanes", lane) > _now_ms(client))
             services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
-            eventually(lambda: _answered(services) == 1)
+            eventually(lambda: _answered(rows) == 1)
     finally:
         if services.database.row("SELECT to_regproc('commit_turn') IS NULL AS is_away").is_away:
             services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
-    row = services.database.row("SELECT attempts, deaths FROM messages WHERE id = %s", (message.message_id,))
+    row = rows.message(message.message_id)
     assert (row.attempts, row.deaths) == (0, 0)
 
 
-def test_a_turn_stands_when_the_next_cannot_begin(services, settings, accept):
+def test_a_turn_stands_when_the_next_cannot_begin(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     for nr in range(3):
         accept("alice", f"m{nr}")
     begin = shipped_code()["functions/begin_turn"]
@@ -140,14 +158,14 @@ def test_a_turn_stands_when_the_next_cannot_begin(services, settings, accept):
     try:
         with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
             # The first begins without a hint. Its commit would begin the second with one, and is done without.
-            eventually(lambda: _answered(services) == 1)
+            eventually(lambda: _answered(rows) == 1)
             services.database.rows(begin)
-            eventually(lambda: _answered(services) == 3)
+            eventually(lambda: _answered(rows) == 3)
     finally:
         services.database.rows(begin)
-    assert services.database.row("SELECT max(attempts) AS n FROM messages").n == 0
+    assert rows.attempts_max() == 0
 
 
-def _now_ms(client):
+def _now_ms(client: redis.Redis) -> float:
     seconds, micros = client.time()
     return seconds * 1000 + micros / 1000

@@ -8,20 +8,21 @@ from rq import Worker
 from rq.command import send_shutdown_command
 from rq.suspension import resume, suspend
 
-from tests.conftest import eventually
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import Accept, eventually
 from tests.processes import the_child, worker_process
+from tests.rows import Rows
 
 
-def _rq(settings, *arguments):
+def _rq(settings: Settings, *arguments: str) -> str:
     command = [Path(sys.executable).with_name("rq"), arguments[0], "--url", settings.redis_url, *arguments[1:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-def _answered(services):
-    return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n
-
-
-def test_rq_info_shows_the_worker_its_state_and_its_lanes(services, settings, accept, tmp_path):
+def test_rq_info_shows_the_worker_its_state_and_its_lanes(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     with worker_process(settings):
         message = accept("alice", f"wait {gate}")
@@ -32,11 +33,13 @@ def test_rq_info_shows_the_worker_its_state_and_its_lanes(services, settings, ac
         assert f" busy {lane}." in shown
         assert "1 workers, 1 queues" in _rq(settings, "info")
         gate.touch()
-        eventually(lambda: _answered(services) == 2)
+        eventually(lambda: rows.answered() == 2)
         eventually(lambda: " idle ." in (out := _rq(settings, "info", "--raw")) and lane not in out)
 
 
-def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_suspended(services, settings, accept):
+def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_suspended(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     client = services.lanes.client
     suspend(client)
     with worker_process(settings) as process:
@@ -46,15 +49,15 @@ def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_susp
         assert client.llen("wake") == 1  # nobody took the call
         assert process.is_running
         resume(client)
-        eventually(lambda: _answered(services) == 1)
+        eventually(lambda: rows.answered() == 1)
         suspend(client)
         eventually(lambda: client.hget(worker.key, "state") == b"suspended")
         accept("alice", "two")
         resume(client)
-        eventually(lambda: _answered(services) == 2)
+        eventually(lambda: rows.answered() == 2)
 
 
-def test_rqs_shutdown_command_ends_the_worker_and_its_supervisor(services, settings):
+def test_rqs_shutdown_command_ends_the_worker_and_its_supervisor(services: Services, settings: Settings) -> None:
     client = services.lanes.client
     with worker_process(settings) as process:
         the_child(process)

@@ -1,18 +1,26 @@
 """Worker processes come and go under load; nothing is lost, out of order, or handled twice at once."""
 
 import signal
+import subprocess
 from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.model import Delivery, user_id_of
 from tests.conftest import eventually
 from tests.processes import worker_process
+from tests.rows import Rows
+
+Run = tuple[float, float, int]
+"""Began, ended, seq."""
 
 USERS = 300
 MESSAGES = 5_000
 
 
-def _send(services, first, last):
+def _send(services: Services, first: int, last: int) -> None:
     """Accept messages first…last, spread over the users, in batches as providers send them."""
     for start in range(first, last, 50):
         numbers = range(start, min(start + 50, last))
@@ -21,11 +29,7 @@ def _send(services, first, last):
         )
 
 
-def _processed(services):
-    return services.database.row("SELECT count(*) AS n FROM messages WHERE direction = 'in' AND state = 'processed'").n
-
-
-def _overlaps(log):
+def _overlaps(log: Path) -> list[tuple[Run, Run]]:
     """List pairs of turns of one user of which the second began before the first ended."""
     turns = {}
     for line in log.read_text().splitlines():
@@ -34,11 +38,13 @@ def _overlaps(log):
     return [(one, two) for runs in turns.values() for one, two in pairwise(sorted(runs)) if two[0] < one[1]]
 
 
-def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(services, settings, tmp_path):
+def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
+    rows: Rows, services: Services, settings: Settings, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 5, "shutdown_grace_s": 5})
     log = tmp_path / "runs"
 
-    def start(stack):
+    def start(stack: ExitStack) -> subprocess.Popen[bytes]:
         return stack.enter_context(worker_process(settings, handler="tests.bots:handle_traced", bot_log=log))
 
     with ExitStack() as stack:
@@ -46,24 +52,17 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(servic
         _send(services, 0, MESSAGES // 3)
         workers += [start(stack) for _ in range(3)]
         _send(services, MESSAGES // 3, 2 * MESSAGES // 3)
-        eventually(lambda: _processed(services) > MESSAGES // 3, within_s=60)
+        eventually(lambda: rows.count("processed") > MESSAGES // 3, within_s=60)
         for worker in workers[:3]:
             worker.send_signal(signal.SIGTERM)
         _send(services, 2 * MESSAGES // 3, MESSAGES)
         assert [worker.wait(15) for worker in workers[:3]] == [0, 0, 0]
-        eventually(lambda: _processed(services) == MESSAGES, within_s=60)
+        eventually(lambda: rows.count("processed") == MESSAGES, within_s=60)
 
-    rows = services.database.rows(
-        "SELECT user_id, text, turn_seq FROM messages WHERE direction = 'out' ORDER BY user_id, turn_seq"
-    )
-    assert len(rows) == MESSAGES
+    assert rows.answered() == MESSAGES
     for nr in range(USERS):
-        mine = [int(row.text) for row in rows if row.user_id == user_id_of("demo", f"user {nr}")]
+        mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
         assert mine == list(range(nr, MESSAGES, USERS))
-    out_of_order = services.database.row(
-        "SELECT count(*) AS n FROM (SELECT seq, lag(seq) OVER (PARTITION BY user_id ORDER BY processed_at) AS before"
-        " FROM messages WHERE direction = 'in') AS t WHERE before > seq"
-    )
-    assert out_of_order.n == 0
-    assert services.database.row("SELECT count(DISTINCT session_id) AS n FROM messages").n == USERS
+    assert rows.out_of_order() == []
+    assert rows.sessions_made() == USERS
     assert _overlaps(log) == []

@@ -1,38 +1,37 @@
 """The view session_anomalies: silent about what must be, one row for each thing that must not."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.db import Row
 from onelane.migrations import shipped_code
+from tests.by_hand import ByHand
 
 EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-class Story:
+class Story(ByHand):
     """A user, in a transaction that is rolled back: even the schema may be broken in it."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__(lambda query, params: _first(connection.execute(query, params)))
         self.connection = connection
-        self.user_id = uuid4()
-        self.count = 0
 
-    def say(self, at, **effects):
-        self.count += 1
-        entry = {"user_id": str(self.user_id), "sender": str(self.user_id), "external_id": str(self.count)}
-        self.ask("SELECT * FROM accept('demo', %s, 99, %s)", Jsonb([entry]), at)
-        turn = self.ask("SELECT * FROM begin_turn(%s, 1)", self.user_id)
-        self.ask(
-            "SELECT commit_turn(%s, 1, %s, %s, %s)", self.user_id, turn.message_id, turn.session_id, Jsonb(effects)
-        )
-        return turn
+    def tell(self, at: datetime, **effects: Any) -> Row:
+        self.say(at)
+        return self.turn(**effects)
 
-    def open(self, started_at, ended_at=None, reason=None):
+    def open(self, started_at: datetime, ended_at: datetime | None = None, reason: str | None = None) -> UUID:
         self.ask(
             "INSERT INTO users (id, channel, sender) VALUES (%s, 'demo', 'x') ON CONFLICT DO NOTHING", self.user_id
         )
@@ -44,20 +43,20 @@ class Story:
             self.user_id, "ended" if ended_at else "active", started_at, started_at, ended_at, reason,
         ).id  # fmt: skip
 
-    def ask(self, query, *params):
-        cursor = self.connection.execute(query, params)
-        return cursor.fetchone() if cursor.description else None
-
-    def anomalies(self):
+    def anomalies(self) -> list[tuple[str, UUID | None, datetime]]:
         rows = self.connection.execute("SELECT kind, session_id, at FROM session_anomalies ORDER BY at, kind")
         return [tuple(row) for row in rows]
 
-    def kinds(self):
+    def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.anomalies()]
 
 
+def _first(cursor: psycopg.Cursor[Any]) -> Any:
+    return cursor.fetchone() if cursor.description else None
+
+
 @pytest.fixture
-def story(services, settings):
+def story(services: Services, settings: Settings) -> Iterator[Story]:
     with psycopg.connect(settings.database_url, row_factory=namedtuple_row) as connection:
         yield Story(connection)
         connection.rollback()
@@ -66,29 +65,29 @@ def story(services, settings):
 # silence
 
 
-def test_sessions_that_commands_ended_may_follow_each_other_at_once(story):
+def test_sessions_that_commands_ended_may_follow_each_other_at_once(story: Story) -> None:
     for end in ("user_request", "handler"):
-        story.say(EVENING, end=end)
-    story.say(EVENING)
+        story.tell(EVENING, end=end)
+    story.tell(EVENING)
     story.ask("SELECT request_session_end(%s, 'operator', %s)", story.user_id, EVENING)
-    story.say(EVENING)
+    story.tell(EVENING)
     assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 4
     assert story.anomalies() == []
 
 
-def test_a_boundary_of_the_policy_may_lie_within_ten_seconds(story):
+def test_a_boundary_of_the_policy_may_lie_within_ten_seconds(story: Story) -> None:
     story.ask("INSERT INTO channel_policies VALUES ('demo', 25200, '20:39', 'UTC', NULL, 25200)"
               " ON CONFLICT (channel) DO UPDATE SET day_start = '20:39', timezone = 'UTC'")  # fmt: skip
-    story.say(EVENING - 7 * SECOND)
-    story.say(EVENING - 6 * SECOND)
+    story.tell(EVENING - 7 * SECOND)
+    story.tell(EVENING - 6 * SECOND)
     assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 2
     assert story.anomalies() == []
 
 
-def test_a_redriven_message_lies_in_its_session(story):
-    story.say(EVENING)
+def test_a_redriven_message_lies_in_its_session(story: Story) -> None:
+    story.tell(EVENING)
     story.ask("UPDATE messages SET state = 'dead'")
-    story.say(EVENING + 60 * SECOND, end="handler")
+    story.tell(EVENING + 60 * SECOND, end="handler")
     story.ask("SELECT redrive_message(id, %s) FROM messages WHERE state = 'dead'", EVENING + 120 * SECOND)
     turn = story.ask("SELECT * FROM begin_turn(%s, 1)", story.user_id)
     story.ask(
@@ -102,29 +101,29 @@ def test_a_redriven_message_lies_in_its_session(story):
 # noise
 
 
-def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story):
+def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story: Story) -> None:
     """The incident, in numbers: four messages in 18 s, four sessions."""
     rule = "IF extract(hour FROM p_last_message_at) >= 20 THEN RETURN 'end_of_day'; END IF; RETURN CASE"
     story.ask(shipped_code()["functions/should_create_new_session"].replace("RETURN CASE", rule))
-    turns = [story.say(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
+    turns = [story.tell(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
     opened = [(turn.session_id, turn.accepted_at) for turn in turns[1:]]
     assert story.anomalies() == [("opened_early", session_id, at) for session_id, at in opened]
 
 
-def test_a_policys_name_on_an_end_that_is_not_the_policys_excuses_nothing(story):
+def test_a_policys_name_on_an_end_that_is_not_the_policys_excuses_nothing(story: Story) -> None:
     story.open(EVENING, EVENING + SECOND, "timeout")
     second = story.open(EVENING + 2 * SECOND)
     assert story.anomalies() == [("opened_early", second, EVENING + 2 * SECOND)]
 
 
-def test_two_open_sessions_show_and_overlap(story):
+def test_two_open_sessions_show_and_overlap(story: Story) -> None:
     story.ask("DROP INDEX idx_unique_active_session_per_user")
     story.open(EVENING)
     second = story.open(EVENING + 60 * SECOND)
     assert story.anomalies() == [(kind, second, EVENING + 60 * SECOND) for kind in ("overlap", "two_open")]
 
 
-def test_a_session_that_begins_before_an_earlier_one_ended_shows(story):
+def test_a_session_that_begins_before_an_earlier_one_ended_shows(story: Story) -> None:
     story.open(EVENING, EVENING + 3_600 * SECOND, "operator")
     story.open(EVENING + 60 * SECOND, EVENING + 120 * SECOND, "operator")
     third = story.open(EVENING + 1_800 * SECOND)
@@ -132,7 +131,7 @@ def test_a_session_that_begins_before_an_earlier_one_ended_shows(story):
     assert story.anomalies()[1][1] == third
 
 
-def test_two_sessions_at_the_same_instant_overlap_unless_one_is_empty(story):
+def test_two_sessions_at_the_same_instant_overlap_unless_one_is_empty(story: Story) -> None:
     story.open(EVENING, EVENING, "handler")
     story.open(EVENING, EVENING + SECOND, "handler")
     assert story.kinds() == []
@@ -141,32 +140,32 @@ def test_two_sessions_at_the_same_instant_overlap_unless_one_is_empty(story):
 
 
 @pytest.mark.parametrize("seconds", [-1, 3_601])
-def test_a_message_outside_its_session_shows(story, seconds):
-    turn = story.say(EVENING)
-    story.say(EVENING + 3_600 * SECOND, end="handler")
+def test_a_message_outside_its_session_shows(story: Story, seconds: int) -> None:
+    turn = story.tell(EVENING)
+    story.tell(EVENING + 3_600 * SECOND, end="handler")
     assert story.kinds() == []
     story.ask("UPDATE messages SET accepted_at = %s WHERE id = %s", EVENING + seconds * SECOND, turn.message_id)
     assert story.anomalies() == [("outside", turn.session_id, EVENING + seconds * SECOND)]
 
 
-def test_a_terminal_message_without_a_session_shows(story):
-    turn = story.say(EVENING)
+def test_a_terminal_message_without_a_session_shows(story: Story) -> None:
+    turn = story.tell(EVENING)
     story.ask("ALTER TABLE messages DROP CONSTRAINT a_terminal_message_has_a_session")
     story.ask("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
     assert story.anomalies() == [("no_session", None, EVENING)]
 
 
-def test_a_message_in_the_session_of_another_user_shows(story):
+def test_a_message_in_the_session_of_another_user_shows(story: Story) -> None:
     other = Story(story.connection)
-    session_id = other.say(EVENING).session_id
-    turn = story.say(EVENING)
+    session_id = other.tell(EVENING).session_id
+    turn = story.tell(EVENING)
     story.ask("UPDATE messages SET session_id = %s WHERE id = %s", session_id, turn.message_id)
     assert story.anomalies() == [("foreign_session", session_id, EVENING)]
 
 
-def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story):
-    first = story.say(EVENING, tool_outputs=[{"name": "x", "data": 1}], end="handler")
-    second = story.say(EVENING + 60 * SECOND)
+def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story: Story) -> None:
+    first = story.tell(EVENING, tool_outputs=[{"name": "x", "data": 1}], end="handler")
+    second = story.tell(EVENING + 60 * SECOND)
     assert story.kinds() == []
     story.ask("UPDATE tool_outputs SET session_id = %s", second.session_id)
     assert story.kinds() == ["foreign_session"]
@@ -180,7 +179,7 @@ def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story):
 # how it is asked
 
 
-def test_asked_for_a_day_it_reads_a_days_rows(story):
+def test_asked_for_a_day_it_reads_a_days_rows(story: Story) -> None:
     """Else it could not be asked in production: each branch finds its rows by an index of time."""
     story.ask("SET LOCAL enable_seqscan = off")
     plan = story.connection.execute("EXPLAIN SELECT * FROM session_anomalies WHERE at > now() - interval '1 day'")
@@ -190,11 +189,11 @@ def test_asked_for_a_day_it_reads_a_days_rows(story):
     assert "Seq Scan on" not in text, text
 
 
-def test_the_reuse_ratio_is_turns_by_sessions(story):
+def test_the_reuse_ratio_is_turns_by_sessions(story: Story) -> None:
     for second in range(5):
-        story.say(EVENING + second * SECOND, replies=[{"text": "a reply is no turn"}])
-    story.say(EVENING + 5 * SECOND, end="handler")
-    story.say(EVENING + 6 * SECOND)
+        story.tell(EVENING + second * SECOND, replies=[{"text": "a reply is no turn"}])
+    story.tell(EVENING + 5 * SECOND, end="handler")
+    story.tell(EVENING + 6 * SECOND)
     row = story.ask("SELECT sum(turns) / count(*) AS ratio FROM session_reuse WHERE at > %s", EVENING - SECOND)
     assert row.ratio == 3.5
     assert story.ask("SELECT count(*) AS n FROM session_reuse WHERE at > %s", EVENING + SECOND).n == 1

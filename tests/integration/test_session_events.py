@@ -16,7 +16,7 @@ from onelane.model import Delivery
 from onelane.telemetry.counters import counters, numbers_in
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 from tests.conftest import eventually
-from tests.rows import session_of
+from tests.rows import Rows
 
 MORNING = datetime(2026, 1, 16, 9, 0, tzinfo=UTC)
 LATER = MORNING + timedelta(hours=8)
@@ -42,24 +42,16 @@ def accept(services: Services, text: str = "hello", nr: int = 1) -> Any:
     return services.intake.accept("demo", [Delivery(sender="alice", external_id=f"m{nr}", text=text)])[0]
 
 
-def settle(services: Services) -> None:
-    """Call everything answered, in the one session there is."""
-    services.database.rows(
-        "UPDATE messages SET state = 'processed', session_id = (SELECT id FROM conversation_sessions)"
-    )
-    services.database.rows("UPDATE users SET waiting = 0")
-
-
 def names(lines: Lines) -> list[str]:
     return [f"{line['event']} {line.get('because') or line.get('reason')}" for line in lines]
 
 
-def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(at: Any, log_lines: Lines) -> None:
+def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    first = session_of(at(MORNING), user)
-    settle(at(MORNING))
+    first = rows.session_of(user)
+    rows.settle(user, 1)
     accept(at(LATER), nr=2)
-    second = session_of(at(LATER), user)
+    second = rows.session_of(user)
     assert names(log_lines) == ["session_opened first", "session_ended timeout", "session_opened timeout"]
     _, ended, opened = log_lines
     assert ended["session_id"] == opened["previous_session_id"] == str(first)
@@ -68,36 +60,38 @@ def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(at: Any, log_
     assert ended["ended_at"].startswith("2026-01-16T16:00:00")
 
 
-def test_asking_again_tells_nothing(at: Any, log_lines: Lines) -> None:
+def test_asking_again_tells_nothing(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     for _ in range(3):
-        session_of(at(MORNING), user)
+        rows.session_of(user)
     assert names(log_lines) == ["session_opened first"]
 
 
-def test_a_command_tells_its_reason(at: Any, log_lines: Lines) -> None:
+def test_a_command_tells_its_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    session_of(at(MORNING), user)
-    settle(at(MORNING))
+    rows.session_of(user)
+    rows.settle(user, 1)
     assert at(MORNING).sessions.end(user) == "operator"
     assert names(log_lines)[-1] == "session_ended operator"
 
 
-def test_the_sweep_tells_the_policys_reason(at: Any, log_lines: Lines) -> None:
+def test_the_sweep_tells_the_policys_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
-    session_of(at(MORNING), user)
-    settle(at(MORNING))
+    rows.session_of(user)
+    rows.settle(user, 1)
     assert at(LATER).sessions.sweep() == 1
     assert names(log_lines)[-1] == "session_ended timeout"
 
 
-def test_a_worker_tells_too_and_counts(services: Services, settings: Settings, run_worker: RunWorker) -> None:
+def test_a_worker_tells_too_and_counts(
+    rows: Rows, services: Services, settings: Settings, run_worker: RunWorker
+) -> None:
     counters.take()
     with capture_logs([merge_contextvars]) as logs, run_worker(settings):
         accept(services)
         accept(services, "/new", 2)
         accept(services, nr=3)
-        eventually(lambda: services.database.row("SELECT waiting FROM users").waiting == 0)
+        eventually(lambda: rows.waiting() == 0)
     services.upload.flush()
     numbers = numbers_in(services.lanes.client.hgetall(keys.NUMBERS))
     assert {k: v for k, v in SESSIONS_OPENED.read(numbers).items() if v} == {"first": 1, "user_request": 1}

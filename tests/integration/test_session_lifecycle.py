@@ -1,20 +1,23 @@
 """How sessions end, are handed to a human and back, what a dead message does to them, and what the cache is worth."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
-from onelane.bootstrap import open_services
+from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.migrations import shipped_code
 from onelane.model import Delivery
-from tests.conftest import eventually, running
-from tests.rows import session_of
+from tests.by_hand import ByHand
+from tests.conftest import Accept, RunWorker, eventually, running
+from tests.rows import Rows
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -25,108 +28,38 @@ MONDAY = datetime(2025, 7, 14, 20, 39, 6, tzinfo=UTC)
 
 
 @pytest.fixture
-def bot(settings):
+def bot(settings: Settings) -> Settings:
     """A bot that does what it is told: `bye`, `escalate`, `raise`, `wait <file>`, `state`."""
     return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2, "retry_base_s": 0.01})
 
 
-def _sessions(services, user_id):
-    return services.database.rows(
-        "SELECT * FROM conversation_sessions WHERE user_id = %s ORDER BY started_at, created_at", (user_id,)
-    )
+def _replies(rows: Rows, user_id: UUID) -> list[tuple[str, str]]:
+    return [(reply.text, reply.state) for reply in rows.replies(user_id)]
 
 
-def _inbound(services, user_id):
-    return services.database.rows(
-        "SELECT * FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
-    )
+def _is_quiet(services: Services) -> bool:
+    return Rows(services.database).waiting() == 0 and not services.lanes.client.zcard("lanes")
 
 
-def _replies(services, user_id):
-    rows = services.database.rows(
-        "SELECT text, state FROM messages WHERE user_id = %s AND direction = 'out' ORDER BY turn_seq, ordinal",
-        (user_id,),
-    )
-    return [(row.text, row.state) for row in rows]
-
-
-def _is_quiet(services):
-    return services.database.row("SELECT coalesce(sum(waiting), 0) = 0 AS quiet FROM users").quiet and not (
-        services.lanes.client.zcard("lanes")
-    )
-
-
-def _work_off(services, settings):
+def _work_off(services: Services, settings: Settings) -> None:
     with running(settings) as runner:
         eventually(lambda: _is_quiet(services))
         runner.stop()
         services.lanes.client.lpush("wake", "1")  # it need not sit out the second for which it listens
 
 
-def _cached(services, user_id):
+def _cached(services: Services, user_id: UUID) -> str | None:
     value = services.lanes.client.get(f"session:user:{user_id}")
     return value and value.decode()
 
 
-def _shape(services, user_id):
-    """The sessions, as the numbers of their messages and why they ended."""
-    return [
-        tuple(row)
-        for row in services.database.rows(
-            """
-            SELECT array(SELECT seq::int FROM messages WHERE session_id = s.id AND direction = 'in' ORDER BY seq),
-                   ended_reason
-              FROM conversation_sessions s WHERE user_id = %s ORDER BY started_at, created_at
-            """,
-            (user_id,),
-        )
-    ]
-
-
-class ByHand:
-    """One user's messages at times of the test's choosing, worked off without a worker."""
-
-    def __init__(self, services):
-        self.database = services.database
-        self.user_id = uuid4()
-        self.count = 0
-
-    def say(self, at):
-        self.count += 1
-        entry = {"user_id": str(self.user_id), "sender": str(self.user_id), "external_id": str(self.count)}
-        return self.database.row("SELECT * FROM accept('demo', %s, 1000, %s)", (Jsonb([entry]), at))
-
-    def begin(self, hint=None):
-        return self.database.row("SELECT * FROM begin_turn(%s, 1, %s)", (self.user_id, hint))
-
-    def commit(self, turn, **effects):
-        return self.database.row(
-            "SELECT * FROM commit_turn(%s, 1, %s, %s, %s)",
-            (self.user_id, turn.message_id, turn.session_id, Jsonb(effects)),
-        )
-
-    def bury(self, turn):
-        return self.database.row(
-            "SELECT * FROM fail_turn(%s, 1, %s, %s, 'planted', 1, 'skip')",
-            (self.user_id, turn.message_id, turn.session_id),
-        )
-
-    def turn(self, hint=None, **effects):
-        turn = self.begin(hint)
-        assert self.commit(turn, **effects).outcome == "committed"
-        return turn
-
-    def do(self, call, *params):
-        return self.database.row(f"SELECT {call} AS did", params).did
-
-
 @pytest.fixture
-def by_hand(services):
-    return ByHand(services)
+def by_hand(services: Services) -> ByHand:
+    return ByHand.at(services.database)
 
 
 @contextmanager
-def planted(services, name, body):
+def planted(services: Services, name: str, body: str) -> Iterator[None]:
     """Replace a function, and restore it whatever happens."""
     services.database.rows(body)
     try:
@@ -138,47 +71,57 @@ def planted(services, name, body):
 # ends
 
 
-def test_the_word_new_ends_the_session_with_itself(services, bot, accept):
+def test_the_word_new_ends_the_session_with_itself(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice", "hello").user_id
     word = accept("alice", " /NEW ")
     accept("alice", "hello again")
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1, 2], "user_request"), ([3], None)]
-    ended = _sessions(services, user_id)[0]
-    assert ended.ended_at == ended.last_message_at == _inbound(services, user_id)[word.seq - 1].accepted_at
-    assert _replies(services, user_id) == [("hello", "pending"), ("hello again", "pending")]
+    assert rows.shape(user_id) == [([1, 2], "user_request"), ([3], None)]
+    ended = rows.sessions(user_id)[0]
+    assert ended.ended_at == ended.last_message_at == rows.inbound(user_id)[word.seq - 1].accepted_at
+    assert _replies(rows, user_id) == [("hello", "pending"), ("hello again", "pending")]
 
 
-def test_a_handler_ends_the_session_and_leaves_a_summary(services, bot, accept):
+def test_a_handler_ends_the_session_and_leaves_a_summary(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice", "bye we spoke about rain").user_id
     accept("alice", "hello")
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1], "handler"), ([2], None)]
-    assert _sessions(services, user_id)[0].summary == "we spoke about rain"
+    assert rows.shape(user_id) == [([1], "handler"), ([2], None)]
+    assert rows.sessions(user_id)[0].summary == "we spoke about rain"
 
 
-def test_an_operator_ends_a_quiet_session_at_once(services, bot, accept):
+def test_an_operator_ends_a_quiet_session_at_once(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice").user_id
     _work_off(services, bot)
     assert services.sessions.end(user_id) == "operator"
     assert services.sessions.end(user_id) is None
     accept("alice")
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1], "operator"), ([2], None)]
+    assert rows.shape(user_id) == [([1], "operator"), ([2], None)]
 
 
-def test_an_operators_end_takes_effect_after_what_was_accepted_before_it(services, bot, accept):
+def test_an_operators_end_takes_effect_after_what_was_accepted_before_it(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice", "one").user_id
     accept("alice", "two")
     assert services.sessions.end(user_id) == "noted"
     accept("alice", "three")
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1, 2], "operator"), ([3], None)]
-    accepted = [message.accepted_at for message in _inbound(services, user_id)]
-    assert accepted[1] < _sessions(services, user_id)[0].ended_at < accepted[2]
+    assert rows.shape(user_id) == [([1, 2], "operator"), ([3], None)]
+    accepted = [message.accepted_at for message in rows.inbound(user_id)]
+    assert accepted[1] < rows.sessions(user_id)[0].ended_at < accepted[2]
 
 
-def test_two_ends_noted_before_the_worker_came_are_two_ends(services, bot, accept):
+def test_two_ends_noted_before_the_worker_came_are_two_ends(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     """The note had room for one: the second moved the first, and messages on both sides shared a session."""
     user_id = accept("alice", "one").user_id
     for text in ("two", "three"):
@@ -186,63 +129,73 @@ def test_two_ends_noted_before_the_worker_came_are_two_ends(services, bot, accep
         accept("alice", text)
     assert services.sessions.end(user_id) == services.sessions.end(user_id) == "noted"
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1], "operator"), ([2], "operator"), ([3], "operator")]
+    assert rows.shape(user_id) == [([1], "operator"), ([2], "operator"), ([3], "operator")]
 
 
-def test_a_running_turn_commits_into_the_session_that_an_operator_ends(services, bot, accept, run_worker, tmp_path):
+def test_a_running_turn_commits_into_the_session_that_an_operator_ends(
+    rows: Rows, services: Services, bot: Settings, accept: Accept, run_worker: RunWorker, tmp_path: Path
+) -> None:
     with run_worker(bot):
         user_id = accept("alice", f"wait {tmp_path / 'go'}").user_id
-        eventually(lambda: _sessions(services, user_id))
+        eventually(lambda: rows.sessions(user_id))
         assert services.sessions.end(user_id) == "noted"
         accept("alice", "later")
         (tmp_path / "go").touch()
         eventually(lambda: _is_quiet(services))
-    assert _shape(services, user_id) == [([1], "operator"), ([2], None)]
-    assert len(_replies(services, user_id)) == 2
+    assert rows.shape(user_id) == [([1], "operator"), ([2], None)]
+    assert len(rows.replies(user_id)) == 2
 
 
-def test_the_policys_instant_wins_over_a_command_that_comes_later(by_hand, services):
+def test_the_policys_instant_wins_over_a_command_that_comes_later(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
     assert by_hand.do("request_session_end(%s, 'operator', %s)", by_hand.user_id, MONDAY + 7 * HOUR) == "timeout"
-    assert _sessions(services, by_hand.user_id)[0].ended_at == MONDAY + 7 * HOUR
+    assert rows.sessions(by_hand.user_id)[0].ended_at == MONDAY + 7 * HOUR
 
 
-def test_an_end_does_not_wait_for_a_redriven_message(by_hand, services):
+def test_an_end_does_not_wait_for_a_redriven_message(rows: Rows, by_hand: ByHand, services: Services) -> None:
     """It has its session already; and a note on it would come too late for messages accepted in between."""
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY)
     assert by_hand.do("request_session_end(%s, 'operator', %s)", by_hand.user_id, MONDAY + SECOND) == "operator"
     by_hand.say(MONDAY + HOUR)
     assert by_hand.turn().seq == 1
     assert by_hand.turn().seq == 2
-    assert _shape(services, by_hand.user_id) == [([1], "operator"), ([2], None)]
+    assert rows.shape(by_hand.user_id) == [([1], "operator"), ([2], None)]
 
 
-def test_the_sweep_ends_a_silent_session_at_the_policys_instant(services, by_hand):
+def test_the_sweep_ends_a_silent_session_at_the_policys_instant(
+    rows: Rows, services: Services, by_hand: ByHand
+) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
     assert services.sessions.sweep() == 1
-    session = _sessions(services, by_hand.user_id)[0]
+    session = rows.sessions(by_hand.user_id)[0]
     assert (session.ended_at, session.ended_reason) == (MONDAY + 7 * HOUR, "timeout")
 
 
-def test_no_message_is_accepted_before_an_end_although_the_clock_went_back(by_hand, services):
+def test_no_message_is_accepted_before_an_end_although_the_clock_went_back(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     """The sweep ended a session at an instant that the clock, put back, had yet to reach: two sessions at one time."""
     by_hand.say(MONDAY)
     by_hand.turn()
     by_hand.do("(sweep_sessions(NULL, 10, %s)).seen", MONDAY + 8 * HOUR)
     by_hand.say(MONDAY + 7 * HOUR - SECOND)
     by_hand.turn()
-    first, second = _sessions(services, by_hand.user_id)
+    first, second = rows.sessions(by_hand.user_id)
     assert first.ended_at == second.started_at == MONDAY + 7 * HOUR
 
 
 # a human takes over
 
 
-def test_while_a_human_has_the_session_the_bot_is_silent_and_nothing_waits(services, bot, accept, run_worker):
+def test_while_a_human_has_the_session_the_bot_is_silent_and_nothing_waits(
+    rows: Rows, services: Services, bot: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with run_worker(bot):
         user_id = accept("alice", "hello").user_id
         eventually(lambda: _is_quiet(services))
@@ -250,35 +203,41 @@ def test_while_a_human_has_the_session_the_bot_is_silent_and_nothing_waits(servi
         accept("alice", "a human, please")
         accept("alice", "/new")
         eventually(lambda: _is_quiet(services))
-        assert _sessions(services, user_id)[0].status == "escalated"
+        assert rows.sessions(user_id)[0].status == "escalated"
         assert services.sessions.hand_back(user_id) == session_id
         accept("alice", "thank you")
         eventually(lambda: _is_quiet(services))
-    assert _replies(services, user_id) == [("hello", "pending"), ("thank you", "pending")]
-    assert _shape(services, user_id) == [([1, 2, 3, 4], None)]
+    assert _replies(rows, user_id) == [("hello", "pending"), ("thank you", "pending")]
+    assert rows.shape(user_id) == [([1, 2, 3, 4], None)]
     assert services.sessions.hand_back(user_id) is None
 
 
-def test_a_handler_hands_the_session_over_and_says_so(services, bot, accept):
+def test_a_handler_hands_the_session_over_and_says_so(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice", "escalate").user_id
     accept("alice", "anybody?")
     _work_off(services, bot)
-    assert _replies(services, user_id) == [("a human takes over", "pending")]
-    assert [message.state for message in _inbound(services, user_id)] == ["processed", "processed"]
+    assert _replies(rows, user_id) == [("a human takes over", "pending")]
+    assert rows.states(user_id) == ["processed", "processed"]
 
 
-def test_the_reply_of_a_turn_that_an_escalation_overtook_is_withheld(services, bot, accept, run_worker, tmp_path):
+def test_the_reply_of_a_turn_that_an_escalation_overtook_is_withheld(
+    rows: Rows, services: Services, bot: Settings, accept: Accept, run_worker: RunWorker, tmp_path: Path
+) -> None:
     with run_worker(bot):
         text = f"wait {tmp_path / 'go'}"
         user_id = accept("alice", text).user_id
-        eventually(lambda: _sessions(services, user_id))
+        eventually(lambda: rows.sessions(user_id))
         services.sessions.escalate(user_id)
         (tmp_path / "go").touch()
         eventually(lambda: _is_quiet(services))
-    assert _replies(services, user_id) == [(text, "withheld")]
+    assert _replies(rows, user_id) == [(text, "withheld")]
 
 
-def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(by_hand, services):
+def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(
+    by_hand: ByHand, services: Services
+) -> None:
     by_hand.say(MONDAY)
     session_id = by_hand.turn().session_id
     assert by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + HOUR) == session_id
@@ -289,7 +248,7 @@ def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(by_h
     assert {turn.session_id for turn in turns} == {session_id}
 
 
-def test_an_escalation_is_of_the_session_of_the_next_message(by_hand, services):
+def test_an_escalation_is_of_the_session_of_the_next_message(by_hand: ByHand, services: Services) -> None:
     """The open row may be over by policy: that one was escalated, the operator told so, and the bot answered."""
     by_hand.say(MONDAY)
     old = by_hand.turn().session_id
@@ -300,84 +259,89 @@ def test_an_escalation_is_of_the_session_of_the_next_message(by_hand, services):
     assert turn.session_status == "escalated"
 
 
-def test_a_session_whose_time_is_over_is_not_escalated(by_hand, services):
+def test_a_session_whose_time_is_over_is_not_escalated(rows: Rows, by_hand: ByHand, services: Services) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
     assert by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + 7 * HOUR) is None
-    assert _shape(services, by_hand.user_id) == [([1], "timeout")]
+    assert rows.shape(by_hand.user_id) == [([1], "timeout")]
 
 
 # the dead, and the dead that wait again
 
 
-def test_a_dead_message_counts_for_its_sessions_time(by_hand, services):
+def test_a_dead_message_counts_for_its_sessions_time(rows: Rows, by_hand: ByHand, services: Services) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
     by_hand.say(MONDAY + 6 * HOUR)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 12 * HOUR)
     by_hand.turn()
-    assert _shape(services, by_hand.user_id) == [([1, 2, 3], None)]
+    assert rows.shape(by_hand.user_id) == [([1, 2, 3], None)]
 
 
-def test_a_redriven_message_runs_next_in_its_session_and_changes_nothing_about_it(by_hand, services):
+def test_a_redriven_message_runs_next_in_its_session_and_changes_nothing_about_it(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + HOUR)
     by_hand.turn()
     by_hand.say(MONDAY + 9 * HOUR)
     by_hand.turn()
-    before = _sessions(services, by_hand.user_id)
+    before = rows.sessions(by_hand.user_id)
     by_hand.say(MONDAY + 9 * HOUR + SECOND)
     assert by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 10 * HOUR) == by_hand.user_id
     assert by_hand.do("redrive_message(%s)", dead.message_id) is None
     again = by_hand.turn(replies=[{"text": "at last"}])
     assert (again.seq, again.session_id, again.hint) == (1, before[0].id, "unused")
-    assert _sessions(services, by_hand.user_id) == before
+    assert rows.sessions(by_hand.user_id) == before
     assert by_hand.turn().session_id == before[1].id
 
 
-def test_a_turn_that_a_redriven_message_overtook_commits_nothing(by_hand, services):
+def test_a_turn_that_a_redriven_message_overtook_commits_nothing(by_hand: ByHand, services: Services) -> None:
     """Redis forgot the lease of the running turn. Both read the state before: one of two changes would be lost."""
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + SECOND)
     running = by_hand.begin()
     by_hand.do("redrive_message(%s)", dead.message_id)
-    redriven = services.database.row("SELECT * FROM begin_turn(%s, 2)", (by_hand.user_id,))
+    redriven = by_hand.begin(fence=2)
     assert (redriven.seq, redriven.outcome) == (1, "turn")
     assert by_hand.commit(running, session_state={"n": 1}).outcome == "fenced"
 
 
-def test_a_redriven_message_in_an_open_session_does_not_move_it_back(by_hand, services):
+def test_a_redriven_message_in_an_open_session_does_not_move_it_back(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 6 * HOUR)
     by_hand.turn()
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 6 * HOUR)
     by_hand.turn()
     by_hand.say(MONDAY + 12 * HOUR)
     by_hand.turn()
-    assert _shape(services, by_hand.user_id) == [([1, 2, 3], None)]
+    assert rows.shape(by_hand.user_id) == [([1, 2, 3], None)]
 
 
-def test_a_message_redriven_by_the_operator_is_answered_before_those_that_wait(services, bot, accept):
+def test_a_message_redriven_by_the_operator_is_answered_before_those_that_wait(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     dead = accept("alice", "raise")
     _work_off(services, bot)
     accept("alice", "hello")
-    services.database.rows("SELECT redrive_message(%s)", (dead.message_id,))
+    rows.redrive(dead.message_id)
     services.lanes.enqueue(dead.user_id, dead.message_id)
-    services.database.rows("UPDATE messages SET text = 'now' WHERE id = %s", (dead.message_id,))
+    rows.rewrite(dead.message_id, "now")
     _work_off(services, bot)
-    order = services.database.rows("SELECT seq FROM messages WHERE direction = 'in' ORDER BY processed_at")
-    assert [row.seq for row in order] == [1, 2]
-    assert _shape(services, dead.user_id) == [([1, 2], None)]
+    assert rows.processed(dead.user_id) == [1, 2]
+    assert rows.shape(dead.user_id) == [([1, 2], None)]
 
 
-def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand, services):
+def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand: ByHand, services: Services) -> None:
     """It counted from when the message was first accepted, seven hours before: over before it began."""
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 6 * HOUR)
     by_hand.turn()
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 6 * HOUR)
@@ -386,84 +350,94 @@ def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand, services):
     assert by_hand.begin().session_status == "escalated"
 
 
-def test_an_end_by_a_redriven_message_comes_too_late_for_a_session_that_is_over(by_hand, services):
+def test_an_end_by_a_redriven_message_comes_too_late_for_a_session_that_is_over(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     """Whether the sweep had come by decided it: swept, the policy's instant stood; else the handler's end."""
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 8 * HOUR)
     by_hand.turn(end="handler")
-    assert _shape(services, by_hand.user_id) == [([1], "timeout")]
+    assert rows.shape(by_hand.user_id) == [([1], "timeout")]
 
 
 # get_or_create_session by hand
 
 
-def test_called_twice_by_hand_it_answers_the_same_session(services, bot, accept):
+def test_called_twice_by_hand_it_answers_the_same_session(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice").user_id
-    waiting = [session_of(services, user_id) for _ in range(2)]
+    waiting = [rows.session_of(user_id) for _ in range(2)]
     _work_off(services, bot)
-    quiet = [session_of(services, user_id) for _ in range(2)]
+    quiet = [rows.session_of(user_id) for _ in range(2)]
     services.sessions.end(user_id)
-    ended = [session_of(services, user_id) for _ in range(2)]
+    ended = [rows.session_of(user_id) for _ in range(2)]
     assert waiting == quiet
     assert ended[0] == ended[1] != quiet[0]
 
 
-def test_by_hand_it_does_not_open_a_session_at_the_time_of_a_redriven_message(by_hand, services):
+def test_by_hand_it_does_not_open_a_session_at_the_time_of_a_redriven_message(
+    rows: Rows, by_hand: ByHand, services: Services
+) -> None:
     """It was the oldest waiting; its session long ended, the new one began before that, across later ones."""
     dead = by_hand.say(MONDAY)
-    by_hand.bury(by_hand.begin())
+    by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 8 * HOUR)
     by_hand.turn(end="handler")
     by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 9 * HOUR)
     before = datetime.now(UTC)
-    session_id = session_of(services, by_hand.user_id)
-    opened = next(session for session in _sessions(services, by_hand.user_id) if session.id == session_id)
+    session_id = rows.session_of(by_hand.user_id)
+    opened = next(session for session in rows.sessions(by_hand.user_id) if session.id == session_id)
     assert opened.started_at >= before - SECOND
 
 
-def test_a_user_who_never_wrote_has_no_session_and_the_error_says_so(services):
+def test_a_user_who_never_wrote_has_no_session_and_the_error_says_so(rows: Rows, services: Services) -> None:
     with pytest.raises(psycopg.errors.NoDataFound, match="there is no user 00000000-0000-0000-0000-00000000002a"):
-        session_of(services, UUID(int=42))
+        rows.session_of(UUID(int=42))
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
-def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(services, bot, accept, run_worker, is_cached):
+def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(
+    rows: Rows, services: Services, bot: Settings, accept: Accept, run_worker: RunWorker, is_cached: bool
+) -> None:
     user_id = accept("alice").user_id
     if is_cached:
         _work_off(services, bot)
         accept("alice", "again")
     else:
-        session_of(services, user_id)
-    before = _sessions(services, user_id)
+        rows.session_of(user_id)
+    before = rows.sessions(user_id)
     body = shipped_code()["functions/should_create_new_session"]
     body = body.replace("RETURN CASE", "PERFORM nextval('tries'); RAISE 'planted'; RETURN CASE")
     services.database.rows("CREATE SEQUENCE IF NOT EXISTS tries")  # counts on, whatever is rolled back
     tries = services.database.row("SELECT nextval('tries') AS nr").nr
     with planted(services, "should_create_new_session", body):
         with pytest.raises(psycopg.errors.RaiseException):
-            session_of(services, user_id)
+            rows.session_of(user_id)
         with run_worker(bot):
             eventually(lambda: services.database.row("SELECT last_value FROM tries").last_value > tries + 2)
-        assert _inbound(services, user_id)[-1].state == "received"
-        assert _sessions(services, user_id) == before
+        assert rows.states(user_id)[-1] == "received"
+        assert rows.sessions(user_id) == before
     _work_off(services, bot)
-    assert _inbound(services, user_id)[-1].state == "processed"
-    assert [session.id for session in _sessions(services, user_id)] == [session.id for session in before]
+    assert rows.states(user_id)[-1] == "processed"
+    assert [session.id for session in rows.sessions(user_id)] == [session.id for session in before]
 
 
 # what lives in a session
 
 
-def test_a_sessions_state_dies_with_it_and_a_users_outlives_it(services, bot, accept):
+def test_a_sessions_state_dies_with_it_and_a_users_outlives_it(
+    rows: Rows, services: Services, bot: Settings, accept: Accept
+) -> None:
     user_id = accept("alice", "state").user_id
     for text in ("state", "/new", "state"):
         accept("alice", text)
     _work_off(services, bot)
-    assert [text for text, _ in _replies(services, user_id)] == ["1 1", "2 2", "1 3"]
+    assert rows.texts(user_id) == ["1 1", "2 2", "1 3"]
 
 
-def test_history_and_tool_outputs_are_of_this_session_only(services, by_hand):
+def test_history_and_tool_outputs_are_of_this_session_only(services: Services, by_hand: ByHand) -> None:
     by_hand.say(MONDAY)
     first = by_hand.turn(tool_outputs=[{"name": "list", "data": [1]}], replies=[{"text": "reply"}], end="handler")
     by_hand.say(MONDAY + SECOND)
@@ -483,7 +457,7 @@ def test_history_and_tool_outputs_are_of_this_session_only(services, by_hand):
 # the cache
 
 
-def _ttl_s(services, user_id):
+def _ttl_s(services: Services, user_id: UUID) -> float:
     return services.lanes.client.pttl(f"session:user:{user_id}") / 1000
 
 
@@ -495,7 +469,9 @@ def _ttl_s(services, user_id):
         ({"day_start": "soon", "timezone": "Asia/Kolkata"}, 3_600),
     ],
 )
-def test_the_cached_id_lives_until_the_policy_could_end_the_session(services, bot, accept, policy, most_s):
+def test_the_cached_id_lives_until_the_policy_could_end_the_session(
+    services: Services, bot: Settings, accept: Accept, policy: dict[str, Any], most_s: int
+) -> None:
     if "day_start" in policy:
         soon = services.database.row(
             "SELECT date_trunc('minute', now() + interval '59 min') AT TIME ZONE 'Asia/Kolkata' AS at"
@@ -516,40 +492,40 @@ def test_the_cached_id_lives_until_the_policy_could_end_the_session(services, bo
     assert most_s - 130 < _ttl_s(services, user_id) <= ends_at.left_s + 0.05
 
 
-def _by_user(services, bot, accept, user_id):
+def _by_user(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "/new")
     _work_off(services, bot)
 
 
-def _by_handler(services, bot, accept, user_id):
+def _by_handler(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "bye")
     _work_off(services, bot)
 
 
-def _by_operator(services, bot, accept, user_id):
+def _by_operator(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     services.sessions.end(user_id)
 
 
-def _by_noted_end(services, bot, accept, user_id):
+def _by_noted_end(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "hello")
     services.sessions.end(user_id)
     _work_off(services, bot)
 
 
-def _by_sweep(services, bot, accept, user_id):
+def _by_sweep(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     late = open_services(bot, now=lambda: datetime.now(UTC) + 8 * HOUR)
     late.sessions.sweep()
     late.close()
 
 
-def _by_policy(services, bot, accept, user_id):
+def _by_policy(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     late = open_services(bot, now=lambda: datetime.now(UTC) + 8 * HOUR)
     late.intake.accept("demo", [Delivery(sender="alice", external_id="late", text="escalate")])
     late.close()
     _work_off(services, bot)
 
 
-def _by_escalation(services, bot, accept, user_id):
+def _by_escalation(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     services.sessions.escalate(user_id)
     accept("alice", "anybody?")
     _work_off(services, bot)
@@ -558,29 +534,38 @@ def _by_escalation(services, bot, accept, user_id):
 @pytest.mark.parametrize(
     "end", [_by_user, _by_handler, _by_operator, _by_noted_end, _by_sweep, _by_policy, _by_escalation]
 )
-def test_the_cached_id_is_gone_after_every_end_and_while_a_human_has_the_session(services, bot, accept, end):
+def test_the_cached_id_is_gone_after_every_end_and_while_a_human_has_the_session(
+    rows: Rows,
+    services: Services,
+    bot: Settings,
+    accept: Accept,
+    end: Callable[[Services, Settings, Accept, UUID], None],
+) -> None:
     user_id = accept("alice").user_id
     _work_off(services, bot)
-    assert _cached(services, user_id) == str(_sessions(services, user_id)[0].id)
+    assert _cached(services, user_id) == str(rows.sessions(user_id)[0].id)
     end(services, bot, accept, user_id)
-    assert _sessions(services, user_id)[0].status != "active"
+    assert rows.sessions(user_id)[0].status != "active"
     assert _cached(services, user_id) is None
 
 
-def test_a_hit_is_a_pure_read_and_a_miss_is_not(services, by_hand, settings):
+def test_a_hit_is_a_pure_read_and_a_miss_is_not(services: Services, by_hand: ByHand, settings: Settings) -> None:
     by_hand.say(MONDAY)
     session_id = by_hand.turn().session_id
     by_hand.say(MONDAY + SECOND)
     with psycopg.connect(settings.database_url, row_factory=namedtuple_row) as connection:
+        reader = ByHand.on(connection, by_hand.user_id)
         for hint, is_read in ((session_id, True), (None, False)):
-            turn = connection.execute("SELECT * FROM begin_turn(%s, 1, %s)", (by_hand.user_id, hint)).fetchone()
+            turn = reader.begin(hint)
             written = connection.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").fetchone()[0]
             assert (turn.session_id, turn.hint, written) == (session_id, "hit" if is_read else "miss", not is_read)
             connection.rollback()
 
 
-def test_whatever_the_hint_the_session_is_the_right_one_and_the_hint_is_judged(services, by_hand):
-    other = ByHand(services)
+def test_whatever_the_hint_the_session_is_the_right_one_and_the_hint_is_judged(
+    services: Services, by_hand: ByHand
+) -> None:
+    other = ByHand.at(services.database)
     other.say(MONDAY)
     foreign = other.turn().session_id
     by_hand.say(MONDAY)
@@ -593,7 +578,7 @@ def test_whatever_the_hint_the_session_is_the_right_one_and_the_hint_is_judged(s
         assert (turn.session_id, turn.hint) == (right, worth)
 
 
-def test_a_hint_is_stale_from_the_policys_boundary_on(services, by_hand):
+def test_a_hint_is_stale_from_the_policys_boundary_on(services: Services, by_hand: ByHand) -> None:
     by_hand.say(MONDAY)
     session_id = by_hand.turn().session_id
     by_hand.say(MONDAY + 7 * HOUR)
@@ -603,27 +588,31 @@ def test_a_hint_is_stale_from_the_policys_boundary_on(services, by_hand):
 
 
 @pytest.mark.parametrize("poison", ["not a uuid", "", "{}", "00000000-0000-0000-0000-000000000000", "foreign", "ended"])
-def test_a_wrong_value_in_the_cache_is_found_out_and_repaired(services, bot, accept, poison):
+def test_a_wrong_value_in_the_cache_is_found_out_and_repaired(
+    rows: Rows, services: Services, bot: Settings, accept: Accept, poison: str
+) -> None:
     foreign = accept("bob").user_id
     user_id = accept("alice", "/new").user_id
     accept("alice")
     _work_off(services, bot)
-    ended, right = (str(session.id) for session in _sessions(services, user_id))
+    ended, right = (str(session.id) for session in rows.sessions(user_id))
     value = {"foreign": _cached(services, foreign), "ended": ended}.get(poison, poison)
     services.lanes.client.set(f"session:user:{user_id}", value)
     accept("alice", "still here?")
     _work_off(services, bot)
-    assert _shape(services, user_id) == [([1], "user_request"), ([2, 3], None)]
+    assert rows.shape(user_id) == [([1], "user_request"), ([2, 3], None)]
     assert _cached(services, user_id) == right
 
 
-def test_without_redis_commands_take_effect_and_sessions_are_resolved(services, bot, by_hand):
+def test_without_redis_commands_take_effect_and_sessions_are_resolved(
+    services: Services, bot: Settings, by_hand: ByHand
+) -> None:
     away = open_services(bot.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     by_hand.say(MONDAY)
-    first = session_of(away, by_hand.user_id)
+    first = Rows(away.database).session_of(by_hand.user_id)
     assert by_hand.turn().session_id == first
     assert away.sessions.escalate(by_hand.user_id) is None  # its time was over years ago
-    second = session_of(away, by_hand.user_id)
+    second = Rows(away.database).session_of(by_hand.user_id)
     assert away.sessions.escalate(by_hand.user_id) == away.sessions.hand_back(by_hand.user_id) == second
     assert away.sessions.end(by_hand.user_id) == "operator"
     away.close()

@@ -16,9 +16,11 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
+from onelane.bootstrap import Services
+from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import shipped_code
+from tests.by_hand import ByHand
 from tests.policy_model import Model, Policy, day_start_on
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
@@ -105,11 +107,12 @@ class Turn(NamedTuple):
 
 
 class Player:
-    """Plays a story to Postgres and tells the model."""
+    """Plays a story to Postgres and to the model."""
 
     def __init__(self, connection: psycopg.Connection[Any], story: Story) -> None:
         self.sql = connection
-        self.user_id, self.channel = uuid4(), f"oracle-{uuid4()}"
+        self.by_hand = ByHand.on(connection, channel=f"oracle-{uuid4()}")
+        self.user_id = self.by_hand.user_id
         self.policy, self.model = story.policy, Model(story.policy)
         self.now = self.logical = story.begins
         self.swept_at = story.begins
@@ -137,8 +140,7 @@ class Player:
         self.pass_time(step.wait)
         now = max(self.now - timedelta(seconds=step.clock_back), self.swept_at)
         self.said += 1
-        entry = {"user_id": str(self.user_id), "sender": str(self.user_id), "external_id": str(self.said)}
-        row = self.ask("SELECT * FROM accept(%s, %s, 1000, %s)", self.channel, Jsonb([entry]), now)
+        row = self.by_hand.say(now)
         self.logical = max(self.logical, now)
         assert row.seq == self.said
         self.ids.append(row.message_id)
@@ -199,14 +201,14 @@ class Player:
     def peek(self, _: Peek) -> None:
         """By hand while a message waits: it must change nothing. (What waits redriven comes before it.)"""
         if self.waiting and not any(turn.is_redriven for turn in self.waiting.values()):
-            first, second = (self.ask("SELECT get_or_create_session(%s)", self.user_id)[0] for _ in range(2))
+            first, second = (self.by_hand.resolve() for _ in range(2))
             assert first == second
 
     # how
 
     def begin_turn(self, hint: str) -> None:
         turn = self.waiting[min(self.waiting)]
-        row = self.ask("SELECT * FROM begin_turn(%s, 1, %s)", self.user_id, self.hint(hint))
+        row = self.by_hand.begin(self.hint(hint))
         assert (row.outcome, row.seq) == ("turn", turn.seq)
         if turn.is_redriven:
             is_handled = self.model.again(turn.seq, turn.does)
@@ -220,11 +222,8 @@ class Player:
         failures = {"dies": POISON_ATTEMPTS, "stumbles": POISON_ATTEMPTS - 1}.get(turn.does, 0)
         for nr in range(failures):
             if nr and turn.seq == min(self.waiting):  # else something was redriven meanwhile and would come first
-                assert self.ask("SELECT * FROM begin_turn(%s, 1)", self.user_id).session_id == row.session_id
-            self.ask(
-                "SELECT * FROM fail_turn(%s, 1, %s, %s, 'planted', %s, 'skip')",
-                self.user_id, row.message_id, row.session_id, POISON_ATTEMPTS,
-            )  # fmt: skip
+                assert self.by_hand.begin().session_id == row.session_id
+            self.by_hand.fail(row, attempts_max=POISON_ATTEMPTS)
         if turn.does == "dies":
             self.dead.append(turn.seq)
         else:
@@ -233,11 +232,7 @@ class Player:
                 "user_request": {"end": "user_request"},
                 "escalate": {"escalate": True},
             }
-            answer = self.ask(
-                "SELECT * FROM commit_turn(%s, 1, %s, %s, %s)",
-                self.user_id, row.message_id, row.session_id, Jsonb(effects.get(turn.does, {})),
-            )  # fmt: skip
-            assert answer.outcome == "committed"
+            assert self.by_hand.commit(row, **effects.get(turn.does, {})).outcome == "committed"
         self.hints.append(row.session_id)
         del self.waiting[turn.seq]
         self.running = None
@@ -306,7 +301,7 @@ class Player:
         self.sql.execute(
             "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
             (
-                self.channel,
+                self.by_hand.channel,
                 int(policy.idle.total_seconds()),
                 policy.day_start,
                 policy.zone,
@@ -413,7 +408,7 @@ def stories(draw: Callable[..., Any], theme: str | None = None) -> Story:
 
 
 @pytest.fixture
-def connection(services, postgres) -> Iterator[psycopg.Connection[Any]]:
+def connection(services: Services, postgres: EmbeddedPostgres) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(postgres.url, autocommit=True, row_factory=namedtuple_row, prepare_threshold=0) as connection:
         connection.execute("SET TimeZone TO 'UTC'")
         Player(connection, Story(Policy(), datetime(2025, 1, 1, tzinfo=UTC), [])).play(
@@ -432,7 +427,7 @@ def differs(connection: psycopg.Connection[Any], story: Story) -> bool:
     return stored != told
 
 
-def test_sessions_in_postgres_are_those_of_the_model(connection):
+def test_sessions_in_postgres_are_those_of_the_model(connection: psycopg.Connection[Any]) -> None:
     @given(stories())
     def play(story: Story) -> None:
         stored, told = Player(connection, story).play(story.steps)
@@ -445,7 +440,7 @@ def test_sessions_in_postgres_are_those_of_the_model(connection):
 DAY_STARTS = "00:00 00:30 01:59 02:00 02:15 02:30 03:00 06:00 23:30"
 
 
-def test_both_time_zone_databases_agree_about_when_days_start(connection):
+def test_both_time_zone_databases_agree_about_when_days_start(connection: psycopg.Connection[Any]) -> None:
     """Else the test above would compare the two databases of the world's clocks, not the two programs."""
     for zone in ZONES:
         days = {(change + timedelta(days=nr)).date() for change in CLOCK_CHANGES[zone] for nr in (-2, -1, 0, 1, 2)}
@@ -554,7 +549,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_the_model_sees_a_planted_bug(connection, bug):
+def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: str) -> None:
     theme, name, right, wrong = PLANTED[bug]
     shipped = shipped_code()[f"functions/{name}"]
     assert right in shipped

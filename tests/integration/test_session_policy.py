@@ -1,14 +1,22 @@
 """When a session ends by policy: boundaries, clocks that change, and how late it is worked off."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.by_hand import ByHand
 from tests.policy_model import next_day_start
+from tests.rows import Rows
+
+Publish = Callable[..., str]
+End = Callable[..., tuple[datetime, str]]
+Verdict = Callable[[str, datetime, datetime], str | None]
 
 IDLE_S = 25_200
 HOUR = timedelta(hours=1)
@@ -18,10 +26,12 @@ MORNING = time(6)
 
 
 @pytest.fixture
-def policy(services):
+def policy(services: Services) -> Publish:
     """Publish a policy under a channel name of its own and return the name."""
 
-    def publish(idle_s=IDLE_S, day_start=None, zone=None, max_age_s=None):
+    def publish(
+        idle_s: int = IDLE_S, day_start: time | None = None, zone: str | None = None, max_age_s: int | None = None
+    ) -> str:
         channel = f"policy-{uuid4()}"
         services.database.rows(
             "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
@@ -33,10 +43,10 @@ def policy(services):
 
 
 @pytest.fixture
-def end(services):
+def end(services: Services) -> End:
     """Say when, and why, a session that was opened and last heard of at these times is over."""
 
-    def end(channel, started_at, last_message_at=None):
+    def end(channel: str, started_at: datetime, last_message_at: datetime | None = None) -> tuple[datetime, str]:
         row = services.database.row(
             "SELECT ends_at, reason FROM session_end_by_policy(%s, %s, %s)",
             (channel, started_at, last_message_at or started_at),
@@ -47,21 +57,21 @@ def end(services):
 
 
 @pytest.fixture
-def verdict(services):
+def verdict(services: Services) -> Verdict:
     """Say why a message would open a new session, or None."""
 
-    def verdict(channel, last_message_at, accepted_at):
+    def verdict(channel: str, last_message_at: datetime, accepted_at: datetime) -> str | None:
         query = "SELECT should_create_new_session(%s, %s, %s, %s) AS reason"
         return services.database.row(query, (channel, last_message_at, last_message_at, accepted_at)).reason
 
     return verdict
 
 
-def local(zone, *when):
+def local(zone: str, *when: int) -> datetime:
     return datetime(*when, tzinfo=ZoneInfo(zone))
 
 
-def utc(*when):
+def utc(*when: int) -> datetime:
     return datetime(*when, tzinfo=UTC)
 
 
@@ -91,8 +101,8 @@ SELECT nr, early.reason AS early, late.reason AS late
 @pytest.mark.parametrize(("zone", "day"), DAYS)
 @pytest.mark.parametrize("day_start", [None, time(0), time(2, 30), time(6), time(20, 39)])
 def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_starts_between(
-    services, policy, zone, day, day_start
-):
+    services: Services, policy: Publish, zone: str, day: date, day_start: time | None
+) -> None:
     midnight = datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
     channel = policy(day_start=day_start, zone=zone, max_age_s=86_400)
     for row in services.database.rows(EVERY_MINUTE, {"from": midnight, "channel": channel}):
@@ -102,7 +112,9 @@ def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_st
             assert reason == ("end_of_day" if is_split else None), said
 
 
-def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_sessions(services, policy):
+def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_sessions(
+    rows: Rows, services: Services, policy: Publish
+) -> None:
     """The same on the whole way: 1,440 users write twice on the day on which Paris loses an hour."""
     channel, midnight = (
         policy(day_start=MORNING, zone="Europe/Paris"),
@@ -130,13 +142,13 @@ def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_s
         "SELECT count(*) AS messages, count(DISTINCT session_id) AS sessions FROM messages WHERE state = 'processed'"
     )
     assert (counted.messages, counted.sessions) == (2_880, 1_440)
-    assert services.database.rows("SELECT * FROM session_anomalies") == []
+    assert rows.anomalies() == []
 
 
 # boundaries
 
 
-def test_the_instant_of_a_boundary_belongs_to_the_next_session(policy, verdict):
+def test_the_instant_of_a_boundary_belongs_to_the_next_session(policy: Publish, verdict: Verdict) -> None:
     said = utc(2025, 7, 14, 12)
     channel = policy(day_start=MORNING, zone="UTC", idle_s=40 * 3_600)
     morning = utc(2025, 7, 15, 6)
@@ -150,7 +162,9 @@ def test_the_instant_of_a_boundary_belongs_to_the_next_session(policy, verdict):
     assert verdict(policy(max_age_s=3_600), said, said + HOUR) == "max_age"
 
 
-def test_the_earliest_boundary_wins_and_of_equals_the_first_of_timeout_end_of_day_max_age(policy, end):
+def test_the_earliest_boundary_wins_and_of_equals_the_first_of_timeout_end_of_day_max_age(
+    policy: Publish, end: End
+) -> None:
     said = utc(2025, 7, 14, 4)
     morning = utc(2025, 7, 14, 6)
     at_six = {"day_start": MORNING, "zone": "UTC"}
@@ -160,7 +174,7 @@ def test_the_earliest_boundary_wins_and_of_equals_the_first_of_timeout_end_of_da
     assert end(policy(idle_s=7_199, **at_six, max_age_s=7_200), said) == (morning - SECOND, "timeout")
 
 
-def test_the_incidents_evening_is_one_session_whatever_the_day_start(policy, verdict):
+def test_the_incidents_evening_is_one_session_whatever_the_day_start(policy: Publish, verdict: Verdict) -> None:
     """`After 20:00, and now after 06:00` is true all evening; a day that starts at six is not over at 20:39."""
     said = local("Europe/Paris", 2025, 11, 3, 20, 39, 6)
     channel = policy(day_start=MORNING, zone="Europe/Paris")
@@ -169,7 +183,7 @@ def test_the_incidents_evening_is_one_session_whatever_the_day_start(policy, ver
     assert verdict(channel, said, local("Europe/Paris", 2025, 11, 3, 23, 59, 59)) is None
 
 
-def test_a_day_that_starts_twice_starts_at_standard_time(policy, end):
+def test_a_day_that_starts_twice_starts_at_standard_time(policy: Publish, end: End) -> None:
     channel = policy(day_start=time(2, 30), zone="Europe/Paris", idle_s=86_400)
     again = utc(2025, 10, 26, 1, 30)  # 02:30 was shown an hour before, too
     assert end(channel, local("Europe/Paris", 2025, 10, 26, 0, 0)) == (again, "end_of_day")
@@ -177,7 +191,7 @@ def test_a_day_that_starts_twice_starts_at_standard_time(policy, end):
     assert end(policy(day_start=time(2), zone="Europe/Paris"), utc(2025, 10, 25, 23, 30))[0] == utc(2025, 10, 26, 1)
 
 
-def test_a_day_whose_start_is_skipped_starts_when_the_clock_jumps(policy, end):
+def test_a_day_whose_start_is_skipped_starts_when_the_clock_jumps(policy: Publish, end: End) -> None:
     channel = policy(day_start=time(2, 30), zone="Europe/Paris")
     jump = utc(2025, 3, 30, 1)
     assert end(channel, local("Europe/Paris", 2025, 3, 30, 0, 0)) == (jump, "end_of_day")
@@ -188,25 +202,25 @@ def test_a_day_whose_start_is_skipped_starts_when_the_clock_jumps(policy, end):
     assert end(havana, local("America/Havana", 2025, 3, 8, 23, 0)) == (utc(2025, 3, 9, 5), "end_of_day")
 
 
-def test_a_date_that_a_country_skipped_starts_when_it_was_skipped(policy, end):
+def test_a_date_that_a_country_skipped_starts_when_it_was_skipped(policy: Publish, end: End) -> None:
     apia = policy(day_start=MORNING, zone="Pacific/Apia", idle_s=864_000)
     date_line = utc(2011, 12, 30, 10)
     assert end(apia, local("Pacific/Apia", 2011, 12, 29, 7)) == (date_line, "end_of_day")
     assert end(apia, date_line) == (local("Pacific/Apia", 2011, 12, 31, 6).astimezone(UTC), "end_of_day")
 
 
-def test_half_hour_zones_and_leap_days_have_mornings_like_any_other(policy, end):
+def test_half_hour_zones_and_leap_days_have_mornings_like_any_other(policy: Publish, end: End) -> None:
     kolkata = policy(day_start=MORNING, zone="Asia/Kolkata", idle_s=864_000)
     assert end(kolkata, local("Asia/Kolkata", 2024, 2, 28, 6)) == (utc(2024, 2, 29, 0, 30), "end_of_day")
     assert end(kolkata, local("Asia/Kolkata", 2024, 2, 29, 6)) == (utc(2024, 3, 1, 0, 30), "end_of_day")
 
 
-def test_an_idle_gap_is_hours_that_passed_not_hours_on_the_wall(policy, end):
+def test_an_idle_gap_is_hours_that_passed_not_hours_on_the_wall(policy: Publish, end: End) -> None:
     for said in (local("Europe/Paris", 2025, 3, 29, 23), local("Europe/Paris", 2025, 10, 25, 23)):
         assert end(policy(zone="Europe/Paris"), said) == (said.astimezone(UTC) + 7 * HOUR, "timeout")
 
 
-def test_the_time_zone_of_the_connection_does_not_matter(policy, settings):
+def test_the_time_zone_of_the_connection_does_not_matter(policy: Publish, settings: Settings) -> None:
     said = utc(2025, 3, 29, 23, 30)
     channel = policy(day_start=time(2, 30), zone="Europe/Paris")
     with psycopg.connect(settings.database_url) as connection:
@@ -219,11 +233,11 @@ def test_the_time_zone_of_the_connection_does_not_matter(policy, settings):
             assert row == (True, "end_of_day")
 
 
-def test_a_channel_without_a_policy_has_seven_hours(end):
+def test_a_channel_without_a_policy_has_seven_hours(end: End) -> None:
     assert end("never configured", utc(2025, 1, 1)) == (utc(2025, 1, 1, 7), "timeout")
 
 
-def test_a_day_starts_on_a_whole_minute(policy):
+def test_a_day_starts_on_a_whole_minute(policy: Publish) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="a_day_starts_on_a_minute"):
         policy(day_start=time(2, 30, 0, 150_000), zone="Europe/Paris")
 
@@ -232,28 +246,22 @@ def test_a_day_starts_on_a_whole_minute(policy):
 
 
 @pytest.mark.parametrize("wait_for", [1, 2, 4, 99])
-def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(services, policy, wait_for):
-    channel, user_id = policy(max_age_s=36_000), uuid4()
+def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(
+    rows: Rows, services: Services, policy: Publish, wait_for: int
+) -> None:
+    by_hand = ByHand(services.database.row, channel=policy(max_age_s=36_000))
     evening = utc(2025, 7, 14, 20, 39, 6)
     hours = [0, 0.0001, 6.9, 9.99, 10, 16.9, 24, 31]
     for nr, hour in enumerate(hours, 1):
-        entry = {"user_id": str(user_id), "sender": "x", "external_id": str(nr)}
-        at = evening + hour * HOUR
-        services.database.rows("SELECT accept(%s, %s, 99, %s)", (channel, Jsonb([entry]), at))
+        by_hand.say(evening + hour * HOUR)
         if nr % wait_for == 0 or nr == len(hours):
-            while (turn := services.database.row("SELECT * FROM begin_turn(%s, 1)", (user_id,))).outcome == "turn":
-                services.database.rows("SELECT commit_turn(%s, 1, %s, %s)", (user_id, turn.message_id, turn.session_id))
-    rows = services.database.rows(
-        """
-        SELECT array(SELECT seq::int FROM messages WHERE session_id = s.id ORDER BY seq) AS seqs,
-               started_at, ended_reason
-          FROM conversation_sessions s WHERE user_id = %s ORDER BY started_at
-        """,
-        (user_id,),
-    )
-    assert [tuple(row) for row in rows] == [
-        ([1, 2, 3, 4], evening, "max_age"),
-        ([5, 6], evening + 10 * HOUR, "max_age"),
-        ([7], evening + 24 * HOUR, "timeout"),
-        ([8], evening + 31 * HOUR, None),
+            by_hand.work_off()
+    assert rows.shape(by_hand.user_id) == [
+        ([1, 2, 3, 4], "max_age"),
+        ([5, 6], "max_age"),
+        ([7], "timeout"),
+        ([8], None),
+    ]
+    assert [session.started_at for session in rows.sessions(by_hand.user_id)] == [
+        evening + nr * HOUR for nr in (0, 10, 24, 31)
     ]

@@ -3,19 +3,32 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from typing import Any, LiteralString, Protocol
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.migrations import shipped_code
+from tests.by_hand import ByHand
 from tests.conftest import eventually
+from tests.rows import Rows
+
+
+class Connect(Protocol):
+    """Opens a connection that the test may leave open."""
+
+    def __call__(self, *, autocommit: bool = True) -> psycopg.Connection[Any]: ...
+
+
+Act = Callable[[psycopg.Connection[Any], random.Random, UUID], object]
 
 THREADS = 100
 USERS = 200
@@ -31,11 +44,11 @@ BLOCKED = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'L
 
 
 @pytest.fixture
-def connect(settings):
+def connect(settings: Settings) -> Iterator[Connect]:
     """Open connections that the test may leave open."""
     opened = []
 
-    def connect(*, autocommit=True):
+    def connect(*, autocommit: bool = True) -> psycopg.Connection[Any]:
         opened.append(psycopg.connect(settings.database_url, autocommit=autocommit, row_factory=namedtuple_row))
         return opened[-1]
 
@@ -44,79 +57,61 @@ def connect(settings):
         connection.close()
 
 
-def _accept(connection, user_id, external_id, now=None, channel="demo"):
-    entry = {"user_id": str(user_id), "sender": str(user_id), "external_id": str(external_id)}
-    return connection.execute("SELECT * FROM accept(%s, %s, 10000, %s)", (channel, Jsonb([entry]), now)).fetchone()
-
-
-def _resolve(connection, user_id):
-    return connection.execute("SELECT get_or_create_session(%s) AS id", (user_id,)).fetchone().id
-
-
-def _work_off(connection, user_id):
-    while (turn := connection.execute("SELECT * FROM begin_turn(%s, 1)", (user_id,)).fetchone()).outcome == "turn":
-        connection.execute("SELECT commit_turn(%s, 1, %s, %s)", (user_id, turn.message_id, turn.session_id))
-
-
-def _sessions(services, user_id):
-    return services.database.rows(
-        "SELECT * FROM conversation_sessions WHERE user_id = %s ORDER BY started_at, created_at", (user_id,)
-    )
-
-
 # crowds
 
 
 @pytest.mark.parametrize("is_waiting", [True, False])
-def test_a_hundred_threads_of_a_new_user_get_one_session(services, connect, is_waiting):
+def test_a_hundred_threads_of_a_new_user_get_one_session(
+    rows: Rows, services: Services, connect: Connect, is_waiting: bool
+) -> None:
     user_id = uuid4()
-    _accept(connect(), user_id, "first")
+    ByHand.on(connect(), user_id).say()
     if not is_waiting:
-        services.database.rows("DELETE FROM messages")
-        services.database.rows("UPDATE users SET waiting = 0")
+        rows.forget_messages()
     together = threading.Barrier(THREADS)
     connections = [connect() for _ in range(THREADS)]
 
-    def ask(connection):
+    def ask(connection: psycopg.Connection[Any]) -> UUID:
         together.wait()
-        return _resolve(connection, user_id)
+        return ByHand.on(connection, user_id).resolve()
 
     with ThreadPoolExecutor(THREADS) as pool:
         answers = set(pool.map(ask, connections))
     assert len(answers) == 1
-    assert [session.id for session in _sessions(services, user_id)] == list(answers)
+    assert [session.id for session in rows.sessions(user_id)] == list(answers)
 
 
-def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessions(services, connect):
+def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessions(
+    rows: Rows, services: Services, connect: Connect
+) -> None:
     """Sessions of a second, so that they end while they are used. No error of any kind may come out."""
     services.database.rows("INSERT INTO channel_policies VALUES ('storm', 1, NULL, NULL, 2, 1)")
     users = [uuid4() for _ in range(USERS)]
     ends = time.monotonic() + STORM_S
 
-    def turn(connection, chance, user_id):
-        begun = connection.execute("SELECT * FROM begin_turn(%s, 1)", (user_id,)).fetchone()
+    def turn(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
+        by_hand = ByHand.on(connection, user_id)
+        begun = by_hand.begin()
         if begun.outcome != "turn":
             return
-        names = (user_id, begun.message_id, begun.session_id)
         if chance.random() < 0.1:
-            connection.execute("SELECT fail_turn(%s, 1, %s, %s, 'planted', 2, 'skip')", names)
-        else:
+            by_hand.fail(begun, attempts_max=2)
+        elif begun.hint != "unused" and chance.random() < 0.1:
             # A redriven message ends nothing here: without the lane's lock another turn may be running.
-            effects = (
-                {"end": "handler"} if begun.hint != "unused" and chance.random() < 0.1 else {"replies": [{"text": "x"}]}
-            )
-            connection.execute("SELECT commit_turn(%s, 1, %s, %s, %s)", (*names, Jsonb(effects)))
+            by_hand.commit(begun, end="handler")
+        else:
+            by_hand.commit(begun, replies=[{"text": "x"}])
 
-    def redrive(connection, chance, user_id):
+    def redrive(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
         connection.execute(
             "SELECT redrive_message(id) FROM messages WHERE user_id = %s AND state = 'dead' LIMIT 1", (user_id,)
         )
 
-    def call(query):
+    def call(query: LiteralString) -> Act:
         return lambda connection, chance, user_id: connection.execute(query, (user_id,))
 
-    acts: list[tuple[Callable[..., object], int]] = [
-        (lambda connection, chance, user_id: _accept(connection, user_id, uuid4(), channel="storm"), 30),
+    acts: list[tuple[Act, int]] = [
+        (lambda connection, chance, user_id: ByHand.on(connection, user_id, "storm").say(external_id=uuid4()), 30),
         (turn, 40),
         (call("SELECT request_session_end(%s)"), 5),
         (call("SELECT escalate_session(%s)"), 3),
@@ -126,7 +121,7 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
         (redrive, 5),
     ]
 
-    def storm(nr):
+    def storm(nr: int) -> int:
         connection, chance, done = connect(), random.Random(nr), 0
         while time.monotonic() < ends:
             act = chance.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
@@ -134,7 +129,7 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
             done += 1
         return done
 
-    def watch(connection):
+    def watch(connection: psycopg.Connection[Any]) -> int:
         seen = 0
         while time.monotonic() < ends:
             query = "SELECT 1 FROM conversation_sessions WHERE status <> 'ended' GROUP BY user_id HAVING count(*) > 1"
@@ -146,44 +141,44 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
         done = sum(pool.map(storm, range(WORKERS)))
     assert watched.result() == 0
     assert done > 1_000
-    reasons = {
-        row.ended_reason for row in services.database.rows("SELECT DISTINCT ended_reason FROM conversation_sessions")
-    }
+    reasons = {session.ended_reason for user_id in users for session in rows.sessions(user_id)}
     assert {"timeout", "max_age", "handler", "operator", None} <= reasons
-    assert services.database.rows("SELECT * FROM session_anomalies") == []
+    assert rows.anomalies() == []
 
 
-def test_a_worker_that_waits_behind_the_commit_of_its_message_opens_no_session_for_it(services, connect):
+def test_a_worker_that_waits_behind_the_commit_of_its_message_opens_no_session_for_it(
+    rows: Rows, services: Services, connect: Connect
+) -> None:
     """It had seen the message waiting, waited for the lock, and opened a second session at the message's old time."""
     user_id = uuid4()
     first, second = connect(autocommit=False), connect()
-    _accept(second, user_id, "first", MONDAY)
-    turn = first.execute("SELECT * FROM begin_turn(%s, 41)", (user_id,)).fetchone()
+    ByHand.on(second, user_id).say(MONDAY)
+    committing = ByHand.on(first, user_id)
+    turn = committing.begin(fence=41)
     first.commit()
-    first.execute(
-        "SELECT commit_turn(%s, 41, %s, %s, %s)",
-        (user_id, turn.message_id, turn.session_id, Jsonb({"end": "handler"})),
-    )
-    begin = "SELECT outcome FROM begin_turn(%s, 42)"
-    with _meanwhile(services, second, lambda connection: connection.execute(begin, (user_id,)).fetchone()) as begun:
+    committing.commit(turn, fence=41, end="handler")
+    with _meanwhile(services, second, lambda connection: ByHand.on(connection, user_id).begin(fence=42)) as begun:
         assert not begun.done()
         first.commit()
         assert begun.result().outcome == "idle"
-    assert [session.ended_reason for session in _sessions(services, user_id)] == ["handler"]
+    assert [session.ended_reason for session in rows.sessions(user_id)] == ["handler"]
 
 
 # a message arrives as the sweep ends its session
 
 
-def _quiet_session(connect, user_id):
+def _quiet_session(connect: Connect, user_id: UUID) -> psycopg.Connection[Any]:
     connection = connect()
-    _accept(connection, user_id, "first", MONDAY)
-    _work_off(connection, user_id)
+    by_hand = ByHand.on(connection, user_id)
+    by_hand.say(MONDAY)
+    by_hand.work_off()
     return connection
 
 
 @contextmanager
-def _meanwhile(services, connection, act):
+def _meanwhile(
+    services: Services, connection: psycopg.Connection[Any], act: Callable[[psycopg.Connection[Any]], object]
+) -> Iterator[Future[Any]]:
     """Start `act` on another connection and wait until it is through, or stands before a lock."""
     with ThreadPoolExecutor(1) as pool:
         future: Future[object] = pool.submit(act, connection)
@@ -192,19 +187,23 @@ def _meanwhile(services, connection, act):
         yield future
 
 
-def test_the_sweep_leaves_a_user_alone_whose_message_is_being_accepted(services, connect):
+def test_the_sweep_leaves_a_user_alone_whose_message_is_being_accepted(
+    rows: Rows, services: Services, connect: Connect
+) -> None:
     user_id = uuid4()
     sweeper, webhook = _quiet_session(connect, user_id), connect(autocommit=False)
-    _accept(webhook, user_id, "second", BOUNDARY - SECOND)
+    ByHand.on(webhook, user_id).say(BOUNDARY - SECOND, "second")
     for is_committed in (False, True):
         assert sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone().ended_users == []
         if not is_committed:
             webhook.commit()
-    _work_off(sweeper, user_id)
-    assert [session.last_message_at for session in _sessions(services, user_id)] == [BOUNDARY - SECOND]
+    ByHand.on(sweeper, user_id).work_off()
+    assert [session.last_message_at for session in rows.sessions(user_id)] == [BOUNDARY - SECOND]
 
 
-def test_a_message_that_the_sweep_came_before_opens_the_next_session(services, connect):
+def test_a_message_that_the_sweep_came_before_opens_the_next_session(
+    rows: Rows, services: Services, connect: Connect
+) -> None:
     """Even if its webhook's clock still says that the session lives."""
     user_id = uuid4()
     _quiet_session(connect, user_id)
@@ -212,18 +211,18 @@ def test_a_message_that_the_sweep_came_before_opens_the_next_session(services, c
     swept = sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone()
     assert swept.ended_users == [user_id]
     with _meanwhile(
-        services, webhook, lambda connection: _accept(connection, user_id, "second", BOUNDARY - SECOND)
+        services, webhook, lambda connection: ByHand.on(connection, user_id).say(BOUNDARY - SECOND, "second")
     ) as accepted:
         assert not accepted.done()
         sweeper.commit()
         accepted.result()
-    _work_off(webhook, user_id)
-    first, second = _sessions(services, user_id)
+    ByHand.on(webhook, user_id).work_off()
+    first, second = rows.sessions(user_id)
     assert (first.ended_at, first.ended_reason) == (BOUNDARY, "timeout")
     assert (second.started_at, second.status) == (BOUNDARY, "active")
 
 
-def test_the_sweep_does_not_wait_for_anybody(services, connect):
+def test_the_sweep_does_not_wait_for_anybody(services: Services, connect: Connect) -> None:
     user_id = uuid4()
     sweeper, holder = _quiet_session(connect, user_id), connect(autocommit=False)
     holder.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", (user_id,))
@@ -231,10 +230,12 @@ def test_the_sweep_does_not_wait_for_anybody(services, connect):
     assert sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone().seen == 1
 
 
-def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(services, connect):
+def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(
+    rows: Rows, services: Services, connect: Connect
+) -> None:
     user_id = uuid4()
     operator, webhook = _quiet_session(connect, user_id), connect(autocommit=False)
-    _accept(webhook, user_id, "second", MONDAY + SECOND)
+    ByHand.on(webhook, user_id).say(MONDAY + SECOND, "second")
     end = "SELECT request_session_end(%s, 'operator', %s) AS did"
     with _meanwhile(
         services, operator, lambda connection: connection.execute(end, (user_id, MONDAY)).fetchone()
@@ -242,16 +243,16 @@ def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(servi
         assert not ended.done()
         webhook.commit()
         assert ended.result().did == "noted"
-    _work_off(operator, user_id)
-    assert [session.ended_reason for session in _sessions(services, user_id)] == ["operator"]
-    assert _sessions(services, user_id)[0].last_message_at == MONDAY + SECOND
+    ByHand.on(operator, user_id).work_off()
+    assert [session.ended_reason for session in rows.sessions(user_id)] == ["operator"]
+    assert rows.sessions(user_id)[0].last_message_at == MONDAY + SECOND
 
 
 # the index and the row lock hold promise 1 one without the other
 
 
 @contextmanager
-def _removed(services, *, index, lock):
+def _removed(services: Services, *, index: bool, lock: bool) -> Iterator[None]:
     body = shipped_code()["functions/get_or_create_session"]
     assert body.count("FOR UPDATE") == 1
     if lock:
@@ -263,32 +264,34 @@ def _removed(services, *, index, lock):
     finally:
         services.database.rows(body)
         if index:
-            services.database.rows("TRUNCATE users CASCADE")
+            Rows(services.database).empty()
             services.database.rows(INDEX)
 
 
-def _open_after_a_race(services, connect):
+def _open_after_a_race(services: Services, rows: Rows, connect: Connect) -> int:
     """Two resolve the session of a new user: the second begins before the first has committed."""
     user_id = uuid4()
-    _accept(connect(), user_id, "first")
+    ByHand.on(connect(), user_id).say()
     one, two = connect(autocommit=False), connect()
-    _resolve(one, user_id)
-    with _meanwhile(services, two, lambda connection: _resolve(connection, user_id)) as other:
+    ByHand.on(one, user_id).resolve()
+    with _meanwhile(services, two, lambda connection: ByHand.on(connection, user_id).resolve()) as other:
         one.commit()
     error = other.exception()
     assert error is None or isinstance(error, psycopg.errors.UniqueViolation)
-    return len([session for session in _sessions(services, user_id) if session.status != "ended"])
+    return len([session for session in rows.sessions(user_id) if session.status != "ended"])
 
 
 @pytest.mark.parametrize(("index", "lock"), [(False, False), (True, False), (False, True)])
-def test_one_session_is_open_with_the_index_or_the_row_lock_gone(services, connect, index, lock):
+def test_one_session_is_open_with_the_index_or_the_row_lock_gone(
+    rows: Rows, services: Services, connect: Connect, index: bool, lock: bool
+) -> None:
     with _removed(services, index=index, lock=lock):
-        assert _open_after_a_race(services, connect) == 1
+        assert _open_after_a_race(services, rows, connect) == 1
 
 
-def test_two_sessions_are_open_with_both_gone(services, connect):
+def test_two_sessions_are_open_with_both_gone(rows: Rows, services: Services, connect: Connect) -> None:
     """The test above can fail."""
     with _removed(services, index=True, lock=True):
-        assert _open_after_a_race(services, connect) == 2
-        kinds = {row.kind for row in services.database.rows("SELECT kind FROM session_anomalies")}
+        assert _open_after_a_race(services, rows, connect) == 2
+        kinds = {row.kind for row in rows.anomalies()}
         assert {"two_open", "overlap"} <= kinds

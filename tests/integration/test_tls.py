@@ -19,11 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
-from onelane.bootstrap import open_services
+from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.model import Delivery
-from tests.conftest import DEADLINE_S, ROOT, eventually
+from tests.conftest import DEADLINE_S, ROOT, RunWorker, eventually
 from tests.processes import environment
+from tests.rows import Rows
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """How a client of Postgres asks whether it may speak TLS; the answer is one letter."""
@@ -125,8 +126,15 @@ def over_tls(settings: Settings, redis_front: Front, postgres_front: Front) -> C
 
 @pytest.mark.parametrize("is_verified", [True, False], ids=["verified", "not verified"])
 def test_a_message_goes_all_the_way_over_tls(
-    is_verified, over_tls, ca, services, run_worker, redis_front, postgres_front
-):
+    rows: Rows,
+    is_verified: bool,
+    over_tls: Callable[..., Settings],
+    ca: tuple[trustme.LeafCert, Path],
+    services: Services,
+    run_worker: RunWorker,
+    redis_front: Front,
+    postgres_front: Front,
+) -> None:
     settings = (
         over_tls(f"sslmode=verify-full&sslrootcert={ca[1]}", redis_tls_ca_file=ca[1])
         if is_verified
@@ -135,20 +143,22 @@ def test_a_message_goes_all_the_way_over_tls(
     web = open_services(settings)
     with run_worker(settings):
         web.intake.accept("demo", [Delivery(sender="alice", external_id="1", text="hello over TLS")])
-        eventually(lambda: services.database.rows("SELECT id FROM messages WHERE direction = 'out'"))
+        eventually(lambda: rows.answered())
     web.close()
     assert redis_front.encrypted >= 2  # the web's and the worker's
     assert postgres_front.encrypted >= 2
 
 
-def test_redis_certificate_that_nobody_vouches_for_is_refused_in_one_line(over_tls):
+def test_redis_certificate_that_nobody_vouches_for_is_refused_in_one_line(over_tls: Callable[..., Settings]) -> None:
     said = _refusal(over_tls("sslmode=require"))
     assert said.startswith("onelane: Redis' certificate is not trusted (")
     assert "REDIS_TLS_CA_FILE" in said
     assert "REDIS_TLS_VERIFY=false" in said
 
 
-def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_line(over_tls, tmp_path):
+def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_line(
+    over_tls: Callable[..., Settings], tmp_path: Path
+) -> None:
     other, file = trustme.CA(), tmp_path / "other.pem"
     other.cert_pem.write_to_path(str(file))
     said = _refusal(over_tls(f"sslmode=verify-full&sslrootcert={file}", redis_tls_verify=False))
@@ -158,7 +168,7 @@ def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_line(ove
     )
 
 
-def test_a_postgres_that_speaks_no_tls_is_refused_when_the_address_asks_for_it(settings):
+def test_a_postgres_that_speaks_no_tls_is_refused_when_the_address_asks_for_it(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_say_no, args=(listener,), daemon=True).start()
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?sslmode=require"
@@ -175,7 +185,7 @@ def _say_no(listener: socket.socket) -> None:
                 client.sendall(b"N")
 
 
-def test_a_file_of_authorities_that_is_not_there_is_named(over_tls):
+def test_a_file_of_authorities_that_is_not_there_is_named(over_tls: Callable[..., Settings]) -> None:
     said = _refusal(over_tls("sslmode=require", redis_tls_ca_file=Path("/nowhere/ca.pem")))
     assert said == "onelane: REDIS_TLS_CA_FILE: Path does not point to a file"
 

@@ -11,11 +11,13 @@ from werkzeug.test import TestResponse
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
-from onelane.model import Attachment, Delivery
+from onelane.model import Attachment, Delivery, user_id_of
 from onelane_web import create_app
 from onelane_web.development import replies
+from tests.rows import Rows
 
 UNREACHABLE = "127.0.0.1:9"
+ALICE = user_id_of("demo", "alice")
 
 
 @pytest.fixture
@@ -55,32 +57,12 @@ def message(number: int = 1, **fields: Any) -> Delivery:
     return Delivery(**{"sender": "alice", "external_id": f"m{number}", "text": f"hello {number}", **fields})
 
 
-def settle(services: Services, seq: int, *texts: str) -> None:
-    """Do to alice's next message what a worker does."""
-    database = services.database
-    user = database.row("SELECT id FROM users")
-    assert user is not None
-    session = database.row("SELECT get_or_create_session(%s) AS id", [user.id])
-    assert session is not None
-    inbound = "UPDATE messages SET state = 'processed', session_id = %s WHERE user_id = %s AND seq = %s"
-    database.rows(inbound, [session.id, user.id, seq])
-    for ordinal, text in enumerate(texts, 1):
-        database.rows(
-            """
-            INSERT INTO messages (user_id, session_id, direction, turn_seq, ordinal, state, channel, text, accepted_at)
-            VALUES (%s, %s, 'out', %s, %s, 'pending', 'demo', %s, clock_timestamp())
-            """,
-            [user.id, session.id, seq, ordinal, text],
-        )
-
-
 def test_an_accepted_message_is_committed_and_on_its_lane(
-    client: FlaskClient, services: Services, settings: Settings
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings
 ) -> None:
     response = deliver(client, settings, message(button="b"))
     assert response.status_code == 202
-    row = services.database.row("SELECT id, user_id, seq, text, button, external_id FROM messages")
-    assert row is not None
+    [row] = rows.accepted()
     assert (row.seq, row.text, row.button, row.external_id) == (1, "hello 1", "b", "m1")
     assert response.json == {
         "message_id": str(row.id),
@@ -92,7 +74,7 @@ def test_an_accepted_message_is_committed_and_on_its_lane(
 
 
 def test_fifty_webhooks_at_once_are_numbered_without_a_gap_and_known_when_they_come_again(
-    services: Services, settings: Settings
+    rows: Rows, services: Services, settings: Settings
 ) -> None:
     app = create_app(services)
     deliveries = [message(number) for number in range(50)]
@@ -108,8 +90,7 @@ def test_fifty_webhooks_at_once_are_numbered_without_a_gap_and_known_when_they_c
     assert sorted(one["seq"] for one in first) == list(range(1, 51))
     assert not any(one["duplicate"] for one in first)
     assert again == [{**one, "duplicate": True} for one in first]
-    rows = services.database.rows("SELECT id FROM messages")
-    assert {str(row.id) for row in rows} == {one["message_id"] for one in first}
+    assert {str(row.id) for row in rows.accepted()} == {one["message_id"] for one in first}
     assert len(services.lanes.jobs(first[0]["user_id"])) == 50
 
 
@@ -124,14 +105,14 @@ def test_without_postgres_nothing_is_accepted_and_the_provider_may_try_again(
 
 
 def test_without_redis_a_message_is_accepted_all_the_same(
-    without_redis: FlaskClient, services: Services, settings: Settings
+    rows: Rows, without_redis: FlaskClient, services: Services, settings: Settings
 ) -> None:
     assert deliver(without_redis, settings, message()).status_code == 202
-    assert len(services.database.rows("SELECT id FROM messages")) == 1
+    assert len(rows.accepted()) == 1
 
 
 def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
-    client_with: Callable[..., FlaskClient], services: Services, settings: Settings
+    rows: Rows, client_with: Callable[..., FlaskClient], services: Services, settings: Settings
 ) -> None:
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 2})
     client = client_with(channels={"demo": demo})
@@ -140,7 +121,7 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
     assert answers[2].headers["Retry-After"] == "30"
     other = deliver(client, settings, message(7, sender="bob"))
     assert other.status_code == 202
-    assert len(services.database.rows("SELECT id FROM messages")) == 3
+    assert len(rows.accepted()) == 3
 
 
 @pytest.mark.parametrize(
@@ -157,12 +138,11 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
     ids=lambda extreme: next(iter(extreme)),
 )
 def test_everything_at_its_limit_can_be_stored(
-    client: FlaskClient, services: Services, settings: Settings, extreme: dict[str, Any]
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings, extreme: dict[str, Any]
 ) -> None:
     delivery = message(**extreme)
     assert deliver(client, settings, delivery).status_code == 202
-    row = services.database.row("SELECT text, sent_at FROM messages")
-    assert row is not None
+    [row] = rows.accepted()
     assert (row.text, row.sent_at) == (delivery.text, delivery.sent_at)
 
 
@@ -183,11 +163,11 @@ def test_what_cannot_be_reached_is_not_ready(without_postgres: FlaskClient, with
 
 
 def test_replies_come_in_order_with_the_message_they_answer(
-    client: FlaskClient, services: Services, settings: Settings
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings
 ) -> None:
     ids = [(deliver(client, settings, message(number)).json or {})["message_id"] for number in (1, 2, 3)]
-    settle(services, 1, "one", "two")
-    settle(services, 2)
+    rows.settle(ALICE, 1, "one", "two")
+    rows.settle(ALICE, 2)
     told = client.get("/webhooks/demo/replies?user=alice").json or {}
     assert [(reply["message_id"], reply["seq"], reply["ordinal"], reply["text"]) for reply in told["replies"]] == [
         (ids[0], 1, 1, "one"),
@@ -202,12 +182,12 @@ def test_replies_come_in_order_with_the_message_they_answer(
 
 
 def test_a_long_list_of_replies_goes_on_after_its_last_whole_turn(
-    client: FlaskClient, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies, "ROWS_MAX", 4)
     for seq in (1, 2, 3):
         deliver(client, settings, message(seq))
-        settle(services, seq, f"{seq}a", f"{seq}b")
+        rows.settle(ALICE, seq, f"{seq}a", f"{seq}b")
     pages, after = [], 0
     while (told := client.get(f"/webhooks/demo/replies?user=alice&after={after}").json or {})["messages"]:
         pages.append([reply["text"] for reply in told["replies"]])

@@ -4,75 +4,71 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEADLINE_S, eventually
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.processes import the_child, worker_process
+from tests.rows import Rows
 
 QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
 
 
-def _states(services, user_id):
-    rows = services.database.rows(
-        "SELECT state FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", (user_id,)
-    )
-    return [row.state for row in rows]
-
-
-def _texts(services, user_id):
-    rows = services.database.rows(
-        "SELECT text FROM messages WHERE user_id = %s AND direction = 'out' ORDER BY turn_seq, ordinal", (user_id,)
-    )
-    return [row.text for row in rows]
-
-
-def _settled(services, user_id):
-    return services.database.row("SELECT waiting FROM users WHERE id = %s", (user_id,)).waiting == 0
-
-
 @pytest.mark.parametrize("deed", ["exit 1", "segv", "kill", "eat"])
-def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(deed, services, settings, accept):
+def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(
+    rows: Rows, deed: str, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1})
     poison, after, other = accept("eve", deed), accept("eve", "after"), accept("innocent", "hello")
     with worker_process(settings, suspect_memory_mb=512):
-        eventually(lambda: _settled(services, poison.user_id), within_s=60)
-        eventually(lambda: _settled(services, other.user_id))
-    assert _states(services, poison.user_id) == ["dead", "processed"]
-    assert _texts(services, after.user_id) == ["after"]
-    assert _texts(services, other.user_id) == ["hello"]
+        eventually(lambda: rows.is_settled(poison.user_id), within_s=60)
+        eventually(lambda: rows.is_settled(other.user_id))
+    assert rows.states(poison.user_id) == ["dead", "processed"]
+    assert rows.texts(after.user_id) == ["after"]
+    assert rows.texts(other.user_id) == ["hello"]
 
 
-def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(services, settings, accept):
+def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3})
     poison, after = accept("eve", "sleep 30"), accept("eve", "after")
     with worker_process(settings, "--slots=4"):
-        eventually(lambda: _settled(services, poison.user_id), within_s=30)
-    assert _states(services, poison.user_id) == ["dead", "processed"]
-    assert _texts(services, after.user_id) == ["after"]
+        eventually(lambda: rows.is_settled(poison.user_id), within_s=30)
+    assert rows.states(poison.user_id) == ["dead", "processed"]
+    assert rows.texts(after.user_id) == ["after"]
 
 
-def test_a_worker_whose_every_slot_hangs_replaces_itself(services, settings, accept):
+def test_a_worker_whose_every_slot_hangs_replaces_itself(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3, "shutdown_grace_s": 0.2})
     poison, after = accept("eve", "sleep 600"), accept("eve", "after")
     with worker_process(settings, "--slots=1") as process:
         first = the_child(process)
-        eventually(lambda: _settled(services, poison.user_id), within_s=40)
+        eventually(lambda: rows.is_settled(poison.user_id), within_s=40)
         assert the_child(process) != first
-    assert _texts(services, after.user_id) == ["after"]
+    assert rows.texts(after.user_id) == ["after"]
 
 
-def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered(services, settings, accept, tmp_path):
+def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1, "turn_timeout_s": 3})
     poison, after = accept("eve", "hog"), accept("eve", "after")
     with worker_process(settings, log=tmp_path / "worker.log", stall_limit_s=2):
-        eventually(lambda: _settled(services, poison.user_id), within_s=60)
-    assert _states(services, poison.user_id) == ["dead", "processed"]
-    assert _texts(services, after.user_id) == ["after"]
+        eventually(lambda: rows.is_settled(poison.user_id), within_s=60)
+    assert rows.states(poison.user_id) == ["dead", "processed"]
+    assert rows.texts(after.user_id) == ["after"]
     assert "_hog" in (tmp_path / "worker.log").read_text()
 
 
-def test_killing_a_busy_worker_several_times_convicts_nobody(services, settings, accept, tmp_path):
+def test_killing_a_busy_worker_several_times_convicts_nobody(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1, "backlog_max": 1000})
     gate = tmp_path / "gate"
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(12)]
@@ -84,11 +80,13 @@ def test_killing_a_busy_worker_several_times_convicts_nobody(services, settings,
             eventually(lambda n=seen + wanted, r=runs: r.exists() and len(r.read_text().splitlines()) >= n, within_s=30)
             os.kill(the_child(process), signal.SIGKILL)
         gate.touch()
-        eventually(lambda: all(_settled(services, user) for user in users), within_s=60)
-    assert {state for user in users for state in _states(services, user)} == {"processed"}
+        eventually(lambda: all(rows.is_settled(user) for user in users), within_s=60)
+    assert {state for user in users for state in rows.states(user)} == {"processed"}
 
 
-def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(services, settings, accept):
+def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     settings = settings.model_copy(update={"shutdown_grace_s": 0.5, "lock_ttl_s": 30})
     message = accept("slow", "sleep 5")
     client = services.lanes.client
@@ -102,27 +100,29 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(services,
         assert time.monotonic() - began < 15
     assert client.exists(f"lock:user:{message.user_id}") == 0
     assert client.zscore("lanes", str(message.user_id)) <= time.time() * 1000
-    assert _states(services, message.user_id) == ["received"]
+    assert rows.states(message.user_id) == ["received"]
     assert client.smembers("rq:workers") == set()
 
 
-def test_turns_that_end_within_the_grace_are_committed(services, settings, accept):
+def test_turns_that_end_within_the_grace_are_committed(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
     message, after = accept("slow", "sleep 1"), accept("slow", "after")
     with worker_process(settings.model_copy(update={"shutdown_grace_s": 10})) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
-    assert _states(services, after.user_id) == ["processed", "received"]
+    assert rows.states(after.user_id) == ["processed", "received"]
 
 
-def test_a_burst_ends_when_no_lane_is_due(services, settings, accept):
+def test_a_burst_ends_when_no_lane_is_due(rows: Rows, services: Services, settings: Settings, accept: Accept) -> None:
     users = [accept(f"user {nr}").user_id for nr in range(20)]
     with worker_process(settings, "--burst", "--unsupervised") as process:
         assert process.wait(20) == 0
-    assert all(_settled(services, user) for user in users)
+    assert all(rows.is_settled(user) for user in users)
 
 
-def test_a_wrong_setting_ends_the_worker_with_one_line(settings, tmp_path):
+def test_a_wrong_setting_ends_the_worker_with_one_line(settings: Settings, tmp_path: Path) -> None:
     with worker_process(settings, log=tmp_path / "worker.log", handler="no.such.module:handle") as process:
         assert process.wait(20) == 78
     said = (tmp_path / "worker.log").read_text().splitlines()
@@ -130,7 +130,9 @@ def test_a_wrong_setting_ends_the_worker_with_one_line(settings, tmp_path):
     assert "Traceback" not in "".join(said)
 
 
-def test_a_signal_that_interrupts_another_does_not_wait_for_itself(services, settings, run_worker):
+def test_a_signal_that_interrupts_another_does_not_wait_for_itself(
+    services: Services, settings: Settings, run_worker: RunWorker
+) -> None:
     """A dyno's worker gets SIGTERM directly and through its supervisor; the second found the first's lock taken."""
     with run_worker(settings) as worker, worker.runner._stopping._cond:
         second = threading.Thread(target=worker.stop)

@@ -32,13 +32,13 @@ def a_result(**changes: object) -> Result:
     return replace(made, **changes)
 
 
-def test_a_ratio_is_taken_within_its_round():
+def test_a_ratio_is_taken_within_its_round() -> None:
     assert ROUNDS.ratio("onelane", "rq", "rate") == 3  # of 2, 4 and 3; the medians' would be 9 / 3
     assert ROUNDS.median("onelane", "rate") == 9
     assert ROUNDS.worst("onelane", "rate") == 10
 
 
-def test_contestants_run_in_turns():
+def test_contestants_run_in_turns() -> None:
     ran = []
     runs = {name: lambda name=name: ran.append(name) or {"rate": 1} for name in ("ours", "theirs")}
     rounds = alternate(Plan(runs=3, tell=lambda _: None), runs)
@@ -46,7 +46,7 @@ def test_contestants_run_in_turns():
     assert len(rounds.load) == 3
 
 
-def test_a_missed_goal_is_called_missed():
+def test_a_missed_goal_is_called_missed() -> None:
     assert not Goal.at_least("ours ÷ rq", 5, 4.99).is_reached
     assert Goal.at_most("p99", 25, 25.0, " ms").is_reached
     assert "missed   ours ÷ rq: at least 5 — 3" in table.in_terminal(a_result())
@@ -54,11 +54,11 @@ def test_a_missed_goal_is_called_missed():
 
 
 @pytest.mark.parametrize(("part", "value"), [(0, 1), (0.5, 50), (0.99, 99), (0.999, 100), (1, 100)])
-def test_a_quantile_is_a_value_that_was_measured(part: float, value: int):
+def test_a_quantile_is_a_value_that_was_measured(part: float, value: int) -> None:
     assert quantile(list(range(100, 0, -1)), part) == value
 
 
-def test_users_write_in_turns_or_as_skewed_as_was_asked():
+def test_users_write_in_turns_or_as_skewed_as_was_asked() -> None:
     even = Counter(Workload(500, 4_000).senders())
     assert set(even.values()) == {8}
     skewed = Workload(500, 4_000, hot_users=10).senders()
@@ -67,11 +67,11 @@ def test_users_write_in_turns_or_as_skewed_as_was_asked():
     assert len(set(skewed)) == 500
 
 
-def test_a_part_of_a_workload_has_fewer_users_who_write_as_much():
+def test_a_part_of_a_workload_has_fewer_users_who_write_as_much() -> None:
     assert Workload(500, 4_000, hot_users=10).part(0.1) == Workload(50, 400, hot_users=1)
 
 
-def test_a_flood_is_one_users_who_is_none_of_the_others():
+def test_a_flood_is_one_users_who_is_none_of_the_others() -> None:
     flood = fairness.flood_of(200)
     assert {delivery.sender for delivery in flood} == {fairness.FLOODER}
     ids = {delivery.external_id for delivery in flood}
@@ -81,17 +81,17 @@ def test_a_flood_is_one_users_who_is_none_of_the_others():
     assert not any(fairness.FLOODER.encode() in request.signed.body for request in others)
 
 
-def test_each_claim_has_its_plot():
+def test_each_claim_has_its_plot() -> None:
     assert set(plots.DRAWN) == set(CLAIMS)
 
 
-def test_peers_are_chosen_by_how_their_names_begin():
+def test_peers_are_chosen_by_how_their_names_begin() -> None:
     assert Plan().wants(FORKING.name)
     assert not Plan(peers=("pgbench",)).wants(FORKING.name)
     assert Plan(peers=("pgbench",)).wants(pgbench.TURNS.name)
 
 
-def test_the_document_has_a_place_for_each_claim_and_the_tables_of_its_results():
+def test_the_document_has_a_place_for_each_claim_and_the_tables_of_its_results() -> None:
     text = publishing.DOCUMENT.read_text()
     assert all(f"<!-- {claim} -->" in text and f"<!-- /{claim} -->" in text for claim in CLAIMS)
     published = result.load(publishing.PUBLISHED)
@@ -99,7 +99,7 @@ def test_the_document_has_a_place_for_each_claim_and_the_tables_of_its_results()
     assert all((publishing.PUBLISHED / f"{claim}.svg").exists() for claim in published)
 
 
-def test_a_new_result_takes_the_old_ones_place():
+def test_a_new_result_takes_the_old_ones_place() -> None:
     text = "before\n<!-- drain -->\nold\n<!-- /drain -->\nafter\n"
     once = publishing.with_tables(text, {"drain": a_result()})
     assert "old" not in once

@@ -1,6 +1,9 @@
 """The checker of the chaos harness: silent about what may happen, loud about each planted fault."""
 
 import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +17,19 @@ JUDGES = [*(ROOT / "tests" / "chaos" / "checker").rglob("*.py"), ROOT / "tests" 
 
 
 @pytest.fixture
-def tale():
+def tale() -> Tale:
     return Tale()
 
 
 @pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.stem)
-def test_who_judges_shares_nothing_with_the_product(path):
+def test_who_judges_shares_nothing_with_the_product(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    assert not {name.partition(".")[0] for name in names} & {"app", "worker"}
+    assert not {name.partition(".")[0] for name in names} & {"onelane", "onelane_web", "bench"}
 
 
-def test_a_healthy_history_breaks_no_promise(tale):
+def test_a_healthy_history_breaks_no_promise(tale: Tale) -> None:
     assert all_violations(tale.evidence()) == []
     assert [session["id"] for session in tale.sessions] == ["session-1", "session-2"]
 
@@ -34,17 +37,17 @@ def test_a_healthy_history_breaks_no_promise(tale):
 # what may happen
 
 
-def lost_answer(tale):
+def lost_answer(tale: Tale) -> None:
     """A commit counts although nobody heard of it."""
     tale.find("commit", message_id=message_id(3))["outcome"] = "unknown"
 
 
-def late_note(tale):
+def late_note(tale: Tale) -> None:
     """A worker was frozen between its commit and its note."""
     tale.find("commit", message_id=message_id(2))["at"] = 65.0
 
 
-def refused_run(tale):
+def refused_run(tale: Tale) -> None:
     """A frozen worker wakes up, its successor has done its work."""
     tale.turn(3, 30.05, 2, 2.5)
     tale.events.remove(tale.find("begin", pid=2))
@@ -53,7 +56,7 @@ def refused_run(tale):
     tale.fault(29, 30)
 
 
-def redriven(tale):
+def redriven(tale: Tale) -> None:
     """A dead message is redriven, and comes after those that were processed meanwhile."""
     die(tale, 2)
     tale.command("redrive", 75, 75.1, message_id=message_id(2))
@@ -67,7 +70,7 @@ def redriven(tale):
     tale.user["state"]["n"] += 1
 
 
-def ended_by_operator(tale, at=60.05):
+def ended_by_operator(tale: Tale, at: float = 60.05) -> None:
     """An operator ends the session while message 6 waits: it takes effect after that."""
     tale.command("end", 60.04, 60.06)
     tale.messages[5]["end_at"] = instant(at)
@@ -81,32 +84,32 @@ def ended_by_operator(tale, at=60.05):
     tale.find("commit", message_id=message_id(7))["session_id"] = "session-3"
 
 
-def swept(tale):
+def swept(tale: Tale) -> None:
     """The sweep has come by after the last message."""
     tale.read_at = 200
     tale.sessions[1] |= {"status": "ended", "ended_reason": "timeout", "ended_at": instant(130.005)}
 
 
-def overtaken(tale):
+def overtaken(tale: Tale) -> None:
     """An operator escalates at the moment in which message 6 is begun: handled or not, both is right."""
     tale.command("escalate", 59.9, 60.3)
     tale.command("hand_back", 65, 65.1)
     unhandled(tale, 6)
 
 
-def explained_overlap(tale):
+def explained_overlap(tale: Tale) -> None:
     overlap(tale)
     tale.fault(56, 57)
 
 
-def given_up_run(tale):
+def given_up_run(tale: Tale) -> None:
     """A handler hangs: its attempt is noted as failed, its thread runs on."""
     overlap(tale)
     lane = {"user_id": USER, "fence": 6, "message_id": message_id(6), "session_id": "session-2"}
     tale.note("fail", 60.05, pid=1, since=60.04, outcome="retry", **lane)
 
 
-def busy_slots(tale):
+def busy_slots(tale: Tale) -> None:
     """Message 6 waits while all slots are taken."""
     wait_in_calm(tale)
     for nr in range(7):
@@ -122,7 +125,7 @@ MAY_HAPPEN = [
 
 
 @pytest.mark.parametrize("happens", MAY_HAPPEN)
-def test_what_may_happen_breaks_no_promise(tale, happens):
+def test_what_may_happen_breaks_no_promise(tale: Tale, happens: Callable[[Tale], None]) -> None:
     happens(tale)
     assert [violation.sentence for violation in all_violations(tale.evidence())] == []
 
@@ -130,19 +133,19 @@ def test_what_may_happen_breaks_no_promise(tale, happens):
 # what must not
 
 
-def die(tale, seq):
+def die(tale: Tale, seq: int) -> None:
     tale.messages[seq - 1] |= {"state": "dead", "attempts": 3}
     tale.find("commit", message_id=message_id(seq)).update(kind="fail", outcome="dead")
     unanswered(tale, seq)
 
 
-def unhandled(tale, seq):
+def unhandled(tale: Tale, seq: int) -> None:
     """A message is committed without the bot."""
     unanswered(tale, seq)
     tale.events = [one for one in tale.events if one["kind"] not in {"start", "delivered"} or one["seq"] != seq]
 
 
-def unanswered(tale, seq):
+def unanswered(tale: Tale, seq: int) -> None:
     tale.replies = [reply for reply in tale.replies if reply["turn_seq"] != seq]
     tale.outputs = [output for output in tale.outputs if output["message_id"] != message_id(seq)]
     session = next(one for one in tale.sessions if one["id"] == tale.messages[seq - 1]["session_id"])
@@ -154,11 +157,11 @@ def unanswered(tale, seq):
             reply["text"] = f"{said_} n={int(count) - 1}"
 
 
-def output_of(seq):
+def output_of(seq: int) -> Any:
     return {"name": "seen", "data": {"key": message_id(seq), "seq": seq}}
 
 
-def overlap(tale):
+def overlap(tale: Tale) -> None:
     """Message 6 runs twice at once; the second commit comes too late."""
     tale.find("end", run="run-6-1-60.02")["at"] = 60.07
     run = {"pid": 6, "user_id": USER, "sender": SENDER, "message_id": message_id(6), "seq": 6}
@@ -166,7 +169,7 @@ def overlap(tale):
     tale.note("end", 60.08, run="again", pid=6, result="ok")
 
 
-def wait_in_calm(tale):
+def wait_in_calm(tale: Tale) -> None:
     """Message 6 begins three seconds after it could have."""
     for event in tale.events:
         if 60.015 < event["at"] < 60.5:
@@ -178,77 +181,77 @@ def wait_in_calm(tale):
     tale.note("calm", 69, phase="end")
 
 
-def change(rows, nr, **fields):
+def change(rows: list[dict[str, Any]], nr: int, **fields: Any) -> Any:
     """Plant different values in a row."""
     return lambda tale: getattr(tale, rows)[nr].update(fields)
 
 
-def said(kind, seq, **fields):
+def said(kind: str, seq: int, **fields: Any) -> Any:
     """Plant different values in an event of a message."""
     return lambda tale: tale.find(kind, message_id=message_id(seq)).update(fields)
 
 
-def removed(rows, nr):
+def removed(rows: list[dict[str, Any]], nr: int) -> Any:
     return lambda tale: getattr(tale, rows).pop(nr)
 
 
-def twice(rows, nr, **fields):
+def twice(rows: list[dict[str, Any]], nr: int, **fields: Any) -> Any:
     return lambda tale: getattr(tale, rows).append({**getattr(tale, rows)[nr], **fields})
 
 
-def old_fence(tale):
+def old_fence(tale: Tale) -> None:
     """The lease of message 3 is older than that of message 2."""
     for event in tale.events:
         if event.get("fence") == 3 or event.get("token") == "1:3":
             event["fence"], event["token"] = 1, "1:1"
 
 
-def lane_given_on(tale):
+def lane_given_on(tale: Tale) -> None:
     """The lease of message 5 ends again, when that of message 6 is in use."""
     release = tale.find("finish", token="1:5")
     tale.events.append({**release, "since": 60.04, "at": 60.05, "released": "released"})
 
 
-def not_next(tale):
+def not_next(tale: Tale) -> None:
     """A redriven message waits while message 7 begins."""
     redriven(tale)
     tale.find("command", name="redrive", phase="end")["at"] = 65.1
     tale.messages[1]["redriven_at"] = instant(65.05)
 
 
-def never_redriven(tale):
+def never_redriven(tale: Tale) -> None:
     redriven(tale)
     tale.events = [event for event in tale.events if event["kind"] != "command"]
 
 
-def nobody_ended(tale):
+def nobody_ended(tale: Tale) -> None:
     ended_by_operator(tale)
     tale.events = [event for event in tale.events if event["kind"] != "command"]
 
 
-def end_in_the_middle(tale):
+def end_in_the_middle(tale: Tale) -> None:
     """The end was asked for when message 6 waited, and took effect before message 7 came."""
     ended_by_operator(tale, at=65)
 
 
-def handled_while_escalated(tale):
+def handled_while_escalated(tale: Tale) -> None:
     tale.command("escalate", 52, 52.1)
     tale.sessions[0] |= {"status": "active"}
 
 
-def surely_escalated(tale):
+def surely_escalated(tale: Tale) -> None:
     tale.command("escalate", 62, 62.1)
 
 
-def not_escalated(tale):
+def not_escalated(tale: Tale) -> None:
     unhandled(tale, 6)
 
 
-def paused(tale):
+def paused(tale: Tale) -> None:
     tale.command("pause", 62, 62.1)
 
 
-def slow_recovery(tale):
+def slow_recovery(tale: Tale) -> None:
     """Message 6 waits for 6 s after its worker died."""
     wait_in_calm(tale)
     tale.note("lease", 60.02, user_id=USER, pid=9, token="9:5", fence=5.5, taken_over=False)
@@ -334,13 +337,13 @@ MUST_NOT_HAPPEN = {
 
 
 @pytest.mark.parametrize("planted", MUST_NOT_HAPPEN)
-def test_the_checker_sees_what_must_not_happen(tale, planted):
+def test_the_checker_sees_what_must_not_happen(tale: Tale, planted: str) -> None:
     promise, plant = MUST_NOT_HAPPEN[planted]
     plant(tale)
     assert promise in {violation.promise for violation in all_violations(tale.evidence())}
 
 
-def test_every_check_has_a_planted_fault():
+def test_every_check_has_a_planted_fault() -> None:
     checks = {check.__module__.rpartition(".")[2] for check in CHECKS}
     assert checks == {promise for promise, _ in MUST_NOT_HAPPEN.values()}
 
@@ -348,7 +351,7 @@ def test_every_check_has_a_planted_fault():
 # the report, and time
 
 
-def test_the_report_tells_the_first_violation_as_a_history(tale):
+def test_the_report_tells_the_first_violation_as_a_history(tale: Tale) -> None:
     tale.fault(55, 56)
     tale.messages[5]["text"] = text_of(5)
     evidence = tale.evidence()
@@ -359,7 +362,7 @@ def test_the_report_tells_the_first_violation_as_a_history(tale):
     assert report.as_json(evidence, [])["numbers"]["messages"] == 7
 
 
-def test_spans_measure_what_they_cover():
+def test_spans_measure_what_they_cover() -> None:
     spans = Spans([(1, 2), (4, 6), (5, 8), (20, float("inf"))])
     assert spans.covered_s(0, 10) == 5
     assert spans.covered_s(1.5, 4.5) == 1
@@ -370,5 +373,5 @@ def test_spans_measure_what_they_cover():
     assert [tuple(span) for span in spans.within(1.5, 5)] == [(1.5, 2), (4, 5)]
 
 
-def test_a_crowd_is_so_many_at_once():
+def test_a_crowd_is_so_many_at_once() -> None:
     assert [tuple(span) for span in crowded([(0, 5), (1, 3), (2, 9), (4, 6)], 3)] == [(2, 3), (4, 5)]

@@ -10,13 +10,13 @@ SEEDS = range(20)
 MINUTES_S = 600
 
 
-def test_a_seed_always_gives_the_same_schedule_and_another_seed_another():
+def test_a_seed_always_gives_the_same_schedule_and_another_seed_another() -> None:
     assert plan(7, MINUTES_S) == plan(7, MINUTES_S)
     assert plan(7, MINUTES_S) != plan(8, MINUTES_S)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_others(seed):
+def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_others(seed: int) -> None:
     faults = plan(seed, MINUTES_S).faults
     at_once = [
         (one, two) for one, two in combinations(faults, 2) if one.begins_s < two.ends_s and two.begins_s < one.ends_s
@@ -27,7 +27,7 @@ def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_other
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_minute_has_a_calm_which_no_fault_comes_near(seed):
+def test_every_minute_has_a_calm_which_no_fault_comes_near(seed: int) -> None:
     schedule = plan(seed, MINUTES_S)
     assert [calm.ends_s // 60 for calm in schedule.calms] == list(range(1, 11))
     assert all(calm.ends_s - calm.begins_s == CALM_S for calm in schedule.calms)
@@ -37,17 +37,17 @@ def test_every_minute_has_a_calm_which_no_fault_comes_near(seed):
         ]
 
 
-def test_a_run_of_ten_minutes_has_every_fault():
+def test_a_run_of_ten_minutes_has_every_fault() -> None:
     assert {fault.name for fault in plan(1, MINUTES_S).faults} == set(FAULTS)
 
 
-def test_a_run_without_faults_is_one_calm():
+def test_a_run_without_faults_is_one_calm() -> None:
     schedule = plan(1, 18, ())
     assert schedule.faults == ()
     assert [(calm.begins_s, calm.ends_s) for calm in schedule.calms] == [(0, 18)]
 
 
-def test_a_short_run_is_all_storm():
+def test_a_short_run_is_all_storm() -> None:
     schedule = plan(1, 12, ["cut"])
     assert schedule.calms == ()
     assert {fault.name for fault in schedule.faults} == {"cut"}

@@ -50,17 +50,17 @@ def default_of(field: FieldInfo) -> str:
     return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
 
 
-def test_every_setting_is_documented_with_its_default_and_no_other():
+def test_every_setting_is_documented_with_its_default_and_no_other() -> None:
     told = {name: row[0] for name, row in documented("Settings").items()}
     assert told == {name.upper(): default_of(field) for name, field in Settings.model_fields.items()}
 
 
-def test_every_field_of_a_channel_is_documented_with_its_default_and_no_other():
+def test_every_field_of_a_channel_is_documented_with_its_default_and_no_other() -> None:
     told = {name: row[0] for name, row in documented("A channel").items()}
     assert told == {name: default_of(field) for name, field in Channel.model_fields.items()}
 
 
-def test_every_setting_of_a_provider_is_documented_with_its_default_and_no_other():
+def test_every_setting_of_a_provider_is_documented_with_its_default_and_no_other() -> None:
     shown = {(provider.strip("`"), name.strip("`")): default for provider, name, default, _ in rows_of("Providers")}
     assert shown == {
         (provider, name): default_of(field)
@@ -78,11 +78,11 @@ def commands(command: click.Command, *path: str) -> Iterator[tuple[str, str]]:
         yield from commands(below, *path, name)
 
 
-def test_every_command_is_documented_with_its_help_and_no_other():
+def test_every_command_is_documented_with_its_help_and_no_other() -> None:
     assert {name: row[0] for name, row in documented("Commands").items()} == dict(commands(onelane, "onelane"))
 
 
-def test_every_metric_is_documented_with_its_label_and_help_and_no_other():
+def test_every_metric_is_documented_with_its_label_and_help_and_no_other() -> None:
     shown = {name: (row[1].strip("`"), row[2]) for name, row in documented("Metrics").items()}
     counted = {
         one.name + "_total" * isinstance(one, Counter): (getattr(one, "label", ""), one.help_text) for one in COUNTED
@@ -90,12 +90,12 @@ def test_every_metric_is_documented_with_its_label_and_help_and_no_other():
     assert shown == counted | {name: ("state" * name.endswith("_lanes"), text) for name, text in GAUGES.items()}
 
 
-def test_every_log_event_is_documented_with_its_level_and_meaning_and_no_other():
+def test_every_log_event_is_documented_with_its_level_and_meaning_and_no_other() -> None:
     shown = {name: tuple(row) for name, row in documented("Log events").items()}
     assert shown == {name: (event.level, event.meaning) for name, event in EVENTS.items()}
 
 
-def test_the_incidents_questions_name_events_that_exist():
+def test_the_incidents_questions_name_events_that_exist() -> None:
     asked = {
         event for _, how in rows_of("The incident's questions") for event in re.findall(r'[("|]([a-z]+_[a-z_]+)', how)
     }
@@ -103,12 +103,12 @@ def test_the_incidents_questions_name_events_that_exist():
     assert {"session_opened", "session_ended", "turn_ended"} <= asked
 
 
-def test_every_name_in_capitals_is_a_setting():
+def test_every_name_in_capitals_is_a_setting() -> None:
     names = set(re.findall(r"`(?:\$)?([A-Z]{2,}(?:_[A-Z]+)+)\b", OPERATIONS))
     assert names <= {name.upper() for name in Settings.model_fields} | {"ONELANE_DATA", "MESSAGE_ID"}
 
 
-def test_the_connections_are_counted_as_the_code_counts_them():
+def test_the_connections_are_counted_as_the_code_counts_them() -> None:
     settings = Settings.model_construct(database_url="", redis_url="")
     rows = [[int(cell) for cell in row] for row in rows_of("Sizing") if all(cell.isdigit() for cell in row)]
     assert rows
@@ -118,7 +118,7 @@ def test_the_connections_are_counted_as_the_code_counts_them():
         assert told == [alone.postgres, deploy.postgres, alone.redis, deploy.redis]
 
 
-def test_there_is_a_runbook_for_everything():
+def test_there_is_a_runbook_for_everything() -> None:
     assert set(HEADING.findall(OPERATIONS)) >= RUNBOOKS
 
 
@@ -127,7 +127,7 @@ def procfile() -> dict[str, list[str]]:
     return {name: command.removeprefix("exec ").split() for name, command in lines}
 
 
-def test_dynos_containers_and_documents_start_the_same_processes():
+def test_dynos_containers_and_documents_start_the_same_processes() -> None:
     processes = procfile()
     assert json.dumps(processes["web"]) in (ROOT / "Dockerfile").read_text()
     compose = (ROOT / "compose.yaml").read_text()
@@ -136,7 +136,7 @@ def test_dynos_containers_and_documents_start_the_same_processes():
     assert {name: told[name] for name in processes} == processes
 
 
-def test_app_json_sets_what_exists_and_starts_what_the_procfile_names():
+def test_app_json_sets_what_exists_and_starts_what_the_procfile_names() -> None:
     described: dict[str, Any] = json.loads((ROOT / "app.json").read_text())
     assert set(described["env"]) <= {name.upper() for name in Settings.model_fields} | {"PGSSLMODE"}
     assert set(described["formation"]) <= set(procfile())
@@ -147,7 +147,7 @@ def test_app_json_sets_what_exists_and_starts_what_the_procfile_names():
     }
 
 
-def test_the_image_has_the_python_of_the_dynos_and_does_not_run_as_root():
+def test_the_image_has_the_python_of_the_dynos_and_does_not_run_as_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
     version = (ROOT / ".python-version").read_text().strip()
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {f"python:{version}-slim"}
@@ -155,7 +155,7 @@ def test_the_image_has_the_python_of_the_dynos_and_does_not_run_as_root():
 
 
 @pytest.mark.parametrize("name", DEPLOYMENT)
-def test_nothing_comes_from_a_named_host(name: str):
+def test_nothing_comes_from_a_named_host(name: str) -> None:
     text = (ROOT / name).read_text()
     images = re.findall(r"^\s*(?:FROM|image:) (\S+)", text, re.MULTILINE)
     assert not any("/" in image for image in images)

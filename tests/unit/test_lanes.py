@@ -1,5 +1,6 @@
 """The scripts one by one, by a clock of the test's: order, pace, pauses, burials, numbers."""
 
+from itertools import count
 from uuid import UUID
 
 import fakeredis
@@ -7,6 +8,7 @@ import pytest
 
 from onelane import keys
 from onelane.lanes.lanes import Lanes, Released
+from onelane.model import Lease
 from tests.renewing import renewed
 
 START_MS = 1_790_000_000_000
@@ -15,49 +17,48 @@ ALICE, BOB, CAROL = UUID(int=3), UUID(int=2), UUID(int=1)
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.ms = START_MS
 
-    def __call__(self):
+    def __call__(self) -> int:
         return self.ms
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def lanes(clock):
+def lanes(clock: Clock) -> Lanes:
     return Lanes(fakeredis.FakeRedis(), clock_ms=clock)
 
 
-def _message(nr):
+def _message(nr: int) -> UUID:
     return UUID(int=1_000 + nr)
 
 
-def _lease(lanes, slots=1, worker="w"):
+calls = count()
+
+
+def _lease(lanes: Lanes, slots: int = 1, worker: str = "w") -> tuple[Lease, ...]:
     """Lease by a call number that no earlier call had."""
-    _lease.call += 1
-    return lanes.lease(worker, _lease.call, slots, TTL_S).leases
+    return lanes.lease(worker, next(calls), slots, TTL_S).leases
 
 
-_lease.call = 0
-
-
-def _one(lanes, worker="w"):
+def _one(lanes: Lanes, worker: str = "w") -> Lease:
     [lease] = _lease(lanes, worker=worker)
     return lease
 
 
-def _score(lanes, user):
+def _score(lanes: Lanes, user: UUID) -> float | None:
     return lanes.scores([user])[0]
 
 
 # who comes next
 
 
-def test_the_lane_that_is_due_longest_is_leased_first(lanes, clock):
+def test_the_lane_that_is_due_longest_is_leased_first(lanes: Lanes, clock: Clock) -> None:
     for user in (ALICE, BOB, CAROL):
         lanes.enqueue(user, user)
         clock.ms += 1
@@ -65,7 +66,7 @@ def test_the_lane_that_is_due_longest_is_leased_first(lanes, clock):
     assert [lease.user_id for lease in _lease(lanes, slots=2)] == [CAROL]
 
 
-def test_a_lane_whose_quantum_is_used_up_goes_to_the_end_of_the_due_order(lanes, clock):
+def test_a_lane_whose_quantum_is_used_up_goes_to_the_end_of_the_due_order(lanes: Lanes, clock: Clock) -> None:
     for user in (ALICE, BOB, CAROL):
         lanes.enqueue(user, _message(user.int))
         clock.ms += 1
@@ -77,7 +78,7 @@ def test_a_lane_whose_quantum_is_used_up_goes_to_the_end_of_the_due_order(lanes,
     assert [lease.user_id for lease in _lease(lanes, slots=3)] == [BOB, CAROL, ALICE]
 
 
-def test_a_second_message_does_not_move_a_waiting_lane(lanes, clock):
+def test_a_second_message_does_not_move_a_waiting_lane(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     clock.ms += 1
     lanes.enqueue(BOB, _message(2))
@@ -87,7 +88,7 @@ def test_a_second_message_does_not_move_a_waiting_lane(lanes, clock):
     assert _score(lanes, ALICE) == START_MS
 
 
-def test_next_due_says_when_the_first_lane_may_be_taken(lanes):
+def test_next_due_says_when_the_first_lane_may_be_taken(lanes: Lanes) -> None:
     assert lanes.lease("w", 0, 1, TTL_S).next_due_s is None
     lanes.enqueue(ALICE, _message(1))
     lanes.park(_one(lanes), 7)
@@ -96,7 +97,7 @@ def test_next_due_says_when_the_first_lane_may_be_taken(lanes):
     assert lanes.lease("w", 2, 1, TTL_S).next_due_s is None
 
 
-def test_what_is_no_user_is_taken_off_the_lanes(lanes):
+def test_what_is_no_user_is_taken_off_the_lanes(lanes: Lanes) -> None:
     lanes.client.zadd("lanes", {"garbage": 0, "-" * 36: 0})
     assert _lease(lanes, slots=5) == ()
     assert lanes.client.zcard("lanes") == 0
@@ -105,7 +106,7 @@ def test_what_is_no_user_is_taken_off_the_lanes(lanes):
 # leases
 
 
-def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes, clock):
+def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     first = _one(lanes)
     clock.ms += TTL_S * 1000 - 1
@@ -121,7 +122,7 @@ def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes, clock):
     assert lanes.jobs(ALICE) == [str(_message(1))]
 
 
-def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes, clock):
+def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     clock.ms += TTL_S * 2000
@@ -129,7 +130,7 @@ def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes, clock):
     assert _lease(lanes) == ()
 
 
-def test_a_lease_call_asked_again_answers_the_same(lanes):
+def test_a_lease_call_asked_again_answers_the_same(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     first = lanes.lease("w", 1, 5, TTL_S)
     lanes.enqueue(BOB, _message(2))
@@ -137,7 +138,7 @@ def test_a_lease_call_asked_again_answers_the_same(lanes):
     assert [lease.user_id for lease in lanes.lease("w", 2, 5, TTL_S).leases] == [BOB]
 
 
-def test_a_lease_call_asked_again_too_late_leaves_out_what_another_took_over(lanes, clock):
+def test_a_lease_call_asked_again_too_late_leaves_out_what_another_took_over(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     lanes.enqueue(BOB, _message(2))
     assert len(lanes.lease("w", 1, 5, TTL_S).leases) == 2
@@ -147,7 +148,7 @@ def test_a_lease_call_asked_again_too_late_leaves_out_what_another_took_over(lan
     assert left.user_id != taken.user_id
 
 
-def test_a_fence_grows_over_the_loss_of_the_counter(lanes, clock):
+def test_a_fence_grows_over_the_loss_of_the_counter(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     before = _one(lanes).fence
     lanes.client.flushall()
@@ -156,14 +157,14 @@ def test_a_fence_grows_over_the_loss_of_the_counter(lanes, clock):
     assert _one(lanes).fence > before
 
 
-def test_the_fence_can_be_raised_and_never_lowered(lanes):
+def test_the_fence_can_be_raised_and_never_lowered(lanes: Lanes) -> None:
     assert lanes.raise_fence(START_MS * 1000 + 1_000_000) == START_MS * 1000 + 1_000_000
     assert lanes.raise_fence(5) == START_MS * 1000 + 1_000_000
     lanes.enqueue(ALICE, _message(1))
     assert _one(lanes).fence == START_MS * 1000 + 1_000_001
 
 
-def test_a_malformed_session_hint_is_told_from_none(lanes):
+def test_a_malformed_session_hint_is_told_from_none(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lanes.client.set(keys.session(ALICE), "nonsense")
     lease = _one(lanes)
@@ -174,7 +175,7 @@ def test_a_malformed_session_hint_is_told_from_none(lanes):
 
 
 @pytest.mark.parametrize("delay_s", [0, 30])
-def test_giving_a_lane_up_takes_off_what_was_done_under_the_lease(delay_s, lanes):
+def test_giving_a_lane_up_takes_off_what_was_done_under_the_lease(delay_s: int, lanes: Lanes) -> None:
     for nr in (1, 2, 3):
         lanes.enqueue(ALICE, _message(nr))
     lease = _one(lanes)
@@ -184,7 +185,7 @@ def test_giving_a_lane_up_takes_off_what_was_done_under_the_lease(delay_s, lanes
     assert lanes.jobs(ALICE) == [str(_message(3))]
 
 
-def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes, clock):
+def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes: Lanes, clock: Clock) -> None:
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     lanes.pause(ALICE)
@@ -198,7 +199,7 @@ def test_a_pause_outlasts_renewing_parking_finishing_and_new_messages(lanes, clo
     assert _one(lanes).user_id == ALICE
 
 
-def test_a_paused_lane_with_nothing_waiting_is_forgotten(lanes):
+def test_a_paused_lane_with_nothing_waiting_is_forgotten(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     lanes.pause(ALICE)
@@ -206,7 +207,7 @@ def test_a_paused_lane_with_nothing_waiting_is_forgotten(lanes):
     assert _score(lanes, ALICE) is None
 
 
-def test_resuming_a_user_whose_turn_still_runs_leaves_the_lease_alone(lanes):
+def test_resuming_a_user_whose_turn_still_runs_leaves_the_lease_alone(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     _one(lanes)
     lanes.pause(ALICE)
@@ -217,7 +218,7 @@ def test_resuming_a_user_whose_turn_still_runs_leaves_the_lease_alone(lanes):
 # the rate limit
 
 
-def _talk(lanes, pace_ms, messages):
+def _talk(lanes: Lanes, pace_ms: int, messages: int) -> list[int]:
     """Let ALICE's messages run as soon as they may, and tell when each began, in ms from the start."""
     for nr in messages:
         lanes.enqueue(ALICE, _message(nr))
@@ -230,22 +231,22 @@ def _talk(lanes, pace_ms, messages):
     return began
 
 
-def test_a_minutes_allowance_may_be_used_at_once_then_turns_come_one_by_one(lanes):
+def test_a_minutes_allowance_may_be_used_at_once_then_turns_come_one_by_one(lanes: Lanes) -> None:
     assert _talk(lanes, 15_000, range(7)) == [0, 0, 0, 0, 15_000, 30_000, 45_000]
 
 
-def test_a_lane_that_was_empty_in_between_is_held_to_its_limit_all_the_same(lanes):
+def test_a_lane_that_was_empty_in_between_is_held_to_its_limit_all_the_same(lanes: Lanes) -> None:
     began = [_talk(lanes, 20_000, [nr])[0] for nr in range(5)]
     assert began == [0, 0, 0, 20_000, 40_000]
 
 
-def test_who_was_silent_for_a_minute_has_the_whole_allowance_again(lanes, clock):
+def test_who_was_silent_for_a_minute_has_the_whole_allowance_again(lanes: Lanes, clock: Clock) -> None:
     _talk(lanes, 20_000, range(3))
     clock.ms += 60_000
     assert _talk(lanes, 20_000, range(3, 7)) == [60_000, 60_000, 60_000, 80_000]
 
 
-def test_a_finish_repeated_counts_its_turn_once(lanes):
+def test_a_finish_repeated_counts_its_turn_once(lanes: Lanes) -> None:
     for nr in range(3):
         lanes.enqueue(ALICE, _message(nr))
     lease = _one(lanes)
@@ -254,7 +255,7 @@ def test_a_finish_repeated_counts_its_turn_once(lanes):
     assert lanes.finish(lease, [_message(1)], may_go_on=True, pace_ms=20_000) is Released.GO_ON
 
 
-def test_the_limit_stops_a_lease_that_could_go_on(lanes):
+def test_the_limit_stops_a_lease_that_could_go_on(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lanes.enqueue(ALICE, _message(2))
     assert lanes.finish(_one(lanes), [_message(1)], may_go_on=True, pace_ms=60_000) is Released.RELEASED
@@ -264,7 +265,7 @@ def test_the_limit_stops_a_lease_that_could_go_on(lanes):
 # the dead
 
 
-def test_a_dead_message_leaves_the_lane_for_rqs_registry_until_it_is_redriven(lanes):
+def test_a_dead_message_leaves_the_lane_for_rqs_registry_until_it_is_redriven(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     assert lanes.bury(lease, _message(1), "Traceback: …")
@@ -276,7 +277,7 @@ def test_a_dead_message_leaves_the_lane_for_rqs_registry_until_it_is_redriven(la
     assert lanes.jobs(ALICE) == [str(_message(1))]
 
 
-def test_a_message_redriven_without_redis_leaves_the_dead_when_it_is_done(lanes):
+def test_a_message_redriven_without_redis_leaves_the_dead_when_it_is_done(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lease = _one(lanes)
     lanes.bury(lease, _message(1), "Traceback: …")
@@ -284,7 +285,7 @@ def test_a_message_redriven_without_redis_leaves_the_dead_when_it_is_done(lanes)
     assert lanes.client.keys("rq:*") == []
 
 
-def test_discarding_a_strangers_job_leaves_its_owner_alone(lanes):
+def test_discarding_a_strangers_job_leaves_its_owner_alone(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lanes.client.rpush(keys.queue(BOB), str(_message(1)))
     lanes.discard(BOB, _message(1))

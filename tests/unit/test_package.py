@@ -8,18 +8,18 @@ import pytest
 import onelane
 
 
-def test_a_bot_finds_every_name_in_the_package():
+def test_a_bot_finds_every_name_in_the_package() -> None:
     for name in onelane.__all__:
         assert getattr(onelane, name).__name__ == name
         assert name in dir(onelane)
 
 
-def test_the_package_has_no_other_names():
+def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="Nothing"):
         _ = onelane.Nothing
 
 
-def test_the_process_that_renews_leases_does_not_import_pydantic():
+def test_the_process_that_renews_leases_does_not_import_pydantic() -> None:
     """It would cost each worker 9 MB."""
     code = "import sys, onelane.lanes.renewer; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

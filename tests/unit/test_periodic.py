@@ -2,12 +2,13 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.periodic import Periodic
-from tests.conftest import DEADLINE_S, eventually
+from tests.conftest import DEADLINE_S, LogLines, eventually
 
 NEVER_S = 3_600
 
@@ -15,12 +16,12 @@ NEVER_S = 3_600
 class Task:
     """Notes when each call began and ended, and does what it was made to do in between."""
 
-    def __init__(self, act=lambda: None):
+    def __init__(self, act=lambda: None) -> None:
         self.began = []
         self.ended = []
         self._act = act
 
-    def __call__(self):
+    def __call__(self) -> None:
         self.began.append(time.monotonic())
         try:
             self._act()
@@ -44,14 +45,14 @@ def start():
         assert not periodic._thread.is_alive()
 
 
-def test_the_first_call_comes_at_once(start):
+def test_the_first_call_comes_at_once(start) -> None:
     task = Task()
     start(task, NEVER_S)
     eventually(lambda: task.ended)
     assert len(task.began) == 1
 
 
-def test_the_pause_is_counted_from_the_end_of_a_call(start):
+def test_the_pause_is_counted_from_the_end_of_a_call(start) -> None:
     task = Task(lambda: time.sleep(0.05))
     start(task, 0.02)
     eventually(lambda: len(task.ended) > 4)
@@ -59,7 +60,7 @@ def test_the_pause_is_counted_from_the_end_of_a_call(start):
     assert min(pauses) >= 0.019
 
 
-def test_calls_of_a_task_never_overlap(start):
+def test_calls_of_a_task_never_overlap(start) -> None:
     gate = threading.Event()
     task = Task(lambda: gate.wait(DEADLINE_S))
     start(task, 0)
@@ -82,8 +83,10 @@ def test_calls_of_a_task_never_overlap(start):
     ],
     ids=["Redis away", "Postgres away", "a bug", "too deep"],
 )
-def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(error, line, start, log_lines):
-    def fail():
+def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(
+    error, line: dict[str, Any], start, log_lines: LogLines
+) -> None:
+    def fail() -> None:
         raise error
 
     task = Task(fail)
@@ -96,11 +99,11 @@ def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(error, line, st
     assert ("in fail" in failure) == (line["event"] == "task_failed")
 
 
-def test_a_task_succeeds_again_after_an_error(start, log_lines):
+def test_a_task_succeeds_again_after_an_error(start, log_lines: LogLines) -> None:
     errors = [ValueError(), LanesUnavailable("Redis did not answer")]
     done = threading.Event()
 
-    def fail_twice():
+    def fail_twice() -> None:
         if errors:
             raise errors.pop(0)
         done.set()
@@ -110,7 +113,7 @@ def test_a_task_succeeds_again_after_an_error(start, log_lines):
     assert [line["event"] for line in log_lines] == ["task_failed", "task_postponed"]
 
 
-def test_stop_ends_a_long_pause_at_once(start):
+def test_stop_ends_a_long_pause_at_once(start) -> None:
     task = Task()
     periodic = start(task, NEVER_S)
     eventually(lambda: task.ended)
@@ -119,7 +122,7 @@ def test_stop_ends_a_long_pause_at_once(start):
     assert len(task.began) == 1
 
 
-def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start):
+def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start) -> None:
     gate = threading.Event()
     task = Task(lambda: gate.wait(DEADLINE_S))
     periodic = start(task, 0)
@@ -132,7 +135,7 @@ def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start):
     assert len(task.began) == len(task.ended) == 1
 
 
-def test_a_task_that_was_stopped_before_its_start_is_never_called(start):
+def test_a_task_that_was_stopped_before_its_start_is_never_called(start) -> None:
     task = Task()
     periodic = Periodic("task", task, 0)
     periodic.stop(0)
@@ -141,8 +144,8 @@ def test_a_task_that_was_stopped_before_its_start_is_never_called(start):
     assert task.began == []
 
 
-def test_a_task_may_stop_itself(start):
-    def end():
+def test_a_task_may_stop_itself(start) -> None:
+    def end() -> None:
         periodic.stop()
 
     task = Task(end)
@@ -152,5 +155,5 @@ def test_a_task_may_stop_itself(start):
     assert len(task.ended) == 1
 
 
-def test_a_process_ends_although_a_task_runs():
+def test_a_process_ends_although_a_task_runs() -> None:
     assert Periodic("task", lambda: None, 1)._thread.daemon

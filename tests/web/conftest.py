@@ -18,7 +18,8 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.model import Accepted
 from tests.conftest import eventually
-from tests.door import CANARY, PASSWORD, count, operator_of, web_of
+from tests.door import CANARY, PASSWORD, operator_of, web_of
+from tests.rows import Rows
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -50,6 +51,7 @@ def operator(web: Flask) -> FlaskClient:
 
 @pytest.fixture
 def dead(
+    rows: Rows,
     services: Services,
     settings: Settings,
     accept: Callable[..., Accepted],
@@ -63,7 +65,7 @@ def dead(
     with run_worker(settings):
         messages = [accept("alice", f"raise {CANARY}"), accept("alice", f"raise {CANARY} too"), accept("alice", "well")]
         accept("bob", "hello")
-        eventually(lambda: count(services, "dead") == 2 and count(services, "processed") == 2)
+        eventually(lambda: rows.count("dead") == 2 and rows.count("processed") == 2)
     return messages
 
 

@@ -4,22 +4,28 @@ import os
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+from flask import Flask
+from playwright.sync_api import Browser, Page, expect
+from redis import Redis
 
 from onelane import keys
-from tests.conftest import eventually
-from tests.door import CANARY, PASSWORD, count
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.model import Accepted
+from tests.conftest import Accept, RunWorker, eventually
+from tests.door import CANARY, PASSWORD
+from tests.rows import Rows
 
 SHOTS = os.environ.get("SCREENSHOTS")
 """A folder to put pictures into, for a person to look at."""
 
 
-def shot(page, name):
+def shot(page: Page, name: str) -> None:
     if SHOTS:
         page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
 
 
-def test_a_wrong_password_is_told_and_the_right_one_leads_to_what_was_asked_for(page):
+def test_a_wrong_password_is_told_and_the_right_one_leads_to_what_was_asked_for(page: Page) -> None:
     page.goto("/ops/rq/0/view/workers")
     page.get_by_label("Name").fill("operator")
     page.get_by_label("Password").fill("wrong")
@@ -38,8 +44,8 @@ def test_a_wrong_password_is_told_and_the_right_one_leads_to_what_was_asked_for(
 
 
 def test_the_queues_of_users_with_waiting_messages_and_a_worker_with_its_lane(
-    inside, settings, accept, run_worker, gate
-):
+    inside: Page, settings: Settings, accept: Accept, run_worker: RunWorker, gate: Path
+) -> None:
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle", "worker_slots": 1})):
         first = accept("alice", f"wait {gate}")
         inside.goto("/ops/rq/0/view/workers")
@@ -64,8 +70,8 @@ def test_the_queues_of_users_with_waiting_messages_and_a_worker_with_its_lane(
 
 
 def test_requeue_in_the_list_and_on_the_jobs_page_gets_the_messages_answered(
-    inside, services, settings, dead, run_worker
-):
+    rows: Rows, inside: Page, services: Services, settings: Settings, dead: list[Accepted], run_worker: RunWorker
+) -> None:
     queue = keys.queue_name(dead[0].user_id)
     inside.reload()
     inside.locator("tr[data-role=queue]").filter(has_text=queue).locator("td").nth(6).locator("a").click()
@@ -74,25 +80,25 @@ def test_requeue_in_the_list_and_on_the_jobs_page_gets_the_messages_answered(
     expect(jobs.first.locator("pre.exc_info")).to_contain_text("ValueError")
     assert CANARY not in inside.content()
     shot(inside, "failed")
-    services.database.rows("UPDATE messages SET text = 'well again' WHERE state = 'dead'")
+    for message in dead[:2]:
+        rows.rewrite(message.message_id, "well again")
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
         jobs.filter(has_text=str(dead[0].message_id)).get_by_text("Requeue").click()
         expect(inside.get_by_role("status")).to_contain_text("Requeued.")
         expect(jobs).to_have_count(1)
         shot(inside, "requeued")
-        eventually(lambda: count(services, "processed") == 3)
+        eventually(lambda: rows.count("processed") == 3)
         inside.get_by_role("link", name=str(dead[1].message_id)).click()
         expect(inside.locator("pre.exc_info")).to_contain_text("tests/bots.py")
         shot(inside, "job")
         inside.get_by_role("button", name="Requeue").click()
         expect(inside.get_by_role("status")).to_contain_text("Requeued.")
-        eventually(lambda: count(services, "processed") == 4)
+        eventually(lambda: rows.count("processed") == 4)
         expect(inside.get_by_role("status")).to_contain_text("This job is gone")
-    texts = services.database.rows("SELECT text FROM messages WHERE direction = 'out' ORDER BY id")
-    assert sorted(row.text for row in texts).count("well again") == 2
+    assert rows.texts(dead[0].user_id).count("well again") == 2
 
 
-def test_requeue_all_asks_and_then_does(inside, services, dead):
+def test_requeue_all_asks_and_then_does(inside: Page, services: Services, dead: list[Accepted]) -> None:
     queue = keys.queue_name(dead[0].user_id)
     inside.goto(f"/ops/rq/0/view/jobs/{queue}/failed/8/asc/1")
     inside.get_by_role("link", name="Requeue All").click()
@@ -106,7 +112,9 @@ def test_requeue_all_asks_and_then_does(inside, services, dead):
     assert len(services.lanes.jobs(dead[0].user_id)) == 2
 
 
-def test_there_is_no_button_that_deletes_and_a_refusal_is_told(inside, redis, dead):
+def test_there_is_no_button_that_deletes_and_a_refusal_is_told(
+    inside: Page, redis: Redis, dead: list[Accepted]
+) -> None:
     queue = keys.queue_name(dead[0].user_id)
     inside.goto(f"/ops/rq/0/view/jobs/{queue}/failed/8/asc/1")
     expect(inside.locator("tr[data-role=job]")).to_have_count(2)
@@ -117,12 +125,14 @@ def test_there_is_no_button_that_deletes_and_a_refusal_is_told(inside, redis, de
     expect(inside.get_by_role("status")).to_contain_text("Not requeued: this job is not a dead message of ours")
 
 
-def test_a_page_left_open_leads_back_to_the_door(inside):
+def test_a_page_left_open_leads_back_to_the_door(inside: Page) -> None:
     inside.context.clear_cookies()
     inside.wait_for_url(re.compile(r"/ops/login\?next="))  # at its next poll
 
 
-def test_another_sites_page_cannot_press_the_buttons(inside, chromium, web, address, services, dead):
+def test_another_sites_page_cannot_press_the_buttons(
+    inside: Page, chromium: Browser, web: Flask, address: str, services: Services, dead: list[Accepted]
+) -> None:
     """The browser itself keeps the cookie from a form of another site, and tells where the form is from."""
     queue = keys.queue_name(dead[0].user_id)
     elsewhere = address.replace("127.0.0.1", "localhost")
@@ -136,12 +146,12 @@ def test_another_sites_page_cannot_press_the_buttons(inside, chromium, web, addr
     assert inside.evaluate("document.cookie") == ""
 
 
-def _trap(address, queue):
+def _trap(address: str, queue: str) -> str:
     send = "if (!location.search) document.forms[0].submit()"
     return f"<form method=post action='{address}/ops/rq/requeue/{queue}'></form><script>{send}</script>"
 
 
-def test_another_sites_page_cannot_frame_ours(inside, address):
+def test_another_sites_page_cannot_frame_ours(inside: Page, address: str) -> None:
     elsewhere = address.replace("127.0.0.1", "localhost")
     inside.route(
         f"{elsewhere}/**",

@@ -3,18 +3,27 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
+from flask.testing import FlaskClient
+from redis import Redis
 from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from onelane import keys
-from tests.conftest import eventually
-from tests.door import CANARY, DATA, count, jobs_of, operator_of, pages_of, web_of
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.model import Accepted
+from tests.conftest import Accept, RunWorker, eventually
+from tests.door import CANARY, DATA, jobs_of, operator_of, pages_of, web_of
+from tests.rows import Rows
 
 
-def test_dead_messages_are_shown_with_their_traceback_and_without_a_word_of_the_user(operator, dead):
+def test_dead_messages_are_shown_with_their_traceback_and_without_a_word_of_the_user(
+    operator: FlaskClient, dead: list[Accepted]
+) -> None:
     queue = keys.queue_name(dead[0].user_id)
     [row] = operator.get(f"{DATA}/queues.json").json["queues"]  # bob's lane has nothing to show
     assert (row["name"], row["count"], row["failed_job_registry_count"]) == (queue, 0, 2)
@@ -30,25 +39,35 @@ def test_dead_messages_are_shown_with_their_traceback_and_without_a_word_of_the_
     assert not any(CANARY in page or "alice" in page for page in pages)
 
 
-def test_requeued_messages_run_in_their_users_order_within_seconds(services, settings, operator, dead, run_worker):
+def test_requeued_messages_run_in_their_users_order_within_seconds(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    operator: FlaskClient,
+    dead: list[Accepted],
+    run_worker: RunWorker,
+) -> None:
     runs = Path(os.environ["BOT_LOG"])
     runs.write_text("")
     queue = keys.queue_name(dead[0].user_id)
     assert {job["id"] for job in jobs_of(operator, queue)} == {str(message.message_id) for message in dead[:2]}
-    services.database.rows("UPDATE messages SET text = 'well' WHERE state = 'dead'")
+    for message in dead[:2]:
+        rows.rewrite(message.message_id, "well")
     for message in (dead[1], dead[0]):  # the later one first
         assert operator.post(f"/ops/rq/job/{message.message_id}/requeue").json == {"status": "OK"}
         assert operator.post(f"/ops/rq/job/{message.message_id}/requeue").status_code == 409
     # Both are found in one round of the reconciler, whenever each was pressed.
     settings = settings.model_copy(update={"handler": "tests.bots:handle"})
     with run_worker(settings):
-        eventually(lambda: count(services, "processed") == 4, within_s=20)
+        eventually(lambda: rows.count("processed") == 4, within_s=20)
     assert [line.split()[:2] for line in runs.read_text().splitlines()] == [["alice", "1"], ["alice", "2"]]
     assert operator.get(f"{DATA}/queues.json").json["queues"] == []
     assert operator.get(f"{DATA}/job/{dead[0].message_id}.json").status_code == 404
 
 
-def test_requeue_all_is_no_get_and_puts_all_back(services, operator, dead):
+def test_requeue_all_is_no_get_and_puts_all_back(
+    services: Services, operator: FlaskClient, dead: list[Accepted]
+) -> None:
     queue = keys.queue_name(dead[0].user_id)
     before = _snapshot(services.lanes.client)
     assert operator.get(f"/ops/rq/requeue/{queue}").status_code == 405
@@ -59,7 +78,9 @@ def test_requeue_all_is_no_get_and_puts_all_back(services, operator, dead):
     assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 0}
 
 
-def test_nothing_can_be_deleted_emptied_or_compacted(services, operator, dead):
+def test_nothing_can_be_deleted_emptied_or_compacted(
+    services: Services, operator: FlaskClient, dead: list[Accepted]
+) -> None:
     queue = keys.queue_name(dead[0].user_id)
     before = _snapshot(services.lanes.client)
     for path in (f"job/{dead[0].message_id}/delete", f"queue/{queue}/failed/empty", f"queue/{queue}/compact"):
@@ -69,11 +90,11 @@ def test_nothing_can_be_deleted_emptied_or_compacted(services, operator, dead):
     assert _snapshot(services.lanes.client) == before
 
 
-def _snapshot(redis):
+def _snapshot(redis: Redis) -> dict[bytes, bytes]:
     return {key: redis.dump(key) for key in redis.scan_iter() if key.startswith((b"rq:", b"lanes", b"buried"))}
 
 
-def test_looking_at_every_page_changes_nothing(services, operator, dead):
+def test_looking_at_every_page_changes_nothing(services: Services, operator: FlaskClient, dead: list[Accepted]) -> None:
     before = _snapshot(services.lanes.client)
     queue = keys.queue_name(dead[0].user_id)
     for path in pages_of(queue, dead[0].message_id):
@@ -81,7 +102,7 @@ def test_looking_at_every_page_changes_nothing(services, operator, dead):
     assert _snapshot(services.lanes.client) == before
 
 
-def test_a_page_of_jobs_and_the_way_to_the_next(operator, redis):
+def test_a_page_of_jobs_and_the_way_to_the_next(operator: FlaskClient, redis: Redis) -> None:
     queue = Queue("many", connection=redis, serializer=JSONSerializer)
     ids = [queue.enqueue("os.getcwd").id for _ in range(20)]
     assert [job["id"] for job in jobs_of(operator, "many", "queued", "8/asc/1")] == ids[:8]
@@ -95,7 +116,9 @@ def test_a_page_of_jobs_and_the_way_to_the_next(operator, redis):
     assert operator.get(last["prev_page"]["url"]).status_code == 200
 
 
-def test_a_worker_is_shown_with_its_state_and_its_lanes(settings, operator, accept, run_worker, gate):
+def test_a_worker_is_shown_with_its_state_and_its_lanes(
+    settings: Settings, operator: FlaskClient, accept: Accept, run_worker: RunWorker, gate: Path
+) -> None:
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
         message = accept("alice", f"wait {gate}")
         lane = keys.queue_name(message.user_id)
@@ -106,12 +129,12 @@ def test_a_worker_is_shown_with_its_state_and_its_lanes(settings, operator, acce
     assert _workers(operator) == []
 
 
-def _workers(operator):
+def _workers(operator: FlaskClient) -> Any:
     return operator.get(f"{DATA}/workers.json").json["workers"]
 
 
-def test_a_hundred_requests_open_no_connection(redis, operator):
-    def connections():
+def test_a_hundred_requests_open_no_connection(redis: Redis, operator: FlaskClient) -> None:
+    def connections() -> int:
         return {client["id"] for client in redis.client_list()}
 
     operator.get(f"{DATA}/queues.json")
@@ -124,7 +147,9 @@ def test_a_hundred_requests_open_no_connection(redis, operator):
     assert redis.connection_pool.connection_kwargs["socket_timeout"] == 3  # RQ's own Worker would have made it 415
 
 
-def test_with_twenty_thousand_users_the_list_answers_at_once(services, redis, operator):
+def test_with_twenty_thousand_users_the_list_answers_at_once(
+    services: Services, redis: Redis, operator: FlaskClient
+) -> None:
     pairs = [(UUID(int=nr + 1), uuid4()) for nr in range(20_000)]
     services.lanes.enqueue_many(pairs)
     assert redis.scard("rq:queues") == 20_000
@@ -142,19 +167,19 @@ def test_with_twenty_thousand_users_the_list_answers_at_once(services, redis, op
     assert took_s < 2
 
 
-def _timed(operator):
+def _timed(operator: FlaskClient) -> float:
     began = time.monotonic()
     queues = operator.get(f"{DATA}/queues.json").json["queues"]
     assert operator.get("/ops/rq/").status_code == 200
     return queues, time.monotonic() - began
 
 
-def test_many_applications_in_one_process_each_have_their_own(services):
+def test_many_applications_in_one_process_each_have_their_own(services: Services) -> None:
     for _ in range(3):
         assert operator_of(web_of(services)).get(f"{DATA}/queues.json").json == {"queues": []}
 
 
-def test_rqs_own_reading_agrees_with_ours(redis, operator, dead):
+def test_rqs_own_reading_agrees_with_ours(redis: Redis, operator: FlaskClient, dead: list[Accepted]) -> None:
     queue = keys.queue_name(dead[0].user_id)
     for job in jobs_of(operator, queue):
         theirs = Job.fetch(job["id"], connection=redis, serializer=JSONSerializer)

@@ -6,11 +6,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
+from redis import Redis
 
 from onelane import keys
-from tests.conftest import eventually
-from tests.door import REGISTRIES, count
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import Accept, RunWorker, eventually
+from tests.door import REGISTRIES
+from tests.rows import Rows
 
 MARK = "pwned"
 """What a hostile string would bring into the page if it were taken for markup."""
@@ -28,14 +32,14 @@ HOSTILE = [
 ]
 
 
-def is_clean(page):
+def is_clean(page: Page) -> bool:
     """Nothing hostile became an element, an attribute or a variable. Dialogs and broken scripts fail the tab itself."""
     elements = page.locator(f".{MARK}, img[src=x], [onerror], [onload], [onfocus], [onmouseover], iframe").count()
     links = page.eval_on_selector_all("a[href]", "links => links.filter(a => a.protocol === 'javascript:').length")
     return elements == 0 and links == 0 and page.evaluate(f"window.{MARK}") is None
 
 
-def visit(page, path, waits_for):
+def visit(page: Page, path: str, waits_for: str) -> None:
     """Open a page, let its script draw the data, and touch everything once."""
     page.goto(f"/ops/rq/{path}")
     expect(page.locator(waits_for).first).to_be_visible()
@@ -46,10 +50,12 @@ def visit(page, path, waits_for):
     assert is_clean(page), page.content()
 
 
-def test_hostile_users_and_what_they_write_are_never_seen(inside, services, settings, accept, run_worker):
+def test_hostile_users_and_what_they_write_are_never_seen(
+    rows: Rows, inside: Page, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 1})):
         messages = [accept(f"{text}{nr}", f"raise {text}") for nr, text in enumerate(HOSTILE)]
-        eventually(lambda: count(services, "dead") == len(HOSTILE))
+        eventually(lambda: rows.count("dead") == len(HOSTILE))
     lane, job = keys.queue_name(messages[0].user_id), messages[0].message_id
     visit(inside, "0/view/queues", "tr[data-role=queue]")
     expect(inside.locator("tr[data-role=queue]")).to_have_count(len(HOSTILE))
@@ -59,7 +65,7 @@ def test_hostile_users_and_what_they_write_are_never_seen(inside, services, sett
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_somebody_plants_in_redis_is_text_on_every_page(inside, redis, text):
+def test_what_somebody_plants_in_redis_is_text_on_every_page(inside: Page, redis: Redis, text: str) -> None:
     name = text.replace("/", "")
     redis.sadd("rq:queues", f"rq:queue:{name}", "rq:queue:q")
     redis.rpush(f"rq:queue:{name}", "job")
@@ -89,7 +95,7 @@ def test_what_somebody_plants_in_redis_is_text_on_every_page(inside, redis, text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_an_address_cannot_bring_it_in_either(inside, text):
+def test_an_address_cannot_bring_it_in_either(inside: Page, text: str) -> None:
     for path in (
         "0/view/jobs/{}/queued/8/asc/1",
         "0/view/jobs/q/{}/8/asc/1",

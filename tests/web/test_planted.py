@@ -4,26 +4,32 @@ import json
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
+from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from onelane import keys
+from onelane.model import Accepted
 from tests.door import DATA, jobs_of, pages_of
 
 
 class Explosive:
     """Leave a file behind when unpickled."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path(self.path),))
 
 
-def test_what_is_planted_in_redis_is_never_unpickled(operator, redis, dead, tmp_path):
+def test_what_is_planted_in_redis_is_never_unpickled(
+    operator: FlaskClient, redis: Redis, dead: list[Accepted], tmp_path: Path
+) -> None:
     bomb = pickle.dumps(Explosive(tmp_path / "exploded"))
     planted = dict.fromkeys(("data", "meta", "result", "exc_info", "description", "timeout"), bomb)
     victims = ["planted", str(dead[0].message_id)]
@@ -44,7 +50,7 @@ def test_what_is_planted_in_redis_is_never_unpickled(operator, redis, dead, tmp_
     assert (tmp_path / "exploded").exists()
 
 
-def test_a_foreign_job_cannot_be_requeued_from_here(operator, redis):
+def test_a_foreign_job_cannot_be_requeued_from_here(operator: FlaskClient, redis: Redis) -> None:
     job = Queue("other", connection=redis, serializer=JSONSerializer).enqueue("os.getcwd")
     redis.zadd("rq:failed:other", {job.id: 2e9})
     redis.delete("rq:queue:other")
@@ -54,14 +60,14 @@ def test_a_foreign_job_cannot_be_requeued_from_here(operator, redis):
 
 
 @pytest.mark.parametrize("job_id", ["missing", "5f0c2a4e-4f1c-4d0a-9c53-0a1b2c3d4e5f", "a" * 300, "..", "%00", "a%2Fb"])
-def test_a_job_that_is_gone_is_a_clean_404(operator, job_id):
+def test_a_job_that_is_gone_is_a_clean_404(operator: FlaskClient, job_id: str) -> None:
     page = operator.get(f"/ops/rq/0/view/job/{job_id}")
     assert page.status_code == 404
     assert operator.get(f"{DATA}/job/{job_id}.json").status_code == 404
     assert operator.post(f"/ops/rq/job/{job_id}/requeue").status_code in {404, 409}
 
 
-def test_a_job_with_dependencies_is_shown(operator, redis):
+def test_a_job_with_dependencies_is_shown(operator: FlaskClient, redis: Redis) -> None:
     queue = Queue("other", connection=redis, serializer=JSONSerializer)
     first, second = queue.enqueue("os.getcwd"), queue.enqueue("os.getcwd")
     third = queue.enqueue("os.getcwd", depends_on=[first, second])
@@ -90,7 +96,7 @@ def test_a_job_with_dependencies_is_shown(operator, redis):
         "%3Cscript%3E/queued/8/asc/1",
     ],
 )
-def test_an_address_that_its_pages_would_not_build_is_a_404(operator, page):
+def test_an_address_that_its_pages_would_not_build_is_a_404(operator: FlaskClient, page: str) -> None:
     expected = 200 if page.startswith("x/") else 404
     assert operator.get(f"/ops/rq/0/view/jobs/{page}").status_code == expected
     assert operator.get(f"{DATA}/jobs/{page}.json").status_code == expected
@@ -106,7 +112,7 @@ HOSTILE += ["{{7*7}}<%= 7*7 %>", "\u202egnp.exe", "\U0001f600", "a\x00b\x1b[31m"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_strings_leave_escaped_whatever_they_name(operator, redis, name):
+def test_hostile_strings_leave_escaped_whatever_they_name(operator: FlaskClient, redis: Redis, name: str) -> None:
     redis.sadd("rq:queues", f"rq:queue:{name}")
     redis.rpush(f"rq:queue:{name}", name)
     redis.rpush("rq:queue:q", "job", name)
@@ -130,7 +136,7 @@ def test_hostile_strings_leave_escaped_whatever_they_name(operator, redis, name)
     assert len(listed["jobs"]) == (2 if re.fullmatch(r"[\w-]+", name, re.ASCII) else 1)
 
 
-def _strings(value):
+def _strings(value: Any) -> list[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -138,7 +144,7 @@ def _strings(value):
             yield from _strings(entry)
 
 
-def test_keys_of_the_wrong_type_count_as_empty(operator, redis):
+def test_keys_of_the_wrong_type_count_as_empty(operator: FlaskClient, redis: Redis) -> None:
     redis.sadd("rq:queues", "rq:queue:q")
     redis.sadd("rq:workers", "rq:worker:w")
     for key in ("rq:queue:q", "rq:failed:q", "rq:worker:w", "rq:job:j"):
