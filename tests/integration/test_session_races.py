@@ -81,6 +81,42 @@ def test_a_hundred_threads_of_a_new_user_get_one_session(
     assert [session.id for session in rows.sessions(user_id)] == list(answers)
 
 
+def _turn(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
+    by_hand = ByHand.on(connection, user_id)
+    begun = by_hand.begin()
+    if begun.outcome != "turn":
+        return
+    if chance.random() < 0.1:
+        by_hand.fail(begun, attempts_max=2)
+    elif begun.hint != "unused" and chance.random() < 0.1:
+        # A redriven message ends nothing here: without the lane's lock another turn may be running.
+        by_hand.commit(begun, end="handler")
+    else:
+        by_hand.commit(begun, replies=[{"text": "x"}])
+
+
+def _say(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
+    ByHand.on(connection, user_id, "storm").say(external_id=uuid4())
+
+
+def _call(query: LiteralString) -> Act:
+    return lambda connection, chance, user_id: connection.execute(query, {"user": user_id})
+
+
+ACTS: dict[Act, int] = {
+    _say: 30,
+    _turn: 40,
+    _call("SELECT request_session_end(%(user)s)"): 5,
+    _call("SELECT escalate_session(%(user)s)"): 3,
+    _call("SELECT hand_back_session(%(user)s)"): 3,
+    _call("SELECT get_or_create_session(id) FROM users WHERE id = %(user)s"): 5,
+    _call("SELECT sweep_sessions(NULL, 100)"): 2,
+    _call("SELECT redrive_message(id) FROM messages WHERE user_id = %(user)s AND state = 'dead' LIMIT 1"): 5,
+}
+"""What happens in the storm, and how often."""
+OPEN_TWICE = "SELECT 1 FROM conversation_sessions WHERE status <> 'ended' GROUP BY user_id HAVING count(*) > 1"
+
+
 def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessions(
     rows: Rows, services: Services, connect: Connect
 ) -> None:
@@ -89,42 +125,10 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
     users = [uuid4() for _ in range(USERS)]
     ends = time.monotonic() + STORM_S
 
-    def turn(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
-        by_hand = ByHand.on(connection, user_id)
-        begun = by_hand.begin()
-        if begun.outcome != "turn":
-            return
-        if chance.random() < 0.1:
-            by_hand.fail(begun, attempts_max=2)
-        elif begun.hint != "unused" and chance.random() < 0.1:
-            # A redriven message ends nothing here: without the lane's lock another turn may be running.
-            by_hand.commit(begun, end="handler")
-        else:
-            by_hand.commit(begun, replies=[{"text": "x"}])
-
-    def redrive(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
-        connection.execute(
-            "SELECT redrive_message(id) FROM messages WHERE user_id = %s AND state = 'dead' LIMIT 1", (user_id,)
-        )
-
-    def call(query: LiteralString) -> Act:
-        return lambda connection, chance, user_id: connection.execute(query, (user_id,))
-
-    acts: list[tuple[Act, int]] = [
-        (lambda connection, chance, user_id: ByHand.on(connection, user_id, "storm").say(external_id=uuid4()), 30),
-        (turn, 40),
-        (call("SELECT request_session_end(%s)"), 5),
-        (call("SELECT escalate_session(%s)"), 3),
-        (call("SELECT hand_back_session(%s)"), 3),
-        (call("SELECT get_or_create_session(id) FROM users WHERE id = %s"), 5),
-        (lambda connection, chance, user_id: connection.execute("SELECT sweep_sessions(NULL, 100)"), 2),
-        (redrive, 5),
-    ]
-
     def storm(nr: int) -> int:
         connection, chance, done = connect(), random.Random(nr), 0
         while time.monotonic() < ends:
-            act = chance.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
+            [act] = chance.choices([*ACTS], [*ACTS.values()])
             act(connection, chance, chance.choice(users))
             done += 1
         return done
@@ -132,8 +136,7 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
     def watch(connection: psycopg.Connection[Any]) -> int:
         seen = 0
         while time.monotonic() < ends:
-            query = "SELECT 1 FROM conversation_sessions WHERE status <> 'ended' GROUP BY user_id HAVING count(*) > 1"
-            seen += len(connection.execute(query).fetchall())
+            seen += len(connection.execute(OPEN_TWICE).fetchall())
         return seen
 
     with ThreadPoolExecutor(WORKERS + 1) as pool:
