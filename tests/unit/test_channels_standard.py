@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onelane.channels import Inbound, provider_of, providers
-from onelane.channels.provider import ATTACHMENTS_MAX, TEXT_MAX
+from onelane.channels.fields import ATTACHMENTS_MAX, TEXT_MAX
 from onelane.channels.standard import Standard
 from onelane.config import Channel
 from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported

@@ -1,24 +1,11 @@
-"""What every provider's adapter has to do: verify, parse and answer webhooks; and the bounds of their fields."""
+"""What an adapter is: it verifies, parses and answers the webhooks of one provider."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-
-from onelane.errors import BadRequest
+from onelane.channels.fields import ProviderSettings
 from onelane.model import Accepted, Delivery
-from onelane.problems import first_problem
-
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-ID_MAX = 256
-SENDER_MAX = 256
-TEXT_MAX = 32_768
-BUTTON_MAX = 256
-CONTENT_TYPE_MAX = 256
-URL_MAX = 4_096
-ATTACHMENTS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +42,6 @@ class Signed:
     body: bytes
 
 
-class ProviderSettings(BaseModel):
-    """A provider's own settings in a channel's configuration. Unknown ones are refused: they are misspelt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Provider(Protocol):
     """The adapter of one provider, made from its own settings.
 
@@ -84,58 +65,3 @@ class Provider(Protocol):
 
     def sign(self, url: str, delivery: Delivery) -> Signed:
         """Make the request with which the provider would deliver `delivery` to `url`, signed with the newest secret."""
-
-
-def _storable(text: str) -> str:
-    """Refuse what Postgres cannot hold: stored, it would poison the lane."""
-    if UNSTORABLE.search(text):
-        raise ValueError("must not contain NUL characters or lone surrogates")
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be blank")
-    return text
-
-
-def _visible(text: str) -> str:
-    if not (1 <= len(text) <= ID_MAX and all("!" <= letter <= "~" for letter in text)):
-        raise ValueError(f"must be 1 to {ID_MAX} visible ASCII characters")
-    return text
-
-
-def _web_address(text: str) -> str:
-    """Refuse other schemes: the address may become a link on an operator's page."""
-    if not text.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return text
-
-
-Secrets = Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=8)]
-"""Signing secrets, newest first: all of them verify, so that one can be rotated."""
-Storable = Annotated[str, AfterValidator(_storable)]
-ExternalId = Annotated[str, AfterValidator(_visible)]
-Sender = Annotated[Storable, Field(max_length=SENDER_MAX), AfterValidator(_not_blank)]
-Text = Annotated[Storable, Field(max_length=TEXT_MAX)]
-Button = Annotated[Storable, Field(max_length=BUTTON_MAX)]
-Url = Annotated[Storable, Field(max_length=URL_MAX), AfterValidator(_web_address)]
-ContentType = Annotated[Storable, Field(max_length=CONTENT_TYPE_MAX)]
-
-
-class Incoming(BaseModel):
-    """The fields of a provider's message. Unknown ones are ignored: providers add fields without asking."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-Model = TypeVar("Model", bound=Incoming)
-
-
-def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Build `model`, or raise a BadRequest that names the field and what is allowed there, without its value."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problem = first_problem(error)
-    raise BadRequest(".".join(problem.path), problem.message)

@@ -8,37 +8,23 @@ from typing import Annotated, Any, ClassVar, NoReturn
 from pydantic import BeforeValidator, Field, field_validator
 from standardwebhooks import Webhook
 
-from onelane.channels.provider import (
-    ATTACHMENTS_MAX,
-    Answer,
-    Button,
-    ContentType,
-    ExternalId,
-    Inbound,
-    Incoming,
-    ProviderSettings,
-    Secrets,
-    Sender,
-    Signed,
-    Text,
-    Url,
-    checked,
-)
+from onelane.channels import fields
+from onelane.channels.provider import Answer, Inbound, Signed
 from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Accepted, Attachment, Delivery, JsonObject
 
 YEARS = range(1970, 3000)
 
 
-class StandardSettings(ProviderSettings):
+class StandardSettings(fields.ProviderSettings):
     """What `standard` needs to know."""
 
-    secrets: Secrets
+    secrets: fields.Secrets
     """base64, with or without `whsec_` before it."""
 
     @field_validator("secrets")
     @classmethod
-    def _are_base64(cls, secrets: Secrets) -> Secrets:
+    def _are_base64(cls, secrets: fields.Secrets) -> fields.Secrets:
         for secret in secrets:
             try:
                 Webhook(secret.get_secret_value())
@@ -50,7 +36,7 @@ class StandardSettings(ProviderSettings):
 class Standard:
     """The provider `standard`: any service that signs by the Standard Webhooks specification."""
 
-    settings_model: ClassVar[type[ProviderSettings]] = StandardSettings
+    settings_model: ClassVar[type[fields.ProviderSettings]] = StandardSettings
 
     def __init__(self, settings: StandardSettings) -> None:
         """Take the signing secrets; each of them verifies."""
@@ -68,7 +54,7 @@ class Standard:
 
     def parse(self, request: Inbound) -> list[Delivery]:
         """Read the one message of the body; its id is the delivery's."""
-        body = checked(_Body, {**_json_object(request.body), "webhook-id": request.header("webhook-id")})
+        body = fields.checked(_Body, {**_json_object(request.body), "webhook-id": request.header("webhook-id")})
         if not (body.text or body.button or body.attachments):
             raise BadRequest("text", "must not be empty without a button or attachments")
         return [
@@ -90,8 +76,8 @@ class Standard:
     def sign(self, url: str, delivery: Delivery) -> Signed:  # noqa: ARG002 - the address is not signed here
         """Sign id, time and body, as of now."""
         now = datetime.now(UTC)
-        fields = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
-        body = json.dumps({"user": delivery.sender, "text": delivery.text, **fields})
+        content = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
+        body = json.dumps({"user": delivery.sender, "text": delivery.text, **content})
         headers = {
             "Content-Type": "application/json",
             "webhook-id": delivery.external_id,
@@ -114,18 +100,18 @@ def _instant(value: object) -> object:
     raise ValueError("must be ISO 8601 with an offset, for example 2026-01-16T20:39:06+01:00")
 
 
-class _Attachment(Incoming):
-    url: Url
-    content_type: ContentType | None = None
+class _Attachment(fields.Incoming):
+    url: fields.Url
+    content_type: fields.ContentType | None = None
 
 
-class _Body(Incoming):
-    external_id: ExternalId = Field(alias="webhook-id")
-    user: Sender
-    text: Text = ""
-    button: Button | None = None
+class _Body(fields.Incoming):
+    external_id: fields.ExternalId = Field(alias="webhook-id")
+    user: fields.Sender
+    text: fields.Text = ""
+    button: fields.Button | None = None
     sent_at: Annotated[datetime | None, BeforeValidator(_instant)] = None
-    attachments: Annotated[tuple[_Attachment, ...], Field(max_length=ATTACHMENTS_MAX)] | None = None
+    attachments: Annotated[tuple[_Attachment, ...], Field(max_length=fields.ATTACHMENTS_MAX)] | None = None
 
 
 def _is_json(content_type: str) -> bool:

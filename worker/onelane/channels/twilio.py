@@ -13,22 +13,8 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from pydantic import Field, field_validator
 
-from onelane.channels.provider import (
-    ATTACHMENTS_MAX,
-    Answer,
-    Button,
-    ContentType,
-    ExternalId,
-    Inbound,
-    Incoming,
-    ProviderSettings,
-    Secrets,
-    Sender,
-    Signed,
-    Text,
-    Url,
-    checked,
-)
+from onelane.channels import fields
+from onelane.channels.provider import Answer, Inbound, Signed
 from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Accepted, Attachment, Delivery
 
@@ -43,15 +29,15 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 Pairs = Sequence[tuple[str, str]]
 
 
-class TwilioSettings(ProviderSettings):
+class TwilioSettings(fields.ProviderSettings):
     """What `twilio` needs to know."""
 
-    secrets: Secrets
+    secrets: fields.Secrets
     """The account's auth tokens."""
 
     @field_validator("secrets")
     @classmethod
-    def _are_not_blank(cls, secrets: Secrets) -> Secrets:
+    def _are_not_blank(cls, secrets: fields.Secrets) -> fields.Secrets:
         if not all(secret.get_secret_value().strip() for secret in secrets):
             raise ValueError("must not be blank")
         return secrets
@@ -60,7 +46,7 @@ class TwilioSettings(ProviderSettings):
 class Twilio:
     """The provider `twilio`: SMS and WhatsApp messages, and status reports at the same address."""
 
-    settings_model: ClassVar[type[ProviderSettings]] = TwilioSettings
+    settings_model: ClassVar[type[fields.ProviderSettings]] = TwilioSettings
 
     def __init__(self, settings: TwilioSettings) -> None:
         """Take the auth tokens; each of them verifies."""
@@ -82,7 +68,7 @@ class Twilio:
         form = _unambiguous(_pairs(request.body))
         if _is_status_report(form):
             return []
-        message = checked(_Message, form)
+        message = fields.checked(_Message, form)
         return [
             Delivery(
                 sender=message.sender,
@@ -99,21 +85,21 @@ class Twilio:
 
     def sign(self, url: str, delivery: Delivery) -> Signed:
         """Sign the address and the form."""
-        fields = {
+        form = {
             "MessageSid": delivery.external_id,
             "From": delivery.sender,
             "Body": delivery.text,
             "NumMedia": str(len(delivery.attachments)),
         }
         if delivery.button:
-            fields |= {"ButtonPayload": delivery.button, "ButtonText": delivery.text}
+            form |= {"ButtonPayload": delivery.button, "ButtonText": delivery.text}
         for number, media in enumerate(delivery.attachments):
-            fields |= {f"MediaUrl{number}": media.url, f"MediaContentType{number}": media.content_type or ""}
+            form |= {f"MediaUrl{number}": media.url, f"MediaContentType{number}": media.content_type or ""}
         headers = {
             "Content-Type": FORM,
-            "X-Twilio-Signature": signature(self._secrets[0], url, list(fields.items())),
+            "X-Twilio-Signature": signature(self._secrets[0], url, list(form.items())),
         }
-        return Signed(headers, urlencode(fields, errors="surrogateescape").encode())
+        return Signed(headers, urlencode(form, errors="surrogateescape").encode())
 
     def _is_signed(self, request: Inbound, pairs: Pairs) -> bool:
         given = request.header("x-twilio-signature").encode("utf-8", "replace")
@@ -175,22 +161,22 @@ def _is_status_report(form: dict[str, str]) -> bool:
     return not STATUS.isdisjoint(form) and CONTENT.isdisjoint(form)
 
 
-class _Message(Incoming):
-    external_id: ExternalId = Field(alias="MessageSid")
-    sender: Sender = Field(alias="From")
-    text: Text = Field("", alias="Body")
-    button: Button | None = Field(None, alias="ButtonPayload")
-    button_text: Text = Field("", alias="ButtonText")
-    media: Annotated[int, Field(ge=0, le=ATTACHMENTS_MAX)] = Field(0, alias="NumMedia")
+class _Message(fields.Incoming):
+    external_id: fields.ExternalId = Field(alias="MessageSid")
+    sender: fields.Sender = Field(alias="From")
+    text: fields.Text = Field("", alias="Body")
+    button: fields.Button | None = Field(None, alias="ButtonPayload")
+    button_text: fields.Text = Field("", alias="ButtonText")
+    media: Annotated[int, Field(ge=0, le=fields.ATTACHMENTS_MAX)] = Field(0, alias="NumMedia")
 
 
-class _Media(Incoming):
-    url: Url = Field(alias="MediaUrl")
-    content_type: ContentType | None = Field(None, alias="MediaContentType")
+class _Media(fields.Incoming):
+    url: fields.Url = Field(alias="MediaUrl")
+    content_type: fields.ContentType | None = Field(None, alias="MediaContentType")
 
 
 def _attachments(form: dict[str, str], count: int) -> Iterator[Attachment]:
     for number in range(count):
         numbered = {name: form[f"{name}{number}"] for name in MEDIA if f"{name}{number}" in form}
-        media = checked(_Media, numbered)
+        media = fields.checked(_Media, numbered)
         yield Attachment(url=media.url, content_type=media.content_type or None)

@@ -21,7 +21,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from onelane.channels import provider_of
-from onelane.channels.provider import ExternalId
+from onelane.channels.fields import ExternalId
 from onelane.config import Channel, Settings
 from onelane.dev.run.data_folder import running
 from onelane.errors import ConfigError
