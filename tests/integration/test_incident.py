@@ -63,7 +63,7 @@ def test_the_service_keeps_the_evening_in_one_session(run: Run) -> None:
     real = run.incident.real
     assert real.messages_per_session == {"S1": 5}
     assert real.sessions[0].ended_by is None
-    assert [real.name(session) for session in real.lists_lie_in] == ["S1"]
+    assert [real.name(session) for session in real.sessions_with_list] == ["S1"]
 
 
 def test_the_service_finds_champigny(run: Run) -> None:
@@ -82,7 +82,7 @@ def test_the_service_numbers_and_answers_every_message_of_the_evening(run: Run) 
 def test_the_naive_resolver_opens_a_session_for_every_message_and_loses_the_list(run: Run) -> None:
     naive = run.incident.naive
     assert list(naive.messages_per_session.values()) == [1, 1, 1, 1, 1]
-    assert [naive.name(session) for session in naive.lists_lie_in] == ["S2"]
+    assert [naive.name(session) for session in naive.sessions_with_list] == ["S2"]
     assert naive.is_list_lost
     assert not naive.is_found
 
@@ -109,13 +109,13 @@ def test_a_replay_that_proves_nothing_says_what_differs(run: Run) -> None:
     assert run.incident.differences == []
     assert Incident(naive=real, real=naive).differences == [
         "the naive resolver did not open several sessions",
-        "the naive resolver kept the list of sites within reach",
+        "the naive resolver did not lose the list of sites",
         "Onelane opened 5 sessions, not one",
         "Onelane did not answer the choice with Champigny",
         "Onelane's numbers of the messages have a gap",
     ]
     late = replace(real, lines=[replace(line, accepted_at=at(22)) for line in real.lines])
-    assert Incident(naive, late).differences == ["Onelane did not go by the evening's clock"]
+    assert Incident(naive, late).differences == ["Onelane did not use the times of the evening"]
 
 
 def test_the_command_fails_when_the_replay_proves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

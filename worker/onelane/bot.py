@@ -1,11 +1,11 @@
-"""What a bot is: a function that takes a Turn and returns its replies.
+"""What a bot author imports: a bot is a function that takes a Turn and returns its replies.
 
     from onelane import Reply, Turn
 
     def handle(turn: Turn) -> str | Reply | list[str | Reply] | None: ...
 
-It may be `async`. It holds no database connection; whatever it saves through the turn is committed together with
-its replies, once, or not at all.
+It may be `async`. It holds no database connection. What it saves through the turn is committed together with its
+replies: once, or not at all.
 """
 
 import json
@@ -35,7 +35,7 @@ Handler = Callable[["Turn"], Replies | Awaitable[Replies]]
 
 
 class User:
-    """Who writes. `state` is a JSON object that outlives sessions; changes are committed with the turn."""
+    """The sender. `state` is a JSON object that outlives sessions; changes are committed with the turn."""
 
     def __init__(self, user_id: UUID, channel: str, sender: str, state: JsonObject) -> None:
         self.id = user_id
@@ -45,7 +45,7 @@ class User:
 
 
 class Session:
-    """The conversation. `state` is a JSON object that lives and dies with it."""
+    """The conversation. `state` is a JSON object that ends with it."""
 
     def __init__(self, session_id: UUID, started_at: datetime, state: JsonObject) -> None:
         self.id = session_id
@@ -54,10 +54,10 @@ class Session:
 
 
 class Memory(Protocol):
-    """What a turn can read of its own session: from Postgres, or through a pipe in an isolated child."""
+    """What a turn can read of its own session: from Postgres, or through a pipe when it runs in a child process."""
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:
-        """Return the last `limit` lines said, newest first."""
+        """Return the last `limit` lines, newest first."""
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None."""
@@ -78,16 +78,16 @@ class Turn:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every run of this message: give it to outside services that can tell repetitions."""
+        """The same for every run of this message: pass it to outside services that recognise repetitions."""
         return str(self.message.id)
 
     @property
     def cancelled(self) -> bool:
-        """Whether this turn lost its lease or its time: what it still does will be dropped."""
+        """Whether this turn lost its lease or its time: everything that it returns or saves will be dropped."""
         return self._cancelled.is_set()
 
     def history(self, limit: int = 50) -> list[Utterance]:
-        """Return the last `limit` lines of this session, newest first, without the message at hand."""
+        """Return the last `limit` lines of this session, newest first, without this turn's message."""
         return self._memory.history(self.session.id, limit)
 
     def tool_output(self, name: str) -> Any:
@@ -98,7 +98,7 @@ class Turn:
         return self._memory.tool_output(self.session.id, name)
 
     def save_tool_output(self, name: str, data: Any) -> None:
-        """Keep JSON `data` for later turns of this session."""
+        """Save JSON `data` for later turns of this session."""
         self._outputs.append({"name": name, "data": deepcopy(data)})
 
     def end_session(self, summary: str | None = None) -> None:
@@ -108,11 +108,11 @@ class Turn:
             self._marks["summary"] = summary
 
     def escalate(self) -> None:
-        """Hand the session to a human; further messages are kept, not handled, until it is handed back."""
+        """Hand the session to a human: further messages are kept, and not handled, until it is handed back."""
         self._marks["escalate"] = True
 
     def effects(self, replies: Replies) -> JsonObject:
-        """Collect everything to commit, as commit_turn takes it; raise BadResult for what cannot be stored."""
+        """Return everything to commit, as commit_turn takes it; raise BadResult for what cannot be stored."""
         effects: JsonObject = dict(self._marks)
         if rows := [_reply(part) for part in _parts(replies)]:
             effects["replies"] = rows
@@ -149,11 +149,11 @@ def _reply(part: Any) -> JsonObject:
 
 
 def _check_storable(effects: Mapping[str, Any]) -> None:
-    """Refuse what jsonb refuses, before a transaction does."""
+    """Refuse what jsonb refuses, before a transaction is begun."""
     try:
         stored = json.dumps(effects, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadResult(f"a reply, output or state is no JSON: {type(error).__name__}") from None
+        raise BadResult(f"a reply, output or state is not JSON: {type(error).__name__}") from None
     if b"\\u0000" in stored:
         raise BadResult("a reply, output or state holds a NUL character")
     if len(stored) > EFFECTS_MAX_BYTES:

@@ -1,10 +1,10 @@
 """How many connections the processes open at most.
 
-Small plans allow 20 connections to Postgres and 20 to Redis, and in a deploy the old processes and the new ones are
-there at once. So every process has two pools of fixed sizes, and everything in it goes through them; a worker's
-listening for RQ's commands keeps one of its connections to Redis for good, an idle worker's waiting for work another,
-and the helper process that renews its leases has one of its own.
-Beside these, `onelane migrate` opens one connection to Postgres, and any other command what a web process may.
+Small plans allow 20 connections to Postgres and 20 to Redis, and during a deploy old and new processes exist at once.
+So every process has two pools of fixed sizes, and everything in it uses them. Of a worker's connections to Redis one is
+always subscribed to RQ's commands, and an idle worker waits for work on another; the helper process that renews its
+leases has one more.
+`onelane migrate` opens one connection to Postgres, and every other command as many as a web process may.
 """
 
 from typing import Final, NamedTuple, Self

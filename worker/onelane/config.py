@@ -1,7 +1,7 @@
 """Settings: read once from the environment, checked, frozen.
 
-`Settings.from_environment()` is the only reader. An impossible value ends in one `ConfigError` line that names the
-setting and says what is allowed; values themselves are never repeated, since many are secrets.
+`Settings.from_environment()` is the only reader. An impossible value ends in a `ConfigError` of one line, which names
+the setting and what is allowed; it never repeats the value, since many are secrets.
 """
 
 from datetime import time
@@ -35,7 +35,7 @@ class Channel(BaseModel):
     max_age_s: Seconds | None = None
     escalation_timeout_s: Seconds | None = None
     end_words: tuple[str, ...] = ("/new",)
-    """A message that is exactly one of these (whatever its case) ends the session."""
+    """A message that is exactly one of these (in any case) ends the session."""
     end_reply: str | None = None
 
     poison: Literal["skip", "park", "apologise"] = "skip"
@@ -54,7 +54,7 @@ class Channel(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default. The field's name in capitals is the variable's."""
+    """All settings, with their defaults. The environment variable has the field's name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -63,14 +63,14 @@ class Settings(BaseSettings):
     redis_tls_verify: bool = True
     """False accepts a self-signed certificate, which some hosted Redis plans have."""
     redis_tls_ca_file: FilePath | None = None
-    """Whom to trust on rediss://, as PEM; without it those whom the system trusts."""
+    """The certificate authorities to trust on rediss://, as PEM; None: those of the system."""
     channels: dict[ChannelName, Channel] = {}
     handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     development: bool = False
-    """Opens what must stay closed on the internet: GET /webhooks/<channel>/replies."""
+    """Opens what the internet must not see: GET /webhooks/<channel>/replies."""
 
     worker_slots: Annotated[int, Field(ge=1, le=1_000)] = 16
     db_pool_max: Annotated[int, Field(ge=1, le=64)] = 3
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     """Connections of a worker process, whatever its slots; see `worker/onelane/budget.py`."""
     lock_ttl_s: Annotated[float, Field(ge=1, le=600)] = 15
     stall_limit_s: Annotated[float, Field(ge=2, le=600)] = 15
-    """A worker process that gets no CPU for so long, because a handler keeps the GIL, ends itself with its stacks."""
+    """A worker process that gets no CPU for so long, because a handler keeps the GIL, logs its stacks and ends."""
     turn_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)] = 120
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 20
     quantum_turns: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -101,19 +101,19 @@ class Settings(BaseSettings):
     web_redis_pool_max: Annotated[int, Field(ge=1, le=64)] = 2
     body_max_bytes: Annotated[int, Field(ge=1_024, le=64 * 2**20)] = 3 * 2**20
     proxy_hops: Annotated[int, Field(ge=0, le=8)] = 0
-    """Proxies in front of the web that set X-Forwarded-*; 1 on Heroku-style routers."""
+    """How many proxies in front of the web set X-Forwarded-*; 1 on Heroku-style routers."""
 
     ops_user: Annotated[str, Field(max_length=200)] = "operator"
     ops_password: Annotated[SecretStr, Field(max_length=1_000)] | None = None
-    """Opens the operator's pages under /ops; without one there are none."""
+    """Opens the operator's pages under /ops; None: there are no such pages."""
     secret_key: SecretStr | None = None
     """Helps sign the operator's cookie; changing it, as changing the password, ends every login."""
 
     metrics_token: SecretStr | None = None
-    """Opens /metrics and /autoscale.json to those who send it; without one they are open in development only."""
+    """Opens /metrics and /autoscale.json to those who send it; None: they exist in development only."""
     autoscale_workers_min: Annotated[int, Field(ge=0, le=1_000)] = 1
     autoscale_workers_max: Annotated[int, Field(ge=1, le=1_000)] = 8
-    """Between these /autoscale.json suggests; a plan's connections set the upper one."""
+    """The bounds of what /autoscale.json suggests; the connections that a plan allows set the upper one."""
 
     @model_validator(mode="after")
     def _day_start_has_a_time_zone(self) -> Self:

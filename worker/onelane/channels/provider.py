@@ -10,7 +10,7 @@ from onelane.model import Accepted, Delivery
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A webhook as it came in, before anything in it is believed."""
+    """A webhook as it was received, before it is verified."""
 
     url: str
     """The address the provider called, query included; some sign it."""

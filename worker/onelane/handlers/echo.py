@@ -1,8 +1,8 @@
-"""The smallest bot: says what it hears."""
+"""The smallest bot: it returns what it receives."""
 
 from onelane.bot import Turn
 
 
 def handle(turn: Turn) -> str:
-    """Answer with the message's own words, or its button's."""
+    """Return the message's own text, or its button's payload."""
     return turn.message.text or turn.message.button or "…"

@@ -1,7 +1,7 @@
-"""The bot of the incident: lists construction sites in French, then tells more about the one that was chosen.
+"""The bot of the incident: it lists construction sites in French, then describes the one that was chosen.
 
-The choice is only a number. What it means lies in the tool output `list_sites` of the same session: the list that
-this user saw, in the order in which it was shown.
+The choice is only a number. Its meaning is in the tool output `list_sites` of the same session: the list that this user
+saw, in the order in which it was shown.
 """
 
 import re
@@ -24,12 +24,12 @@ SITES: Final[tuple[Site, ...]] = (
 
 
 def handle(turn: Turn) -> str:
-    """Answer a button, or the same words typed; greet whoever says anything else."""
-    said = (turn.message.button or turn.message.text).strip()
-    if said == LIST:
+    """Answer a button, or the same text typed; greet after any other message."""
+    choice = (turn.message.button or turn.message.text).strip()
+    if choice == LIST:
         turn.save_tool_output(OUTPUT, list(SITES))
         return _numbered(SITES)
-    if option := OPTION.fullmatch(said):
+    if option := OPTION.fullmatch(choice):
         return _chosen(turn.tool_output(OUTPUT), int(option[1]))
     return GREETING
 
@@ -39,7 +39,7 @@ def _numbered(sites: tuple[Site, ...]) -> str:
 
 
 def _chosen(sites: list[Site] | None, number: int) -> str:
-    """Tell about one site of the list that was shown; without such a list there is nothing to choose from."""
+    """Describe one site of the list that was shown; without such a list, greet."""
     if not sites:
         return GREETING
     if number > len(sites):

@@ -1,6 +1,6 @@
 """The incident of 17 January 2026, replayed: once against the flaws that explain it, once against Onelane.
 
-docs/INCIDENT.md tells the story. Both sides get the same signed webhooks and run the same bot; nothing but the way
+docs/INCIDENT.md explains it. Both sides receive the same signed webhooks and run the same bot; only the way in which
 they find the session differs.
 """
 

@@ -1,4 +1,4 @@
-"""What a replay found: where each message lies, what the bot answered, and whether that is as it should be."""
+"""What a replay found: the session and the answer of each message, and whether they are as they should be."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -18,9 +18,9 @@ class Line:
     moment: Moment
     accepted_at: datetime
     seq: int | None
-    """Its number, from a service that numbers."""
+    """Its number, if the service gives numbers."""
     session: UUID | None
-    """None when it found none: the request failed."""
+    """None when the request failed."""
     answer: str | None
 
 
@@ -34,18 +34,18 @@ class Opened:
 
 @dataclass(frozen=True)
 class Account:
-    """One side's evening."""
+    """The result of one side."""
 
     lines: Sequence[Line]
-    """In the order of their times."""
+    """By time."""
     sessions: Sequence[Opened]
     """In the order in which they were opened."""
-    lists_lie_in: Collection[UUID]
+    sessions_with_list: Collection[UUID]
     """The sessions that hold the list of sites."""
 
     @property
     def tap(self) -> Line:
-        """The line of the choice, which needs the list."""
+        """The line of the choice, whose answer needs the list."""
         return next(line for line in self.lines if line.moment == CHOSEN)
 
     @property
@@ -55,8 +55,8 @@ class Account:
 
     @property
     def is_list_lost(self) -> bool:
-        """Whether the list lies where the choice does not look."""
-        return bool(self.lists_lie_in) and self.tap.session not in self.lists_lie_in
+        """Whether the list is in another session than the choice."""
+        return bool(self.sessions_with_list) and self.tap.session not in self.sessions_with_list
 
     @property
     def messages_per_session(self) -> dict[str, int]:
@@ -79,14 +79,14 @@ class Incident:
 
     @property
     def differences(self) -> list[str]:
-        """Say what is not as docs/INCIDENT.md tells it; empty when the replay proves its point."""
+        """List what differs from docs/INCIDENT.md; empty when the replay shows what it should."""
         return [*self._naive_differences(), *self._real_differences()]
 
     def _naive_differences(self) -> Iterator[str]:
         if len(self.naive.sessions) < 2:  # noqa: PLR2004 - several
             yield "the naive resolver did not open several sessions"
         if not self.naive.is_list_lost or self.naive.is_found:
-            yield "the naive resolver kept the list of sites within reach"
+            yield "the naive resolver did not lose the list of sites"
 
     def _real_differences(self) -> Iterator[str]:
         lines = self.real.lines
@@ -97,4 +97,4 @@ class Incident:
         if {line.seq for line in lines} != set(range(1, len(lines) + 1)):
             yield "Onelane's numbers of the messages have a gap"
         if not {line.accepted_at for line in lines} <= {line.moment.at for line in lines}:
-            yield "Onelane did not go by the evening's clock"
+            yield "Onelane did not use the times of the evening"

@@ -1,7 +1,7 @@
-"""The worker of a replay, for which it is always the end of that evening.
+"""The worker of a replay, whose clock stands at the end of that evening.
 
-Turns take their times from their messages; only the sweep, which ends what is over, asks for the time at hand, and
-would end a session of that evening at once.
+Turns take their times from their messages; only the sweep reads the clock. With the real time it would end the session
+of that evening at once.
 """
 
 import os

@@ -1,6 +1,6 @@
 """How not to find a session: the flaws of the incident, each of which can be taken out.
 
-Nothing here is shared with the real thing. The rows lie in memory, but behave as a table would: each statement is
+No code is shared with the real service. The rows are in memory, but behave as those of a table: each statement is
 atomic, two statements are not, and a unique index refuses a second active row.
 """
 
@@ -17,7 +17,7 @@ MORNING_HOUR: Final = 6
 USERS_ZONE: Final = ZoneInfo("Europe/Paris")
 
 
-class StatementFailed(Exception):  # noqa: N818 - a database says so
+class StatementFailed(Exception):  # noqa: N818 - it names what happened
     """The database refused a statement, or could not be asked."""
 
 
@@ -26,7 +26,7 @@ class Flaws:
     """What is wrong with a resolver."""
 
     hour_of_day_rule: bool = True
-    """A new day is told by comparing hours."""
+    """A new day is recognised by comparing hours."""
     read_then_act: bool = True
     """The active session is read, then acted on, with no lock over both."""
     fallback_ends_all: bool = True
@@ -85,7 +85,7 @@ class Resolver:
         self._lock = threading.Lock()
 
     def resolve(self, at: datetime, meet: Callable[[], object]) -> UUID:
-        """Answer the session for a message of that time; `meet` is where another request may come in between."""
+        """Return the session for a message of that time; `meet` is called where another request may come in between."""
         try:
             return self._get_or_create(at, meet)
         except StatementFailed:
@@ -112,6 +112,6 @@ class Resolver:
 
 
 def is_new_day_by_hours(last_message_at: datetime, now: datetime) -> bool:
-    """Mean "they wrote last evening, and now it is morning"; be true all evening long."""
+    """Return whether a new day has begun. Bug on purpose: true for any two messages between 20:00 and midnight."""
     last_hour, hour = (instant.astimezone(USERS_ZONE).hour for instant in (last_message_at, now))
     return last_hour >= EVENING_HOUR and hour >= MORNING_HOUR

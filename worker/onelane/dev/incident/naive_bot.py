@@ -17,11 +17,11 @@ from onelane.handlers.sites import OUTPUT, handle
 from onelane.model import Delivery, Message, Utterance
 
 MEET_S = 10.0
-"""Far more than two threads need to meet; a replay that cannot go on says so."""
+"""Far more than two threads need to meet; after it the replay fails with an error."""
 
 
 def replay(evening: Sequence[Step] = EVENING, *, flaws: Flaws | None = None, rows: Rows | None = None) -> Account:
-    """Send the evening to a bot with these flaws (all of them, unless said) and tell what came of it."""
+    """Send the evening to a bot with these flaws (by default all of them) and return the result."""
     bot = NaiveBot(flaws or Flaws(), rows or Rows())
     for step in evening:
         if len(step) == 1:
@@ -53,15 +53,15 @@ class NaiveBot:
         self._lines.append(Line(moment, moment.at, None, session, self._answer(moment, delivery, session)))
 
     def account(self) -> Account:
-        """Tell the evening."""
+        """Return the result so far."""
         return Account(
             lines=sorted(self._lines, key=lambda line: line.moment.at),
             sessions=[Opened(row.id, row.ended_by) for row in self._rows.all],
-            lists_lie_in=self._outputs.sessions_with(OUTPUT),
+            sessions_with_list=self._outputs.sessions_with(OUTPUT),
         )
 
     def _deliver(self, moment: Moment) -> Delivery:
-        """Take the provider's webhook apart; this half of the service was sound."""
+        """Verify and parse the provider's webhook; this half of the service had no flaw."""
         signed, twilio = moment.signed(self._token), provider(self._token)
         headers = {name.lower(): value for name, value in signed.headers.items()}
         inbound = Inbound(ADDRESS, headers, FORM, signed.body)
@@ -98,15 +98,15 @@ class Outputs:
         self._saved.update({(session, output["name"]): output["data"] for output in outputs})
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
-        """Answer the output of that name, or None."""
+        """Return the output of that name, or None."""
         return self._saved.get((session_id, name))
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:  # noqa: ARG002 - this bot reads none
-        """Answer what was said: this bot never asks."""
+        """Return no lines: this bot does not read them."""
         return []
 
     def sessions_with(self, name: str) -> list[UUID]:
-        """Answer the sessions that hold an output of that name."""
+        """Return the sessions that hold an output of that name."""
         return [session for session, saved in self._saved if saved == name]
 
 

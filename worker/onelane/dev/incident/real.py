@@ -68,5 +68,5 @@ def _account(database: Database) -> Account:
     return Account(
         lines=[Line(moment, row.accepted_at, row.seq, row.session_id, row.answer) for moment, row in rows],
         sessions=[Opened(row.id, row.ended_reason) for row in database.rows(SESSIONS)],
-        lists_lie_in=[row.session_id for row in database.rows(LISTS, (OUTPUT,))],
+        sessions_with_list=[row.session_id for row in database.rows(LISTS, (OUTPUT,))],
     )

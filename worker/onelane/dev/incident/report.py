@@ -1,4 +1,4 @@
-"""The replay in words: one table for each side, and what it shows."""
+"""The replay as text: one table for each side, and what it shows."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
@@ -14,7 +14,7 @@ def format_incident(incident: Incident) -> str:
     """Format both sides."""
     return "\n".join(
         [
-            "The naive resolver: reads, then acts; ends everything on an error; tells a new day by its hours.",
+            "The naive resolver: reads, then acts; ends everything on an error; recognises a new day by its hours.",
             *_side(incident.naive),
             "",
             "Onelane: the same webhooks, over HTTP, to a web, a worker, PostgreSQL and Redis.",
@@ -30,8 +30,8 @@ def _side(account: Account) -> Iterator[str]:
     counts = ", ".join(f"{name} {count}" for name, count in account.messages_per_session.items())
     yield f"  sessions opened     {len(account.sessions)}   (messages of the user: {counts})"
     yield f"  ended               {', '.join(_ends(account)) or 'none'}"
-    lists = ", ".join(account.name(session) for session in account.lists_lie_in) or "nowhere"
-    yield f"  tool output         {LISTED.said} saved it in {lists}, {CHOSEN.said} looked in {_looked_in(account)}"
+    lists = ", ".join(account.name(session) for session in account.sessions_with_list) or "nowhere"
+    yield f"  tool output         {LISTED.input} saved it in {lists}, {CHOSEN.input} looked in {_looked_in(account)}"
     yield f"  {SITE} found     {'yes' if account.is_found else 'no'}"
 
 
@@ -48,7 +48,7 @@ def _looked_in(account: Account) -> str:
 def _cells(account: Account, line: Line) -> tuple[str, ...]:
     return (
         f"{line.accepted_at.astimezone(UTC):%H:%M:%S.%f}"[:-3],
-        line.moment.said,
+        line.moment.input,
         str(line.seq or "-"),
         account.name(line.session),
         _shortened(line.answer),

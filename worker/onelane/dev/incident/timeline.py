@@ -1,7 +1,6 @@
 """What the user did that evening, as the provider delivered it.
 
-Times and buttons are the report's (docs/INCIDENT.md says which is which); the words in between, the number and the
-addresses are made up.
+Times and buttons are the report's (docs/INCIDENT.md lists which); other texts, the number, the addresses are made up.
 """
 
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from onelane.model import Delivery
 CHANNEL: Final = "support"
 PUBLIC_URL: Final = "https://bot.example"
 ADDRESS: Final = f"{PUBLIC_URL}/webhooks/{CHANNEL}"
-"""What the provider was told, and signs; the service itself listens elsewhere, as behind any router."""
+"""The address that the provider knows and signs; the service listens elsewhere, as behind any router."""
 SENDER: Final = "whatsapp:+33639980117"  # of the numbers that France keeps free for fiction
 TIME_HEADER: Final = "X-Replay-At"
-"""How a replayed webhook brings its time along; only `app/onelane_web/development/replay.py` reads it."""
+"""The header of a replayed webhook with its time; only `app/onelane_web/development/replay.py` reads it."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Moment:
     button: str | None = None
 
     @property
-    def said(self) -> str:
-        """What the bot hears: the button, else the words."""
+    def input(self) -> str:
+        """What the bot receives: the button, else the text."""
         return self.button or self.text
 
     @cached_property
