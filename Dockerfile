@@ -20,9 +20,10 @@ RUN pip --python /opt/onelane/bin/python install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
 COPY --from=build /opt/onelane /opt/onelane
-# The bot's folder. Nothing is written there, nor anywhere else: the disk may be read-only but for /tmp.
+# The bot's folder, where the worker looks for it. Nothing is written there, nor anywhere else: the disk may be
+# read-only but for /tmp.
 WORKDIR /bot
-ENV PATH=/opt/onelane/bin:$PATH PYTHONPATH=/bot PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/onelane/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000
 # No HEALTHCHECK: only the web has something to ask (/healthz; see compose.yaml), and workers share this image.

@@ -82,7 +82,7 @@ def _lease(lanes: Lanes, users: int) -> Figures:
         began = time.perf_counter()
         [lease] = lanes.lease(worker, call, 1, LEASE_TTL_S).leases
         leased = time.perf_counter()
-        lanes.finish(lease, more=True)
+        lanes.finish(lease, has_more=True)
         lease_us.append(1e6 * (leased - began))
         finish_us.append(1e6 * (time.perf_counter() - leased))
     return {"who": OURS, "users": users, "get_us": round(median(lease_us), 1), "give_us": round(median(finish_us), 1)}

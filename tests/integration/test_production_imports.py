@@ -1,0 +1,70 @@
+"""What serves users imports nothing that is only for developing: `onelane.dev` stays out of its processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, eventually
+from tests.processes import environment, worker_process
+
+SHOW = "import sys; print('dev:', *[name for name in sys.modules if name.startswith('onelane.dev')])"
+BOT = """
+import sys
+
+def handle(turn):
+    return " ".join(name for name in sys.modules if name.startswith("onelane.dev")) or "nothing"
+"""
+IMPORTED = [
+    "onelane",
+    "onelane.cli",
+    "onelane.lanes.renewer",
+    "onelane.turns.isolated",
+    "onelane_web.gunicorn_settings",
+]
+
+
+def loaded_after(program: str, variables: dict[str, str]) -> list[str]:
+    """Run a program in a fresh interpreter; list what of `onelane.dev` it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{SHOW}"],
+        env=variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize("module", ENTRY_POINTS)
+def test_an_entry_point_imports_no_dev(module: str) -> None:
+    assert loaded_after(f"import {module}", dict(os.environ)) == []
+
+
+@pytest.mark.parametrize("is_development", [False, True])
+def test_the_web_imports_no_dev(is_development: bool, settings) -> None:
+    variables = environment(settings, development=is_development, ops_password="secret")
+    assert loaded_after("import onelane_web.wsgi", variables) == []
+
+
+def test_the_replays_web_shows_that_dev_would_be_seen(settings) -> None:
+    assert "onelane.dev.incident.timeline" in loaded_after("import onelane_web.development.replay", dict(os.environ))
+
+
+def test_a_worker_at_work_has_imported_no_dev(services, settings, accept, tmp_path: Path) -> None:
+    (tmp_path / "spy.py").write_text(BOT)
+    accept("alice")
+    with worker_process(settings, handler="spy:handle", pythonpath=tmp_path):
+        [reply] = eventually(lambda: services.database.rows("SELECT text FROM messages WHERE direction = 'out'"))
+    assert reply.text == "nothing"
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["lanes"], ["dead", "list"]])
+def test_an_operators_command_imports_no_dev(command: list[str], services, settings) -> None:
+    program = f"from onelane.cli import onelane\nonelane.main({command!r}, standalone_mode=False)"
+    assert loaded_after(program, environment(settings)) == []

