@@ -17,13 +17,7 @@ import sys
 def handle(turn):
     return " ".join(name for name in sys.modules if name.startswith("onelane.dev")) or "nothing"
 """
-IMPORTED = [
-    "onelane",
-    "onelane.cli",
-    "onelane.lanes.renewer",
-    "onelane.turns.isolated",
-    "onelane_web.gunicorn_settings",
-]
+ENTRY_POINTS = ["onelane.cli", "onelane.lanes.renewer", "onelane.turns.isolated", "onelane_web.gunicorn_settings"]
 
 
 def loaded_after(program: str, variables: dict[str, str]) -> list[str]:
