@@ -1,5 +1,6 @@
--- Moves a dead message's job to its lane's FailedJobRegistry, where RQ's tools show it and may requeue it.
--- The mark `buried` tells a requeued job from a new one: a job that has it and stands on the lane is left alone. Runs before finish.lua, under the same lease.
+-- Moves a dead message's job to its lane's FailedJobRegistry, where RQ's tools show it and may requeue it. A job that
+-- has the mark `buried` and is on the lane has been requeued: it is left there. Runs before finish.lua, under the same
+-- lease.
 -- ARGV: now, user, token, message id, ended at, ttl of the burial in s, field count n, then n job fields and values
 --       (2n entries; for a job that Redis has lost), then the failure's fields and values for RQ's result stream
 -- Returns 1, or 0 when the lease was lost.

@@ -1,6 +1,6 @@
 -- Adds a batch of counted numbers to those of all processes, once, however often it is sent.
--- HLEN first: if the key holds something else, it fails before anything is written. A field that holds no number loses
--- what it was to get; it must not keep the other fields waiting, or have them added twice.
+-- HLEN first: if the key has another type, it fails before anything is written. A field that is not a number loses its
+-- amount; the other fields are added all the same, once.
 -- ARGV: the process, the batch's number, ms to remember it, then field, amount, …
 -- Returns 1, or 0 when the batch had been added before.
 local process_key, batch, ttl = 'counted:' .. ARGV[1], ARGV[2], ARGV[3]

@@ -1,5 +1,5 @@
--- Takes a job off a lane for which Postgres has no use. The job itself goes too, if it is this lane's: somebody may have
--- put another lane's job here.
+-- Removes a job from a lane, because Postgres has no waiting message for it. The job's hash is deleted too, if it is
+-- this lane's: somebody may have put another lane's job here.
 -- ARGV: user, message id
 local user, id = ARGV[1], ARGV[2]
 redis.call('LREM', queue_key(user), 0, id)

@@ -1,4 +1,4 @@
--- Makes a lane due now: overrides parking and pacing, and a pause only when told, but never a valid lease.
+-- Makes a lane due now: ends parking and pacing, a pause only with `unpause`, and never a valid lease.
 -- ARGV: now, user, unpause (1: the user was resumed)
 -- Returns 1 when the lane is due, 0 when it stays leased or paused.
 local now, user, unpause = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
@@ -10,7 +10,7 @@ if held > 0 then
   redis.call('ZADD', LANES, digits(held), user)
   return 0
 end
--- Due already: it keeps its place.
+-- Due already: it keeps its place in the order.
 if score and tonumber(score) <= now then return 1 end
 redis.call('ZADD', LANES, digits(now), user)
 wake_one()

@@ -1,6 +1,6 @@
--- Puts a message's job on its user's lane and makes the lane due, in one step: there is no moment at which a message
--- waits and nobody is told. A job that is there already is left alone, unless it is buried: then it waits again.
--- Its first write may allocate: a full Redis refuses it, and the reconciler comes again.
+-- Puts a message's job on its user's lane, makes the lane due and wakes a worker, in one step: a message never waits
+-- without a worker that can find it. A job that is there already is left there, unless it is buried: then it waits
+-- again. Its first write may allocate memory: a full Redis refuses it, and the reconciler tries again.
 -- ARGV: now, user, message id, then the job's hash as field, value, …
 -- Returns 1 when the job was added, else 0.
 local now, user, id = clock(ARGV[1]), ARGV[2], ARGV[3]
@@ -17,7 +17,7 @@ if redis.call('EXISTS', job) == 0 then
   redis.call('SADD', QUEUES, queue_key(user))
   added = 1
 end
--- A lane that was empty for a while is still held to its rate limit.
+-- The rate limit also holds for a lane that was empty for a while.
 local due = math.max(now, tonumber(redis.call('GET', pace_key(user)) or '0'))
 if redis.call('ZADD', LANES, 'NX', digits(due), user) == 1 then wake_one() end
 return added

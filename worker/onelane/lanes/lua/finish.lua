@@ -1,11 +1,11 @@
--- Takes what became terminal off a lane, and lets its holder go on, hands the lane on, or forgets it.
--- For the holder alone: another's token changes nothing, and removes nothing (the message may have been redriven).
+-- Removes the jobs of terminal messages from a lane. Then its holder goes on, or the lane is released or removed.
+-- For the holder alone: another token changes and removes nothing, since the message may have been redriven.
 -- ARGV: now, user, token,
 --       may go on (1: the quantum is not used up), more (1: Postgres has further waiting messages),
---       foreign (how many jobs on the list are not ours and no work), pause (1: the user is paused),
+--       foreign (how many jobs on the list are not messages of this user), pause (1: the user is paused),
 --       session id ('' : leave the cache alone), ms to cache it (0: forget it),
 --       ms between turns that the rate limit asks for (0: none), then the ids of the terminal messages
--- Returns go_on (the lease stays), released (somebody's turn later), forgotten (nothing waits), paused, or lost.
+-- Returns go_on (the lease stays), released (a later lease goes on), forgotten (nothing waits), paused, or lost.
 local now, user, token = clock(ARGV[1]), ARGV[2], ARGV[3]
 local may_go_on, more, foreign, pause = ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'
 local session_id, session_ms, pace_ms = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -22,8 +22,8 @@ if session_id ~= '' then
   end
 end
 
--- The rate limit: a minute's allowance may be used at once, then turns come one by one. Nothing is dropped. The key
--- holds when the next turn may begin; the lock remembers the turn counted last, so that none counts twice.
+-- The rate limit: the turns of a minute may be used at once, then they come one by one. Nothing is dropped. The key
+-- holds when the next turn may begin; the lock holds the turn that was counted last, so that none counts twice.
 local due = now
 if pace_ms > 0 then
   local allowance_ms = 60000 - pace_ms

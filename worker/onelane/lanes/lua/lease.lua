@@ -1,14 +1,14 @@
--- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms.
--- A lane whose lock is still valid is not due, whatever its score says. A lock that ran out and was never released
--- tells that its holder died or hangs. Asked again with the same call number, it answers the same, but for the leases
--- that another has taken over since.
+-- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms. A lane whose lock is
+-- still valid is not due, whatever its score is. A lock that ended without being released means that its holder died or
+-- hangs. A second run with the same call number returns the same leases, except those that another worker has taken
+-- over since.
 -- ARGV: now, worker, call number, free slots, ttl in ms
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1}
 local now, worker, call, free, ttl = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply_key = 'lease:' .. worker
 local ends = digits(now + ttl)
 
--- What somebody else wrote there may be no string, or no text: JSON could not carry it.
+-- If somebody else wrote the key it may be of another type, or not text, which JSON cannot hold.
 local function cached_session(user)
   local cached = redis.pcall('GET', session_key(user))
   if type(cached) == 'string' and not string.match(cached, '^[%x-]+$') then return 'malformed' end
@@ -62,7 +62,7 @@ local leases
 if last[1] == call then
   leases = still_held(cjson.decode(last[2]))
 else
-  redis.call('DEL', reply_key) -- a removal first: a full Redis must still drain
+  redis.call('DEL', reply_key) -- first, so that a full Redis allows what follows: lanes must drain
   leases = take_due()
   if #leases > 0 then
     redis.call('HSET', reply_key, 'call', call, 'leases', cjson.encode(leases))
@@ -73,6 +73,6 @@ end
 local next_due = -1
 local first = redis.call('ZRANGE', LANES, 0, 0, 'WITHSCORES')
 if first[2] and first[2] ~= 'inf' then next_due = math.max(0, tonumber(first[2]) - now) end
--- Nothing more is due: tokens that still lie here would only wake workers for nothing.
+-- Nothing more is due: the tokens that are left would wake workers for nothing.
 if next_due ~= 0 then redis.call('DEL', WAKE) end
 return cjson.encode({ leases = leases, next_due_ms = next_due })

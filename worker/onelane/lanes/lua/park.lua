@@ -1,4 +1,4 @@
--- Gives a lease up until a later time: the whole lane waits, so order holds. A delay of 0 hands the lane back now.
+-- Releases a lane until a later time: the whole lane waits, so that order holds. A delay of 0 makes it due now.
 -- For the holder alone. A paused lane stays paused.
 -- ARGV: now, user, token, delay in ms, then the ids of messages that became terminal under this lease
 -- Returns 1, or 0 when the lease was lost.

@@ -1,5 +1,5 @@
--- Takes a lane out of the due order until due.lua with unpause. The pause itself lives in Postgres; a lane without
--- work needs no score, begin_turn refuses it when work comes.
+-- Pauses a lane until due.lua runs with `unpause`. The pause itself is in Postgres; a lane without work needs no score,
+-- since begin_turn refuses it when work comes.
 -- ARGV: user
 -- Returns 1 when the lane had work or a holder.
 local user = ARGV[1]

@@ -1,6 +1,6 @@
--- Stands before every script: the keys (the catalogue is worker/onelane/keys.py), the clock, and how numbers are written.
+-- Comes before every script: the keys (worker/onelane/keys.py lists them all), the clock, and how numbers are written.
 --
--- Every script may run twice: its reply can be lost after it ran. The second run changes nothing.
+-- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing.
 local LANES, WAKE, FENCE, QUEUES, BURIED = 'lanes', 'wake', 'fence', 'rq:queues', 'buried'
 local WAKE_MAX = 64
 
@@ -13,7 +13,7 @@ local function lock_key(user) return 'lock:user:' .. user end
 local function session_key(user) return 'session:user:' .. user end
 local function pace_key(user) return 'pace:user:' .. user end
 
--- Lua writes large numbers as 1.79e+15.
+-- Format a number without an exponent: Lua itself writes large ones as 1.79e+15.
 local function digits(number) return string.format('%.0f', number) end
 
 -- ms since the epoch: Redis' own clock, unless a test gives another.
@@ -23,11 +23,11 @@ local function clock(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A Redis at maxmemory refuses a script whose first write may allocate, and lets everything pass after that. What
--- drains the lanes begins with this removal of nothing; enqueue does not, so that a full Redis takes no new jobs.
+-- Redis at maxmemory refuses a script whose first write may allocate memory. A DEL first avoids that, so that lanes
+-- drain; enqueue omits it, so that a full Redis gets no new jobs.
 local function even_when_full() redis.call('DEL', 'nothing') end
 
--- Tell one idle worker to look. More tokens than workers would be noise.
+-- Wake one idle worker. More tokens than workers would wake nobody else.
 local function wake_one()
   if redis.call('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
 end
@@ -39,17 +39,17 @@ local function locked_until(user, now)
   return 0
 end
 
--- What else stands among the lanes was put there by hand, and would be leased for ever.
+-- A member that is not a UUID was added by hand, and would be leased for ever.
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
 local function is_user(member) return string.find(member, UUID) ~= nil end
 
 local function is_paused(user) return redis.call('ZSCORE', LANES, user) == 'inf' end
 
--- A dead message's job. What is no hash is nobody's job of ours.
+-- Whether this is a dead message's job. A key of another type is not a job of ours.
 local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
 
--- Takes the jobs of terminal messages off a lane: their ids are the arguments from `first` on. The list may hold one
--- anywhere; being the oldest it stands in front. Redriven while Redis was away it may still lie among the dead.
+-- Removes the jobs of terminal messages from a lane: their ids are the arguments from `first` on. A job may be anywhere
+-- in the list; mostly it is the first. A message that was redriven while Redis was away may still be among the dead.
 local function take_off(user, first)
   for i = first, #ARGV do
     redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
@@ -58,7 +58,7 @@ local function take_off(user, first)
   end
 end
 
--- rq:queues lists only lanes with jobs or failures, by their whole keys, as RQ reads it.
+-- rq:queues holds only lanes with jobs or failures, by their whole keys, as RQ reads it.
 local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
     redis.call('SREM', QUEUES, queue_key(user))

@@ -1,4 +1,4 @@
--- Lifts the fence counter to what Postgres has seen: after a fail-over the counter may have fallen behind.
+-- Raises the fence counter to what Postgres has seen: after a fail-over the counter may be lower.
 -- ARGV: fence
 -- Returns the counter.
 local given, counter = tonumber(ARGV[1]), tonumber(redis.call('GET', FENCE) or '0')

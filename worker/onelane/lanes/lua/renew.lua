@@ -1,7 +1,7 @@
--- Extends all leases of a process, and names those it has lost. A paused lane keeps its score.
--- A lease that ran out but that nobody took is still its holder's: taking and renewing are atomic.
+-- Extends all leases of a process, and returns those that it has lost. A paused lane keeps its score.
+-- A lease that ended but was not taken over still belongs to its holder: leasing and renewing are atomic.
 -- ARGV: now, ttl in ms, then user, token, user, token, …
--- Returns the tokens of the leases whose lock is another's or gone.
+-- Returns the tokens of the leases whose lock has another token, or is gone.
 local now, ttl = clock(ARGV[1]), tonumber(ARGV[2])
 local ends = digits(now + ttl)
 local lost = {}

@@ -1,7 +1,7 @@
--- Finds dead messages that somebody put back on their lane with RQ's own tools, and forgets lanes without dead ones.
--- RQ puts them at an end of the list; of a long list only the ends are searched, so that the users bound the work.
+-- Finds dead messages that RQ's own tools have requeued, and removes lanes without dead messages from the set. RQ puts
+-- them at an end of the list; of a long list only the ends are searched, so that the work for each user is bounded.
 -- ARGV: users that had a dead message
--- Returns the ids of buried jobs that stand on a lane, as user, id, user, id, …
+-- Returns the ids of buried jobs that are on a lane, as user, id, user, id, …
 local END = 500
 local found = {}
 local function search(user, first, last)

@@ -1,7 +1,7 @@
--- Counts the lanes by state, shows the first of each state, and names the workers. Reads only.
--- Leased and parked lanes differ by their lock. Locks are looked at for the lanes that are due next only: a lease ends
--- within its short life, so it stands before most of what is parked.
--- ARGV: now, rows wanted of each state, locks looked at, workers looked at
+-- Counts the lanes by state, lists the first of each state, and lists the workers. Reads only. Leased and parked lanes
+-- differ by their lock. Only the locks of the lanes that are due next are read: a lease ends soon, so leased lanes come
+-- before most of the parked ones.
+-- ARGV: now, the most lanes to list of each state, the most locks to read, the most workers to list
 -- Returns JSON {now_ms, total, due, paused, ahead, looked_at, leased, oldest_ms or false, is_suspended,
 --               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes], …]}
 local now, rows_max, locks_max, workers_max = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -1,3 +1,3 @@
--- Passes a wake-up on that its taker cannot use, being told to stop in the meantime.
+-- Wakes another worker: the one that took the token is stopping, and cannot use it.
 even_when_full()
 wake_one()
