@@ -1,0 +1,242 @@
+"""`onelane migrate`: run by many at once, killed at any statement, repeated; and what it applies again."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from onelane import cli, migrations
+from onelane.db import Database
+from onelane.errors import StoreUnavailable
+from onelane.migrations import GUARD, SQL, migrate, pending
+from tests.conftest import DEADLINE_S, ROOT, eventually
+from tests.processes import environment
+
+AT_ONCE = 5
+EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+SCHEMA = """
+SELECT 'column', attrelid::regclass::text, attname::text,
+       concat_ws(' ', format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid))
+  FROM pg_attribute
+  JOIN pg_class c ON c.oid = attrelid AND c.relnamespace = 'public'::regnamespace
+  LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+ WHERE attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT 'relation', oid::regclass::text, relkind::text, obj_description(oid, 'pg_class')
+  FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'constraint', conrelid::regclass::text, conname::text,
+       concat_ws(' ', pg_get_constraintdef(oid), convalidated, obj_description(oid, 'pg_constraint'))
+  FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'index', indrelid::regclass::text, indexrelid::regclass::text,
+       concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid)
+  FROM pg_index JOIN pg_class c ON c.oid = indexrelid AND c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'function', oid::regprocedure::text, '', pg_get_functiondef(oid)
+  FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'view', oid::regclass::text, '', pg_get_viewdef(oid)
+  FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
+UNION ALL
+SELECT 'trigger', tgrelid::regclass::text, tgname::text, pg_get_triggerdef(oid)
+  FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT 'file', name, '', digest FROM schema_files
+ORDER BY 1, 2, 3
+"""
+"""Everything that a migration may make."""
+
+
+@pytest.fixture
+def url(postgres):
+    """A new, empty database."""
+    name = f"migrations_{uuid4().hex}"
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield postgres.url.replace("/postgres?", f"/{name}?")
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(url):
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """A copy of the SQL that is shipped, to change."""
+    folder = shutil.copytree(SQL, tmp_path / "sql")
+    monkeypatch.setattr(migrations, "SQL", folder)
+    return folder
+
+
+@contextmanager
+def closing_database(url):
+    asked = Database(url, pool_max=1)
+    try:
+        yield asked
+    finally:
+        asked.close()
+
+
+def schema(database):
+    return database.execute(SCHEMA).fetchall()
+
+
+def applied_at(database):
+    return dict(database.execute("SELECT name, applied_at FROM schema_files").fetchall())
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def run_migrate(settings, url):
+    """Start `onelane migrate` as a release phase does."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "onelane", "migrate"],
+        env=environment(settings, database_url=url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_many_at_once_on_an_empty_database_apply_each_file_once(settings, url, database):
+    processes = [run_migrate(settings, url) for _ in range(AT_ONCE)]
+    ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
+    assert [code for _, _, code in ended] == [0] * AT_ONCE, [error for _, error, _ in ended]
+    lines = [line for out, _, _ in ended for line in out.splitlines()]
+    applied = [line.removeprefix("applied ") for line in lines if line.startswith("applied ")]
+    assert sorted(applied) == sorted(applied_at(database))
+    assert len(applied) == len(list(SQL.glob("*/*.sql")))
+    assert lines.count("the database is current") == AT_ONCE - 1
+
+
+def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(url, database):
+    migrate(url)
+    fresh = schema(database)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.faulty_migration", url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as runs:
+
+        def run(side, number):
+            database.execute(EMPTY)
+            runs.stdin.write(f"{side} {number}\n")
+            runs.stdin.flush()
+            code, sent = runs.stdout.readline().split()
+            return int(code), int(sent)
+
+        code, statements = run("never", 0)
+        assert code == 0
+        assert statements > 3 * len(list(SQL.glob("*/*.sql")))
+        for side in ("before", "after"):
+            for number in range(1, statements + 1):
+                assert run(side, number)[0] == -signal.SIGKILL
+                migrate(url, wait_max_s=DEADLINE_S)
+                assert schema(database) == fresh, f"killed {side} statement {number}"
+        runs.stdin.close()
+    assert migrate(url) == []
+
+
+def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url, database):
+    database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
+    applied = []
+    waiting = threading.Thread(target=lambda: applied.append(migrate(url)))
+    waiting.start()
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%try_advisory%'"
+    eventually(lambda: database.execute(asked).fetchone()[0] > 1)
+    assert applied == []
+    database.execute("SELECT pg_advisory_unlock(%s)", (GUARD,))
+    waiting.join(DEADLINE_S)
+    assert len(applied[0]) == len(list(SQL.glob("*/*.sql")))
+
+
+def test_a_run_that_waits_for_another_gives_up_with_one_line(settings, url, database, monkeypatch, capsys):
+    database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
+    monkeypatch.setattr(migrations, "migrate", lambda url: migrate(url, wait_max_s=1))
+    for name, value in environment(settings, database_url=url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["onelane", "migrate"])
+    monkeypatch.setattr(cli, "configure", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.EXIT_FAILED
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "onelane: another migration has been running for 1 s\n")
+
+
+def test_a_second_run_applies_nothing(url, database):
+    assert migrate(url) == [migrations._name(path) for path in migrations._files()]
+    before = applied_at(database)
+    assert migrate(url) == []
+    assert applied_at(database) == before
+
+
+@pytest.mark.parametrize("name", ["functions/accept", "views/session_reuse"])
+def test_changed_code_is_applied_again_and_nothing_else(name, url, database, shipped):
+    migrate(url)
+    before, fresh = applied_at(database), schema(database)
+    append(shipped / f"{name}.sql", "\n-- changed\n")
+    with closing_database(url) as asked:
+        assert pending(asked) == [name]
+    assert migrate(url) == [name]
+    after = applied_at(database)
+    assert {file for file in after if after[file] != before[file]} == {name}
+    assert [row for row in schema(database) if row not in fresh and row[0] != "file"] == []
+    assert migrate(url) == []
+
+
+def test_a_migration_is_applied_once_whatever_its_text_is_later(url, database, shipped):
+    migrate(url)
+    [first, *_] = sorted((shipped / "migrations").iterdir())
+    append(first, "\nDROP TABLE users CASCADE;\n")
+    assert migrate(url) == []
+
+
+def test_a_new_migration_is_applied_before_the_code_that_needs_it(url, database, shipped):
+    migrate(url)
+    (shipped / "migrations" / "9999_later.sql").write_text("CREATE TABLE later (n integer)")
+    (shipped / "functions" / "a_first.sql").write_text(
+        "CREATE FUNCTION a_first() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM later'"
+    )
+    assert migrate(url) == ["migrations/9999_later", "functions/a_first"]
+    assert database.execute("SELECT a_first()").fetchone() == (0,)
+
+
+def test_a_file_that_fails_leaves_nothing_of_itself_and_what_came_before_it_stays(url, database, shipped):
+    broken = shipped / "migrations" / "9999_broken.sql"
+    broken.write_text("CREATE TABLE half (n integer); SELECT 1 / 0")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(url)
+    first = sorted(path.stem for path in (shipped / "migrations").iterdir())[:-1]
+    assert set(applied_at(database)) == {f"migrations/{name}" for name in first}
+    assert database.execute("SELECT to_regclass('half')").fetchone() == (None,)
+    broken.write_text("CREATE TABLE whole (n integer)")
+    assert migrate(url)[0] == "migrations/9999_broken"
+    assert database.execute("SELECT pg_try_advisory_lock(%s)", (GUARD,)).fetchone() == (True,), "the guard was released"
+
+
+def test_before_the_first_run_everything_is_pending(url):
+    with closing_database(url) as asked:
+        assert len(pending(asked)) == len(list(SQL.glob("*/*.sql")))
+    migrate(url)
+    with closing_database(url) as asked:
+        assert pending(asked) == []
+
+
+def test_a_server_that_is_away_is_one_sentence():
+    with pytest.raises(StoreUnavailable, match="check DATABASE_URL"):
+        migrate("postgresql://nobody@127.0.0.1:1/nothing")
