@@ -4,18 +4,25 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
+from onelane.bootstrap import Services
+from onelane.config import Settings
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
-from onelane.model import Lease
+from onelane.model import Begun, JsonObject, Lease
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation
 from onelane.turns.records import Records
-from tests.conftest import DEADLINE_S, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually
+
+Begin = Callable[[str], tuple[Begun, Holding]]
+Run = Callable[..., JsonObject]
 
 TURN_TIMEOUT_S = 3.0
 PATIENCE_S = 60.0
@@ -26,7 +33,7 @@ BUSY_S = 2.0
 
 
 @pytest.fixture
-def notes(tmp_path, monkeypatch):
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The processes that a handler ran in; all that live on are ended after the test."""
     path = tmp_path / "notes"
     monkeypatch.setenv("ESCAPEE_NOTES", str(path))
@@ -35,12 +42,12 @@ def notes(tmp_path, monkeypatch):
         os.kill(pid, signal.SIGKILL)
 
 
-def alive(notes):
+def alive(notes: Path) -> list[int]:
     """List the noted processes that live; a zombie does not."""
     return [pid for pid in map(int, notes.read_text().split()) if _lives(pid)] if notes.exists() else []
 
 
-def _lives(pid):
+def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -48,22 +55,22 @@ def _lives(pid):
 
 
 @pytest.fixture
-def isolation():
+def isolation() -> Isolation:
     return Isolation("tests.escapees:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
 
 
 @pytest.fixture
-def strict(isolation):
+def strict(isolation: Isolation) -> Isolation:
     """Isolation with a time that a test can wait for."""
     isolation._turn_timeout_s = TURN_TIMEOUT_S
     return isolation
 
 
 @pytest.fixture
-def begin(services, settings, accept):
+def begin(services: Services, settings: Settings, accept: Accept) -> Begin:
     """Accept a message and begin its turn."""
 
-    def begin(text):
+    def begin(text: str) -> tuple[Begun, Holding]:
         accepted = accept(f"user {uuid4()}", text)
         lease = Lease(user_id=accepted.user_id, token="a:1", fence=1)
         begun = Records(settings, services.database).begin(lease, None, is_first=True)
@@ -74,10 +81,10 @@ def begin(services, settings, accept):
 
 
 @pytest.fixture
-def run(isolation, begin, services):
+def run(isolation: Isolation, begin: Begin, services: Services) -> Run:
     """Run one message in a child, in a place as a slot does."""
 
-    def run(text, holding=None, **states):
+    def run(text: str, holding: Holding | None = None, **states: Any) -> JsonObject:
         begun, own = begin(text)
         with isolation.place() as has_place:
             assert has_place
@@ -86,7 +93,7 @@ def run(isolation, begin, services):
     return run
 
 
-def places_free(isolation):
+def places_free(isolation: Isolation) -> int:
     """Count the places that could be taken now."""
     taken = 0
     while isolation._places.acquire(blocking=False):
@@ -96,7 +103,7 @@ def places_free(isolation):
     return taken
 
 
-def text_of(effects):
+def text_of(effects: JsonObject) -> Any:
     return effects["replies"][0]["text"]
 
 
@@ -126,7 +133,9 @@ def text_of(effects):
         ("unknown", "KeyError"),
     ],
 )
-def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(text, failure, run, strict, notes):
+def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(
+    text: str, failure: str, run: Run, strict: Isolation, notes: Path
+) -> None:
     began = time.monotonic()
     with pytest.raises(HandlerFailed, match=failure):
         run(text)
@@ -136,7 +145,7 @@ def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(text, failure, r
     assert places_free(strict) == CHILDREN_MAX
 
 
-def test_a_grandchild_that_leaves_the_group_holds_nothing_up(run, strict, notes):
+def test_a_grandchild_that_leaves_the_group_holds_nothing_up(run: Run, strict: Isolation, notes: Path) -> None:
     began = time.monotonic()
     with pytest.raises(HandlerFailed, match="did not finish in time"):
         run("fork free")
@@ -145,21 +154,23 @@ def test_a_grandchild_that_leaves_the_group_holds_nothing_up(run, strict, notes)
     assert len(alive(notes)) == 1  # the test ends it
 
 
-def test_a_grandchild_of_a_turn_that_ends_well_ends_with_it(run, notes):
+def test_a_grandchild_of_a_turn_that_ends_well_ends_with_it(run: Run, notes: Path) -> None:
     assert text_of(run("grandchild")) == "answered"
     eventually(lambda: not alive(notes))
 
 
 @pytest.mark.parametrize("text", ["close", "stop-within", "fork-and-close", "endless", "kill"])
-def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(text, run, strict, begin, services):
-    def hostile(begun, holding):
+def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
+    text: str, run: Run, strict: Isolation, begin: Begin, services: Services
+) -> None:
+    def hostile(begun: Begun, holding: Holding) -> None:
         with strict.place() as has_place:
             assert has_place
             with pytest.raises(HandlerFailed):
                 strict.run(begun, holding, services.sessions)
             ended.append(begun)
 
-    ended = []
+    ended: list[Begun] = []
     slots = [threading.Thread(target=hostile, args=begin(text)) for _ in range(CHILDREN_MAX)]
     for slot in slots:
         slot.start()
@@ -175,29 +186,29 @@ def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(text,
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
 @pytest.mark.parametrize("size", [600_000, 3_000_000])
-def test_a_large_state_passes_to_the_child_whole(size, letter, run):
+def test_a_large_state_passes_to_the_child_whole(size: int, letter: str, run: Run) -> None:
     state = {"text": letter * (size // len(letter.encode()))}
     answer = text_of(run("sizes", session_state=state, user_state={}))
     assert answer == f"{size + len(FRAME)} 2"
 
 
-def test_both_states_pass_at_the_largest_that_a_turn_may_store(run):
+def test_both_states_pass_at_the_largest_that_a_turn_may_store(run: Run) -> None:
     state = {"text": "\x01" * 160_000}  # each takes six bytes of JSON
     answer = text_of(run("sizes", session_state=state, user_state=state))
     assert answer == "960012 960012"
 
 
-def test_a_state_that_is_too_large_to_pass_fails_the_turn(run, isolation):
+def test_a_state_that_is_too_large_to_pass_fails_the_turn(run: Run, isolation: Isolation) -> None:
     with pytest.raises(HandlerFailed, match="ValueError"):
         run("sizes", session_state={"text": "x" * 4_000_000})
     assert places_free(isolation) == CHILDREN_MAX
 
 
-def test_a_lost_lease_ends_the_child_at_once(run, notes):
-    holding = Holding(Lease(user_id="6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de", token="a:1", fence=1))
+def test_a_lost_lease_ends_the_child_at_once(run: Run, notes: Path) -> None:
+    holding = Holding(Lease(user_id=UUID("6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de"), token="a:1", fence=1))
     failures = []
 
-    def fail():
+    def fail() -> None:
         with pytest.raises(HandlerFailed) as failed:
             run("never-read", holding)
         failures.append(str(failed.value))
@@ -211,29 +222,29 @@ def test_a_lost_lease_ends_the_child_at_once(run, notes):
     eventually(lambda: not alive(notes))
 
 
-def test_a_lease_that_was_lost_before_runs_nothing(run, notes):
-    holding = Holding(Lease(user_id="6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de", token="a:1", fence=1))
+def test_a_lease_that_was_lost_before_runs_nothing(run: Run, notes: Path) -> None:
+    holding = Holding(Lease(user_id=UUID("6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de"), token="a:1", fence=1))
     holding.cancel()
     with pytest.raises(HandlerFailed, match="cancelled"):
         run("sleep", holding)
     assert not notes.exists()
 
 
-def test_a_platforms_signals_to_every_process_convict_no_message(run):
+def test_a_platforms_signals_to_every_process_convict_no_message(run: Run) -> None:
     assert text_of(run("signals")) == "[None, None]"
 
 
-def test_a_child_has_its_limit_of_memory_and_no_terminal(run):
+def test_a_child_has_its_limit_of_memory_and_no_terminal(run: Run) -> None:
     assert text_of(run("limit")) == str(512 * 2**20)
     assert text_of(run("terminal")) == ""
 
 
-def test_a_child_reads_its_session_through_its_parent(run, services):
+def test_a_child_reads_its_session_through_its_parent(run: Run, services: Services) -> None:
     assert text_of(run("history 10")) == "0"
 
 
-def test_no_descriptor_is_left_open(run, isolation):
-    def count():
+def test_no_descriptor_is_left_open(run: Run, isolation: Isolation) -> None:
+    def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     run("echo 1")

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import pytest
 
@@ -13,12 +14,18 @@ from tests.conftest import DEADLINE_S, LogLines, eventually
 NEVER_S = 3_600
 
 
+class Start(Protocol):
+    """Starts a task, which is stopped after the test."""
+
+    def __call__(self, task: Callable[[], object], every_s: float, name: str = "task") -> Periodic: ...
+
+
 class Task:
     """Notes when each call began and ended, and does what it was made to do in between."""
 
-    def __init__(self, act=lambda: None) -> None:
-        self.began = []
-        self.ended = []
+    def __init__(self, act: Callable[[], object] = lambda: None) -> None:
+        self.began: list[float] = []
+        self.ended: list[float] = []
         self._act = act
 
     def __call__(self) -> None:
@@ -30,11 +37,11 @@ class Task:
 
 
 @pytest.fixture
-def start():
+def start() -> Iterator[Start]:
     """Start a task, and stop it after the test."""
-    started = []
+    started: list[Periodic] = []
 
-    def start(task, every_s, name="task"):
+    def start(task: Callable[[], object], every_s: float, name: str = "task") -> Periodic:
         started.append(Periodic(name, task, every_s))
         started[-1].start()
         return started[-1]
@@ -45,14 +52,14 @@ def start():
         assert not periodic._thread.is_alive()
 
 
-def test_the_first_call_comes_at_once(start) -> None:
+def test_the_first_call_comes_at_once(start: Start) -> None:
     task = Task()
     start(task, NEVER_S)
     eventually(lambda: task.ended)
     assert len(task.began) == 1
 
 
-def test_the_pause_is_counted_from_the_end_of_a_call(start) -> None:
+def test_the_pause_is_counted_from_the_end_of_a_call(start: Start) -> None:
     task = Task(lambda: time.sleep(0.05))
     start(task, 0.02)
     eventually(lambda: len(task.ended) > 4)
@@ -60,7 +67,7 @@ def test_the_pause_is_counted_from_the_end_of_a_call(start) -> None:
     assert min(pauses) >= 0.019
 
 
-def test_calls_of_a_task_never_overlap(start) -> None:
+def test_calls_of_a_task_never_overlap(start: Start) -> None:
     gate = threading.Event()
     task = Task(lambda: gate.wait(DEADLINE_S))
     start(task, 0)
@@ -84,7 +91,7 @@ def test_calls_of_a_task_never_overlap(start) -> None:
     ids=["Redis away", "Postgres away", "a bug", "too deep"],
 )
 def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(
-    error, line: dict[str, Any], start, log_lines: LogLines
+    error: Exception, line: dict[str, Any], start: Start, log_lines: LogLines
 ) -> None:
     def fail() -> None:
         raise error
@@ -99,7 +106,7 @@ def test_an_error_is_logged_with_the_tasks_name_and_ends_nothing(
     assert ("in fail" in failure) == (line["event"] == "task_failed")
 
 
-def test_a_task_succeeds_again_after_an_error(start, log_lines: LogLines) -> None:
+def test_a_task_succeeds_again_after_an_error(start: Start, log_lines: LogLines) -> None:
     errors = [ValueError(), LanesUnavailable("Redis did not answer")]
     done = threading.Event()
 
@@ -113,7 +120,7 @@ def test_a_task_succeeds_again_after_an_error(start, log_lines: LogLines) -> Non
     assert [line["event"] for line in log_lines] == ["task_failed", "task_postponed"]
 
 
-def test_stop_ends_a_long_pause_at_once(start) -> None:
+def test_stop_ends_a_long_pause_at_once(start: Start) -> None:
     task = Task()
     periodic = start(task, NEVER_S)
     eventually(lambda: task.ended)
@@ -122,7 +129,7 @@ def test_stop_ends_a_long_pause_at_once(start) -> None:
     assert len(task.began) == 1
 
 
-def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start) -> None:
+def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start: Start) -> None:
     gate = threading.Event()
     task = Task(lambda: gate.wait(DEADLINE_S))
     periodic = start(task, 0)
@@ -135,7 +142,7 @@ def test_stop_waits_for_a_call_as_long_as_it_is_asked_to(start) -> None:
     assert len(task.began) == len(task.ended) == 1
 
 
-def test_a_task_that_was_stopped_before_its_start_is_never_called(start) -> None:
+def test_a_task_that_was_stopped_before_its_start_is_never_called(start: Start) -> None:
     task = Task()
     periodic = Periodic("task", task, 0)
     periodic.stop(0)
@@ -144,7 +151,7 @@ def test_a_task_that_was_stopped_before_its_start_is_never_called(start) -> None
     assert task.began == []
 
 
-def test_a_task_may_stop_itself(start) -> None:
+def test_a_task_may_stop_itself(start: Start) -> None:
     def end() -> None:
         periodic.stop()
 

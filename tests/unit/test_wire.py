@@ -7,21 +7,27 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from onelane.wire import MESSAGE_MAX_BYTES, Wire
 from tests.conftest import DEADLINE_S, eventually
 
+Ends = tuple[Wire, Wire]
+Raw = tuple[Wire, Connection]
+
 STALL_S = 0.2
 """A wait of the wire itself; what the tests measure may take this and a busy machine's delay."""
 
 
 @pytest.fixture
-def ends():
+def ends() -> Iterator[Ends]:
     """Two wires, of this process and another."""
     ours, theirs = Pipe()
     with ours, theirs:
@@ -29,19 +35,19 @@ def ends():
 
 
 @pytest.fixture
-def raw():
+def raw() -> Iterator[Raw]:
     """A wire, and the bare connection at its other end."""
     ours, theirs = Pipe()
     with ours, theirs:
         yield Wire(ours, STALL_S), theirs
 
 
-def framed(message):
+def framed(message: bytes) -> bytes:
     return struct.pack("!i", len(message)) + message
 
 
 @contextmanager
-def in_time(within_s=10):
+def in_time(within_s: float = 10) -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < within_s
@@ -52,7 +58,7 @@ def in_time(within_s=10):
     [0, 1.5, True, "", "text", "é 😀 \x00 \x1f", "\ud800", [], {}, {"a": [1, {"b": None}]}, "x" * 3_000_000],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_value_arrives_as_it_was_sent_both_ways(value, ends):
+def test_a_value_arrives_as_it_was_sent_both_ways(value: Any, ends: Ends) -> None:
     for here, there in (ends, ends[::-1]):
         sending = threading.Thread(target=here.send, args=(value,))
         sending.start()
@@ -60,22 +66,22 @@ def test_a_value_arrives_as_it_was_sent_both_ways(value, ends):
         sending.join()
 
 
-def test_messages_keep_their_order_and_their_bounds(ends):
+def test_messages_keep_their_order_and_their_bounds(ends: Ends) -> None:
     here, there = ends
     for nr in range(100):
         here.send({"nr": nr})
     assert [there.receive(DEADLINE_S)["nr"] for _ in range(100)] == list(range(100))
 
 
-def test_receiving_waits_no_longer_than_it_is_asked_to(ends):
+def test_receiving_waits_no_longer_than_it_is_asked_to(ends: Ends) -> None:
     with in_time():
         assert ends[0].receive(0) is None
         assert ends[0].receive(0.05) is None
 
 
-def test_without_a_bound_it_waits_for_the_next_message(ends):
+def test_without_a_bound_it_waits_for_the_next_message(ends: Ends) -> None:
     here, there = ends
-    received = []
+    received: list[Any] = []
     waiting = threading.Thread(target=lambda: received.append(here.receive(None)))
     waiting.start()
     there.send("late")
@@ -83,7 +89,7 @@ def test_without_a_bound_it_waits_for_the_next_message(ends):
     assert received == ["late"]
 
 
-def test_the_end_of_the_other_side_is_an_end_of_file(raw):
+def test_the_end_of_the_other_side_is_an_end_of_file(raw: Raw) -> None:
     wire, other = raw
     other.close()
     with pytest.raises(EOFError):
@@ -92,7 +98,7 @@ def test_the_end_of_the_other_side_is_an_end_of_file(raw):
         wire.send("nobody reads this")
 
 
-def test_what_was_sent_before_the_end_still_arrives(ends):
+def test_what_was_sent_before_the_end_still_arrives(ends: Ends) -> None:
     here, there = ends
     there.send("last")
     there.close()
@@ -102,7 +108,7 @@ def test_what_was_sent_before_the_end_still_arrives(ends):
 
 
 @pytest.mark.parametrize("sent", [framed(b"1234")[:2], framed(b"1234")[:4], framed(b"1234")[:6]])
-def test_an_end_in_the_middle_of_a_message_is_an_error(sent, raw):
+def test_an_end_in_the_middle_of_a_message_is_an_error(sent: bytes, raw: Raw) -> None:
     wire, other = raw
     os.write(other.fileno(), sent)
     other.close()
@@ -111,10 +117,10 @@ def test_an_end_in_the_middle_of_a_message_is_an_error(sent, raw):
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_shutting_down_ends_it_for_both_whoever_waits(side, ends):
-    ended = []
+def test_shutting_down_ends_it_for_both_whoever_waits(side: int, ends: Ends) -> None:
+    ended: list[Wire] = []
 
-    def wait(wire):
+    def wait(wire: Wire) -> None:
         with pytest.raises(EOFError):
             wire.receive(None)
         ended.append(wire)
@@ -128,13 +134,13 @@ def test_shutting_down_ends_it_for_both_whoever_waits(side, ends):
     assert len(ended) == 2
 
 
-def test_shutting_down_frees_who_is_stuck_in_sending(raw):
+def test_shutting_down_frees_who_is_stuck_in_sending(raw: Raw) -> None:
     ours, theirs = Pipe()
     with ours, theirs:
         wire = Wire(ours, 3_600)
-        errors = []
+        errors: list[OSError] = []
 
-        def send():
+        def send() -> None:
             try:
                 wire.send("x" * 3_000_000)
             except OSError as error:
@@ -148,7 +154,7 @@ def test_shutting_down_frees_who_is_stuck_in_sending(raw):
         assert isinstance(errors[0], BrokenPipeError)
 
 
-def test_a_closed_wire_can_be_shut_down_and_strikes_nobody_else(ends):
+def test_a_closed_wire_can_be_shut_down_and_strikes_nobody_else(ends: Ends) -> None:
     here, _ = ends
     number = here._connection.fileno()
     here.close()
@@ -160,7 +166,7 @@ def test_a_closed_wire_can_be_shut_down_and_strikes_nobody_else(ends):
         assert other.recv(1) == b"x"
 
 
-def test_a_message_that_is_too_long_is_not_sent(ends):
+def test_a_message_that_is_too_long_is_not_sent(ends: Ends) -> None:
     here, there = ends
     with pytest.raises(ValueError, match="at most"):
         here.send("x" * MESSAGE_MAX_BYTES)
@@ -178,7 +184,7 @@ def test_a_message_that_is_too_long_is_not_sent(ends):
     ],
     ids=["one more", "2 GB", "8 EB", "negative"],
 )
-def test_a_message_that_claims_to_be_too_long_is_refused_before_it_is_read(head, raw):
+def test_a_message_that_claims_to_be_too_long_is_refused_before_it_is_read(head: bytes, raw: Raw) -> None:
     wire, other = raw
     os.write(other.fileno(), head)
     with in_time(), pytest.raises(OSError, match=r"bad message length|no JSON"):
@@ -190,7 +196,7 @@ def test_a_message_that_claims_to_be_too_long_is_refused_before_it_is_read(head,
     [b"", b"{", b"not json", b"\xff\xfe\x00", b"[" * 1_000_000, b'{"a":' * 100_000, b"1 2"],
     ids=lambda message: repr(message)[:20],
 )
-def test_what_is_no_json_is_an_error(message, raw):
+def test_what_is_no_json_is_an_error(message: bytes, raw: Raw) -> None:
     wire, other = raw
     sending = threading.Thread(target=other.send_bytes, args=(message,))
     sending.start()
@@ -199,7 +205,7 @@ def test_what_is_no_json_is_an_error(message, raw):
     sending.join()
 
 
-def test_a_sender_that_stops_in_the_middle_of_a_message_is_given_up(raw):
+def test_a_sender_that_stops_in_the_middle_of_a_message_is_given_up(raw: Raw) -> None:
     wire, other = raw
     for sent in (framed(b"12345678")[:2], framed(b"12345678")[2:8]):
         os.write(other.fileno(), sent)
@@ -207,13 +213,13 @@ def test_a_sender_that_stops_in_the_middle_of_a_message_is_given_up(raw):
             wire.receive(None)
 
 
-def test_a_receiver_that_never_reads_is_given_up(raw):
+def test_a_receiver_that_never_reads_is_given_up(raw: Raw) -> None:
     wire, _ = raw
     with in_time(), pytest.raises(BlockingIOError):
         wire.send("x" * 3_000_000)
 
 
-def test_a_limit_below_a_second_is_kept(raw):
+def test_a_limit_below_a_second_is_kept(raw: Raw) -> None:
     wire, other = raw
     os.write(other.fileno(), b"\0")
     began = time.monotonic()
@@ -225,15 +231,15 @@ def test_a_limit_below_a_second_is_kept(raw):
 class Planted:
     """An object whose pickle creates a file where it is unpickled."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (self._path,))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_is_refused_and_not_read(protocol, raw, tmp_path):
+def test_a_pickle_is_refused_and_not_read(protocol: int, raw: Raw, tmp_path: Path) -> None:
     wire, other = raw
     path = tmp_path / "planted"
     other.send_bytes(pickle.dumps(Planted(path), protocol))
@@ -246,12 +252,12 @@ def test_a_pickle_is_refused_and_not_read(protocol, raw, tmp_path):
     assert path.exists(), "the trap works"
 
 
-def test_what_is_sent_is_plain_json(raw):
+def test_what_is_sent_is_plain_json(raw: Raw) -> None:
     wire, other = raw
     wire.send({"text": "é"})
     assert other.recv_bytes() == json.dumps({"text": "é"}, ensure_ascii=False).encode()
 
 
-def test_what_json_has_not_is_not_sent(raw):
+def test_what_json_has_not_is_not_sent(raw: Raw) -> None:
     with pytest.raises(TypeError):
         raw[0].send(object())
