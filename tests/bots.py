@@ -5,7 +5,9 @@ import ctypes
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from onelane.bot import Reply, Turn
 
@@ -94,7 +96,7 @@ def _eat(argument: str, turn: Turn) -> str:
     return str(len(eaten))
 
 
-ACTS = {
+ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "sleep": _sleep,
     "wait": _wait_for_file,
     "raise": _raise,

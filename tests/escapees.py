@@ -7,6 +7,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from onelane import Turn
@@ -112,7 +113,7 @@ def _raw(message: bytes) -> None:
     _sleep()
 
 
-ACTS = {
+ACTS: dict[str, Callable[[str, Turn], object]] = {
     "echo": lambda argument, turn: argument,
     "pid": lambda argument, turn: os.getpid(),
     "sleep": _sleep,
@@ -130,17 +131,28 @@ ACTS = {
     "garbage": lambda argument, turn: _raw(b"\x80\x04."),
     "other": lambda argument, turn: _raw(b'{"effects": 1}'),
     "null": lambda argument, turn: _raw(b"null"),
-    "too-long": lambda argument, turn: os.write(WIRE, struct.pack("!i", 2**31 - 1)) and _sleep(),
+    "too-long": lambda argument, turn: _too_long(),
     "exit": lambda argument, turn: os._exit(int(argument)),
     "kill": lambda argument, turn: os.kill(os.getpid(), 9),
     "eat": lambda argument, turn: bytearray(2**40),
     "limit": lambda argument, turn: resource.getrlimit(resource.RLIMIT_AS)[0],
     "terminal": lambda argument, turn: sys.stdin.read(),
-    "signals": lambda argument, turn: [os.kill(os.getpid(), one) for one in (signal.SIGTERM, signal.SIGINT)],
+    "signals": lambda argument, turn: _signals(),
     "history": lambda argument, turn: len(turn.history(int(argument))),
     "output": lambda argument, turn: turn.tool_output("a\0b"),
     "sizes": lambda argument, turn: f"{_size(turn.session.state)} {_size(turn.user.state)}",
 }
+
+
+def _too_long() -> None:
+    os.write(WIRE, struct.pack("!i", 2**31 - 1))
+    _sleep()
+
+
+def _signals() -> str:
+    for one in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), one)
+    return "alive"
 
 
 def _size(state: object) -> int:

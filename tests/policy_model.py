@@ -26,7 +26,7 @@ class Policy:
     def end(self, started_at: datetime, last_message_at: datetime) -> tuple[datetime, str]:
         """Say when a session that hears nothing more is over: earliest first, ties in the order of this list."""
         ends = [(last_message_at + self.idle, "timeout")]
-        if self.day_start is not None:
+        if self.day_start is not None and self.zone is not None:
             ends.append((next_day_start(last_message_at, self.day_start, self.zone), "end_of_day"))
         if self.max_age is not None:
             ends.append((started_at + self.max_age, "max_age"))

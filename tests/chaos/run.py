@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import psycopg
@@ -96,7 +97,9 @@ class _Run:
             return self._judge(stack)
 
     def _setup(self) -> dict[str, object]:
-        settings = Settings(database_url="postgresql://", redis_url="redis://", channels=CHANNELS, **_lowered(SETTINGS))
+        settings = Settings(
+            database_url="postgresql://", redis_url="redis://", **_lowered({"CHANNELS": CHANNELS, **SETTINGS})
+        )
         return {
             "seed": self._options.seed,
             "mutant": self._options.mutant,
@@ -157,7 +160,7 @@ def _waiting(stack: Stack) -> int:
         return connection.execute("SELECT count(*) FROM messages WHERE state = 'received'").fetchall()[0][0]
 
 
-def _lowered(settings: dict[str, object]) -> dict[str, object]:
+def _lowered(settings: dict[str, object]) -> dict[str, Any]:
     return {name.lower(): value for name, value in settings.items()}
 
 

@@ -24,7 +24,7 @@ def tale() -> Tale:
 @pytest.mark.parametrize("path", JUDGES, ids=lambda path: path.stem)
 def test_who_judges_shares_nothing_with_the_product(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))
-    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     assert not {name.partition(".")[0] for name in names} & {"onelane", "onelane_web", "bench"}
 
@@ -181,7 +181,7 @@ def wait_in_calm(tale: Tale) -> None:
     tale.note("calm", 69, phase="end")
 
 
-def change(rows: list[dict[str, Any]], nr: int, **fields: Any) -> Any:
+def change(rows: str, nr: int, **fields: Any) -> Any:
     """Plant different values in a row."""
     return lambda tale: getattr(tale, rows)[nr].update(fields)
 
@@ -191,11 +191,11 @@ def said(kind: str, seq: int, **fields: Any) -> Any:
     return lambda tale: tale.find(kind, message_id=message_id(seq)).update(fields)
 
 
-def removed(rows: list[dict[str, Any]], nr: int) -> Any:
+def removed(rows: str, nr: int) -> Any:
     return lambda tale: getattr(tale, rows).pop(nr)
 
 
-def twice(rows: list[dict[str, Any]], nr: int, **fields: Any) -> Any:
+def twice(rows: str, nr: int, **fields: Any) -> Any:
     return lambda tale: getattr(tale, rows).append({**getattr(tale, rows)[nr], **fields})
 
 

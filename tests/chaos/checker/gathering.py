@@ -119,7 +119,8 @@ class Gathering:
 
     def _take_start(self, event: Event) -> None:
         names = ("pid", "run", "user_id", "sender", "message_id", "seq", "session_id", "text")
-        run = Run(event["at"], *(self.same(event[name]) for name in names), seen_at=event["at"])
+        run = Run(event["at"], *(self.same(event[name]) for name in names))
+        run.seen_at = run.at
         self._runs[run.run] = run
         self._note(run)
 
@@ -174,6 +175,7 @@ class Gathering:
             )
             self._open_commands[key] = command
             self._note(command)
-        elif command := self._open_commands.pop(key, None):
+        elif key in self._open_commands:
+            command = self._open_commands.pop(key)
             command.ended_at, command.is_done = event["at"], bool(event["is_done"])
             command.answer = event.get("answer")

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from tests.chaos.checker.evidence import Person
-from tests.chaos.checker.records import Finish, Lease, Run
+from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Run
 
 
 class Holding(NamedTuple):
@@ -41,7 +41,7 @@ def _ended(person: Person) -> dict[str, float]:
 
 def _last_acts(person: Person) -> dict[str, float]:
     tokens = {lease.fence: lease.token for lease in person.leases}
-    acts = (*person.begins, *person.commits, *person.fails)
+    acts: list[Begin | Commit | Fail] = [*person.begins, *person.commits, *person.fails]
     last: dict[str, float] = {}
     for act in acts:
         if token := tokens.get(act.fence):
@@ -56,8 +56,8 @@ def _last_runs(person: Person) -> dict[str, float]:
         leases[lease.pid].append(lease)
     last: dict[str, float] = {}
     for run in person.runs:
-        if lease := _lease_of(run, leases[run.pid]):
-            last[lease.token] = max(last.get(lease.token, run.until), run.until)
+        if held := _lease_of(run, leases[run.pid]):
+            last[held.token] = max(last.get(held.token, run.until), run.until)
     return last
 
 

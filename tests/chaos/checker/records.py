@@ -29,6 +29,12 @@ class Begin(NamedTuple):
     session_status: str | None
     deaths: int | None
 
+    @property
+    def number(self) -> int:
+        """The message's number; of a begin that is a turn."""
+        assert self.seq is not None
+        return self.seq
+
 
 class Commit(NamedTuple):
     at: float

@@ -43,6 +43,12 @@ class MessageRow(NamedTuple):
     redriven_at: datetime | None
     end_at: datetime | None
 
+    @property
+    def left_at(self) -> datetime:
+        """When it left its order; of a message that has left it."""
+        assert self.processed_at is not None
+        return self.processed_at
+
 
 class ReplyRow(NamedTuple):
     user_id: str
@@ -97,7 +103,7 @@ def read(database_url: str, same: Callable[[Any], Any] = lambda value: value) ->
     with psycopg.connect(database_url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.execute("SET LOCAL TimeZone TO 'UTC'")
-        [read_at] = connection.execute("SELECT clock_timestamp()").fetchone()
+        [[read_at]] = connection.execute("SELECT clock_timestamp()").fetchall()
         return Rows(
             rows(UserRow._make, USERS),
             rows(SessionRow._make, SESSIONS),

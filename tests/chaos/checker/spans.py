@@ -41,7 +41,8 @@ class Spans:
 
     def joined(self, *others: "Spans") -> Self:
         """Unite with others."""
-        return type(self)(span for spans in (self, *others) for span in spans)
+        all_spans: list[Spans] = [self, *others]
+        return type(self)(span for spans in all_spans for span in spans)
 
     def touches(self, since: float, until: float) -> bool:
         """Tell whether any span has a moment in common with this one."""

@@ -71,7 +71,7 @@ def _weather(evidence: Evidence) -> Iterator[Line]:
 
 
 def _lines(evidence: Evidence, person: Person) -> Iterator[Line]:
-    seqs = {message.id: message.seq for message in person.messages}
+    seqs: dict[str | None, int] = {message.id: message.seq for message in person.messages}
     for said in person.said:
         yield from _said(said, seqs)
     for message in person.messages:

@@ -47,7 +47,14 @@ class Tale:
         self.leftovers: Fields | None = {"orphans": []}
         self.read_at = 100.0
         self.note("setup", 0, **SETUP)
-        self.user = {"id": USER, "channel": CHANNEL, "sender": SENDER, "last_seq": 0, "waiting": 0, "state": {"n": 0}}
+        self.user: Fields = {
+            "id": USER,
+            "channel": CHANNEL,
+            "sender": SENDER,
+            "last_seq": 0,
+            "waiting": 0,
+            "state": {"n": 0},
+        }
         for word in DEEDS:
             self.say(word)
 
@@ -97,7 +104,7 @@ class Tale:
         self.note("send", at, **this, channel=CHANNEL, messages=[letter])
         self.note("ack", at + POST_S, **this, status=202, accepted=[told])
 
-    def turn(self, seq: int, at: float, pid: int, fence: int, session_id: str = "session-1") -> None:
+    def turn(self, seq: int, at: float, pid: int, fence: float, session_id: str = "session-1") -> None:
         """Let a worker do a whole turn."""
         text = text_of(seq)
         lane = {"pid": pid, "user_id": USER, "fence": fence}

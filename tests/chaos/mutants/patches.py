@@ -16,6 +16,7 @@ from redis.retry import Retry
 from onelane import bootstrap
 from onelane.intake import Intake, _entry
 from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import connect
 from onelane.model import Accepted, Delivery
 from onelane.processes import runner
 from onelane.processes.duties import Duties
@@ -33,21 +34,25 @@ SEEN_S = 3_600
 Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
 
 
+def plant(owner: object, name: str, bug: object) -> None:
+    """Put a bug in the place of what is right."""
+    setattr(owner, name, bug)
+
+
 def reconciler_off() -> None:
     """Let Redis keep what it has lost."""
-    Duties.reconcile = lambda _self: 0  # type: ignore[method-assign]
+    plant(Duties, "reconcile", lambda _self: 0)
 
 
 def retries_on() -> None:
     """Let the client repeat whatever had no answer."""
-    connect = bootstrap.connect
 
     def connect_with_retries(**access: Any) -> Any:
         client = connect(**access)
         client.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), RETRIES)
         return client
 
-    bootstrap.connect = connect_with_retries
+    plant(bootstrap, "connect", connect_with_retries)
 
 
 def answer_before_commit() -> None:
@@ -67,7 +72,7 @@ def answer_before_commit() -> None:
         Timer(EARLY_S, commit).start()
         return accepted
 
-    Intake.accept = accept  # type: ignore[method-assign]
+    plant(Intake, "accept", accept)
 
 
 def dedup_in_redis() -> None:
@@ -84,7 +89,7 @@ def dedup_in_redis() -> None:
             client.set(seen, accepted[0].model_dump_json(), ex=SEEN_S)
         return accepted
 
-    Intake.accept = accept  # type: ignore[method-assign]
+    plant(Intake, "accept", accept)
 
 
 def finish_late() -> None:
@@ -95,7 +100,7 @@ def finish_late() -> None:
         time.sleep(LATE_S)
         return finish(lanes, *args, **kwargs)
 
-    Lanes.finish = finish_later  # type: ignore[method-assign]
+    plant(Lanes, "finish", finish_later)
 
 
 def wake_before_push() -> None:
@@ -108,4 +113,4 @@ def wake_before_push() -> None:
         time.sleep(WAKE_S)
         return enqueue(lanes, messages)
 
-    Lanes.enqueue_many = enqueue_many  # type: ignore[method-assign]
+    plant(Lanes, "enqueue_many", enqueue_many)

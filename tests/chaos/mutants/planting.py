@@ -9,6 +9,7 @@ import psycopg
 
 from onelane.lanes.scripts import Scripts
 from onelane.migrations import shipped_code
+from tests.chaos.mutants.patches import plant
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Script:
             scripts._texts[self.name] = text
             scripts._digests[self.name] = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-        Scripts.__init__ = read_mutated  # type: ignore[method-assign]
+        plant(Scripts, "__init__", read_mutated)
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,13 @@ class Release:
     def sweep(self) -> str | None:
         """Kill whatever is left of it; say what was wrong with its end."""
         left = session_members(self.pid)
+        problem: str | None = None
         if self.is_running:
             problem = "had to be killed"
         elif self.exit_code == 0 and left:
             problem = f"left {len(left)} processes behind"
-        else:
-            problem = f"ended with {self.exit_code}" if self.exit_code not in GOOD_ENDS else None
+        elif self.exit_code not in GOOD_ENDS:
+            problem = f"ended with {self.exit_code}"
         self._signal_all(signal.SIGKILL)
         self._child.kill()
         return problem and f"{self.name} {problem}"

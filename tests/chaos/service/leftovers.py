@@ -16,6 +16,7 @@ import redis
 
 from onelane import keys
 from onelane.dev.embedded.child import command_line
+from onelane.lanes.scripts import text_of
 from tests.chaos.history import HISTORY
 from tests.chaos.service.dynos import all_pids
 from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES, Folder
@@ -98,7 +99,7 @@ def _keys(client: redis.Redis, database: psycopg.Connection) -> Iterator[str]:
         elif life == RUNS_OUT and client.ttl(key) == -1:
             yield f"{key!r} has no TTL"
         elif life == GOES or (life == IS_OF_THE_DEAD and not has_dead):
-            yield f"{key!r} ({client.type(key).decode()}) should be gone"
+            yield f"{key!r} ({text_of(client.type(key))}) should be gone"
 
 
 def _life(key: str) -> str | None:
@@ -122,7 +123,8 @@ def _value(client: redis.Redis, key: bytes) -> Any:
         b"stream": lambda: client.xrange(key),
         b"none": lambda: None,
     }
-    return read[client.type(key)]()
+    kind: Any = client.type(key)
+    return read[kind]()
 
 
 def _flat(value: Any) -> Iterator[bytes]:

@@ -97,8 +97,8 @@ def _committed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any, **_
     """Word a commit, and the begin of the next turn if the same call did both."""
     if settled is not None and settled.outcome not in COMMITS:
         return []  # its effects could not be stored: noted as a failure already
-    following = settled and settled.next_turn
-    return [("commit", _settled(settled, lease, begun)), *_begun(following, lease)]
+    next_turn = None if settled is None else settled.next_turn
+    return [("commit", _settled(settled, lease, begun)), *_begun(next_turn, lease)]
 
 
 def _failed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any) -> list[tuple[str, Event]]:

@@ -133,7 +133,7 @@ class _Script:
         self._source = source
         self._dice = Random(f"{user.seed} {user.nr} {source}")
         self._written = 0
-        words = {**EVERYDAY}
+        words: dict[str, float] = {**EVERYDAY}
         for word, weight in user.role.words.items():
             words[word] = words.get(word, 0) + weight
         self._words = words

@@ -19,7 +19,7 @@ was not carried out, or messages still wait after DRAIN_MAX_S. After T seconds i
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from heapq import merge
 from pathlib import Path
@@ -137,7 +137,7 @@ class Traffic:
         return (self._history / "heal").exists()
 
 
-def _steps(correspondence: Correspondence):
+def _steps(correspondence: Correspondence) -> Iterator[tuple[Correspondence, Step]]:
     return ((correspondence, step) for step in correspondence.user.steps())
 
 

@@ -14,6 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 
@@ -48,7 +49,7 @@ class Api(ThreadingHTTPServer):
             return "500"
         return "none" if dice < faults.get("errors", 0) + faults.get("hang", 0) else "200"
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: object) -> None:
         """Say nothing of bots that died or waited no longer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tests.chaos.checker.checks.pauses import perhaps_paused
 from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S, full
 from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.records import Park
 from tests.chaos.checker.rows import MessageRow
 from tests.chaos.checker.spans import Spans
 from tests.chaos.checker.violation import Violation
@@ -91,5 +92,5 @@ def _redriven(evidence: Evidence, person: Person) -> Iterator[tuple[float, float
 
 
 def _parked(person: Person) -> Spans:
-    parks = [(park.since, park.at + park.delay_s) for park in person.releases if hasattr(park, "delay_s")]
+    parks = [(park.since, park.at + park.delay_s) for park in person.releases if isinstance(park, Park)]
     return Spans([*parks, *((fail.since, fail.at + PARKED_S) for fail in person.fails)])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tests.chaos.checker.escalations import Escalations, was_handled
 from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.records import Commit, Fail
 from tests.chaos.checker.rows import MessageRow
 from tests.chaos.checker.violation import Violation
 from tests.chaos.traffic.speech import TOOL, answers_to, ask_of
@@ -43,11 +44,11 @@ def _turns(evidence: Evidence, person: Person) -> Iterator[Violation]:
     counts: defaultdict[str | None, Count] = defaultdict(Count)
     overall = Count()
     settled = [message for message in person.messages if message.processed_at is not None]
-    for message in sorted(settled, key=lambda message: message.processed_at):
+    for message in sorted(settled, key=lambda message: message.left_at):
         handled = was_handled(message, person, escalations)
         before = counts[message.session_id]
         for problem in _problems(person, message, before, handled=handled):
-            at = evidence.at(message.processed_at)
+            at = evidence.at(message.left_at)
             yield Violation(PROMISE, person.user_id, at, f"message {message.seq} {message.text!r}: {problem}")
         counts[message.session_id], overall = before.after(handled), overall.after(handled)
     for session in person.sessions:
@@ -88,7 +89,8 @@ def _commits_once(evidence: Evidence, person: Person) -> Iterator[Violation]:
     committed = Counter(one.message_id for one in person.commits if one.outcome == "committed")
     buried = Counter(one.message_id for one in person.fails if one.outcome == "dead")
     redriven = Counter(command.message_id for command in person.commanded("redrive"))
-    for settled in [*person.commits, *person.fails]:
+    writes: list[Commit | Fail] = [*person.commits, *person.fails]
+    for settled in writes:
         message = person.by_id.get(settled.message_id)
         problem = None
         if message is None:

@@ -18,7 +18,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         for message in person.messages:
             if message.state == "processed":
                 for problem in _problems(person, message, escalations):
-                    at = evidence.at(message.processed_at)
+                    at = evidence.at(message.left_at)
                     yield Violation(PROMISE, person.user_id, at, f"message {message.seq} {message.text!r}: {problem}")
         yield from _left_escalated(person, escalations)
 

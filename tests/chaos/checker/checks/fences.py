@@ -59,7 +59,11 @@ def _refused(evidence: Evidence, person: Person) -> Iterator[Violation]:
 
 def _newest(numbered: list[Numbered]) -> list[Numbered]:
     """Return beside each the one with the largest fence up to it."""
-    return list(accumulate(numbered, lambda newest, one: max(newest, one, key=lambda each: each.fence)))
+
+    def newer(one: Numbered, other: Numbered) -> Numbered:
+        return other if other.fence > one.fence else one
+
+    return list(accumulate(numbered, newer))
 
 
 def _acts(evidence: Evidence, person: Person) -> Iterator[Act]:

@@ -6,7 +6,6 @@ from itertools import accumulate
 from math import inf
 
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
-from tests.chaos.checker.records import Begin, Run
 from tests.chaos.checker.rows import MessageRow
 from tests.chaos.checker.violation import Violation
 
@@ -42,11 +41,11 @@ def _terminal_in_order(evidence: Evidence, person: Person) -> Iterator[Violation
     """Compare the times at which messages were processed or died, given under the user's row lock."""
     before: MessageRow | None = None
     for message in _never_redriven(person):
-        if before is not None and message.processed_at < before.processed_at:
+        if before is not None and message.left_at < before.left_at:
             yield Violation(
                 PROMISE,
                 person.user_id,
-                evidence.at(message.processed_at),
+                evidence.at(message.left_at),
                 f"message {message.seq} was {message.state} at {_when(evidence, message)}, "
                 f"before message {before.seq} at {_when(evidence, before)}",
             )
@@ -57,22 +56,23 @@ def _begun_in_order(evidence: Evidence, person: Person) -> Iterator[Violation]:
     """See that nothing began while a message before it waited."""
     before = list(_never_redriven(person))
     seqs = [message.seq for message in before]
-    done_at = [-inf, *accumulate((evidence.at(message.processed_at) for message in before), max)]
-    for begun in _begun(person):
-        lower = bisect_left(seqs, begun.seq)
-        if done_at[lower] > begun.at + CLOCKS_DIFFER_S:
+    done_at = [-inf, *accumulate((evidence.at(message.left_at) for message in before), max)]
+    for seq, at in _begun(person):
+        lower = bisect_left(seqs, seq)
+        if done_at[lower] > at + CLOCKS_DIFFER_S:
             yield Violation(
                 PROMISE,
                 person.user_id,
-                begun.at,
-                f"message {begun.seq} began at {evidence.when(begun.at)} at the latest, "
+                at,
+                f"message {seq} began at {evidence.when(at)} at the latest, "
                 f"and one before it waited until {evidence.when(done_at[lower])}",
             )
 
 
-def _begun(person: Person) -> list[Begin | Run]:
-    """Return the turns as the worker knows them, and as the bot does."""
-    return [*(begin for begin in person.begins if begin.outcome == "turn"), *person.runs]
+def _begun(person: Person) -> list[tuple[int, float]]:
+    """Return the messages' numbers, and when they began: as the worker knows it, and as the bot does."""
+    by_worker = [(begin.number, begin.at) for begin in person.begins if begin.outcome == "turn"]
+    return by_worker + [(run.seq, run.at) for run in person.runs]
 
 
 def _redriven_next(evidence: Evidence, person: Person) -> Iterator[Violation]:
@@ -83,14 +83,14 @@ def _redriven_next(evidence: Evidence, person: Person) -> Iterator[Violation]:
     for message in person.messages:
         if message.redriven_at is None:
             continue
-        waits_at = _waits_again(evidence, person, message)
+        redriven_at = evidence.at(message.redriven_at)
+        waits_at = _waits_again(person, message, redriven_at)
         done_at = inf if message.processed_at is None else evidence.at(message.processed_at) - CLOCKS_DIFFER_S
         if waits_at is None:
-            at = evidence.at(message.redriven_at)
-            yield Violation(PROMISE, person.user_id, at, f"nobody asked to redrive message {message.seq}")
+            yield Violation(PROMISE, person.user_id, redriven_at, f"nobody asked to redrive message {message.seq}")
             continue
         for begin in begins[bisect_right(sinces, waits_at) : bisect_left(sinces, done_at)]:
-            if begin.seq > message.seq and begin.at < done_at:
+            if begin.number > message.seq and begin.at < done_at:
                 yield Violation(
                     PROMISE,
                     person.user_id,
@@ -100,9 +100,8 @@ def _redriven_next(evidence: Evidence, person: Person) -> Iterator[Violation]:
                 )
 
 
-def _waits_again(evidence: Evidence, person: Person, message: MessageRow) -> float | None:
+def _waits_again(person: Person, message: MessageRow, redriven_at: float) -> float | None:
     """Tell from when on a redriven message surely waited: the answer to the command, as its row may be early."""
-    redriven_at = evidence.at(message.redriven_at)
     commands = (one for one in person.commanded("redrive") if one.message_id == message.id)
     return next((max(redriven_at, one.ended_at) for one in commands if one.ended_at > redriven_at), None)
 
@@ -112,4 +111,4 @@ def _never_redriven(person: Person) -> Iterator[MessageRow]:
 
 
 def _when(evidence: Evidence, message: MessageRow) -> str:
-    return evidence.when(evidence.at(message.processed_at))
+    return evidence.when(evidence.at(message.left_at))

@@ -37,7 +37,7 @@ def _handled(evidence: Evidence, person: Person) -> Iterator[Violation]:
     for message in person.messages:
         if message.state != "processed" or message.seq not in person.replies:
             continue
-        processed_at = evidence.at(message.processed_at)
+        processed_at = evidence.at(message.left_at)
         if not any(run.session_id == message.session_id and run.at <= processed_at for run in good[message.id]):
             yield Violation(
                 PROMISE,

@@ -6,7 +6,7 @@ command takes effect at an instant that only the database knows: it must lie wit
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, time, timedelta
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, NamedTuple
@@ -28,8 +28,8 @@ class Step(NamedTuple):
     at: datetime
     place: int
     """How many messages come first, among what is of one moment."""
-    kind: str
-    what: MessageRow | datetime
+    act: Callable[[Model], object]
+    """What the model is to be given."""
 
 
 class Told(NamedTuple):
@@ -141,7 +141,7 @@ class _Past:
     def __init__(self, messages: list[MessageRow]) -> None:
         self._accepted = [message.accepted_at for message in messages]
         self.settled = list(accumulate(map(_settled_at, messages), max))
-        self._redriven = [message for message in messages if message.redriven_at is not None]
+        self._redriven = [(one.redriven_at, one.left_at) for one in messages if one.redriven_at is not None]
 
     def place_of(self, at: datetime) -> int:
         """Count the messages accepted by `at`."""
@@ -156,26 +156,46 @@ class _Past:
         """Tell whether any message waited at `at`, one that was redriven at this moment apart."""
         place = self.place_of(at)
         is_waiting = place > 0 and self.settled[place - 1] > at
-        return is_waiting or any(one.redriven_at < at < one.processed_at for one in self._redriven)
+        return is_waiting or any(redriven_at < at < left_at for redriven_at, left_at in self._redriven)
 
 
 def _settled_at(message: MessageRow) -> datetime:
     """Tell when a message left its order; when one died that was redriven since, only its neighbours tell."""
-    return message.accepted_at if message.redriven_at is not None else message.processed_at
+    return message.accepted_at if message.redriven_at is not None else message.left_at
 
 
 def _steps(evidence: Evidence, person: Person, ends: list[datetime]) -> list[Step]:
     """Bring everything into the order in which it takes effect: what is of one moment, by the messages' numbers."""
-    past, steps = _Past(person.messages), []
+    past, escalations, last = _Past(person.messages), Escalations(evidence, person), len(person.messages)
+    steps: list[Step] = []
     for place, message in enumerate(person.messages, 1):
-        steps.append(Step(past.settled[place - 1], place, "message", message))
-        if message.redriven_at is not None:
-            if not past.waits_at(message.redriven_at):
-                steps.append(Step(message.redriven_at, len(person.messages), "looked", message))
-            steps.append(Step(message.processed_at, len(person.messages), "again", message))
+        does = _does(person, message, escalations)
+        if message.redriven_at is None:
+            steps.append(Step(past.settled[place - 1], place, _first(message, does)))
+            continue
+        steps.append(Step(past.settled[place - 1], place, _first(message, None)))
+        if not past.waits_at(message.redriven_at):
+            steps.append(Step(message.redriven_at, last, _look(message.redriven_at)))
+        steps.append(Step(message.left_at, last, _again(message, does)))
     ends_at = [*ends, *_ends_without_trace(evidence, person, ends)]
-    steps += [Step(past.has_effect_at(at), past.place_of(at), "end", at) for at in ends_at]
+    steps += [Step(past.has_effect_at(at), past.place_of(at), _end(at)) for at in ends_at]
     return sorted(steps, key=lambda step: step[:2])
+
+
+def _first(message: MessageRow, does: str | None) -> Callable[[Model], object]:
+    return lambda model: model.message(message.seq, message.accepted_at, does)
+
+
+def _again(message: MessageRow, does: str | None) -> Callable[[Model], object]:
+    return lambda model: model.again(message.seq, does)
+
+
+def _look(at: datetime) -> Callable[[Model], object]:
+    return lambda model: model.look(at)
+
+
+def _end(at: datetime) -> Callable[[Model], object]:
+    return lambda model: model.end(at)
 
 
 def _ends_without_trace(evidence: Evidence, person: Person, ends: list[datetime]) -> Iterator[datetime]:
@@ -187,18 +207,8 @@ def _ends_without_trace(evidence: Evidence, person: Person, ends: list[datetime]
 
 def _play(evidence: Evidence, person: Person, steps: list[Step]) -> Model:
     model = Model(policy_of(evidence.setup.channels.get(person.row.channel, {}) if person.row else {}))
-    escalations = Escalations(evidence, person)
     for step in steps:
-        match step.kind, step.what:
-            case "message", message:
-                does = _does(person, message, escalations) if message.redriven_at is None else None
-                model.message(message.seq, message.accepted_at, does)
-            case "looked", message:
-                model.look(message.redriven_at)
-            case "again", message:
-                model.again(message.seq, _does(person, message, escalations))
-            case "end", at:
-                model.end(at)
+        step.act(model)
     return model
 
 
