@@ -53,6 +53,11 @@ ORDER BY 1, 2, 3
 """
 """Everything that a migration may make."""
 
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_try_advisory_lock%'
+"""
+
 
 @pytest.fixture
 def url(postgres):
@@ -99,6 +104,11 @@ def append(path, text):
     path.write_text(path.read_text() + text)
 
 
+def waiting(database):
+    """Count the runs that wait for the guard."""
+    return database.execute(WAITING).fetchone()[0]
+
+
 def run_migrate(settings, url):
     """Start `onelane migrate` as a release phase does."""
     return subprocess.Popen(
@@ -111,7 +121,10 @@ def run_migrate(settings, url):
 
 
 def test_many_at_once_on_an_empty_database_apply_each_file_once(settings, url, database):
+    database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     processes = [run_migrate(settings, url) for _ in range(AT_ONCE)]
+    eventually(lambda: waiting(database) == AT_ONCE)
+    database.execute("SELECT pg_advisory_unlock(%s)", (GUARD,))
     ended = [(*process.communicate(timeout=DEADLINE_S), process.returncode) for process in processes]
     assert [code for _, _, code in ended] == [0] * AT_ONCE, [error for _, error, _ in ended]
     lines = [line for out, _, _ in ended for line in out.splitlines()]
@@ -154,13 +167,12 @@ def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(url, dat
 def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url, database):
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     applied = []
-    waiting = threading.Thread(target=lambda: applied.append(migrate(url)))
-    waiting.start()
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%try_advisory%'"
-    eventually(lambda: database.execute(asked).fetchone()[0] > 1)
+    second = threading.Thread(target=lambda: applied.append(migrate(url)))
+    second.start()
+    eventually(lambda: waiting(database) == 1)
     assert applied == []
     database.execute("SELECT pg_advisory_unlock(%s)", (GUARD,))
-    waiting.join(DEADLINE_S)
+    second.join(DEADLINE_S)
     assert len(applied[0]) == len(list(SQL.glob("*/*.sql")))
 
 
