@@ -1,6 +1,5 @@
 """Logs: fixed names, one bounded line an event, libraries in the same form, and no text that could be a user's."""
 
-import ast
 import asyncio
 import gc
 import io
@@ -16,11 +15,8 @@ import pytest
 import structlog
 
 from onelane.telemetry import log as telemetry
-from onelane.telemetry.events import EVENTS
 from onelane.telemetry.log import LINE_MAX_BYTES, log
-from tests.conftest import ROOT
 
-LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 SAID = "what the user said"
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -63,48 +59,6 @@ def lines(configure: Configure) -> Lines:
 
 LOGGING = ("event", "_record")
 """The functions that log an event: `_record` is how the acts of an operator do it."""
-
-
-def events_in_the_code() -> dict[str, str]:
-    """Find the first argument of every call that logs an event, and where it stands."""
-    found = {}
-    for path in [*ROOT.glob("worker/**/*.py"), *ROOT.glob("app/**/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and _is_logging(node.func) and not _is_passed_on(node):
-                where = f"{path.relative_to(ROOT)}:{node.lineno}"
-                names = _names(node.args[0])
-                assert names, f"{where}: an event's name must be written where it is logged"
-                found.update(dict.fromkeys(names, where))
-    return found
-
-
-def _is_logging(called: ast.expr) -> bool:
-    return isinstance(called, ast.Name) and called.id in LOGGING
-
-
-def _is_passed_on(call: ast.Call) -> bool:
-    """The body of `_record` itself, which gets the name as its argument `act`."""
-    return isinstance(call.args[0], ast.Name) and call.args[0].id == "act"
-
-
-def _names(argument: ast.expr) -> list[str]:
-    """Read a name, or both names of `a if … else b`."""
-    match argument:
-        case ast.Constant(value=str(name)):
-            return [name]
-        case ast.IfExp(body=body, orelse=orelse):
-            return _names(body) + _names(orelse)
-        case _:
-            return []
-
-
-def test_every_event_of_the_code_is_listed() -> None:
-    strangers = {name: where for name, where in events_in_the_code().items() if name not in EVENTS}
-    assert not strangers, "list them in onelane/telemetry/events.py"
-
-
-def test_every_listed_event_is_in_the_code() -> None:
-    assert set(EVENTS) - set(events_in_the_code()) == set()
 
 
 def test_an_event_is_one_line_of_json(lines: Lines) -> None:
