@@ -1,4 +1,4 @@
-"""`python -m bench`: measure claims, print their tables, keep JSON and plots."""
+"""`python -m bench`: measure claims, print their tables, write JSON and plots."""
 
 import os
 import signal
@@ -19,19 +19,27 @@ from onelane.errors import OnelaneError
 
 OUT = ROOT / ".onelane" / "bench"
 EXIT_FAILED = 1
-EXIT_TOLD_TO = 143
+EXIT_STOPPED = 143
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("claims", nargs=-1, type=click.Choice(list(CLAIMS)), metavar="[CLAIM]...")
 @click.option(
-    "--runs", type=click.IntRange(1, 25), default=3, show_default=True, help="Rounds, of which medians count."
+    "--runs",
+    type=click.IntRange(1, 25),
+    default=3,
+    show_default=True,
+    help="How many rounds; results are their medians.",
 )
 @click.option("--quick", is_flag=True, help="Small sizes, to see that everything works.")
-@click.option("--peer", "peers", multiple=True, help="Only peers whose names begin so; may be repeated.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="Where JSON and plots go.")
-@click.option("--publish", is_flag=True, help="Into docs/benchmarks instead, with the tables of docs/BENCHMARKS.md.")
-@click.option("--redraw", is_flag=True, help="Measure nothing: tables and plots from the JSON that is there.")
+@click.option("--peer", "peers", multiple=True, help="Measure only peers whose names begin so; may be repeated.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="The folder for JSON and plots."
+)
+@click.option(
+    "--publish", is_flag=True, help="Write into docs/benchmarks instead, and update the tables of docs/BENCHMARKS.md."
+)
+@click.option("--redraw", is_flag=True, help="Measure nothing: make tables and plots from the JSON of earlier runs.")
 def main(
     claims: tuple[str, ...], runs: int, quick: bool, peers: tuple[str, ...], out: Path, publish: bool, redraw: bool
 ) -> None:
@@ -41,7 +49,7 @@ def main(
     Results of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing
     behind.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TOLD_TO))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
     _forget_settings()
     folder = publishing.PUBLISHED if publish else out
     results = result.load(folder)
@@ -63,7 +71,7 @@ def main(
 
 
 def _forget_settings() -> None:
-    """Take out of the environment what is meant for another service than those that are measured."""
+    """Remove from the environment the settings of other services than those that are measured."""
     for name in list(os.environ):
         if name.lower() in Settings.model_fields or name == "GUNICORN_CMD_ARGS":
             del os.environ[name]

@@ -1,4 +1,4 @@
-"""What a drain has done, by what stands in Postgres: how fast, whether all of it, and in which order.
+"""Checks a drain by its rows in Postgres: how fast it was, whether it is complete, and in which order it ran.
 
 `processed_at` is set under the user's row lock, so for one user its order is the order of commits.
 """
@@ -18,16 +18,16 @@ SELECT count(DISTINCT user_id)
 """
 RIGHT = """
 SELECT count(*)
-  FROM messages asked
+  FROM messages message
  WHERE direction = 'in' AND state = 'processed'
    AND (SELECT array_agg(reply.text) FROM messages reply
-         WHERE reply.user_id = asked.user_id AND reply.turn_seq = asked.turn_seq AND reply.ordinal > 0)
-       = ARRAY[asked.text]
+         WHERE reply.user_id = message.user_id AND reply.turn_seq = message.turn_seq AND reply.ordinal > 0)
+       = ARRAY[message.text]
 """
 
 
 def messages_per_s(stack: Stack) -> float:
-    """Answer the rate from the first commit to the last; starting processes is no part of it."""
+    """Return the rate from the first commit to the last; the start of processes is not part of it."""
     [(processed, seconds)] = stack.rows(RATE)
     return (processed - 1) / seconds if seconds else 0.0
 

@@ -58,8 +58,8 @@ class Costs:
 def statements(stack: Stack) -> int:
     """Count the transactions so far but ours; each call of a process is one statement and one transaction.
 
-    A connection tells its numbers at its end at the latest, so the processes must have ended.
-    `pg_stat_statements` would tell statements apart, but the PostgreSQL of the wheel comes without it.
+    A connection reports its numbers at its end at the latest, so the processes must have ended. `pg_stat_statements`
+    would count each statement by itself, but the PostgreSQL of the wheel does not have it.
     """
     stack.wait_for(lambda: not stack.value(CONNECTIONS), "the end of all connections", DISCONNECTED_S)
     stack.rows("SELECT pg_stat_force_next_flush()")
@@ -73,7 +73,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def machine_cpu_s() -> float:
-    """Add up the time that the machine's CPUs were busy, for whomever."""
+    """Add up the time that the machine's CPUs were busy, for any process."""
     user, nice, system, _idle, _wait, *rest = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + sum(rest)) / TICKS_A_SECOND
 

@@ -1,4 +1,4 @@
-"""One drain of one contestant: everything accepted, then worked off by processes started as a user starts them."""
+"""One drain of one contestant: accept all messages, then process them with processes started as a user starts them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ START_S = 30.0
 INSTANT_S = 0.01
 """Less than this means that accepting is part of the run itself."""
 TRIAL = 0.5
-"""The part of a workload with which numbers of processes are tried."""
+"""The part of a workload that is used to find the best number of processes."""
 
 
 def drain(contestant: Contestant, workload: Workload, size: int) -> Figures:
@@ -60,26 +60,26 @@ def drains(plan: Plan, contestants: Sequence[Contestant], workload: Workload) ->
 
 
 def with_unit(contestant: Contestant, size: int) -> str:
-    """Word a size."""
+    """Format a size."""
     plural = "" if size == 1 else "es" if contestant.unit.endswith("s") else "s"
     return f"{size} {contestant.unit}{plural}"
 
 
 def _sizes(plan: Plan, contestant: Contestant, workload: Workload) -> Sequence[int]:
-    """Choose the sizes to measure; of one that is tuned, the fastest of a smaller drain each."""
+    """Choose the sizes to measure; of a contestant that is tuned, the one that was fastest in a smaller drain."""
     if plan.is_quick:
         return contestant.sizes[:1]
     if not contestant.is_tuned:
         return contestant.sizes
-    plan.tell(f"  {contestant.name}: trying {contestant.sizes}")
+    plan.report(f"  {contestant.name}: trying {contestant.sizes}")
     trial = workload.part(contestant.share * TRIAL)
     return [max(contestant.sizes, key=lambda size: drain(contestant, trial, size)["messages_per_s"])]
 
 
 def _watch(servers: Stack, children: Sequence[Child], messages: int) -> dict[str, float]:
-    """Wait for the end, and answer what a message cost between the first look at commits and the last.
+    """Wait for the end; return what a message cost between the first reading of commits and the last.
 
-    A process may end when all is done. What some never do is counted as lost, not waited for.
+    A process may end when all is done. Messages that are not processed in time count as lost.
     """
     ends = time.monotonic() + PATIENCE_S
     servers.wait_for(lambda: checking.processed(servers) or _have_ended(children), "the first commit", START_S)

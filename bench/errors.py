@@ -1,4 +1,4 @@
-"""What ends a benchmark."""
+"""The error that ends a benchmark."""
 
 
 class BenchError(Exception):

@@ -1,4 +1,4 @@
-"""A bot that takes its time, as one that asks another service does, and tells when it ran. Peers' jobs do the same."""
+"""A bot that waits, as one that calls another service does, and notes when it ran. Peers' jobs do the same."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def handle(turn: Turn) -> str:
 
 
 def handled(user_id: str, seq: int, text: str) -> str:
-    """Wait as long as the environment says, note begin and end where it says, and answer with the text."""
+    """Wait and note begin and end, as the environment configures it; return the text."""
     wait_s, notes = float(os.environ.get(WAIT, "0")), os.environ.get(NOTES)
     if wait_s or notes:
         _note(notes, "begin", user_id, seq)
@@ -29,7 +29,7 @@ def handled(user_id: str, seq: int, text: str) -> str:
 
 
 def environment(notes: Path | None, wait_s: float) -> dict[str, object]:
-    """Word the environment of a process that runs this bot, which notes nothing without a place to."""
+    """Return the environment of a process that runs this bot; without `notes` it notes nothing."""
     return {"HANDLER": "bench.handlers:handle", WAIT: wait_s, **({NOTES: notes} if notes else {})}
 
 

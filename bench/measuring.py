@@ -1,7 +1,7 @@
 """Runs in turns: ours, a peer, the next peer, ours again; what is compared was measured within the same round.
 
-Other work on the machine, its temperature, its disk change from minute to minute, and hit neighbours alike. A ratio is
-therefore taken within each round, and the median of the rounds is told.
+Other work on the machine, its temperature and its disk change from minute to minute, and affect neighbours alike. So a
+ratio is taken within each round, and the median of the rounds is the result.
 """
 
 import os
@@ -31,16 +31,16 @@ class Rounds:
     seconds: float = 0.0
 
     def median(self, name: str, figure: str) -> float:
-        """Answer the median of a contestant's figure over the rounds."""
+        """Return the median of a contestant's figure over the rounds."""
         return median(float(one[figure]) for one in self.found[name])
 
     def ratio(self, name: str, other: str, figure: str) -> float:
-        """Answer the median of name's figure ÷ other's, both of the same round."""
+        """Return the median of name's figure ÷ other's, both of the same round."""
         pairs = zip(self.found[name], self.found[other], strict=True)
         return median(float(one[figure]) / float(another[figure] or 1e-9) for one, another in pairs)
 
     def worst(self, name: str, figure: str) -> float:
-        """Answer the largest of a contestant's figure."""
+        """Return the largest of a contestant's figure."""
         return max(float(one[figure]) for one in self.found[name])
 
 
@@ -51,7 +51,7 @@ def alternate(plan: Plan, contestants: Mapping[str, Callable[[], Figures]]) -> R
     for number in range(1, plan.runs + 1):
         rounds.load.append(round(os.getloadavg()[0], 2))
         for name, run in contestants.items():
-            plan.tell(f"  round {number} of {plan.runs}: {name} (load average {os.getloadavg()[0]:.2f})")
+            plan.report(f"  round {number} of {plan.runs}: {name} (load average {os.getloadavg()[0]:.2f})")
             others = _Others()
             rounds.found[name].append(run())
             rounds.others_cpus.append(others.cpus())
@@ -60,14 +60,14 @@ def alternate(plan: Plan, contestants: Mapping[str, Callable[[], Figures]]) -> R
 
 
 class _Others:
-    """What others on the machine do meanwhile; a load average does not tell them from us."""
+    """The CPU time of other processes of the machine; a load average does not separate them from ours."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._before_s = self._used_s()
 
     def cpus(self) -> float:
-        """Answer how many CPUs they have kept busy."""
+        """Return how many CPUs they have kept busy."""
         return round((self._used_s() - self._before_s) / (time.monotonic() - self._began), 2)
 
     def _used_s(self) -> float:

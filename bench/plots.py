@@ -48,8 +48,8 @@ def draw(result: Result, folder: Path) -> Path:
 def _drain(axes: Axes, rounds: Rounds) -> None:
     rates = [rounds.median(name, "messages_per_s") for name in rounds.found]
     orders = [", order broken" if rounds.worst(name, "users_out_of_order") else "" for name in rounds.found]
-    words = [f"{rate:,.0f}{order}" for rate, order in zip(rates, orders, strict=True)]
-    _bars(axes, list(rounds.found), rates, words, "messages a second")
+    labels = [f"{rate:,.0f}{order}" for rate, order in zip(rates, orders, strict=True)]
+    _bars(axes, list(rounds.found), rates, labels, "messages a second")
 
 
 def _slow(axes: Axes, rounds: Rounds) -> None:
@@ -72,8 +72,8 @@ def _memory(axes: Axes, rounds: Rounds) -> None:
 def _takeover(axes: Axes, rounds: Rounds) -> None:
     values = [rounds.median(name, "after_s") for name in rounds.found]
     ended = [all(one["went_on"] for one in found) for found in rounds.found.values()]
-    words = [f"{'' if has else 'not within '}{value:.1f} s" for has, value in zip(ended, values, strict=True)]
-    _bars(axes, list(rounds.found), values, words, "seconds after kill -9")
+    labels = [f"{'' if has else 'not within '}{value:.1f} s" for has, value in zip(ended, values, strict=True)]
+    _bars(axes, list(rounds.found), values, labels, "seconds after kill -9")
 
 
 def _cost(axes: Axes, rounds: Rounds) -> None:
@@ -104,7 +104,7 @@ def _lanes(axes: Axes, rounds: Rounds) -> None:
 
 
 def _curves(figure: str) -> Callable[[Axes, Rounds], None]:
-    """Draw how many of all took no longer than so long."""
+    """Draw which part of all took no longer than a time, for each time."""
 
     def draw_curves(axes: Axes, rounds: Rounds) -> None:
         for nr, (name, found) in enumerate(rounds.found.items()):
@@ -125,16 +125,16 @@ def _curves(figure: str) -> Callable[[Axes, Rounds], None]:
 
 
 def _bars(
-    axes: Axes, names: Sequence[str], values: Sequence[float], words: Sequence[str], label: str, scale: str = "linear"
+    axes: Axes, names: Sequence[str], values: Sequence[float], labels: Sequence[str], axis: str, scale: str = "linear"
 ) -> None:
     axes.barh(names, values, color=[_colour(name) for name in names], height=0.7)
     axes.set_xscale(scale)
     axes.invert_yaxis()
-    axes.set_xlabel(label)
+    axes.set_xlabel(axis)
     lowest = min(values)
     axes.set_xlim(0 if scale == "linear" else lowest / 3, max(values) * (1.3 if scale == "linear" else 6))
-    for at, (value, word) in enumerate(zip(values, words, strict=True)):
-        axes.text(value, at, f" {word}", va="center")
+    for at, (value, label) in enumerate(zip(values, labels, strict=True)):
+        axes.text(value, at, f" {label}", va="center")
 
 
 def _colour(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Results for readers: plots and JSON in a folder, tables in the document.
+"""Publishes results: plots and JSON in a folder, tables in the document.
 
 The document's tables stand between `<!-- claim -->` and `<!-- /claim -->`, and are made from the JSON beside it.
 """

@@ -1,4 +1,4 @@
-"""When replies are committed: a trigger of this benchmark's own tells, so nobody has to ask again and again."""
+"""When replies are committed: a trigger of this benchmark sends a notification, so that nothing polls."""
 
 import threading
 import time
@@ -11,24 +11,24 @@ from psycopg.sql import SQL, Literal
 from bench.stack import Stack
 
 TRIGGER = SQL("""
-CREATE FUNCTION tell_reply() RETURNS trigger LANGUAGE plpgsql AS
+CREATE FUNCTION notify_reply() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_notify('replies', NEW.user_id || ' ' || NEW.turn_seq); RETURN NULL; END $$;
-CREATE TRIGGER tell_reply AFTER INSERT ON messages FOR EACH ROW
-WHEN (NEW.direction = 'out' AND NEW.user_id <> ALL ({unheard})) EXECUTE FUNCTION tell_reply();
+CREATE TRIGGER notify_reply AFTER INSERT ON messages FOR EACH ROW
+WHEN (NEW.direction = 'out' AND NEW.user_id <> ALL ({ignored})) EXECUTE FUNCTION notify_reply();
 """)
-ASKED = "SELECT user_id || ' ' || turn_seq, external_id FROM messages WHERE direction = 'in'"
+TURNS = "SELECT user_id || ' ' || turn_seq, external_id FROM messages WHERE direction = 'in'"
 TICK_S = 0.2
 
 
 class Replies:
-    """Hears of replies, but of those to users who are `unheard`; Postgres tells once they are committed and visible."""
+    """Receives notifications of replies, except to `ignored` users; Postgres sends them once replies are visible."""
 
-    def __init__(self, stack: Stack, unheard: Sequence[UUID] = ()) -> None:
+    def __init__(self, stack: Stack, ignored: Sequence[UUID] = ()) -> None:
         self._stack = stack
         self._at: dict[str, float] = {}
         self._stopped = threading.Event()
         self._connection = psycopg.connect(stack.postgres.url, autocommit=True)
-        self._connection.execute(TRIGGER.format(unheard=Literal(list(unheard))))
+        self._connection.execute(TRIGGER.format(ignored=Literal(list(ignored))))
         self._connection.execute("LISTEN replies")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -40,11 +40,11 @@ class Replies:
             time.sleep(TICK_S)
 
     def stop(self) -> dict[str, float]:
-        """Answer when the reply to each webhook, by its id, was heard of, on the monotonic clock."""
+        """Return when the notification of each webhook's reply came, by the webhook's id, on the monotonic clock."""
         self._stopped.set()
         self._thread.join()
         self._connection.close()
-        ids = dict(self._stack.rows(ASKED))
+        ids = dict(self._stack.rows(TURNS))
         return {ids[turn]: at for turn, at in self._at.items()}
 
     def _listen(self) -> None:

@@ -1,4 +1,4 @@
-"""What a claim's script found, in a form that tables, plots and JSON share."""
+"""The result of a claim, in a form that tables, plots and JSON share."""
 
 import json
 import os
@@ -20,19 +20,19 @@ FILE = "results.json"
 class Goal:
     """A number to reach, and whether it was."""
 
-    words: str
+    text: str
     measured: str
     is_reached: bool
 
     @classmethod
-    def at_least(cls, words: str, least: float, measured: float, unit: str = "") -> Self:
-        """Want no less."""
-        return cls(f"{words}: at least {least:g}{unit}", f"{measured:.3g}{unit}", measured >= least)
+    def at_least(cls, text: str, least: float, measured: float, unit: str = "") -> Self:
+        """Require no less."""
+        return cls(f"{text}: at least {least:g}{unit}", f"{measured:.3g}{unit}", measured >= least)
 
     @classmethod
-    def at_most(cls, words: str, most: float, measured: float, unit: str = "") -> Self:
-        """Want no more."""
-        return cls(f"{words}: at most {most:g}{unit}", f"{measured:.3g}{unit}", measured <= most)
+    def at_most(cls, text: str, most: float, measured: float, unit: str = "") -> Self:
+        """Require no more."""
+        return cls(f"{text}: at most {most:g}{unit}", f"{measured:.3g}{unit}", measured <= most)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Result:
         notes: list[str],
         goals: Sequence[Goal] = (),
     ) -> Self:
-        """Put together what a script found with when and where it was found."""
+        """Combine what a script found with the time and the machine."""
         return cls(
             claim=claim,
             title=title,
@@ -88,7 +88,7 @@ class Result:
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Self:
-        """Read what `asdict` worded."""
+        """Read what `asdict` wrote."""
         return cls(**{**value, "goals": [Goal(**goal) for goal in value["goals"]]})
 
 
@@ -105,5 +105,5 @@ def load(folder: Path) -> dict[str, Result]:
 def save(folder: Path, results: Mapping[str, Result]) -> None:
     """Write all results."""
     folder.mkdir(parents=True, exist_ok=True)
-    worded = {claim: asdict(results[claim]) for claim in sorted(results)}
-    (folder / FILE).write_text(json.dumps(worded, indent=1, ensure_ascii=False) + "\n")
+    values = {claim: asdict(results[claim]) for claim in sorted(results)}
+    (folder / FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")

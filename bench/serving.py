@@ -53,12 +53,12 @@ def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
         return serve_on(stack, service, rate, patience_s)
 
 
-def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, unheard: Sequence[UUID] = ()) -> Figures:
+def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, ignored: Sequence[UUID] = ()) -> Figures:
     """Measure from the moment a webhook is due to its answer, and to its reply's commit.
 
-    `patience_s` is how long the last replies are waited for; `unheard` are users who have replies of another story.
+    `patience_s` is how long the last replies are waited for; replies to `ignored` users are not measured.
     """
-    replies = Replies(stack, unheard)
+    replies = Replies(stack, ignored)
     port = free_port()
     web = stack.start_web(port, service.application)
     stack.await_web(port)
@@ -80,8 +80,8 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, unhe
         "refused": len(answers) - len(good),
         "unanswered": len(good) - len(took),
         "web_cpu_ms": round(1000 * web_cpu_s / len(answers), 2),
-        **_told("answer", [answer.took_ms for answer in good]),
-        **_told("reply", took),
+        **_quantiles("answer", [answer.took_ms for answer in good]),
+        **_quantiles("reply", took),
     }
 
 
@@ -94,8 +94,8 @@ def sql_alone(rate: Rate, *, turns: bool) -> Figures:
         stack.wait_for(lambda: not run.is_running, "pgbench's end", rate.seconds + PATIENCE_S)
         logs = stack.folder.glob(f"{prefix.name}.*")
         took = [int(line.split()[LATENCY_US]) / 1000 for log in logs for line in log.read_text().splitlines()]
-    told = {**_told("answer", took), **_told("reply", took)}
-    return {"rate": rate.per_s, "refused": 0, "unanswered": 0, "web_cpu_ms": 0.0, **told}
+    figures = {**_quantiles("answer", took), **_quantiles("reply", took)}
+    return {"rate": rate.per_s, "refused": 0, "unanswered": 0, "web_cpu_ms": 0.0, **figures}
 
 
 def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[str, Callable[[], Figures]]:
@@ -114,7 +114,7 @@ def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[s
     return found
 
 
-def _told(what: str, took_ms: Sequence[float]) -> Figures:
+def _quantiles(what: str, took_ms: Sequence[float]) -> Figures:
     named = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
     figures: Figures = {f"{what}_{name}_ms": round(quantile(took_ms, part), 2) for name, part in named.items()}
     return {**figures, f"{what}_curve_ms": [round(quantile(took_ms, part), 2) for part in CURVE]}

@@ -5,28 +5,28 @@ from statistics import median
 from bench.result import Goal, Result
 
 LEFT = {"", "who", "with", "order", "the message at hand"}
-"""Columns of words; all others are numbers, which stand right."""
+"""Columns of text; all others are numbers, which are aligned to the right."""
 
 
 def in_terminal(result: Result) -> str:
-    """Draw a result for people at a terminal."""
-    lines = [f"{result.title}", "", *_drawn(result.columns, result.rows), ""]
+    """Format a result for a terminal."""
+    lines = [f"{result.title}", "", *_aligned(result.columns, result.rows), ""]
     lines += [_goal(goal) for goal in result.goals]
     lines += [f"  {note}" for note in result.notes]
     return "\n".join([*lines, f"  {_circumstances(result)}", ""])
 
 
 def in_markdown(result: Result) -> str:
-    """Draw a result for the document."""
+    """Format a result for the document."""
     rule = ["---" if column in LEFT else "--:" for column in result.columns]
     rows = [result.columns, rule, *result.rows]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    goals = [f"- {goal.words} — **{goal.measured}**, {_verdict(goal)}" for goal in result.goals]
+    goals = [f"- {goal.text} — **{goal.measured}**, {_verdict(goal)}" for goal in result.goals]
     notes = [*result.notes, _circumstances(result)]
     return "\n".join([*lines, "", *goals, *([""] if goals else []), " ".join(notes)])
 
 
-def _drawn(columns: list[str], rows: list[list[str]]) -> list[str]:
+def _aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
     return [
         "  "
@@ -39,7 +39,7 @@ def _drawn(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _goal(goal: Goal) -> str:
-    return f"  {_verdict(goal):8} {goal.words} — {goal.measured}"
+    return f"  {_verdict(goal):8} {goal.text} — {goal.measured}"
 
 
 def _verdict(goal: Goal) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks at a steady rate, whether or not answers keep up: a late answer makes no later request wait uncounted."""
+"""Sends webhooks at a steady rate. When answers are late, later requests count from when they should have been sent."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """How one webhook went; times are of the monotonic clock, and `due` is when it should have been sent."""
+    """The answer to one webhook; times are of the monotonic clock, and `due` is when it should have been sent."""
 
     external_id: str
     due: float
@@ -44,7 +44,7 @@ class Answered:
 
 
 def requests(how_many: int, users: int) -> list[Request]:
-    """Word webhooks of users who write in turns."""
+    """Make webhooks of users who write in turns."""
     provider = provider_of(Channel(provider="standard", secrets=(SECRET,)))
     made = []
     for number in range(how_many):
@@ -86,6 +86,6 @@ def _post(connection: HTTPConnection, signed: Signed) -> int:
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """Answer the value below or at which `part` of all values lie."""
+    """Return the value at or below which `part` of all values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, ceil(part * len(ordered)) - 1))] if ordered else float("nan")

@@ -30,7 +30,7 @@ class Slots:
 
 
 def wait_out(slots: Slots) -> Figures:
-    """Work everything off; tell what ran at once, and the most memory and connections used meanwhile."""
+    """Process everything; return how many handlers ran at once, and the most memory and connections used meanwhile."""
     with fresh() as servers:
         slots.contestant.accept(servers, slots.workload)
         notes = servers.folder / "notes"
@@ -52,7 +52,7 @@ def wait_out(slots: Slots) -> Figures:
 
 
 def _watch(servers: Stack, children: Sequence[Child], messages: int) -> Figures:
-    """Look again and again, until all is done."""
+    """Poll until all is done."""
     used = {"memory_mb": 0.0, "connections": 0}
 
     def is_done() -> bool:

@@ -33,22 +33,22 @@ class Workload:
         )
 
     def senders(self) -> list[int]:
-        """Name the sender of each message: in turns, or with hot users as the dice of one seed fall."""
+        """Return the sender of each message: in turns, or, with hot users, in one random order."""
         if not self.hot_users:
             return [number % self.users for number in range(self.messages)]
         hot = int(self.messages * HOT_PART)
         others = self.users - self.hot_users
         senders = [number % self.hot_users for number in range(hot)]
         senders += [self.hot_users + number % others for number in range(self.messages - hot)]
-        random.Random(SEED).shuffle(senders)  # noqa: S311 - the same dice for everybody
+        random.Random(SEED).shuffle(senders)  # noqa: S311 - the same order for all contestants
         return senders
 
     def deliveries(self) -> list[Delivery]:
-        """Word the messages as a channel's adapter would."""
-        said: Counter[int] = Counter()
+        """Make the messages as a channel's adapter would."""
+        written: Counter[int] = Counter()
         found = []
         for sender in self.senders():
-            said[sender] += 1
-            text = f"message {said[sender]}"
-            found.append(Delivery(sender=f"user {sender}", external_id=f"{sender}-{said[sender]}", text=text))
+            written[sender] += 1
+            text = f"message {written[sender]}"
+            found.append(Delivery(sender=f"user {sender}", external_id=f"{sender}-{written[sender]}", text=text))
         return found

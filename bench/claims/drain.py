@@ -1,4 +1,4 @@
-"""Drain: how fast a backlog is worked off, and whether everybody's order is kept."""
+"""Drain: how fast a backlog is processed, and whether every user's order is kept."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ NAME = "drain"
 TITLE = "Drain: messages a second, from accepted to reply committed"
 FIGURE = "messages_per_s"
 COLUMNS = ["who", "with", "messages", "messages/s", "our best ÷ it", "accepted/s", "order", "lost"]
-GOALS = {FORKING.name: 20.0, SIMPLE.name: 5.0, pgbench.WHOLE_WAY.name: 0.4}
+GOALS = {FORKING.name: 20.0, SIMPLE.name: 5.0, pgbench.TURNS.name: 0.4}
 NOTES = [
     "Of pgbench, the fastest of three numbers of clients.",
     "Slow peers get a part of the users, each of whom writes as much.",
@@ -47,7 +47,7 @@ def drained(plan: Plan, workload: Workload, peers: Sequence[Contestant]) -> Roun
 
 
 def rows(rounds: Rounds) -> list[list[str]]:
-    """Word the table."""
+    """Return the rows of the table."""
     return [_row(rounds, name) for name in rounds.found]
 
 

@@ -64,7 +64,7 @@ def measure(plan: Plan) -> Result:
 
 
 def flood_of(messages: int) -> list[Delivery]:
-    """Word the messages of one user, who is none of those who write meanwhile."""
+    """Make the messages of one user, who is not one of those that write meanwhile."""
     return [
         Delivery(sender=FLOODER, external_id=f"flood-{number}", text=f"message {number}") for number in range(messages)
     ]
@@ -76,7 +76,7 @@ def _live(rate: Rate, flood: int) -> Figures:
     service = Service(ONELANE.application, ONELANE.worker, handlers.environment(None, HANDLER_S))
     with fresh() as stack:
         onelane.accept(stack, flood_of(flood))
-        figures = serve_on(stack, service, rate, PATIENCE_S, unheard=[flooder])
+        figures = serve_on(stack, service, rate, PATIENCE_S, ignored=[flooder])
         left, has_lasted = stack.value(LEFT, flooder), stack.value(LASTED, flooder, flooder)
     if flood and not has_lasted:
         raise BenchError(f"{flood:,} messages were worked off before the others had written theirs")

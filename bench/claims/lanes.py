@@ -40,7 +40,7 @@ def measure(plan: Plan) -> Result:
     with ExitStack() as closing:
         runs: dict[str, Callable[[], Figures]] = {}
         for users in sizes:
-            plan.tell(f"  filling {users:,} lanes")
+            plan.report(f"  filling {users:,} lanes")
             runs[_name(OURS, users)] = partial(_lease, closing.enter_context(_lanes(users)), users)
         if plan.wants(RQ):
             client = closing.enter_context(_redis())

@@ -1,4 +1,4 @@
-"""Who takes part in a drain."""
+"""What takes part in a drain."""
 
 from typing import Protocol
 
@@ -7,11 +7,11 @@ from bench.workload import Workload
 
 
 class Contestant(Protocol):
-    """One way to work the same messages off."""
+    """One way to process the same messages."""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
 
     @property
     def share(self) -> float:
@@ -23,7 +23,7 @@ class Contestant(Protocol):
 
     @property
     def is_tuned(self) -> bool:
-        """Whether only the best of its sizes is told."""
+        """Whether only the best of its sizes is measured in full."""
 
     @property
     def unit(self) -> str:
@@ -33,4 +33,4 @@ class Contestant(Protocol):
         """Commit the messages and put them where the processes find them."""
 
     def commands(self, stack: Stack, workload: Workload, size: int) -> list[list[str]]:
-        """Word the processes to start."""
+        """Return the command lines of the processes to start."""

@@ -1,7 +1,7 @@
-"""The yardstick: `pgbench`, written in C, making the same SQL calls and nothing else.
+"""The reference: `pgbench`, written in C, making the same SQL calls and nothing else.
 
-One of its transactions is one user's conversation, message after message, the session id handed on as ours is; its
-clients share the users out among them, so no two meet. The program is part of the embedded PostgreSQL.
+One of its transactions is one user's conversation, message after message, the session id passed on as ours is; its
+clients divide the users among them, so that no two have the same. The program is part of the embedded PostgreSQL.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class Pgbench:
 
 
 def at_a_rate(stack: Stack, users: int, rate: int, seconds: int, log_prefix: Path, *, turns: bool) -> list[str]:
-    """Word a run in which anybody writes one message `rate` times a second; its log tells each one's time."""
+    """Return the command of a run in which a random user writes `rate` times a second; its log holds each time."""
     script = stack.folder / "message.sql"
     lines = [*ANY_PERSON, ACCEPT.format(id=ANY_ID), *([BEGIN.format(hint="NULL"), COMMIT] if turns else [])]
     script.write_text("\n".join(lines) + "\n")
@@ -85,7 +85,7 @@ def at_a_rate(stack: Stack, users: int, rate: int, seconds: int, log_prefix: Pat
 
 
 def command(stack: Stack, script: Path, clients: int, *options: str) -> list[str]:
-    """Word a run of a script with prepared statements."""
+    """Return the command of a run of a script, with prepared statements."""
     program = str(stack.postgres.psql.with_name("pgbench"))
     known = ["-D", f"clients={clients}", "-D", "conversation=0"]
     concurrency = ["-c", str(clients), "-j", str(min(THREADS, clients))]

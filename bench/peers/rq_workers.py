@@ -54,7 +54,7 @@ class RqWorkers:
 
     @property
     def command(self) -> list[str]:
-        """Word one process; it finds Redis by REDIS_URL."""
+        """The command line of one process; it finds Redis by REDIS_URL."""
         program = [sys.executable, "-m", "bench.peers.rq_cli", "worker"]
         return [*program, "--worker-class", self.worker_class, QUEUE]
 

@@ -41,7 +41,7 @@ def test_a_ratio_is_taken_within_its_round() -> None:
 def test_contestants_run_in_turns() -> None:
     ran = []
     runs = {name: lambda name=name: ran.append(name) or {"rate": 1} for name in ("ours", "theirs")}
-    rounds = alternate(Plan(runs=3, tell=lambda _: None), runs)
+    rounds = alternate(Plan(runs=3, report=lambda _: None), runs)
     assert ran == ["ours", "theirs"] * 3
     assert len(rounds.load) == 3
 
