@@ -8,7 +8,7 @@ product: the calls are wrapped from outside.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from psycopg import BaseConnection, Cursor
@@ -46,14 +46,14 @@ def wrap(fault: Fault) -> None:
         fault.after()
         return answer
 
-    def commanded(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def commanded(self: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         fault.before()
         answer = yield from command(self, *args, **kwargs)
         fault.after()
         return answer
 
-    Cursor.execute = executed
-    BaseConnection._exec_command = commanded
+    setattr(Cursor, execute.__name__, executed)
+    setattr(BaseConnection, command.__name__, commanded)
 
 
 def run(url: str, fault: Fault) -> None:

@@ -5,14 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import Connection
 
 from onelane import cli, migrations
+from onelane.config import Settings
 from onelane.db import Database
+from onelane.dev.embedded import EmbeddedPostgres
 from onelane.errors import StoreUnavailable
 from onelane.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, ROOT, eventually
@@ -60,7 +68,7 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def url(postgres):
+def url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A new, empty database."""
     name = f"migrations_{uuid4().hex}"
     with psycopg.connect(postgres.url, autocommit=True) as admin:
@@ -70,13 +78,13 @@ def url(postgres):
 
 
 @pytest.fixture
-def database(url):
+def database(url: str) -> Iterator[Connection[Any]]:
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def shipped(monkeypatch, tmp_path):
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of the SQL that is shipped, to change."""
     folder = shutil.copytree(SQL, tmp_path / "sql")
     monkeypatch.setattr(migrations, "SQL", folder)
@@ -84,7 +92,7 @@ def shipped(monkeypatch, tmp_path):
 
 
 @contextmanager
-def closing_database(url):
+def closing_database(url: str) -> Iterator[Database]:
     asked = Database(url, pool_max=1)
     try:
         yield asked
@@ -92,24 +100,24 @@ def closing_database(url):
         asked.close()
 
 
-def schema(database):
+def schema(database: Connection[Any]) -> list[Any]:
     return database.execute(SCHEMA).fetchall()
 
 
-def applied_at(database):
+def applied_at(database: Connection[Any]) -> dict[str, datetime]:
     return dict(database.execute("SELECT name, applied_at FROM schema_files").fetchall())
 
 
-def append(path, text):
+def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
-def waiting(database):
+def waiting(database: Connection[Any]) -> int:
     """Count the runs that wait for the guard."""
-    return database.execute(WAITING).fetchone()[0]
+    return sum(database.execute(WAITING).fetchone() or ())
 
 
-def run_migrate(settings, url):
+def run_migrate(settings: Settings, url: str) -> subprocess.Popen[str]:
     """Start `onelane migrate` as a release phase does."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "onelane", "migrate"],
@@ -120,7 +128,9 @@ def run_migrate(settings, url):
     )
 
 
-def test_many_at_once_on_an_empty_database_apply_each_file_once(settings, url, database):
+def test_many_at_once_on_an_empty_database_apply_each_file_once(
+    settings: Settings, url: str, database: Connection[Any]
+) -> None:
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     processes = [run_migrate(settings, url) for _ in range(AT_ONCE)]
     eventually(lambda: waiting(database) == AT_ONCE)
@@ -134,39 +144,42 @@ def test_many_at_once_on_an_empty_database_apply_each_file_once(settings, url, d
     assert lines.count("the database is current") == AT_ONCE - 1
 
 
-def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(url, database):
-    migrate(url)
-    fresh = schema(database)
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faulty_migration", url],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as runs:
+@contextmanager
+def faulty_runs(url: str) -> Iterator[Callable[[str, int], tuple[int, int]]]:
+    """Run migrations that kill themselves at a statement; a run returns its exit code, and how many it sent."""
+    command = [sys.executable, "-m", "tests.faulty_migration", url]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        faults, results = process.stdin, process.stdout
+        assert faults is not None
+        assert results is not None
 
-        def run(side, number):
-            database.execute(EMPTY)
-            runs.stdin.write(f"{side} {number}\n")
-            runs.stdin.flush()
-            code, sent = runs.stdout.readline().split()
+        def run(side: str, number: int) -> tuple[int, int]:
+            faults.write(f"{side} {number}\n")
+            faults.flush()
+            code, sent = results.readline().split()
             return int(code), int(sent)
 
+        yield run
+        faults.close()
+
+
+def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(url: str, database: Connection[Any]) -> None:
+    with faulty_runs(url) as run:
         code, statements = run("never", 0)
         assert code == 0
         assert statements > 3 * len(list(SQL.glob("*/*.sql")))
-        for side in ("before", "after"):
-            for number in range(1, statements + 1):
-                assert run(side, number)[0] == -signal.SIGKILL
-                migrate(url, wait_max_s=DEADLINE_S)
-                assert schema(database) == fresh, f"killed {side} statement {number}"
-        runs.stdin.close()
+        fresh = schema(database)
+        for side, number in product(("before", "after"), range(1, statements + 1)):
+            database.execute(EMPTY)
+            assert run(side, number)[0] == -signal.SIGKILL
+            migrate(url, wait_max_s=DEADLINE_S)
+            assert schema(database) == fresh, f"killed {side} statement {number}"
     assert migrate(url) == []
 
 
-def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url, database):
+def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url: str, database: Connection[Any]) -> None:
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
-    applied = []
+    applied: list[list[str]] = []
     second = threading.Thread(target=lambda: applied.append(migrate(url)))
     second.start()
     eventually(lambda: waiting(database) == 1)
@@ -176,7 +189,13 @@ def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url, database)
     assert len(applied[0]) == len(list(SQL.glob("*/*.sql")))
 
 
-def test_a_run_that_waits_for_another_gives_up_with_one_line(settings, url, database, monkeypatch, capsys):
+def test_a_run_that_waits_for_another_gives_up_with_one_line(
+    settings: Settings,
+    url: str,
+    database: Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     monkeypatch.setattr(migrations, "migrate", lambda url: migrate(url, wait_max_s=1))
     for name, value in environment(settings, database_url=url).items():
@@ -190,7 +209,7 @@ def test_a_run_that_waits_for_another_gives_up_with_one_line(settings, url, data
     assert (out, err) == ("", "onelane: another migration has been running for 1 s\n")
 
 
-def test_a_second_run_applies_nothing(url, database):
+def test_a_second_run_applies_nothing(url: str, database: Connection[Any]) -> None:
     assert migrate(url) == [migrations._name(path) for path in migrations._files()]
     before = applied_at(database)
     assert migrate(url) == []
@@ -198,7 +217,9 @@ def test_a_second_run_applies_nothing(url, database):
 
 
 @pytest.mark.parametrize("name", ["functions/accept", "views/session_reuse"])
-def test_changed_code_is_applied_again_and_nothing_else(name, url, database, shipped):
+def test_changed_code_is_applied_again_and_nothing_else(
+    name: str, url: str, database: Connection[Any], shipped: Path
+) -> None:
     migrate(url)
     before, fresh = applied_at(database), schema(database)
     append(shipped / f"{name}.sql", "\n-- changed\n")
@@ -211,14 +232,18 @@ def test_changed_code_is_applied_again_and_nothing_else(name, url, database, shi
     assert migrate(url) == []
 
 
-def test_a_migration_is_applied_once_whatever_its_text_is_later(url, database, shipped):
+def test_a_migration_is_applied_once_whatever_its_text_is_later(
+    url: str, database: Connection[Any], shipped: Path
+) -> None:
     migrate(url)
     [first, *_] = sorted((shipped / "migrations").iterdir())
     append(first, "\nDROP TABLE users CASCADE;\n")
     assert migrate(url) == []
 
 
-def test_a_new_migration_is_applied_before_the_code_that_needs_it(url, database, shipped):
+def test_a_new_migration_is_applied_before_the_code_that_needs_it(
+    url: str, database: Connection[Any], shipped: Path
+) -> None:
     migrate(url)
     (shipped / "migrations" / "9999_later.sql").write_text("CREATE TABLE later (n integer)")
     (shipped / "functions" / "a_first.sql").write_text(
@@ -228,7 +253,9 @@ def test_a_new_migration_is_applied_before_the_code_that_needs_it(url, database,
     assert database.execute("SELECT a_first()").fetchone() == (0,)
 
 
-def test_a_file_that_fails_leaves_nothing_of_itself_and_what_came_before_it_stays(url, database, shipped):
+def test_a_file_that_fails_leaves_nothing_of_itself_and_what_came_before_it_stays(
+    url: str, database: Connection[Any], shipped: Path
+) -> None:
     broken = shipped / "migrations" / "9999_broken.sql"
     broken.write_text("CREATE TABLE half (n integer); SELECT 1 / 0")
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -241,7 +268,7 @@ def test_a_file_that_fails_leaves_nothing_of_itself_and_what_came_before_it_stay
     assert database.execute("SELECT pg_try_advisory_lock(%s)", (GUARD,)).fetchone() == (True,), "the guard was released"
 
 
-def test_before_the_first_run_everything_is_pending(url):
+def test_before_the_first_run_everything_is_pending(url: str) -> None:
     with closing_database(url) as asked:
         assert len(pending(asked)) == len(list(SQL.glob("*/*.sql")))
     migrate(url)
@@ -249,6 +276,6 @@ def test_before_the_first_run_everything_is_pending(url):
         assert pending(asked) == []
 
 
-def test_a_server_that_is_away_is_one_sentence():
+def test_a_server_that_is_away_is_one_sentence() -> None:
     with pytest.raises(StoreUnavailable, match="check DATABASE_URL"):
         migrate("postgresql://nobody@127.0.0.1:1/nothing")

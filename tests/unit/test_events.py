@@ -1,8 +1,8 @@
 """Log events: what the code logs is what `telemetry/events.py` lists, by name, by field and by level."""
 
 import ast
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, MutableMapping
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from onelane.telemetry.events import EVENTS
 from onelane.telemetry.log import event
 from tests.conftest import ROOT
+
+Lines = list[MutableMapping[str, Any]]
 
 CODE = [*ROOT.glob("worker/**/*.py"), *ROOT.glob("app/**/*.py")]
 
@@ -69,23 +71,23 @@ def _names(argument: ast.expr) -> list[str]:
 LOGGED = [logged for path in CODE for logged in logged_in(path.read_text(), str(path.relative_to(ROOT)))]
 
 
-def test_every_event_of_the_code_is_listed():
+def test_every_event_of_the_code_is_listed() -> None:
     strangers = {logged.name: logged.where for logged in LOGGED if logged.name not in EVENTS}
     assert not strangers, "list them in onelane/telemetry/events.py"
 
 
-def test_every_listed_event_is_in_the_code():
+def test_every_listed_event_is_in_the_code() -> None:
     assert set(EVENTS) - {logged.name for logged in LOGGED} == set()
 
 
-def test_an_event_is_logged_with_its_own_fields_only():
+def test_an_event_is_logged_with_its_own_fields_only() -> None:
     strangers = {
         logged.where: sorted(more) for logged in LOGGED if (more := logged.fields - set(EVENTS[logged.name].fields))
     }
     assert not strangers, "list them in onelane/telemetry/events.py"
 
 
-def test_an_event_is_logged_with_all_of_its_fields():
+def test_an_event_is_logged_with_all_of_its_fields() -> None:
     missing = {
         logged.where: sorted(fewer)
         for logged in LOGGED
@@ -95,23 +97,23 @@ def test_an_event_is_logged_with_all_of_its_fields():
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_an_event_is_logged_at_its_level(name, log_lines):
+def test_an_event_is_logged_at_its_level(name: str, log_lines: Lines) -> None:
     fields = dict.fromkeys(EVENTS[name].fields, 1)
     event(name, **fields)
     assert log_lines == [{"event": name, "log_level": EVENTS[name].level, **fields}]
 
 
-def test_no_field_is_listed_twice():
+def test_no_field_is_listed_twice() -> None:
     assert [name for name, listed in EVENTS.items() if len(set(listed.fields)) < len(listed.fields)] == []
 
 
-def test_an_id_is_logged_as_text(log_lines):
+def test_an_id_is_logged_as_text(log_lines: Lines) -> None:
     user_id = UUID(int=7)
     event("user_paused", user_id=user_id)
     assert log_lines[0]["user_id"] == str(user_id)
 
 
-def test_a_strange_name_is_an_error():
+def test_a_strange_name_is_an_error() -> None:
     with pytest.raises(KeyError):
         event("nothing_that_is_listed")
 
@@ -126,10 +128,10 @@ def test_a_strange_name_is_an_error():
     ],
     ids=["plain", "either", "passed on", "another's"],
 )
-def test_the_search_finds_what_is_logged(code, found):
+def test_the_search_finds_what_is_logged(code: str, found: list[tuple[str, set[str], bool]]) -> None:
     assert [tuple(logged[1:]) for logged in logged_in(code, "here")] == found
 
 
-def test_the_search_refuses_a_name_that_is_made_elsewhere():
+def test_the_search_refuses_a_name_that_is_made_elsewhere() -> None:
     with pytest.raises(AssertionError, match="here:1"):
         list(logged_in("event(name)", "here"))
