@@ -1,4 +1,4 @@
-"""Every Redis key, made in one place.
+"""Every Redis key. Python makes its keys here; the scripts make the same ones in `lanes/lua/prelude.lua`, a test compares.
 
 | key                   | type   | owner                  | life                                        |
 |-----------------------|--------|------------------------|---------------------------------------------|
@@ -18,14 +18,15 @@
 | rq:results:<id>       | stream | bury.lua               | while the message is dead: its traceback    |
 | rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
 | rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
-| rq:worker:<name>      | hash   | `registration.py`, RQ     | the worker's heartbeat                      |
-| rq:workers            | set    | `registration.py`, RQ     | the workers that are registered             |
+| rq:worker:<name>      | hash   | `registration.py`, RQ  | the worker's heartbeat                      |
+| rq:workers            | set    | `registration.py`, RQ  | the workers that are registered             |
 | rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
 | ops:tried:<who>       | string | `ops/attempts.py`      | 15 min: log-in attempts of one address      |
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |
 | ops:known:<who>       | string | `ops/attempts.py`      | 30 days: this address has logged in         |
 
-`<id>` is a user id: a UUID that says nothing about the sender. `<who>` is the digest of an address.
+`<id>` is a user's id: a UUID, which does not reveal the sender. `<who>` is the digest of an address. Of RQ's other
+registries the dashboard shows the number of jobs.
 """
 
 from typing import Final
@@ -38,27 +39,43 @@ FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
 ATTEMPTS_ALL: Final = "ops:tried"
 RQ_QUEUES: Final = "rq:queues"
+RQ_WORKERS: Final = "rq:workers"
+RQ_QUEUE_PREFIX: Final = "rq:queue:"
+RQ_WORKER_PREFIX: Final = "rq:worker:"
+RQ_REGISTRY_PREFIXES: Final = {
+    "deferred": "rq:deferred:",
+    "scheduled": "rq:scheduled:",
+    "started": "rq:wip:",
+    "finished": "rq:finished:",
+    "failed": "rq:failed:",
+    "canceled": "rq:canceled:",
+}
 QUEUE_PREFIX: Final = "user:"
 
 
 def queue_name(user_id: UUID | str) -> str:
-    """Name the user's RQ queue."""
+    """Return the name of the user's RQ queue."""
     return f"{QUEUE_PREFIX}{user_id}"
 
 
 def queue(user_id: UUID | str) -> str:
     """Key of the list behind the user's RQ queue."""
-    return f"rq:queue:{QUEUE_PREFIX}{user_id}"
+    return f"{RQ_QUEUE_PREFIX}{QUEUE_PREFIX}{user_id}"
 
 
 def failed(user_id: UUID | str) -> str:
     """Key of the lane's FailedJobRegistry."""
-    return f"rq:failed:{QUEUE_PREFIX}{user_id}"
+    return f"{RQ_REGISTRY_PREFIXES['failed']}{QUEUE_PREFIX}{user_id}"
 
 
 def job(message_id: UUID | str) -> str:
     """Key of the RQ job of a message."""
     return f"rq:job:{message_id}"
+
+
+def results(job_id: UUID | str) -> str:
+    """Key of the results of a job, its traceback among them."""
+    return f"rq:results:{job_id}"
 
 
 def lock(user_id: UUID | str) -> str:
@@ -72,7 +89,7 @@ def session(user_id: UUID | str) -> str:
 
 
 def duty(name: str) -> str:
-    """Key that says which worker does a periodic duty this round."""
+    """Key that holds which worker does a periodic duty this round."""
     return f"duty:{name}"
 
 
@@ -82,5 +99,5 @@ def attempts(address_digest: str) -> str:
 
 
 def known_address(address_digest: str) -> str:
-    """Key that says that somebody has logged in from an address."""
+    """Key that exists when somebody has logged in from an address."""
     return f"ops:known:{address_digest}"

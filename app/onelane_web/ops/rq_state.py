@@ -28,16 +28,7 @@ DEPENDENCIES_MAX: Final = 50
 REQUEUE_MAX: Final = 1_000
 TEXT_MAX: Final = 50_000
 
-QUEUE_KEY: Final = "rq:queue:"
-WORKER_KEY: Final = "rq:worker:"
-REGISTRIES: Final = {
-    "deferred": "rq:deferred:",
-    "scheduled": "rq:scheduled:",
-    "started": "rq:wip:",
-    "finished": "rq:finished:",
-    "failed": "rq:failed:",
-    "canceled": "rq:canceled:",
-}
+REGISTRIES: Final = keys.RQ_REGISTRY_PREFIXES
 QUEUED: Final = "queued"
 JOB_FIELDS: Final = ("created_at", "enqueued_at", "started_at", "ended_at", "origin", "status", "description")
 WORKER_FIELDS: Final = ("state", "queues", "last_heartbeat", "birth", "pid", "hostname", "version", "python_version")
@@ -61,7 +52,7 @@ class RqState:
         for key in self._client.sscan_iter(keys.RQ_QUEUES, count=QUEUES_MAX):
             if len(found) >= QUEUES_MAX:
                 break
-            found.add(text_of(key).removeprefix(QUEUE_KEY))
+            found.add(text_of(key).removeprefix(keys.RQ_QUEUE_PREFIX))
         return sorted(found)
 
     def _with_failures(self) -> list[str]:
@@ -69,14 +60,18 @@ class RqState:
         buried: Any = self._client.srandmember(keys.BURIED, QUEUES_MAX // 2)
         lanes = [keys.queue(text_of(user)) for user in buried]
         are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
-        return [lane.removeprefix(QUEUE_KEY) for lane, is_listed in zip(lanes, are_listed, strict=True) if is_listed]
+        return [
+            lane.removeprefix(keys.RQ_QUEUE_PREFIX)
+            for lane, is_listed in zip(lanes, are_listed, strict=True)
+            if is_listed
+        ]
 
     def queues(self) -> tuple[list[Row], int]:
         """Count the jobs of each listed queue; return also how many queues are not listed."""
         names = self.queue_names()
         with self._client.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.llen(QUEUE_KEY + name)
+                pipeline.llen(keys.RQ_QUEUE_PREFIX + name)
                 for key in REGISTRIES.values():
                     pipeline.zcard(key + name)
             pipeline.scard(keys.RQ_QUEUES)
@@ -90,7 +85,7 @@ class RqState:
 
     def job_ids(self, queue: str, registry: str, first: int, count: int, *, descending: bool) -> tuple[list[str], int]:
         """Return a page of job ids, and how many there are."""
-        key = QUEUE_KEY + queue if registry == QUEUED else REGISTRIES[registry] + queue
+        key = keys.RQ_QUEUE_PREFIX + queue if registry == QUEUED else REGISTRIES[registry] + queue
         try:
             total = self._client.llen(key) if registry == QUEUED else self._client.zcard(key)
             start, stop = (total - first - count, total - first - 1) if descending else (first, first + count - 1)
@@ -108,7 +103,7 @@ class RqState:
             for job_id in ids:
                 pipeline.hmget(keys.job(job_id), *JOB_FIELDS, "dependency_ids")
                 pipeline.exists(keys.job(job_id))
-                pipeline.xrevrange(f"rq:results:{job_id}", count=1)
+                pipeline.xrevrange(keys.results(job_id), count=1)
             answers = pipeline.execute(raise_on_error=False)
         return [_job(*entry) for entry in zip(ids, answers[::3], answers[1::3], answers[2::3], strict=True)]
 
@@ -122,13 +117,13 @@ class RqState:
     def workers(self) -> list[Row]:
         """Read the workers that are alive."""
         names: list[str] = []
-        for key in self._client.sscan_iter("rq:workers", count=WORKERS_MAX):
+        for key in self._client.sscan_iter(keys.RQ_WORKERS, count=WORKERS_MAX):
             if len(names) >= WORKERS_MAX:
                 break
-            names.append(text_of(key).removeprefix(WORKER_KEY))
+            names.append(text_of(key).removeprefix(keys.RQ_WORKER_PREFIX))
         with self._client.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(WORKER_KEY + name, *WORKER_FIELDS)
+                pipeline.hmget(keys.RQ_WORKER_PREFIX + name, *WORKER_FIELDS)
             answers = pipeline.execute(raise_on_error=False)
         alive = [entry for entry in zip(names, answers, strict=True) if _has_any(entry[1])]
         return [_worker(*entry) for entry in sorted(alive)]

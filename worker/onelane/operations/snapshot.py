@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import computed_field
 
+from onelane import keys
 from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -20,9 +21,6 @@ COUNT_MAX = 100_000
 """Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
 """A worker whose heartbeat is older is not alive; it writes one every second."""
-WORKER_PREFIX = "onelane."
-"""Our workers' names begin so: other RQ workers may share the Redis."""
-PREFIX = "rq:worker:"
 
 BACKLOG = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM messages WHERE state = 'received' LIMIT %(most)s) _) AS waiting,
@@ -163,7 +161,7 @@ def _order(lane: Lane) -> int:
 def _worker(now_ms: float, key: str, heartbeat: str, queues: str | bool) -> Worker:
     seen_at = datetime.fromisoformat(heartbeat)
     return Worker(
-        name=key.removeprefix(PREFIX),
+        name=key.removeprefix(keys.RQ_WORKER_PREFIX),
         heartbeat_age_s=max(0.0, _seconds(now_ms, seen_at.timestamp() * 1000)),
         lanes=len(queues.split(",")) if isinstance(queues, str) and queues else 0,
     )
