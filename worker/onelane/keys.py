@@ -1,4 +1,4 @@
-"""Every Redis key. Python makes its keys here; the scripts make the same ones in `lanes/lua/prelude.lua`, a test compares.
+"""Every Redis key. Python makes its keys here, the scripts in `lanes/lua/prelude.lua`; a test compares them.
 
 | key                   | type   | owner                  | life                                        |
 |-----------------------|--------|------------------------|---------------------------------------------|
