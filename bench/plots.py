@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ FRAME_HEIGHT = 1.1
 COLOURS = {fairness.ALONE: "#8a8a8a", OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c"}
 SHADES = ("#d08c3c", "#a8522a", "#e3b778")
 STRENGTHS = {"worker_cpu_ms": 1.0, "postgres_cpu_ms": 0.6, "redis_cpu_ms": 0.3}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": OURS,
     "font.family": "sans-serif",

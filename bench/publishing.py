@@ -5,6 +5,7 @@ The document's tables stand between `<!-- claim -->` and `<!-- /claim -->`, and 
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from bench.result import Result
@@ -20,8 +21,12 @@ def with_tables(text: str, results: Mapping[str, Result]) -> str:
     for claim, result in results.items():
         place = re.compile(rf"(<!-- {claim} -->\n).*?(<!-- /{claim} -->)", re.DOTALL)
         table = f"{in_markdown(result)}\n\n![{result.title}](benchmarks/{claim}.svg)\n"
-        text = place.sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+        text = place.sub(partial(_filled, table), text)
     return text
+
+
+def _filled(table: str, place: re.Match[str]) -> str:
+    return f"{place[1]}\n{table}\n{place[2]}"
 
 
 def publish(results: Mapping[str, Result], document: Path = DOCUMENT) -> None:

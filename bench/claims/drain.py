@@ -26,7 +26,7 @@ NOTES = [
 def measure(plan: Plan) -> Result:
     """Drain 4,000 messages of 500 users, who write in turns."""
     workload = plan.size(Workload(500, 4_000), Workload(40, 200))
-    contestants = [pgbench.WHOLE_WAY, pgbench.TURNS, FORKING, SIMPLE, LIMITED]
+    contestants: list[Contestant] = [pgbench.WHOLE_WAY, pgbench.TURNS, FORKING, SIMPLE, LIMITED]
     rounds = drained(plan, workload, contestants)
     return Result.of(
         plan,
