@@ -96,6 +96,16 @@ def _eat(argument: str, turn: Turn) -> str:
     return str(len(eaten))
 
 
+def _escalate(turn: Turn) -> str:
+    turn.escalate()
+    return "a human takes over"
+
+
+def _say_bye(argument: str, turn: Turn) -> str:
+    turn.end_session(summary=argument or None)
+    return "bye"
+
+
 ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "sleep": _sleep,
     "wait": _wait_for_file,
@@ -112,8 +122,8 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "nul": lambda argument, turn: "a\0b",
     "many": lambda argument, turn: [Reply(text=str(nr)) for nr in range(int(argument))],
     "state": lambda argument, turn: _count(turn),
-    "escalate": lambda argument, turn: turn.escalate() or "a human takes over",
-    "bye": lambda argument, turn: turn.end_session(summary=argument or None) or "bye",
+    "escalate": lambda argument, turn: _escalate(turn),
+    "bye": _say_bye,
 }
 
 

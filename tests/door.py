@@ -42,7 +42,12 @@ def operator_of(app: Flask) -> FlaskClient:
 
 
 def jobs_of(operator: FlaskClient, queue: str, registry: str = "failed", page: str = "8/asc/1") -> Any:
-    return operator.get(f"{DATA}/jobs/{queue}/{registry}/{page}.json").json["jobs"]
+    return read(operator, f"jobs/{queue}/{registry}/{page}")["jobs"]
+
+
+def read(operator: FlaskClient, what: str) -> Any:
+    """Read some of the dashboard's data."""
+    return operator.get(f"{DATA}/{what}.json").json
 
 
 def pages_of(queue: str, job_id: object) -> Iterator[str]:

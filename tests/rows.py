@@ -1,18 +1,10 @@
-"""What Postgres holds of users, sessions and messages: the one place where tests read its tables, or write to them.
-
-And what RQ holds of the dead.
-"""
+"""What Postgres holds of users, sessions and messages: the one place where tests read its tables, or write to them."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from rq.registry import FailedJobRegistry
-from rq.serializers import JSONSerializer
-
-from onelane import keys
-from onelane.bootstrap import Services
 from onelane.db import Database, Row
 
 SESSIONS_AT_ONCE = """
@@ -56,11 +48,16 @@ class Rows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def ask(self, query: str, *params: Any) -> Row:
+        """Run a statement that answers one row."""
+        [row] = self._rows(query, *params)
+        return row
+
     # one user
 
     def user(self, user_id: UUID) -> Row:
         """Return the user's row."""
-        return self._row("SELECT * FROM users WHERE id = %s", user_id)
+        return self.ask("SELECT * FROM users WHERE id = %s", user_id)
 
     def sessions(self, user_id: UUID) -> list[Row]:
         """Return the user's sessions, oldest first."""
@@ -105,7 +102,7 @@ class Rows:
 
     def message(self, message_id: UUID) -> Row:
         """Return a message's row."""
-        return self._row("SELECT * FROM messages WHERE id = %s", message_id)
+        return self.ask("SELECT * FROM messages WHERE id = %s", message_id)
 
     def accepted(self) -> list[Row]:
         """Return all inbound messages, by user and number."""
@@ -117,19 +114,19 @@ class Rows:
 
     def count(self, state: str) -> int:
         """Count the messages in a state."""
-        return int(self._row("SELECT count(*) AS n FROM messages WHERE state = %s", state).n)
+        return int(self.ask("SELECT count(*) AS n FROM messages WHERE state = %s", state).n)
 
     def answered(self) -> int:
         """Count the replies."""
-        return int(self._row("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n)
+        return int(self.ask("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n)
 
     def waiting(self) -> int:
         """Count what waits, as the users' rows have it."""
-        return int(self._row("SELECT coalesce(sum(waiting), 0) AS n FROM users").n)
+        return int(self.ask("SELECT coalesce(sum(waiting), 0) AS n FROM users").n)
 
     def attempts_max(self) -> int:
         """Return the most attempts that any message has had."""
-        return int(self._row("SELECT coalesce(max(attempts), 0) AS n FROM messages").n)
+        return int(self.ask("SELECT coalesce(max(attempts), 0) AS n FROM messages").n)
 
     def waits_ms(self, users: Sequence[UUID] | None = None) -> list[float]:
         """Return how long processed messages waited from acceptance to commit, shortest first."""
@@ -150,7 +147,7 @@ class Rows:
 
     def sessions_made(self) -> int:
         """Count the sessions of all users."""
-        return int(self._row("SELECT count(*) AS n FROM conversation_sessions").n)
+        return int(self.ask("SELECT count(*) AS n FROM conversation_sessions").n)
 
     def senders(self) -> list[str]:
         """Return the names of all users, in their order."""
@@ -158,7 +155,7 @@ class Rows:
 
     def counts(self) -> dict[str, int]:
         """Count the rows of every table."""
-        return {table: self._row(f"SELECT count(*) AS n FROM {table}").n for table in TABLES}
+        return {table: self.ask(f"SELECT count(*) AS n FROM {table}").n for table in TABLES}
 
     def anomalies(self) -> list[Row]:
         """Return what must not be."""
@@ -168,12 +165,12 @@ class Rows:
 
     def session_of(self, user_id: UUID) -> UUID:
         """Resolve the session of the user's next turn; it is opened if the policy says so."""
-        session_id: UUID = self._row("SELECT get_or_create_session(%s) AS id", user_id).id
+        session_id: UUID = self.ask("SELECT get_or_create_session(%s) AS id", user_id).id
         return session_id
 
     def redrive(self, message_id: UUID, now: datetime | None = None) -> UUID | None:
         """Let a dead message wait again; return its user, or None when it is not dead."""
-        user_id: UUID | None = self._row("SELECT redrive_message(%s, %s) AS id", message_id, now).id
+        user_id: UUID | None = self.ask("SELECT redrive_message(%s, %s) AS id", message_id, now).id
         return user_id
 
     def pause(self, user_id: UUID) -> None:
@@ -192,7 +189,7 @@ class Rows:
 
     def make_user(self, channel: str, sender: str, created_at: datetime) -> UUID:
         """Make a user who has written nothing."""
-        user_id: UUID = self._row(
+        user_id: UUID = self.ask(
             "INSERT INTO users (id, channel, sender, created_at) VALUES (gen_random_uuid(), %s, %s, %s) RETURNING id",
             *(channel, sender, created_at),
         ).id
@@ -246,12 +243,3 @@ class Rows:
 
     def _rows(self, query: str, *params: Any) -> list[Row]:
         return self._database.rows(query, params)
-
-    def _row(self, query: str, *params: Any) -> Row:
-        [row] = self._rows(query, *params)
-        return row
-
-
-def failed_jobs(services: Services, user_id: UUID) -> FailedJobRegistry:
-    """Return the registry of the user's dead messages, as RQ's tools read it."""
-    return FailedJobRegistry(keys.queue_name(user_id), connection=services.lanes.client, serializer=JSONSerializer)

@@ -42,7 +42,7 @@ def test_a_small_drain_beside_a_peer_prints_its_table_and_leaves_json_and_a_plot
 
 def bystander(services: Services) -> Any:
     """Ask as the benchmark does of its own servers."""
-    return SimpleNamespace(value=lambda query: services.database.row(query)[0])
+    return SimpleNamespace(value=lambda query: Rows(services.database).ask(query)[0])
 
 
 def test_a_drain_that_breaks_an_order_or_loses_a_message_is_seen(

@@ -20,7 +20,8 @@ from onelane.model import Accepted
 from onelane.operations.snapshot import LaneState, Survey
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually
-from tests.rows import Rows, failed_jobs
+from tests.lane_state import failed_jobs
+from tests.rows import Rows
 
 Ask = Callable[..., Any]
 Bury = Callable[[str, int], list[Accepted]]
@@ -177,7 +178,7 @@ def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(
 
 
 def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services: Services, ask: Ask) -> None:
-    services.lanes.client.zadd("lanes", {b"\xff not ours": 1, "neither": float("inf")})
+    services.lanes.client.zadd("lanes", {b"\xff not ours": 1, b"neither": float("inf")})
     assert {one["state"] for one in ask("lanes")["lanes"]} == {"due", "paused"}
 
 

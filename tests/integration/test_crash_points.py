@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 from threading import Event
 
@@ -10,6 +9,7 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.dev.embedded.child import Child
 from onelane.dev.stack import PYTHON
 from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
@@ -71,7 +71,7 @@ def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     assert rows.attempts_max() == 3
 
 
-def _wait_until_frozen(frozen: subprocess.Popen[bytes]) -> None:
+def _wait_until_frozen(frozen: Child) -> None:
     """Wait until the worker has stopped itself and another may lease its lane."""
     eventually(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
 
@@ -164,7 +164,7 @@ def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings
     assert (settled.outcome, settled.next_turn) == (CommitOutcome.FENCED, None)
     rows.set_fence(user_id, 41)
     settled = records.commit(lease, begun, {}, Event(), goes_on=True)
-    assert (settled.outcome, settled.next_turn.seq) == (CommitOutcome.COMMITTED, 2)
+    assert (settled.outcome, settled.next_turn and settled.next_turn.seq) == (CommitOutcome.COMMITTED, 2)
 
 
 def test_a_takeover_whose_answer_was_lost_counts_one_death(services: Services, accept: Accept) -> None:

@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from onelane import migrations
@@ -33,6 +35,8 @@ from onelane.doctor import (
     sessions as session_checks,
 )
 from onelane.doctor.finding import Deployment, Finding, Health
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import text_of
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
 
@@ -77,7 +81,7 @@ def examine(services: Services) -> Examine:
 
 @pytest.fixture
 def invoke(settings: Settings, _root_logger_as_it_was: None) -> Invoke:
-    def invoke(*arguments: str, **environment: str) -> Invoke:
+    def invoke(*arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(
             onelane,
             arguments,
@@ -145,9 +149,9 @@ def test_suspended_workers_are_a_warning(
 
 
 def test_it_leaves_nothing_behind(rows: Rows, services: Services, examine: Examine) -> None:
-    def everything() -> tuple[dict[str, int], list[str], list[bytes]]:
-        schemas = services.database.row("SELECT array_agg(nspname ORDER BY nspname) AS all FROM pg_namespace").all
-        return rows.counts(), schemas, sorted(services.lanes.client.keys("*"))
+    def everything() -> tuple[dict[str, int], list[str], list[str]]:
+        schemas = rows.ask("SELECT array_agg(nspname ORDER BY nspname) AS all FROM pg_namespace").all
+        return rows.counts(), schemas, sorted(map(text_of, services.lanes.client.keys("*")))
 
     before = everything()
     assert failures(examine()) == set()
@@ -272,7 +276,7 @@ def test_a_role_that_may_not_create_a_schema_gets_a_warning(services: Services, 
 
 def test_a_pending_migration_fails_and_an_unknown_one_warns(services: Services, examine: Examine) -> None:
     name = "functions/accept"
-    digest = services.database.row("DELETE FROM schema_files WHERE name = %s RETURNING digest", (name,)).digest
+    digest = Rows(services.database).ask("DELETE FROM schema_files WHERE name = %s RETURNING digest", name).digest
     with planted(services, "SELECT 1", f"INSERT INTO schema_files (name, digest) VALUES ('{name}', '{digest}')"):
         finding = examine()["migrations"]
     assert (finding.health, finding.todo) == (Health.FAILED, "run `onelane migrate`")
@@ -382,12 +386,23 @@ def test_a_host_that_forbids_config_and_info_gets_warnings_only(
     assert findings["connections"].health is Health.OK
 
 
+class Skewed(redis.Redis):
+    """A client of a server whose clock is wrong."""
+
+    offset_s = 0.0
+
+    def time(self, **kwargs: Any) -> tuple[int, int]:
+        seconds, microseconds = super().time(**kwargs)
+        shown = int((seconds + self.offset_s) * 1_000_000) + microseconds
+        return divmod(shown, 1_000_000)
+
+
 @pytest.mark.parametrize(("offset_s", "health"), [(0.5, "ok"), (-2, "warning"), (40, "failed")])
-def test_clocks_apart_warn_and_then_fail(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch, offset_s: float, health: str
-) -> None:
-    monkeypatch.setattr(server_checks, "_redis_time", lambda _: time.time() + offset_s)
-    assert examine()["clocks"].health == health
+def test_clocks_apart_warn_and_then_fail(services: Services, settings: Settings, offset_s: float, health: str) -> None:
+    with Skewed.from_url(settings.redis_url) as client:
+        client.offset_s = offset_s
+        deployment = Deployment(settings, services.database, Lanes(client))
+        assert server_checks.clocks(deployment).health == health
 
 
 def test_settings_that_want_more_connections_than_allowed_are_a_warning(services: Services, examine: Examine) -> None:
@@ -447,15 +462,16 @@ def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(
     message = accept("dora")
     services.lanes.client.flushall()
     monkeypatch.setattr(lane_checks, "SETTLE_S", 10.0)
-    looked = lane_checks._doubts
 
-    def look_then_heal(deployment: Deployment, users: list[UUID]) -> set[lane_checks.Suspect]:
-        suspects = looked(deployment, users)
+    def looks() -> int:
+        return int(services.lanes.client.info("commandstats").get("cmdstat_zmscore", {}).get("calls", 0))
+
+    before = looks()
+    with ThreadPoolExecutor(1) as pool:
+        examining = pool.submit(examine)
+        eventually(lambda: looks() > before)
         services.lanes.enqueue(message.user_id, message.message_id)
-        return suspects
-
-    monkeypatch.setattr(lane_checks, "_doubts", look_then_heal)
-    assert examine()["lanes"].health is Health.OK
+        assert examining.result()["lanes"].health is Health.OK
 
 
 def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services: Services, examine: Examine) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import psycopg
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.budget import budget
 from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import PYTHON, Stack, is_ready
@@ -25,6 +26,7 @@ from onelane.dev.talk import Target, sign
 from onelane.model import Delivery, user_id_of
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
+from tests.rows import Rows
 
 PLAN_MAX = 20  # connections that small plans allow, to each server
 GONE_WITHIN_S = 25.0
@@ -134,7 +136,7 @@ class Traffic:
         raise AssertionError
 
 
-def _status(request: object) -> int | None:
+def _status(request: Request) -> int | None:
     """Return the answer's status; None when nobody answers."""
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=5) as response:
@@ -147,8 +149,8 @@ def _status(request: object) -> int | None:
 
 
 def test_deploys_under_traffic_lose_nothing_reorder_nothing_and_need_few_connections(
-    start, settings, services, postgres, tmp_path
-):
+    start: Callable[[str], Release], settings: Settings, services: Services, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
     """Two deploys: the first stops the old release while the new one starts, the second when the new one is up."""
     traffic, first = Traffic(settings), start("first")
     with _watched(postgres.url, services) as peak:
@@ -166,7 +168,7 @@ def test_deploys_under_traffic_lose_nothing_reorder_nothing_and_need_few_connect
             traffic.await_more()
             _stop(second)
             traffic.await_more()
-    _check_nothing_lost_and_in_order(services, traffic)
+    _check_nothing_lost_and_in_order(Rows(services.database), traffic)
     _check_turns_ran_in_order(tmp_path / "bot.log")
     _check_budget(settings, peak)
     _stop(third)
@@ -215,21 +217,16 @@ def _connections(probe: psycopg.Connection, services: Services) -> tuple[set[obj
     return {row[0] for row in rows}, {client["id"] for client in services.lanes.client.client_list()}
 
 
-def _check_nothing_lost_and_in_order(services: Services, traffic: Traffic) -> None:
-    eventually(lambda: services.database.row("SELECT sum(waiting) AS n FROM users").n == 0)
+def _check_nothing_lost_and_in_order(rows: Rows, traffic: Traffic) -> None:
+    eventually(lambda: rows.waiting() == 0)
     for user in {user for user, _ in traffic.accepted}:
-        rows = services.database.rows(
-            "SELECT i.external_id, i.state, count(o.id) AS replies, lag(i.processed_at) OVER (ORDER BY i.seq)"
-            " > i.processed_at AS is_early FROM messages i LEFT JOIN messages o ON o.user_id = i.user_id"
-            " AND o.turn_seq = i.seq AND o.direction = 'out' WHERE i.user_id = %s AND i.direction = 'in'"
-            " GROUP BY i.id ORDER BY i.seq",
-            (user_id_of("demo", user),),
-        )
-        stored = [int(row.external_id.rpartition("-")[2]) for row in rows]
+        inbound = rows.inbound(user_id_of("demo", user))
+        stored = [int(row.external_id.rpartition("-")[2]) for row in inbound]
         assert stored == list(range(len(stored)))
         assert {nr for name, nr in traffic.accepted if name == user} <= set(stored)
-        assert {(row.state, row.replies) for row in rows} == {("processed", 1)}
-        assert not any(row.is_early for row in rows)
+        assert {row.state for row in inbound} == {"processed"}
+        assert [reply.turn_seq for reply in rows.replies(user_id_of("demo", user))] == [row.seq for row in inbound]
+    assert rows.out_of_order() == []
 
 
 def _check_turns_ran_in_order(log: Path) -> None:

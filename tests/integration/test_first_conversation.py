@@ -8,7 +8,9 @@ from rq.serializers import JSONSerializer
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.lanes.scripts import text_of
 from tests.conftest import Accept, RunWorker, eventually
+from tests.lane_state import cached_session
 from tests.rows import Rows
 
 
@@ -57,11 +59,10 @@ def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(
     with run_worker(settings):
         message = accept("erin")
         eventually(lambda: client.zcard("lanes") == 0 and rows.replies(message.user_id))
-        cached = client.get(f"session:user:{message.user_id}")
-        assert cached.decode() == str(rows.replies(message.user_id)[0].session_id)
+        assert cached_session(services, message.user_id) == str(rows.replies(message.user_id)[0].session_id)
         assert 25_190_000 < client.pttl(f"session:user:{message.user_id}") <= 25_200_000
         assert client.smembers("rq:queues") == set()
-    left = {key.decode() for key in client.keys("*")}
+    left = {text_of(key) for key in client.keys("*")}
     worker_keys = {
         key for key in left if key.startswith(("rq:worker", "lease:", "duty:", "numbers", "counted:", "wake"))
     }

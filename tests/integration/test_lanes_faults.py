@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from uuid import UUID, uuid4
 
@@ -204,10 +205,14 @@ def test_a_worker_starts_a_turn_within_milliseconds(
     with run_worker(settings):
         for nr in range(50):
             accept(f"user {nr}")
-            eventually(lambda n=nr: rows.answered() == n + 1, every_s=0.002)
+            eventually(partial(_have_been_answered, rows, nr + 1), every_s=0.002)
     waits_ms = rows.waits_ms()
     print(f"\naccepted to committed: median {median(waits_ms):.1f} ms, longest {max(waits_ms):.1f} ms")  # noqa: T201
     assert median(waits_ms) < 100
+
+
+def _have_been_answered(rows: Rows, messages: int) -> bool:
+    return rows.answered() == messages
 
 
 def test_an_idle_worker_asks_redis_little(
@@ -224,7 +229,7 @@ def test_an_idle_worker_asks_redis_little(
 
 def _commands(monitor: Monitor, seconds: float) -> Counter[str]:
     """Count what clients send; not what scripts call."""
-    commands = Counter()
+    commands: Counter[str] = Counter()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         try:

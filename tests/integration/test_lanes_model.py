@@ -13,7 +13,7 @@ from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.scripts import SCRIPTS, connect
 from tests.lane_rules import LanesMachine
 
-PATIENT = {"stateful_step_count": 30, "deadline": None, "suppress_health_check": list(HealthCheck)}
+PATIENT = settings(stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
 @pytest.mark.timeout(1_200)  # the nightly profile plays more
 def test_the_scripts_do_what_the_model_does(client: redis.Redis) -> None:
     machine = type("Machine", (LanesMachine,), {"client": client})
-    run_state_machine_as_test(machine, settings=settings(**PATIENT))
+    run_state_machine_as_test(machine, settings=PATIENT)
 
 
 PLANTED = {
@@ -62,11 +62,5 @@ def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: 
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             machine,
-            settings=settings(
-                max_examples=1_000,
-                phases=[Phase.generate],
-                derandomize=True,
-                database=None,
-                **PATIENT,
-            ),
+            settings=settings(PATIENT, max_examples=1_000, phases=[Phase.generate], derandomize=True, database=None),
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
@@ -203,7 +204,7 @@ def test_metrics_answer_in_20_ms_with_100_000_lanes(web: Web, services: Services
 @pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])
 def test_a_set_token_is_needed_everywhere(web: Web, page: str) -> None:
     for development in (True, False):
-        client = web(metrics_token=_secret(TOKEN), development=development)
+        client = web(metrics_token=SecretStr(TOKEN), development=development)
         assert client.get(page).status_code == 401
         for given in ("", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer é"):
             answer = client.get(page, headers={"Authorization": given.encode().decode("latin-1")})
@@ -275,7 +276,3 @@ def test_no_worker_is_suggested_for_no_work_when_none_must_be(services: Services
 
 def snapshot(services: Services) -> Snapshot:
     return Survey(services.lanes).snapshot()
-
-
-def _secret(text: str) -> Any:
-    return Settings(database_url="postgresql://x", redis_url="redis://x", metrics_token=text).metrics_token

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-import redis
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
@@ -14,6 +13,7 @@ from onelane.errors import StoreUnavailable
 from onelane.migrations import shipped_code
 from onelane.model import Accepted, user_id_of
 from tests.conftest import Accept, eventually
+from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import the_child, worker_process
 from tests.rows import Rows
 
@@ -134,13 +134,12 @@ def test_a_database_that_refuses_turns_blames_no_message(
     services.database.rows("ALTER FUNCTION commit_turn RENAME TO commit_turn_away")
     try:
         with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
-            client = services.lanes.client
-            lock, lane = f"lock:user:{message.user_id}", str(message.user_id)
-            eventually(lambda: not client.exists(lock) and client.zscore("lanes", lane) > _now_ms(client))
+            user_id = message.user_id
+            eventually(lambda: not is_leased(services, user_id) and due_ms(services, user_id) > now_ms(services))
             services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
             eventually(lambda: _answered(rows) == 1)
     finally:
-        if services.database.row("SELECT to_regproc('commit_turn') IS NULL AS is_away").is_away:
+        if rows.ask("SELECT to_regproc('commit_turn') IS NULL AS is_away").is_away:
             services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
     row = rows.message(message.message_id)
     assert (row.attempts, row.deaths) == (0, 0)
@@ -164,8 +163,3 @@ def test_a_turn_stands_when_the_next_cannot_begin(
     finally:
         services.database.rows(begin)
     assert rows.attempts_max() == 0
-
-
-def _now_ms(client: redis.Redis) -> float:
-    seconds, micros = client.time()
-    return seconds * 1000 + micros / 1000

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, eventually
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import ROOT, Accept, eventually
 from tests.processes import environment, worker_process
+from tests.rows import Rows
 
 SHOW = "import sys; print('dev:', *[name for name in sys.modules if name.startswith('onelane.dev')])"
 BOT = """
@@ -41,24 +44,25 @@ def test_an_entry_point_imports_no_dev(module: str) -> None:
 
 
 @pytest.mark.parametrize("is_development", [False, True])
-def test_the_web_imports_no_dev(is_development: bool, settings) -> None:
+def test_the_web_imports_no_dev(is_development: bool, settings: Settings) -> None:
     variables = environment(settings, development=is_development, ops_password="secret")
     assert loaded_after("import onelane_web.wsgi", variables) == []
 
 
-def test_the_replays_web_shows_that_dev_would_be_seen(settings) -> None:
+def test_the_replays_web_shows_that_dev_would_be_seen(settings: Settings) -> None:
     assert "onelane.dev.incident.timeline" in loaded_after("import onelane_web.development.replay", dict(os.environ))
 
 
-def test_a_worker_at_work_has_imported_no_dev(services, settings, accept, tmp_path: Path) -> None:
+def test_a_worker_at_work_has_imported_no_dev(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
     (tmp_path / "spy.py").write_text(BOT)
-    accept("alice")
+    user_id = accept("alice").user_id
     with worker_process(settings, handler="spy:handle", pythonpath=tmp_path):
-        [reply] = eventually(lambda: services.database.rows("SELECT text FROM messages WHERE direction = 'out'"))
-    assert reply.text == "nothing"
+        eventually(lambda: rows.texts(user_id) == ["nothing"])
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["lanes"], ["dead", "list"]])
-def test_an_operators_command_imports_no_dev(command: list[str], services, settings) -> None:
+def test_an_operators_command_imports_no_dev(command: list[str], services: Services, settings: Settings) -> None:
     program = f"from onelane.cli import onelane\nonelane.main({command!r}, standalone_mode=False)"
     assert loaded_after(program, environment(settings)) == []

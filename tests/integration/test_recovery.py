@@ -16,8 +16,9 @@ from onelane.dev.embedded import EmbeddedRedis
 from onelane.model import Accepted, Delivery
 from onelane.processes.duties import ROUND_MAX_S, ROUND_S, Duties
 from tests.conftest import Accept, RunWorker, eventually
+from tests.lane_state import failed_jobs
 from tests.proxy import Proxy
-from tests.rows import Rows, failed_jobs
+from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
 MANY = 20_000

@@ -16,7 +16,7 @@ from tests.rows import Rows
 
 
 def _rq(settings: Settings, *arguments: str) -> str:
-    command = [Path(sys.executable).with_name("rq"), arguments[0], "--url", settings.redis_url, *arguments[1:]]
+    command = [str(Path(sys.executable).with_name("rq")), arguments[0], "--url", settings.redis_url, *arguments[1:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -101,7 +101,7 @@ def _environment(process: Path) -> bytes:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[type[Run]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     class Started(Run):
@@ -114,7 +114,7 @@ def start(tmp_path: Path) -> Iterator[type[Run]]:
         run.destroy()
 
 
-def test_ctrl_c_stops_everything_it_started(start: type[Run]) -> None:
+def test_ctrl_c_stops_everything_it_started(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     programs = " ".join(word for pid in run.family for word in command_line(pid))
     assert all(name in programs for name in ("gunicorn", "worker", "postgres", "redis-server"))
@@ -124,7 +124,7 @@ def test_ctrl_c_stops_everything_it_started(start: type[Run]) -> None:
     assert run.data.published() is None
 
 
-def test_many_sigterms_stop_it_once_and_in_order(start: type[Run]) -> None:
+def test_many_sigterms_stop_it_once_and_in_order(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     for _ in range(5):
         run.process.send_signal(signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_many_sigterms_stop_it_once_and_in_order(start: type[Run]) -> None:
     assert run.output.count("onelane: stopping") == 1
 
 
-def test_a_signal_during_the_start_stops_it_too(start: type[Run]) -> None:
+def test_a_signal_during_the_start_stops_it_too(start: Callable[..., Run]) -> None:
     run = start()
     assert wait_until(lambda: bool(descendants(run.process.pid)), START_S)
     run.process.send_signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ def test_a_signal_during_the_start_stops_it_too(start: type[Run]) -> None:
     assert BANNER not in run.output
 
 
-def test_data_and_secret_survive_a_restart(start: type[Run]) -> None:
+def test_data_and_secret_survive_a_restart(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     address = run.data.published()
     assert address is not None
@@ -156,7 +156,7 @@ def test_data_and_secret_survive_a_restart(start: type[Run]) -> None:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
-def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: type[Run]) -> None:
+def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: Callable[..., Run]) -> None:
     killed = start().until_ready()
     killed.process.kill()
 
@@ -167,13 +167,13 @@ def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: t
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="without it nobody asks the system to end them")
-def test_everything_ends_when_it_is_killed(start: type[Run]) -> None:
+def test_everything_ends_when_it_is_killed(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     run.process.kill()
     assert run.has_gone()
 
 
-def test_what_other_terminals_read_is_for_their_user_alone(start: type[Run]) -> None:
+def test_what_other_terminals_read_is_for_their_user_alone(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     for name in ("run.json", "secret"):
         assert (run.data.path / name).stat().st_mode & 0o077 == 0
@@ -186,7 +186,7 @@ def test_what_other_terminals_read_is_for_their_user_alone(start: type[Run]) -> 
     connection.close()
 
 
-def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: type[Run]) -> None:
+def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: Callable[..., Run]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = start(PORT=str(port))
@@ -194,7 +194,7 @@ def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: type[Run]) -> N
     assert run.output == f"onelane: PORT: {port} is taken; try another, as in PORT={port + 1}\n"
 
 
-def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: type[Run]) -> None:
+def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: Callable[..., Run]) -> None:
     first = start().until_ready()
     second = start()
     assert second.process.wait(START_S) != 0
@@ -203,13 +203,13 @@ def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: typ
     assert all(command_line(pid) for pid in first.family)
 
 
-def test_an_impossible_setting_is_said_in_one_line(start: type[Run]) -> None:
+def test_an_impossible_setting_is_said_in_one_line(start: Callable[..., Run]) -> None:
     run = start(WORKER_SLOTS="many")
     assert run.process.wait(START_S) != 0
     assert run.output == "onelane: WORKER_SLOTS: must be a whole number\n"
 
 
-def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: type[Run]) -> None:
+def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: Callable[..., Run]) -> None:
     run = start(HANDLER="nosuchbot:handle")
     assert run.process.wait(START_S) == 1
     assert "cannot import nosuchbot" in run.output
@@ -217,7 +217,7 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: ty
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis-server", "postgres"])
-def test_the_death_of_one_process_stops_the_rest(start: type[Run], name: str) -> None:
+def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name: str) -> None:
     run = start().until_ready()
     os.kill(run.named(name), signal.SIGKILL)
     assert run.process.wait(35) == 1
@@ -225,7 +225,7 @@ def test_the_death_of_one_process_stops_the_rest(start: type[Run], name: str) ->
     assert "ended with exit code -9" in run.output or "died" in run.output
 
 
-def test_servers_of_ones_own_are_used_and_left_running(start: type[Run], tmp_path: Path) -> None:
+def test_servers_of_ones_own_are_used_and_left_running(start: Callable[..., Run], tmp_path: Path) -> None:
     with (
         EmbeddedPostgres(tmp_path / "own-postgres", {"fsync": "off"}) as postgres,
         EmbeddedRedis(tmp_path / "own-redis") as lanes,
@@ -240,7 +240,7 @@ def test_servers_of_ones_own_are_used_and_left_running(start: type[Run], tmp_pat
         assert not (run.data.path / "redis").exists()
 
 
-def test_modules_of_the_working_folder_do_no_harm(start: type[Run], tmp_path: Path) -> None:
+def test_modules_of_the_working_folder_do_no_harm(start: Callable[..., Run], tmp_path: Path) -> None:
     for name in ("app", "worker", "tests", "flask", "onelane_web"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")

@@ -1,13 +1,13 @@
 """Worker processes come and go under load; nothing is lost, out of order, or handled twice at once."""
 
 import signal
-import subprocess
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.dev.embedded.child import Child
 from onelane.model import Delivery, user_id_of
 from tests.conftest import eventually
 from tests.processes import worker_process
@@ -31,7 +31,7 @@ def _send(services: Services, first: int, last: int) -> None:
 
 def _overlaps(log: Path) -> list[tuple[Run, Run]]:
     """List pairs of turns of one user of which the second began before the first ended."""
-    turns = {}
+    turns: dict[str, list[Run]] = {}
     for line in log.read_text().splitlines():
         sender, seq, began, ended = line.rsplit(" ", 3)
         turns.setdefault(sender, []).append((float(began), float(ended), int(seq)))
@@ -44,7 +44,7 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
     settings = settings.model_copy(update={"lock_ttl_s": 5, "shutdown_grace_s": 5})
     log = tmp_path / "runs"
 
-    def start(stack: ExitStack) -> subprocess.Popen[bytes]:
+    def start(stack: ExitStack) -> Child:
         return stack.enter_context(worker_process(settings, handler="tests.bots:handle_traced", bot_log=log))
 
     with ExitStack() as stack:

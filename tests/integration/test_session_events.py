@@ -42,6 +42,11 @@ def accept(services: Services, text: str = "hello", nr: int = 1) -> Any:
     return services.intake.accept("demo", [Delivery(sender="alice", external_id=f"m{nr}", text=text)])[0]
 
 
+def numbers_of(services: Services) -> dict[str, int]:
+    fields: Any = services.lanes.client.hgetall(keys.NUMBERS)
+    return numbers_in(fields)
+
+
 def names(lines: Lines) -> list[str]:
     return [f"{line['event']} {line.get('because') or line.get('reason')}" for line in lines]
 
@@ -93,7 +98,7 @@ def test_a_worker_tells_too_and_counts(
         accept(services, nr=3)
         eventually(lambda: rows.waiting() == 0)
     services.upload.flush()
-    numbers = numbers_in(services.lanes.client.hgetall(keys.NUMBERS))
+    numbers = numbers_of(services)
     assert {k: v for k, v in SESSIONS_OPENED.read(numbers).items() if v} == {"first": 1, "user_request": 1}
     assert {k: v for k, v in SESSIONS_ENDED.read(numbers).items() if v} == {"user_request": 1}
     lines = [line for line in logs if line["event"].startswith("session_")]

@@ -17,6 +17,7 @@ from onelane.migrations import shipped_code
 from onelane.model import Delivery
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually, running
+from tests.lane_state import cached_session
 from tests.rows import Rows
 
 HOUR = timedelta(hours=1)
@@ -46,11 +47,6 @@ def _work_off(services: Services, settings: Settings) -> None:
         eventually(lambda: _is_quiet(services))
         runner.stop()
         services.lanes.client.lpush("wake", "1")  # it need not sit out the second for which it listens
-
-
-def _cached(services: Services, user_id: UUID) -> str | None:
-    value = services.lanes.client.get(f"session:user:{user_id}")
-    return value and value.decode()
 
 
 @pytest.fixture
@@ -411,12 +407,12 @@ def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(
     body = shipped_code()["functions/should_create_new_session"]
     body = body.replace("RETURN CASE", "PERFORM nextval('tries'); RAISE 'planted'; RETURN CASE")
     services.database.rows("CREATE SEQUENCE IF NOT EXISTS tries")  # counts on, whatever is rolled back
-    tries = services.database.row("SELECT nextval('tries') AS nr").nr
+    tries = rows.ask("SELECT nextval('tries') AS nr").nr
     with planted(services, "should_create_new_session", body):
         with pytest.raises(psycopg.errors.RaiseException):
             rows.session_of(user_id)
         with run_worker(bot):
-            eventually(lambda: services.database.row("SELECT last_value FROM tries").last_value > tries + 2)
+            eventually(lambda: rows.ask("SELECT last_value FROM tries").last_value > tries + 2)
         assert rows.states(user_id)[-1] == "received"
         assert rows.sessions(user_id) == before
     _work_off(services, bot)
@@ -470,10 +466,10 @@ def _ttl_s(services: Services, user_id: UUID) -> float:
     ],
 )
 def test_the_cached_id_lives_until_the_policy_could_end_the_session(
-    services: Services, bot: Settings, accept: Accept, policy: dict[str, Any], most_s: int
+    rows: Rows, services: Services, bot: Settings, accept: Accept, policy: dict[str, Any], most_s: int
 ) -> None:
     if "day_start" in policy:
-        soon = services.database.row(
+        soon = rows.ask(
             "SELECT date_trunc('minute', now() + interval '59 min') AT TIME ZONE 'Asia/Kolkata' AS at"
         ).at.time()
         policy = {**policy, "day_start": soon}
@@ -485,7 +481,7 @@ def test_the_cached_id_lives_until_the_policy_could_end_the_session(
     services.lanes.client.pexpire(f"session:user:{user_id}", 1_000)
     accept("alice")
     _work_off(services, bot)
-    ends_at = services.database.row(
+    ends_at = rows.ask(
         "SELECT extract(epoch FROM ends_at - clock_timestamp())::float AS left_s FROM conversation_sessions s,"
         " session_end_by_policy('demo', s.started_at, s.last_message_at)"
     )
@@ -543,10 +539,10 @@ def test_the_cached_id_is_gone_after_every_end_and_while_a_human_has_the_session
 ) -> None:
     user_id = accept("alice").user_id
     _work_off(services, bot)
-    assert _cached(services, user_id) == str(rows.sessions(user_id)[0].id)
+    assert cached_session(services, user_id) == str(rows.sessions(user_id)[0].id)
     end(services, bot, accept, user_id)
     assert rows.sessions(user_id)[0].status != "active"
-    assert _cached(services, user_id) is None
+    assert cached_session(services, user_id) is None
 
 
 def test_a_hit_is_a_pure_read_and_a_miss_is_not(services: Services, by_hand: ByHand, settings: Settings) -> None:
@@ -557,7 +553,7 @@ def test_a_hit_is_a_pure_read_and_a_miss_is_not(services: Services, by_hand: ByH
         reader = ByHand.on(connection, by_hand.user_id)
         for hint, is_read in ((session_id, True), (None, False)):
             turn = reader.begin(hint)
-            written = connection.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").fetchone()[0]
+            [[written]] = connection.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").fetchall()
             assert (turn.session_id, turn.hint, written) == (session_id, "hit" if is_read else "miss", not is_read)
             connection.rollback()
 
@@ -596,12 +592,12 @@ def test_a_wrong_value_in_the_cache_is_found_out_and_repaired(
     accept("alice")
     _work_off(services, bot)
     ended, right = (str(session.id) for session in rows.sessions(user_id))
-    value = {"foreign": _cached(services, foreign), "ended": ended}.get(poison, poison)
-    services.lanes.client.set(f"session:user:{user_id}", value)
+    value = {"foreign": cached_session(services, foreign), "ended": ended}.get(poison, poison)
+    services.lanes.client.set(f"session:user:{user_id}", value or "")
     accept("alice", "still here?")
     _work_off(services, bot)
     assert rows.shape(user_id) == [([1], "user_request"), ([2, 3], None)]
-    assert _cached(services, user_id) == right
+    assert cached_session(services, user_id) == right
 
 
 def test_without_redis_commands_take_effect_and_sessions_are_resolved(

@@ -156,8 +156,8 @@ class Player:
 
     def begin(self, step: Begin) -> None:
         if self.running is None and self.waiting:
-            self.begin_turn(step.hint)
-            if self.running[0].is_redriven:
+            turn, _ = self.begin_turn(step.hint)
+            if turn.is_redriven:
                 self.settle()
 
     def end(self, step: End) -> None:
@@ -206,7 +206,7 @@ class Player:
 
     # how
 
-    def begin_turn(self, hint: str) -> None:
+    def begin_turn(self, hint: str) -> tuple[Turn, Any]:
         turn = self.waiting[min(self.waiting)]
         row = self.by_hand.begin(self.hint(hint))
         assert (row.outcome, row.seq) == ("turn", turn.seq)
@@ -216,10 +216,12 @@ class Player:
             is_handled = self.model.message(turn.seq, turn.at, turn.does)
         assert is_handled == (row.session_status != "escalated")
         self.running = turn if is_handled else turn._replace(does=None), row
+        return self.running
 
     def settle(self) -> None:
+        assert self.running is not None
         turn, row = self.running
-        failures = {"dies": POISON_ATTEMPTS, "stumbles": POISON_ATTEMPTS - 1}.get(turn.does, 0)
+        failures = {"dies": POISON_ATTEMPTS, "stumbles": POISON_ATTEMPTS - 1}.get(turn.does or "", 0)
         for nr in range(failures):
             if nr and turn.seq == min(self.waiting):  # else something was redriven meanwhile and would come first
                 assert self.by_hand.begin().session_id == row.session_id
@@ -227,12 +229,12 @@ class Player:
         if turn.does == "dies":
             self.dead.append(turn.seq)
         else:
-            effects = {
+            effects: dict[str, dict[str, Any]] = {
                 "handler": {"end": "handler"},
                 "user_request": {"end": "user_request"},
                 "escalate": {"escalate": True},
             }
-            assert self.by_hand.commit(row, **effects.get(turn.does, {})).outcome == "committed"
+            assert self.by_hand.commit(row, **effects.get(turn.does or "", {})).outcome == "committed"
         self.hints.append(row.session_id)
         del self.waiting[turn.seq]
         self.running = None
@@ -327,7 +329,7 @@ WAITS = st.one_of(
     ),
 )
 HINTS = st.sampled_from(["right", "right", "none", "stale", "foreign", "invented"])
-THEMES = {
+THEMES: dict[str, tuple[list[str | None], list[str]]] = {
     # what messages do, and what else happens: a story in which everything may happen has too little of each
     "policy": ([None], ["Sweep", "Peek"]),
     "ends": ([None, None, "handler", "user_request", "stumbles"], ["End", "End", "Begin", "Sweep"]),
@@ -447,8 +449,10 @@ def test_both_time_zone_databases_agree_about_when_days_start(connection: psycop
         days |= {datetime(2024, 2, 28, tzinfo=UTC).date(), datetime(2024, 2, 29, tzinfo=UTC).date()}
         for day_start in map(time.fromisoformat, DAY_STARTS.split()):
             for day in sorted(days):
-                asked = connection.execute("SELECT day_start_instant(%s, %s, %s)", (day, day_start, zone)).fetchone()
-                assert asked[0] == day_start_on(day, day_start, zone), (zone, day, day_start)
+                [[asked]] = connection.execute(
+                    "SELECT day_start_instant(%s, %s, %s)", (day, day_start, zone)
+                ).fetchall()
+                assert asked == day_start_on(day, day_start, zone), (zone, day, day_start)
 
 
 PLANTED = {

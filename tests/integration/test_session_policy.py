@@ -43,36 +43,35 @@ def policy(services: Services) -> Publish:
 
 
 @pytest.fixture
-def end(services: Services) -> End:
+def end(rows: Rows) -> End:
     """Say when, and why, a session that was opened and last heard of at these times is over."""
 
     def end(channel: str, started_at: datetime, last_message_at: datetime | None = None) -> tuple[datetime, str]:
-        row = services.database.row(
-            "SELECT ends_at, reason FROM session_end_by_policy(%s, %s, %s)",
-            (channel, started_at, last_message_at or started_at),
-        )
+        query = "SELECT ends_at, reason FROM session_end_by_policy(%s, %s, %s)"
+        row = rows.ask(query, channel, started_at, last_message_at or started_at)
         return row.ends_at, row.reason
 
     return end
 
 
 @pytest.fixture
-def verdict(services: Services) -> Verdict:
+def verdict(rows: Rows) -> Verdict:
     """Say why a message would open a new session, or None."""
 
     def verdict(channel: str, last_message_at: datetime, accepted_at: datetime) -> str | None:
         query = "SELECT should_create_new_session(%s, %s, %s, %s) AS reason"
-        return services.database.row(query, (channel, last_message_at, last_message_at, accepted_at)).reason
+        reason: str | None = rows.ask(query, channel, last_message_at, last_message_at, accepted_at).reason
+        return reason
 
     return verdict
 
 
-def local(zone: str, *when: int) -> datetime:
-    return datetime(*when, tzinfo=ZoneInfo(zone))
+def local(zone: str, year: int, month: int, day: int, *time: int) -> datetime:
+    return utc(year, month, day, *time).replace(tzinfo=ZoneInfo(zone))
 
 
-def utc(*when: int) -> datetime:
-    return datetime(*when, tzinfo=UTC)
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
 
 # every minute of a day
@@ -138,7 +137,7 @@ def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_s
             """,
             (users,),
         )
-    counted = services.database.row(
+    counted = rows.ask(
         "SELECT count(*) AS messages, count(DISTINCT session_id) AS sessions FROM messages WHERE state = 'processed'"
     )
     assert (counted.messages, counted.sessions) == (2_880, 1_440)

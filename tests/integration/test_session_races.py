@@ -178,6 +178,11 @@ def _quiet_session(connect: Connect, user_id: UUID) -> psycopg.Connection[Any]:
     return connection
 
 
+def _sweep(connection: psycopg.Connection[Any]) -> Any:
+    [swept] = connection.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchall()
+    return swept
+
+
 @contextmanager
 def _meanwhile(
     services: Services, connection: psycopg.Connection[Any], act: Callable[[psycopg.Connection[Any]], object]
@@ -186,7 +191,7 @@ def _meanwhile(
     with ThreadPoolExecutor(1) as pool:
         future: Future[object] = pool.submit(act, connection)
         pid = connection.info.backend_pid
-        eventually(lambda: future.done() or services.database.row(BLOCKED, (pid,)).n)
+        eventually(lambda: future.done() or Rows(services.database).ask(BLOCKED, pid).n)
         yield future
 
 
@@ -197,7 +202,7 @@ def test_the_sweep_leaves_a_user_alone_whose_message_is_being_accepted(
     sweeper, webhook = _quiet_session(connect, user_id), connect(autocommit=False)
     ByHand.on(webhook, user_id).say(BOUNDARY - SECOND, "second")
     for is_committed in (False, True):
-        assert sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone().ended_users == []
+        assert _sweep(sweeper).ended_users == []
         if not is_committed:
             webhook.commit()
     ByHand.on(sweeper, user_id).work_off()
@@ -211,7 +216,7 @@ def test_a_message_that_the_sweep_came_before_opens_the_next_session(
     user_id = uuid4()
     _quiet_session(connect, user_id)
     sweeper, webhook = connect(autocommit=False), connect()
-    swept = sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone()
+    swept = _sweep(sweeper)
     assert swept.ended_users == [user_id]
     with _meanwhile(
         services, webhook, lambda connection: ByHand.on(connection, user_id).say(BOUNDARY - SECOND, "second")
@@ -230,7 +235,7 @@ def test_the_sweep_does_not_wait_for_anybody(services: Services, connect: Connec
     sweeper, holder = _quiet_session(connect, user_id), connect(autocommit=False)
     holder.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", (user_id,))
     sweeper.execute("SET lock_timeout = 1")
-    assert sweeper.execute("SELECT * FROM sweep_sessions(NULL, 9, %s)", (BOUNDARY,)).fetchone().seen == 1
+    assert _sweep(sweeper).seen == 1
 
 
 def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(

@@ -31,7 +31,7 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(
 
     def all_answered() -> bool:
         nonlocal connections
-        row = services.database.row(
+        row = rows.ask(
             "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'onelane' AND datname = 'postgres'"
         )
         connections = max(connections, row.n)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
+from tests.lane_state import due_ms, now_ms
 from tests.processes import the_child, worker_process
 from tests.rows import Rows
 
@@ -70,14 +72,19 @@ def test_killing_a_busy_worker_several_times_convicts_nobody(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 1, "attempts_max": 1, "backlog_max": 1000})
-    gate = tmp_path / "gate"
+    gate, runs = tmp_path / "gate", tmp_path / "runs"
+    runs.touch()
+
+    def count() -> int:
+        return len(runs.read_text().splitlines())
+
+    def have_run(times: int) -> bool:
+        return count() >= times
+
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(12)]
-    with worker_process(settings, "--slots=200", bot_log=tmp_path / "runs") as process:
-        for deaths in range(1, 4):
-            runs = tmp_path / "runs"
-            seen = len(runs.read_text().splitlines()) if runs.exists() else 0
-            wanted = 12 if deaths < 3 else 2  # from the second death on they are suspects: two at a time, apart
-            eventually(lambda n=seen + wanted, r=runs: r.exists() and len(r.read_text().splitlines()) >= n, within_s=30)
+    with worker_process(settings, "--slots=200", bot_log=runs) as process:
+        for more in (12, 12, 2):  # from the second death on they are suspects: two at a time, apart
+            eventually(partial(have_run, count() + more), within_s=30)
             os.kill(the_child(process), signal.SIGKILL)
         gate.touch()
         eventually(lambda: all(rows.is_settled(user) for user in users), within_s=60)
@@ -99,7 +106,7 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
         assert process.wait(DEADLINE_S) == 0
         assert time.monotonic() - began < 15
     assert client.exists(f"lock:user:{message.user_id}") == 0
-    assert client.zscore("lanes", str(message.user_id)) <= time.time() * 1000
+    assert due_ms(services, message.user_id) <= now_ms(services)
     assert rows.states(message.user_id) == ["received"]
     assert client.smembers("rq:workers") == set()
 
@@ -134,7 +141,7 @@ def test_a_signal_that_interrupts_another_does_not_wait_for_itself(
     services: Services, settings: Settings, run_worker: RunWorker
 ) -> None:
     """A dyno's worker gets SIGTERM directly and through its supervisor; the second found the first's lock taken."""
-    with run_worker(settings) as worker, worker.runner._stopping._cond:
+    with run_worker(settings) as worker, vars(worker.runner._stopping)["_cond"]:
         second = threading.Thread(target=worker.stop)
         second.start()
         second.join(5)

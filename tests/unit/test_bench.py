@@ -2,6 +2,8 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from bench.workload import Workload
 ROUNDS = Rounds({"onelane": [{"rate": 10}, {"rate": 4}, {"rate": 9}], "rq": [{"rate": 5}, {"rate": 1}, {"rate": 3}]})
 
 
-def a_result(**changes: object) -> Result:
+def a_result(**changes: Any) -> Result:
     made = Result.of(
         Plan(),
         "drain",
@@ -39,8 +41,13 @@ def test_a_ratio_is_taken_within_its_round() -> None:
 
 
 def test_contestants_run_in_turns() -> None:
-    ran = []
-    runs = {name: lambda name=name: ran.append(name) or {"rate": 1} for name in ("ours", "theirs")}
+    ran: list[str] = []
+
+    def run(name: str) -> dict[str, Any]:
+        ran.append(name)
+        return {"rate": 1}
+
+    runs = {name: partial(run, name) for name in ("ours", "theirs")}
     rounds = alternate(Plan(runs=3, report=lambda _: None), runs)
     assert ran == ["ours", "theirs"] * 3
     assert len(rounds.load) == 3

@@ -3,6 +3,7 @@ import hashlib
 import hmac
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,8 +81,8 @@ def test_the_old_secret_still_verifies_during_a_rotation() -> None:
 
 def test_one_of_several_signatures_is_enough() -> None:
     request = posted(HELLO)
-    request.headers["webhook-signature"] = f"v1,{'A' * 43}= {request.headers['webhook-signature']}"
-    STANDARD.verify(request)
+    both = f"v1,{'A' * 43}= {request.headers['webhook-signature']}"
+    STANDARD.verify(replace(request, headers={**request.headers, "webhook-signature": both}))
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,8 @@ def test_one_of_several_signatures_is_enough() -> None:
 )
 def test_a_request_with_a_changed_header_is_not_signed(change: dict[str, str]) -> None:
     request = posted(HELLO)
-    request.headers.update(change)
     with pytest.raises(BadSignature):
-        STANDARD.verify(request)
+        STANDARD.verify(replace(request, headers={**request.headers, **change}))
 
 
 def test_a_changed_body_is_not_signed() -> None:

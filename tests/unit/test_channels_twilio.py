@@ -1,5 +1,6 @@
 from hashlib import sha256
 from urllib.parse import urlencode
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,14 @@ from onelane.channels import Inbound, provider_of, providers
 from onelane.channels.twilio import EMPTY_TWIML, FORM, signature
 from onelane.config import Channel
 from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
-from onelane.model import Attachment, Delivery
+from onelane.model import Accepted, Attachment, Delivery
 
 Pairs = list[tuple[str, str]]
 Form = dict[str, str] | Pairs
 
 TOKEN, OLD_TOKEN = "auth token of today", "auth token of yesterday"
 TWILIO = provider_of(Channel(provider="twilio", secrets=(TOKEN, OLD_TOKEN)))
+ACCEPTED = Accepted(message_id=UUID(int=1), user_id=UUID(int=2), seq=1, duplicate=False, is_waiting=True)
 URL = "https://bot.example/webhooks/support"
 MESSAGE = {"MessageSid": "SM1", "From": "whatsapp:+33612345678", "Body": "bonjour", "NumMedia": "0"}
 
@@ -70,7 +72,7 @@ def test_a_status_report_holds_no_message_and_is_answered(status: str) -> None:
 
 
 def test_an_accepted_message_is_answered_with_empty_twiml() -> None:
-    answer = TWILIO.answer([object()])
+    answer = TWILIO.answer([ACCEPTED])
     assert (answer.status, answer.content_type, answer.body) == (200, "text/xml", EMPTY_TWIML)
 
 

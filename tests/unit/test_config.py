@@ -107,7 +107,7 @@ def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.Monke
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Settings.from_environment().port = 1  # type: ignore[misc]
+        Settings.from_environment().port = 1
 
 
 def test_the_address_of_hosting_platforms_is_understood() -> None:

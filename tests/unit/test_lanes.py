@@ -1,5 +1,6 @@
 """The scripts one by one, by a clock of the test's: order, pace, pauses, burials, numbers."""
 
+from collections.abc import Sequence
 from itertools import count
 from uuid import UUID
 
@@ -218,32 +219,32 @@ def test_resuming_a_user_whose_turn_still_runs_leaves_the_lease_alone(lanes: Lan
 # the rate limit
 
 
-def _talk(lanes: Lanes, pace_ms: int, messages: int) -> list[int]:
+def _talk(lanes: Lanes, clock: Clock, pace_ms: int, messages: Sequence[int]) -> list[int]:
     """Let ALICE's messages run as soon as they may, and tell when each began, in ms from the start."""
     for nr in messages:
         lanes.enqueue(ALICE, _message(nr))
     began = []
     for nr in messages:
         while not (leases := _lease(lanes)):
-            lanes._clock_ms.ms = int(_score(lanes, ALICE))
-        began.append(lanes._clock_ms.ms - START_MS)
+            clock.ms = int(_score(lanes, ALICE) or 0)
+        began.append(clock.ms - START_MS)
         lanes.finish(leases[0], [_message(nr)], may_go_on=False, pace_ms=pace_ms)
     return began
 
 
-def test_a_minutes_allowance_may_be_used_at_once_then_turns_come_one_by_one(lanes: Lanes) -> None:
-    assert _talk(lanes, 15_000, range(7)) == [0, 0, 0, 0, 15_000, 30_000, 45_000]
+def test_a_minutes_allowance_may_be_used_at_once_then_turns_come_one_by_one(lanes: Lanes, clock: Clock) -> None:
+    assert _talk(lanes, clock, 15_000, range(7)) == [0, 0, 0, 0, 15_000, 30_000, 45_000]
 
 
-def test_a_lane_that_was_empty_in_between_is_held_to_its_limit_all_the_same(lanes: Lanes) -> None:
-    began = [_talk(lanes, 20_000, [nr])[0] for nr in range(5)]
+def test_a_lane_that_was_empty_in_between_is_held_to_its_limit_all_the_same(lanes: Lanes, clock: Clock) -> None:
+    began = [_talk(lanes, clock, 20_000, [nr])[0] for nr in range(5)]
     assert began == [0, 0, 0, 20_000, 40_000]
 
 
 def test_who_was_silent_for_a_minute_has_the_whole_allowance_again(lanes: Lanes, clock: Clock) -> None:
-    _talk(lanes, 20_000, range(3))
+    _talk(lanes, clock, 20_000, range(3))
     clock.ms += 60_000
-    assert _talk(lanes, 20_000, range(3, 7)) == [60_000, 60_000, 60_000, 80_000]
+    assert _talk(lanes, clock, 20_000, range(3, 7)) == [60_000, 60_000, 60_000, 80_000]
 
 
 def test_a_finish_repeated_counts_its_turn_once(lanes: Lanes) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from onelane.bootstrap import Services
@@ -110,7 +110,12 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     context.set_default_timeout(ANSWER_MS)
     page = context.new_page()
     wrong: list[str] = []
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
     yield page
     context.close()

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -73,7 +74,7 @@ def test_what_somebody_plants_in_redis_is_text_on_every_page(inside: Page, redis
     redis.hset(
         f"rq:worker:{name}", mapping=dict.fromkeys(("state", "queues", "birth", "version", "last_heartbeat"), text)
     )
-    job = dict.fromkeys(
+    job: dict[Any, Any] = dict.fromkeys(
         ("description", "origin", "created_at", "ended_at", "data", "meta", "result", "worker_name"), text
     )
     for job_id in ("job", name):
