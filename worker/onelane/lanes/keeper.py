@@ -36,7 +36,7 @@ class Keeper:
         """By token. Single operations on it are atomic, and whoever walks it takes a copy."""
         self._sent_at = 0.0
         self._sending = threading.Lock()
-        """Guards the wire: the dispatcher sends new leases, the beat sends all."""
+        """Guards the helper and its wire: the dispatcher sends new leases, the beat sends all, or replaces both."""
         self._is_ready = threading.Event()
         self._beats: Periodic
         self._wire: Wire
@@ -96,10 +96,12 @@ class Keeper:
         ours, theirs = Pipe()
         with theirs:
             command = [sys.executable, "-P", "-m", "onelane.lanes.renewer", str(theirs.fileno()), str(os.getpid())]
-            self._helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        self._wire = Wire(ours, self._ttl_s)
-        self._wire.send(self._settings)
-        threading.Thread(target=self._listen, args=(self._wire,), name="renewals", daemon=True).start()
+            helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        wire = Wire(ours, self._ttl_s)
+        wire.send(self._settings)
+        with self._sending:
+            self._helper, self._wire = helper, wire
+        threading.Thread(target=self._listen, args=(wire,), name="renewals", daemon=True).start()
 
     def _end_helper(self) -> None:
         """Shut the wire down: the helper ends with it."""

@@ -1,0 +1,352 @@
+"""Who renews a worker's leases when its helper process, itself, their wire or Redis fails; and what is lost then."""
+
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onelane import keys
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.dev.embedded.child import children_of
+from onelane.lanes.keeper import Keeper
+from onelane.model import JsonObject, Lease
+from onelane.wire import Wire
+from tests.conftest import DEADLINE_S, Accept, eventually
+from tests.processes import worker_process
+from tests.proxy import Proxy
+
+Lines = list[MutableMapping[str, Any]]
+Leases = Callable[[int], list[Lease]]
+TTL_S = 2.0
+calls = itertools.count()
+
+
+def access(url: str) -> JsonObject:
+    return {"url": url, "timeout_s": 0.5, "wait_s": 0.5, "connections_max": 1}
+
+
+@pytest.fixture
+def keeper(settings: Settings) -> Iterator[Keeper]:
+    """A keeper that renews."""
+    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper.start()
+    yield keeper
+    keeper.stop()
+    assert keeper._helper.poll() is not None
+
+
+@pytest.fixture
+def lease(services: Services, accept: Accept) -> Leases:
+    """Lease so many lanes."""
+
+    def lease(lanes: int) -> list[Lease]:
+        for _ in range(lanes):
+            accept(f"user {next(calls)}")
+        leased = services.lanes.lease("ours", next(calls), lanes, TTL_S).leases
+        assert len(leased) == lanes
+        return list(leased)
+
+    return lease
+
+
+class Watch:
+    """What Redis has of leases, and whether another worker gets one."""
+
+    def __init__(self, services: Services) -> None:
+        self._lanes = services.lanes
+
+    def until(self, lease: Lease) -> int:
+        return int(self._lanes.client.hget(keys.lock(lease.user_id), "until") or 0)
+
+    def await_renewal(self, *leases: Lease, times: int = 1) -> None:
+        """Wait until all of `leases` were renewed, so many times after now."""
+        for _ in range(times):
+            self._await_one_renewal(leases)
+
+    def _await_one_renewal(self, leases: Sequence[Lease]) -> None:
+        before = [self.until(lease) for lease in leases]
+        eventually(lambda: all(self.until(lease) > until for lease, until in zip(leases, before, strict=True)))
+
+    def others_get(self) -> list[Lease]:
+        """Lease as another worker does."""
+        return list(self._lanes.lease("others", next(calls), 100, TTL_S).leases)
+
+    def take_away(self, lease: Lease) -> None:
+        """Give the lock to another, past all rules."""
+        self._lanes.client.hset(keys.lock(lease.user_id), "token", "another's:1")
+
+
+@pytest.fixture
+def watch(services: Services) -> Watch:
+    return Watch(services)
+
+
+def events(lines: Lines, name: str) -> Lines:
+    return [line for line in lines if line["event"] == name]
+
+
+def await_replacement(keeper: Keeper, helper: subprocess.Popen[bytes]) -> None:
+    eventually(lambda: keeper._helper is not helper)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def renewer_of(pid: int) -> int:
+    """Wait for the helper process of a worker process and return its id."""
+
+    def found() -> list[int]:
+        return [child for child in children_of(pid) if b"onelane.lanes.renewer" in command_of(child)]
+
+    return int(eventually(found)[0])
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+# all is well
+
+
+def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines) -> None:
+    kept, dropped = lease(2)
+    _, holding = keeper.hold([kept, dropped])
+    watch.await_renewal(kept, dropped, times=2)
+    keeper.drop(holding)
+    assert eventually(watch.others_get)[0].user_id == dropped.user_id
+    watch.await_renewal(kept)
+    assert [line for line in log_lines if line["log_level"] != "info"] == []
+
+
+def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, watch: Watch) -> None:
+    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper.start()
+    leases = lease(2)
+    keeper.hold(leases)
+    keeper.stop()
+    assert keeper._helper.poll() == 0
+    assert len(eventually(watch.others_get)) == 2
+
+
+def test_a_platforms_signals_to_every_process_end_no_renewer(keeper: Keeper, lease: Leases, watch: Watch) -> None:
+    leases = lease(1)
+    keeper.hold(leases)
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        keeper._helper.send_signal(one)
+    watch.await_renewal(*leases, times=2)
+    assert keeper._helper.poll() is None
+
+
+# what is lost
+
+
+def test_a_lease_that_is_anothers_is_reported_once_and_cancels_its_turn(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    lost, kept = lease(2)
+    losing, keeping = keeper.hold([lost, kept])
+    watch.take_away(lost)
+    assert losing.cancelled.wait(DEADLINE_S)
+    watch.await_renewal(kept, times=2)
+    assert keeper.holdings == [keeping]
+    assert not keeping.cancelled.is_set()
+    [line] = events(log_lines, "lease_lost")
+    assert (line["user_id"], line["fence"]) == (str(lost.user_id), lost.fence)
+
+
+def test_a_lane_that_is_about_to_be_released_is_no_loss(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    leaving, kept = lease(2)
+    holding, _ = keeper.hold([leaving, kept])
+    holding.is_leaving = True
+    watch.take_away(leaving)
+    watch.await_renewal(kept, times=3)
+    assert not holding.cancelled.is_set()
+    assert events(log_lines, "lease_lost") == []
+
+
+def test_a_redis_that_forgets_everything_loses_every_lease(
+    keeper: Keeper, lease: Leases, services: Services, log_lines: Lines
+) -> None:
+    holdings = keeper.hold(lease(3))
+    services.lanes.client.flushall()
+    for holding in holdings:
+        assert holding.cancelled.wait(DEADLINE_S)
+    assert len(events(log_lines, "lease_lost")) == 3
+    assert keeper.holdings == []
+
+
+def test_a_redis_that_is_away_for_a_leases_life_loses_it_and_is_used_again(
+    settings: Settings, lease: Leases, services: Services, watch: Watch, log_lines: Lines
+) -> None:
+    first, second = lease(1), lease(1)
+    with Proxy(settings.redis_url) as proxy:
+        keeper = Keeper(access(proxy.url), TTL_S, DEADLINE_S)
+        keeper.start()
+        [holding] = keeper.hold(first)
+        watch.await_renewal(*first)
+        with proxy.refusing():
+            eventually(lambda: events(log_lines, "renewal_failed"))
+            assert holding.cancelled.wait(DEADLINE_S)
+        services.lanes.client.hset(keys.lock(second[0].user_id), "until", 0)
+        keeper.hold(second)
+        watch.await_renewal(*second)
+        keeper.stop()
+    assert events(log_lines, "renewal_failed")[0]["leases"] == 1
+    assert events(log_lines, "renewer_died") == []
+
+
+# the helper process
+
+
+def test_a_renewer_that_was_killed_is_replaced_before_a_lease_is_lost(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    leases = lease(3)
+    holdings = keeper.hold(leases)
+    watch.await_renewal(*leases)
+    first = keeper._helper
+    first.kill()
+    await_replacement(keeper, first)
+    watch.await_renewal(*leases, times=2)
+    assert watch.others_get() == []
+    assert keeper.holdings == holdings
+    [line] = events(log_lines, "renewer_died")
+    assert line["exit_code"] == -signal.SIGKILL
+    assert events(log_lines, "lease_lost") == []
+
+
+def test_a_wire_that_was_shut_down_is_replaced_with_its_renewer(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    leases = lease(2)
+    keeper.hold(leases)
+    watch.await_renewal(*leases)
+    first = keeper._helper
+    keeper._wire.shut_down()
+    await_replacement(keeper, first)
+    watch.await_renewal(*leases, times=2)
+    assert first.poll() is not None
+    assert len(events(log_lines, "renewer_died")) == 1
+    assert events(log_lines, "lease_lost") == []
+
+
+def test_a_renewer_that_is_killed_again_and_again_is_replaced_each_time(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    leases = lease(1)
+    keeper.hold(leases)
+    for _ in range(3):
+        helper = keeper._helper
+        helper.kill()
+        await_replacement(keeper, helper)
+        assert helper.returncode == -signal.SIGKILL, "no zombie is left"
+    watch.await_renewal(*leases)
+    assert len(events(log_lines, "renewer_died")) == 3
+
+
+def test_a_lease_taken_while_the_renewer_is_replaced_comes_after_its_settings(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher's leases were sent first: the new renewer took them for its settings, and died."""
+    first, second = lease(2)
+    keeper.hold([first])
+    send = Wire.send
+
+    def send_beside_dispatcher(self: Wire, value: JsonObject) -> None:
+        if "redis" in value:
+            keeper._sent_at = 0.0
+            keeper.hold([second])
+        send(self, value)
+
+    monkeypatch.setattr(Wire, "send", send_beside_dispatcher)
+    helper = keeper._helper
+    helper.kill()
+    await_replacement(keeper, helper)
+    watch.await_renewal(first, second, times=2)
+    assert len(events(log_lines, "renewer_died")) == 1
+
+
+def test_a_stopped_renewer_renews_nothing_and_reports_what_was_lost_when_it_goes_on(
+    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    lost, kept = lease(2)
+    losing, keeping = keeper.hold([lost, kept])
+    watch.await_renewal(lost, kept)
+    keeper._helper.send_signal(signal.SIGSTOP)
+    eventually(lambda: os.waitid(os.P_PID, keeper._helper.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
+    watch.take_away(lost)
+    before = watch.until(kept)
+    keeper._helper.send_signal(signal.SIGCONT)
+    assert losing.cancelled.wait(DEADLINE_S)
+    assert not keeping.cancelled.is_set()
+    eventually(lambda: watch.until(kept) > before)
+    assert [line["user_id"] for line in events(log_lines, "lease_lost")] == [str(lost.user_id)]
+
+
+# the worker process
+
+
+def test_a_worker_that_is_stopped_loses_its_lanes_and_reports_it_when_it_goes_on(
+    settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lock_ttl_s": TTL_S})
+    accepted = accept("alice", f"wait {tmp_path / 'gate'}")
+    log = tmp_path / "worker.log"
+    with worker_process(settings, "--unsupervised", log=log, bot_log=tmp_path / "runs", stall_limit_s=600) as worker:
+        eventually((tmp_path / "runs").exists)
+        renewer = renewer_of(worker.pid)
+        os.kill(worker.pid, signal.SIGSTOP)
+        [taken] = eventually(watch.others_get)
+        assert (taken.user_id, taken.taken_over) == (accepted.user_id, True)
+        assert is_running(renewer)
+        os.kill(worker.pid, signal.SIGCONT)
+        eventually(lambda: "lease_lost" in log.read_text())
+
+
+def test_a_renewer_ends_with_its_worker_however_that_ends(
+    settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lock_ttl_s": TTL_S})
+    accept("alice", f"wait {tmp_path / 'gate'}")
+    with worker_process(settings, "--unsupervised", bot_log=tmp_path / "runs") as worker:
+        eventually((tmp_path / "runs").exists)
+        renewer = renewer_of(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+        eventually(lambda: not is_running(renewer))
+        assert len(eventually(watch.others_get)) == 1
+
+
+def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
+    settings: Settings, lease: Leases, watch: Watch
+) -> None:
+    keeper = Keeper(access(settings.redis_url), TTL_S, stall_limit_s=0.2)
+    keeper.start()
+    leases = lease(1)
+    keeper.hold(leases)
+    watch.await_renewal(*leases)
+    keeper._beats.stop(DEADLINE_S)  # as if no thread of this process got the CPU
+    assert [taken.user_id for taken in eventually(watch.others_get)] == [leases[0].user_id]
+    keeper.stop()
+
+
+def test_every_beat_calls_back(settings: Settings) -> None:
+    beats: list[int] = []
+    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper.start(lambda: beats.append(1))
+    eventually(lambda: len(beats) > 2)
+    keeper.stop()
