@@ -209,8 +209,12 @@ def test_an_impossible_setting_is_said_in_one_line(start: Callable[..., Run]) ->
     assert run.output == "onelane: WORKER_SLOTS: must be a whole number\n"
 
 
-def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(start: Callable[..., Run]) -> None:
-    run = start(HANDLER="nosuchbot:handle")
+@pytest.mark.parametrize("argument", [(), ("nosuchbot:handle",)], ids=["HANDLER", "an argument"])
+def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
+    start: Callable[..., Run], argument: tuple[str, ...]
+) -> None:
+    handler = "onelane.handlers.echo:handle" if argument else "nosuchbot:handle"
+    run = start((*COMMAND, *argument), HANDLER=handler)
     assert run.process.wait(START_S) == 1
     assert "cannot import nosuchbot" in run.output
     assert run.last_line().startswith("onelane: worker ended with exit code")

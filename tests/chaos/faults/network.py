@@ -84,8 +84,8 @@ def _match(strike: Strike) -> bytes:
 
 
 def _api(strike: Strike, **faults: float) -> Steps:
-    strike.stack.tell_api(**faults)
+    strike.stack.set_api_faults(**faults)
     try:
         yield from strike.lasting()
     finally:
-        strike.stack.tell_api()
+        strike.stack.set_api_faults()

@@ -33,7 +33,7 @@ EXIT_CRASHED = 70
 
 
 class Cancelled(Exception):  # noqa: N818 - it names a state
-    """The turn was told to stop, and does."""
+    """The turn was asked to stop, and does."""
 
 
 class Runs:
@@ -88,7 +88,7 @@ def _runs() -> Runs:
 
 
 def handle(turn: Turn) -> list[str]:
-    """Do what the message asks, tell the provider's API, and answer."""
+    """Do what the message asks, call the provider's API, and answer."""
     ask = ask_of(turn.message.text)
     with _runs().noted(turn) as run:
         if act := ACTS.get(ask.word):
@@ -147,7 +147,7 @@ ACTS: dict[str, Callable[[Turn, Ask, str], None]] = {
     "bye": lambda turn, _ask, _run: turn.end_session(),
     "escalate": lambda turn, _ask, _run: turn.escalate(),
 }
-"""What the words do beyond the answer."""
+"""What each request does beyond the answer."""
 
 
 def _times(turn: Turn) -> int:
@@ -167,7 +167,7 @@ def _tell_provider(turn: Turn, answers: list[str]) -> None:
     body = json.dumps({"user_id": str(turn.user.id), "seq": turn.message.seq, "texts": answers}).encode()
     status = _post(body, {"Idempotency-Key": turn.idempotency_key, "Content-Type": "application/json"})
     if status != HTTPStatus.OK:
-        raise ConnectionError(f"the provider's API said {status}")
+        raise ConnectionError(f"the provider's API answered {status}")
 
 
 _own = threading.local()

@@ -25,7 +25,7 @@ SIGNS: Mapping[str, str] = {
     "helper": "onelane.lanes.renewer",
     "isolated": "onelane.turns.isolated",
 }
-"""By what a worker's processes are known: a word of their command lines."""
+"""By what a worker's processes are known: a part of their command lines."""
 
 
 class Release:
@@ -54,7 +54,7 @@ class Release:
         return self._kill_at is not None and time.monotonic() > self._kill_at
 
     def ask_to_stop(self) -> None:
-        """Send every process SIGTERM, and once more, as platforms do. Those that are stopped hear it as well."""
+        """Send every process SIGTERM, and once more, as platforms do. Those that are stopped get it as well."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + STOPS_S
             for signum in (signal.SIGCONT, signal.SIGTERM, signal.SIGTERM):

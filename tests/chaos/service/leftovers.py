@@ -65,7 +65,7 @@ def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[st
 
 
 def redis_is_clean(database_url: str, redis_url: str) -> bool:
-    """Tell whether only those keys are left that may be; some go with the next round of the reconciler."""
+    """Answer whether only those keys are left that may be; some go with the next round of the reconciler."""
     with (
         psycopg.connect(database_url, autocommit=True) as database,
         redis.Redis.from_url(redis_url, socket_timeout=10) as client,
@@ -108,8 +108,8 @@ def _life(key: str) -> str | None:
 
 def _canaries_in_redis(client: redis.Redis) -> Iterator[str]:
     for key in client.scan_iter(count=1_000):
-        said = [key, *_flat(_value(client, key))]
-        if any(canary in one for one in said for canary in CANARIES):
+        parts = [key, *_flat(_value(client, key))]
+        if any(canary in part for part in parts for canary in CANARIES):
             yield repr(key)
 
 
@@ -145,12 +145,12 @@ def _in_logs(folder: Path, is_it: Callable[[bytes], bool]) -> Iterator[str]:
 
 
 def _is_unexpected(line: bytes) -> bool:
-    """Tell an error of ours. A handler's has a traceback too, within the event that says so."""
+    """Recognise an error of ours. A handler's has a traceback too, within the event that says so."""
     try:
-        said = json.loads(line)
+        fields = json.loads(line)
     except ValueError:
         return TRACEBACK in line
-    return isinstance(said, dict) and said.get("event") in UNEXPECTED
+    return isinstance(fields, dict) and fields.get("event") in UNEXPECTED
 
 
 def _shortened(lines: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ UNKNOWN = "unknown"
 COMMITS = frozenset({CommitOutcome.COMMITTED, CommitOutcome.ALREADY, CommitOutcome.FENCED})
 
 Notes = Callable[..., list[tuple[str, Event]]]
-"""Words a call as (kind, fields) from its arguments and its answer; the answer is None if it raised."""
+"""Turns a call into (kind, fields) from its arguments and its answer; the answer is None if it raised."""
 
 
 def install(role: str) -> None:
@@ -89,12 +89,12 @@ def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any) -> li
 def _begun(begun: Begun | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     if begun is None:
         return []
-    told = ("outcome", "message_id", "seq", "session_id", "session_status", "deaths")
-    return [("begin", {**_lane(lease), **{name: getattr(begun, name) for name in told}})]
+    noted = ("outcome", "message_id", "seq", "session_id", "session_status", "deaths")
+    return [("begin", {**_lane(lease), **{name: getattr(begun, name) for name in noted}})]
 
 
 def _committed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any, **__: Any) -> list[tuple[str, Event]]:
-    """Word a commit, and the begin of the next turn if the same call did both."""
+    """Record a commit, and the begin of the next turn if the same call did both."""
     if settled is not None and settled.outcome not in COMMITS:
         return []  # its effects could not be stored: noted as a failure already
     next_turn = None if settled is None else settled.next_turn

@@ -167,7 +167,7 @@ class Stack:
             self._add(name, WORKER, through_proxies)
         plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
         plan += ["--rate", f"{self.rate:g}"] if self.rate else []
-        urls = [word for port in self._web_ports for word in ("--web", f"http://{HOST}:{port}")]
+        urls = [part for port in self._web_ports for part in ("--web", f"http://{HOST}:{port}")]
         self._add(PROVIDER, [*PYTHON, "tests.chaos.traffic.provider", *plan, *urls])
 
     def _add(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -185,8 +185,8 @@ class Stack:
             **({"CHAOS_MUTANT": self.mutant} if self.mutant else {}),
         }
 
-    def tell_api(self, **faults: float) -> None:
-        """Tell the provider's API with which probability it fails from now on."""
+    def set_api_faults(self, **faults: float) -> None:
+        """Set the probabilities with which the provider's API fails from now on."""
         draft = self.folder.history / f"{API_CONTROL}.new"
         draft.write_text(json.dumps(faults))
         draft.rename(self.folder.history / API_CONTROL)

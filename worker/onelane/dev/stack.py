@@ -153,7 +153,7 @@ class Stack:
                 raise OnelaneError(f"the embedded {server.title} died; the end of its log:\n{server.last_lines}")
         for child in self._watched:
             if child.has_died:
-                self._pass_on()
+                self._pass_on()  # its last lines, which may say why
                 raise OnelaneError(f"{child.name} ended with exit code {child.exit_code}{self._logs(child)}")
 
     def _pass_on(self) -> None:
@@ -171,7 +171,7 @@ class Stack:
 
 
 def web_command(port: int, application: str = WEB, *options: str) -> list[str]:
-    """Word how the web is started."""
+    """Make the command that starts the web."""
     bind = ["-c", "python:onelane_web.gunicorn_settings", "--bind", f"{HOST}:{port}"]
     return [*PYTHON, "gunicorn", *bind, *options, application]
 

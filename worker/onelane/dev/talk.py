@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Posted:
-    """What the service said to one message."""
+    """What the service answered to one message."""
 
     external_id: str
     refusal: str | None = None
@@ -117,7 +117,7 @@ def _environment() -> tuple[int, Mapping[str, Channel]]:
 
 
 def _delivery(user: str, text: str, button: str | None, message_id: str | None) -> Delivery:
-    """Word the message; the service checks the rest, but an id becomes a header and all of it UTF-8."""
+    """Make the message. The service checks the rest, but an id becomes a header, and all of it UTF-8."""
     try:
         external_id = TypeAdapter(ExternalId).validate_python(message_id or f"msg_{uuid4().hex}")
         return Delivery(sender=user, external_id=external_id, text=text, button=button)
@@ -154,8 +154,8 @@ def _post(target: Target, delivery: Delivery) -> Posted:
         with error:
             reason = error.read().decode(errors="replace").strip()
             return Posted(delivery.external_id, refusal=f"{error.code} {reason}")
-    told = json.loads(answer) if target.channel.provider == "standard" else {}
-    return Posted(delivery.external_id, seq=told.get("seq"), duplicate=told.get("duplicate", False))
+    accepted = json.loads(answer) if target.channel.provider == "standard" else {}
+    return Posted(delivery.external_id, seq=accepted.get("seq"), duplicate=accepted.get("duplicate", False))
 
 
 def _outcomes(target: Target, user: str, posted: Sequence[Posted], timeout_s: float) -> Iterator[str]:

@@ -67,7 +67,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         run_as: Sequence[str] = (),
     ) -> None:
-        """Start `argv` behind the words `run_as`, which change the user; raise OSError when that fails."""
+        """Start `argv` behind the command `run_as`, which changes the user; raise OSError when that fails."""
         self.stop_leftover()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._read_to = 0

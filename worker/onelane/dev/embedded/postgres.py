@@ -72,7 +72,7 @@ class EmbeddedPostgres(EmbeddedServer):
             **self._settings,
         }
         argv = [str(self._programs / "postgres"), "-D", str(self.data_dir)]
-        argv += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        argv += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._child.start(argv, cwd=self.data_dir, run_as=run_as)
 
     def _create_cluster(self, user: pwd.struct_passwd, run_as: list[str]) -> None:
@@ -134,18 +134,18 @@ def _server_user(data_dir: Path) -> pwd.struct_passwd:
 
 
 def _become(user: pwd.struct_passwd, programs: Path, folder: Path) -> list[str]:
-    """Find the words before a command that make it run as `user` and reach both paths."""
+    """Find what to put before a command so that it runs as `user` and reaches both paths."""
     if user.pw_uid == os.geteuid():
         return []
     plain = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    # The last word makes this right count in access(2) too, by which PostgreSQL looks for its own programs.
+    # The last option makes this right count in access(2) too, by which PostgreSQL looks for its own programs.
     passing = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     for rights in ([], passing):
-        words = [*plain, *rights, "--"]
+        prefix = [*plain, *rights, "--"]
         # pg_config looks for its own place as the server does.
-        trial = [*words, "sh", "-c", '"$1" --bindir && test -x "$2"', "sh", str(programs / "pg_config"), str(folder)]
+        trial = [*prefix, "sh", "-c", '"$1" --bindir && test -x "$2"', "sh", str(programs / "pg_config"), str(folder)]
         if subprocess.run(trial, check=False, capture_output=True).returncode == 0:
-            return words
+            return prefix
     raise EmbeddedServerError(
         f"PostgreSQL does not run as root, and the user {user.pw_name} cannot reach {programs} or {folder}: "
         "use a folder that everybody may enter, an ordinary user, or a server of your own (DATABASE_URL)"
@@ -169,7 +169,7 @@ def _clear_stale_lock(data_dir: Path) -> None:
     lock = data_dir / "postmaster.pid"
     if not lock.exists():
         return
-    words = lock.read_text().split()
-    holder = command_line(int(words[0])) if words else [""]
+    fields = lock.read_text().split()
+    holder = command_line(int(fields[0])) if fields else [""]
     if holder and str(data_dir) not in holder:
         lock.unlink()

@@ -1,0 +1,116 @@
+"""What starts servers and processes for everybody: it notices deaths, passes logs on, and leaves nothing behind."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onelane.dev.embedded import EmbeddedRedis
+from onelane.dev.embedded.child import command_line, descendants
+from onelane.dev.run.data_folder import VARIABLE, DataFolder
+from onelane.dev.stack import POLL_S, Stack
+from onelane.errors import OnelaneError
+from tests.conftest import DEADLINE_S, ROOT, eventually
+
+FAIL = "print('the reason', flush=True); raise SystemExit(3)"
+STAY = "import time; time.sleep(600)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); " + STAY
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAY!r}])"
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with Stack(tmp_path, {}) as stack:
+        yield stack
+
+
+def test_who_waits_notices_a_death_and_gets_the_end_of_the_log(stack: Stack) -> None:
+    stack.start("stays", python(STAY))
+    stack.start("fails", python(FAIL))
+    with pytest.raises(OnelaneError, match=r"fails ended with exit code 3\nfails: the reason"):
+        stack.wait_for(never, "the impossible", DEADLINE_S)
+    with pytest.raises(OnelaneError, match="fails ended"):
+        stack.watch()
+
+
+def test_a_process_that_may_end_or_that_was_stopped_is_no_death(stack: Stack) -> None:
+    ends = stack.start("ends", python(FAIL), may_end=True)
+    stays = stack.start("stays", python(STAY))
+    stack.wait_for(lambda: not ends.is_running, "the end", DEADLINE_S)
+    stays.stop(DEADLINE_S)
+    with pytest.raises(OnelaneError, match="the impossible did not happen within 0 s"):
+        stack.wait_for(never, "the impossible", 3 * POLL_S)
+
+
+def test_a_server_that_dies_is_noticed_and_one_that_was_stopped_is_none(stack: Stack, tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "redis")
+    stack.start_servers(server)
+    assert stack.environment == {"REDIS_URL": server.url}
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(OnelaneError, match="the embedded Redis died"):
+        stack.wait_for(never, "the impossible", DEADLINE_S)
+    server.stop()
+    assert stack.wait_for(lambda: "yes", "the possible", DEADLINE_S) == "yes"
+
+
+def test_lines_of_the_logs_are_passed_on_once_and_a_death_quotes_none(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Stack(tmp_path, {}, echo=lines.append) as stack:
+        stack.start("fails", python(FAIL))
+        with pytest.raises(OnelaneError, match=r"^fails ended with exit code 3; the log above says why$"):
+            stack.wait_for(never, "the impossible", DEADLINE_S)
+    assert lines == ["fails   | the reason"]
+
+
+def test_who_waits_can_be_interrupted(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with Stack(tmp_path, {}, on_tick=interrupt) as stack, pytest.raises(KeyboardInterrupt):
+        stack.watch()
+
+
+def test_processes_get_the_environment_they_are_given_and_no_other(stack: Stack) -> None:
+    child = stack.start("shows", python("import os; print(*sorted(os.environ))"), {"ALSO": 1}, may_end=True)
+    stack.wait_for(lambda: not child.is_running, "the end", DEADLINE_S)
+    assert set(child.last_lines().split()) <= {"ALSO", "LC_CTYPE"}  # Python itself may set the second
+
+
+def test_leaving_the_block_ends_a_whole_family_also_one_that_ignores_requests(tmp_path: Path) -> None:
+    with Stack(tmp_path, {}) as stack:
+        parent, stubborn = stack.start("parent", python(PARENT)), stack.start("stubborn", python(STUBBORN))
+        [grandchild] = eventually(lambda: descendants(parent.pid))
+        eventually(lambda: "deaf" in stubborn.last_lines())
+        family = [parent.pid, grandchild, stubborn.pid]
+    assert not any(map(command_line, family))
+    assert not stack.has_processes
+
+
+@pytest.mark.parametrize("below", [".", "docs", "worker/onelane"])
+def test_the_data_folder_of_our_checkout_is_the_same_from_all_its_folders(
+    below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(ROOT / below)
+    assert DataFolder.of_environment().path == ROOT / ".onelane"
+
+
+def test_elsewhere_the_data_folder_lies_in_the_working_folder_or_where_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert DataFolder.of_environment().path == tmp_path / ".onelane"
+    monkeypatch.setenv(VARIABLE, "there")
+    assert DataFolder.of_environment().path == tmp_path / "there"
