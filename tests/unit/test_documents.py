@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -120,6 +121,27 @@ def test_the_connections_are_counted_as_the_code_counts_them() -> None:
 
 def test_there_is_a_runbook_for_everything() -> None:
     assert set(HEADING.findall(OPERATIONS)) >= RUNBOOKS
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_every_path_leads_somewhere(document: Path):
+    text = document.read_text()
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link} - {""}
+    paths = set(re.findall(r"`((?:app|worker|sql|tests|bench|docs)/[\w./-]+)`", text))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_term_of_the_glossary_is_explained_once():
+    text = (ROOT / "docs" / "DESIGN.md").read_text()
+    glossary = text[text.index("## Glossary") : text.index("## The way of a message")]
+    terms = [term for row in re.findall(r"^\| ([^|]+) \|", glossary, re.MULTILINE) for term in row.split(", ")]
+    explained = [term for term in terms if term != "term" and set(term) != {"-"}]
+    assert len(explained) > 50
+    assert len(set(explained)) == len(explained)
 
 
 def procfile() -> dict[str, list[str]]:
