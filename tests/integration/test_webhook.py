@@ -11,6 +11,8 @@ from werkzeug.test import TestResponse
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
+from onelane.dev.embedded import EmbeddedPostgres
+from onelane.migrations import migrate
 from onelane.model import Attachment, Delivery, user_id_of
 from onelane_web import create_app
 from onelane_web.development import replies
@@ -155,11 +157,36 @@ def test_a_migrated_and_reachable_service_is_ready(client: FlaskClient) -> None:
     }
 
 
-def test_what_cannot_be_reached_is_not_ready(without_postgres: FlaskClient, without_redis: FlaskClient) -> None:
-    for client, missing in ((without_postgres, "postgres"), (without_redis, "redis")):
+def test_what_cannot_be_reached_is_not_ready_and_nobody_is_named(
+    without_postgres: FlaskClient, without_redis: FlaskClient
+) -> None:
+    for client, missing, migrations in ((without_postgres, "postgres", "unknown"), (without_redis, "redis", "ok")):
         response = client.get("/readyz")
-        assert (response.status_code, (response.json or {})[missing]) == (503, "unavailable")
+        found = response.json or {}
+        assert (response.status_code, found[missing], found["migrations"]) == (503, "unavailable", migrations)
+        assert UNREACHABLE not in response.text
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_is_not_migrated_is_not_ready(
+    client: FlaskClient, rows: Rows, postgres: EmbeddedPostgres
+) -> None:
+    rows.ask("DELETE FROM schema_files WHERE name = 'functions/accept' RETURNING name")
+    try:
+        response = client.get("/readyz")
+    finally:
+        migrate(postgres.url)
+    assert (response.status_code, (response.json or {})["migrations"]) == (503, "pending")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_redis_that_evicts_is_not_ready(client: FlaskClient, services: Services) -> None:
+    services.lanes.client.config_set("maxmemory-policy", "volatile-lru")
+    try:
+        response = client.get("/readyz")
+    finally:
+        services.lanes.client.config_set("maxmemory-policy", "noeviction")
+    assert (response.status_code, (response.json or {})["redis"]) == (503, "evicting")
 
 
 def test_replies_come_in_order_with_the_message_they_answer(

@@ -1,19 +1,21 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.dev import talk as sending
+from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane_web import create_app
+from tests.processes import environment
 
-SUPPORT = Channel(provider="twilio", secrets=(SecretStr("token"),), public_url="https://bot.example/hooks")
+SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks")
 
 
 @pytest.fixture
@@ -21,23 +23,28 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"channels": {**settings.channels, "support": SUPPORT}})
 
 
+Publish = Callable[[int, str], None]
+
+
 @pytest.fixture
-def stack(services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Let other commands find a run of `onelane run` that listens on a port, as it itself does."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    return lambda port, channels: DataFolder.of_environment().publish({"PORT": str(port), "CHANNELS": channels})
+
+
+@pytest.fixture
+def stack(services: Services, settings: Settings, publish: Publish) -> Iterator[None]:
     """Serve the application on a free port, as the running stack."""
     server = make_server("127.0.0.1", 0, create_app(services), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(sending, "find_target", lambda name=None: _target(settings, server.port, name))
+    publish(server.port, environment(settings)["CHANNELS"])
     with capture_logs():  # they would be printed among the replies
         yield
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def _target(settings: Settings, port: int, name: str | None) -> sending.Target:
-    chosen = name or "demo"
-    return sending.Target(f"http://127.0.0.1:{port}", chosen, settings.channels[chosen])
 
 
 @pytest.fixture
@@ -103,18 +110,18 @@ def test_an_impossible_message_id_is_refused_here(message_id: str, capsys: pytes
 
 
 def test_with_nothing_listening_it_asks_for_onelane_run(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: Settings, publish: Publish, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    monkeypatch.setattr(sending, "find_target", lambda name=None: _target(settings, port, name))
+    publish(port, environment(settings)["CHANNELS"])
     assert sending.send("alice", "hello") == 1
     assert "is `onelane run` running?" in capsys.readouterr().err
 
 
-def test_the_running_stack_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_running_stack_says_where_it_is(publish: Publish) -> None:
     channels = '{"a": {"provider": "twilio", "secrets": ["x"]}, "demo": {"provider": "twilio", "secrets": ["y"]}}'
-    monkeypatch.setattr(sending, "running", lambda: {"PORT": "8123", "CHANNELS": channels})
+    publish(8123, channels)
     target = sending.find_target()
     assert (target.webhook, target.channel.own["secrets"]) == (
         "http://127.0.0.1:8123/webhooks/demo",
@@ -124,18 +131,18 @@ def test_the_running_stack_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_channel_that_does_not_exist_is_named_with_those_that_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    publish: Publish, capsys: pytest.CaptureFixture[str]
 ) -> None:
     channels = '{"demo": {"provider": "twilio", "secrets": ["y"]}}'
-    monkeypatch.setattr(sending, "running", lambda: {"PORT": "8123", "CHANNELS": channels})
+    publish(8123, channels)
     assert sending.send("alice", "hello", channel="nobody") == 1
     assert "no channel 'nobody'; configured: demo" in capsys.readouterr().err
 
 
 def test_with_no_stack_and_no_settings_it_asks_for_onelane_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sending, "running", lambda: None)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert sending.send("alice", "hello") == 1
     assert "is `onelane run` running?" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_the_first_call_comes_at_once(start: Start) -> None:
 
 
 def test_the_pause_is_counted_from_the_end_of_a_call(start: Start) -> None:
-    task = Task(lambda: time.sleep(0.05))
+    task = Task(lambda: threading.Event().wait(0.05))
     start(task, 0.02)
     eventually(lambda: len(task.ended) > 4)
     pauses = [began - ended for began, ended in zip(task.began[1:], task.ended, strict=False)]

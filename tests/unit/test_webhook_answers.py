@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from onelane.bootstrap import Services
 from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
-from onelane.errors import BacklogFull, LanesUnavailable, StoreUnavailable
+from onelane.errors import BacklogFull, StoreUnavailable
 from onelane.model import Accepted, Delivery, user_id_of
 from onelane_web import create_app
 
@@ -226,36 +226,3 @@ def test_each_delivery_is_one_log_line_without_text_or_sender(client: FlaskClien
 
 def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("store", "lanes", "pending", "expected"),
-    [
-        (None, None, [], (200, "ok", "ok", "ok")),
-        (StoreUnavailable("secret-host"), None, [], (503, "unavailable", "ok", "unknown")),
-        (None, LanesUnavailable("secret-host"), [], (503, "ok", "unavailable", "ok")),
-        (None, None, ["functions/accept"], (503, "ok", "ok", "pending")),
-    ],
-    ids=["all well", "no postgres", "no redis", "not migrated"],
-)
-def test_readiness_says_what_is_wrong(
-    fake: Any,
-    client: FlaskClient,
-    monkeypatch: pytest.MonkeyPatch,
-    store: Exception | None,
-    lanes: Exception | None,
-    pending: list[str],
-    expected: tuple[object, ...],
-) -> None:
-    def ping(failure: Exception | None) -> None:
-        if failure:
-            raise failure
-
-    monkeypatch.setattr(fake.database, "ping", lambda: ping(store))
-    monkeypatch.setattr(fake.lanes, "ping", lambda: ping(lanes))
-    monkeypatch.setattr(fake.lanes, "eviction_policy", lambda: "noeviction", raising=False)
-    monkeypatch.setattr("onelane.migrations.pending", lambda _database: pending)
-    response = client.get("/readyz")
-    told = response.json or {}
-    assert (response.status_code, told["postgres"], told["redis"], told["migrations"]) == expected
-    assert "secret-host" not in response.text
