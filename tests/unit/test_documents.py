@@ -127,7 +127,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_and_every_path_leads_somewhere(document: Path):
+def test_every_link_and_every_path_leads_somewhere(document: Path) -> None:
     text = document.read_text()
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link} - {""}
     paths = set(re.findall(r"`((?:app|worker|sql|tests|bench|docs)/[\w./-]+)`", text))
@@ -135,7 +135,7 @@ def test_every_link_and_every_path_leads_somewhere(document: Path):
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_every_term_of_the_glossary_is_explained_once():
+def test_every_term_of_the_glossary_is_explained_once() -> None:
     text = (ROOT / "docs" / "DESIGN.md").read_text()
     glossary = text[text.index("## Glossary") : text.index("## The way of a message")]
     terms = [term for row in re.findall(r"^\| ([^|]+) \|", glossary, re.MULTILINE) for term in row.split(", ")]
