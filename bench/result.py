@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,16 +64,16 @@ class Result:
         rounds: Rounds,
         *,
         columns: list[str],
-        rows: list[list[str]],
+        row: Callable[[Rounds, str], list[str]],
         notes: list[str],
         goals: Sequence[Goal] = (),
     ) -> Self:
-        """Combine what a script found with the time and the machine."""
+        """Combine what a script found with the time and the machine; `row` makes a contestant's row of the table."""
         return cls(
             claim=claim,
             title=title,
             columns=columns,
-            rows=rows,
+            rows=[row(rounds, name) for name in rounds.found],
             goals=list(goals),
             notes=notes,
             found=rounds.found,

@@ -33,6 +33,9 @@ class Rate:
     per_s: int
     seconds: int
 
+    def __str__(self) -> str:
+        return f"{self.per_s} a second for {self.seconds} s"
+
 
 @dataclass(frozen=True)
 class Service:

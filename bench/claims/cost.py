@@ -32,8 +32,7 @@ def measure(plan: Plan) -> Result:
         one.name: partial(_run, one, workload.part(one.share)) for one in contestants
     }
     rounds = alternate(plan, runs)
-    rows = [_row(rounds, name) for name in rounds.found]
-    return Result.of(plan, NAME, f"{TITLE}; {workload}", rounds, columns=COLUMNS, rows=rows, notes=NOTES)
+    return Result.of(plan, NAME, f"{TITLE}; {workload}", rounds, columns=COLUMNS, row=_row, notes=NOTES)
 
 
 def _run(contestant: Contestant, workload: Workload) -> Figures:

@@ -34,7 +34,7 @@ def measure(plan: Plan) -> Result:
         f"{TITLE}; {workload}",
         rounds,
         columns=COLUMNS,
-        rows=rows(rounds),
+        row=row,
         goals=goals(rounds),
         notes=NOTES,
     )
@@ -44,11 +44,6 @@ def drained(plan: Plan, workload: Workload, peers: Sequence[Contestant]) -> Roun
     """Drain in turns: ours, then the peers."""
     contestants: list[Contestant] = [Onelane(), *(peer for peer in peers if plan.wants(peer.name))]
     return alternate(plan, drains(plan, contestants, workload))
-
-
-def rows(rounds: Rounds) -> list[list[str]]:
-    """Return the rows of the table."""
-    return [_row(rounds, name) for name in rounds.found]
 
 
 def goals(rounds: Rounds) -> list[Goal]:
@@ -61,7 +56,8 @@ def goals(rounds: Rounds) -> list[Goal]:
     return found
 
 
-def _row(rounds: Rounds, name: str) -> list[str]:
+def row(rounds: Rounds, name: str) -> list[str]:
+    """Return a contestant's row of the table."""
     one = rounds.found[name][0]
     disordered = int(rounds.worst(name, "users_out_of_order"))
     return [

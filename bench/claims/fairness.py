@@ -54,7 +54,7 @@ def measure(plan: Plan) -> Result:
         f"{TITLE}; {flood:,} messages of one user, {rate.per_s} a second of {USERS} others for {rate.seconds} s",
         rounds,
         columns=COLUMNS,
-        rows=[_row(rounds, name) for name in rounds.found],
+        row=_row,
         goals=[
             Goal.at_most("p99 beside the flood ÷ alone", P99_TIMES_MAX, rounds.ratio(BESIDE, ALONE, "reply_p99_ms")),
             Goal.at_most("refused or without a reply", 0, _missed(rounds)),

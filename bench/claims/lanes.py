@@ -53,7 +53,7 @@ def measure(plan: Plan) -> Result:
         TITLE,
         rounds,
         columns=COLUMNS,
-        rows=[_row(rounds, name) for name in rounds.found],
+        row=_row,
         goals=[Goal.at_most(f"a lease with {sizes[-1]:,} lanes ÷ with {sizes[0]:,}", GROWTH_MAX, growth)],
         notes=NOTES,
     )

@@ -28,8 +28,7 @@ def measure(plan: Plan) -> Result:
     runs: dict[str, Callable[[], Figures]] = {OURS: _ours}
     runs |= {peer.name: partial(_rq, peer) for peer in (FORKING, SIMPLE) if plan.wants(peer.name)}
     rounds = alternate(plan, runs)
-    rows = [_row(rounds, name) for name in rounds.found]
-    return Result.of(plan, NAME, TITLE, rounds, columns=COLUMNS, rows=rows, notes=NOTES)
+    return Result.of(plan, NAME, TITLE, rounds, columns=COLUMNS, row=_row, notes=NOTES)
 
 
 def _ours() -> Figures:

@@ -21,6 +21,4 @@ def measure(plan: Plan) -> Result:
     """Drain 4,000 messages of 500 users, of whom 10 write half."""
     workload = plan.size(Workload(500, 4_000, hot_users=10), Workload(40, 200, hot_users=2))
     rounds = drain.drained(plan, workload, [replace(peer, sizes=RQ_SIZES) for peer in (FORKING, SIMPLE, LIMITED)])
-    return Result.of(
-        plan, NAME, f"{TITLE}; {workload}", rounds, columns=drain.COLUMNS, rows=drain.rows(rounds), notes=NOTES
-    )
+    return Result.of(plan, NAME, f"{TITLE}; {workload}", rounds, columns=drain.COLUMNS, row=drain.row, notes=NOTES)

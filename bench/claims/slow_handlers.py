@@ -45,7 +45,7 @@ def measure(plan: Plan) -> Result:
         TITLE,
         rounds,
         columns=COLUMNS,
-        rows=[_row(rounds, name) for name in rounds.found],
+        row=_row,
         goals=[
             Goal.at_least("turns at once", SLOTS, rounds.median(OURS, "at_once")),
             Goal.at_most("memory", MEMORY_MAX_MB, rounds.worst(OURS, "memory_mb"), " MB"),

@@ -59,7 +59,7 @@ def measure(plan: Plan) -> Result:
         TITLE,
         rounds,
         columns=COLUMNS,
-        rows=[_row(rounds, name) for name in rounds.found],
+        row=_row,
         goals=[Goal.at_most("the last user goes on", ttl_s + MARGIN_S, rounds.worst(OURS, "after_s"), " s")],
         notes=NOTES,
     )

@@ -5,10 +5,10 @@ OnelaneError
 ├── StoreUnavailable      Postgres cannot be reached or is restarting: try again later
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
-├── NotRequeued           a job cannot be put back on its lane: it is no dead message, or waits already
-├── EmbeddedServerError   an embedded server did not start: the message says why
+├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
+├── EmbeddedServerError   an embedded server did not start; the message names the reason
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
-│   └── BadResult         what it returned or saved cannot be stored; the message says why
+│   └── BadResult         what it returned or saved cannot be stored; the message names the reason
 └── DeliveryError         a webhook that cannot be accepted; `status` is the HTTP answer
     ├── BadSignature      401
     ├── BadRequest        400, names the field
@@ -26,7 +26,7 @@ class OnelaneError(Exception):
 
 
 class ConfigError(OnelaneError):
-    """A setting is missing, unknown or impossible; the text names it and says what is allowed."""
+    """A setting is missing, unknown or impossible; the text names it and what is allowed."""
 
 
 class StoreUnavailable(OnelaneError):  # noqa: N818 - it names a state, and reads so where it is caught
@@ -42,7 +42,7 @@ class BacklogFull(OnelaneError):  # noqa: N818 - as above
 
 
 class NotRequeued(OnelaneError):  # noqa: N818 - as above
-    """The job is no dead message, or somebody has put it back already."""
+    """The job is not a dead message, or was requeued already."""
 
 
 class EmbeddedServerError(OnelaneError):
@@ -50,7 +50,7 @@ class EmbeddedServerError(OnelaneError):
 
 
 class HandlerFailed(OnelaneError):  # noqa: N818 - as above
-    """A handler raised, died or took too long. The text says where, and quotes no message."""
+    """A handler raised, died or took too long. The text names the place, and quotes no message."""
 
 
 class BadResult(HandlerFailed):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
-    """Refuse text that is not wholly `pattern`, with a message that says what is allowed."""
+    """Refuse text that is not wholly `pattern`; `message` is what is allowed."""
 
     def matched(text: str) -> str:
         if not re.fullmatch(pattern, text):

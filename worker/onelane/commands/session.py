@@ -4,6 +4,7 @@ from uuid import UUID
 
 import click
 
+from onelane.bootstrap import Services
 from onelane.commands.console import (
     USER,
     as_json,
@@ -19,6 +20,7 @@ from onelane.commands.console import (
 )
 from onelane.operations.users import SessionRecord, UserRecord, sessions_of
 
+SESSIONS_MAX = 1_000
 HEADERS = ("session", "status", "started", "last message", "ended", "reason", "messages", "replies", "dead")
 
 
@@ -53,8 +55,7 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
 def end(user_or_session: UUID, is_json: bool) -> None:
     """End the open session. While messages wait, it ends after the last of them."""
     with opened() as services:
-        record = user_or_owner(services, user_or_session)
-        _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
+        record = _owner_unless_ended(services, user_or_session)
         did = services.acts.end_session(record.id)
         record = user_of(services, record.id)
     if did is None:
@@ -74,8 +75,7 @@ def end(user_or_session: UUID, is_json: bool) -> None:
 def escalate(user_or_session: UUID, is_json: bool) -> None:
     """Hand the open session to a human; the bot stops answering."""
     with opened() as services:
-        record = user_or_owner(services, user_or_session)
-        _refuse_ended(sessions_of(services.database, record.id, 1_000), user_or_session)
+        record = _owner_unless_ended(services, user_or_session)
         escalated = services.acts.escalate(record.id)
     if escalated is None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
@@ -127,10 +127,10 @@ def _row(one: SessionRecord) -> list[object]:
     ]
 
 
-def _refuse_ended(sessions: list[SessionRecord], session_id: UUID) -> None:
-    """Refuse an act on a session that is over: it would hit the one that is open now."""
-    for one in sessions:
-        if one.id == session_id and one.ended_at is not None:
-            raise click.ClickException(
-                f"session {session_id} ended at {format_instant(one.ended_at)} ({one.ended_reason})"
-            )
+def _owner_unless_ended(services: Services, user_or_session: UUID) -> UserRecord:
+    """Find the user. Refuse the id of a session that has ended: the act would hit the one that is open now."""
+    record = user_or_owner(services, user_or_session)
+    for one in sessions_of(services.database, record.id, SESSIONS_MAX):
+        if one.id == user_or_session and one.ended_at is not None:
+            raise click.ClickException(f"session {one.id} ended at {format_instant(one.ended_at)} ({one.ended_reason})")
+    return record

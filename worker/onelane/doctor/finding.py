@@ -10,7 +10,7 @@ from onelane.model import Value
 
 
 class Health(StrEnum):
-    """The result of a check, in one word."""
+    """How a check ended."""
 
     OK = "ok"
     WARNING = "warning"

@@ -1,7 +1,7 @@
 """Every act of an operator: on a user, on dead messages, on a session. Commands and pages act through here alone.
 
 Postgres first, since it is the record; then Redis, so that the act takes effect at once. When Redis is away the act
-stands all the same; its result says so, and the workers update Redis when it is back.
+counts all the same: its result is marked, and the workers update Redis when it is back.
 """
 
 from collections.abc import Callable, Iterable
