@@ -1,4 +1,4 @@
-"""A handler for an isolated child that does to its process, and to its wire, what the message's text says."""
+"""A handler for an isolated child that does to its process, and to its wire, what the message asks for."""
 
 import json
 import os
@@ -19,10 +19,10 @@ NOTES = Path(os.environ.get("ESCAPEE_NOTES", os.devnull))
 
 
 def handle(turn: Turn) -> str:
-    """Do as the text says; answer with what the act returns."""
+    """Obey `act argument`; answer with what the act returns."""
     _note()
-    word, _, argument = turn.message.text.partition(" ")
-    return str(ACTS[word](argument, turn))
+    act, _, argument = turn.message.text.partition(" ")
+    return str(ACTS[act](argument, turn))
 
 
 def _note() -> None:

@@ -29,7 +29,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             raise LanesUnavailable("Redis cannot be reached: check REDIS_URL") from error
         self.is_suspended = True
-        """Until Redis has said otherwise."""
+        """Until Redis was asked."""
         self._lanes: list[str] = []
         self._written: tuple[WorkerStatus, list[str]] | None = None
         self._written_at = 0.0

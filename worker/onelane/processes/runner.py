@@ -53,6 +53,8 @@ class Runner:
         self._keeper = crew.keeper
         self._stopping = workplace.stopping
         self._is_asked_to_stop = False
+        self._is_stuck = False
+        """Whether every slot was found hanging; it ends the process, also if a handler returns after all."""
         self._slots = Slots(settings.worker_slots, workplace, crew.keeper)
         self._tasks = (
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
@@ -99,9 +101,9 @@ class Runner:
                 continue
             try:
                 leased = self._lease(free)
-                if burst and not leased.leases and self._slots.free == self._settings.worker_slots:
+                if burst and not leased.leases and self._slots.are_idle:
                     return
-                if len(leased.leases) < free:  # all that was due, and the answer says when the next will be
+                if len(leased.leases) < free:  # all that was due; the answer holds when the next will be
                     self._wait_for_work(leased.next_due_s)
             except LanesUnavailable as error:
                 event("lease_failed", error=str(error))
@@ -137,8 +139,9 @@ class Runner:
     def _give_up_overdue(self) -> None:
         """End the leases of handlers that hang; with every slot hanging, end the process."""
         self._slots.give_up_overdue(self._settings.turn_timeout_s + OVERDUE_GRACE_S)
-        if self._slots.are_all_stuck:
+        if self._slots.are_all_stuck and not self._is_stuck:
             event("worker_stuck", slots=self._settings.worker_slots)
+            self._is_stuck = True
             self._stopping.set()
 
     def _rearm_stall_watchdog(self) -> None:
@@ -158,4 +161,4 @@ class Runner:
         faulthandler.cancel_dump_traceback_later()
         self._registration.withdraw()
         event("worker_stopped", worker=self._registration.name)
-        return EXIT_STUCK if self._slots.are_all_stuck else 0
+        return EXIT_STUCK if self._is_stuck else 0

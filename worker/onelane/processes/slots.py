@@ -33,15 +33,24 @@ class Slots:
         return self._size - len(self._shifts)
 
     @property
+    def are_idle(self) -> bool:
+        """Whether no slot works. One that hangs works for nobody: its lane was released."""
+        return all(shift.is_given_up for shift in list(self._shifts.values()))
+
+    @property
     def are_all_stuck(self) -> bool:
         """Whether every slot hangs in a handler."""
         return sum(shift.is_given_up for shift in list(self._shifts.values())) >= self._size
 
     def start(self, holding: Holding) -> None:
-        """Work a lane."""
+        """Work a lane. Without a thread for it, its lease runs out; a slot that becomes free may still try."""
         shift = Shift(holding, self._workplace)
         self._shifts[holding.lease.token] = shift
-        self._threads.submit(self._work, shift)
+        try:
+            self._threads.submit(self._work, shift)
+        except RuntimeError as error:
+            event("slot_failed", user_id=holding.lease.user_id, failure=describe(error))
+            self._keeper.drop(holding)
 
     def give_up_overdue(self, overdue_s: float) -> None:
         """End the leases of handlers that run for longer than `overdue_s`."""

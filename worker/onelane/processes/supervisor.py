@@ -46,14 +46,14 @@ class Supervisor:
             code = self._run_once()
             if code in {0, EXIT_CONFIG}:
                 return code
-            if self._was_told_to_stop():
+            if self._is_asked_to_stop():
                 break
             pause_s = RESTART_PAUSE_S if time.monotonic() - started > HEALTHY_AFTER_S else pause_s * 2
             event("worker_died", exit_code=code, restart_in_s=min(pause_s, RESTART_PAUSE_MAX_S))
             self._pause(min(pause_s, RESTART_PAUSE_MAX_S))
         return 0
 
-    def _was_told_to_stop(self) -> bool:
+    def _is_asked_to_stop(self) -> bool:
         return self._is_stopping
 
     def _pause(self, seconds: float) -> None:
