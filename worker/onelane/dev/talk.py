@@ -154,8 +154,17 @@ def _post(target: Target, delivery: Delivery) -> Posted:
         with error:
             reason = error.read().decode(errors="replace").strip()
             return Posted(delivery.external_id, refusal=f"{error.code} {reason}")
-    accepted = json.loads(answer) if target.channel.provider == "standard" else {}
+    accepted = _json_object(answer)
     return Posted(delivery.external_id, seq=accepted.get("seq"), duplicate=accepted.get("duplicate", False))
+
+
+def _json_object(answer: bytes) -> JsonObject:
+    """Read an answer that is a JSON object; of any other, as some providers want it, there is nothing to read."""
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _outcomes(target: Target, user: str, posted: Sequence[Posted], timeout_s: float) -> Iterator[str]:
