@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from bench import plots, publishing, result
 from bench.claims import CLAIMS
 from bench.errors import BenchError
 from bench.plan import Plan, to_terminal
+from bench.result import Result
 from bench.stack import ROOT
 from bench.table import in_terminal
 from onelane.config import Settings
@@ -53,21 +55,29 @@ def main(
     _forget_settings()
     folder = publishing.PUBLISHED if publish else out
     results = result.load(folder)
-    plan = Plan(runs, quick, peers)
     began = time.monotonic()
-    for claim in () if redraw else claims or CLAIMS:
-        to_terminal(f"{claim}:")
-        results[claim] = CLAIMS[claim](plan)
-        click.echo(in_terminal(results[claim]))
-        result.save(folder, results)
-        plots.draw(results[claim], folder)
     if redraw:
         for one in results.values():
-            click.echo(in_terminal(one))
-            plots.draw(one, folder)
+            _show(one, folder)
+    else:
+        _measure(claims or tuple(CLAIMS), Plan(runs, quick, peers), results, folder)
     if publish:
         publishing.publish(results)
     to_terminal(f"{time.monotonic() - began:.0f} s; JSON and plots are in {folder}")
+
+
+def _measure(claims: Sequence[str], plan: Plan, results: dict[str, Result], folder: Path) -> None:
+    """Measure claims, and add each to `results` and to the folder as soon as it is there."""
+    for claim in claims:
+        to_terminal(f"{claim}:")
+        results[claim] = CLAIMS[claim](plan)
+        result.save(folder, results)
+        _show(results[claim], folder)
+
+
+def _show(one: Result, folder: Path) -> None:
+    click.echo(in_terminal(one))
+    plots.draw(one, folder)
 
 
 def _forget_settings() -> None:
