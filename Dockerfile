@@ -1,4 +1,4 @@
-# One image for the web, the workers and the release step: the command says which. It holds Python and what
+# One image for the web, the workers and the release step: the command selects one. It holds Python and what
 # requirements.txt pins; no compiler, no root.
 #
 #   docker build -t onelane .

@@ -1,4 +1,4 @@
-"""Skewed drain: ten users have half of the messages, and who runs a user's messages at once is found out."""
+"""Skewed drain: ten users have half of the messages, and it shows who breaks a user's order."""
 
 from dataclasses import replace
 

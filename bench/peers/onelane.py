@@ -14,7 +14,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Onelane:
-    """Messages accepted by Intake in batches, worked off by one or two worker processes."""
+    """Messages accepted by Intake in batches, processed by one or two worker processes."""
 
     name: str = OURS
     share: float = 1.0

@@ -20,13 +20,13 @@ LOCK_PATIENCE_S = 120
 
 
 def take_turn(user_id: str, message_id: str, seq: int, text: str) -> None:
-    """Work a message off under its user's lock."""
+    """Process a message under its user's lock."""
     with Lock(_redis(), f"lock:{user_id}", timeout=LOCK_TTL_S, blocking_timeout=LOCK_PATIENCE_S):
         take_turn_unlocked(user_id, message_id, seq, text)
 
 
 def take_turn_unlocked(user_id: str, message_id: str, seq: int, text: str) -> None:
-    """Work a message off; somebody else sees to it that its user has only this turn."""
+    """Process a message; the caller makes sure that its user has only this turn."""
     postgres = _postgres()
     [session_id] = _row(postgres, "SELECT get_or_create_session(%s)", user_id)
     reply = handled(user_id, seq, text)
