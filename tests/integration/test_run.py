@@ -18,7 +18,7 @@ from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.child import command_line, descendants, wait_until
 from onelane.dev.embedded.redis import free_port
-from onelane.dev.run.data_folder import DataFolder
+from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.stack import PYTHON
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
@@ -245,10 +245,14 @@ def test_servers_of_ones_own_are_used_and_left_running(start: Callable[..., Run]
 
 
 def test_modules_of_the_working_folder_do_no_harm(start: Callable[..., Run], tmp_path: Path) -> None:
-    for name in ("app", "worker", "tests", "flask", "onelane_web"):
+    for name in ("app", "worker", "tests", "click", "flask", "redis", "rq", "onelane_web"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
     run = start().until_ready()
+    shell = {**os.environ, VARIABLE: str(run.data.path)}
+    send = [*PYTHON, "onelane", "send", "--user", "alice", "hello"]
+    said = subprocess.run(send, cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=STOP_S, check=False)
+    assert said.stdout.startswith("hello   (session "), said.stderr
     run.process.send_signal(signal.SIGINT)
     assert run.ends() == 0
     assert "wrong package" not in run.output

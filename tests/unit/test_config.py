@@ -42,7 +42,7 @@ def test_a_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
         monkeypatch.delenv(name)
     else:
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=rf"^{name}: is missing; see \.env\.example, or `make run`"):
+    with pytest.raises(ConfigError, match=rf"^{name}: is missing; see \.env\.example, or `onelane run`"):
         Settings.from_environment()
 
 

@@ -168,7 +168,7 @@ def _message(error: ValidationError) -> str:
     problem = first_problem(error)
     field, *rest = problem.path or ("",)
     named = problem._replace(path=(field.upper(), *rest))
-    hint = "; see .env.example, or `make run` for embedded servers" if problem.is_missing and not rest else ""
+    hint = "; see .env.example, or `onelane run` for embedded servers" if problem.is_missing and not rest else ""
     return f"{named}{hint}"
 
 
