@@ -39,7 +39,7 @@ NOTES = [
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """One kind of worker, and how many turns one has at hand."""
+    """One kind of worker, and how many turns it runs at once."""
 
     contestant: Contestant
     users: int

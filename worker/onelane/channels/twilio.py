@@ -149,7 +149,7 @@ def _pairs(body: bytes) -> list[tuple[str, str]]:
 
 
 def _unambiguous(pairs: Pairs) -> dict[str, str]:
-    """Make a mapping of the form; of a field that comes with two values, neither can be believed."""
+    """Make a mapping of the form; refuse a field that has two values, since either may be the wrong one."""
     form = dict(pairs)
     if len(form) < len(set(pairs)):
         raise BadRequest("body", "a field is given twice")
