@@ -13,7 +13,7 @@ RUNS ?= 3
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench chaos chaos-mutants check format clean
+.PHONY: help install run test test-slow bench chaos chaos-mutants check format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ install: $(INSTALLED) ## create .venv with everything in it
 run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
 	@exec $(BIN)/onelane run
 
-test: $(INSTALLED) ## run all tests against real servers of their own
-	$(BIN)/python -m pytest -n $(JOBS)
+test: $(INSTALLED) ## run the tests against real servers of their own, within minutes
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, which `make test` leaves out
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 bench: $(INSTALLED) ## measure beside peers, half an hour; CLAIMS="drain live" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)

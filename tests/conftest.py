@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
@@ -26,19 +26,26 @@ from onelane.telemetry.log import log
 from tests.rows import Rows
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
-DEADLINE_S = 45
+DEADLINE_S = 90
+BATCH = 100
+NUMBERS = count()
 
-# `make test` plays 100 examples of each property; HYPOTHESIS_PROFILE=nightly plays 2,000.
+# 100 examples of each property, HYPOTHESIS_PROFILE=nightly plays 2,000; of the long ones the fast run plays fewer.
 hypothesis_settings.register_profile("quick", max_examples=100, deadline=None)
 hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def examples_of(number: int | None, base: hypothesis_settings | None = None) -> hypothesis_settings:
+    """Play so many examples; with None as many as the profile says."""
+    profile = hypothesis_settings()
+    return hypothesis_settings(base or profile, max_examples=number or profile.max_examples)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread():
         # A shell that starts us in the background has interrupts ignored, here and in everything that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "plants_a_bug: leaves sessions behind that must not be, on purpose")
 
 
 def eventually(condition: Callable[[], Any], within_s: float = DEADLINE_S, every_s: float = 0.01) -> Any:
@@ -129,6 +136,15 @@ def running(settings: Settings) -> Iterator[Worker]:
         worker.stop()
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
+
+
+def accept_all(services: Services, texts: Iterable[tuple[str, str]]) -> None:
+    """Accept (sender, text) pairs in batches, as providers may send them."""
+    deliveries = [
+        Delivery(sender=sender, external_id=f"all-{nr}", text=text) for nr, (sender, text) in enumerate(texts)
+    ]
+    for start in range(0, len(deliveries), BATCH):
+        services.intake.accept("demo", deliveries[start : start + BATCH])
 
 
 RunWorker = Callable[[Settings], AbstractContextManager[Worker]]

@@ -39,16 +39,19 @@ def worker_process(
     program: Sequence[str] = WORKER,
     handler: str = "tests.bots:handle",
     log: Path | None = None,
+    is_supervised: bool = False,
     **extra: object,
 ) -> Iterator[Child]:
     """Run `onelane worker` as a process of its own; kill it, whatever happened, when the block ends.
 
-    `log` is a new file whose name ends in `.log`.
+    With `is_supervised`, the process is the worker's supervisor, which starts the next when one dies. `log` is a new
+    file whose name ends in `.log`.
     """
     with TemporaryDirectory() as unread:
         log = log or Path(unread) / "worker.log"
         with Stack(log.parent, environment(settings, handler=handler, **extra), cwd=ROOT) as stack:
-            yield stack.start(log.stem, [*program, *arguments])
+            alone = ["--unsupervised"] if program == WORKER and not is_supervised else []
+            yield stack.start(log.stem, [*program, *alone, *arguments])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from onelane.channels import provider_of
 from onelane.config import Channel, Settings
 from onelane.model import Attachment, Delivery, user_id_of
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
-from tests.conftest import eventually
+from tests.conftest import DEADLINE_S, eventually
 from tests.processes import environment, web_process, worker_process
 from tests.rows import Rows
 
@@ -158,7 +158,9 @@ class Run:
         with (
             ProcessList() as processes,
             web_process(self.settings, self.folder, **extra) as port,
-            worker_process(self.settings, handler=handler, log=self.folder / "worker.log", **extra) as worker,
+            worker_process(
+                self.settings, handler=handler, log=self.folder / "worker.log", is_supervised=True, **extra
+            ) as worker,
         ):
             web = Web(port, self.settings.channels)
             self._converse(web)
@@ -167,7 +169,7 @@ class Run:
             self._wait_until_settled()
             self._look_around(web, extra)
             worker.ask_to_stop()
-            worker.wait(20)
+            worker.wait(DEADLINE_S)
         self.processes = processes.seen
 
     @property
@@ -228,7 +230,7 @@ class Run:
             self.services.database.rows(REFUSE_NONE)
 
     def _wait_until_settled(self) -> None:
-        eventually(lambda: Rows(self.services.database).waiting() == 0, within_s=60)
+        eventually(lambda: Rows(self.services.database).waiting() == 0)
         eventually(lambda: self.services.lanes.client.hlen("numbers"))
 
     def _look_around(self, web: Web, extra: dict[str, str]) -> None:

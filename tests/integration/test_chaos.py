@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 FAULTS = "kill-worker,freeze-worker,lose-redis,restart-postgres,cut,drop-reply"
@@ -10,6 +12,7 @@ RUN_MAX_S = 240
 """What the slowest machine may take; the harness has bounds of its own."""
 
 
+@pytest.mark.slow
 def test_a_short_storm_breaks_no_promise() -> None:
     """Without a calm: how soon a message is begun is not for a machine that runs other tests beside this one."""
     run = subprocess.run(

@@ -22,6 +22,7 @@ from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually
 from tests.lane_state import failed_jobs
 from tests.rows import Rows
+from tests.working_off import work_off
 
 Ask = Callable[..., Any]
 Bury = Callable[[str, int], list[Accepted]]
@@ -214,27 +215,27 @@ def test_with_redis_away_a_lane_is_shown_as_far_as_postgres_knows(accept: Accept
 
 
 def test_a_paused_user_waits_until_resumed(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask
 ) -> None:
     user_id = accept(SENDER, TEXT).user_id
     invoke("lane", "pause", user_id)
     assert ask("lane", user_id)["lane"]["state"] == "paused"
-    with run_worker(settings):
-        other = accept("other").user_id
-        eventually(lambda: rows.processed(other))
-        assert rows.processed(user_id) == []
-        assert "since" in invoke("lane", user_id).output
-        invoke("lane", "resume", user_id)
-        eventually(lambda: rows.processed(user_id) == [1])
+    other = accept("other").user_id
+    work_off(services, settings)
+    assert (rows.processed(other), rows.processed(user_id)) == ([1], [])
+    assert "since" in invoke("lane", user_id).output
+    invoke("lane", "resume", user_id)
+    work_off(services, settings)
+    assert rows.processed(user_id) == [1]
     assert "was not paused" in invoke("lane", "resume", user_id).output
 
 
 def test_resuming_a_user_without_work_makes_no_lane(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke
 ) -> None:
-    with run_worker(settings):
-        user_id = accept(SENDER, TEXT).user_id
-        eventually(lambda: rows.processed(user_id) and services.lanes.client.zcard("lanes") == 0)
+    user_id = accept(SENDER, TEXT).user_id
+    work_off(services, settings)
+    assert rows.processed(user_id) == [1]
     invoke("lane", "pause", user_id)
     invoke("lane", "resume", user_id)
     assert services.lanes.client.zcard("lanes") == 0
@@ -278,15 +279,15 @@ def test_dead_messages_are_listed_in_order_and_by_user(bury: Bury, invoke: Invok
 
 
 def test_a_retried_message_keeps_its_number_and_is_answered(
-    rows: Rows, services: Services, settings: Settings, bury: Bury, invoke: Invoke, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, bury: Bury, invoke: Invoke
 ) -> None:
     message = bury(SENDER, 1)[0]
     died_in = rows.message(message.message_id).session_id
     assert failed_jobs(services, message.user_id).get_job_ids() == [str(message.message_id)]
     invoke("dead", "retry", message.message_id)
     assert failed_jobs(services, message.user_id).get_job_ids() == []
-    with run_worker(settings):
-        eventually(lambda: rows.processed(message.user_id) == [1])
+    work_off(services, settings)
+    assert rows.processed(message.user_id) == [1]
     assert rows.message(message.message_id).session_id == died_in
     assert "is not dead" in invoke("dead", "retry", message.message_id, exit_code=1).output
     assert invoke("dead", "list").output == "no message is dead\n"
@@ -299,14 +300,13 @@ def test_all_of_a_user_are_redriven_in_order_and_nobody_elses(
     settings: Settings,
     bury: Bury,
     ask: Ask,
-    run_worker: RunWorker,
     command: tuple[Any, ...],
 ) -> None:
     alice, bob = bury(SENDER, 3), bury("bob", 1)
     answer = ask(*command, alice[0].user_id)
     assert [1, 2, 3] in (answer.get("redriven"), answer["redriven"][0]["seqs"] if command[0] == "dead" else None)
-    with run_worker(settings):
-        eventually(lambda: rows.processed(alice[0].user_id) == [1, 2, 3])
+    work_off(services, settings)
+    assert rows.processed(alice[0].user_id) == [1, 2, 3]
     assert rows.message(bob[0].message_id).state == "dead"
 
 
@@ -378,15 +378,14 @@ def test_two_operators_who_retry_at_once_redrive_once(rows: Rows, services: Serv
 
 
 def test_a_users_sessions_are_shown_with_reasons_times_and_counts(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask
 ) -> None:
-    with run_worker(settings):
-        user_id = accept(SENDER, TEXT).user_id
-        accept(SENDER, TEXT)
-        eventually(lambda: rows.processed(user_id) == [1, 2])
-        assert invoke("session", "end", f"demo:{SENDER}").output == "ended (operator)\n"
-        accept(SENDER, TEXT)
-        eventually(lambda: rows.processed(user_id) == [1, 2, 3])
+    user_id = accept(SENDER, TEXT).user_id
+    accept(SENDER, TEXT)
+    work_off(services, settings)
+    assert invoke("session", "end", f"demo:{SENDER}").output == "ended (operator)\n"
+    accept(SENDER, TEXT)
+    work_off(services, settings)
     newest, oldest = ask("session", "show", user_id)["sessions"]
     assert (newest["status"], newest["messages"], newest["ended_reason"]) == ("active", 1, None)
     assert (oldest["status"], oldest["messages"], oldest["replies"], oldest["ended_reason"]) == (
@@ -399,7 +398,7 @@ def test_a_users_sessions_are_shown_with_reasons_times_and_counts(
 
 
 def test_an_end_with_messages_waiting_says_after_which_it_takes_effect(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, invoke: Invoke, ask: Ask
 ) -> None:
     user_id = accept(SENDER, TEXT).user_id
     accept(SENDER, TEXT)
@@ -407,8 +406,8 @@ def test_an_end_with_messages_waiting_says_after_which_it_takes_effect(
     assert output == "noted: 2 messages waiting, the session ends after message 2\n"
     assert "after message 2 (operator)" in invoke("lane", user_id).output
     accept(SENDER, TEXT)
-    with run_worker(settings):
-        eventually(lambda: rows.processed(user_id) == [1, 2, 3])
+    work_off(services, settings)
+    assert rows.processed(user_id) == [1, 2, 3]
     assert [one["messages"] for one in ask("session", "show", user_id)["sessions"]] == [1, 2]
 
 

@@ -15,7 +15,7 @@ from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
 from onelane.turns.records import Records
 from tests.by_hand import ByHand
-from tests.conftest import Accept, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.processes import worker_process
 from tests.rows import Rows
 
@@ -30,7 +30,7 @@ def _runs(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("side", [pytest.param("before", marks=pytest.mark.slow), "after"])
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
@@ -41,9 +41,9 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
         for nr in range(USERS):
             accept(f"user {nr}", f"text {text}")
     with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
-        assert doomed.wait(20) == -signal.SIGKILL
+        assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
         with worker_process(settings):
-            eventually(lambda: rows.waiting() == 0, within_s=20)
+            eventually(lambda: rows.waiting() == 0)
     for user_id in users:
         assert rows.texts(user_id) == ["text 1", "text 2", "text 3"]
         inbound = rows.inbound(user_id)
@@ -52,7 +52,7 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     assert rows.out_of_order() == []
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("side", [pytest.param("before", marks=pytest.mark.slow), "after"])
 @pytest.mark.parametrize("point", FAILING_POINTS)
 def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
@@ -61,9 +61,9 @@ def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     user_id = accept("eve", "raise").user_id
     accept("eve", "after")
     with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
-        assert doomed.wait(20) == -signal.SIGKILL
+        assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
         with worker_process(settings):
-            eventually(lambda: rows.waiting() == 0, within_s=20)
+            eventually(lambda: rows.waiting() == 0)
             client = services.lanes.client
             eventually(lambda: client.zcard(f"rq:failed:user:{user_id}") == 1 and client.zcard("lanes") == 0)
     assert rows.states(user_id) == ["dead", "processed"]

@@ -39,6 +39,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import text_of
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
+from tests.working_off import work_off
 
 UPLOADED = ("numbers", "counted:")
 """What this process counts, and uploads every second, is not the doctor's."""
@@ -351,12 +352,11 @@ def test_an_anomaly_of_today_fails_with_user_session_and_time(
 
 
 def test_an_ok_tells_how_many_messages_a_session_has(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine, run_worker: RunWorker
+    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine
 ) -> None:
-    with run_worker(settings):
-        for _ in range(3):
-            user_id = accept("carol").user_id
-        eventually(lambda: rows.is_settled(user_id))
+    for _ in range(3):
+        accept("carol")
+    work_off(services, settings)
     assert examine()["anomalies"].found == "none within the last 24 hours; 3.0 messages a session"
 
 

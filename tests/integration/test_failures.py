@@ -13,9 +13,9 @@ from rq.serializers import JSONSerializer
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import children_of
-from tests.conftest import Accept, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.lane_state import due_ms, now_ms
-from tests.processes import the_child, worker_process
+from tests.processes import worker_process
 from tests.rows import Rows
 
 PRIVATE = "raise my secret words"
@@ -87,11 +87,11 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
     settings = settings.model_copy(update={"lock_ttl_s": 3})
     gate, client = tmp_path / "gate", services.lanes.client
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(8)]
-    with worker_process(settings, "--unsupervised") as doomed:
+    with worker_process(settings) as doomed:
         eventually(lambda: all(client.exists(f"lock:user:{user}") for user in users))
         with worker_process(settings):
             doomed.send_signal(signal.SIGKILL)
-            doomed.wait(10)
+            doomed.wait(DEADLINE_S)
             assert max(due_ms(services, user) for user in users) <= now_ms(services) + 3_000
             gate.touch()
             eventually(lambda: all(rows.states(user) == ["processed"] for user in users))
@@ -105,7 +105,7 @@ def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(
     message = accept("eve", "sleep 7")
     with worker_process(settings, log=log) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
-        [helper] = eventually(lambda: children_of(the_child(process)))
+        [helper] = eventually(lambda: children_of(process.pid))
         os.kill(helper, signal.SIGKILL)
         eventually(lambda: rows.texts(message.user_id) == ["sleep 7"])
         said = log.read_text()

@@ -307,7 +307,7 @@ def test_a_worker_that_is_stopped_loses_its_lanes_and_reports_it_when_it_goes_on
     settings = settings.model_copy(update={"lock_ttl_s": TTL_S})
     accepted = accept("alice", f"wait {tmp_path / 'gate'}")
     log = tmp_path / "worker.log"
-    with worker_process(settings, "--unsupervised", log=log, bot_log=tmp_path / "runs", stall_limit_s=600) as worker:
+    with worker_process(settings, log=log, bot_log=tmp_path / "runs", stall_limit_s=600) as worker:
         eventually((tmp_path / "runs").exists)
         renewer = renewer_of(worker.pid)
         os.kill(worker.pid, signal.SIGSTOP)
@@ -323,7 +323,7 @@ def test_a_renewer_ends_with_its_worker_however_that_ends(
 ) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": TTL_S})
     accept("alice", f"wait {tmp_path / 'gate'}")
-    with worker_process(settings, "--unsupervised", bot_log=tmp_path / "runs") as worker:
+    with worker_process(settings, bot_log=tmp_path / "runs") as worker:
         eventually((tmp_path / "runs").exists)
         renewer = renewer_of(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)

@@ -84,7 +84,7 @@ def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
         far.lanes.make_due(user_id)
         far.lanes.make_due(user_id)
         assert fault.struck.wait(DEADLINE_S)
-        eventually(lambda: rows.waiting() == 0, within_s=30)
+        eventually(lambda: rows.waiting() == 0)
     accepted = rows.accepted()
     replies = Counter((reply.user_id, reply.turn_seq) for reply in rows.answers())
     assert [(row.state, replies[row.user_id, row.seq]) for row in accepted] == [

@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.scripts import SCRIPTS, connect
+from tests.conftest import examples_of
 from tests.lane_rules import LanesMachine
 
 PATIENT = settings(stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -24,9 +25,10 @@ def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
 
 
 @pytest.mark.timeout(1_200)  # the nightly profile plays more
-def test_the_scripts_do_what_the_model_does(client: redis.Redis) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int | None) -> None:
     machine = type("Machine", (LanesMachine,), {"client": client})
-    run_state_machine_as_test(machine, settings=PATIENT)
+    run_state_machine_as_test(machine, settings=examples_of(examples, PATIENT))
 
 
 PLANTED = {
@@ -50,7 +52,13 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+SOME = 4
+"""How many of the bugs the fast run plants; the slow one plants the others."""
+
+
+@pytest.mark.parametrize(
+    "bug", [*list(PLANTED)[:SOME], *(pytest.param(bug, marks=pytest.mark.slow) for bug in list(PLANTED)[SOME:])]
+)
 def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: str) -> None:
     name, right, wrong = PLANTED[bug]
     shutil.copytree(SCRIPTS, tmp_path / "lua")

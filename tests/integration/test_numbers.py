@@ -22,9 +22,10 @@ from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import COUNTED
 from onelane_web import create_app
 from onelane_web.metrics import GAUGES, suggestion
-from tests.conftest import eventually
-from tests.processes import the_child, worker_process
+from tests.conftest import DEADLINE_S, eventually
+from tests.processes import worker_process
 from tests.rows import Rows
+from tests.working_off import work_off
 
 Web = Callable[..., FlaskClient]
 Accept = Callable[..., Accepted]
@@ -93,8 +94,8 @@ def test_numbers_stay_right_over_processes_and_their_restarts(
     for wave in range(2):
         for nr in range(20):
             accept(f"user {nr}", f"wave {wave}")
-        with worker_process(settings, "--burst", "--unsupervised") as one, worker_process(settings, "--burst") as two:
-            assert one.wait(30) == two.wait(30) == 0
+        with worker_process(settings, "--burst") as one, worker_process(settings, "--burst") as two:
+            assert one.wait(DEADLINE_S) == two.wait(DEADLINE_S) == 0
     assert numbers(client)["onelane_turns_total committed"] == 40
     assert numbers(client)["onelane_deliveries_total accepted"] == 40
 
@@ -107,7 +108,6 @@ def test_a_killed_worker_is_seen_in_the_takeovers(
     message = accept("alice", f"wait {gate}")
     with worker_process(settings) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
-        the_child(process)
         process.kill()
     gate.touch()
     with worker_process(settings):
@@ -136,15 +136,14 @@ def test_a_wrong_cached_session_is_counted(
     services: Services,
     settings: Settings,
     accept: Accept,
-    run_worker: RunWorker,
     cached: str,
     numbers: Numbers,
 ) -> None:
     client = web()
     message = accept("alice")
     services.lanes.client.set(f"session:user:{message.user_id}", cached)
-    with run_worker(settings):
-        eventually(lambda: numbers(client)["onelane_turns_total committed"])
+    work_off(services, settings)
+    assert numbers(client)["onelane_turns_total committed"] == 1
     result = "malformed" if cached == "no uuid" else "stale"
     assert numbers(client)[f"onelane_session_cache_total {result}"] == 1
 

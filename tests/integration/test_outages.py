@@ -14,7 +14,7 @@ from onelane.migrations import shipped_code
 from onelane.model import Accepted, user_id_of
 from tests.conftest import Accept, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
-from tests.processes import the_child, worker_process
+from tests.processes import worker_process
 from tests.rows import Rows
 
 USERS = 20
@@ -51,7 +51,7 @@ def _answered(rows: Rows) -> int:
 
 
 def _check_all_answered_in_order(rows: Rows, accepted: list[Accepted]) -> None:
-    eventually(lambda: rows.waiting() == 0, within_s=40)
+    eventually(lambda: rows.waiting() == 0)
     assert rows.answered() == len({message.message_id for message in accepted})
     for nr in range(USERS):
         mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
@@ -82,14 +82,13 @@ def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
     redis_server: EmbeddedRedis,
 ) -> None:
     with worker_process(settings) as process:
-        child = the_child(process)
         with _traffic(accept) as accepted:
             eventually(lambda: _answered(rows) > 100)
             lose(services, redis_server)
             seen = _answered(rows)
-            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+            eventually(lambda: _answered(rows) > seen + 100)
         _check_all_answered_in_order(rows, accepted)
-        assert the_child(process) == child
+        assert process.is_running
         client = services.lanes.client
         eventually(lambda: client.scard("rq:workers") == 1)  # it registered again
 
@@ -98,7 +97,6 @@ def test_redis_away_for_a_while_is_waited_for(
     rows: Rows, services: Services, settings: Settings, accept: Accept, redis_server: EmbeddedRedis
 ) -> None:
     with worker_process(settings) as process:
-        child = the_child(process)
         with _traffic(accept) as accepted:
             eventually(lambda: _answered(rows) > 100)
             redis_server.stop()
@@ -106,24 +104,23 @@ def test_redis_away_for_a_while_is_waited_for(
             eventually(lambda: len(accepted) > before + 20)  # intake goes on
             redis_server.start()
             seen = _answered(rows)
-            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+            eventually(lambda: _answered(rows) > seen + 100)
         _check_all_answered_in_order(rows, accepted)
-        assert the_child(process) == child
+        assert process.is_running
 
 
 def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(
     rows: Rows, services: Services, settings: Settings, accept: Accept, postgres: EmbeddedPostgres
 ) -> None:
     with worker_process(settings) as process:
-        child = the_child(process)
         with _traffic(accept) as accepted:
             eventually(lambda: _answered(rows) > 100)
             postgres.kill()
             postgres.start()
-            seen = eventually(lambda: _answered(rows), within_s=30)
-            eventually(lambda: _answered(rows) > seen + 100, within_s=40)
+            seen = eventually(lambda: _answered(rows))
+            eventually(lambda: _answered(rows) > seen + 100)
         _check_all_answered_in_order(rows, accepted)
-        assert the_child(process) == child
+        assert process.is_running
     assert rows.attempts_max() == 0
 
 

@@ -10,7 +10,7 @@ from rq.suspension import resume, suspend
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from tests.conftest import Accept, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.processes import the_child, worker_process
 from tests.rows import Rows
 
@@ -59,10 +59,10 @@ def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_susp
 
 def test_rqs_shutdown_command_ends_the_worker_and_its_supervisor(services: Services, settings: Settings) -> None:
     client = services.lanes.client
-    with worker_process(settings) as process:
+    with worker_process(settings, is_supervised=True) as process:
         the_child(process)
         [worker] = eventually(lambda: Worker.all(connection=client))
         eventually(lambda: client.pubsub_numsub(f"rq:pubsub:{worker.name}")[0][1] == 1)
         send_shutdown_command(client, worker.name)
-        assert process.wait(15) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert Worker.all(connection=client) == []

@@ -5,11 +5,13 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import Child
-from onelane.model import Delivery, user_id_of
-from tests.conftest import eventually
+from onelane.model import user_id_of
+from tests.conftest import DEADLINE_S, accept_all, eventually
 from tests.processes import worker_process
 from tests.rows import Rows
 
@@ -17,16 +19,11 @@ Run = tuple[float, float, int]
 """Began, ended, seq."""
 
 USERS = 300
-MESSAGES = 5_000
 
 
 def _send(services: Services, first: int, last: int) -> None:
     """Accept messages first…last, spread over the users, in batches as providers send them."""
-    for start in range(first, last, 50):
-        numbers = range(start, min(start + 50, last))
-        services.intake.accept(
-            "demo", [Delivery(sender=f"user {nr % USERS}", external_id=f"m{nr}", text=str(nr)) for nr in numbers]
-        )
+    accept_all(services, [(f"user {nr % USERS}", str(nr)) for nr in range(first, last)])
 
 
 def _overlaps(log: Path) -> list[tuple[Run, Run]]:
@@ -38,8 +35,9 @@ def _overlaps(log: Path) -> list[tuple[Run, Run]]:
     return [(one, two) for runs in turns.values() for one, two in pairwise(sorted(runs)) if two[0] < one[1]]
 
 
+@pytest.mark.parametrize("messages", [1_500, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
-    rows: Rows, services: Services, settings: Settings, tmp_path: Path
+    rows: Rows, services: Services, settings: Settings, messages: int, tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 5, "shutdown_grace_s": 5})
     log = tmp_path / "runs"
@@ -49,20 +47,20 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
 
     with ExitStack() as stack:
         workers = [start(stack)]
-        _send(services, 0, MESSAGES // 3)
+        _send(services, 0, messages // 3)
         workers += [start(stack) for _ in range(3)]
-        _send(services, MESSAGES // 3, 2 * MESSAGES // 3)
-        eventually(lambda: rows.count("processed") > MESSAGES // 3, within_s=60)
+        _send(services, messages // 3, 2 * messages // 3)
+        eventually(lambda: rows.count("processed") > messages // 3)
         for worker in workers[:3]:
             worker.send_signal(signal.SIGTERM)
-        _send(services, 2 * MESSAGES // 3, MESSAGES)
-        assert [worker.wait(15) for worker in workers[:3]] == [0, 0, 0]
-        eventually(lambda: rows.count("processed") == MESSAGES, within_s=60)
+        _send(services, 2 * messages // 3, messages)
+        assert [worker.wait(DEADLINE_S) for worker in workers[:3]] == [0, 0, 0]
+        eventually(lambda: rows.count("processed") == messages)
 
-    assert rows.answered() == MESSAGES
+    assert rows.answered() == messages
     for nr in range(USERS):
         mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
-        assert mine == list(range(nr, MESSAGES, USERS))
+        assert mine == list(range(nr, messages, USERS))
     assert rows.out_of_order() == []
     assert rows.sessions_made() == USERS
     assert _overlaps(log) == []

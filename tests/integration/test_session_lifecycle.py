@@ -16,9 +16,10 @@ from onelane.config import Settings
 from onelane.migrations import shipped_code
 from onelane.model import Delivery
 from tests.by_hand import ByHand
-from tests.conftest import Accept, RunWorker, eventually, running
+from tests.conftest import Accept, RunWorker, eventually
 from tests.lane_state import cached_session
 from tests.rows import Rows
+from tests.working_off import work_off
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -40,13 +41,6 @@ def _replies(rows: Rows, user_id: UUID) -> list[tuple[str, str]]:
 
 def _is_quiet(services: Services) -> bool:
     return Rows(services.database).waiting() == 0 and not services.lanes.client.zcard("lanes")
-
-
-def _work_off(services: Services, settings: Settings) -> None:
-    with running(settings) as runner:
-        eventually(lambda: _is_quiet(services))
-        runner.stop()
-        services.lanes.client.lpush("wake", "1")  # it need not sit out the second for which it listens
 
 
 @pytest.fixture
@@ -73,7 +67,7 @@ def test_the_word_new_ends_the_session_with_itself(
     user_id = accept("alice", "hello").user_id
     word = accept("alice", " /NEW ")
     accept("alice", "hello again")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1, 2], "user_request"), ([3], None)]
     ended = rows.sessions(user_id)[0]
     assert ended.ended_at == ended.last_message_at == rows.inbound(user_id)[word.seq - 1].accepted_at
@@ -85,7 +79,7 @@ def test_a_handler_ends_the_session_and_leaves_a_summary(
 ) -> None:
     user_id = accept("alice", "bye we spoke about rain").user_id
     accept("alice", "hello")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1], "handler"), ([2], None)]
     assert rows.sessions(user_id)[0].summary == "we spoke about rain"
 
@@ -94,11 +88,11 @@ def test_an_operator_ends_a_quiet_session_at_once(
     rows: Rows, services: Services, bot: Settings, accept: Accept
 ) -> None:
     user_id = accept("alice").user_id
-    _work_off(services, bot)
+    work_off(services, bot)
     assert services.sessions.end(user_id) == "operator"
     assert services.sessions.end(user_id) is None
     accept("alice")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1], "operator"), ([2], None)]
 
 
@@ -109,7 +103,7 @@ def test_an_operators_end_takes_effect_after_what_was_accepted_before_it(
     accept("alice", "two")
     assert services.sessions.end(user_id) == "noted"
     accept("alice", "three")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1, 2], "operator"), ([3], None)]
     accepted = [message.accepted_at for message in rows.inbound(user_id)]
     assert accepted[1] < rows.sessions(user_id)[0].ended_at < accepted[2]
@@ -124,7 +118,7 @@ def test_two_ends_noted_before_the_worker_came_are_two_ends(
         assert services.sessions.end(user_id) == "noted"
         accept("alice", text)
     assert services.sessions.end(user_id) == services.sessions.end(user_id) == "noted"
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1], "operator"), ([2], "operator"), ([3], "operator")]
 
 
@@ -213,7 +207,7 @@ def test_a_handler_hands_the_session_over_and_says_so(
 ) -> None:
     user_id = accept("alice", "escalate").user_id
     accept("alice", "anybody?")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert _replies(rows, user_id) == [("a human takes over", "pending")]
     assert rows.states(user_id) == ["processed", "processed"]
 
@@ -324,12 +318,12 @@ def test_a_message_redriven_by_the_operator_is_answered_before_those_that_wait(
     rows: Rows, services: Services, bot: Settings, accept: Accept
 ) -> None:
     dead = accept("alice", "raise")
-    _work_off(services, bot)
+    work_off(services, bot)
     accept("alice", "hello")
     rows.redrive(dead.message_id)
     services.lanes.enqueue(dead.user_id, dead.message_id)
     rows.rewrite(dead.message_id, "now")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.processed(dead.user_id) == [1, 2]
     assert rows.shape(dead.user_id) == [([1, 2], None)]
 
@@ -365,7 +359,7 @@ def test_called_twice_by_hand_it_answers_the_same_session(
 ) -> None:
     user_id = accept("alice").user_id
     waiting = [rows.session_of(user_id) for _ in range(2)]
-    _work_off(services, bot)
+    work_off(services, bot)
     quiet = [rows.session_of(user_id) for _ in range(2)]
     services.sessions.end(user_id)
     ended = [rows.session_of(user_id) for _ in range(2)]
@@ -399,7 +393,7 @@ def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(
 ) -> None:
     user_id = accept("alice").user_id
     if is_cached:
-        _work_off(services, bot)
+        work_off(services, bot)
         accept("alice", "again")
     else:
         rows.session_of(user_id)
@@ -415,7 +409,7 @@ def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(
             eventually(lambda: rows.ask("SELECT last_value FROM tries").last_value > tries + 2)
         assert rows.states(user_id)[-1] == "received"
         assert rows.sessions(user_id) == before
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.states(user_id)[-1] == "processed"
     assert [session.id for session in rows.sessions(user_id)] == [session.id for session in before]
 
@@ -429,7 +423,7 @@ def test_a_sessions_state_dies_with_it_and_a_users_outlives_it(
     user_id = accept("alice", "state").user_id
     for text in ("state", "/new", "state"):
         accept("alice", text)
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.texts(user_id) == ["1 1", "2 2", "1 3"]
 
 
@@ -476,11 +470,11 @@ def test_the_cached_id_lives_until_the_policy_could_end_the_session(
     channel = bot.channels["demo"].model_copy(update=policy)
     bot = Settings(**{**dict(bot), "channels": {"demo": channel}})
     user_id = accept("alice").user_id
-    _work_off(services, bot)
+    work_off(services, bot)
     assert most_s - 130 < _ttl_s(services, user_id) <= most_s
     services.lanes.client.pexpire(f"session:user:{user_id}", 1_000)
     accept("alice")
-    _work_off(services, bot)
+    work_off(services, bot)
     ends_at = rows.ask(
         "SELECT extract(epoch FROM ends_at - clock_timestamp())::float AS left_s FROM conversation_sessions s,"
         " session_end_by_policy('demo', s.started_at, s.last_message_at)"
@@ -490,12 +484,12 @@ def test_the_cached_id_lives_until_the_policy_could_end_the_session(
 
 def _by_user(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "/new")
-    _work_off(services, bot)
+    work_off(services, bot)
 
 
 def _by_handler(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "bye")
-    _work_off(services, bot)
+    work_off(services, bot)
 
 
 def _by_operator(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
@@ -505,7 +499,7 @@ def _by_operator(services: Services, bot: Settings, accept: Accept, user_id: UUI
 def _by_noted_end(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     accept("alice", "hello")
     services.sessions.end(user_id)
-    _work_off(services, bot)
+    work_off(services, bot)
 
 
 def _by_sweep(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
@@ -518,13 +512,13 @@ def _by_policy(services: Services, bot: Settings, accept: Accept, user_id: UUID)
     late = open_services(bot, now=lambda: datetime.now(UTC) + 8 * HOUR)
     late.intake.accept("demo", [Delivery(sender="alice", external_id="late", text="escalate")])
     late.close()
-    _work_off(services, bot)
+    work_off(services, bot)
 
 
 def _by_escalation(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     services.sessions.escalate(user_id)
     accept("alice", "anybody?")
-    _work_off(services, bot)
+    work_off(services, bot)
 
 
 @pytest.mark.parametrize(
@@ -538,7 +532,7 @@ def test_the_cached_id_is_gone_after_every_end_and_while_a_human_has_the_session
     end: Callable[[Services, Settings, Accept, UUID], None],
 ) -> None:
     user_id = accept("alice").user_id
-    _work_off(services, bot)
+    work_off(services, bot)
     assert cached_session(services, user_id) == str(rows.sessions(user_id)[0].id)
     end(services, bot, accept, user_id)
     assert rows.sessions(user_id)[0].status != "active"
@@ -590,12 +584,12 @@ def test_a_wrong_value_in_the_cache_is_found_out_and_repaired(
     foreign = accept("bob").user_id
     user_id = accept("alice", "/new").user_id
     accept("alice")
-    _work_off(services, bot)
+    work_off(services, bot)
     ended, right = (str(session.id) for session in rows.sessions(user_id))
     value = {"foreign": cached_session(services, foreign), "ended": ended}.get(poison, poison)
     services.lanes.client.set(f"session:user:{user_id}", value or "")
     accept("alice", "still here?")
-    _work_off(services, bot)
+    work_off(services, bot)
     assert rows.shape(user_id) == [([1], "user_request"), ([2, 3], None)]
     assert cached_session(services, user_id) == right
 

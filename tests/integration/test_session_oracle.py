@@ -21,6 +21,7 @@ from onelane.bootstrap import Services
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import shipped_code
 from tests.by_hand import ByHand
+from tests.conftest import examples_of
 from tests.policy_model import Model, Policy, day_start_on
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
@@ -429,7 +430,9 @@ def differs(connection: psycopg.Connection[Any], story: Story) -> bool:
     return stored != told
 
 
-def test_sessions_in_postgres_are_those_of_the_model(connection: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize("examples", [40, pytest.param(None, marks=pytest.mark.slow)])
+def test_sessions_in_postgres_are_those_of_the_model(connection: psycopg.Connection[Any], examples: int | None) -> None:
+    @examples_of(examples)
     @given(stories())
     def play(story: Story) -> None:
         stored, told = Player(connection, story).play(story.steps)
@@ -552,7 +555,13 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
+SOME = ("the hour-of-day rule", "a noted end is forgotten", "the cache is trusted", "escalation never expires")
+"""The bugs that the fast run plants; the slow one plants the others."""
+
+
+@pytest.mark.parametrize(
+    "bug", [*SOME, *(pytest.param(bug, marks=pytest.mark.slow) for bug in PLANTED if bug not in SOME)]
+)
 def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: str) -> None:
     theme, name, right, wrong = PLANTED[bug]
     shipped = shipped_code()[f"functions/{name}"]

@@ -21,6 +21,7 @@ import trustme
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
+from onelane.errors import StoreUnavailable
 from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, ROOT, RunWorker, eventually
 from tests.processes import environment
@@ -156,24 +157,49 @@ def test_redis_certificate_that_nobody_vouches_for_is_refused_in_one_line(over_t
     assert "REDIS_TLS_VERIFY=false" in said
 
 
-def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_line(
-    over_tls: Callable[..., Settings], tmp_path: Path
-) -> None:
+@pytest.fixture
+def of_another(tmp_path: Path) -> str:
+    """The query of an address that trusts somebody else than who signed our certificate."""
     other, file = trustme.CA(), tmp_path / "other.pem"
     other.cert_pem.write_to_path(str(file))
-    said = _refusal(over_tls(f"sslmode=verify-full&sslrootcert={file}", redis_tls_verify=False))
-    assert said == (
-        "onelane: no connection to Postgres: its certificate is not trusted: "
-        "name whom to trust by sslrootcert in DATABASE_URL"
-    )
+    return f"sslmode=verify-full&sslrootcert={file}"
+
+
+NOT_TRUSTED = (
+    "no connection to Postgres: its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL"
+)
+
+
+def test_postgres_certificate_that_nobody_vouches_for_is_refused_in_one_sentence(
+    over_tls: Callable[..., Settings], of_another: str
+) -> None:
+    assert _refusal_by_postgres(over_tls(of_another, redis_tls_verify=False)) == NOT_TRUSTED
+
+
+@pytest.mark.slow  # a worker waits ten seconds for a connection
+def test_a_worker_that_does_not_trust_postgres_says_so_in_one_line(
+    over_tls: Callable[..., Settings], of_another: str
+) -> None:
+    assert _refusal(over_tls(of_another, redis_tls_verify=False)) == f"onelane: {NOT_TRUSTED}"
 
 
 def test_a_postgres_that_speaks_no_tls_is_refused_when_the_address_asks_for_it(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_say_no, args=(listener,), daemon=True).start()
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?sslmode=require"
-        said = _refusal(settings.model_copy(update={"database_url": url}))
-    assert said.startswith("onelane: no connection to Postgres: it speaks no TLS, which sslmode")
+        said = _refusal_by_postgres(settings.model_copy(update={"database_url": url}))
+    assert said.startswith("no connection to Postgres: it speaks no TLS, which sslmode")
+
+
+def _refusal_by_postgres(settings: Settings) -> str:
+    """Return why services that wait for half a second get no connection."""
+    services = open_services(settings, pool_wait_s=0.5)
+    try:
+        with pytest.raises(StoreUnavailable) as refusal:
+            services.database.ping()
+    finally:
+        services.close()
+    return str(refusal.value)
 
 
 def _say_no(listener: socket.socket) -> None:

@@ -19,14 +19,16 @@ from tests.rows import Rows
 QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
 
 
-@pytest.mark.parametrize("deed", ["exit 1", "segv", "kill", "eat"])
+@pytest.mark.parametrize(
+    "deed", ["exit 1", *(pytest.param(deed, marks=pytest.mark.slow) for deed in ("segv", "kill", "eat"))]
+)
 def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(
     rows: Rows, deed: str, services: Services, settings: Settings, accept: Accept
 ) -> None:
     settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1})
     poison, after, other = accept("eve", deed), accept("eve", "after"), accept("innocent", "hello")
-    with worker_process(settings, suspect_memory_mb=512):
-        eventually(lambda: rows.is_settled(poison.user_id), within_s=60)
+    with worker_process(settings, suspect_memory_mb=512, is_supervised=True):
+        eventually(lambda: rows.is_settled(poison.user_id))
         eventually(lambda: rows.is_settled(other.user_id))
     assert rows.states(poison.user_id) == ["dead", "processed"]
     assert rows.texts(after.user_id) == ["after"]
@@ -39,7 +41,7 @@ def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(
     settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3})
     poison, after = accept("eve", "sleep 30"), accept("eve", "after")
     with worker_process(settings, "--slots=4"):
-        eventually(lambda: rows.is_settled(poison.user_id), within_s=30)
+        eventually(lambda: rows.is_settled(poison.user_id))
     assert rows.states(poison.user_id) == ["dead", "processed"]
     assert rows.texts(after.user_id) == ["after"]
 
@@ -49,25 +51,27 @@ def test_a_worker_whose_every_slot_hangs_replaces_itself(
 ) -> None:
     settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 0.3, "shutdown_grace_s": 0.2})
     poison, after = accept("eve", "sleep 600"), accept("eve", "after")
-    with worker_process(settings, "--slots=1") as process:
+    with worker_process(settings, "--slots=1", is_supervised=True) as process:
         first = the_child(process)
-        eventually(lambda: rows.is_settled(poison.user_id), within_s=40)
+        eventually(lambda: rows.is_settled(poison.user_id))
         assert the_child(process) != first
     assert rows.texts(after.user_id) == ["after"]
 
 
+@pytest.mark.slow
 def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={**QUICK, "lock_ttl_s": 1, "turn_timeout_s": 3})
     poison, after = accept("eve", "hog"), accept("eve", "after")
-    with worker_process(settings, log=tmp_path / "worker.log", stall_limit_s=2):
-        eventually(lambda: rows.is_settled(poison.user_id), within_s=60)
+    with worker_process(settings, log=tmp_path / "worker.log", stall_limit_s=2, is_supervised=True):
+        eventually(lambda: rows.is_settled(poison.user_id))
     assert rows.states(poison.user_id) == ["dead", "processed"]
     assert rows.texts(after.user_id) == ["after"]
     assert "_hog" in (tmp_path / "worker.log").read_text()
 
 
+@pytest.mark.slow
 def test_killing_a_busy_worker_several_times_convicts_nobody(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -82,12 +86,12 @@ def test_killing_a_busy_worker_several_times_convicts_nobody(
         return count() >= times
 
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(12)]
-    with worker_process(settings, "--slots=200", bot_log=runs) as process:
+    with worker_process(settings, "--slots=200", bot_log=runs, is_supervised=True) as process:
         for more in (12, 12, 2):  # from the second death on they are suspects: two at a time, apart
-            eventually(partial(have_run, count() + more), within_s=30)
+            eventually(partial(have_run, count() + more))
             os.kill(the_child(process), signal.SIGKILL)
         gate.touch()
-        eventually(lambda: all(rows.is_settled(user) for user in users), within_s=60)
+        eventually(lambda: all(rows.is_settled(user) for user in users))
     assert {state for user in users for state in rows.states(user)} == {"processed"}
 
 
@@ -97,7 +101,7 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
     settings = settings.model_copy(update={"shutdown_grace_s": 0.5, "lock_ttl_s": 30})
     message = accept("slow", "sleep 5")
     client = services.lanes.client
-    with worker_process(settings) as process:
+    with worker_process(settings, is_supervised=True) as process:
         eventually(lambda: client.exists(f"lock:user:{message.user_id}"))
         process.send_signal(signal.SIGTERM)
         os.kill(the_child(process), signal.SIGTERM)
@@ -118,20 +122,20 @@ def test_turns_that_end_within_the_grace_are_committed(
     with worker_process(settings.model_copy(update={"shutdown_grace_s": 10})) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert rows.states(after.user_id) == ["processed", "received"]
 
 
 def test_a_burst_ends_when_no_lane_is_due(rows: Rows, services: Services, settings: Settings, accept: Accept) -> None:
     users = [accept(f"user {nr}").user_id for nr in range(20)]
-    with worker_process(settings, "--burst", "--unsupervised") as process:
-        assert process.wait(20) == 0
+    with worker_process(settings, "--burst") as process:
+        assert process.wait(DEADLINE_S) == 0
     assert all(rows.is_settled(user) for user in users)
 
 
 def test_a_wrong_setting_ends_the_worker_with_one_line(settings: Settings, tmp_path: Path) -> None:
     with worker_process(settings, log=tmp_path / "worker.log", handler="no.such.module:handle") as process:
-        assert process.wait(20) == 78
+        assert process.wait(DEADLINE_S) == 78
     said = (tmp_path / "worker.log").read_text().splitlines()
     assert len([line for line in said if "HANDLER" in line]) == 1
     assert "Traceback" not in "".join(said)

@@ -11,15 +11,19 @@ GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0", "--log-level=error", "onelan
 IMPORT = ["-c", "import onelane_web.wsgi"]
 
 
-@pytest.mark.parametrize("how", [GUNICORN, IMPORT], ids=["gunicorn", "import"])
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("how", "settings", "named"),
     [
-        ({}, "DATABASE_URL"),
-        ({**GOOD, "CHANNELS": "{"}, "CHANNELS"),
-        ({**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'}, "CHANNELS.demo.secrets"),
+        (GUNICORN, {}, "DATABASE_URL"),
+        (IMPORT, {}, "DATABASE_URL"),
+        (IMPORT, {**GOOD, "CHANNELS": "{"}, "CHANNELS"),
+        (
+            IMPORT,
+            {**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'},
+            "CHANNELS.demo.secrets",
+        ),
     ],
-    ids=["missing", "no json", "secret"],
+    ids=["gunicorn", "missing", "no json", "secret"],
 )
 def test_an_impossible_setting_ends_the_server_with_one_line(
     how: list[str], settings: dict[str, str], named: str

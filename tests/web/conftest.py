@@ -3,9 +3,8 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis as redis_py
@@ -17,9 +16,10 @@ from werkzeug.serving import make_server
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.model import Accepted
-from tests.conftest import eventually
+from tests.conftest import Accept
 from tests.door import CANARY, PASSWORD, operator_of, web_of
 from tests.rows import Rows
+from tests.working_off import work_off
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -54,18 +54,17 @@ def dead(
     rows: Rows,
     services: Services,
     settings: Settings,
-    accept: Callable[..., Accepted],
-    run_worker: Callable[[Settings], Any],
+    accept: Accept,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[Accepted]:
-    """Three messages of alice of which the first two are dead, and one of bob, answered. No worker runs any more."""
+    """Three messages of alice of which the first two are dead, and one of bob, answered. No worker runs."""
     monkeypatch.setenv("BOT_LOG", str(tmp_path / "runs"))
     settings = settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 1})
-    with run_worker(settings):
-        messages = [accept("alice", f"raise {CANARY}"), accept("alice", f"raise {CANARY} too"), accept("alice", "well")]
-        accept("bob", "hello")
-        eventually(lambda: rows.count("dead") == 2 and rows.count("processed") == 2)
+    messages = [accept("alice", f"raise {CANARY}"), accept("alice", f"raise {CANARY} too"), accept("alice", "well")]
+    accept("bob", "hello")
+    work_off(services, settings)
+    assert (rows.count("dead"), rows.count("processed")) == (2, 2)
     return messages
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 from rq import Queue
@@ -59,7 +60,7 @@ def test_requeued_messages_run_in_their_users_order_within_seconds(
     # Both are found in one round of the reconciler, whenever each was pressed.
     settings = settings.model_copy(update={"handler": "tests.bots:handle"})
     with run_worker(settings):
-        eventually(lambda: rows.count("processed") == 4, within_s=20)
+        eventually(lambda: rows.count("processed") == 4)
     assert [line.split()[:2] for line in runs.read_text().splitlines()] == [["alice", "1"], ["alice", "2"]]
     assert read(operator, "queues")["queues"] == []
     assert operator.get(f"{DATA}/job/{dead[0].message_id}.json").status_code == 404
@@ -147,18 +148,19 @@ def test_a_hundred_requests_open_no_connection(redis: Redis, operator: FlaskClie
     assert redis.connection_pool.connection_kwargs["socket_timeout"] == 3  # RQ's own Worker would have made it 415
 
 
-def test_with_twenty_thousand_users_the_list_answers_at_once(
-    services: Services, redis: Redis, operator: FlaskClient
+@pytest.mark.parametrize("users", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_with_thousands_of_users_the_list_answers_at_once(
+    services: Services, redis: Redis, operator: FlaskClient, users: int
 ) -> None:
-    pairs = [(UUID(int=nr + 1), uuid4()) for nr in range(20_000)]
+    pairs = [(UUID(int=nr + 1), uuid4()) for nr in range(users)]
     services.lanes.enqueue_many(pairs)
-    assert redis.scard("rq:queues") == 20_000
+    assert redis.scard("rq:queues") == users
     waiting, took_s = _timed(operator)
     assert len(waiting) == 501
-    assert waiting[-1]["name"] == "… and 19500 more"
+    assert waiting[-1]["name"] == f"… and {users - 500} more"
     assert took_s < 5  # what it takes on a quiet machine is a benchmark's to say
     jobs = dict(pairs)
-    for call in range(40):
+    for call in range(users // 500):
         for lease in services.lanes.lease("w", call, 500, 60).leases:
             services.lanes.finish(lease, [jobs[lease.user_id]])
     listed, took_s = _timed(operator)

@@ -1,0 +1,50 @@
+"""Turns without a worker process: the lanes that are due are leased and worked off in this thread.
+
+For what is about turns. It has no keeper, no slots and no duties: who is about those runs a worker.
+"""
+
+import time
+from itertools import count
+from threading import Event
+from uuid import uuid4
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.lanes.holding import Holding
+from onelane.sessions import publish_policies
+from onelane.turns.handling import Handling
+from onelane.turns.hosting import Host
+from onelane.turns.isolation import Isolation
+from onelane.turns.loading import load
+from onelane.turns.records import Records
+from onelane.turns.shift import Shift, Workplace
+from tests.conftest import DEADLINE_S
+
+LANES_AT_ONCE = 16
+TTL_S = 60
+
+
+def work_off(services: Services, settings: Settings) -> None:
+    """Run everything that waits, also what is parked for a moment, until no lane has a time."""
+    publish_policies(services.database, settings.policies)
+    workplace = _workplace(services, settings)
+    ends = time.monotonic() + DEADLINE_S
+    worker = f"by hand {uuid4()}"
+    for call in count():
+        leased = services.lanes.lease(worker, call, LANES_AT_ONCE, TTL_S)
+        for lease in leased.leases:
+            Shift(Holding(lease), workplace).run()
+        if not leased.leases and leased.next_due_s is None:
+            return
+        assert time.monotonic() < ends, "the lanes do not come to an end"
+        if not leased.leases and leased.next_due_s is not None:
+            Event().wait(leased.next_due_s)
+
+
+def _workplace(services: Services, settings: Settings) -> Workplace:
+    host = Host(load(settings.handler), settings.turn_timeout_s)
+    isolation = Isolation(
+        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
+    )
+    records = Records(settings, services.database)
+    return Workplace(settings, services.lanes, records, Handling(settings, services.sessions, host, isolation), Event())
