@@ -447,7 +447,7 @@ def test_a_server_that_never_answers_ends_with_the_deadline(settings: Settings, 
     with socket.create_server(("127.0.0.1", 0)) as hole:
         url = {"postgres": "postgresql://nobody@127.0.0.1:{}/x", "redis": "redis://127.0.0.1:{}/0"}[server]
         changed = settings.model_copy(update={setting: url.format(hole.getsockname()[1])})
-        stuck = open_services(changed, redis_timeout_s=5)
+        stuck = open_services(changed, redis_timeout_s=1)
         began = time.monotonic()
         deployment = Deployment(changed, stuck.database, stuck.lanes)
         findings = {one.check: one.finding for one in doctor.examine(deployment, deadline_s=0.5)}
