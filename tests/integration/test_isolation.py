@@ -124,7 +124,7 @@ def text_of(effects: JsonObject) -> Any:
         ("too-long", "cannot be read"),
         ("other", "not of our protocol"),
         ("null", "not of our protocol"),
-        ("deep-value 100000", "no JSON: RecursionError"),
+        ("deep-value 100000", "RecursionError"),
         ("exit 3", "died with exit code 3"),
         ("exit 0", "died with exit code 0"),
         ("kill", "died of signal 9"),
