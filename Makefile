@@ -38,18 +38,19 @@ chaos: $(INSTALLED) ## break everything at random under traffic, then check ever
 chaos-mutants: $(INSTALLED) ## plant one bug at a time, and see the harness find it
 	$(BIN)/python -m tests.chaos mutants
 
-check: $(INSTALLED) ## lint, formatting, types, import contracts
+check: $(INSTALLED) ## lint, formatting, types, import contracts, and what the unit tests cover
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report= tests/unit
 
 format: $(INSTALLED) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches; the data in .onelane stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
 	find app bench worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last: what failed half-way is done again. pip is quiet, but not about errors.
