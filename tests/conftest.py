@@ -48,6 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def slow_after(number: int, values: Iterable[Any]) -> list[Any]:
+    """Leave all but the first `number` values of a parameter to the slow run."""
+    first = list(values)
+    rest = first[number:]
+    return first[:number] + [
+        pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.slow) for one in rest
+    ]
+
+
 def eventually(condition: Callable[[], Any], within_s: float = DEADLINE_S, every_s: float = 0.01) -> Any:
     """Wait until `condition()` is true and return what it answered; fail the test at the deadline."""
     ends = time.monotonic() + within_s

@@ -286,6 +286,7 @@ def test_no_canary_gets_out(run: Run) -> None:
     assert {row.state for row in Rows(run.services.database).accepted()} == {"processed", "dead"}
 
 
+@pytest.mark.slow
 def test_no_canary_gets_out_of_a_suspects_own_process(run: Run) -> None:
     run.also = ("die",)
     run.play()
@@ -302,6 +303,7 @@ def test_gunicorn_quotes_no_request_that_is_none(run: Run) -> None:
     assert all(line.startswith(b"{") for line in log.read_bytes().splitlines())
 
 
+@pytest.mark.slow
 def test_a_leak_in_every_place_is_found(run: Run) -> None:
     run.play(handler="tests.integration.test_canary:leak")
     assert {place: "text" in names for place, names in run.found.items()} == {

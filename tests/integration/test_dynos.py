@@ -148,6 +148,7 @@ def _status(request: Request) -> int | None:
         return None
 
 
+@pytest.mark.slow
 def test_deploys_under_traffic_lose_nothing_reorder_nothing_and_need_few_connections(
     start: Callable[[str], Release], settings: Settings, services: Services, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

@@ -17,13 +17,16 @@ from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
 from tests.rows import Rows
+from tests.working_off import work_off
 
 PRIVATE = "raise my secret words"
 
 
 def _with_poison(settings: Settings, poison: str, **more: Any) -> Settings:
     channel = settings.channels["demo"].model_copy(update={"poison": poison, **more})
-    return settings.model_copy(update={"channels": {"demo": channel}, "attempts_max": 2})
+    return settings.model_copy(
+        update={"channels": {"demo": channel}, "attempts_max": 2, "handler": "tests.bots:handle"}
+    )
 
 
 def test_a_skipped_message_is_shown_by_rq_with_its_traceback_and_no_word_of_it(
@@ -32,8 +35,8 @@ def test_a_skipped_message_is_shown_by_rq_with_its_traceback_and_no_word_of_it(
     message = accept("eve", PRIVATE)
     accept("eve", "after")
     client = services.lanes.client
-    with worker_process(_with_poison(settings, "skip")):
-        eventually(lambda: rows.texts(message.user_id) == ["after"])
+    work_off(services, _with_poison(settings, "skip"))
+    assert rows.texts(message.user_id) == ["after"]
     registry = FailedJobRegistry(f"user:{message.user_id}", connection=client, serializer=JSONSerializer)
     assert registry.get_job_ids() == [str(message.message_id)]
     job = Job.fetch(str(message.message_id), connection=client, serializer=JSONSerializer)
@@ -49,15 +52,15 @@ def test_a_parked_user_waits_for_an_operator_with_the_message_still_first(
     message = accept("eve", PRIVATE)
     accept("eve", "after")
     settings = _with_poison(settings, "park")
-    with worker_process(settings):
-        eventually(lambda: rows.user(message.user_id).pause_reason == "poison")
-        lanes = services.lanes
-        eventually(lambda: lanes.scores([message.user_id]) == [float("inf")])
-        assert rows.states(message.user_id) == ["received", "received"]
-        rows.rewrite(message.message_id, "mended")
-        rows.resume(message.user_id)
-        lanes.make_due(message.user_id, unpause=True)
-        eventually(lambda: rows.texts(message.user_id) == ["mended", "after"])
+    work_off(services, settings)
+    assert rows.user(message.user_id).pause_reason == "poison"
+    assert services.lanes.scores([message.user_id]) == [float("inf")]
+    assert rows.states(message.user_id) == ["received", "received"]
+    rows.rewrite(message.message_id, "mended")
+    rows.resume(message.user_id)
+    services.lanes.make_due(message.user_id, unpause=True)
+    work_off(services, settings)
+    assert rows.texts(message.user_id) == ["mended", "after"]
 
 
 def test_an_apology_is_said_and_the_lane_goes_on(
@@ -65,8 +68,8 @@ def test_an_apology_is_said_and_the_lane_goes_on(
 ) -> None:
     message = accept("eve", PRIVATE)
     accept("eve", "after")
-    with worker_process(_with_poison(settings, "apologise", apology="Sorry.")):
-        eventually(lambda: rows.texts(message.user_id) == ["Sorry.", "after"])
+    work_off(services, _with_poison(settings, "apologise", apology="Sorry."))
+    assert rows.texts(message.user_id) == ["Sorry.", "after"]
     assert rows.states(message.user_id) == ["dead", "processed"]
 
 
@@ -76,8 +79,8 @@ def test_a_message_that_is_tried_again_goes_before_the_next(
 ) -> None:
     message = accept("eve", deed)
     accept("eve", "after")
-    with worker_process(settings.model_copy(update={"attempts_max": 2})):
-        eventually(lambda: rows.is_settled(message.user_id))
+    work_off(services, settings.model_copy(update={"attempts_max": 2, "handler": "tests.bots:handle"}))
+    assert rows.is_settled(message.user_id)
     assert rows.out_of_order() == []
 
 
@@ -97,6 +100,7 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
             eventually(lambda: all(rows.states(user) == ["processed"] for user in users))
 
 
+@pytest.mark.slow
 def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -120,18 +124,18 @@ def test_a_cached_session_of_another_type_is_seen_and_replaced(
     message = accept("eve", "one")
     key = f"session:user:{message.user_id}"
     services.lanes.client.rpush(key, "not a string")
-    with worker_process(settings):
-        eventually(lambda: rows.texts(message.user_id) == ["one"])
-        eventually(lambda: services.lanes.client.type(key) == b"string")
+    work_off(services, settings)
+    assert rows.texts(message.user_id) == ["one"]
+    assert services.lanes.client.type(key) == b"string"
 
 
 def test_a_channels_own_word_ends_the_session_whatever_its_case(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:
     channel = settings.channels["demo"].model_copy(update={"end_words": ("/Neu",), "end_reply": "Bis bald."})
-    settings = settings.model_copy(update={"channels": {"demo": channel}})
+    settings = settings.model_copy(update={"channels": {"demo": channel}, "handler": "tests.bots:handle"})
     message = accept("eve", " /NEU ")
     accept("eve", "after")
-    with worker_process(settings):
-        eventually(lambda: rows.texts(message.user_id) == ["Bis bald.", "after"])
+    work_off(services, settings)
+    assert rows.texts(message.user_id) == ["Bis bald.", "after"]
     assert rows.shape(message.user_id) == [([1], "user_request"), ([2], None)]

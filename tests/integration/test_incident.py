@@ -125,6 +125,7 @@ def test_the_command_fails_when_the_replay_proves_nothing(run: Run, monkeypatch:
         assert onelane.main(["incident"], standalone_mode=False) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("reached", ["starting a private PostgreSQL and Redis", "posting the evening's webhooks"])
 def test_stopped_at_any_time_it_leaves_no_process_and_no_folder(

@@ -19,7 +19,7 @@ from onelane.lanes.holding import Holding
 from onelane.model import Begun, JsonObject, Lease
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation
 from onelane.turns.records import Records
-from tests.conftest import DEADLINE_S, Accept, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 
 Begin = Callable[[str], tuple[Begun, Holding]]
 Run = Callable[..., JsonObject]
@@ -107,32 +107,33 @@ def text_of(effects: JsonObject) -> Any:
     return effects["replies"][0]["text"]
 
 
-@pytest.mark.parametrize(
-    ("text", "failure"),
-    [
-        ("sleep", "did not finish in time"),
-        ("close", "closed its connection"),
-        ("fork", "did not finish in time"),
-        ("fork-and-close", "did not finish in time"),
-        ("stop", "did not finish in time"),
-        ("stop-within", "did not finish in time"),
-        ("endless", "did not finish in time"),
-        ("ask", "did not finish in time"),
-        ("never-read", "did not finish in time"),
-        ("deep", "cannot be read"),
-        ("garbage", "cannot be read"),
-        ("too-long", "cannot be read"),
-        ("other", "not of our protocol"),
-        ("null", "not of our protocol"),
-        ("deep-value 100000", "RecursionError"),
-        ("exit 3", "died with exit code 3"),
-        ("exit 0", "died with exit code 0"),
-        ("kill", "died of signal 9"),
-        ("eat", "MemoryError"),
-        ("output", "DataError"),
-        ("unknown", "KeyError"),
-    ],
-)
+FAILURES = [
+    ("close", "closed its connection"),
+    ("fork-and-close", "did not finish in time"),
+    ("stop-within", "did not finish in time"),
+    ("never-read", "did not finish in time"),
+    ("deep", "cannot be read"),
+    ("other", "not of our protocol"),
+    ("exit 3", "died with exit code 3"),
+    ("eat", "MemoryError"),
+    # from here on in the slow run
+    ("sleep", "did not finish in time"),
+    ("fork", "did not finish in time"),
+    ("stop", "did not finish in time"),
+    ("endless", "did not finish in time"),
+    ("ask", "did not finish in time"),
+    ("garbage", "cannot be read"),
+    ("too-long", "cannot be read"),
+    ("null", "not of our protocol"),
+    ("deep-value 100000", "RecursionError"),
+    ("exit 0", "died with exit code 0"),
+    ("kill", "died of signal 9"),
+    ("output", "DataError"),
+    ("unknown", "KeyError"),
+]
+
+
+@pytest.mark.parametrize(("text", "failure"), slow_after(8, FAILURES))
 def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(
     text: str, failure: str, run: Run, strict: Isolation, notes: Path
 ) -> None:
@@ -159,7 +160,7 @@ def test_a_grandchild_of_a_turn_that_ends_well_ends_with_it(run: Run, notes: Pat
     eventually(lambda: not alive(notes))
 
 
-@pytest.mark.parametrize("text", ["close", "stop-within", "fork-and-close", "endless", "kill"])
+@pytest.mark.parametrize("text", slow_after(2, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     text: str, run: Run, strict: Isolation, begin: Begin, services: Services
 ) -> None:
@@ -184,7 +185,7 @@ def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     assert text_of(run("echo hello")) == "hello"
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+@pytest.mark.parametrize("letter", slow_after(1, ["é", "x", "😀"]))
 @pytest.mark.parametrize("size", [600_000, 3_000_000])
 def test_a_large_state_passes_to_the_child_whole(size: int, letter: str, run: Run) -> None:
     state = {"text": letter * (size // len(letter.encode()))}

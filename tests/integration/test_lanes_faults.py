@@ -20,7 +20,7 @@ from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes, Released
 from onelane.model import Accepted, Delivery, Lease, user_id_of
-from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
+from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
 from tests.proxy import Proxy
 from tests.renewing import renewed
 from tests.rows import Rows
@@ -70,7 +70,7 @@ def _accept(services: Services, sender: str, text: str) -> Accepted:
 
 
 @pytest.mark.parametrize("script", ["enqueue", "lease", "renew", "finish", "park", "bury", "due"])
-@pytest.mark.parametrize("what", ["drop_reply", "drop_request"])
+@pytest.mark.parametrize("what", slow_after(1, ["drop_reply", "drop_request"]))
 def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
     rows: Rows, services: Services, through_proxy: Far, proxy: Proxy, run_worker: RunWorker, script: str, what: str
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.scripts import SCRIPTS, connect
-from tests.conftest import examples_of
+from tests.conftest import examples_of, slow_after
 from tests.lane_rules import LanesMachine
 
 PATIENT = settings(stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -52,13 +52,7 @@ PLANTED = {
 }
 
 
-SOME = 4
-"""How many of the bugs the fast run plants; the slow one plants the others."""
-
-
-@pytest.mark.parametrize(
-    "bug", [*list(PLANTED)[:SOME], *(pytest.param(bug, marks=pytest.mark.slow) for bug in list(PLANTED)[SOME:])]
-)
+@pytest.mark.parametrize("bug", slow_after(4, PLANTED))
 def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: str) -> None:
     name, right, wrong = PLANTED[bug]
     shutil.copytree(SCRIPTS, tmp_path / "lua")

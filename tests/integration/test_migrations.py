@@ -163,13 +163,16 @@ def faulty_runs(url: str) -> Iterator[Callable[[str, int], tuple[int, int]]]:
         faults.close()
 
 
-def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(url: str, database: Connection[Any]) -> None:
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(
+    url: str, database: Connection[Any], every: int
+) -> None:
     with faulty_runs(url) as run:
         code, statements = run("never", 0)
         assert code == 0
         assert statements > 3 * len(list(SQL.glob("*/*.sql")))
         fresh = schema(database)
-        for side, number in product(("before", "after"), range(1, statements + 1)):
+        for side, number in product(("before", "after"), range(1, statements + 1, every)):
             database.execute(EMPTY)
             assert run(side, number)[0] == -signal.SIGKILL
             migrate(url, wait_max_s=DEADLINE_S)

@@ -20,6 +20,7 @@ from onelane.dev.embedded.child import command_line, descendants, wait_until
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.stack import PYTHON
+from tests.conftest import slow_after
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 
@@ -124,6 +125,7 @@ def test_ctrl_c_stops_everything_it_started(start: Callable[..., Run]) -> None:
     assert run.data.published() is None
 
 
+@pytest.mark.slow
 def test_many_sigterms_stop_it_once_and_in_order(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     for _ in range(5):
@@ -132,6 +134,7 @@ def test_many_sigterms_stop_it_once_and_in_order(start: Callable[..., Run]) -> N
     assert run.output.count("onelane: stopping") == 1
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_start_stops_it_too(start: Callable[..., Run]) -> None:
     run = start()
     assert wait_until(lambda: bool(descendants(run.process.pid)), START_S)
@@ -140,6 +143,7 @@ def test_a_signal_during_the_start_stops_it_too(start: Callable[..., Run]) -> No
     assert BANNER not in run.output
 
 
+@pytest.mark.slow
 def test_data_and_secret_survive_a_restart(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     address = run.data.published()
@@ -173,6 +177,7 @@ def test_everything_ends_when_it_is_killed(start: Callable[..., Run]) -> None:
     assert run.has_gone()
 
 
+@pytest.mark.slow
 def test_what_other_terminals_read_is_for_their_user_alone(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     for name in ("run.json", "secret"):
@@ -209,7 +214,11 @@ def test_an_impossible_setting_is_said_in_one_line(start: Callable[..., Run]) ->
     assert run.output == "onelane: WORKER_SLOTS: must be a whole number\n"
 
 
-@pytest.mark.parametrize("argument", [(), ("nosuchbot:handle",)], ids=["HANDLER", "an argument"])
+@pytest.mark.parametrize(
+    "argument",
+    [(), pytest.param(("nosuchbot:handle",), marks=pytest.mark.slow)],
+    ids=["HANDLER", "an argument"],
+)
 def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
     start: Callable[..., Run], argument: tuple[str, ...]
 ) -> None:
@@ -220,7 +229,7 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
     assert run.last_line().startswith("onelane: worker ended with exit code")
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis-server", "postgres"])
+@pytest.mark.parametrize("name", slow_after(1, ["gunicorn", "onelane worker", "redis-server", "postgres"]))
 def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name: str) -> None:
     run = start().until_ready()
     os.kill(run.named(name), signal.SIGKILL)
@@ -229,6 +238,7 @@ def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name
     assert "ended with exit code -9" in run.output or "died" in run.output
 
 
+@pytest.mark.slow
 def test_servers_of_ones_own_are_used_and_left_running(start: Callable[..., Run], tmp_path: Path) -> None:
     with (
         EmbeddedPostgres(tmp_path / "own-postgres", {"fsync": "off"}) as postgres,
@@ -244,6 +254,7 @@ def test_servers_of_ones_own_are_used_and_left_running(start: Callable[..., Run]
         assert not (run.data.path / "redis").exists()
 
 
+@pytest.mark.slow
 def test_modules_of_the_working_folder_do_no_harm(start: Callable[..., Run], tmp_path: Path) -> None:
     for name in ("app", "worker", "tests", "click", "flask", "redis", "rq", "onelane_web"):
         (tmp_path / name).mkdir()

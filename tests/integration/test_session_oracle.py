@@ -21,7 +21,7 @@ from onelane.bootstrap import Services
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import shipped_code
 from tests.by_hand import ByHand
-from tests.conftest import examples_of
+from tests.conftest import examples_of, slow_after
 from tests.policy_model import Model, Policy, day_start_on
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
@@ -555,13 +555,11 @@ PLANTED = {
 }
 
 
-SOME = ("the hour-of-day rule", "a noted end is forgotten", "the cache is trusted", "escalation never expires")
+FIRST = ("the hour-of-day rule", "a noted end is forgotten", "the cache is trusted", "escalation never expires")
 """The bugs that the fast run plants; the slow one plants the others."""
 
 
-@pytest.mark.parametrize(
-    "bug", [*SOME, *(pytest.param(bug, marks=pytest.mark.slow) for bug in PLANTED if bug not in SOME)]
-)
+@pytest.mark.parametrize("bug", slow_after(len(FIRST), dict.fromkeys([*FIRST, *PLANTED])))
 def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: str) -> None:
     theme, name, right, wrong = PLANTED[bug]
     shipped = shipped_code()[f"functions/{name}"]

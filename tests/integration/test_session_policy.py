@@ -11,6 +11,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from tests.by_hand import ByHand
+from tests.conftest import slow_after
 from tests.policy_model import next_day_start
 from tests.rows import Rows
 
@@ -98,7 +99,7 @@ SELECT nr, early.reason AS early, late.reason AS late
 
 
 @pytest.mark.parametrize(("zone", "day"), DAYS)
-@pytest.mark.parametrize("day_start", [None, time(0), time(2, 30), time(6), time(20, 39)])
+@pytest.mark.parametrize("day_start", slow_after(2, [time(2, 30), None, time(0), time(6), time(20, 39)]))
 def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_starts_between(
     services: Services, policy: Publish, zone: str, day: date, day_start: time | None
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
+from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
 from tests.lane_state import due_ms, now_ms
 from tests.processes import the_child, worker_process
 from tests.rows import Rows
@@ -19,9 +19,7 @@ from tests.rows import Rows
 QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
 
 
-@pytest.mark.parametrize(
-    "deed", ["exit 1", *(pytest.param(deed, marks=pytest.mark.slow) for deed in ("segv", "kill", "eat"))]
-)
+@pytest.mark.parametrize("deed", slow_after(1, ["exit 1", "segv", "kill", "eat"]))
 def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(
     rows: Rows, deed: str, services: Services, settings: Settings, accept: Accept
 ) -> None:

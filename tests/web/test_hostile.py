@@ -13,12 +13,10 @@ from redis import Redis
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import Accept, RunWorker, eventually, slow_after
 from tests.door import REGISTRIES
 from tests.rows import Rows
 
-SOME = 2
-"""How many of the hostile strings the fast run takes; the slow one takes the others."""
 MARK = "pwned"
 """What a hostile string would bring into the page if it were taken for markup."""
 HOSTILE = [
@@ -35,7 +33,7 @@ HOSTILE = [
 ]
 
 
-EACH = [*HOSTILE[:SOME], *(pytest.param(text, marks=pytest.mark.slow) for text in HOSTILE[SOME:])]
+EACH = slow_after(2, HOSTILE)
 
 
 def is_clean(page: Page) -> bool:
