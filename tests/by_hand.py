@@ -1,6 +1,5 @@
 """One user's messages at times of the test's choosing, worked off without a worker and without Redis."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,16 +8,16 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane.db import Database, Row
-
-Ask = Callable[[str, Sequence[Any]], Row]
-"""Runs one statement and returns its first row, or None."""
+from tests.rows import OneConnection, Rows
 
 
 class ByHand:
     """Calls the SQL functions of a user's turns as a web and a worker do."""
 
-    def __init__(self, ask: Ask, *, user_id: UUID | None = None, channel: str = "demo") -> None:
-        self._ask = ask
+    def __init__(
+        self, database: Database | OneConnection, *, user_id: UUID | None = None, channel: str = "demo"
+    ) -> None:
+        self.rows = Rows(database)
         self.user_id = user_id or uuid4()
         self.channel = channel
         self.said = 0
@@ -26,12 +25,7 @@ class ByHand:
     @classmethod
     def on(cls, connection: psycopg.Connection[Any], user_id: UUID | None = None, channel: str = "demo") -> "ByHand":
         """Use one connection, which may be in a transaction of the test's."""
-        return cls(lambda query, params: connection.execute(query, params).fetchone(), user_id=user_id, channel=channel)
-
-    @classmethod
-    def at(cls, database: Database, user_id: UUID | None = None) -> "ByHand":
-        """Use the pool."""
-        return cls(database.row, user_id=user_id)
+        return cls(OneConnection(connection), user_id=user_id, channel=channel)
 
     def say(self, at: datetime | None = None, external_id: object = None) -> Row:
         """Accept a message of the user; at the database's time unless another is given."""
@@ -82,5 +76,5 @@ class ByHand:
         return self.ask(f"SELECT {call} AS did", *params).did
 
     def ask(self, query: str, *params: Any) -> Row:
-        """Run one statement and return its first row."""
-        return self._ask(query, params)
+        """Run one statement that answers one row."""
+        return self.rows.ask(query, *params)

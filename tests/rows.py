@@ -1,11 +1,13 @@
 """What Postgres holds of users, sessions and messages: the one place where tests read its tables, or write to them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from onelane.db import Database, Row
+import psycopg
+
+from onelane.db import Database, Params, Row
 
 SESSIONS_AT_ONCE = """
 SELECT a.user_id, a.id, b.id AS other
@@ -42,10 +44,22 @@ VALUES (%s, %s, 'out', %s, %s, 'pending', 'demo', %s, clock_timestamp())
 """
 
 
+class OneConnection:
+    """Asks over a connection of the test's, which may be in a transaction, as a pool is asked."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def rows(self, query: str, params: Params = None) -> list[Row]:
+        """Run one statement and return its rows."""
+        cursor = self._connection.execute(query, params)
+        return cursor.fetchall() if cursor.description else []
+
+
 class Rows:
     """Reads what a test asks about, and writes what it plants."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | OneConnection) -> None:
         self._database = database
 
     def ask(self, query: str, *params: Any) -> Row:
@@ -159,7 +173,7 @@ class Rows:
 
     def anomalies(self) -> list[Row]:
         """Return what must not be."""
-        return self._rows("SELECT * FROM session_anomalies")
+        return self._rows("SELECT * FROM session_anomalies ORDER BY at, kind")
 
     # the SQL functions that tests call by hand
 
@@ -187,13 +201,28 @@ class Rows:
         """Remove everything of all users, and the policies."""
         self._rows("TRUNCATE users, conversation_sessions, messages, tool_outputs, channel_policies CASCADE")
 
-    def make_user(self, channel: str, sender: str, created_at: datetime) -> UUID:
+    def publish(
+        self,
+        channel: str,
+        idle_s: int,
+        day_start: time | None = None,
+        zone: str | None = None,
+        max_age_s: int | None = None,
+        escalation_s: int | None = None,
+    ) -> None:
+        """Give a channel its policy; without one of their own, escalations end like silent sessions."""
+        self._rows(
+            "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
+            *(channel, idle_s, day_start, zone, max_age_s, escalation_s or idle_s),
+        )
+
+    def make_user(self, channel: str, sender: str, created_at: datetime, user_id: UUID | None = None) -> UUID:
         """Make a user who has written nothing."""
-        user_id: UUID = self.ask(
-            "INSERT INTO users (id, channel, sender, created_at) VALUES (gen_random_uuid(), %s, %s, %s) RETURNING id",
-            *(channel, sender, created_at),
+        made: UUID = self.ask(
+            "INSERT INTO users (id, channel, sender, created_at) VALUES (%s, %s, %s, %s) RETURNING id",
+            *(user_id or uuid4(), channel, sender, created_at),
         ).id
-        return user_id
+        return made
 
     def make_session(
         self,

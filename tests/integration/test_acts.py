@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, MutableMapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from onelane.bootstrap import Services
 from onelane.model import Accepted
+from tests.by_hand import ByHand
 
 ACTS = {
     "user_paused",
@@ -54,9 +55,5 @@ def _begin_and_fail(services: Services, message: Accepted) -> None:
     """Let the message die in its first attempt."""
     fence = services.lanes.raise_fence(0) + 1
     services.lanes.raise_fence(fence)
-    row = services.database.row("SELECT * FROM begin_turn(%s, %s)", (message.user_id, fence))
-    assert row is not None
-    session: UUID = row.session_id
-    services.database.rows(
-        "SELECT fail_turn(%s, %s, %s, %s, 'broken', 1, 'skip')", (message.user_id, fence, message.message_id, session)
-    )
+    by_hand = ByHand(services.database, user_id=message.user_id)
+    by_hand.fail(by_hand.begin(fence=fence), fence=fence)

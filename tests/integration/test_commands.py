@@ -70,7 +70,7 @@ def bury(services: Services, accept: Accept) -> Bury:
         messages = [accept(sender, TEXT) for _ in range(count)]
         for call, message in enumerate(messages):
             lease = services.lanes.lease(f"gravedigger {sender}", call, 1, 60).leases[0]
-            by_hand = ByHand.at(services.database, lease.user_id)
+            by_hand = ByHand(services.database, user_id=lease.user_id)
             begun = by_hand.begin(fence=lease.fence)
             assert begun.message_id == message.message_id
             failure = "Traceback (most recent call last):\n  somewhere\nValueError"
@@ -192,7 +192,7 @@ def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(
     message = accept(SENDER, TEXT)
     accept(SENDER, TEXT)
     lease = services.lanes.lease("worker one", 1, 1, 60).leases[0]
-    by_hand = ByHand.at(services.database, lease.user_id)
+    by_hand = ByHand(services.database, user_id=lease.user_id)
     begun = by_hand.begin(fence=lease.fence)
     by_hand.fail(begun, fence=lease.fence, attempts_max=5, failure="Traceback:\n  x\nOSError")
     answer = ask("lane", message.user_id)
@@ -360,7 +360,7 @@ def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies
     message = bury(SENDER, 1)[0]
     services.acts.drop(message.message_id)
     rows.redrive(message.message_id)
-    by_hand = ByHand.at(services.database, message.user_id)
+    by_hand = ByHand(services.database, user_id=message.user_id)
     by_hand.fail(by_hand.begin(fence=2**62), fence=2**62)
     assert [one["message_id"] for one in ask("dead", "list")["dead"]] == [str(message.message_id)]
 

@@ -168,7 +168,7 @@ def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings
 
 
 def test_a_takeover_whose_answer_was_lost_counts_one_death(services: Services, accept: Accept) -> None:
-    by_hand = ByHand.at(services.database, accept("alice", "m1").user_id)
+    by_hand = ByHand(services.database, user_id=accept("alice", "m1").user_id)
     for _ in range(2):
         assert by_hand.begin(fence=7, taken_over=True).deaths == 1
     assert by_hand.begin(fence=8, taken_over=True).deaths == 2

@@ -15,6 +15,7 @@ from onelane.config import Settings
 from onelane.db import Row
 from onelane.migrations import shipped_code
 from tests.by_hand import ByHand
+from tests.rows import OneConnection
 
 EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -24,7 +25,7 @@ class Story(ByHand):
     """A user, in a transaction that is rolled back: even the schema may be broken in it."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        super().__init__(lambda query, params: _first(connection.execute(query, params)))
+        super().__init__(OneConnection(connection))
         self.connection = connection
 
     def tell(self, at: datetime, **effects: Any) -> Row:
@@ -32,27 +33,20 @@ class Story(ByHand):
         return self.turn(**effects)
 
     def open(self, started_at: datetime, ended_at: datetime | None = None, reason: str | None = None) -> UUID:
-        self.ask(
-            "INSERT INTO users (id, channel, sender) VALUES (%s, 'demo', 'x') ON CONFLICT DO NOTHING", self.user_id
-        )
-        return self.ask(
-            """
-            INSERT INTO conversation_sessions (user_id, status, started_at, last_message_at, ended_at, ended_reason)
-            VALUES (%s, %s, %s, %s, %s, %s) RETURNING id
-            """,
-            self.user_id, "ended" if ended_at else "active", started_at, started_at, ended_at, reason,
-        ).id  # fmt: skip
+        if not self.said:
+            self.said += 1
+            self.rows.make_user("demo", "x", started_at, self.user_id)
+        return self.rows.make_session(self.user_id, started_at, ended_at, reason)
+
+    def change(self, query: str, *params: Any) -> None:
+        """Break the schema, or what it holds."""
+        self.connection.execute(query, params)
 
     def anomalies(self) -> list[tuple[str, UUID | None, datetime]]:
-        rows = self.connection.execute("SELECT kind, session_id, at FROM session_anomalies ORDER BY at, kind")
-        return [tuple(row) for row in rows]
+        return [(row.kind, row.session_id, row.at) for row in self.rows.anomalies()]
 
     def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.anomalies()]
-
-
-def _first(cursor: psycopg.Cursor[Any]) -> Any:
-    return cursor.fetchone() if cursor.description else None
 
 
 @pytest.fixture
@@ -71,22 +65,22 @@ def test_sessions_that_commands_ended_may_follow_each_other_at_once(story: Story
     story.tell(EVENING)
     story.ask("SELECT request_session_end(%s, 'operator', %s)", story.user_id, EVENING)
     story.tell(EVENING)
-    assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 4
+    assert story.rows.sessions_made() == 4
     assert story.anomalies() == []
 
 
 def test_a_boundary_of_the_policy_may_lie_within_ten_seconds(story: Story) -> None:
-    story.ask("INSERT INTO channel_policies VALUES ('demo', 25200, '20:39', 'UTC', NULL, 25200)"
+    story.change("INSERT INTO channel_policies VALUES ('demo', 25200, '20:39', 'UTC', NULL, 25200)"
               " ON CONFLICT (channel) DO UPDATE SET day_start = '20:39', timezone = 'UTC'")  # fmt: skip
     story.tell(EVENING - 7 * SECOND)
     story.tell(EVENING - 6 * SECOND)
-    assert story.ask("SELECT count(*) AS n FROM conversation_sessions").n == 2
+    assert story.rows.sessions_made() == 2
     assert story.anomalies() == []
 
 
 def test_a_redriven_message_lies_in_its_session(story: Story) -> None:
     story.tell(EVENING)
-    story.ask("UPDATE messages SET state = 'dead'")
+    story.change("UPDATE messages SET state = 'dead'")
     story.tell(EVENING + 60 * SECOND, end="handler")
     story.ask("SELECT redrive_message(id, %s) FROM messages WHERE state = 'dead'", EVENING + 120 * SECOND)
     turn = story.ask("SELECT * FROM begin_turn(%s, 1)", story.user_id)
@@ -104,7 +98,7 @@ def test_a_redriven_message_lies_in_its_session(story: Story) -> None:
 def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story: Story) -> None:
     """The incident, in numbers: four messages in 18 s, four sessions."""
     rule = "IF extract(hour FROM p_last_message_at) >= 20 THEN RETURN 'end_of_day'; END IF; RETURN CASE"
-    story.ask(shipped_code()["functions/should_create_new_session"].replace("RETURN CASE", rule))
+    story.change(shipped_code()["functions/should_create_new_session"].replace("RETURN CASE", rule))
     turns = [story.tell(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
     opened = [(turn.session_id, turn.accepted_at) for turn in turns[1:]]
     assert story.anomalies() == [("opened_early", session_id, at) for session_id, at in opened]
@@ -117,7 +111,7 @@ def test_a_policys_name_on_an_end_that_is_not_the_policys_excuses_nothing(story:
 
 
 def test_two_open_sessions_show_and_overlap(story: Story) -> None:
-    story.ask("DROP INDEX idx_unique_active_session_per_user")
+    story.change("DROP INDEX idx_unique_active_session_per_user")
     story.open(EVENING)
     second = story.open(EVENING + 60 * SECOND)
     assert story.anomalies() == [(kind, second, EVENING + 60 * SECOND) for kind in ("overlap", "two_open")]
@@ -144,14 +138,14 @@ def test_a_message_outside_its_session_shows(story: Story, seconds: int) -> None
     turn = story.tell(EVENING)
     story.tell(EVENING + 3_600 * SECOND, end="handler")
     assert story.kinds() == []
-    story.ask("UPDATE messages SET accepted_at = %s WHERE id = %s", EVENING + seconds * SECOND, turn.message_id)
+    story.change("UPDATE messages SET accepted_at = %s WHERE id = %s", EVENING + seconds * SECOND, turn.message_id)
     assert story.anomalies() == [("outside", turn.session_id, EVENING + seconds * SECOND)]
 
 
 def test_a_terminal_message_without_a_session_shows(story: Story) -> None:
     turn = story.tell(EVENING)
-    story.ask("ALTER TABLE messages DROP CONSTRAINT a_terminal_message_has_a_session")
-    story.ask("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
+    story.change("ALTER TABLE messages DROP CONSTRAINT a_terminal_message_has_a_session")
+    story.change("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
     assert story.anomalies() == [("no_session", None, EVENING)]
 
 
@@ -159,7 +153,7 @@ def test_a_message_in_the_session_of_another_user_shows(story: Story) -> None:
     other = Story(story.connection)
     session_id = other.tell(EVENING).session_id
     turn = story.tell(EVENING)
-    story.ask("UPDATE messages SET session_id = %s WHERE id = %s", session_id, turn.message_id)
+    story.change("UPDATE messages SET session_id = %s WHERE id = %s", session_id, turn.message_id)
     assert story.anomalies() == [("foreign_session", session_id, EVENING)]
 
 
@@ -167,12 +161,12 @@ def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story: Story) 
     first = story.tell(EVENING, tool_outputs=[{"name": "x", "data": 1}], end="handler")
     second = story.tell(EVENING + 60 * SECOND)
     assert story.kinds() == []
-    story.ask("UPDATE tool_outputs SET session_id = %s", second.session_id)
+    story.change("UPDATE tool_outputs SET session_id = %s", second.session_id)
     assert story.kinds() == ["foreign_session"]
-    story.ask("ALTER TABLE tool_outputs ALTER session_id DROP NOT NULL")
-    story.ask("UPDATE tool_outputs SET session_id = NULL")
+    story.change("ALTER TABLE tool_outputs ALTER session_id DROP NOT NULL")
+    story.change("UPDATE tool_outputs SET session_id = NULL")
     assert story.kinds() == ["foreign_session"]
-    story.ask("UPDATE tool_outputs SET session_id = %s", first.session_id)
+    story.change("UPDATE tool_outputs SET session_id = %s", first.session_id)
     assert story.kinds() == []
 
 
@@ -181,7 +175,7 @@ def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story: Story) 
 
 def test_asked_for_a_day_it_reads_a_days_rows(story: Story) -> None:
     """Else it could not be asked in production: each branch finds its rows by an index of time."""
-    story.ask("SET LOCAL enable_seqscan = off")
+    story.change("SET LOCAL enable_seqscan = off")
     plan = story.connection.execute("EXPLAIN SELECT * FROM session_anomalies WHERE at > now() - interval '1 day'")
     text = "\n".join(row[0] for row in plan)
     for index in ("conversation_sessions_by_start", "messages_by_time", "tool_outputs_by_time"):

@@ -45,7 +45,7 @@ def _is_quiet(services: Services) -> bool:
 
 @pytest.fixture
 def by_hand(services: Services) -> ByHand:
-    return ByHand.at(services.database)
+    return ByHand(services.database)
 
 
 @contextmanager
@@ -555,7 +555,7 @@ def test_a_hit_is_a_pure_read_and_a_miss_is_not(services: Services, by_hand: ByH
 def test_whatever_the_hint_the_session_is_the_right_one_and_the_hint_is_judged(
     services: Services, by_hand: ByHand
 ) -> None:
-    other = ByHand.at(services.database)
+    other = ByHand(services.database)
     other.say(MONDAY)
     foreign = other.turn().session_id
     by_hand.say(MONDAY)

@@ -283,15 +283,11 @@ class Player:
         return self.sql.execute(query, params).fetchone()
 
     def stored(self) -> list[Any]:
-        rows = self.sql.execute(
-            """
-            SELECT started_at, last_message_at, ended_at, ended_reason,
-                   array(SELECT seq FROM messages WHERE session_id = s.id AND direction = 'in' ORDER BY seq) AS seqs
-              FROM conversation_sessions s WHERE user_id = %s ORDER BY started_at, created_at
-            """,
-            (self.user_id,),
-        )
-        return [tuple(row) for row in rows]
+        shapes = self.by_hand.rows.shape(self.user_id)
+        return [
+            (session.started_at, session.last_message_at, session.ended_at, reason, seqs)
+            for session, (seqs, reason) in zip(self.by_hand.rows.sessions(self.user_id), shapes, strict=True)
+        ]
 
     def told(self) -> list[Any]:
         return [
@@ -301,16 +297,13 @@ class Player:
 
     def _publish(self) -> None:
         policy = self.policy
-        self.sql.execute(
-            "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
-            (
-                self.by_hand.channel,
-                int(policy.idle.total_seconds()),
-                policy.day_start,
-                policy.zone,
-                policy.max_age and int(policy.max_age.total_seconds()),
-                int(policy.escalation.total_seconds()),
-            ),
+        self.by_hand.rows.publish(
+            self.by_hand.channel,
+            int(policy.idle.total_seconds()),
+            policy.day_start,
+            policy.zone,
+            int(policy.max_age.total_seconds()) if policy.max_age else None,
+            int(policy.escalation.total_seconds()),
         )
 
 

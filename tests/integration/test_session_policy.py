@@ -27,17 +27,14 @@ MORNING = time(6)
 
 
 @pytest.fixture
-def policy(services: Services) -> Publish:
+def policy(rows: Rows) -> Publish:
     """Publish a policy under a channel name of its own and return the name."""
 
     def publish(
         idle_s: int = IDLE_S, day_start: time | None = None, zone: str | None = None, max_age_s: int | None = None
     ) -> str:
         channel = f"policy-{uuid4()}"
-        services.database.rows(
-            "INSERT INTO channel_policies VALUES (%s, %s, %s, %s, %s, %s)",
-            (channel, idle_s, day_start, zone, max_age_s, IDLE_S),
-        )
+        rows.publish(channel, idle_s, day_start, zone, max_age_s, IDLE_S)
         return channel
 
     return publish
@@ -249,7 +246,7 @@ def test_a_day_starts_on_a_whole_minute(policy: Publish) -> None:
 def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(
     rows: Rows, services: Services, policy: Publish, wait_for: int
 ) -> None:
-    by_hand = ByHand(services.database.row, channel=policy(max_age_s=36_000))
+    by_hand = ByHand(services.database, channel=policy(max_age_s=36_000))
     evening = utc(2025, 7, 14, 20, 39, 6)
     hours = [0, 0.0001, 6.9, 9.99, 10, 16.9, 24, 31]
     for nr, hour in enumerate(hours, 1):

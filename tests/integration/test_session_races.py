@@ -121,7 +121,7 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
     rows: Rows, services: Services, connect: Connect
 ) -> None:
     """Sessions of a second, so that they end while they are used. No error of any kind may come out."""
-    services.database.rows("INSERT INTO channel_policies VALUES ('storm', 1, NULL, NULL, 2, 1)")
+    rows.publish("storm", idle_s=1, max_age_s=2)
     users = [uuid4() for _ in range(USERS)]
     ends = time.monotonic() + STORM_S
 
