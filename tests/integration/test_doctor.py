@@ -454,7 +454,7 @@ def test_a_server_that_never_answers_ends_with_the_deadline(settings: Settings, 
         took_s = time.monotonic() - began
         stuck.close()
     assert findings[server].found == "no answer within 0.5 s"
-    assert took_s < 8
+    assert took_s < 15
 
 
 # the lanes

@@ -28,7 +28,7 @@ TURN_TIMEOUT_S = 3.0
 PATIENCE_S = 60.0
 """A turn's time where it plays no part."""
 FRAME = '{"text": ""}'
-BUSY_S = 2.0
+BUSY_S = 6.0
 """What a busy machine may add to a bound."""
 
 

@@ -266,4 +266,4 @@ def test_a_thousand_lanes_leave_sixty_four_wake_ups(services: Services) -> None:
 def test_a_wait_of_a_millisecond_is_not_one_for_ever(services: Services, seconds: float) -> None:
     began = time.monotonic()
     assert services.lanes.wait_for_wake(seconds) is False
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -187,17 +188,21 @@ def test_the_format_is_prometheus_0_0_4(web: Web) -> None:
     assert 'onelane_end_to_end_seconds_bucket{le="+Inf"} 0.0\n' in text
 
 
-def test_metrics_answer_in_20_ms_with_100_000_lanes(web: Web, services: Services) -> None:
-    client, redis = web(), services.lanes.client
+def test_metrics_answer_with_100_000_lanes_about_as_fast_as_with_none(web: Web, services: Services) -> None:
+    client = web()
+
+    def median_s() -> float:
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            assert client.get("/metrics").status_code == 200
+            times.append(time.perf_counter() - began)
+        return median(times)
+
+    with_none = median_s()
     for start in range(0, 100_000, 10_000):
-        redis.zadd("lanes", {f"user {nr}": nr for nr in range(start, start + 10_000)})
-    client.get("/metrics")
-    times = []
-    for _ in range(20):
-        began = time.perf_counter()
-        assert client.get("/metrics").status_code == 200
-        times.append(time.perf_counter() - began)
-    assert sorted(times)[len(times) // 2] < 0.02
+        services.lanes.client.zadd("lanes", {f"user {nr}": nr for nr in range(start, start + 10_000)})
+    assert median_s() < 3 * with_none + 0.02
 
 
 @pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])

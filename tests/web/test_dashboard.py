@@ -158,7 +158,7 @@ def test_with_thousands_of_users_the_list_answers_at_once(
     waiting, took_s = _timed(operator)
     assert len(waiting) == 501
     assert waiting[-1]["name"] == f"… and {users - 500} more"
-    assert took_s < 5  # what it takes on a quiet machine is a benchmark's to say
+    assert took_s < 10  # what it takes on a quiet machine is a benchmark's to say
     jobs = dict(pairs)
     for call in range(users // 500):
         for lease in services.lanes.lease("w", call, 500, 60).leases:
@@ -166,7 +166,7 @@ def test_with_thousands_of_users_the_list_answers_at_once(
     listed, took_s = _timed(operator)
     assert listed == []
     assert redis.scard("rq:queues") == 0
-    assert took_s < 2
+    assert took_s < 5
 
 
 def _timed(operator: FlaskClient) -> tuple[list[Any], float]:

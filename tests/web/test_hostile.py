@@ -108,8 +108,8 @@ def test_an_address_cannot_bring_it_in_either(inside: Page, text: str) -> None:
         "0/view/jobs/q/queued/8/{}/1",
         "0/view/job/{}",
     ):
-        inside.evaluate("path => { location.href = path }", "/ops/rq/" + path.format(quote(text, safe="")))
-        inside.wait_for_load_state()
+        with inside.expect_navigation():
+            inside.evaluate("path => { location.href = path }", "/ops/rq/" + path.format(quote(text, safe="")))
         assert is_clean(inside)
     inside.goto(f"/ops/login?next={quote(text, safe='')}")
     assert is_clean(inside)
