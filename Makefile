@@ -24,10 +24,10 @@ run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
 	@exec $(BIN)/onelane run
 
 test: $(INSTALLED) ## run the tests against real servers of their own, within minutes
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, which `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) -m slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
 bench: $(INSTALLED) ## measure beside peers, half an hour; CLAIMS="drain live" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)
