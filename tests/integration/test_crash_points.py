@@ -15,7 +15,7 @@ from onelane.migrations import shipped_code
 from onelane.model import CommitOutcome, Lease
 from onelane.turns.records import Records
 from tests.by_hand import ByHand
-from tests.conftest import DEADLINE_S, Accept, eventually
+from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 from tests.processes import worker_process
 from tests.rows import Rows
 
@@ -30,7 +30,7 @@ def _runs(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("side", [pytest.param("before", marks=pytest.mark.slow), "after"])
+@pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
@@ -52,7 +52,7 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     assert rows.out_of_order() == []
 
 
-@pytest.mark.parametrize("side", [pytest.param("before", marks=pytest.mark.slow), "after"])
+@pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
 @pytest.mark.parametrize("point", FAILING_POINTS)
 def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
@@ -82,7 +82,7 @@ def _without_fence_checks(text: str) -> str:
     return mutant
 
 
-@pytest.mark.parametrize("is_fenced", [True, False], ids=["fence on", "fence off"])
+@pytest.mark.parametrize("is_fenced", slow_after(1, [True, False]), ids=["fence on", "fence off"])
 def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
     rows: Rows, is_fenced: bool, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
     assert [reply.turn_seq for reply in rows.replies(user_id)] == [1, 2]
 
 
-@pytest.mark.parametrize("point", ["before handler 1", "after handler 1"])
+@pytest.mark.parametrize("point", slow_after(1, ["after handler 1", "before handler 1"]))
 def test_a_holder_frozen_around_its_handler_leaves_one_effect(
     rows: Rows, point: str, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

@@ -29,12 +29,13 @@ Far = tuple[Services, Settings]
 
 USERS = 6
 POISON = "raise"
-WORDS = ["hello", "sleep 0.8", "hello", POISON, "hello", "raise-until 1", "hello"]
-"""Something for each script: turns long enough to be renewed, failures that park, one that buries."""
+LONG = "sleep 0.8"
+WORDS = ["hello", LONG, "hello", POISON, "hello", "raise-until 1", "hello"]
+"""Something for each script: a long turn where it is to be renewed, failures that park, one that buries."""
 
 IDLE_COMMANDS_MAX = 10
 """A second."""
-IDLE_S = 4
+IDLE_S = 2
 numbers = itertools.count()
 
 
@@ -79,7 +80,7 @@ def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
     with run_worker(settings):
         for text in WORDS:
             for nr in range(USERS):
-                _accept(far, f"user {nr}", text)
+                _accept(far, f"user {nr}", "hello" if text == LONG and script != "renew" else text)
         user_id = user_id_of("demo", "user 0")
         far.lanes.make_due(user_id)
         far.lanes.make_due(user_id)

@@ -406,7 +406,7 @@ def test_an_error_inside_is_an_error_and_no_session_is_created_or_ended(
         with pytest.raises(psycopg.errors.RaiseException):
             rows.session_of(user_id)
         with run_worker(bot):
-            eventually(lambda: rows.ask("SELECT last_value FROM tries").last_value > tries + 2)
+            eventually(lambda: rows.ask("SELECT last_value FROM tries").last_value > tries + 1)
         assert rows.states(user_id)[-1] == "received"
         assert rows.sessions(user_id) == before
     work_off(services, bot)

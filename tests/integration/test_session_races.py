@@ -33,7 +33,7 @@ Act = Callable[[psycopg.Connection[Any], random.Random, UUID], object]
 THREADS = 100
 USERS = 200
 WORKERS = 20
-STORM_S = 4
+STORM_S = 6
 MONDAY = datetime(2025, 7, 14, 20, 39, 6, tzinfo=UTC)
 BOUNDARY = MONDAY + timedelta(hours=7)
 SECOND = timedelta(seconds=1)
@@ -117,6 +117,7 @@ ACTS: dict[Act, int] = {
 OPEN_TWICE = "SELECT 1 FROM conversation_sessions WHERE status <> 'ended' GROUP BY user_id HAVING count(*) > 1"
 
 
+@pytest.mark.slow
 def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessions(
     rows: Rows, services: Services, connect: Connect
 ) -> None:

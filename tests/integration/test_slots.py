@@ -25,7 +25,7 @@ def _resident_mb(pid: int) -> float:
 def test_two_hundred_slow_turns_at_once_need_eight_connections(
     rows: Rows, handler: str, users: int, services: Services, settings: Settings, tmp_path: Path
 ) -> None:
-    accept_all(services, [(f"user {nr}", "sleep 2") for nr in range(users)])
+    accept_all(services, [(f"user {nr}", "sleep 1") for nr in range(users)])
     connections = 0
 
     def all_answered() -> bool:
