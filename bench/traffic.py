@@ -48,7 +48,7 @@ def requests(how_many: int, users: int) -> list[Request]:
     provider = provider_of(Channel(provider="standard", secrets=(SECRET,)))
     made = []
     for number in range(how_many):
-        delivery = Delivery(sender=f"user {number % users}", external_id=f"m{number}", text=f"message {number}")
+        delivery = Delivery(senders=(f"user {number % users}",), external_id=f"m{number}", text=f"message {number}")
         made.append(Request(delivery.external_id, provider.sign("", delivery)))
     return made
 

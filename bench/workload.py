@@ -50,5 +50,5 @@ class Workload:
         for sender in self.senders():
             written[sender] += 1
             text = f"message {written[sender]}"
-            found.append(Delivery(sender=f"user {sender}", external_id=f"{sender}-{written[sender]}", text=text))
+            found.append(Delivery(senders=(f"user {sender}",), external_id=f"{sender}-{written[sender]}", text=text))
         return found

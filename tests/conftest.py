@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -127,7 +128,7 @@ def accept(services: Services) -> Accept:
     numbers = count(1)
 
     def accept(sender: str, text: str = "hello", external_id: str | None = None) -> Accepted:
-        delivery = Delivery(sender=sender, external_id=external_id or f"m{next(numbers)}", text=text)
+        delivery = Delivery(senders=(sender,), external_id=external_id or f"m{next(numbers)}", text=text)
         return services.intake.accept("demo", [delivery])[0]
 
     return accept
@@ -149,9 +150,7 @@ def running(settings: Settings) -> Iterator[Worker]:
 
 def accept_all(services: Services, texts: Iterable[tuple[str, str]]) -> None:
     """Accept (sender, text) pairs in batches, as providers may send them."""
-    deliveries = [
-        Delivery(sender=sender, external_id=f"all-{nr}", text=text) for nr, (sender, text) in enumerate(texts)
-    ]
+    deliveries = [Delivery(senders=(sender,), external_id=uuid4().hex, text=text) for sender, text in texts]
     for start in range(0, len(deliveries), BATCH):
         services.intake.accept("demo", deliveries[start : start + BATCH])
 

@@ -1,6 +1,6 @@
 """A worker process with one planted fault: it kills or stops itself before or after its nth call of something.
 
-FAULT="kill before commit_turn 1": the signal, the side, the SQL function or script, which call. Nothing of this is in
+FAULT="kill before settle_turns 1": the signal, the side, the SQL function or script, which call. Nothing of this is in
 the product: the calls are wrapped from outside.
 """
 

@@ -19,7 +19,7 @@ TTL_MS = 1_000
 ALLOWANCE_MS = 60_000
 USERS = 2
 WORKERS = 2
-LASTING = ("lanes", "wake", "fence", "buried", "rq:queues", "rq:queue:", "rq:job:", "rq:failed:")
+LASTING = ("lanes:in", "wake:in", "fence", "buried:in", "rq:queues", "rq:queue:", "rq:job:", "rq:failed:")
 """What the catalogue lets live without a TTL; rq:job only while its message waits."""
 CHANGE_THEIR_ANSWER = {"enqueue", "finish", "park"}
 """The second enqueue finds the job, the second finish or park no lease; none of them changes anything."""
@@ -195,13 +195,13 @@ class LanesBeside(RuleBasedStateMachine):
         if not hasattr(self, "people"):
             return
         dump = Dump(self.client)
-        scores = {user.decode(): float(score) for user, score in dump.at("lanes", {}).items()}
+        scores = {user.decode(): float(score) for user, score in dump.at("lanes:in", {}).items()}
         assert scores == {str(lane.id): lane.score for lane in self.people if lane.score is not None}
         for lane in self.people:
             self.compare(lane, dump)
         listed = {name.decode() for name in dump.at("rq:queues", set())}
         assert listed == {keys.queue(lane.id) for lane in self.people if lane.jobs or lane.dead}
-        assert len(dump.at("wake", [])) <= 64
+        assert len(dump.at("wake:in", [])) <= 64
         lasting = [key for key, (_, lasts, _) in dump.everything.items() if lasts]
         assert [key for key in lasting if not key.startswith(LASTING)] == []
 

@@ -219,7 +219,7 @@ class LanesMachine(LanesBeside):
         if not any(self.held):
             self.find_work(who)
         if (lane := self.people[who]).is_leased(self.now) and lane.score != inf:
-            self.client.zadd("lanes", {str(lane.id): self.now})
+            self.client.zadd("lanes:in", {str(lane.id): self.now})
             lane.score, lane.is_misplaced = self.now, True
 
     @rule(ms=st.sampled_from([1, 100, TTL_MS - 1, TTL_MS, 5_000, 30_000]))

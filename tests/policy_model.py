@@ -1,7 +1,8 @@
-"""When sessions end, told a second time: plain Python and zoneinfo, sharing nothing with the SQL it judges.
+"""When sessions end, written a second time: plain Python and zoneinfo, sharing nothing with the SQL it judges.
 
-The model hears of one user what happened in the order in which it takes effect: messages by number, a redriven one
-where it runs, a command after the messages it covers. It knows no worker, no sweep, no cache, no clock but the events'.
+The model gets what happened to one user in the order in which it takes effect: messages by number, a redriven one where
+it runs, what a handler did when its turn commits, a command after the messages it covers. It knows no worker, no sweep,
+no cache, no clock but the events'.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Policy:
     escalation: timedelta = timedelta(hours=7)
 
     def end(self, started_at: datetime, last_message_at: datetime) -> tuple[datetime, str]:
-        """Say when a session that hears nothing more is over: earliest first, ties in the order of this list."""
+        """Return when and why a session is over that gets no more messages: the earliest, ties in this list's order."""
         ends = [(last_message_at + self.idle, "timeout")]
         if self.day_start is not None and self.zone is not None:
             ends.append((next_day_start(last_message_at, self.day_start, self.zone), "end_of_day"))
@@ -63,6 +64,10 @@ class Session:
     reason: str | None = None
     seqs: list[int] = field(default_factory=list)
 
+    @property
+    def is_with_a_human(self) -> bool:
+        return self.escalated_at is not None and self.ended_at is None
+
     def end(self, at: datetime, reason: str) -> None:
         self.ended_at, self.reason = at, reason
 
@@ -78,16 +83,26 @@ class Model:
     def open(self) -> Session | None:
         return next((session for session in self.sessions if session.ended_at is None), None)
 
-    def message(self, seq: int, at: datetime, does: str | None) -> bool:
-        """Run a message that was accepted at `at`; return whether the handler saw it."""
+    def begin(self, seq: int, at: datetime) -> bool:
+        """Begin the turn of a message that was accepted at `at`; return whether the handler runs."""
         session = self._session_at(at)
         session.seqs.append(seq)
         session.last_message_at = at
-        return self._handle(session, does)
+        return not session.is_with_a_human
 
-    def again(self, seq: int, does: str | None) -> bool:
-        """Run a redriven message where it died."""
-        return self._handle(next(session for session in self.sessions if seq in session.seqs), does)
+    def begin_again(self, seq: int) -> bool:
+        """Begin the turn of a redriven message where it died; return whether the handler runs."""
+        return not self._session_of(seq).is_with_a_human
+
+    def commit(self, seq: int, does: str | None) -> None:
+        """Let the effects of a turn stand, unless a human has taken over, or the session is over."""
+        session = self._session_of(seq)
+        if session.ended_at is not None or session.is_with_a_human:
+            return
+        if does in EXPLICIT:
+            session.end(session.last_message_at, does)
+        elif does == "escalate":
+            session.escalated_at = session.last_message_at
 
     def end(self, at: datetime, reason: str = "operator") -> None:
         self.look(at)
@@ -124,12 +139,5 @@ class Model:
             session.escalated_at = None
         return session
 
-    @staticmethod
-    def _handle(session: Session, does: str | None) -> bool:
-        if session.escalated_at is not None and session.ended_at is None:
-            return False
-        if session.ended_at is None and does in EXPLICIT:
-            session.end(session.last_message_at, does)
-        elif session.ended_at is None and does == "escalate":
-            session.escalated_at = session.last_message_at
-        return True
+    def _session_of(self, seq: int) -> Session:
+        return next(session for session in self.sessions if seq in session.seqs)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, time
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 
@@ -15,6 +15,17 @@ SELECT a.user_id, a.id, b.id AS other
  WHERE (a.status <> 'ended' AND b.status <> 'ended')
     OR tstzrange(a.started_at, a.ended_at) && tstzrange(b.started_at, b.ended_at)
 """
+INBOUND = """
+(SELECT id, user_id, session_id, seq, 'received' AS state, channel, external_id, text, button, attachments, sent_at,
+        accepted_at, NULL::timestamptz AS processed_at, attempts, deaths, last_error, redriven_at,
+        NULL::timestamptz AS dropped_at, end_at, end_reason
+   FROM inbox
+ UNION ALL
+ SELECT id, user_id, session_id, seq, state, channel, external_id, text, button, attachments, sent_at,
+        accepted_at, processed_at, attempts, deaths, last_error, redriven_at, dropped_at, end_at, NULL
+   FROM messages WHERE direction = 'in') AS inbound
+"""
+"""Everything that users wrote, whether it waits or is done."""
 OUT_OF_ORDER = """
 SELECT user_id, seq, before
   FROM (SELECT user_id, seq, lag(seq) OVER (PARTITION BY user_id ORDER BY processed_at) AS before
@@ -28,15 +39,24 @@ SELECT array(SELECT seq::int FROM messages WHERE session_id = s.id AND direction
 WAITING_USERS = """
 WITH made AS (INSERT INTO users (id, channel, sender, last_seq, waiting)
               SELECT gen_random_uuid(), 'demo', 'user ' || nr, 1, 1 FROM generate_series(1, %s) nr RETURNING id)
-INSERT INTO messages (user_id, direction, seq, turn_seq, state, channel, accepted_at)
-SELECT id, 'in', 1, 1, 'received', 'demo', clock_timestamp() FROM made
+INSERT INTO inbox (user_id, seq, id, channel, external_id, accepted_at)
+SELECT id, 1, new_id(), 'demo', id::text, clock_timestamp() FROM made
 """
-TABLES = ("users", "conversation_sessions", "messages", "tool_outputs", "channel_policies", "schema_files")
+EMPTIED = (
+    *("users", "user_aliases", "conversation_sessions", "accepted_deliveries", "inbox", "messages", "tool_calls"),
+    "channel_policies",
+)
+TABLES = (*EMPTIED, "schema_files")
 SESSION = """
-INSERT INTO conversation_sessions (user_id, status, started_at, last_message_at, ended_at, ended_reason)
-VALUES (%(user_id)s, CASE WHEN %(ended_at)s::timestamptz IS NULL THEN 'active' ELSE 'ended' END,
+INSERT INTO conversation_sessions (user_id, sweep_at, status, started_at, last_message_at, ended_at, ended_reason)
+VALUES (%(user_id)s, now(), CASE WHEN %(ended_at)s::timestamptz IS NULL THEN 'active' ELSE 'ended' END,
         coalesce(%(started_at)s, now()), coalesce(%(started_at)s, now()), %(ended_at)s, %(reason)s)
 RETURNING id
+"""
+SETTLE = """
+WITH gone AS (DELETE FROM inbox WHERE user_id = %s AND seq = %s RETURNING *)
+INSERT INTO messages (id, user_id, session_id, direction, seq, turn_seq, state, channel, external_id, text, accepted_at)
+SELECT id, user_id, %s, 'in', seq, seq, %s, channel, external_id, text, accepted_at FROM gone
 """
 REPLY = """
 INSERT INTO messages (user_id, session_id, direction, turn_seq, ordinal, state, channel, text, accepted_at)
@@ -85,7 +105,7 @@ class Rows:
 
     def inbound(self, user_id: UUID) -> list[Row]:
         """Return the user's messages, in their order."""
-        return self._rows("SELECT * FROM messages WHERE user_id = %s AND direction = 'in' ORDER BY seq", user_id)
+        return self._rows(f"SELECT * FROM {INBOUND} WHERE user_id = %s ORDER BY seq", user_id)
 
     def states(self, user_id: UUID) -> list[str]:
         """Return the states of the user's messages, in their order."""
@@ -114,13 +134,20 @@ class Rows:
 
     # all users
 
+    def user_of(self, channel: str, sender: str) -> UUID:
+        """Return the id that a sender has got."""
+        user_id: UUID = self.ask(
+            "SELECT user_id FROM user_aliases WHERE channel = %s AND alias = %s", channel, sender
+        ).user_id
+        return user_id
+
     def message(self, message_id: UUID) -> Row:
         """Return a message's row."""
-        return self.ask("SELECT * FROM messages WHERE id = %s", message_id)
+        return self.ask(f"SELECT * FROM {INBOUND} WHERE id = %s", message_id)
 
     def accepted(self) -> list[Row]:
         """Return all inbound messages, by user and number."""
-        return self._rows("SELECT * FROM messages WHERE direction = 'in' ORDER BY user_id, seq")
+        return self._rows(f"SELECT * FROM {INBOUND} ORDER BY user_id, seq")
 
     def answers(self) -> list[Row]:
         """Return all replies, by user and in their order."""
@@ -128,7 +155,7 @@ class Rows:
 
     def count(self, state: str) -> int:
         """Count the messages in a state."""
-        return int(self.ask("SELECT count(*) AS n FROM messages WHERE state = %s", state).n)
+        return int(self.ask(f"SELECT count(*) AS n FROM {INBOUND} WHERE state = %s", state).n)
 
     def answered(self) -> int:
         """Count the replies."""
@@ -140,7 +167,7 @@ class Rows:
 
     def attempts_max(self) -> int:
         """Return the most attempts that any message has had."""
-        return int(self.ask("SELECT coalesce(max(attempts), 0) AS n FROM messages").n)
+        return int(self.ask(f"SELECT coalesce(max(attempts), 0) AS n FROM {INBOUND}").n)
 
     def waits_ms(self, users: Sequence[UUID] | None = None) -> list[float]:
         """Return how long processed messages waited from acceptance to commit, shortest first."""
@@ -184,7 +211,7 @@ class Rows:
 
     def redrive(self, message_id: UUID, now: datetime | None = None) -> UUID | None:
         """Let a dead message wait again; return its user, or None when it is not dead."""
-        user_id: UUID | None = self.ask("SELECT redrive_message(%s, %s) AS id", message_id, now).id
+        user_id: UUID | None = self.ask("SELECT redrive_message(%s, NULL, %s) AS id", message_id, now).id
         return user_id
 
     def pause(self, user_id: UUID) -> None:
@@ -199,7 +226,7 @@ class Rows:
 
     def empty(self) -> None:
         """Remove everything of all users, and the policies."""
-        self._rows("TRUNCATE users, conversation_sessions, messages, tool_outputs, channel_policies CASCADE")
+        self._rows(f"TRUNCATE {', '.join(EMPTIED)} CASCADE")
 
     def publish(
         self,
@@ -216,13 +243,14 @@ class Rows:
             *(channel, idle_s, day_start, zone, max_age_s, escalation_s or idle_s),
         )
 
-    def make_user(self, channel: str, sender: str, created_at: datetime, user_id: UUID | None = None) -> UUID:
+    def make_user(self, channel: str, sender: str, created_at: datetime | None = None) -> UUID:
         """Make a user who has written nothing."""
-        made: UUID = self.ask(
-            "INSERT INTO users (id, channel, sender, created_at) VALUES (%s, %s, %s, %s) RETURNING id",
-            *(user_id or uuid4(), channel, sender, created_at),
+        user_id: UUID = self.ask(
+            "INSERT INTO users (channel, sender, created_at) VALUES (%s, %s, coalesce(%s, now())) RETURNING id",
+            *(channel, sender, created_at),
         ).id
-        return made
+        self._rows("INSERT INTO user_aliases (channel, alias, user_id) VALUES (%s, %s, %s)", channel, sender, user_id)
+        return user_id
 
     def make_session(
         self,
@@ -239,10 +267,12 @@ class Rows:
 
     def rewrite(self, message_id: UUID, text: str) -> None:
         """Change what a user wrote: the handler's next attempt reads another text."""
-        self._rows("UPDATE messages SET text = %s WHERE id = %s", text, message_id)
+        for table in ("inbox", "messages"):
+            self._rows(f"UPDATE {table} SET text = %s WHERE id = %s", text, message_id)
 
     def forget_messages(self) -> None:
         """Leave users of whom nothing is known but themselves."""
+        self._rows("DELETE FROM inbox")
         self._rows("DELETE FROM messages")
         self._rows("UPDATE users SET waiting = 0")
 
@@ -257,11 +287,7 @@ class Rows:
     def settle(self, user_id: UUID, seq: int, *texts: str, state: str = "processed") -> None:
         """Do to a message what a worker does: it gets a session, a final state and its replies."""
         session_id = self.session_of(user_id)
-        self._rows(
-            "UPDATE messages SET state = %s, session_id = %s, processed_at = clock_timestamp()"
-            " WHERE user_id = %s AND seq = %s",
-            *(state, session_id, user_id, seq),
-        )
+        self._rows(SETTLE, user_id, seq, session_id, state)
         self._rows("UPDATE users SET waiting = waiting - 1 WHERE id = %s", user_id)
         for ordinal, text in enumerate(texts, 1):
             self._rows(REPLY, user_id, session_id, seq, ordinal, text)

@@ -9,6 +9,7 @@ from threading import Event
 from uuid import uuid4
 
 from onelane.bootstrap import Services
+from onelane.bot import Handler
 from onelane.config import Settings
 from onelane.lanes.holding import Holding
 from onelane.sessions import publish_policies
@@ -24,10 +25,10 @@ LANES_AT_ONCE = 16
 TTL_S = 60
 
 
-def work_off(services: Services, settings: Settings) -> None:
+def work_off(services: Services, settings: Settings, handler: Handler | None = None) -> None:
     """Run everything that waits, also what is parked for a moment, until no lane has a time."""
     publish_policies(services.database, settings.policies)
-    workplace = _workplace(services, settings)
+    workplace = _workplace(services, settings, handler)
     ends = time.monotonic() + DEADLINE_S
     worker = f"by hand {uuid4()}"
     for call in count():
@@ -41,8 +42,8 @@ def work_off(services: Services, settings: Settings) -> None:
             Event().wait(leased.next_due_s)
 
 
-def _workplace(services: Services, settings: Settings) -> Workplace:
-    host = Host(load(settings.handler), settings.turn_timeout_s)
+def _workplace(services: Services, settings: Settings, handler: Handler | None) -> Workplace:
+    host = Host(handler or load(settings.handler), settings.turn_timeout_s)
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )

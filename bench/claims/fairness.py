@@ -1,6 +1,7 @@
 """Fairness: how long everybody else waits for a reply, beside one user whose messages wait by the thousand."""
 
 from functools import partial
+from uuid import uuid4
 
 from bench import handlers
 from bench.errors import BenchError
@@ -9,8 +10,8 @@ from bench.peers import onelane
 from bench.plan import Plan
 from bench.result import Goal, Result
 from bench.serving import ONELANE, PATIENCE_S, USERS, Rate, Service, serve_on
-from bench.stack import CHANNEL, fresh
-from onelane.model import Delivery, user_id_of
+from bench.stack import fresh
+from onelane.model import Delivery
 
 NAME = "fairness"
 TITLE = "Fairness: from POST to reply committed, alone and beside one user's flood"
@@ -32,7 +33,8 @@ FLOOD = 10_000
 P99_TIMES_MAX = 2.0
 HANDLER_S = 0.005
 FLOODER = "flooder"
-LEFT = "SELECT count(*) FROM messages WHERE user_id = %s AND state = 'received'"
+FLOODER_ID = "SELECT user_id FROM user_aliases WHERE alias = %s"
+LEFT = "SELECT count(*) FROM inbox WHERE user_id = %s"
 LASTED = """
 SELECT coalesce(max(processed_at) FILTER (WHERE user_id = %s) > max(accepted_at) FILTER (WHERE user_id <> %s), false)
   FROM messages WHERE direction = 'in'
@@ -66,16 +68,17 @@ def measure(plan: Plan) -> Result:
 def flood_of(messages: int) -> list[Delivery]:
     """Make the messages of one user, who is not one of those that write meanwhile."""
     return [
-        Delivery(sender=FLOODER, external_id=f"flood-{number}", text=f"message {number}") for number in range(messages)
+        Delivery(senders=(FLOODER,), external_id=f"flood-{number}", text=f"message {number}")
+        for number in range(messages)
     ]
 
 
 def _live(rate: Rate, flood: int) -> Figures:
     """Measure the others. Raise BenchError when the flood ended before their last message: that one was alone."""
-    flooder = user_id_of(CHANNEL, FLOODER)
     service = Service(ONELANE.application, ONELANE.worker, handlers.environment(None, HANDLER_S))
     with fresh() as stack:
         onelane.accept(stack, flood_of(flood))
+        flooder = stack.value(FLOODER_ID, FLOODER) if flood else uuid4()
         figures = serve_on(stack, service, rate, PATIENCE_S, ignored=[flooder])
         left, has_lasted = stack.value(LEFT, flooder), stack.value(LASTED, flooder, flooder)
     if flood and not has_lasted:

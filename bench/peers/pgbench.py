@@ -13,15 +13,23 @@ from psycopg.types.json import Jsonb
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
 
-USER = "md5(:person::text)::uuid"
+KNOWN = f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' AND alias = :person::text \\gset"  # noqa: S608
 ACCEPT = (
-    f"SELECT * FROM accept('{CHANNEL}', jsonb_build_array(jsonb_build_object('user_id', {USER}, "  # noqa: S608 - a text of ours
-    "'sender', :person::text, 'external_id', {id}, 'text', 'message')), 1000) \\gset a_"
+    "SELECT answer ->> 'user_id' AS user_id FROM jsonb_array_elements(accept(jsonb_build_array(jsonb_build_object("  # noqa: S608 - a constant of ours
+    f"'channel', '{CHANNEL}', 'senders', jsonb_build_array(:person::text), "
+    "'external_id', :person::text || '-' || {id}, 'text', 'message', 'backlog_max', 1000)))) answer \\gset"
 )
-BEGIN = f"SELECT * FROM begin_turn({USER}, 1, {{hint}}) \\gset"  # noqa: S608
+BEGIN = (
+    "SELECT turn -> 'version' AS version, turn -> 'messages' -> 0 -> 'seq' AS seq, "
+    "turn -> 'messages' -> 0 ->> 'text' AS text, turn -> 'session' ->> 'id' AS session_id "
+    "FROM jsonb_path_query(begin_turns(jsonb_build_array(jsonb_build_object("
+    "'user_id', :user_id::text, 'fence', 1, 'hint', {hint}))), '$[0].turn') turn \\gset"
+)
 COMMIT = (
-    f"SELECT * FROM commit_turn({USER}, 1, :message_id::uuid, :session_id::uuid, "  # noqa: S608
-    "jsonb_build_object('replies', jsonb_build_array(jsonb_build_object('text', :text::text)))) \\gset c_"
+    "SELECT settle_turns(jsonb_build_array(jsonb_build_object('user_id', :user_id::text, 'fence', 1, "
+    "'version', :version::bigint, 'seqs', jsonb_build_array(:seq::bigint), 'session_id', :session_id::text, "
+    "'effects', jsonb_build_object('replies', jsonb_build_array(jsonb_build_object('text', :text::text))))))"
+    " AS c \\gset"
 )
 NEXT_PERSON = ["\\set person :client_id + :clients * :conversation", "\\set conversation :conversation + 1"]
 ANY_PERSON = ["\\set person random(1, :users)", "\\set conversation :conversation + 1"]
@@ -48,16 +56,16 @@ class Pgbench:
             return
         for start in range(0, workload.messages, BATCH):
             numbers = range(start, min(start + BATCH, workload.messages))
-            entries = [
-                {"sender": str(number % workload.users), "external_id": f"'{number}'", "text": "message"}
+            items = [
+                {
+                    "channel": CHANNEL,
+                    "senders": [str(number % workload.users)],
+                    "external_id": str(number),
+                    "text": "message",
+                }
                 for number in numbers
             ]
-            stack.rows(
-                "SELECT accept(%s, (SELECT jsonb_agg(e || jsonb_build_object('user_id', md5(e ->> 'sender')::uuid))"
-                " FROM jsonb_array_elements(%s) AS e), 1000)",
-                CHANNEL,
-                Jsonb(entries),
-            )
+            stack.rows("SELECT accept(%s)", Jsonb(items))
 
     def commands(self, stack: Stack, workload: Workload, size: int) -> list[list[str]]:
         """Start one pgbench; it ends by itself."""
@@ -67,11 +75,11 @@ class Pgbench:
         return [command(stack, script, size, *transactions)]
 
     def _conversation(self, messages: int) -> list[str]:
-        lines = [*NEXT_PERSON, "\\if :person < :users"]
+        lines = [*NEXT_PERSON, "\\if :person < :users", *([] if self.accepts else [KNOWN])]
         for number in range(messages):
             if self.accepts:
                 lines.append(ACCEPT.format(id=f"'{number}'"))
-            lines += [BEGIN.format(hint=":session_id::uuid" if number else "NULL"), COMMIT]
+            lines += [BEGIN.format(hint=":session_id::text" if number else "NULL"), COMMIT]
         return [*lines, "\\endif"]
 
 

@@ -25,13 +25,20 @@ def take_turn(user_id: str, message_id: str, seq: int, text: str) -> None:
         take_turn_unlocked(user_id, message_id, seq, text)
 
 
-def take_turn_unlocked(user_id: str, message_id: str, seq: int, text: str) -> None:
+def take_turn_unlocked(user_id: str, _message_id: str, seq: int, text: str) -> None:
     """Process a message; the caller makes sure that its user has only this turn."""
     postgres = _postgres()
     [session_id] = _row(postgres, "SELECT get_or_create_session(%s)", user_id)
-    reply = handled(user_id, seq, text)
-    effects = Jsonb({"replies": [{"text": reply}]})
-    _row(postgres, "SELECT * FROM commit_turn(%s, %s, %s, %s, %s)", user_id, 0, message_id, session_id, effects)
+    [version] = _row(postgres, "SELECT version FROM users WHERE id = %s", user_id)
+    turn = {
+        "user_id": user_id,
+        "fence": 0,
+        "version": version,
+        "seqs": [seq],
+        "session_id": str(session_id),
+        "effects": {"replies": [{"text": handled(user_id, seq, text)}]},
+    }
+    _row(postgres, "SELECT settle_turns(%s)", Jsonb([turn]))
 
 
 def _row(postgres: psycopg.Connection[Any], query: str, *params: object) -> Any:

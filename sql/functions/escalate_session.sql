@@ -10,11 +10,11 @@ DECLARE
     v_user users;
     v_session_id uuid;
 BEGIN
-    PERFORM 1 FROM users WHERE id = p_user_id FOR UPDATE;
+    PERFORM lock_user(p_user_id);
     UPDATE users SET last_accepted_at = greatest(coalesce(p_now, clock_timestamp()), last_accepted_at)
      WHERE id = p_user_id
     RETURNING * INTO v_user;
-    PERFORM 1 FROM messages WHERE user_id = p_user_id AND state = 'received' AND session_id IS NULL;
+    PERFORM 1 FROM inbox WHERE user_id = p_user_id AND seq >= v_user.next_seq AND session_id IS NULL;
     IF FOUND THEN
         PERFORM get_or_create_session(p_user_id);
     ELSE

@@ -16,14 +16,14 @@ DECLARE
     v_ends_at timestamptz;
     v_before conversation_sessions;
 BEGIN
-    SELECT * INTO v_user FROM users WHERE id = p_user_id FOR UPDATE;
-    IF NOT FOUND THEN
+    v_user := lock_user(p_user_id);
+    IF v_user.id IS NULL THEN
         RAISE EXCEPTION 'there is no user %', p_user_id
             USING ERRCODE = 'no_data_found', HINT = 'A user exists from the first accepted message on.';
     END IF;
     IF v_at IS NULL THEN
-        SELECT accepted_at INTO v_at FROM messages
-         WHERE user_id = p_user_id AND state = 'received' AND session_id IS NULL ORDER BY seq LIMIT 1;
+        SELECT accepted_at INTO v_at FROM inbox
+         WHERE user_id = p_user_id AND seq >= v_user.next_seq AND session_id IS NULL ORDER BY seq LIMIT 1;
     END IF;
     IF v_at IS NULL THEN
         v_at := greatest(clock_timestamp(), v_user.last_accepted_at);
@@ -46,7 +46,8 @@ BEGIN
             v_user.channel, v_session.started_at, v_session.last_message_at)).ends_at;
         PERFORM end_session(v_session.id, least(v_ends_at, v_at), v_reason);
     END IF;
-    INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES (p_user_id, v_at, v_at)
+    INSERT INTO conversation_sessions (user_id, started_at, last_message_at, sweep_at)
+    VALUES (p_user_id, v_at, v_at, (session_end_by_policy(v_user.channel, v_at, v_at)).ends_at)
     RETURNING id INTO v_session.id;
     SELECT * INTO v_before FROM conversation_sessions
      WHERE user_id = p_user_id AND id <> v_session.id ORDER BY started_at DESC, ended_at DESC LIMIT 1;

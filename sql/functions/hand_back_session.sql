@@ -1,13 +1,13 @@
--- Gives an escalated session back to the bot. Locks the user's row. Returns the session, or NULL when none was
--- escalated.
-CREATE OR REPLACE FUNCTION hand_back_session(p_user_id uuid) RETURNS uuid
+-- Gives an escalated session back to the bot. p_session_id names the one that the caller saw; NULL: whichever.
+-- Locks the user's row. Returns the session, or NULL when it was not escalated.
+CREATE OR REPLACE FUNCTION hand_back_session(p_user_id uuid, p_session_id uuid DEFAULT NULL) RETURNS uuid
 LANGUAGE plpgsql AS $$
 DECLARE
     v_session_id uuid;
 BEGIN
-    PERFORM 1 FROM users WHERE id = p_user_id FOR UPDATE;
+    PERFORM lock_user(p_user_id);
     UPDATE conversation_sessions SET status = 'active', escalated_at = NULL
-     WHERE user_id = p_user_id AND status = 'escalated'
+     WHERE user_id = p_user_id AND status = 'escalated' AND id = coalesce(p_session_id, id)
     RETURNING id INTO v_session_id;
     RETURN v_session_id;
 END $$;

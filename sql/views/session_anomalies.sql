@@ -6,9 +6,8 @@
 --   two_open          open beside another open session of the user
 --   overlap           begins before an earlier session of the user has ended
 --   outside           a message lies before its session's start, or after its end or its last message
---   no_session        a message is terminal and has no session
---   foreign_session   a message or tool output lies in the session of another user, or its message in another session
--- "WHERE at > …" reaches the index of each branch: by the start of sessions, the time of messages, of outputs.
+--   foreign_session   a message or tool call lies in the session of another user, or its message in another session
+-- "WHERE at > …" reaches the index of each branch: by the start of sessions, the time of messages, of tool calls.
 -- Before a migration may change a column named here, it must drop the view; the next run of the functions restores it.
 CREATE OR REPLACE VIEW session_anomalies AS
 SELECT 'opened_early' AS kind, s.user_id, s.id AS session_id, s.started_at AS at,
@@ -45,15 +44,12 @@ SELECT 'outside', m.user_id, m.session_id, m.accepted_at,
   FROM messages m JOIN conversation_sessions s ON s.id = m.session_id
  WHERE m.accepted_at < s.started_at OR m.accepted_at > s.last_message_at OR m.accepted_at > s.ended_at
 UNION ALL
-SELECT 'no_session', m.user_id, NULL, m.accepted_at, format('message %s is %s', m.id, m.state)
-  FROM messages m WHERE m.state <> 'received' AND m.session_id IS NULL
-UNION ALL
 SELECT 'foreign_session', m.user_id, m.session_id, m.accepted_at,
        format('message %s lies in a session of user %s', m.id, s.user_id)
   FROM messages m JOIN conversation_sessions s ON s.id = m.session_id
  WHERE s.user_id <> m.user_id
 UNION ALL
 SELECT 'foreign_session', m.user_id, t.session_id, t.created_at,
-       format('tool output %s of message %s, whose session is %s', t.id, m.id, m.session_id)
-  FROM tool_outputs t JOIN messages m ON m.id = t.message_id
+       format('tool call %s of message %s, whose session is %s', t.id, m.id, m.session_id)
+  FROM tool_calls t JOIN messages m ON m.id = t.message_id
  WHERE t.session_id IS DISTINCT FROM m.session_id;

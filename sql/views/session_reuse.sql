@@ -3,5 +3,5 @@
 CREATE OR REPLACE VIEW session_reuse AS
 SELECT s.user_id, s.id AS session_id, s.started_at AS at,
        (SELECT count(*) FROM messages m
-         WHERE m.session_id = s.id AND m.direction = 'in' AND m.state <> 'received') AS turns
+         WHERE m.session_id = s.id AND m.direction = 'in') AS turns
   FROM conversation_sessions s;

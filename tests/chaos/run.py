@@ -157,7 +157,7 @@ class _Run:
 
 def _waiting(stack: Stack) -> int:
     with psycopg.connect(stack.postgres.url) as connection:
-        return connection.execute("SELECT count(*) FROM messages WHERE state = 'received'").fetchall()[0][0]
+        return connection.execute("SELECT count(*) FROM inbox").fetchall()[0][0]
 
 
 def _lowered(settings: dict[str, object]) -> dict[str, Any]:

@@ -56,4 +56,4 @@ def _begin_and_fail(services: Services, message: Accepted) -> None:
     fence = services.lanes.raise_fence(0) + 1
     services.lanes.raise_fence(fence)
     by_hand = ByHand(services.database, user_id=message.user_id)
-    by_hand.fail(by_hand.begin(fence=fence), fence=fence)
+    assert by_hand.fail(by_hand.begin(fence=fence), fence=fence).outcome == "dead"

@@ -21,14 +21,16 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
-from onelane.model import Attachment, Delivery, user_id_of
+from onelane.model import Attachment, Delivery
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
+from onelane.users import user_of
 from tests.conftest import DEADLINE_S, eventually
 from tests.processes import environment, web_process, worker_process
 from tests.rows import Rows
 
-REFUSE_A_TEXT = "ALTER TABLE messages ADD CONSTRAINT canary CHECK (text NOT LIKE '%refused%') NOT VALID"
-REFUSE_NONE = "ALTER TABLE messages DROP CONSTRAINT IF EXISTS canary"
+REFUSE_A_TEXT = "ALTER TABLE {} ADD CONSTRAINT canary CHECK (text NOT LIKE '%refused%') NOT VALID"
+REFUSE_NONE = "ALTER TABLE {} DROP CONSTRAINT IF EXISTS canary"
+WITH_TEXT = ("inbox", "messages")
 
 
 def _new(kind: str) -> str:
@@ -188,7 +190,7 @@ class Run:
 
     def _delivery(self, text: str, nr: int = 0) -> Delivery:
         return Delivery(
-            sender=f"{self.canaries.sender}{nr}",
+            senders=(f"{self.canaries.sender}{nr}",),
             external_id=uuid4().hex,
             text=f"{text} {self.canaries.text}",
             button=self.canaries.button,
@@ -219,15 +221,19 @@ class Run:
 
     def _offend_postgres(self, web: Web) -> None:
         """Let Postgres refuse a row, as a bug would: its error quotes the row."""
-        self.services.database.rows(REFUSE_A_TEXT)
+        for table in WITH_TEXT:
+            self.services.database.rows(REFUSE_A_TEXT.format(table))
         try:
             assert web.deliver("demo", self._delivery("refused", 20)) == 500
             assert (
                 web.deliver("demo", self._delivery("answer-refused", 21).model_copy(update={"text": "offend"})) == 202
             )
-            eventually(lambda: b"turn_impossible" in (self.folder / "worker.log").read_bytes())
+            eventually(
+                lambda: b"Postgres refuses what the handler returned" in (self.folder / "worker.log").read_bytes()
+            )
         finally:
-            self.services.database.rows(REFUSE_NONE)
+            for table in WITH_TEXT:
+                self.services.database.rows(REFUSE_NONE.format(table))
 
     def _wait_until_settled(self) -> None:
         eventually(lambda: Rows(self.services.database).waiting() == 0)
@@ -240,7 +246,7 @@ class Run:
             status, body = web.ask("GET", page, headers=token)
             assert status == 200, page
             self.pages.append(body)
-        user = str(user_id_of("demo", f"{self.canaries.sender}1"))
+        user = str(user_of(self.services.database, "demo", f"{self.canaries.sender}1"))
         for command in (["doctor"], ["lanes", "--json"], ["lane", user], ["session", "show", user], ["dead", "list"]):
             self.commands.append(self._command(["-m", "onelane", *command], extra))
         self.commands.append(self._command(["-m", "rq.cli", "info", "--url", self.settings.redis_url], extra))

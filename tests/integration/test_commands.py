@@ -74,7 +74,7 @@ def bury(services: Services, accept: Accept) -> Bury:
             begun = by_hand.begin(fence=lease.fence)
             assert begun.message_id == message.message_id
             failure = "Traceback (most recent call last):\n  somewhere\nValueError"
-            by_hand.fail(begun, fence=lease.fence, failure=failure)
+            by_hand.fail(begun, fence=lease.fence, error=failure)
             services.lanes.bury(lease, begun.message_id, failure)
             services.lanes.finish(lease, [], has_more=call + 1 < count)
         return messages
@@ -86,18 +86,40 @@ def bury(services: Services, accept: Accept) -> Bury:
 
 
 @pytest.mark.usefixtures("services")
-def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with_advice(
+def test_a_user_is_an_id_or_channel_and_name_and_anything_else_is_refused_with_advice(
     accept: Accept, invoke: Invoke
 ) -> None:
     user_id = accept(SENDER, TEXT).user_id
     for name in (user_id, f"demo:{SENDER}"):
         assert str(user_id) in invoke("lane", name).output
     result = invoke("lane", "demo", exit_code=2)
-    assert "must be a user's id (a UUID) or channel:sender" in result.output
+    assert "must be a user's id (a UUID) or channel:name" in result.output
     invoke("lane", SENDER, exit_code=2)
     for command in (("lane", "pause"), ("lane", "redrive"), ("session", "show"), ("session", "end")):
-        assert "there is no user" in invoke(*command, f"other:{SENDER}", exit_code=1).output
-    assert "there is no user" in invoke("dead", "list", "--user", uuid4(), exit_code=1).output
+        assert "there is no such user" in invoke(*command, f"other:{SENDER}", exit_code=1).output
+    assert "there is no such user" in invoke("dead", "list", "--user", uuid4(), exit_code=1).output
+
+
+BY_NAME = (
+    ("lane", "show"),
+    ("lane", "pause"),
+    ("lane", "resume"),
+    ("dead", "list", "--user"),
+    ("dead", "retry", "--user"),
+    ("lane", "redrive"),
+    ("session", "show"),
+    ("session", "escalate"),
+    ("session", "hand-back"),
+    ("session", "end"),
+)
+
+
+def test_every_command_takes_a_users_name_and_prints_the_id_in_its_place(bury: Bury, invoke: Invoke, ask: Ask) -> None:
+    user_id = str(bury(SENDER, 1)[0].user_id)
+    for command in BY_NAME:
+        assert user_id in json.dumps(ask(*command, f"demo:{SENDER}")), command
+    for command in BY_NAME[: BY_NAME.index(("session", "escalate"))]:
+        invoke(*command, f"demo:{SENDER}")
 
 
 # lanes
@@ -105,7 +127,7 @@ def test_a_user_is_an_id_or_channel_and_sender_and_anything_else_is_refused_with
 
 def test_lanes_are_counted_by_state_and_shown(services: Services, accept: Accept, invoke: Invoke, ask: Ask) -> None:
     due, parked, paused, leased = (accept(name, TEXT).user_id for name in ("a", "b", "c", "d"))
-    services.lanes.client.zadd("lanes", {str(user): nr for nr, user in enumerate((leased, parked, paused, due))})
+    services.lanes.client.zadd("lanes:in", {str(user): nr for nr, user in enumerate((leased, parked, paused, due))})
     first, second = services.lanes.lease("worker one", 1, 2, 60).leases
     assert (first.user_id, second.user_id) == (leased, parked)
     services.lanes.park(second, 90)
@@ -169,7 +191,7 @@ def test_a_hundred_thousand_lanes_are_counted_in_bounded_time(
     now_ms = int(time.time() * 1000)
     for start in range(0, 100_000, 10_000):
         scores = {str(UUID(int=start + nr)): now_ms + (60_000 if nr % 2 else -60_000) for nr in range(10_000)}
-        services.lanes.client.zadd("lanes", scores)
+        services.lanes.client.zadd("lanes:in", scores)
     began = time.monotonic()
     output = invoke("lanes").output
     assert time.monotonic() - began < 15  # a second or two where nothing else runs
@@ -179,7 +201,7 @@ def test_a_hundred_thousand_lanes_are_counted_in_bounded_time(
 
 
 def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services: Services, ask: Ask) -> None:
-    services.lanes.client.zadd("lanes", {b"\xff not ours": 1, b"neither": float("inf")})
+    services.lanes.client.zadd("lanes:in", {b"\xff not ours": 1, b"neither": float("inf")})
     assert {one["state"] for one in ask("lanes")["lanes"]} == {"due", "paused"}
 
 
@@ -194,7 +216,7 @@ def test_a_lane_is_shown_with_jobs_holder_session_and_waiting_messages(
     lease = services.lanes.lease("worker one", 1, 1, 60).leases[0]
     by_hand = ByHand(services.database, user_id=lease.user_id)
     begun = by_hand.begin(fence=lease.fence)
-    by_hand.fail(begun, fence=lease.fence, attempts_max=5, failure="Traceback:\n  x\nOSError")
+    by_hand.fail(begun, fence=lease.fence, attempts_max=5, error="Traceback:\n  x\nOSError")
     answer = ask("lane", message.user_id)
     assert answer["lane"]["state"] == LaneState.LEASED
     assert (answer["lane"]["jobs"], answer["lane"]["worker"]) == (2, "worker one")
@@ -238,10 +260,10 @@ def test_resuming_a_user_without_work_makes_no_lane(
     assert rows.processed(user_id) == [1]
     invoke("lane", "pause", user_id)
     invoke("lane", "resume", user_id)
-    assert services.lanes.client.zcard("lanes") == 0
+    assert services.lanes.client.zcard("lanes:in") == 0
 
 
-def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_said_so(
+def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_the_output_says_so(
     rows: Rows,
     services: Services,
     settings: Settings,
@@ -420,7 +442,7 @@ def test_a_session_is_named_by_its_own_id_too_but_not_when_it_is_over(
     assert invoke("session", "end", session_id).output == "ended (operator)\n"
     assert "ended at" in invoke("session", "end", session_id, exit_code=1).output
     assert "no open session" in invoke("session", "end", user_id, exit_code=1).output
-    assert "there is no user" in invoke("session", "end", uuid4(), exit_code=1).output
+    assert "there is no such user" in invoke("session", "end", uuid4(), exit_code=1).output
 
 
 def test_an_escalated_session_is_handed_back_as_the_same(

@@ -12,7 +12,7 @@ from onelane.config import Settings
 from onelane.dev.embedded.child import Child
 from onelane.dev.stack import PYTHON
 from onelane.migrations import shipped_code
-from onelane.model import CommitOutcome, Lease
+from onelane.model import Lease, SettleOutcome
 from onelane.turns.records import Records
 from tests.by_hand import ByHand
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
@@ -22,8 +22,8 @@ from tests.rows import Rows
 USERS = 3
 MESSAGES = 3
 FAULTY = [*PYTHON, "tests.faulty_worker"]
-POINTS = ["lease 1", "begin_turn 2", "handler 2", "commit_turn 2", "finish 2"]
-FAILING_POINTS = ["fail_turn 2", "bury 1", "park 1"]
+POINTS = ["lease 1", "begin_turns 2", "handler 2", "settle_turns 2", "finish 2"]
+FAILING_POINTS = ["settle_turns 2", "bury 1", "park 1"]
 
 
 def _runs(log: Path) -> list[str]:
@@ -65,7 +65,7 @@ def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
         with worker_process(settings):
             eventually(lambda: rows.waiting() == 0)
             client = services.lanes.client
-            eventually(lambda: client.zcard(f"rq:failed:user:{user_id}") == 1 and client.zcard("lanes") == 0)
+            eventually(lambda: client.zcard(f"rq:failed:user:{user_id}") == 1 and client.zcard("lanes:in") == 0)
     assert rows.states(user_id) == ["dead", "processed"]
     assert rows.texts(user_id) == ["after"]
     assert rows.attempts_max() == 3
@@ -77,7 +77,7 @@ def _wait_until_frozen(frozen: Child) -> None:
 
 
 def _without_fence_checks(text: str) -> str:
-    mutant = text.replace("v_user.fence > p_fence", "false")
+    mutant = text.replace("v_user.fence > v_fence", "false")
     assert mutant != text
     return mutant
 
@@ -93,7 +93,7 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
     if not is_fenced:
         services.database.rows(_without_fence_checks(shipped_code()["functions/begin_turn"]))
     try:
-        fault = "stop before begin_turn 1"
+        fault = "stop before begin_turns 1"
         with worker_process(
             settings, program=FAULTY, fault=fault, stall_limit_s=600, bot_log=log, log=tmp_path / "worker.log"
         ) as frozen:
@@ -126,7 +126,7 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(
         with worker_process(settings):
             eventually(lambda: rows.waiting() == 0)
             frozen.send_signal(signal.SIGCONT)
-            eventually(lambda: '"outcome": "fenced"' in log.read_text() or "turn_dropped" in log.read_text())
+            eventually(lambda: '"outcome": "already"' in log.read_text() or "turn_dropped" in log.read_text())
     assert rows.texts(user_id) == ["m1", "m2"]
 
 
@@ -137,7 +137,7 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(
     message = accept("alice", "raise-until 0")
     log = tmp_path / "worker.log"
     with worker_process(
-        settings, program=FAULTY, fault="stop before commit_turn 1", stall_limit_s=600, log=log
+        settings, program=FAULTY, fault="stop before settle_turns 1", stall_limit_s=600, log=log
     ) as frozen:
         _wait_until_frozen(frozen)
         with worker_process(settings, handler="tests.bots:refuse"):
@@ -160,11 +160,15 @@ def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings
     lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
     begun = records.begin(lease, None, is_first=True)
     rows.set_fence(user_id, 42)
-    settled = records.commit(lease, begun, {}, Event(), goes_on=True)
-    assert (settled.outcome, settled.next_turn) == (CommitOutcome.FENCED, None)
+    assert begun.turn is not None
+    settled = records.commit(lease, begun.turn, {}, Event(), goes_on=True)
+    assert (settled.outcome, settled.next) == (SettleOutcome.FENCED, None)
     rows.set_fence(user_id, 41)
-    settled = records.commit(lease, begun, {}, Event(), goes_on=True)
-    assert (settled.outcome, settled.next_turn and settled.next_turn.seq) == (CommitOutcome.COMMITTED, 2)
+    settled = records.commit(lease, begun.turn, {}, Event(), goes_on=True)
+    assert settled.outcome is SettleOutcome.COMMITTED
+    assert settled.next is not None
+    assert settled.next.turn is not None
+    assert settled.next.turn.message.seq == 2
 
 
 def test_a_takeover_whose_answer_was_lost_counts_one_death(services: Services, accept: Accept) -> None:

@@ -62,7 +62,8 @@ $$
 WITHOUT_A_LOCK = """
 CREATE OR REPLACE FUNCTION get_or_create_session(p_user_id uuid, p_accepted_at timestamptz DEFAULT NULL)
 RETURNS uuid LANGUAGE sql AS $$
-    INSERT INTO conversation_sessions (user_id, started_at, last_message_at) VALUES ($1, now(), now()) RETURNING id
+    INSERT INTO conversation_sessions (user_id, started_at, last_message_at, sweep_at)
+    VALUES ($1, now(), now(), now()) RETURNING id
 $$
 """
 
@@ -177,7 +178,8 @@ def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_
 ) -> None:
     for sender, age_s in (("old", 120), ("new", 1)):
         made_at = datetime.now(UTC) - timedelta(seconds=age_s)
-        rows.session_of(rows.make_user(session_checks.SCRATCH_CHANNEL, sender, made_at))
+        user = "INSERT INTO users (channel, sender, created_at) VALUES (%s, %s, %s) RETURNING id"
+        rows.session_of(rows.ask(user, session_checks.SCRATCH_CHANNEL, sender, made_at).id)
     assert examine()["same session"].health is Health.OK
     assert rows.senders() == ["new"]
 
@@ -335,7 +337,19 @@ def test_a_resolver_that_lets_the_index_refuse_fails_as_well(rows: Rows, service
     with planted(services, WITHOUT_A_LOCK, shipped("get_or_create_session")):
         finding = examine()["same session"]
     assert finding.health is Health.FAILED
+    assert finding.found == "get_or_create_session fails: UniqueViolation"
     assert rows.senders() == []
+
+
+def test_a_resolver_that_answers_everybody_with_the_same_error_fails_as_well(
+    services: Services, examine: Examine
+) -> None:
+    """All twenty had the same answer, and that was taken for the same session."""
+    broken = WITHOUT_A_LOCK.replace("now(), now(), now()", "now(), now(), NULL")
+    with planted(services, broken, shipped("get_or_create_session")):
+        finding = examine()["same session"]
+    assert finding.health is Health.FAILED
+    assert finding.found == "get_or_create_session fails: NotNullViolation"
 
 
 def test_an_anomaly_of_today_fails_with_user_session_and_time(
@@ -351,7 +365,7 @@ def test_an_anomaly_of_today_fails_with_user_session_and_time(
     assert str(user_id) in finding.details[0]
 
 
-def test_an_ok_tells_how_many_messages_a_session_has(
+def test_an_ok_names_how_many_messages_a_session_has(
     rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine
 ) -> None:
     for _ in range(3):
@@ -495,7 +509,7 @@ def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services: Services, 
 
 
 def test_a_lane_that_is_no_users_fails_and_is_named(services: Services, examine: Examine) -> None:
-    services.lanes.client.zadd("lanes", {"somebody else's": 1})
+    services.lanes.client.zadd("lanes:in", {"somebody else's": 1})
     finding = examine()["lanes"]
     assert finding.health is Health.FAILED
     assert "a lane whose name is no user id" in finding.found
@@ -540,6 +554,19 @@ def test_a_counter_that_does_not_count_fails(
     assert examine()["lanes"].health is Health.OK
 
 
+def test_a_message_that_waits_where_nobody_looks_fails(
+    rows: Rows, services: Services, accept: Accept, examine: Examine
+) -> None:
+    user_id = accept("fay").user_id
+    services.database.rows("UPDATE users SET next_seq = 2")
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"a message waits below users.next_seq, where nobody looks: {user_id}" in finding.found
+    services.database.rows(finding.todo)
+    assert rows.user(user_id).next_seq == 1
+    assert examine()["lanes"].health is Health.OK
+
+
 def test_a_lane_with_nothing_to_do_is_a_warning(
     rows: Rows, services: Services, accept: Accept, examine: Examine
 ) -> None:
@@ -556,8 +583,7 @@ def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
     monkeypatch.setattr(lane_checks, "SAMPLE_MAX", 10)
     rows.make_waiting_users(40)
     rows.forget_messages()
-    seen = {
-        lane_checks._sample(Deployment(services.settings, services.database, services.lanes))[0][0] for _ in range(20)
-    }
-    assert len(seen) > 3
+    deployment = Deployment(services.settings, services.database, services.lanes)
+    seen = {user for _ in range(20) for user in lane_checks._sample(deployment)[0]}
+    assert len(seen) > 20
     assert examine()["lanes"].found == "Redis and Postgres agree; users looked at: 10"

@@ -23,7 +23,7 @@ from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import PYTHON, Stack, is_ready
 from onelane.dev.talk import Target, sign
-from onelane.model import Delivery, user_id_of
+from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
 from tests.rows import Rows
@@ -119,7 +119,7 @@ class Traffic:
 
     def _write(self, user: str) -> None:
         for nr in range(MESSAGES_PER_USER_MAX):
-            delivery = Delivery(sender=user, external_id=f"{user}-{nr}".replace(" ", "."), text="sleep 0.02")
+            delivery = Delivery(senders=(user,), external_id=f"{user}-{nr}".replace(" ", "."), text="sleep 0.02")
             if not self._deliver(delivery):
                 return
             self.accepted.append((user, nr))
@@ -221,12 +221,12 @@ def _connections(probe: psycopg.Connection, services: Services) -> tuple[set[obj
 def _check_nothing_lost_and_in_order(rows: Rows, traffic: Traffic) -> None:
     eventually(lambda: rows.waiting() == 0)
     for user in {user for user, _ in traffic.accepted}:
-        inbound = rows.inbound(user_id_of("demo", user))
+        inbound = rows.inbound(rows.user_of("demo", user))
         stored = [int(row.external_id.rpartition("-")[2]) for row in inbound]
         assert stored == list(range(len(stored)))
         assert {nr for name, nr in traffic.accepted if name == user} <= set(stored)
         assert {row.state for row in inbound} == {"processed"}
-        assert [reply.turn_seq for reply in rows.replies(user_id_of("demo", user))] == [row.seq for row in inbound]
+        assert [reply.turn_seq for reply in rows.replies(rows.user_of("demo", user))] == [row.seq for row in inbound]
     assert rows.out_of_order() == []
 
 

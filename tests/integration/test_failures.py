@@ -91,7 +91,7 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
     gate, client = tmp_path / "gate", services.lanes.client
     users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(8)]
     with worker_process(settings) as doomed:
-        eventually(lambda: all(client.exists(f"lock:user:{user}") for user in users))
+        eventually(lambda: all(client.exists(f"lock:in:{user}") for user in users))
         with worker_process(settings):
             doomed.send_signal(signal.SIGKILL)
             doomed.wait(DEADLINE_S)
@@ -108,7 +108,7 @@ def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(
     settings = settings.model_copy(update={"lock_ttl_s": 4})
     message = accept("eve", "sleep 7")
     with worker_process(settings, log=log) as process:
-        eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
+        eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
         [helper] = eventually(lambda: children_of(process.pid))
         os.kill(helper, signal.SIGKILL)
         eventually(lambda: rows.texts(message.user_id) == ["sleep 7"])

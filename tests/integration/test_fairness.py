@@ -10,7 +10,6 @@ import pytest
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.model import user_id_of
 from tests.conftest import Accept, accept_all, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
@@ -30,11 +29,10 @@ def _are_answered(rows: Rows, users: list[UUID]) -> bool:
 
 def _talk(rows: Rows, accept: Accept, prefix: str) -> list[float]:
     """Let quiet users write one after the other, each after the last was answered; return their waits in ms."""
-    senders = [f"{prefix} {nr}" for nr in range(QUIET_USERS)]
-    users = [user_id_of("demo", sender) for sender in senders]
-    for nr, sender in enumerate(senders, start=1):
-        accept(sender)
-        eventually(partial(_are_answered, rows, users[:nr]))
+    users: list[UUID] = []
+    for nr in range(QUIET_USERS):
+        users.append(accept(f"{prefix} {nr}").user_id)
+        eventually(partial(_are_answered, rows, list(users)))
     return rows.waits_ms(users)
 
 
@@ -47,7 +45,7 @@ def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nob
         alone = _talk(rows, accept, "before")
         accept_all(flooded, [("flood", "x") for _ in range(flood)])
         beside = _talk(rows, accept, "beside")
-        assert not rows.is_settled(user_id_of("demo", "flood")), "the flood was over too early"
+        assert not rows.is_settled(rows.user_of("demo", "flood")), "the flood was over too early"
     # The promise is twice the p99 on a quiet machine, which the benchmark measures; waiting behind the flood would be
     # seconds. Here: no more than a few turns' time.
     assert statistics.median(beside) < 20 * statistics.median(alone) + 100
@@ -59,11 +57,11 @@ def test_sixteen_hanging_users_of_one_worker_do_not_stop_the_seventeenth_on_anot
     with worker_process(settings, "--slots=16"):
         hanging = [accept(f"hang {nr}", "sleep 600") for nr in range(16)]
         client = services.lanes.client
-        eventually(lambda: all(client.exists(f"lock:user:{message.user_id}") for message in hanging))
+        eventually(lambda: all(client.exists(f"lock:in:{message.user_id}") for message in hanging))
         with worker_process(settings, "--slots=16"):
             accept("seventeenth")
-            eventually(lambda: rows.waits_ms([user_id_of("demo", "seventeenth")]))
-        assert all(client.exists(f"lock:user:{message.user_id}") for message in hanging)
+            eventually(lambda: rows.waits_ms([rows.user_of("demo", "seventeenth")]))
+        assert all(client.exists(f"lock:in:{message.user_id}") for message in hanging)
 
 
 def test_a_rate_limit_parks_the_lane_and_drops_nothing(
@@ -75,8 +73,8 @@ def test_a_rate_limit_parks_the_lane_and_drops_nothing(
     client = services.lanes.client
     with worker_process(settings):
         accept("other")
-        eventually(lambda: rows.waits_ms([user_id_of("demo", "other")]))
-        eventually(lambda: len(rows.waits_ms([user_id_of("demo", "keen")])) == 3)
-        eventually(lambda: not client.exists(f"lock:user:{user_id}"))
+        eventually(lambda: rows.waits_ms([rows.user_of("demo", "other")]))
+        eventually(lambda: len(rows.waits_ms([rows.user_of("demo", "keen")])) == 3)
+        eventually(lambda: not client.exists(f"lock:in:{user_id}"))
         assert 10_000 < due_ms(services, user_id) - now_ms(services) <= 20_000
     assert client.llen(f"rq:queue:user:{user_id}") == 2

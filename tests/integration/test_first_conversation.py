@@ -58,12 +58,14 @@ def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(
     client = services.lanes.client
     with run_worker(settings):
         message = accept("erin")
-        eventually(lambda: client.zcard("lanes") == 0 and rows.replies(message.user_id))
+        eventually(lambda: client.zcard("lanes:in") == 0 and rows.replies(message.user_id))
         assert cached_session(services, message.user_id) == str(rows.replies(message.user_id)[0].session_id)
         assert 25_190_000 < client.pttl(f"session:user:{message.user_id}") <= 25_200_000
         assert client.smembers("rq:queues") == set()
     left = {text_of(key) for key in client.keys("*")}
     worker_keys = {
-        key for key in left if key.startswith(("rq:worker", "lease:", "duty:", "numbers", "counted:", "wake"))
+        key
+        for key in left
+        if key.startswith(("rq:worker", "lease:", "duty:", "numbers", "counted:", "wake", "reconciled"))
     }
     assert left - worker_keys == {f"session:user:{message.user_id}", "fence"}

@@ -10,7 +10,6 @@ from rq import Queue
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.model import user_id_of
 from onelane.processes.duties import Duties
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import failed_jobs
@@ -43,7 +42,7 @@ def _foreign(services: Services, kind: str, user_id: UUID, other: UUID, tmp_path
         case "a hash that claims to be buried":
             client.hset("rq:job:nonsense", "buried", "1")
             client.rpush(lane, "nonsense")
-            client.sadd("buried", str(user_id), "nobody")
+            client.sadd("buried:in", str(user_id), "nobody")
 
 
 FOREIGN = [
@@ -69,7 +68,7 @@ def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
     kind: str,
 ) -> None:
     other = accept("bob", "raise")
-    user_id = user_id_of("demo", "alice")
+    user_id = rows.make_user("demo", "alice")
     _foreign(services, kind, user_id, other.message_id, tmp_path)
     client = services.lanes.client
     with run_worker(settings):
@@ -79,11 +78,11 @@ def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
         eventually(lambda: rows.states(user_id) == ["processed"] * 2)
         eventually(lambda: any(line["event"] == "foreign_jobs" for line in log_lines))
         eventually(lambda: str(other.message_id) in failed_jobs(services, other.user_id))
-        eventually(lambda: not client.exists("lanes"))
+        eventually(lambda: not client.exists("lanes:in"))
         leases = int(client.get("fence") or 0)
         carol = accept("carol", "a lane later")
         eventually(lambda: rows.states(carol.user_id) == ["processed"])
-        eventually(lambda: not client.exists("lanes"))
+        eventually(lambda: not client.exists("lanes:in"))
         assert int(client.get("fence") or 0) <= leases + 2
     assert not (tmp_path / "ran").exists()
     assert str(first.message_id) not in services.lanes.jobs(user_id)
@@ -100,7 +99,7 @@ def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(
     services.lanes.bury(lease, message.message_id, "Traceback: …")
     alice = UUID(int=7)
     services.lanes.client.rpush(keys.queue(alice), str(message.message_id))
-    services.lanes.client.sadd("buried", str(alice))
+    services.lanes.client.sadd("buried:in", str(alice))
     assert duties.redrive_requeued() == 0
     assert rows.states(message.user_id) == ["dead"]
     assert str(message.message_id) in failed_jobs(services, message.user_id)

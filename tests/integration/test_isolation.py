@@ -1,11 +1,11 @@
 """A suspect's child process, whatever it does: its turn ends in time, its place is free again, and it is gone."""
 
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,19 +16,20 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
-from onelane.model import Begun, JsonObject, Lease
+from onelane.model import JsonObject, Lease, TurnRead
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation
 from onelane.turns.records import Records
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 
-Begin = Callable[[str], tuple[Begun, Holding]]
+Begin = Callable[[str], tuple[TurnRead, Holding]]
 Run = Callable[..., JsonObject]
 
 TURN_TIMEOUT_S = 3.0
 PATIENCE_S = 60.0
 """A turn's time where it plays no part."""
 FRAME = '{"text": ""}'
-BUSY_S = 6.0
+TIMES_S = (TURN_TIMEOUT_S, 15.0, 45.0)
+BUSY_S = 10.0
 """What a busy machine may add to a bound."""
 
 
@@ -70,12 +71,13 @@ def strict(isolation: Isolation) -> Isolation:
 def begin(services: Services, settings: Settings, accept: Accept) -> Begin:
     """Accept a message and begin its turn."""
 
-    def begin(text: str) -> tuple[Begun, Holding]:
+    def begin(text: str) -> tuple[TurnRead, Holding]:
         accepted = accept(f"user {uuid4()}", text)
         lease = Lease(user_id=accepted.user_id, token="a:1", fence=1)
-        begun = Records(settings, services.database).begin(lease, None, is_first=True)
-        assert begun.text == text
-        return begun, Holding(lease)
+        turn = Records(settings, services.database).begin(lease, None, is_first=True).turn
+        assert turn is not None
+        assert turn.message.text == text
+        return turn, Holding(lease)
 
     return begin
 
@@ -85,10 +87,16 @@ def run(isolation: Isolation, begin: Begin, services: Services) -> Run:
     """Run one message in a child, in a place as a slot does."""
 
     def run(text: str, holding: Holding | None = None, **states: Any) -> JsonObject:
-        begun, own = begin(text)
+        turn, own = begin(text)
+        turn = turn.model_copy(
+            update={
+                "session": turn.session.model_copy(update={"state": states.get("session_state", {})}),
+                "user": turn.user.model_copy(update={"state": states.get("user_state", {})}),
+            }
+        )
         with isolation.place() as has_place:
             assert has_place
-            return isolation.run(replace(begun, **states), holding or own, services.sessions)
+            return isolation.run(turn, holding or own, services.sessions)
 
     return run
 
@@ -137,10 +145,15 @@ FAILURES = [
 def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(
     text: str, failure: str, run: Run, strict: Isolation, notes: Path
 ) -> None:
-    began = time.monotonic()
-    with pytest.raises(HandlerFailed, match=failure):
-        run(text)
-    assert time.monotonic() - began < TURN_TIMEOUT_S + DEATH_S + BUSY_S
+    for time_s in TIMES_S:  # on a busy machine a child may not have come to its handler within the shortest
+        strict._turn_timeout_s = time_s
+        began = time.monotonic()
+        with pytest.raises(HandlerFailed) as failed:
+            run(text)
+        assert time.monotonic() - began < time_s + DEATH_S + BUSY_S
+        if notes.exists():
+            break
+    assert re.search(failure, str(failed.value))
     assert len(notes.read_text().split()) == (2 if "fork" in text else 1), "the handler did what it was to do"
     eventually(lambda: not alive(notes))
     assert places_free(strict) == CHILDREN_MAX
@@ -164,14 +177,14 @@ def test_a_grandchild_of_a_turn_that_ends_well_ends_with_it(run: Run, notes: Pat
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     text: str, run: Run, strict: Isolation, begin: Begin, services: Services
 ) -> None:
-    def hostile(begun: Begun, holding: Holding) -> None:
+    def hostile(begun: TurnRead, holding: Holding) -> None:
         with strict.place() as has_place:
             assert has_place
             with pytest.raises(HandlerFailed):
                 strict.run(begun, holding, services.sessions)
             ended.append(begun)
 
-    ended: list[Begun] = []
+    ended: list[TurnRead] = []
     slots = [threading.Thread(target=hostile, args=begin(text)) for _ in range(CHILDREN_MAX)]
     for slot in slots:
         slot.start()

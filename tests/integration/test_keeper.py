@@ -125,7 +125,7 @@ def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, wat
     kept, dropped = lease(2)
     _, holding = keeper.hold([kept, dropped])
     watch.await_renewal(kept, dropped, times=2)
-    keeper.drop(holding)
+    holding.close()
     assert eventually(watch.others_get)[0].user_id == dropped.user_id
     watch.await_renewal(kept)
     assert [line for line in log_lines if line["log_level"] != "info"] == []

@@ -19,7 +19,7 @@ from onelane.db import Row
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes, Released
-from onelane.model import Accepted, Delivery, Lease, user_id_of
+from onelane.model import Accepted, Delivery, Lease
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
 from tests.proxy import Proxy
 from tests.renewing import renewed
@@ -63,7 +63,7 @@ def _digest(services: Services, script: str) -> bytes:
 
 
 def _accept(services: Services, sender: str, text: str) -> Accepted:
-    delivery = Delivery(sender=sender, external_id=f"m{next(numbers)}", text=text)
+    delivery = Delivery(senders=(sender,), external_id=f"m{next(numbers)}", text=text)
     return services.intake.accept("demo", [delivery])[0]
 
 
@@ -81,7 +81,7 @@ def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
         for text in WORDS:
             for nr in range(USERS):
                 _accept(far, f"user {nr}", "hello" if text == LONG and script != "renew" else text)
-        user_id = user_id_of("demo", "user 0")
+        user_id = rows.user_of("demo", "user 0")
         far.lanes.make_due(user_id)
         far.lanes.make_due(user_id)
         assert fault.struck.wait(DEADLINE_S)
@@ -170,7 +170,7 @@ def test_a_script_that_finds_redis_full_has_done_nothing(services: Services, fil
     with pytest.raises(LanesUnavailable):
         services.lanes.enqueue(UUID(int=1), UUID(int=1))
     assert client.dbsize() == before
-    assert not client.exists("lanes", "rq:queues")
+    assert not client.exists("lanes:in", "rq:queues")
 
 
 def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(
@@ -186,13 +186,13 @@ def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(
         accept(f"user {nr}", "two")
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
         client = services.lanes.client
-        eventually(lambda: len(client.keys("lock:user:*")) == USERS)
+        eventually(lambda: len(client.keys("lock:in:*")) == USERS)
         fill()
         eventually(lambda: rows.waiting() == 0)
-        eventually(lambda: not client.exists("lanes"))
+        eventually(lambda: not client.exists("lanes:in"))
         late = [accept(f"user {nr}", "three") for nr in range(USERS)]
         assert all(not message.duplicate for message in late)
-        assert not client.exists("lanes")
+        assert not client.exists("lanes:in")
         client.config_set("maxmemory", 0)
         eventually(lambda: rows.waiting() == 0)
 
@@ -251,16 +251,16 @@ def test_a_suspended_worker_leaves_the_wake_up_to_others(
         accept("alice")
         [worker] = eventually(lambda: client.smembers("rq:workers"))
         eventually(lambda: client.hget(worker, "state") == b"suspended")
-        assert client.llen("wake") == 1
+        assert client.llen("wake:in") == 1
         resume(client)
         eventually(lambda: rows.waiting() == 0)
 
 
 def test_a_thousand_lanes_leave_sixty_four_wake_ups(services: Services) -> None:
     services.lanes.enqueue_many([(uuid4(), uuid4()) for _ in range(1_000)])
-    assert services.lanes.client.llen("wake") == 64
+    assert services.lanes.client.llen("wake:in") == 64
     services.lanes.pass_wake_on()
-    assert services.lanes.client.llen("wake") == 64
+    assert services.lanes.client.llen("wake:in") == 64
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.0009, 0.001, 0.0015])

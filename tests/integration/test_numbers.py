@@ -34,7 +34,7 @@ RunWorker = Callable[[Settings], AbstractContextManager[Any]]
 Numbers = Callable[[FlaskClient], dict[str, float]]
 
 TOKEN = "a token, and ünusual"
-HELLO = Delivery(sender="+33612345678", external_id="m1", text="hello")
+HELLO = Delivery(senders=("+33612345678",), external_id="m1", text="hello")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_killed_worker_is_seen_in_the_takeovers(
     client, gate = web(), tmp_path / "gate"
     message = accept("alice", f"wait {gate}")
     with worker_process(settings) as process:
-        eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
+        eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
         process.kill()
     gate.touch()
     with worker_process(settings):
@@ -127,8 +127,8 @@ def test_failures_and_lost_leases_are_counted(
     accept("eve", "raise")
     slow = accept("bob", "sleep 3")
     with run_worker(settings):
-        eventually(lambda: services.lanes.client.exists(f"lock:user:{slow.user_id}"))
-        services.lanes.client.hset(f"lock:user:{slow.user_id}", "token", "another's")
+        eventually(lambda: services.lanes.client.exists(f"lock:in:{slow.user_id}"))
+        services.lanes.client.hset(f"lock:in:{slow.user_id}", "token", "another's")
         eventually(lambda: numbers(client)["onelane_leases_lost_total"] == 1)
         eventually(lambda: numbers(client)["onelane_turns_total dead"] == 1)
     assert numbers(client)["onelane_turns_total retry"] == 1
@@ -148,7 +148,7 @@ def test_a_wrong_cached_session_is_counted(
     services.lanes.client.set(f"session:user:{message.user_id}", cached)
     work_off(services, settings)
     assert numbers(client)["onelane_turns_total committed"] == 1
-    result = "malformed" if cached == "no uuid" else "stale"
+    result = "malformed" if cached == "no uuid" else "wrong"
     assert numbers(client)[f"onelane_session_cache_total {result}"] == 1
 
 
@@ -178,7 +178,7 @@ def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker, 
         eventually(lambda: numbers(client)["onelane_turns_total committed"])
         before = set(numbers(client))
         for nr in range(5):
-            deliver(client, settings, Delivery(sender=f"user {nr}", external_id=f"n{nr}", text="hello"))
+            deliver(client, settings, Delivery(senders=(f"user {nr}",), external_id=f"n{nr}", text="hello"))
         eventually(lambda: numbers(client)["onelane_turns_total committed"] == 6)
     assert set(numbers(client)) == before
 
@@ -204,7 +204,7 @@ def test_metrics_answer_with_100_000_lanes_about_as_fast_as_with_none(web: Web, 
 
     with_none = median_s()
     for start in range(0, 100_000, 10_000):
-        services.lanes.client.zadd("lanes", {f"user {nr}": nr for nr in range(start, start + 10_000)})
+        services.lanes.client.zadd("lanes:in", {f"user {nr}": nr for nr in range(start, start + 10_000)})
     assert median_s() < 3 * with_none + 0.02
 
 

@@ -11,7 +11,7 @@ from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.errors import StoreUnavailable
 from onelane.migrations import shipped_code
-from onelane.model import Accepted, user_id_of
+from onelane.model import Accepted
 from tests.conftest import Accept, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process
@@ -54,7 +54,7 @@ def _check_all_answered_in_order(rows: Rows, accepted: list[Accepted]) -> None:
     eventually(lambda: rows.waiting() == 0)
     assert rows.answered() == len({message.message_id for message in accepted})
     for nr in range(USERS):
-        mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
+        mine = [int(text) for text in rows.texts(rows.user_of("demo", f"user {nr}"))]
         assert mine == sorted(mine)
     assert rows.sessions_made() == USERS
 
@@ -128,16 +128,16 @@ def test_a_database_that_refuses_turns_blames_no_message(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:
     message = accept("alice", "hello")
-    services.database.rows("ALTER FUNCTION commit_turn RENAME TO commit_turn_away")
+    services.database.rows("ALTER FUNCTION settle_turn RENAME TO settle_turn_away")
     try:
         with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
             user_id = message.user_id
             eventually(lambda: not is_leased(services, user_id) and due_ms(services, user_id) > now_ms(services))
-            services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
+            services.database.rows("ALTER FUNCTION settle_turn_away RENAME TO settle_turn")
             eventually(lambda: _answered(rows) == 1)
     finally:
-        if rows.ask("SELECT to_regproc('commit_turn') IS NULL AS is_away").is_away:
-            services.database.rows("ALTER FUNCTION commit_turn_away RENAME TO commit_turn")
+        if rows.ask("SELECT to_regproc('settle_turn') IS NULL AS is_away").is_away:
+            services.database.rows("ALTER FUNCTION settle_turn_away RENAME TO settle_turn")
     row = rows.message(message.message_id)
     assert (row.attempts, row.deaths) == (0, 0)
 
@@ -148,7 +148,7 @@ def test_a_turn_stands_when_the_next_cannot_begin(
     for nr in range(3):
         accept("alice", f"m{nr}")
     begin = shipped_code()["functions/begin_turn"]
-    broken = begin.replace("    LOOP\n", "    IF p_session_hint IS NOT NULL THEN RAISE 'away'; END IF;\n    LOOP\n", 1)
+    broken = begin.replace("    LOOP\n", "    IF v_hint IS NOT NULL THEN RAISE 'away'; END IF;\n    LOOP\n", 1)
     assert broken != begin
     services.database.rows(broken)
     try:

@@ -46,7 +46,7 @@ def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_susp
         accept("alice", "one")
         [worker] = eventually(lambda: Worker.all(connection=client))
         eventually(lambda: client.hget(worker.key, "state") == b"suspended")
-        assert client.llen("wake") == 1  # nobody took the call
+        assert client.llen("wake:in") == 1  # nobody took the call
         assert process.is_running
         resume(client)
         eventually(lambda: rows.answered() == 1)

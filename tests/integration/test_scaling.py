@@ -10,7 +10,6 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import Child
-from onelane.model import user_id_of
 from tests.conftest import DEADLINE_S, accept_all, eventually
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -59,7 +58,7 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
 
     assert rows.answered() == messages
     for nr in range(USERS):
-        mine = [int(text) for text in rows.texts(user_id_of("demo", f"user {nr}"))]
+        mine = [int(text) for text in rows.texts(rows.user_of("demo", f"user {nr}"))]
         assert mine == list(range(nr, messages, USERS))
     assert rows.out_of_order() == []
     assert rows.sessions_made() == USERS

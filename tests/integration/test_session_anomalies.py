@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.db import Row
 from onelane.migrations import shipped_code
-from tests.by_hand import ByHand
+from tests.by_hand import ByHand, Turn
 from tests.rows import OneConnection
 
 EVENING = datetime(2025, 11, 3, 20, 39, 6, tzinfo=UTC)
@@ -28,15 +27,17 @@ class Story(ByHand):
         super().__init__(OneConnection(connection))
         self.connection = connection
 
-    def tell(self, at: datetime, **effects: Any) -> Row:
+    def play(self, at: datetime, **effects: Any) -> Turn:
+        """Accept a message and commit its turn."""
         self.say(at)
         return self.turn(**effects)
 
     def open(self, started_at: datetime, ended_at: datetime | None = None, reason: str | None = None) -> UUID:
-        if not self.said:
-            self.said += 1
-            self.rows.make_user("demo", "x", started_at, self.user_id)
-        return self.rows.make_session(self.user_id, started_at, ended_at, reason)
+        return self.rows.make_session(self._user, started_at, ended_at, reason)
+
+    @cached_property
+    def _user(self) -> UUID:
+        return self.rows.make_user("demo", uuid4().hex)
 
     def change(self, query: str, *params: Any) -> None:
         """Break the schema, or what it holds."""
@@ -61,10 +62,10 @@ def story(services: Services, settings: Settings) -> Iterator[Story]:
 
 def test_sessions_that_commands_ended_may_follow_each_other_at_once(story: Story) -> None:
     for end in ("user_request", "handler"):
-        story.tell(EVENING, end=end)
-    story.tell(EVENING)
-    story.ask("SELECT request_session_end(%s, 'operator', %s)", story.user_id, EVENING)
-    story.tell(EVENING)
+        story.play(EVENING, end=end)
+    story.play(EVENING)
+    story.ask("SELECT request_session_end(%s, p_now => %s)", story.user_id, EVENING)
+    story.play(EVENING)
     assert story.rows.sessions_made() == 4
     assert story.anomalies() == []
 
@@ -72,23 +73,20 @@ def test_sessions_that_commands_ended_may_follow_each_other_at_once(story: Story
 def test_a_boundary_of_the_policy_may_lie_within_ten_seconds(story: Story) -> None:
     story.change("INSERT INTO channel_policies VALUES ('demo', 25200, '20:39', 'UTC', NULL, 25200)"
               " ON CONFLICT (channel) DO UPDATE SET day_start = '20:39', timezone = 'UTC'")  # fmt: skip
-    story.tell(EVENING - 7 * SECOND)
-    story.tell(EVENING - 6 * SECOND)
+    story.play(EVENING - 7 * SECOND)
+    story.play(EVENING - 6 * SECOND)
     assert story.rows.sessions_made() == 2
     assert story.anomalies() == []
 
 
 def test_a_redriven_message_lies_in_its_session(story: Story) -> None:
-    story.tell(EVENING)
-    story.change("UPDATE messages SET state = 'dead'")
-    story.tell(EVENING + 60 * SECOND, end="handler")
-    story.ask("SELECT redrive_message(id, %s) FROM messages WHERE state = 'dead'", EVENING + 120 * SECOND)
-    turn = story.ask("SELECT * FROM begin_turn(%s, 1)", story.user_id)
-    story.ask(
-        "SELECT commit_turn(%s, 1, %s, %s, %s)",
-        story.user_id, turn.message_id, turn.session_id,
-        Jsonb({"replies": [{"text": "x"}], "tool_outputs": [{"name": "x", "data": 1}]}),
-    )  # fmt: skip
+    story.say(EVENING)
+    dead = story.begin()
+    story.fail(dead)
+    story.play(EVENING + 60 * SECOND, end="handler")
+    story.ask("SELECT redrive_message(%s, NULL, %s)", dead.message_id, EVENING + 120 * SECOND)
+    turn = story.turn(replies=[{"text": "x"}], tool_calls=[{"name": "x", "output": 1}])
+    assert turn.message_id == dead.message_id
     assert story.anomalies() == []
 
 
@@ -99,7 +97,7 @@ def test_the_hour_of_day_rule_shows_as_sessions_opened_early(story: Story) -> No
     """The incident, in numbers: four messages in 18 s, four sessions."""
     rule = "IF extract(hour FROM p_last_message_at) >= 20 THEN RETURN 'end_of_day'; END IF; RETURN CASE"
     story.change(shipped_code()["functions/should_create_new_session"].replace("RETURN CASE", rule))
-    turns = [story.tell(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
+    turns = [story.play(EVENING + timedelta(seconds=after)) for after in (0, 0.116, 8, 18)]
     opened = [(turn.session_id, turn.accepted_at) for turn in turns[1:]]
     assert story.anomalies() == [("opened_early", session_id, at) for session_id, at in opened]
 
@@ -135,38 +133,37 @@ def test_two_sessions_at_the_same_instant_overlap_unless_one_is_empty(story: Sto
 
 @pytest.mark.parametrize("seconds", [-1, 3_601])
 def test_a_message_outside_its_session_shows(story: Story, seconds: int) -> None:
-    turn = story.tell(EVENING)
-    story.tell(EVENING + 3_600 * SECOND, end="handler")
+    turn = story.play(EVENING)
+    story.play(EVENING + 3_600 * SECOND, end="handler")
     assert story.kinds() == []
     story.change("UPDATE messages SET accepted_at = %s WHERE id = %s", EVENING + seconds * SECOND, turn.message_id)
     assert story.anomalies() == [("outside", turn.session_id, EVENING + seconds * SECOND)]
 
 
-def test_a_terminal_message_without_a_session_shows(story: Story) -> None:
-    turn = story.tell(EVENING)
-    story.change("ALTER TABLE messages DROP CONSTRAINT a_terminal_message_has_a_session")
-    story.change("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
-    assert story.anomalies() == [("no_session", None, EVENING)]
+def test_a_terminal_message_without_a_session_is_impossible(story: Story) -> None:
+    turn = story.play(EVENING)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        story.change("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
 
 
 def test_a_message_in_the_session_of_another_user_shows(story: Story) -> None:
     other = Story(story.connection)
-    session_id = other.tell(EVENING).session_id
-    turn = story.tell(EVENING)
+    session_id = other.play(EVENING).session_id
+    turn = story.play(EVENING)
     story.change("UPDATE messages SET session_id = %s WHERE id = %s", session_id, turn.message_id)
     assert story.anomalies() == [("foreign_session", session_id, EVENING)]
 
 
-def test_a_tool_output_that_lies_elsewhere_than_its_message_shows(story: Story) -> None:
-    first = story.tell(EVENING, tool_outputs=[{"name": "x", "data": 1}], end="handler")
-    second = story.tell(EVENING + 60 * SECOND)
+def test_a_tool_call_that_lies_elsewhere_than_its_message_shows(story: Story) -> None:
+    first = story.play(EVENING, tool_calls=[{"name": "x", "output": 1}], end="handler")
+    second = story.play(EVENING + 60 * SECOND)
     assert story.kinds() == []
-    story.change("UPDATE tool_outputs SET session_id = %s", second.session_id)
+    story.change("UPDATE tool_calls SET session_id = %s", second.session_id)
     assert story.kinds() == ["foreign_session"]
-    story.change("ALTER TABLE tool_outputs ALTER session_id DROP NOT NULL")
-    story.change("UPDATE tool_outputs SET session_id = NULL")
+    story.change("ALTER TABLE tool_calls ALTER session_id DROP NOT NULL")
+    story.change("UPDATE tool_calls SET session_id = NULL")
     assert story.kinds() == ["foreign_session"]
-    story.change("UPDATE tool_outputs SET session_id = %s", first.session_id)
+    story.change("UPDATE tool_calls SET session_id = %s", first.session_id)
     assert story.kinds() == []
 
 
@@ -178,16 +175,16 @@ def test_asked_for_a_day_it_reads_a_days_rows(story: Story) -> None:
     story.change("SET LOCAL enable_seqscan = off")
     plan = story.connection.execute("EXPLAIN SELECT * FROM session_anomalies WHERE at > now() - interval '1 day'")
     text = "\n".join(row[0] for row in plan)
-    for index in ("conversation_sessions_by_start", "messages_by_time", "tool_outputs_by_time"):
+    for index in ("conversation_sessions_by_start", "messages_by_time", "tool_calls_by_time"):
         assert index in text, text
     assert "Seq Scan on" not in text, text
 
 
 def test_the_reuse_ratio_is_turns_by_sessions(story: Story) -> None:
     for second in range(5):
-        story.tell(EVENING + second * SECOND, replies=[{"text": "a reply is no turn"}])
-    story.tell(EVENING + 5 * SECOND, end="handler")
-    story.tell(EVENING + 6 * SECOND)
+        story.play(EVENING + second * SECOND, replies=[{"text": "a reply is no turn"}])
+    story.play(EVENING + 5 * SECOND, end="handler")
+    story.play(EVENING + 6 * SECOND)
     row = story.ask("SELECT sum(turns) / count(*) AS ratio FROM session_reuse WHERE at > %s", EVENING - SECOND)
     assert row.ratio == 3.5
     assert story.ask("SELECT count(*) AS n FROM session_reuse WHERE at > %s", EVENING + SECOND).n == 1

@@ -39,7 +39,7 @@ def at(settings: Settings, services: Services) -> Iterator[Callable[[datetime], 
 
 
 def accept(services: Services, text: str = "hello", nr: int = 1) -> Any:
-    return services.intake.accept("demo", [Delivery(sender="alice", external_id=f"m{nr}", text=text)])[0]
+    return services.intake.accept("demo", [Delivery(senders=("alice",), external_id=f"m{nr}", text=text)])[0]
 
 
 def numbers_of(services: Services) -> dict[str, int]:
@@ -51,7 +51,7 @@ def names(lines: Lines) -> list[str]:
     return [f"{line['event']} {line.get('because') or line.get('reason')}" for line in lines]
 
 
-def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(rows: Rows, at: Any, log_lines: Lines) -> None:
+def test_a_timeout_logs_which_session_ended_and_why_the_next_was_opened(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     first = rows.session_of(user)
     rows.settle(user, 1)
@@ -65,14 +65,14 @@ def test_a_timeout_tells_who_was_ended_and_why_the_next_was_opened(rows: Rows, a
     assert ended["ended_at"].startswith("2026-01-16T16:00:00")
 
 
-def test_asking_again_tells_nothing(rows: Rows, at: Any, log_lines: Lines) -> None:
+def test_asking_again_logs_nothing(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     for _ in range(3):
         rows.session_of(user)
     assert names(log_lines) == ["session_opened first"]
 
 
-def test_a_command_tells_its_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
+def test_a_command_logs_its_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     rows.session_of(user)
     rows.settle(user, 1)
@@ -80,7 +80,7 @@ def test_a_command_tells_its_reason(rows: Rows, at: Any, log_lines: Lines) -> No
     assert names(log_lines)[-1] == "session_ended operator"
 
 
-def test_the_sweep_tells_the_policys_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
+def test_the_sweep_logs_the_policys_reason(rows: Rows, at: Any, log_lines: Lines) -> None:
     user = accept(at(MORNING)).user_id
     rows.session_of(user)
     rows.settle(user, 1)
@@ -88,7 +88,7 @@ def test_the_sweep_tells_the_policys_reason(rows: Rows, at: Any, log_lines: Line
     assert names(log_lines)[-1] == "session_ended timeout"
 
 
-def test_a_worker_tells_too_and_counts(
+def test_a_worker_logs_too_and_counts(
     rows: Rows, services: Services, settings: Settings, run_worker: RunWorker
 ) -> None:
     counters.take()
@@ -108,7 +108,7 @@ def test_a_worker_tells_too_and_counts(
     assert turns[2]["session_id"] == lines[2]["session_id"]
 
 
-def test_what_did_not_happen_is_not_told(services: Services, settings: Settings) -> None:
+def test_what_did_not_happen_is_not_noticed(services: Services, settings: Settings) -> None:
     noticed: list[str] = []
     database = Database(settings.database_url, on_notice=lambda name, _: noticed.append(name))
     user = accept(services).user_id

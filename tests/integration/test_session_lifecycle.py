@@ -31,7 +31,7 @@ MONDAY = datetime(2025, 7, 14, 20, 39, 6, tzinfo=UTC)
 
 @pytest.fixture
 def bot(settings: Settings) -> Settings:
-    """A bot that does what it is told: `bye`, `escalate`, `raise`, `wait <file>`, `state`."""
+    """A bot that does what a message asks for: `bye`, `escalate`, `raise`, `wait <file>`, `state`."""
     return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2, "retry_base_s": 0.01})
 
 
@@ -40,7 +40,7 @@ def _replies(rows: Rows, user_id: UUID) -> list[tuple[str, str]]:
 
 
 def _is_quiet(services: Services) -> bool:
-    return Rows(services.database).waiting() == 0 and not services.lanes.client.zcard("lanes")
+    return Rows(services.database).waiting() == 0 and not services.lanes.client.zcard("lanes:in")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_policys_instant_wins_over_a_command_that_comes_later(
 ) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
-    assert by_hand.do("request_session_end(%s, 'operator', %s)", by_hand.user_id, MONDAY + 7 * HOUR) == "timeout"
+    assert by_hand.do("request_session_end(%s, p_now => %s)", by_hand.user_id, MONDAY + 7 * HOUR) == "timeout"
     assert rows.sessions(by_hand.user_id)[0].ended_at == MONDAY + 7 * HOUR
 
 
@@ -149,8 +149,8 @@ def test_an_end_does_not_wait_for_a_redriven_message(rows: Rows, by_hand: ByHand
     """It has its session already; and a note on it would come too late for messages accepted in between."""
     dead = by_hand.say(MONDAY)
     by_hand.fail(by_hand.begin())
-    by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY)
-    assert by_hand.do("request_session_end(%s, 'operator', %s)", by_hand.user_id, MONDAY + SECOND) == "operator"
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY)
+    assert by_hand.do("request_session_end(%s, p_now => %s)", by_hand.user_id, MONDAY + SECOND) == "operator"
     by_hand.say(MONDAY + HOUR)
     assert by_hand.turn().seq == 1
     assert by_hand.turn().seq == 2
@@ -225,6 +225,17 @@ def test_the_reply_of_a_turn_that_an_escalation_overtook_is_withheld(
     assert _replies(rows, user_id) == [(text, "withheld")]
 
 
+def test_the_end_of_a_turn_that_an_escalation_overtook_is_withheld(rows: Rows, by_hand: ByHand) -> None:
+    """The human has the session: a handler that knows nothing of it took it away again."""
+    by_hand.say(MONDAY)
+    turn = by_hand.begin()
+    by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + SECOND)
+    assert by_hand.commit(turn, end="handler").outcome == "committed"
+    assert [(session.id, session.status) for session in rows.sessions(by_hand.user_id)] == [
+        (turn.session_id, "escalated")
+    ]
+
+
 def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(
     by_hand: ByHand, services: Services
 ) -> None:
@@ -239,7 +250,7 @@ def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(
 
 
 def test_an_escalation_is_of_the_session_of_the_next_message(by_hand: ByHand, services: Services) -> None:
-    """The open row may be over by policy: that one was escalated, the operator told so, and the bot answered."""
+    """The open row may be over by policy: that one was escalated, the operator believed it, and the bot answered."""
     by_hand.say(MONDAY)
     old = by_hand.turn().session_id
     by_hand.say(MONDAY + 8 * HOUR)
@@ -280,7 +291,7 @@ def test_a_redriven_message_runs_next_in_its_session_and_changes_nothing_about_i
     by_hand.turn()
     before = rows.sessions(by_hand.user_id)
     by_hand.say(MONDAY + 9 * HOUR + SECOND)
-    assert by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 10 * HOUR) == by_hand.user_id
+    assert by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 10 * HOUR) == by_hand.user_id
     assert by_hand.do("redrive_message(%s)", dead.message_id) is None
     again = by_hand.turn(replies=[{"text": "at last"}])
     assert (again.seq, again.session_id, again.hint) == (1, before[0].id, "unused")
@@ -307,7 +318,7 @@ def test_a_redriven_message_in_an_open_session_does_not_move_it_back(
     by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 6 * HOUR)
     by_hand.turn()
-    by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 6 * HOUR)
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 6 * HOUR)
     by_hand.turn()
     by_hand.say(MONDAY + 12 * HOUR)
     by_hand.turn()
@@ -334,7 +345,7 @@ def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand: ByHand, se
     by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 6 * HOUR)
     by_hand.turn()
-    by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 6 * HOUR)
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 6 * HOUR)
     by_hand.turn(escalate=True)
     by_hand.say(MONDAY + 7 * HOUR + SECOND)
     assert by_hand.begin().session_status == "escalated"
@@ -346,9 +357,88 @@ def test_an_end_by_a_redriven_message_comes_too_late_for_a_session_that_is_over(
     """Whether the sweep had come by decided it: swept, the policy's instant stood; else the handler's end."""
     dead = by_hand.say(MONDAY)
     by_hand.fail(by_hand.begin())
-    by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 8 * HOUR)
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 8 * HOUR)
     by_hand.turn(end="handler")
     assert rows.shape(by_hand.user_id) == [([1], "timeout")]
+
+
+# a command names what it is about: asked again, after a lost answer, it does nothing more
+
+
+def _end(by_hand: ByHand, session_id: UUID | None, last_seq: int, at: datetime) -> str | None:
+    did: str | None = by_hand.do(
+        "request_session_end(%s, 'operator', %s, %s, %s)", by_hand.user_id, session_id, last_seq, at
+    )
+    return did
+
+
+def test_an_end_asked_for_again_ends_no_later_session(rows: Rows, by_hand: ByHand) -> None:
+    by_hand.say(MONDAY)
+    seen = by_hand.turn().session_id
+    assert _end(by_hand, seen, 1, MONDAY + SECOND) == "operator"
+    by_hand.say(MONDAY + 2 * SECOND)
+    assert _end(by_hand, seen, 1, MONDAY + 3 * SECOND) is None
+    by_hand.turn()
+    assert _end(by_hand, seen, 1, MONDAY + 3 * SECOND) is None
+    assert rows.shape(by_hand.user_id) == [([1], "operator"), ([2], None)]
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_an_end_asked_for_again_is_noted_on_no_later_message(rows: Rows, by_hand: ByHand, is_settled: bool) -> None:
+    by_hand.say(MONDAY)
+    assert _end(by_hand, None, 1, MONDAY + SECOND) == "noted"
+    by_hand.say(MONDAY + 2 * SECOND)
+    if is_settled:
+        by_hand.turn()
+        by_hand.begin()
+    assert _end(by_hand, None, 1, MONDAY + 3 * SECOND) == (None if is_settled else "noted")
+    by_hand.work_off()
+    assert rows.shape(by_hand.user_id) == [([1], "operator"), ([2], None)]
+    assert rows.sessions(by_hand.user_id)[0].ended_at == MONDAY + SECOND
+
+
+def test_an_end_covers_what_waits_although_a_worker_has_opened_the_next_session_first(
+    rows: Rows, by_hand: ByHand
+) -> None:
+    """The operator saw the session before, which was over; the end found another one open, and nothing was ended."""
+    by_hand.say(MONDAY)
+    seen = by_hand.turn().session_id
+    by_hand.say(MONDAY + 8 * HOUR)
+    by_hand.begin()
+    assert _end(by_hand, seen, 2, MONDAY + 8 * HOUR + SECOND) == "noted"
+    by_hand.turn()
+    assert rows.shape(by_hand.user_id) == [([1], "timeout"), ([2], "operator")]
+
+
+@pytest.mark.parametrize("act", ["redrive_message", "drop_message"])
+def test_an_act_on_a_death_is_not_done_to_a_later_one(rows: Rows, by_hand: ByHand, act: str) -> None:
+    message_id = by_hand.say(MONDAY).message_id
+    by_hand.fail(by_hand.begin())
+    died_at = rows.message(message_id).processed_at
+    assert by_hand.do("redrive_message(%s, %s, %s)", message_id, died_at, MONDAY) == by_hand.user_id
+    by_hand.fail(by_hand.begin())
+    assert by_hand.do(f"{act}(%s, %s)", message_id, died_at) is None
+    assert by_hand.do(f"{act}(%s, %s)", message_id, rows.message(message_id).processed_at) == by_hand.user_id
+
+
+def test_a_resume_asked_for_again_ends_no_later_pause(rows: Rows, by_hand: ByHand) -> None:
+    by_hand.say(MONDAY)
+    rows.pause(by_hand.user_id)
+    paused_at = rows.user(by_hand.user_id).paused_at
+    assert by_hand.do("resume_user(%s, %s)", by_hand.user_id, paused_at)
+    rows.pause(by_hand.user_id)
+    assert not by_hand.do("resume_user(%s, %s)", by_hand.user_id, paused_at)
+    assert by_hand.begin().outcome == "paused"
+
+
+def test_a_hand_back_asked_for_again_gives_no_later_session_back(rows: Rows, by_hand: ByHand) -> None:
+    by_hand.say(MONDAY)
+    seen = by_hand.turn(escalate=True).session_id
+    assert by_hand.do("hand_back_session(%s, %s)", by_hand.user_id, seen) == seen
+    by_hand.say(MONDAY + 8 * HOUR)
+    by_hand.turn(escalate=True)
+    assert by_hand.do("hand_back_session(%s, %s)", by_hand.user_id, seen) is None
+    assert [session.status for session in rows.sessions(by_hand.user_id)] == ["ended", "escalated"]
 
 
 # get_or_create_session by hand
@@ -375,7 +465,7 @@ def test_by_hand_it_does_not_open_a_session_at_the_time_of_a_redriven_message(
     by_hand.fail(by_hand.begin())
     by_hand.say(MONDAY + 8 * HOUR)
     by_hand.turn(end="handler")
-    by_hand.do("redrive_message(%s, %s)", dead.message_id, MONDAY + 9 * HOUR)
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 9 * HOUR)
     before = datetime.now(UTC)
     session_id = rows.session_of(by_hand.user_id)
     opened = next(session for session in rows.sessions(by_hand.user_id) if session.id == session_id)
@@ -429,11 +519,11 @@ def test_a_sessions_state_dies_with_it_and_a_users_outlives_it(
 
 def test_history_and_tool_outputs_are_of_this_session_only(services: Services, by_hand: ByHand) -> None:
     by_hand.say(MONDAY)
-    first = by_hand.turn(tool_outputs=[{"name": "list", "data": [1]}], replies=[{"text": "reply"}], end="handler")
+    first = by_hand.turn(tool_calls=[{"name": "list", "output": [1]}], replies=[{"text": "reply"}], end="handler")
     by_hand.say(MONDAY + SECOND)
-    second = by_hand.turn(tool_outputs=[{"name": "list", "data": [2]}])
+    second = by_hand.turn(tool_calls=[{"name": "list", "output": [2]}])
     by_hand.say(MONDAY + 2 * SECOND)
-    by_hand.turn(tool_outputs=[{"name": "list", "data": [3]}])
+    by_hand.turn(tool_calls=[{"name": "list", "output": [3]}])
     assert services.sessions.tool_output(first.session_id, "list") == [1]
     assert services.sessions.tool_output(second.session_id, "list") == [3]
     assert services.sessions.tool_output(second.session_id, "other") is None
@@ -510,7 +600,7 @@ def _by_sweep(services: Services, bot: Settings, accept: Accept, user_id: UUID) 
 
 def _by_policy(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     late = open_services(bot, now=lambda: datetime.now(UTC) + 8 * HOUR)
-    late.intake.accept("demo", [Delivery(sender="alice", external_id="late", text="escalate")])
+    late.intake.accept("demo", [Delivery(senders=("alice",), external_id="late", text="escalate")])
     late.close()
     work_off(services, bot)
 
@@ -563,17 +653,17 @@ def test_whatever_the_hint_the_session_is_the_right_one_and_the_hint_is_judged(
     by_hand.say(MONDAY)
     right = by_hand.turn().session_id
     by_hand.say(MONDAY)
-    for hint, worth in ((right, "hit"), (None, "miss"), (ended, "stale"), (foreign, "stale"), (uuid4(), "stale")):
+    for hint, worth in ((right, "hit"), (None, "miss"), (ended, "wrong"), (foreign, "wrong"), (uuid4(), "wrong")):
         turn = by_hand.begin(hint)
         assert (turn.session_id, turn.hint) == (right, worth)
 
 
-def test_a_hint_is_stale_from_the_policys_boundary_on(services: Services, by_hand: ByHand) -> None:
+def test_a_hint_is_wrong_from_the_policys_boundary_on(services: Services, by_hand: ByHand) -> None:
     by_hand.say(MONDAY)
     session_id = by_hand.turn().session_id
     by_hand.say(MONDAY + 7 * HOUR)
     turn = by_hand.begin(session_id)
-    assert turn.hint == "stale"
+    assert turn.hint == "wrong"
     assert turn.session_id != session_id
 
 

@@ -11,6 +11,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from tests.by_hand import ByHand
+from tests.calls import Calls, delivery, lease, settlement
 from tests.conftest import slow_after
 from tests.policy_model import next_day_start
 from tests.rows import Rows
@@ -42,7 +43,7 @@ def policy(rows: Rows) -> Publish:
 
 @pytest.fixture
 def end(rows: Rows) -> End:
-    """Say when, and why, a session that was opened and last heard of at these times is over."""
+    """Return when, and why, a session is over that was opened, and had its last message, at these times."""
 
     def end(channel: str, started_at: datetime, last_message_at: datetime | None = None) -> tuple[datetime, str]:
         query = "SELECT ends_at, reason FROM session_end_by_policy(%s, %s, %s)"
@@ -54,7 +55,7 @@ def end(rows: Rows) -> End:
 
 @pytest.fixture
 def verdict(rows: Rows) -> Verdict:
-    """Say why a message would open a new session, or None."""
+    """Return why a message would open a new session, or None."""
 
     def verdict(channel: str, last_message_at: datetime, accepted_at: datetime) -> str | None:
         query = "SELECT should_create_new_session(%s, %s, %s, %s) AS reason"
@@ -104,9 +105,9 @@ def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_st
     channel = policy(day_start=day_start, zone=zone, max_age_s=86_400)
     for row in services.database.rows(EVERY_MINUTE, {"from": midnight, "channel": channel}):
         at = midnight + timedelta(minutes=row.nr)
-        for said, reason in ((at, row.early), (at + 55 * SECOND, row.late)):
-            is_split = day_start is not None and next_day_start(said, day_start, zone) <= said + 10 * SECOND
-            assert reason == ("end_of_day" if is_split else None), said
+        for sent, reason in ((at, row.early), (at + 55 * SECOND, row.late)):
+            is_split = day_start is not None and next_day_start(sent, day_start, zone) <= sent + 10 * SECOND
+            assert reason == ("end_of_day" if is_split else None), sent
 
 
 def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_sessions(
@@ -117,24 +118,13 @@ def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_s
         policy(day_start=MORNING, zone="Europe/Paris"),
         local("Europe/Paris", 2025, 3, 30).astimezone(UTC),
     )
-    users = [uuid4() for _ in range(1_440)]
-    for after_s in (0, 10):
-        services.database.rows(
-            """
-            SELECT accept(%s, jsonb_build_array(jsonb_build_object(
-                       'user_id', id, 'sender', id, 'external_id', %s::text)), 9, %s + nr * interval '1 min')
-              FROM unnest(%s::uuid[]) WITH ORDINALITY AS u (id, nr)
-            """,
-            (channel, str(after_s), midnight + timedelta(seconds=after_s), users),
-        )
-    for _ in range(2):
-        services.database.rows(
-            """
-            SELECT commit_turn(id, 1, t.message_id, t.session_id)
-              FROM unnest(%s::uuid[]) AS u (id), LATERAL begin_turn(id, 1) t
-            """,
-            (users,),
-        )
+    calls = Calls(services.database)
+    for minutes in (range(hour * 60, hour * 60 + 60) for hour in range(24)):
+        for sent in (midnight, midnight + 10 * SECOND):
+            at = {nr: (sent + nr * timedelta(minutes=1)).isoformat() for nr in minutes}
+            accepted = calls.accept(*(delivery(f"{nr}", at[nr], channel=channel, now=at[nr]) for nr in minutes))
+        for _ in range(2):
+            calls.settle(*map(settlement, calls.begin(*(lease(one["user_id"]) for one in accepted))))
     counted = rows.ask(
         "SELECT count(*) AS messages, count(DISTINCT session_id) AS sessions FROM messages WHERE state = 'processed'"
     )
@@ -146,38 +136,38 @@ def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_s
 
 
 def test_the_instant_of_a_boundary_belongs_to_the_next_session(policy: Publish, verdict: Verdict) -> None:
-    said = utc(2025, 7, 14, 12)
+    sent = utc(2025, 7, 14, 12)
     channel = policy(day_start=MORNING, zone="UTC", idle_s=40 * 3_600)
     morning = utc(2025, 7, 15, 6)
-    assert verdict(policy(), said, said + 7 * HOUR - MICROSECOND) is None
-    assert verdict(policy(), said, said + 7 * HOUR) == "timeout"
-    assert verdict(channel, said, morning - MICROSECOND) is None
-    assert verdict(channel, said, morning) == "end_of_day"
+    assert verdict(policy(), sent, sent + 7 * HOUR - MICROSECOND) is None
+    assert verdict(policy(), sent, sent + 7 * HOUR) == "timeout"
+    assert verdict(channel, sent, morning - MICROSECOND) is None
+    assert verdict(channel, sent, morning) == "end_of_day"
     assert verdict(channel, morning, morning + HOUR) is None
     assert verdict(channel, morning - MICROSECOND, morning) == "end_of_day"
-    assert verdict(policy(max_age_s=3_600), said, said + HOUR - MICROSECOND) is None
-    assert verdict(policy(max_age_s=3_600), said, said + HOUR) == "max_age"
+    assert verdict(policy(max_age_s=3_600), sent, sent + HOUR - MICROSECOND) is None
+    assert verdict(policy(max_age_s=3_600), sent, sent + HOUR) == "max_age"
 
 
 def test_the_earliest_boundary_wins_and_of_equals_the_first_of_timeout_end_of_day_max_age(
     policy: Publish, end: End
 ) -> None:
-    said = utc(2025, 7, 14, 4)
+    sent = utc(2025, 7, 14, 4)
     morning = utc(2025, 7, 14, 6)
     at_six = {"day_start": MORNING, "zone": "UTC"}
-    assert end(policy(idle_s=7_200, **at_six, max_age_s=7_200), said) == (morning, "timeout")
-    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_200), said) == (morning, "end_of_day")
-    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_199), said) == (morning - SECOND, "max_age")
-    assert end(policy(idle_s=7_199, **at_six, max_age_s=7_200), said) == (morning - SECOND, "timeout")
+    assert end(policy(idle_s=7_200, **at_six, max_age_s=7_200), sent) == (morning, "timeout")
+    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_200), sent) == (morning, "end_of_day")
+    assert end(policy(idle_s=7_201, **at_six, max_age_s=7_199), sent) == (morning - SECOND, "max_age")
+    assert end(policy(idle_s=7_199, **at_six, max_age_s=7_200), sent) == (morning - SECOND, "timeout")
 
 
 def test_the_incidents_evening_is_one_session_whatever_the_day_start(policy: Publish, verdict: Verdict) -> None:
     """`After 20:00, and now after 06:00` is true all evening; a day that starts at six is not over at 20:39."""
-    said = local("Europe/Paris", 2025, 11, 3, 20, 39, 6)
+    sent = local("Europe/Paris", 2025, 11, 3, 20, 39, 6)
     channel = policy(day_start=MORNING, zone="Europe/Paris")
-    assert verdict(channel, said, said + timedelta(milliseconds=116)) is None
-    assert verdict(channel, said, said + 18 * SECOND) is None
-    assert verdict(channel, said, local("Europe/Paris", 2025, 11, 3, 23, 59, 59)) is None
+    assert verdict(channel, sent, sent + timedelta(milliseconds=116)) is None
+    assert verdict(channel, sent, sent + 18 * SECOND) is None
+    assert verdict(channel, sent, local("Europe/Paris", 2025, 11, 3, 23, 59, 59)) is None
 
 
 def test_a_day_that_starts_twice_starts_at_standard_time(policy: Publish, end: End) -> None:
@@ -213,19 +203,19 @@ def test_half_hour_zones_and_leap_days_have_mornings_like_any_other(policy: Publ
 
 
 def test_an_idle_gap_is_hours_that_passed_not_hours_on_the_wall(policy: Publish, end: End) -> None:
-    for said in (local("Europe/Paris", 2025, 3, 29, 23), local("Europe/Paris", 2025, 10, 25, 23)):
-        assert end(policy(zone="Europe/Paris"), said) == (said.astimezone(UTC) + 7 * HOUR, "timeout")
+    for sent in (local("Europe/Paris", 2025, 3, 29, 23), local("Europe/Paris", 2025, 10, 25, 23)):
+        assert end(policy(zone="Europe/Paris"), sent) == (sent.astimezone(UTC) + 7 * HOUR, "timeout")
 
 
 def test_the_time_zone_of_the_connection_does_not_matter(policy: Publish, settings: Settings) -> None:
-    said = utc(2025, 3, 29, 23, 30)
+    sent = utc(2025, 3, 29, 23, 30)
     channel = policy(day_start=time(2, 30), zone="Europe/Paris")
     with psycopg.connect(settings.database_url) as connection:
         for zone in ("Asia/Tokyo", "America/Los_Angeles", "UTC"):
             connection.execute("SELECT set_config('TimeZone', %s, false)", (zone,))
             row = connection.execute(
                 "SELECT ends_at = %s, reason FROM session_end_by_policy(%s, %s, %s)",
-                (utc(2025, 3, 30, 1), channel, said, said),
+                (utc(2025, 3, 30, 1), channel, sent, sent),
             ).fetchone()
             assert row == (True, "end_of_day")
 

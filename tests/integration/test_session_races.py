@@ -33,6 +33,7 @@ Act = Callable[[psycopg.Connection[Any], random.Random, UUID], object]
 THREADS = 100
 USERS = 200
 WORKERS = 20
+STORM = "storm"
 STORM_S = 6
 MONDAY = datetime(2025, 7, 14, 20, 39, 6, tzinfo=UTC)
 BOUNDARY = MONDAY + timedelta(hours=7)
@@ -64,8 +65,7 @@ def connect(settings: Settings) -> Iterator[Connect]:
 def test_a_hundred_threads_of_a_new_user_get_one_session(
     rows: Rows, services: Services, connect: Connect, is_waiting: bool
 ) -> None:
-    user_id = uuid4()
-    ByHand.on(connect(), user_id).say()
+    user_id = ByHand.on(connect()).say().user_id
     if not is_waiting:
         rows.forget_messages()
     together = threading.Barrier(THREADS)
@@ -96,7 +96,7 @@ def _turn(connection: psycopg.Connection[Any], chance: random.Random, user_id: U
 
 
 def _say(connection: psycopg.Connection[Any], chance: random.Random, user_id: UUID) -> None:
-    ByHand.on(connection, user_id, "storm").say(external_id=uuid4())
+    ByHand.on(connection, user_id, STORM).say(external_id=uuid4())
 
 
 def _call(query: LiteralString) -> Act:
@@ -122,8 +122,8 @@ def test_turns_ends_escalations_sweeps_and_redrives_at_once_never_make_two_sessi
     rows: Rows, services: Services, connect: Connect
 ) -> None:
     """Sessions of a second, so that they end while they are used. No error of any kind may come out."""
-    rows.publish("storm", idle_s=1, max_age_s=2)
-    users = [uuid4() for _ in range(USERS)]
+    rows.publish(STORM, idle_s=1, max_age_s=2)
+    users = [rows.make_user(STORM, f"user {nr}") for nr in range(USERS)]
     ends = time.monotonic() + STORM_S
 
     def storm(nr: int) -> int:
@@ -154,9 +154,8 @@ def test_a_worker_that_waits_behind_the_commit_of_its_message_opens_no_session_f
     rows: Rows, services: Services, connect: Connect
 ) -> None:
     """It had seen the message waiting, waited for the lock, and opened a second session at the message's old time."""
-    user_id = uuid4()
     first, second = connect(autocommit=False), connect()
-    ByHand.on(second, user_id).say(MONDAY)
+    user_id = ByHand.on(second).say(MONDAY).user_id
     committing = ByHand.on(first, user_id)
     turn = committing.begin(fence=41)
     first.commit()
@@ -171,12 +170,11 @@ def test_a_worker_that_waits_behind_the_commit_of_its_message_opens_no_session_f
 # a message arrives as the sweep ends its session
 
 
-def _quiet_session(connect: Connect, user_id: UUID) -> psycopg.Connection[Any]:
-    connection = connect()
-    by_hand = ByHand.on(connection, user_id)
+def _quiet_session(connect: Connect) -> UUID:
+    by_hand = ByHand.on(connect())
     by_hand.say(MONDAY)
     by_hand.work_off()
-    return connection
+    return by_hand.user_id
 
 
 def _sweep(connection: psycopg.Connection[Any]) -> Any:
@@ -199,8 +197,8 @@ def _meanwhile(
 def test_the_sweep_leaves_a_user_alone_whose_message_is_being_accepted(
     rows: Rows, services: Services, connect: Connect
 ) -> None:
-    user_id = uuid4()
-    sweeper, webhook = _quiet_session(connect, user_id), connect(autocommit=False)
+    user_id = _quiet_session(connect)
+    sweeper, webhook = connect(), connect(autocommit=False)
     ByHand.on(webhook, user_id).say(BOUNDARY - SECOND, "second")
     for is_committed in (False, True):
         assert _sweep(sweeper).ended_users == []
@@ -214,8 +212,7 @@ def test_a_message_that_the_sweep_came_before_opens_the_next_session(
     rows: Rows, services: Services, connect: Connect
 ) -> None:
     """Even if its webhook's clock still says that the session lives."""
-    user_id = uuid4()
-    _quiet_session(connect, user_id)
+    user_id = _quiet_session(connect)
     sweeper, webhook = connect(autocommit=False), connect()
     swept = _sweep(sweeper)
     assert swept.ended_users == [user_id]
@@ -232,8 +229,8 @@ def test_a_message_that_the_sweep_came_before_opens_the_next_session(
 
 
 def test_the_sweep_does_not_wait_for_anybody(services: Services, connect: Connect) -> None:
-    user_id = uuid4()
-    sweeper, holder = _quiet_session(connect, user_id), connect(autocommit=False)
+    user_id = _quiet_session(connect)
+    sweeper, holder = connect(), connect(autocommit=False)
     holder.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", (user_id,))
     sweeper.execute("SET lock_timeout = 1")
     assert _sweep(sweeper).seen == 1
@@ -242,10 +239,10 @@ def test_the_sweep_does_not_wait_for_anybody(services: Services, connect: Connec
 def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(
     rows: Rows, services: Services, connect: Connect
 ) -> None:
-    user_id = uuid4()
-    operator, webhook = _quiet_session(connect, user_id), connect(autocommit=False)
+    user_id = _quiet_session(connect)
+    operator, webhook = connect(), connect(autocommit=False)
     ByHand.on(webhook, user_id).say(MONDAY + SECOND, "second")
-    end = "SELECT request_session_end(%s, 'operator', %s) AS did"
+    end = "SELECT request_session_end(%s, p_now => %s) AS did"
     with _meanwhile(
         services, operator, lambda connection: connection.execute(end, (user_id, MONDAY)).fetchone()
     ) as ended:
@@ -263,9 +260,10 @@ def test_an_end_that_comes_while_a_message_is_accepted_waits_and_covers_it(
 @contextmanager
 def _removed(services: Services, *, index: bool, lock: bool) -> Iterator[None]:
     body = shipped_code()["functions/get_or_create_session"]
-    assert body.count("FOR UPDATE") == 1
+    without = body.replace("v_user := lock_user(p_user_id)", "SELECT * INTO v_user FROM users WHERE id = p_user_id")
+    assert without != body
     if lock:
-        services.database.rows(body.replace("FOR UPDATE", ""))
+        services.database.rows(without)
     if index:
         services.database.rows("DROP INDEX idx_unique_active_session_per_user")
     try:
@@ -279,8 +277,7 @@ def _removed(services: Services, *, index: bool, lock: bool) -> Iterator[None]:
 
 def _open_after_a_race(services: Services, rows: Rows, connect: Connect) -> int:
     """Two resolve the session of a new user: the second begins before the first has committed."""
-    user_id = uuid4()
-    ByHand.on(connect(), user_id).say()
+    user_id = ByHand.on(connect()).say().user_id
     one, two = connect(autocommit=False), connect()
     ByHand.on(one, user_id).resolve()
     with _meanwhile(services, two, lambda connection: ByHand.on(connection, user_id).resolve()) as other:

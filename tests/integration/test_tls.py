@@ -143,7 +143,7 @@ def test_a_message_goes_all_the_way_over_tls(
     )
     web = open_services(settings)
     with run_worker(settings):
-        web.intake.accept("demo", [Delivery(sender="alice", external_id="1", text="hello over TLS")])
+        web.intake.accept("demo", [Delivery(senders=("alice",), external_id="1", text="hello over TLS")])
         eventually(rows.answered)
     web.close()
     assert redis_front.encrypted >= 2  # the web's and the worker's

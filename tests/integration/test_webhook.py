@@ -13,13 +13,12 @@ from onelane.channels import provider_of
 from onelane.config import Channel, Settings
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import migrate
-from onelane.model import Attachment, Delivery, user_id_of
+from onelane.model import Attachment, Delivery
 from onelane_web import create_app
 from onelane_web.development import replies
 from tests.rows import Rows
 
 UNREACHABLE = "127.0.0.1:9"
-ALICE = user_id_of("demo", "alice")
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def deliver(client: FlaskClient, settings: Settings, delivery: Delivery) -> Test
 
 
 def message(number: int = 1, **fields: Any) -> Delivery:
-    return Delivery(**{"sender": "alice", "external_id": f"m{number}", "text": f"hello {number}", **fields})
+    return Delivery(**{"senders": ("alice",), "external_id": f"m{number}", "text": f"hello {number}", **fields})
 
 
 def test_an_accepted_message_is_committed_and_on_its_lane(
@@ -121,7 +120,7 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
     answers = [deliver(client, settings, message(number)) for number in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert answers[2].headers["Retry-After"] == "30"
-    other = deliver(client, settings, message(7, sender="bob"))
+    other = deliver(client, settings, message(7, senders=("bob",)))
     assert other.status_code == 202
     assert len(rows.accepted()) == 3
 
@@ -129,7 +128,7 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
 @pytest.mark.parametrize(
     "extreme",
     [
-        {"sender": "\U0001f600" * 256},
+        {"senders": ("\U0001f600" * 256,)},
         {"external_id": "~" * 256},
         {"text": "\U0001f600" * 32_768},
         {"text": "\x01\x1f\x7f\u2028\ufeff\ufffe\uffff\\u0000"},
@@ -193,8 +192,9 @@ def test_replies_come_in_order_with_the_message_they_answer(
     rows: Rows, client: FlaskClient, services: Services, settings: Settings
 ) -> None:
     ids = [(deliver(client, settings, message(number)).json or {})["message_id"] for number in (1, 2, 3)]
-    rows.settle(ALICE, 1, "one", "two")
-    rows.settle(ALICE, 2)
+    alice = rows.user_of("demo", "alice")
+    rows.settle(alice, 1, "one", "two")
+    rows.settle(alice, 2)
     told = client.get("/webhooks/demo/replies?user=alice").json or {}
     assert [(reply["message_id"], reply["seq"], reply["ordinal"], reply["text"]) for reply in told["replies"]] == [
         (ids[0], 1, 1, "one"),
@@ -214,7 +214,7 @@ def test_a_long_list_of_replies_goes_on_after_its_last_whole_turn(
     monkeypatch.setattr(replies, "ROWS_MAX", 4)
     for seq in (1, 2, 3):
         deliver(client, settings, message(seq))
-        rows.settle(ALICE, seq, f"{seq}a", f"{seq}b")
+        rows.settle(rows.user_of("demo", "alice"), seq, f"{seq}a", f"{seq}b")
     pages, after = [], 0
     while (told := client.get(f"/webhooks/demo/replies?user=alice&after={after}").json or {})["messages"]:
         pages.append([reply["text"] for reply in told["replies"]])

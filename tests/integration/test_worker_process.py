@@ -100,14 +100,14 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
     message = accept("slow", "sleep 5")
     client = services.lanes.client
     with worker_process(settings, is_supervised=True) as process:
-        eventually(lambda: client.exists(f"lock:user:{message.user_id}"))
+        eventually(lambda: client.exists(f"lock:in:{message.user_id}"))
         process.send_signal(signal.SIGTERM)
         os.kill(the_child(process), signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(DEADLINE_S) == 0
         assert time.monotonic() - began < 15
-    assert client.exists(f"lock:user:{message.user_id}") == 0
+    assert client.exists(f"lock:in:{message.user_id}") == 0
     assert due_ms(services, message.user_id) <= now_ms(services)
     assert rows.states(message.user_id) == ["received"]
     assert client.smembers("rq:workers") == set()
@@ -118,7 +118,7 @@ def test_turns_that_end_within_the_grace_are_committed(
 ) -> None:
     message, after = accept("slow", "sleep 1"), accept("slow", "after")
     with worker_process(settings.model_copy(update={"shutdown_grace_s": 10})) as process:
-        eventually(lambda: services.lanes.client.exists(f"lock:user:{message.user_id}"))
+        eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 0
     assert rows.states(after.user_id) == ["processed", "received"]

@@ -66,7 +66,7 @@ def test_a_signed_message_is_understood() -> None:
         "a_field_of_tomorrow": 1,
     }
     assert parsed(body, message_id="msg_7") == Delivery(
-        sender="alice",
+        senders=("alice",),
         external_id="msg_7",
         text="hello",
         button="option_1_fr",
@@ -178,12 +178,12 @@ def test_a_button_or_an_attachment_needs_no_text(body: Any) -> None:
 
 
 def test_the_sender_is_not_changed() -> None:
-    assert parsed({**HELLO, "user": " Alice "}).sender == " Alice "
+    assert parsed({**HELLO, "user": " Alice "}).senders[0] == " Alice "
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
 def test_any_text_arrives_as_it_was_written(text: str) -> None:
-    delivery = Delivery(sender="alice", external_id="m1", text=text)
+    delivery = Delivery(senders=("alice",), external_id="m1", text=text)
     signed = STANDARD.sign("http://here", delivery)
     request = Inbound("http://here", signed.headers, "application/json", signed.body)
     STANDARD.verify(request)

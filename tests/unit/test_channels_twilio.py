@@ -40,7 +40,7 @@ def parsed(form: Form) -> list[Delivery]:
 
 
 def test_a_message_is_understood() -> None:
-    assert parsed(MESSAGE) == [Delivery(sender="whatsapp:+33612345678", external_id="SM1", text="bonjour")]
+    assert parsed(MESSAGE) == [Delivery(senders=("whatsapp:+33612345678",), external_id="SM1", text="bonjour")]
 
 
 def test_a_button_brings_its_payload_and_its_label_stands_in_for_a_missing_text() -> None:
@@ -196,7 +196,7 @@ def test_what_we_sign_the_sdk_verifies(pairs: Pairs, path: str) -> None:
 
 def test_a_delivery_survives_being_signed_and_parsed() -> None:
     delivery = Delivery(
-        sender="+1",
+        senders=("+1",),
         external_id="SM1",
         text="ça va",
         button="b",

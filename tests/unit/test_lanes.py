@@ -99,9 +99,9 @@ def test_next_due_says_when_the_first_lane_may_be_taken(lanes: Lanes) -> None:
 
 
 def test_what_is_no_user_is_taken_off_the_lanes(lanes: Lanes) -> None:
-    lanes.client.zadd("lanes", {"garbage": 0, "-" * 36: 0})
+    lanes.client.zadd("lanes:in", {"garbage": 0, "-" * 36: 0})
     assert _lease(lanes, slots=5) == ()
-    assert lanes.client.zcard("lanes") == 0
+    assert lanes.client.zcard("lanes:in") == 0
 
 
 # leases

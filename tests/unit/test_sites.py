@@ -23,7 +23,7 @@ class Memory:
         raise AssertionError("this bot reads no history")
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
-        found = [output["data"] for session, output in self.saved if (session, output["name"]) == (session_id, name)]
+        found = [output["output"] for session, output in self.saved if (session, output["name"]) == (session_id, name)]
         return found[-1] if found else None
 
 
@@ -37,9 +37,9 @@ class Talk:
     def say(self, text: str = "", button: str | None = None) -> str:
         message = Message(id=uuid4(), seq=1, text=text, button=button, attachments=(), accepted_at=NOW, attempts=0)
         user, session = User(uuid4(), "support", "alice", {}), Session(self.session, NOW, {})
-        turn = Turn(message, user, session, self._memory, Event())
+        turn = Turn([message], user, session, self._memory, Event())
         answer = handle(turn)
-        self._memory.saved += [(self.session, output) for output in turn.effects(answer).get("tool_outputs", [])]
+        self._memory.saved += [(self.session, output) for output in turn.effects(answer).get("tool_calls", [])]
         return answer
 
     @property
@@ -62,8 +62,8 @@ def test_the_list_is_saved_as_it_was_shown(talk: Talk) -> None:
     lines = talk.say(button="view_sites_fr").splitlines()[1:]
     [output] = talk.outputs
     assert output["name"] == "list_sites"
-    assert [f"{number}. {site['name']}" for number, site in enumerate(output["data"], 1)] == lines
-    assert all(site["id"] and site["address"] for site in output["data"])
+    assert [f"{number}. {site['name']}" for number, site in enumerate(output["output"], 1)] == lines
+    assert all(site["id"] and site["address"] for site in output["output"])
 
 
 @pytest.mark.parametrize("number", range(1, len(SITES) + 1))

@@ -107,7 +107,7 @@ def test_a_long_value_keeps_both_ends(lines: Lines) -> None:
 def failure() -> Exception:
     """Fail as a handler does that quotes its user."""
     try:
-        raise ValueError(SAID)  # noqa: TRY301 - a traceback needs a place
+        raise ValueError(SAID)  # noqa: TRY301 - it is caught to be returned
     except ValueError as error:
         return error
 

@@ -13,13 +13,14 @@ from onelane.bootstrap import Services
 from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
 from onelane.errors import BacklogFull, StoreUnavailable
-from onelane.model import Accepted, Delivery, user_id_of
+from onelane.model import Accepted, Delivery
 from onelane_web import create_app
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
 SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks/")
 BARE = Channel(provider="twilio", secrets=("token",))
-HELLO = Delivery(sender="+33612345678", external_id="m1", text="a secret wish")
+ALICE = uuid4()
+HELLO = Delivery(senders=("+33612345678",), external_id="m1", text="a secret wish")
 
 
 class FakeIntake:
@@ -32,13 +33,12 @@ class FakeIntake:
     def accept(self, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
         if self.failure:
             raise self.failure
-        return [self._accept(channel, one) for one in deliveries]
+        return [self._accept(one) for one in deliveries]
 
-    def _accept(self, channel: str, one: Delivery) -> Accepted:
+    def _accept(self, one: Delivery) -> Accepted:
         if one.external_id in self.known:
             return self.known[one.external_id].model_copy(update={"duplicate": True})
-        user_id, seq = user_id_of(channel, one.sender), len(self.known) + 1
-        new = Accepted(message_id=uuid4(), user_id=user_id, seq=seq, duplicate=False, is_waiting=True)
+        new = Accepted(message_id=uuid4(), user_id=ALICE, seq=len(self.known) + 1, duplicate=False, is_waiting=True)
         return self.known.setdefault(one.external_id, new)
 
 
@@ -97,7 +97,7 @@ def test_a_message_is_accepted_with_its_number(client: FlaskClient) -> None:
     assert response.status_code == 202
     told = response.json or {}
     assert UUID(told.pop("message_id"))
-    assert told == {"user_id": str(user_id_of("demo", HELLO.sender)), "seq": 1, "duplicate": False}
+    assert told == {"user_id": str(ALICE), "seq": 1, "duplicate": False}
 
 
 def test_the_same_message_again_is_a_duplicate_with_the_same_answer(client: FlaskClient) -> None:
@@ -139,7 +139,7 @@ def test_every_unknown_channel_is_the_same_404(client: FlaskClient, name: str) -
 
 
 def test_a_bad_body_is_400_and_names_the_field(client: FlaskClient) -> None:
-    response = deliver(client, Delivery(sender="a", external_id="m1"))
+    response = deliver(client, Delivery(senders=("a",), external_id="m1"))
     assert response.status_code == 400
     assert response.json is not None
     assert response.json["field"] == "text"
@@ -153,13 +153,13 @@ def test_another_method_is_405(client: FlaskClient, method: str) -> None:
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
-    response = deliver(client, Delivery(sender="a", external_id="m1", text="x" * 5_000))
+    response = deliver(client, Delivery(senders=("a",), external_id="m1", text="x" * 5_000))
     assert (response.status_code, response.json) == (413, {"error": "the body is too large"})
 
 
 @pytest.mark.parametrize(("text_length", "status"), [(1, 202), (3_000, 202), (5_000, 413)])
 def test_a_chunked_body_over_the_limit_is_413(client: FlaskClient, text_length: int, status: int) -> None:
-    signed = provider_of(DEMO).sign("", Delivery(sender="a", external_id="m1", text="x" * text_length))
+    signed = provider_of(DEMO).sign("", Delivery(senders=("a",), external_id="m1", text="x" * text_length))
     response = client.post(
         "/webhooks/demo",
         input_stream=BytesIO(signed.body),
@@ -212,7 +212,7 @@ def test_each_delivery_is_one_log_line_without_text_or_sender(client: FlaskClien
     deliver(client)
     deliver(client)
     deliver(client, headers={"webhook-signature": "v1,AAAA"})
-    deliver(client, Delivery(sender="+33612345678" * 30, external_id="m1", text="a secret wish"))
+    deliver(client, Delivery(senders=("+33612345678" * 30,), external_id="m1", text="a secret wish"))
     assert [entry["event"] for entry in logs] == [
         "delivery_accepted",
         "delivery_duplicate",

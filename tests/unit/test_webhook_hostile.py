@@ -34,7 +34,7 @@ class StrictIntake:
     def accept(self, _channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
         for one in deliveries:
             media = [part for file in one.attachments for part in (file.url, file.content_type or "")]
-            stored = "".join([one.sender, one.external_id, one.text, one.button or "", *media])
+            stored = "".join([*one.senders, one.external_id, one.text, one.button or "", *media])
             assert b"\x00" not in stored.encode()
             assert one.sent_at is None or one.sent_at.utcoffset() == timedelta(0)
         return [Accepted(message_id=ID, user_id=ID, seq=1, duplicate=False, is_waiting=True) for _ in deliveries]

@@ -20,6 +20,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect, redis_refusal
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
+from onelane.periodic import Periodic
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration
 from onelane.processes.runner import Crew, Runner
@@ -35,6 +36,7 @@ from onelane.turns.shift import Workplace
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
 INTAKE_POOL_WAIT_S = 2
+POSTPONED_EVERY_S = 1.0
 WORKER_REDIS_TIMEOUT_S = 3
 """What a worker waits for Redis before it calls it away."""
 WORKER_POOL_WAIT_S = 10
@@ -52,11 +54,13 @@ class Services:
     sessions: Sessions
     acts: Acts
     upload: Upload
+    postponed: Periodic
     providers: Mapping[str, Provider]
     """By the channel's name."""
 
     def close(self) -> None:
         """Give all connections back."""
+        self.postponed.stop()
         self.upload.close()
         self.database.close()
         self.lanes.client.close()
@@ -148,19 +152,22 @@ def open_services(
         settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, on_notice=session_notices.on_notice
     )
     lanes = Lanes(connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)))
-    upload = Upload(lanes.add_numbers)
-    upload.start()
+    intake = Intake(settings, database, lanes, now)
     sessions = Sessions(database, lanes, now)
-    return Services(
+    services = Services(
         settings=settings,
         database=database,
         lanes=lanes,
-        intake=Intake(settings, database, lanes, now),
+        intake=intake,
         sessions=sessions,
         acts=Acts(database, lanes, sessions),
-        upload=upload,
+        upload=Upload(lanes.add_numbers),
+        postponed=Periodic("postponed", intake.enqueue_postponed, POSTPONED_EVERY_S),
         providers=by_channel,
     )
+    services.upload.start()
+    services.postponed.start()
+    return services
 
 
 def _redis_access(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> JsonObject:

@@ -66,8 +66,12 @@ class Memory(Protocol):
 class Turn:
     """One run of the handler for one message of one user."""
 
-    def __init__(self, message: Message, user: User, session: Session, memory: Memory, cancelled: Event) -> None:
-        self.message = message
+    def __init__(
+        self, messages: Sequence[Message], user: User, session: Session, memory: Memory, cancelled: Event
+    ) -> None:
+        self.messages = tuple(messages)
+        """The batch, in order; mostly one."""
+        self.message = self.messages[-1]
         self.user = user
         self.session = session
         self._memory = memory
@@ -78,8 +82,8 @@ class Turn:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every run of this message: pass it to outside services that recognise repetitions."""
-        return str(self.message.id)
+        """The same for every run of this batch: pass it to outside services that recognise repetitions."""
+        return str(self.messages[0].id)
 
     @property
     def cancelled(self) -> bool:
@@ -94,12 +98,12 @@ class Turn:
         """Return the newest output saved under `name` in this session, this turn's included, or None."""
         for output in reversed(self._outputs):
             if output["name"] == name:
-                return output["data"]
+                return output["output"]
         return self._memory.tool_output(self.session.id, name)
 
     def save_tool_output(self, name: str, data: Any) -> None:
         """Save JSON `data` for later turns of this session."""
-        self._outputs.append({"name": name, "data": deepcopy(data)})
+        self._outputs.append({"name": name, "output": deepcopy(data)})
 
     def end_session(self, summary: str | None = None) -> None:
         """End the session with this message; the next one opens another."""
@@ -112,12 +116,12 @@ class Turn:
         self._marks["escalate"] = True
 
     def effects(self, replies: Replies) -> JsonObject:
-        """Return everything to commit, as commit_turn takes it; raise BadResult for what cannot be stored."""
+        """Return everything to commit, as settle_turns takes it; raise BadResult for what cannot be stored."""
         effects: JsonObject = dict(self._marks)
         if rows := [_reply(part) for part in _parts(replies)]:
             effects["replies"] = rows
         if self._outputs:
-            effects["tool_outputs"] = self._outputs
+            effects["tool_calls"] = self._outputs
         session_before, user_before = self._states_before
         if self.session.state != session_before:
             effects["session_state"] = self.session.state

@@ -18,6 +18,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from onelane.errors import StoreUnavailable
+from onelane.faults import is_outage
 from onelane.periodic import Periodic
 
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -97,7 +98,7 @@ class Database:
         try:
             return self._once(query, params)
         except psycopg.OperationalError as error:
-            if not _is_outage(error):
+            if not is_outage(error.sqlstate):
                 raise
             self._pool.check()
         try:
@@ -190,11 +191,6 @@ def _json(text: str | bytes) -> Any:
     if text == b"{}":
         return {}
     return [] if text == b"[]" else json.loads(text)
-
-
-def _is_outage(error: psycopg.OperationalError) -> bool:
-    """Distinguish a server that is gone, restarting or too slow from a statement that is wrong."""
-    return error.sqlstate is None or error.sqlstate[:2] in {"08", "53", "57", "58", "55", "40", "25"}
 
 
 class _Watchdog:

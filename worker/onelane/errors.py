@@ -3,12 +3,14 @@
 OnelaneError
 ├── ConfigError           a setting is missing, unknown or impossible: the process does not start
 ├── StoreUnavailable      Postgres cannot be reached or is restarting: try again later
+├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
-│   └── BadResult         what it returned or saved cannot be stored; the message names the reason
+│   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
+│   └── TurnOutdated      it read when what its turn had read was no longer true: it runs again, and no attempt counts
 └── DeliveryError         a webhook that cannot be accepted; `status` is the HTTP answer
     ├── BadSignature      401
     ├── BadRequest        400, names the field
@@ -33,6 +35,15 @@ class StoreUnavailable(OnelaneError):  # noqa: N818 - it names a state, and read
     """Postgres cannot be reached, is restarting, or did not answer in time."""
 
 
+class StoreRefused(OnelaneError):  # noqa: N818 - as above
+    """Postgres refuses what it was asked to store; `sqlstate` says why."""
+
+    def __init__(self, sqlstate: str) -> None:
+        """Keep the state; Postgres' own text may quote a message."""
+        super().__init__(f"Postgres refuses it: {sqlstate}")
+        self.sqlstate = sqlstate
+
+
 class LanesUnavailable(OnelaneError):  # noqa: N818 - as above
     """Redis cannot be reached or did not answer in time."""
 
@@ -55,6 +66,10 @@ class HandlerFailed(OnelaneError):  # noqa: N818 - as above
 
 class BadResult(HandlerFailed):
     """A handler returned or saved something that cannot be stored."""
+
+
+class TurnOutdated(HandlerFailed):
+    """What the turn read has changed since: raised at its next read. Postgres will refuse its commit as its failure."""
 
 
 class DeliveryError(OnelaneError):

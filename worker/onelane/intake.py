@@ -5,18 +5,20 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import BacklogFull, LanesUnavailable
+from onelane.errors import BacklogFull, LanesUnavailable, StoreUnavailable
+from onelane.faults import refusal
 from onelane.lanes.lanes import Lanes
-from onelane.model import Accepted, Delivery, JsonObject, user_id_of
+from onelane.model import Accepted, Delivery, JsonObject
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import DELIVERIES
+from onelane.telemetry.numbers import DELIVERIES, IDENTITY_CONFLICTS
 
 REDIS_REST_S: Final = 1.0
+POSTPONED_MAX: Final = 10_000
+STANDS: Final = frozenset({"accepted", "duplicate"})
 
 
 class Intake:
@@ -28,50 +30,95 @@ class Intake:
         self._lanes = lanes
         self._now = now
         self._rest_until = 0.0
-        self._resting = threading.Lock()
+        self._postponed: list[Accepted] = []
+        self._postponing = threading.Lock()
+        """Guards the list: requests add to it, one thread takes it."""
 
     def accept(self, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
         """Commit `deliveries` of one channel and put what waits on its lanes; answers in the order given.
 
-        Once this returns, nothing of it can be lost. Raises StoreUnavailable with Postgres away, and BacklogFull
-        before anything is stored. Redis away is no error: the reconciler enqueues what Postgres has.
+        Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
+        Raises StoreUnavailable with Postgres away, and BacklogFull when a user of them has too many waiting messages:
+        what was accepted beside that stays. Redis away is no error: the reconciler enqueues what Postgres has.
         """
         if not deliveries:
             return []
-        accepted = self._store(channel, deliveries)
+        answers = self._store(channel, deliveries)
+        accepted = [_accepted(answer) for answer in answers if answer["outcome"] in STANDS]
         for message in accepted:
             DELIVERIES.count("duplicate" if message.duplicate else "accepted")
         self._enqueue([message for message in accepted if message.is_waiting])
+        for answer in answers:
+            self._raise_for(answer)
         return accepted
 
-    def _store(self, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
-        backlog_max = self._settings.channels[channel].backlog_max or self._settings.backlog_max
-        try:
-            rows = self._database.rows(
-                "SELECT * FROM accept(%s, %s, %s, %s)",
-                (channel, Jsonb([_entry(channel, one) for one in deliveries]), backlog_max, self._now()),
-            )
-        except psycopg.Error as error:
-            if error.sqlstate == "OL429":
-                raise BacklogFull(f"a user has {backlog_max} waiting messages") from error
-            raise
-        return [Accepted(**row._asdict()) for row in rows]
+    def _store(self, channel: str, deliveries: Sequence[Delivery]) -> list[JsonObject]:
+        settings, now = self._settings, self._now()
+        extra = {
+            "channel": channel,
+            "backlog_max": settings.channels[channel].backlog_max or settings.backlog_max,
+            **({"now": now.isoformat()} if now else {}),
+        }
+        items = [{**delivery.model_dump(mode="json", exclude_none=True), **extra} for delivery in deliveries]
+        answers = self._call(items, waits=len(items) == 1)
+        # In a list nothing waits for another transaction, so that two lists never wait for each other in a circle. What
+        # was skipped goes alone, in its order: with a message all later ones of its user are skipped.
+        return [
+            self._call([item], waits=True)[0] if answer["outcome"] == "skipped" else answer
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    def _call(self, items: list[JsonObject], *, waits: bool) -> list[JsonObject]:
+        row = self._database.row("SELECT accept(%s, %s) AS answers", (Jsonb(items), waits))
+        answers: list[JsonObject] = row.answers if row else []
+        return answers
+
+    def _raise_for(self, answer: JsonObject) -> None:
+        """Raise what an item's answer means for the whole delivery; note a conflict of identifiers."""
+        if answer.get("has_conflict"):
+            IDENTITY_CONFLICTS.count()
+            event("identity_conflict", user_id=answer["user_id"])
+        match answer["outcome"]:
+            case "full":
+                raise BacklogFull("a user has too many waiting messages")
+            case "skipped":
+                raise StoreUnavailable("another transaction holds what the delivery needs")
+            case "refused":
+                raise refusal(answer["sqlstate"])
+
+    def enqueue_postponed(self) -> None:
+        """Enqueue what could not be while Redis was away: called again and again, and mostly nothing to do."""
+        with self._postponing:
+            postponed, self._postponed = self._postponed, []
+        if postponed:
+            self._enqueue(postponed)
 
     def _enqueue(self, messages: Sequence[Accepted]) -> None:
-        """Tell Redis; while it is away, do not make every webhook wait to find out."""
-        if not messages or time.monotonic() < self._rest_until:
+        """Update Redis; while it is away, do not make every webhook wait to find out."""
+        if not messages:
+            return
+        if time.monotonic() < self._rest_until:
+            self._postpone(messages)
             return
         try:
             self._lanes.enqueue_many([(message.user_id, message.message_id) for message in messages])
         except LanesUnavailable:
-            with self._resting:
-                self._rest_until = time.monotonic() + REDIS_REST_S
+            # A race of two requests makes the pause a little longer or shorter, which is fine.
+            self._rest_until = time.monotonic() + REDIS_REST_S
+            self._postpone(messages)
             event("enqueue_postponed", messages=len(messages))
 
+    def _postpone(self, messages: Sequence[Accepted]) -> None:
+        """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""
+        with self._postponing:
+            self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
 
-def _entry(channel: str, delivery: Delivery) -> JsonObject:
-    """Word a delivery as accept() takes it."""
-    return {
-        "user_id": str(user_id_of(channel, delivery.sender)),
-        **delivery.model_dump(mode="json"),
-    }
+
+def _accepted(answer: JsonObject) -> Accepted:
+    return Accepted(
+        message_id=answer["message_id"],
+        user_id=answer["user_id"],
+        seq=answer["seq"],
+        duplicate=answer["outcome"] == "duplicate",
+        is_waiting=answer["is_waiting"],
+    )

@@ -2,15 +2,17 @@
 
 | key                   | type   | owner                  | life                                        |
 |-----------------------|--------|------------------------|---------------------------------------------|
-| lanes                 | zset   | the scripts in `lua/`  | a member while its user has work            |
-| wake                  | list   | the scripts            | at most 64 tokens                           |
+| lanes:<kind>          | zset   | the scripts in `lua/`  | a member while its user has work            |
+| wake:<kind>           | list   | the scripts            | at most 64 tokens                           |
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
-| lock:user:<id>        | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
+| lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
-| pace:user:<id>        | string | finish.lua             | the next turn's time: a minute at most      |
-| buried                | set    | bury.lua               | users with a dead message on their lane     |
-| lease:<worker>        | hash   | lease.lua              | 60 s: the answer to the last call           |
+| pace:<kind>:<id>      | string | finish.lua             | the next turn's time: a minute at most      |
+| buried:<kind>         | set    | bury.lua               | users with a dead message on their lane     |
+| lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
+| reconciled            | string | `duties.py`            | 15 s: a lap over all waiting users is done  |
+| cursor:reconcile      | string | `duties.py`            | a lap: the user after whom it goes on       |
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
 | counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
@@ -27,16 +29,18 @@
 
 `<id>` is a user's id: a UUID, which does not reveal the sender. `<who>` is the digest of an address. Of RQ's other
 registries the dashboard shows the number of jobs.
+`<kind>` is the kind of lane: `in` for turns.
 """
 
 from typing import Final
 from uuid import UUID
 
-LANES: Final = "lanes"
-WAKE: Final = "wake"
-BURIED: Final = "buried"
+IN: Final = "in"
+"""The kind of the lanes of turns."""
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
+RECONCILED: Final = "reconciled"
+RECONCILE_CURSOR: Final = "cursor:reconcile"
 ATTEMPTS_ALL: Final = "ops:tried"
 RQ_QUEUES: Final = "rq:queues"
 RQ_WORKERS: Final = "rq:workers"
@@ -50,22 +54,38 @@ RQ_REGISTRY_PREFIXES: Final = {
     "failed": "rq:failed:",
     "canceled": "rq:canceled:",
 }
-QUEUE_PREFIX: Final = "user:"
+QUEUE_PREFIXES: Final = {IN: "user:"}
+"""How the names of a kind's RQ queues begin."""
 
 
-def queue_name(user_id: UUID | str) -> str:
+def lanes(kind: str = IN) -> str:
+    """Key of the sorted set of a kind's lanes."""
+    return f"lanes:{kind}"
+
+
+def wake(kind: str = IN) -> str:
+    """Key of the list of tokens on which idle workers wait."""
+    return f"wake:{kind}"
+
+
+def buried(kind: str = IN) -> str:
+    """Key of the set of users with a dead message on their lane."""
+    return f"buried:{kind}"
+
+
+def queue_name(user_id: UUID | str, kind: str = IN) -> str:
     """Return the name of the user's RQ queue."""
-    return f"{QUEUE_PREFIX}{user_id}"
+    return f"{QUEUE_PREFIXES[kind]}{user_id}"
 
 
-def queue(user_id: UUID | str) -> str:
+def queue(user_id: UUID | str, kind: str = IN) -> str:
     """Key of the list behind the user's RQ queue."""
-    return f"{RQ_QUEUE_PREFIX}{QUEUE_PREFIX}{user_id}"
+    return f"{RQ_QUEUE_PREFIX}{queue_name(user_id, kind)}"
 
 
-def failed(user_id: UUID | str) -> str:
+def failed(user_id: UUID | str, kind: str = IN) -> str:
     """Key of the lane's FailedJobRegistry."""
-    return f"{RQ_REGISTRY_PREFIXES['failed']}{QUEUE_PREFIX}{user_id}"
+    return f"{RQ_REGISTRY_PREFIXES['failed']}{queue_name(user_id, kind)}"
 
 
 def job(message_id: UUID | str) -> str:
@@ -78,9 +98,9 @@ def results(job_id: UUID | str) -> str:
     return f"rq:results:{job_id}"
 
 
-def lock(user_id: UUID | str) -> str:
+def lock(user_id: UUID | str, kind: str = IN) -> str:
     """Key of the user's lock."""
-    return f"lock:user:{user_id}"
+    return f"lock:{kind}:{user_id}"
 
 
 def session(user_id: UUID | str) -> str:

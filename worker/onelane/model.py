@@ -1,20 +1,13 @@
 """The domain's values: frozen, built at the border, changed by copying."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
-from uuid import UUID, uuid5
+from typing import Any
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 JsonObject = dict[str, Any]
-NAMESPACE: Final = UUID("6a2f6d4e-5a0c-5d1b-9f1e-1c8a37f0b1de")
-
-
-def user_id_of(channel: str, sender: str) -> UUID:
-    """Compute the id of the user behind `sender` on `channel`, without a look-up."""
-    return uuid5(NAMESPACE, f"{channel}:{sender}")
 
 
 def uuid_or_none(text: str) -> UUID | None:
@@ -23,6 +16,15 @@ def uuid_or_none(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def is_storable(text: str) -> bool:
+    """Whether a text can be a value in Postgres: one with a NUL character or a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 class Value(BaseModel):
@@ -41,13 +43,20 @@ class Attachment(Value):
 class Delivery(Value):
     """One message of a webhook, as its channel's adapter understood it, before it is accepted."""
 
-    sender: str
-    """Who wrote, in the provider's words (a phone number, a chat id): stored in Postgres, shown nowhere else."""
+    senders: tuple[str, ...]
+    """Every identifier that the provider gives for who wrote (a phone number, a chat id), preferred first.
+
+    Stored in Postgres, shown nowhere else.
+    """
+    conversation: str | None = None
+    """The group or thread in which it was written, where that and not the person is the conversation partner."""
     external_id: str
     """The provider's id of the message: a second delivery with it is a duplicate."""
     text: str = ""
     button: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    route: JsonObject | None = None
+    """What the adapter needs for the way back."""
     sent_at: datetime | None = None
 
 
@@ -88,6 +97,11 @@ class Message(Value):
     """Attempts that failed before this one."""
     deaths: int = 0
     """Workers that died with it in flight, unexplained."""
+    kind: str = "message"
+    external_id: str = ""
+    route: JsonObject | None = None
+    traceparent: str | None = None
+    sent_at: datetime | None = None
 
 
 class Utterance(Value):
@@ -112,12 +126,14 @@ class BeginOutcome(StrEnum):
     FENCED = "fenced"
 
 
-class CommitOutcome(StrEnum):
-    """What became of a turn's write."""
+class SettleOutcome(StrEnum):
+    """What became of a turn."""
 
     COMMITTED = "committed"
     ALREADY = "already"
     FENCED = "fenced"
+    STALE = "stale"
+    """Another turn changed what this one read: it runs again."""
     RETRY = "retry"
     """The failure is noted; the message goes on waiting."""
     DEAD = "dead"
@@ -126,60 +142,61 @@ class CommitOutcome(StrEnum):
     """The failure was the last allowed; the user waits for an operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The answer of begin_turn. Beyond `fence`, only a turn has values."""
+class UserRead(Value):
+    """A user, as a turn read it."""
+
+    id: UUID
+    channel: str
+    sender: str
+    state: JsonObject
+
+
+class SessionRead(Value):
+    """A session, as a turn read it."""
+
+    id: UUID
+    status: str
+    started_at: datetime
+    state: JsonObject
+
+
+class TurnRead(Value):
+    """All that a turn reads as it begins, of one instant. Shaped by `sql/functions/begin_turn.sql`."""
+
+    version: int
+    """Names the instant: a commit is refused when the user has another by then."""
+    messages: tuple[Message, ...]
+    """Its batch, in order."""
+    user: UserRead
+    session: SessionRead
+
+    @property
+    def message(self) -> Message:
+        """The last of its messages."""
+        return self.messages[-1]
+
+
+class Begun(Value):
+    """The answer of begin_turn."""
 
     user_id: UUID
     outcome: BeginOutcome
     fence: int
     """The newest fence that has written for this user."""
-    hint: str | None
-    """What the cached session id was worth: hit, miss, stale or unused."""
-    message_id: UUID
-    seq: int
-    text: str
-    button: str | None
-    attachments: list[JsonObject]
-    accepted_at: datetime
-    attempts: int
-    deaths: int
-    channel: str
-    sender: str
-    user_state: JsonObject
-    session_id: UUID
-    session_status: str
-    session_started_at: datetime
-    session_state: JsonObject
-
-    @property
-    def message(self) -> Message:
-        """The message, as a handler sees it."""
-        return Message(
-            id=self.message_id,
-            seq=self.seq,
-            text=self.text,
-            button=self.button,
-            attachments=tuple(Attachment(**one) for one in self.attachments),
-            accepted_at=self.accepted_at,
-            attempts=self.attempts,
-            deaths=self.deaths,
-        )
+    hint: str | None = None
+    """What the cached session id was worth: hit, miss, wrong or unused."""
+    turn: TurnRead | None = None
+    """With the outcome `turn`."""
 
 
-BEGUN: Final = TypeAdapter(Begun)
-"""Writes and reads it as JSON, for a child process."""
+class Settled(Value):
+    """The answer of settle_turn."""
 
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of a turn."""
-
-    outcome: CommitOutcome
+    outcome: SettleOutcome
     has_more: bool
     """Whether the user has further waiting messages."""
     session_ms: int
     """How long the session id may be cached; 0: not at all."""
-    attempts: int = 0
-    next_turn: Begun | None = None
+    attempts: int | None = None
+    next: Begun | None = None
     """What was begun in the same call; None when that was not asked for, or nothing more waits."""

@@ -7,6 +7,8 @@ Redis keeps is a hint: it is deleted after every end, and when it is wrong all t
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from onelane.config import Policy
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesUnavailable
@@ -15,7 +17,14 @@ from onelane.model import Utterance
 from onelane.telemetry.log import event
 
 HISTORY_MAX = 1_000
-SWEEP_BATCH_MAX = 500
+SWEEP_LOOKS_MAX = 500
+SWEEP_ENDS_MAX = 32
+SEEN = """
+SELECT u.last_seq, s.id AS session_id
+  FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
+ WHERE u.id = %s
+"""
+"""What a command is about: asked again after a lost reply it must not meet a later session or message."""
 
 
 class Sessions:
@@ -25,7 +34,6 @@ class Sessions:
         self._database = database
         self._lanes = lanes
         self._now = now
-        self._sweep_after: UUID | None = None
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:
         """Return the last `limit` lines of one session that are part of its story, newest first."""
@@ -33,7 +41,7 @@ class Sessions:
             """
             SELECT turn_seq AS seq, direction, text, button, state, accepted_at
               FROM messages
-             WHERE session_id = %s AND state <> 'received'
+             WHERE session_id = %s
              ORDER BY turn_seq DESC, ordinal DESC
              LIMIT %s
             """,
@@ -44,14 +52,25 @@ class Sessions:
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name` in one session, or None."""
         row = self._database.row(
-            "SELECT data FROM tool_outputs WHERE session_id = %s AND name = %s ORDER BY id DESC LIMIT 1",
+            "SELECT output FROM tool_calls WHERE session_id = %s AND name = %s ORDER BY id DESC LIMIT 1",
             (session_id, name),
         )
-        return row.data if row else None
+        return row.output if row else None
+
+    def is_current(self, user_id: UUID, version: int, fence: int) -> bool:
+        """Whether nothing that a turn of this version may have read has changed, and no later lease has written."""
+        row = self._database.row("SELECT version, fence FROM users WHERE id = %s", (user_id,))
+        return row is not None and row.version == version and row.fence <= fence
 
     def end(self, user_id: UUID, reason: str = "operator") -> str | None:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
-        row = self._database.row("SELECT request_session_end(%s, %s, %s) AS did", (user_id, reason, self._now()))
+        seen = self._database.row(SEEN, (user_id,))
+        if seen is None:
+            return None
+        row = self._database.row(
+            "SELECT request_session_end(%s, %s, %s, %s, %s) AS did",
+            (user_id, reason, seen.session_id, seen.last_seq, self._now()),
+        )
         did: str | None = row.did if row else None
         if did == "noted":
             return did  # the turn that carries it out forgets the id
@@ -66,22 +85,24 @@ class Sessions:
 
     def hand_back(self, user_id: UUID) -> UUID | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated."""
-        row = self._database.row("SELECT hand_back_session(%s) AS id", (user_id,))
+        seen = self._database.row(SEEN, (user_id,))
+        if seen is None or seen.session_id is None:
+            return None
+        row = self._database.row("SELECT hand_back_session(%s, %s) AS id", (user_id, seen.session_id))
         return row.id if row else None
 
     def sweep(self) -> int:
-        """End sessions whose time is over, one bounded batch further than the last call; return how many."""
+        """End sessions whose time is over, one bounded batch; return how many."""
         row = self._database.row(
-            "SELECT * FROM sweep_sessions(%s, %s, %s)", (self._sweep_after, SWEEP_BATCH_MAX, self._now())
+            "SELECT * FROM sweep_sessions(%s, %s, %s)", (SWEEP_LOOKS_MAX, SWEEP_ENDS_MAX, self._now())
         )
         assert row is not None  # noqa: S101 - the function answers one row
-        self._sweep_after = row.last_id
         for user_id in row.ended_users:
             self._forget(user_id)
         return len(row.ended_users)
 
     def _forget(self, user_id: UUID) -> None:
-        """Delete the cached id; with Redis away the SQL finds it stale later."""
+        """Delete the cached id; with Redis away the SQL finds it wrong later."""
         try:
             self._lanes.forget_session(user_id)
         except LanesUnavailable:
@@ -91,15 +112,4 @@ class Sessions:
 def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
     """Write the channels' session policies to where the SQL functions read them."""
     for policy in policies:
-        database.rows(
-            """
-            INSERT INTO channel_policies
-            VALUES (%(channel)s, %(idle_timeout_s)s, %(day_start)s, %(timezone)s, %(max_age_s)s,
-                    %(escalation_timeout_s)s)
-            ON CONFLICT (channel) DO UPDATE
-               SET idle_timeout_s = excluded.idle_timeout_s, day_start = excluded.day_start,
-                   timezone = excluded.timezone, max_age_s = excluded.max_age_s,
-                   escalation_timeout_s = excluded.escalation_timeout_s
-            """,
-            policy.model_dump(),
-        )
+        database.rows("SELECT publish_policy(%s)", (Jsonb(policy.model_dump(mode="json")),))

@@ -8,7 +8,8 @@ from flask.typing import ResponseReturnValue
 from onelane.bootstrap import Services
 from onelane.db import Row
 from onelane.errors import StoreUnavailable
-from onelane.model import JsonObject, user_id_of
+from onelane.model import JsonObject
+from onelane.users import user_of
 
 ROWS_MAX = 500
 AFTER_DIGITS_MAX = 18
@@ -18,7 +19,7 @@ SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.
   FROM messages m
   JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
- WHERE m.user_id = %s AND m.turn_seq > %s AND inbound.state <> 'received'
+ WHERE m.user_id = %s AND m.turn_seq > %s
  ORDER BY m.turn_seq, m.ordinal
  LIMIT %s
 """
@@ -38,10 +39,10 @@ def blueprint(services: Services) -> Blueprint:
             return jsonify(error="user: is missing", field="user"), 400
         if not (after.isascii() and after.isdigit() and len(after) <= AFTER_DIGITS_MAX):
             return jsonify(error="after: must be a seq", field="after"), 400
-        user_id = user_id_of(channel, user)
+        user_id = user_of(services.database, channel, user)
         turns = _whole_turns(services.database.rows(TURNS, (user_id, int(after), ROWS_MAX)))
         return jsonify(
-            user_id=str(user_id),
+            user_id=user_id and str(user_id),
             messages=[_message(row) for row in turns if not row.ordinal],
             replies=[_reply(row) for row in turns if row.ordinal],
             done_seq=turns[-1].seq if turns else int(after),

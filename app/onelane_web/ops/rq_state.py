@@ -57,7 +57,7 @@ class RqState:
 
     def _with_failures(self) -> list[str]:
         """Return lanes with a dead message. The set of them is cleaned late, so `rq:queues` is asked too."""
-        buried: Any = self._client.srandmember(keys.BURIED, QUEUES_MAX // 2)
+        buried: Any = self._client.srandmember(keys.buried(), QUEUES_MAX // 2)
         lanes = [keys.queue(text_of(user)) for user in buried]
         are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
         return [

@@ -85,13 +85,18 @@ SELECT id::text, user_id::text, status, started_at, last_message_at, ended_at, e
 MESSAGES = """
 SELECT id::text, user_id::text, session_id::text, seq, state, external_id, text, accepted_at, processed_at, attempts,
        redriven_at, end_at
-  FROM messages WHERE direction = 'in' ORDER BY seq
+  FROM messages WHERE direction = 'in'
+UNION ALL
+SELECT id::text, user_id::text, session_id::text, seq, 'received', external_id, text, accepted_at, NULL, attempts,
+       redriven_at, end_at
+  FROM inbox
+ ORDER BY seq
 """
 REPLIES = """
 SELECT user_id::text, session_id::text, turn_seq, ordinal, state, text
   FROM messages WHERE direction = 'out' ORDER BY turn_seq, ordinal
 """
-OUTPUTS = "SELECT session_id::text, message_id::text, name, data FROM tool_outputs ORDER BY id"
+OUTPUTS = "SELECT session_id::text, message_id::text, name, output FROM tool_calls ORDER BY id"
 
 
 def read(database_url: str, same: Callable[[Any], Any] = lambda value: value) -> Rows:

@@ -12,7 +12,7 @@ CUT_AGAIN_S = 0.4
 DELAY_S = (0.05, 0.3)
 DROPS_MAX = 6
 DROP_EACH_MAX = 8
-SQL_CALLS = ("accept", "begin_turn", "commit_turn", "fail_turn")
+SQL_CALLS = ("accept", "begin_turns", "settle_turns")
 SCRIPT_CALLS = ("enqueue", "lease", "renew", "finish", "park", "bury")
 
 

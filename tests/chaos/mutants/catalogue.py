@@ -39,18 +39,42 @@ RETURNS text LANGUAGE sql STABLE AS $$
 $$
 """
 
+WAITING_OR_DONE = """
+SELECT * FROM inbox UNION ALL
+SELECT user_id, seq, id, session_id, kind, channel, external_id, text, button, attachments, route, traceparent, sent_at,
+       accepted_at, attempts, deaths, last_error, redriven_at, NULL::bigint, NULL::timestamptz, NULL::text
+  FROM messages WHERE direction = 'in'
+"""
+
 MUTANTS: dict[str, Mutant] = {
     "fence-off": Mutant(
-        "the fence, in begin, commit and failure",
+        "the fence, in begin and settle, and the version that backs it up",
         ("fences",),
-        (Sql({"v_user.fence > p_fence": "false"}, ("begin_turn", "commit_turn", "fail_turn")),),
+        (
+            Sql({"v_user.fence > v_fence": "false"}, ("begin_turn",)),
+            Sql(
+                {
+                    "v_user.fence > (p_turn ->> 'fence')::bigint": "false",
+                    "v_user.version <> (p_turn ->> 'version')::bigint": "false",
+                },
+                ("settle_turn",),
+            ),
+            Patch(patches.settle_late),
+        ),
         ("freeze-helper", "freeze-worker", "black-hole"),
     ),
     "compare-and-set-off": Mutant(
-        "a message's compare-and-set, and the constraint on its replies",
+        "the look whether a message still waits, and the constraints on what is stored of it",
         ("effects",),
         (
-            Sql({" AND state = 'received'": ""}, ("settle_message",)),
+            Sql(
+                {
+                    "FROM inbox WHERE user_id": f"FROM ({WAITING_OR_DONE}) i WHERE user_id",
+                    "v_user.version <> (p_turn ->> 'version')::bigint": "false",
+                },
+                ("settle_turn",),
+            ),
+            Statement("ALTER TABLE messages DROP CONSTRAINT messages_pkey"),
             Statement("ALTER TABLE messages DROP CONSTRAINT a_message_of_a_turn_is_one"),
             Statement("ALTER TABLE users DROP CONSTRAINT users_waiting_check"),
         ),
@@ -73,10 +97,13 @@ MUTANTS: dict[str, Mutant] = {
         ("sessions",),
         (
             Statement("DROP INDEX idx_unique_active_session_per_user"),
-            Sql({"WHERE id = p_user_id FOR UPDATE;": "WHERE id = p_user_id;"}, ("begin_turn",)),
+            Sql(
+                {"v_user := lock_user(v_user_id, p_waits)": "SELECT * INTO v_user FROM users WHERE id = v_user_id"},
+                ("begin_turn",),
+            ),
             Sql(
                 {
-                    "WHERE id = p_user_id FOR UPDATE;": "WHERE id = p_user_id;",
+                    "v_user := lock_user(p_user_id)": "SELECT * INTO v_user FROM users WHERE id = p_user_id",
                     "    INSERT INTO conversation": "    PERFORM pg_sleep(1.2);\n    INSERT INTO conversation",
                 },
                 ("get_or_create_session",),
@@ -110,8 +137,8 @@ MUTANTS: dict[str, Mutant] = {
         "the look-up and the index that find duplicates in Postgres",
         ("acceptance",),
         (
-            Sql({"m.user_id = accept.user_id AND m.external_id": "false AND m.external_id"}, ("accept",)),
-            Statement("DROP INDEX messages_deduplicated"),
+            Sql({"ON CONFLICT DO NOTHING": ""}, ("accept_one",)),
+            Statement("ALTER TABLE accepted_deliveries DROP CONSTRAINT accepted_deliveries_pkey"),
             Patch(patches.dedup_in_redis),
         ),
         ("flush-redis", "lose-redis"),
@@ -122,10 +149,10 @@ MUTANTS: dict[str, Mutant] = {
         (
             Sql(
                 {
-                    " AND s.user_id = p_user_id AND s.status = 'active'\n"
-                    "               AND should_create_new_session(\n"
-                    "                       v_user.channel, s.started_at, s.last_message_at,"
-                    " v_message.accepted_at) IS NULL": "",
+                    " AND s.user_id = u.id": "",
+                    "v_session.status = 'active' AND should_create_new_session(\n"
+                    "                v_user.channel, v_session.started_at, v_session.last_message_at,"
+                    " v_message.accepted_at) IS NULL": "v_session.id IS NOT NULL",
                 },
                 ("begin_turn",),
             ),

@@ -7,19 +7,19 @@ from threading import Timer
 from typing import Any
 
 import psycopg
-from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from onelane import bootstrap
-from onelane.intake import Intake, _entry
+from onelane.intake import Intake, _accepted
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
-from onelane.model import Accepted, Delivery
+from onelane.model import Accepted, Delivery, JsonObject
 from onelane.processes import runner
 from onelane.processes.duties import Duties
+from onelane.turns.shift import Shift
 
 RETRIES = 10
 """What redis-py does by default."""
@@ -58,21 +58,20 @@ def retries_on() -> None:
 def answer_before_commit() -> None:
     """Answer as soon as the rows are written, and commit them a little later."""
 
-    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
-        connection = psycopg.connect(intake._settings.database_url, row_factory=namedtuple_row)
-        entries = Jsonb([_entry(channel, one) for one in deliveries])
-        rows = connection.execute("SELECT * FROM accept(%s, %s, 1000)", (channel, entries)).fetchall()
-        accepted = [Accepted(**row._asdict()) for row in rows]
+    def call(intake: Intake, items: list[JsonObject], *, waits: bool) -> list[JsonObject]:
+        connection = psycopg.connect(intake._settings.database_url)
+        answers: list[JsonObject] = connection.execute("SELECT accept(%s, %s)", (Jsonb(items), waits)).fetchall()[0][0]
+        later = [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
 
         def commit() -> None:
             with connection:
                 connection.commit()
-            intake._enqueue([message for message in accepted if message.is_waiting])
+            intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
 
         Timer(EARLY_S, commit).start()
-        return accepted
+        return later
 
-    plant(Intake, "accept", accept)
+    plant(Intake, "_call", call)
 
 
 def dedup_in_redis() -> None:
@@ -90,6 +89,17 @@ def dedup_in_redis() -> None:
         return accepted
 
     plant(Intake, "accept", accept)
+
+
+def settle_late() -> None:
+    """Leave time between the last look at the lease and the turn's commit: the process may freeze meanwhile."""
+    settle = Shift._settle
+
+    def settle_later(shift: Shift, *args: Any) -> Any:
+        time.sleep(LATE_S)
+        return settle(shift, *args)
+
+    plant(Shift, "_settle", settle_later)
 
 
 def finish_late() -> None:

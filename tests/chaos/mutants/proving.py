@@ -78,9 +78,10 @@ def _run(name: str, mutant: Mutant, seed: int) -> tuple[dict[str, int], str]:
             capture_output=True,
             text=True,
         )
-        if done.returncode not in {0, EXIT_BROKEN}:
+        report = folder / "report.json"
+        if done.returncode not in {0, EXIT_BROKEN} or not report.exists():
             return {}, f"the run itself failed: {done.stderr[-500:]}"
-        violations = json.loads((folder / "report.json").read_text())["violations"]
+        violations = json.loads(report.read_text())["violations"]
     except (subprocess.TimeoutExpired, OSError) as error:
         return {}, f"the run itself failed: {type(error).__name__}"
     finally:

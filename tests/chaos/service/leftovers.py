@@ -32,11 +32,11 @@ TRACEBACK = b"Traceback (most recent call last)"
 STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "goes"
 UUID = "[0-9a-f-]{36}"
 LIVES: Mapping[str, str] = {
-    "wake|fence|numbers|rq:workers": STAYS,
-    "counted:.+|lease:.+|duty:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
+    "wake:in|fence|numbers|rq:workers": STAYS,
+    "counted:.+|lease:.+|duty:.+|reconciled|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}": RUNS_OUT,
-    f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried": IS_OF_THE_DEAD,
-    f"lanes|lock:user:{UUID}|rq:queue:user:{UUID}": GOES,
+    f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried:in": IS_OF_THE_DEAD,
+    f"lanes:in|lock:in:{UUID}|rq:queue:user:{UUID}|cursor:reconcile": GOES,
 }
 """What becomes of a key once every message is terminal, by the key's form."""
 
@@ -50,7 +50,7 @@ def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[st
         found = {
             "bad_ends": bad_ends,
             "orphans": _orphans(folder),
-            "waiting_messages": _rows(database, "SELECT user_id, seq FROM messages WHERE state = 'received'"),
+            "waiting_messages": _rows(database, "SELECT user_id, seq FROM inbox"),
             "open_transactions": _rows(
                 database,
                 "SELECT pid, state, query FROM pg_stat_activity"
@@ -90,7 +90,7 @@ def _orphans(folder: Folder) -> list[str]:
 
 def _keys(client: redis.Redis, database: psycopg.Connection) -> Iterator[str]:
     has_dead = bool(database.execute("SELECT FROM messages WHERE state = 'dead' LIMIT 1").fetchall())
-    if (tokens := client.llen(keys.WAKE)) > WAKE_MAX:
+    if (tokens := client.llen(keys.wake())) > WAKE_MAX:
         yield f"wake has {tokens} tokens"
     for key in client.scan_iter(count=1_000):
         life = _life(key.decode(errors="replace"))

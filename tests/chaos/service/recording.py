@@ -15,14 +15,14 @@ from importlib import import_module
 from typing import Any
 
 from onelane.lanes.lanes import Lanes
-from onelane.model import Begun, CommitOutcome, Lease, Settled
+from onelane.model import Begun, Lease, Settled, SettleOutcome, TurnRead
 from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
 from tests.chaos.stalls import watch_stalls
 
 MUTANT = "CHAOS_MUTANT"
 UNKNOWN = "unknown"
-COMMITS = frozenset({CommitOutcome.COMMITTED, CommitOutcome.ALREADY, CommitOutcome.FENCED})
+COMMITS = frozenset({SettleOutcome.COMMITTED, SettleOutcome.ALREADY, SettleOutcome.FENCED, SettleOutcome.STALE})
 
 Notes = Callable[..., list[tuple[str, Event]]]
 """Turns a call into (kind, fields) from its arguments and its answer; the answer is None if it raised."""
@@ -89,25 +89,32 @@ def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any) -> li
 def _begun(begun: Begun | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     if begun is None:
         return []
-    noted = ("outcome", "message_id", "seq", "session_id", "session_status", "deaths")
-    return [("begin", {**_lane(lease), **{name: getattr(begun, name) for name in noted}})]
+    turn = begun.turn
+    read = {
+        "message_id": turn and turn.message.id,
+        "seq": turn and turn.message.seq,
+        "session_id": turn and turn.session.id,
+        "session_status": turn and turn.session.status,
+        "deaths": turn and turn.message.deaths,
+    }
+    return [("begin", {**_lane(lease), "outcome": begun.outcome, **read})]
 
 
-def _committed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+def _committed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     """Record a commit, and the begin of the next turn if the same call did both."""
     if settled is not None and settled.outcome not in COMMITS:
         return []  # its effects could not be stored: noted as a failure already
-    next_turn = None if settled is None else settled.next_turn
-    return [("commit", _settled(settled, lease, begun)), *_begun(next_turn, lease)]
+    next_turn = None if settled is None else settled.next
+    return [("commit", _settled(settled, lease, turn)), *_begun(next_turn, lease)]
 
 
-def _failed(settled: Settled | None, lease: Lease, begun: Begun, *_: Any) -> list[tuple[str, Event]]:
-    return [("fail", _settled(settled, lease, begun))]
+def _failed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any) -> list[tuple[str, Event]]:
+    return [("fail", _settled(settled, lease, turn))]
 
 
-def _settled(settled: Settled | None, lease: Lease, begun: Begun) -> Event:
+def _settled(settled: Settled | None, lease: Lease, turn: TurnRead) -> Event:
     outcome = UNKNOWN if settled is None else settled.outcome
-    return {**_lane(lease), "message_id": begun.message_id, "session_id": begun.session_id, "outcome": outcome}
+    return {**_lane(lease), "message_id": turn.message.id, "session_id": turn.session.id, "outcome": outcome}
 
 
 def _lane(lease: Lease) -> Event:

@@ -8,9 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
-from uuid import UUID
 
-from onelane.model import user_id_of
 from tests.chaos.traffic.plan import Command, Post, Step, User
 
 
@@ -20,7 +18,7 @@ class Desk(Protocol):
     def post(self, user: User, post: Post, then: Callable[[int], None]) -> None:
         """Deliver until accepted, then say which number the message got: 0 if that is not told."""
 
-    def command(self, name: str, user_id: UUID, after_seq: int, then: Callable[[], None]) -> None:
+    def command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         """Do what the operator wants, then say so."""
 
 
@@ -30,7 +28,6 @@ class Correspondence:
     def __init__(self, user: User, desk: Desk, last_seq: int | None = None) -> None:
         """Begin, or go on after `last_seq`, the number that their last message got."""
         self.user = user
-        self.user_id: UUID = user_id_of(user.channel, user.sender)
         self.last_seq = last_seq or 0
         self.has_written = last_seq is not None
         """Whether the service has a message of theirs; before that it knows nobody to command."""
@@ -68,7 +65,7 @@ class Correspondence:
                 self._desk.post(self.user, step, self._answered)
             elif self.has_written:
                 self._is_commanding = True
-                self._desk.command(step.name, self.user_id, self.last_seq, self._commanded)
+                self._desk.command(step.name, self.user, self.last_seq, self._commanded)
 
     def _answered(self, seq: int) -> None:
         with self._changing:

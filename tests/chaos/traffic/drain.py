@@ -75,13 +75,15 @@ class Drain:
 
     def _command(self, role: str, name: str) -> None:
         for correspondence in self._correspondences:
-            if correspondence.user.role.name == role and correspondence.has_written:
-                self._operations.do(name, correspondence.user_id, correspondence.last_seq)
+            user_id = self._operations.user_of(correspondence.user) if correspondence.user.role.name == role else None
+            if user_id is not None:
+                self._operations.do(name, user_id, correspondence.last_seq)
 
     def _read_all(self) -> None:
         for correspondence in self._correspondences:
             if correspondence.has_written:
-                self._recorder.note("read", user_id=correspondence.user_id, replies=self._replies(correspondence))
+                user_id = self._operations.user_of(correspondence.user)
+                self._recorder.note("read", user_id=user_id, replies=self._replies(correspondence))
 
     def _replies(self, correspondence: Correspondence) -> list[Event]:
         replies, after, done = list[Event](), -1, 0
@@ -106,5 +108,5 @@ class Drain:
             if time.monotonic() > ends:
                 break
             time.sleep(READ_PAUSE_S)
-        self._problems.append(f"the replies to {correspondence.user_id} cannot be read: {answer.status} {answer.why}")
+        self._problems.append(f"the replies to a user of {user.channel} cannot be read: {answer.status} {answer.why}")
         return {"replies": [], "done_seq": after}

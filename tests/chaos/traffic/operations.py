@@ -13,7 +13,9 @@ from uuid import UUID
 from onelane.bootstrap import Services
 from onelane.errors import StoreUnavailable
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
+from onelane.users import user_of
 from tests.chaos.history import Recorder
+from tests.chaos.traffic.plan import User
 from tests.chaos.traffic.speech import REDRIVEN
 
 RETRY_PAUSE_S = 0.3
@@ -22,7 +24,7 @@ COMMAND_MAX_S = 90.0
 Answer = TypeVar("Answer")
 
 
-class GivenUp(Exception):  # noqa: N818 - it names a state
+class GivenUp(Exception):  # noqa: N818 - it names what happened
     """A command was not done within COMMAND_MAX_S."""
 
 
@@ -69,9 +71,13 @@ class Operations:
             page = self._dead(user_id, page[-1])
         return [one for one in found if not self._mark(one.message_id).exists()]
 
+    def user_of(self, user: User) -> UUID | None:
+        """Return the id that the service has given to somebody; None before their first message is accepted."""
+        return _until_answered(lambda: user_of(self._services.database, user.channel, user.sender))
+
     def waiting(self) -> int:
         """Count the messages that wait."""
-        query = "SELECT count(*) AS n FROM messages WHERE state = 'received'"
+        query = "SELECT count(*) AS n FROM inbox"
         counted: int = _until_answered(lambda: self._services.database.rows(query)[0].n)
         return counted
 

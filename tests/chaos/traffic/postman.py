@@ -68,7 +68,7 @@ class Postman:
 
     def _delivery(self, user: User, post: Post) -> Delivery:
         return Delivery(
-            sender=user.sender,
+            senders=(user.sender,),
             external_id=post.external_id,
             text=post.text,
             sent_at=self._started_at + timedelta(seconds=post.written_at),

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from heapq import merge
 from pathlib import Path
-from uuid import UUID
 
 import click
 
@@ -62,9 +61,9 @@ class Office:
         """Deliver until accepted."""
         self._posts.submit(self._deliver, user, post, then).add_done_callback(self._check)
 
-    def command(self, name: str, user_id: UUID, after_seq: int, then: Callable[[], None]) -> None:
+    def command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         """Carry out a command."""
-        self._commands.submit(self._command, name, user_id, after_seq, then).add_done_callback(self._check)
+        self._commands.submit(self._command, name, user, after_seq, then).add_done_callback(self._check)
 
     def _deliver(self, user: User, post: Post, then: Callable[[int], None]) -> None:
         attempt = self._past.tries[post.delivery] + 1
@@ -78,9 +77,10 @@ class Office:
             attempt += 1
         then(seq)
 
-    def _command(self, name: str, user_id: UUID, after_seq: int, then: Callable[[], None]) -> None:
+    def _command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         try:
-            self._operations.do(name, user_id, after_seq)
+            if (user_id := self._operations.user_of(user)) is not None:
+                self._operations.do(name, user_id, after_seq)
         finally:
             then()
 
@@ -92,8 +92,11 @@ class Office:
 class Traffic:
     """Plays the plan to the service."""
 
-    def __init__(self, correspondences: Sequence[Correspondence], past: Past, history: Path) -> None:
+    def __init__(
+        self, correspondences: Sequence[Correspondence], operations: Operations, past: Past, history: Path
+    ) -> None:
         self._correspondences = correspondences
+        self._operations = operations
         self._past = past
         self._history = history
         self.sent: list[tuple[Correspondence, Post]] = []
@@ -114,7 +117,7 @@ class Traffic:
     def redo(self) -> None:
         """Carry the commands out that a killed predecessor had begun; nothing of their users was sent since."""
         for correspondence in self._correspondences:
-            event = self._past.unfinished.get(str(correspondence.user_id))
+            event = self._past.unfinished.get(str(self._operations.user_of(correspondence.user)))
             if event and event["name"] != "redrive":  # a redrive done, or not done, is plain from its message
                 correspondence.add(Command(self._past.until, event["name"]))
 
@@ -161,7 +164,7 @@ def main(seed: int, seconds: float, webs: Sequence[str], rate: float, database_u
     operations = Operations(services, recorder, history)
     office = Office(postman, operations, past)
     correspondences = [Correspondence(user, office, past.seqs.get(user.sender)) for user in users(seed, rate)]
-    traffic = Traffic(correspondences, past, history)
+    traffic = Traffic(correspondences, operations, past, history)
     traffic.redo()
     traffic.offer(seconds)
     Drain(correspondences, operations, postman, recorder, office.problems).run(traffic.sent)

@@ -3,16 +3,15 @@
 An adapter imports this module, and names the fields as `fields.Text`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from onelane.errors import BadRequest
+from onelane.model import is_storable
 from onelane.problems import first_problem
 
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ID_MAX = 256
 SENDER_MAX = 256
 TEXT_MAX = 32_768
@@ -30,7 +29,7 @@ class ProviderSettings(BaseModel):
 
 def _storable(text: str) -> str:
     """Refuse what Postgres cannot hold: stored, it would poison the lane."""
-    if UNSTORABLE.search(text):
+    if not is_storable(text):
         raise ValueError("must not contain NUL characters or lone surrogates")
     return text
 

@@ -59,7 +59,7 @@ class Standard:
             raise BadRequest("text", "must not be empty without a button or attachments")
         return [
             Delivery(
-                sender=body.user,
+                senders=(body.user,),
                 external_id=body.external_id,
                 text=body.text,
                 button=body.button or None,
@@ -76,8 +76,8 @@ class Standard:
     def sign(self, url: str, delivery: Delivery) -> Signed:  # noqa: ARG002 - the address is not signed here
         """Sign id, time and body, as of now."""
         now = datetime.now(UTC)
-        content = delivery.model_dump(mode="json", exclude={"sender", "external_id"}, exclude_defaults=True)
-        body = json.dumps({"user": delivery.sender, "text": delivery.text, **content})
+        content = delivery.model_dump(mode="json", exclude={"senders", "external_id"}, exclude_defaults=True)
+        body = json.dumps({"user": delivery.senders[0], "text": delivery.text, **content})
         headers = {
             "Content-Type": "application/json",
             "webhook-id": delivery.external_id,

@@ -71,7 +71,7 @@ class Twilio:
         message = fields.checked(_Message, form)
         return [
             Delivery(
-                sender=message.sender,
+                senders=(message.sender,),
                 external_id=message.external_id,
                 text=message.text or message.button_text,
                 button=message.button or None,
@@ -87,7 +87,7 @@ class Twilio:
         """Sign the address and the form."""
         form = {
             "MessageSid": delivery.external_id,
-            "From": delivery.sender,
+            "From": delivery.senders[0],
             "Body": delivery.text,
             "NumMedia": str(len(delivery.attachments)),
         }

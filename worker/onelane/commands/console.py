@@ -5,15 +5,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import click
 from pydantic import BaseModel
 
+from onelane import users
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.model import user_id_of
+from onelane.model import uuid_or_none
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.users import UserRecord, find_user, user_of_session
 from onelane.telemetry.log import configure
@@ -28,21 +29,30 @@ limited = click.option(
 )
 
 
+class Alias(NamedTuple):
+    """An identifier of a user, as a provider knows it."""
+
+    channel: str
+    name: str
+
+
+Named = UUID | Alias
+"""What a command gets of a user: an id, or a name, which it must not print."""
+
+
 class UserName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
-    """A user, given by id or as `channel:sender`; some commands take a session's id too."""
+    """A user, given by id or as `channel:name` with any identifier of theirs; some commands take a session's id too."""
 
     name = "user"
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
-        """Return the user's id. A refusal does not repeat the value, since it may be somebody's number."""
-        try:
-            return UUID(value)
-        except ValueError:
-            pass
-        channel, colon, sender = value.partition(":")
-        if not (colon and channel and sender):
-            self.fail("must be a user's id (a UUID) or channel:sender, for example demo:alice", param, ctx)
-        return user_id_of(channel, sender)
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Named:
+        """Return the user's id or name. A refusal does not repeat the value, since it may be somebody's number."""
+        if (user_id := uuid_or_none(value)) is not None:
+            return user_id
+        channel, _, name = value.partition(":")
+        if not (channel and name):
+            self.fail("must be a user's id (a UUID) or channel:name, for example demo:alice", param, ctx)
+        return Alias(channel, name)
 
 
 USER = UserName()
@@ -65,20 +75,19 @@ def opened() -> Iterator[Services]:
         services.close()
 
 
-def user_of(services: Services, user_id: UUID) -> UserRecord:
+def user_of(services: Services, user: Named) -> UserRecord:
     """Find the user, or end the command with what to do."""
-    user = find_user(services.database, user_id)
-    if user is None:
-        raise click.ClickException(
-            f"there is no user {user_id}: no message has come from that id, or from that channel and sender"
-        )
-    return user
+    user_id = users.user_of(services.database, *user) if isinstance(user, Alias) else user
+    record = find_user(services.database, user_id) if user_id else None
+    if record is None:
+        raise click.ClickException("there is no such user: nobody has written yet under that id, or under that name")
+    return record
 
 
-def user_or_owner(services: Services, some_id: UUID) -> UserRecord:
-    """Find the user with this id, or the owner of the session with this id."""
-    user = find_user(services.database, some_id)
-    return user or user_of(services, user_of_session(services.database, some_id) or some_id)
+def user_or_owner(services: Services, user: Named) -> UserRecord:
+    """Find the user, or the owner of the session with this id."""
+    owner = user_of_session(services.database, user) if isinstance(user, UUID) else None
+    return user_of(services, owner or user)
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ import click
 from onelane.commands.console import (
     EXIT_FAILED,
     USER,
+    Named,
     as_json,
     counted,
     limited,
@@ -34,12 +35,11 @@ def dead() -> None:
 @click.option("--user", type=USER, help="Only this user's messages.")
 @limited
 @as_json
-def list_(user: UUID | None, limit: int, is_json: bool) -> None:
+def list_(user: Named | None, limit: int, is_json: bool) -> None:
     """List dead messages by user, in their order."""
     with opened() as services:
-        if user is not None:
-            user_of(services, user)
-        found = dead_messages(services.database, user_id=user, most=limit + 1)
+        user_id = user_of(services, user).id if user is not None else None
+        found = dead_messages(services.database, user_id=user_id, most=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if is_json:
         print_json({"dead": shown, "more": more})
@@ -62,7 +62,7 @@ def list_(user: UUID | None, limit: int, is_json: bool) -> None:
 @click.option("--user", type=USER, help="All dead messages of this user.")
 @click.option("--all", "is_all", is_flag=True, help="All dead messages of all users.")
 @as_json
-def retry(message_id: UUID | None, user: UUID | None, is_all: bool, is_json: bool) -> None:
+def retry(message_id: UUID | None, user: Named | None, is_all: bool, is_json: bool) -> None:
     """Let dead messages run again: next, in their order.
 
     They keep their numbers and their sessions.

@@ -6,6 +6,7 @@ import click
 
 from onelane.commands.console import (
     USER,
+    Named,
     as_json,
     counted,
     format_duration,
@@ -60,7 +61,7 @@ class LaneGroup(click.Group):
 def lane() -> None:
     """Show one user's lane (`lane USER`); pause, resume or redrive it.
 
-    USER is a user's id or channel:sender.
+    USER is a user's id or channel:name.
     """
 
 
@@ -68,7 +69,7 @@ def lane() -> None:
 @click.argument("user", type=USER)
 @limited
 @as_json
-def show(user: UUID, limit: int, is_json: bool) -> None:
+def show(user: Named, limit: int, is_json: bool) -> None:
     """Show the lane's jobs, holder, session and waiting messages."""
     with opened() as services:
         view = view_lane(services.database, services.lanes, user_of(services, user), limit)
@@ -90,43 +91,46 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
 @lane.command()
 @click.argument("user", type=USER)
 @as_json
-def pause(user: UUID, is_json: bool) -> None:
+def pause(user: Named, is_json: bool) -> None:
     """Keep a user's messages waiting. A turn that is running still commits."""
     with opened() as services:
-        act = services.acts.pause(user_of(services, user).id)
-    _print_act(user, act, f"paused; to resume: onelane lane resume {user}", "paused", is_json=is_json)
+        user_id = user_of(services, user).id
+        act = services.acts.pause(user_id)
+    _print_act(user_id, act, f"paused; to resume: onelane lane resume {user_id}", "paused", is_json=is_json)
 
 
 @lane.command()
 @click.argument("user", type=USER)
 @as_json
-def resume(user: UUID, is_json: bool) -> None:
+def resume(user: Named, is_json: bool) -> None:
     """Let a paused user's messages run again."""
     with opened() as services:
-        act = services.acts.resume(user_of(services, user).id)
-    _print_act(user, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
+        user_id = user_of(services, user).id
+        act = services.acts.resume(user_id)
+    _print_act(user_id, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
 
 
 @lane.command()
 @click.argument("user", type=USER)
 @as_json
-def redrive(user: UUID, is_json: bool) -> None:
+def redrive(user: Named, is_json: bool) -> None:
     """Let all dead messages of a user run again: next, in their order."""
     with opened() as services:
-        redriven = services.acts.redrive(user_of(services, user).id)
+        user_id = user_of(services, user).id
+        redriven = services.acts.redrive(user_id)
     seqs = redriven[0].seqs if redriven else ()
     if is_json:
-        print_json({"user_id": user, "redriven": seqs, "redis": all(one.redis for one in redriven)})
+        print_json({"user_id": user_id, "redriven": seqs, "redis": all(one.redis for one in redriven)})
         return
     click.echo(f"{counted(len(seqs), 'dead message')} redriven" + (f": {', '.join(map(str, seqs))}" if seqs else ""))
     warn_if_redis_was_away(redriven)
 
 
-def _print_act(user: UUID, act: Act, outcome: str, name: str, *, is_json: bool) -> None:
+def _print_act(user_id: UUID, act: Act, outcome: str, name: str, *, is_json: bool) -> None:
     if is_json:
-        print_json({"user_id": user, name: act.did, "redis": act.redis})
+        print_json({"user_id": user_id, name: act.did, "redis": act.redis})
         return
-    click.echo(f"user {user}: {outcome}")
+    click.echo(f"user {user_id}: {outcome}")
     warn_if_redis_was_away([act])
 
 

@@ -1,12 +1,11 @@
 """`onelane session`: show a user's sessions, end them, hand them to a human and back."""
 
-from uuid import UUID
-
 import click
 
 from onelane.bootstrap import Services
 from onelane.commands.console import (
     USER,
+    Named,
     as_json,
     counted,
     format_instant,
@@ -28,7 +27,7 @@ HEADERS = ("session", "status", "started", "last message", "ended", "reason", "m
 def session() -> None:
     """Show a user's sessions; end, escalate or hand back one.
 
-    USER is a user's id or channel:sender. end, escalate and hand-back also take the id of a session.
+    USER is a user's id or channel:name. end, escalate and hand-back also take the id of a session.
     """
 
 
@@ -36,11 +35,11 @@ def session() -> None:
 @click.argument("user", type=USER)
 @limited
 @as_json
-def show(user: UUID, limit: int, is_json: bool) -> None:
+def show(user: Named, limit: int, is_json: bool) -> None:
     """List a user's sessions, newest first."""
     with opened() as services:
         record = user_of(services, user)
-        sessions = sessions_of(services.database, user, limit)
+        sessions = sessions_of(services.database, record.id, limit)
     if is_json:
         print_json({"user": record, "sessions": sessions})
         return
@@ -52,7 +51,7 @@ def show(user: UUID, limit: int, is_json: bool) -> None:
 @session.command()
 @click.argument("user_or_session", type=USER)
 @as_json
-def end(user_or_session: UUID, is_json: bool) -> None:
+def end(user_or_session: Named, is_json: bool) -> None:
     """End the open session. While messages wait, it ends after the last of them."""
     with opened() as services:
         record = _owner_unless_ended(services, user_or_session)
@@ -72,7 +71,7 @@ def end(user_or_session: UUID, is_json: bool) -> None:
 @session.command()
 @click.argument("user_or_session", type=USER)
 @as_json
-def escalate(user_or_session: UUID, is_json: bool) -> None:
+def escalate(user_or_session: Named, is_json: bool) -> None:
     """Hand the open session to a human; the bot stops answering."""
     with opened() as services:
         record = _owner_unless_ended(services, user_or_session)
@@ -88,7 +87,7 @@ def escalate(user_or_session: UUID, is_json: bool) -> None:
 @session.command(name="hand-back")
 @click.argument("user_or_session", type=USER)
 @as_json
-def hand_back(user_or_session: UUID, is_json: bool) -> None:
+def hand_back(user_or_session: Named, is_json: bool) -> None:
     """Give an escalated session back to the bot."""
     with opened() as services:
         record = user_or_owner(services, user_or_session)
@@ -127,7 +126,7 @@ def _row(one: SessionRecord) -> list[object]:
     ]
 
 
-def _owner_unless_ended(services: Services, user_or_session: UUID) -> UserRecord:
+def _owner_unless_ended(services: Services, user_or_session: Named) -> UserRecord:
     """Find the user. Refuse the id of a session that has ended: the act would hit the one that is open now."""
     record = user_or_owner(services, user_or_session)
     for one in sessions_of(services.database, record.id, SESSIONS_MAX):

@@ -120,7 +120,7 @@ def _delivery(user: str, text: str, button: str | None, message_id: str | None) 
     """Make the message. The service checks the rest, but an id becomes a header, and all of it UTF-8."""
     try:
         external_id = TypeAdapter(ExternalId).validate_python(message_id or f"msg_{uuid4().hex}")
-        return Delivery(sender=user, external_id=external_id, text=text, button=button)
+        return Delivery(senders=(user,), external_id=external_id, text=text, button=button)
     except ValidationError as error:
         problem = error.errors()[0]
         field = problem["loc"][0] if problem["loc"] else "message id"

@@ -22,13 +22,14 @@ AGAIN_S = 0.25
 SHOWN_MAX = 20
 
 USERS = {
-    "waiting": "SELECT DISTINCT user_id AS id FROM messages WHERE state = 'received' AND user_id >= %s"
-    " ORDER BY user_id LIMIT %s",
+    "waiting": "SELECT DISTINCT user_id AS id FROM inbox WHERE user_id >= %s ORDER BY user_id LIMIT %s",
     "any": "SELECT id FROM users WHERE id >= %s ORDER BY id LIMIT %s",
 }
+FIRST_AND_LAST = "(SELECT id FROM users ORDER BY id LIMIT 1) UNION ALL (SELECT id FROM users ORDER BY id DESC LIMIT 1)"
 STANDING = """
 SELECT u.id, u.waiting, u.paused_at IS NOT NULL AS is_paused,
-       (SELECT count(*) FROM messages m WHERE m.user_id = u.id AND m.state = 'received') AS counted
+       (SELECT count(*) FROM inbox i WHERE i.user_id = u.id) AS counted,
+       EXISTS (SELECT FROM inbox i WHERE i.user_id = u.id AND i.seq < u.next_seq) AS is_hidden
   FROM users u WHERE u.id = ANY(%s)
 """
 
@@ -38,6 +39,7 @@ class Fault(StrEnum):
 
     NO_LANE = "messages wait, but there is no lane"
     STUCK = "the lane is paused, the user is not"
+    HIDDEN = "a message waits below users.next_seq, where nobody looks"
     MISCOUNTED = "users.waiting is not the number of waiting messages"
     FOREIGN = "a lane without a user"
     NOT_A_USER = "a lane whose name is no user id"
@@ -48,10 +50,12 @@ class Fault(StrEnum):
 REMEDIES = {
     Fault.NO_LANE: "start a worker: its reconciler makes the lane within seconds; if one runs, read its log",
     Fault.STUCK: "onelane lane resume USER",
-    Fault.MISCOUNTED: "UPDATE users u SET waiting = (SELECT count(*) FROM messages m WHERE m.user_id = u.id"
-    " AND m.state = 'received') WHERE id = 'USER'",
-    Fault.FOREIGN: "check that REDIS_URL and DATABASE_URL belong together; if they do: redis-cli ZREM lanes USER",
-    Fault.NOT_A_USER: "somebody else writes into this Redis: give Onelane its own; redis-cli ZREM lanes NAME",
+    Fault.HIDDEN: "UPDATE users u SET next_seq = (SELECT min(seq) FROM inbox i WHERE i.user_id = u.id)"
+    " WHERE id = 'USER'",
+    Fault.MISCOUNTED: "UPDATE users u SET waiting = (SELECT count(*) FROM inbox i WHERE i.user_id = u.id)"
+    " WHERE id = 'USER'",
+    Fault.FOREIGN: "check that REDIS_URL and DATABASE_URL belong together; if they do: redis-cli ZREM lanes:in USER",
+    Fault.NOT_A_USER: "somebody else writes into this Redis: give Onelane its own; redis-cli ZREM lanes:in NAME",
     Fault.NOT_PAUSED: "start a worker: it takes the lane out of the due order",
     Fault.IDLE: "start a worker: it removes the lane",
 }
@@ -104,9 +108,9 @@ def _finding(faults: list[Doubt], looked_at: int) -> Finding:
 
 def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
     """Choose users at random, from those who wait, from all, and from the lanes; return also lanes of no user."""
-    start = UUID(int=random.getrandbits(128))
+    start = _anywhere(deployment)
     users = {row.id for query in USERS.values() for row in _from(deployment, query, start)}
-    members = deployment.lanes.scripts.ask(lambda: deployment.lanes.client.zrandmember(keys.LANES, SAMPLE_MAX))
+    members = deployment.lanes.scripts.ask(lambda: deployment.lanes.client.zrandmember(keys.lanes(), SAMPLE_MAX))
     strangers = []
     for member in members:
         name = member.decode(errors="replace")
@@ -115,6 +119,13 @@ def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
         except ValueError:
             strangers.append(repr(name[:64]))
     return sorted(users), sorted(strangers)
+
+
+def _anywhere(deployment: Deployment) -> UUID:
+    """Choose an id as `new_id()` makes one: an instant between the first user's and the last's, then random bits."""
+    instants = [row.id.int >> 80 for row in deployment.database.rows(FIRST_AND_LAST)] or [0]
+    instant = min(instants) + random.getrandbits(48) % (max(instants) - min(instants) + 1)
+    return UUID(int=instant << 80 | 7 << 76 | random.getrandbits(76))
 
 
 def _from(deployment: Deployment, query: str, start: UUID) -> list[Any]:
@@ -146,7 +157,7 @@ def _in_redis(deployment: Deployment, users: list[UUID]) -> tuple[float, list[fl
 def _scores_and_locks(deployment: Deployment, users: list[UUID]) -> list[Any]:
     with deployment.lanes.client.pipeline() as pipeline:
         pipeline.time()
-        pipeline.zmscore(keys.LANES, [str(user) for user in users])
+        pipeline.zmscore(keys.lanes(), [str(user) for user in users])
         for user in users:
             pipeline.hget(keys.lock(user), "until")
         answers: list[Any] = pipeline.execute()
@@ -159,6 +170,7 @@ def _faults(user: Any, score: float | None, *, is_due: bool) -> list[Fault]:
     found = {
         Fault.NO_LANE: user.counted and score is None,
         Fault.STUCK: score == float("inf") and not user.is_paused,
+        Fault.HIDDEN: user.is_hidden,
         Fault.MISCOUNTED: user.waiting != user.counted,
         Fault.NOT_PAUSED: user.is_paused and is_due,
         Fault.IDLE: is_due and not user.counted and not user.is_paused,

@@ -11,7 +11,6 @@ import psycopg
 from onelane.db import Database
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
-from onelane.model import user_id_of
 
 SCRATCH_CHANNEL = ".doctor"
 """No configured channel can have this name."""
@@ -67,6 +66,11 @@ def resolves_to_one(deployment: Deployment) -> Finding:
     with _scratch_user(deployment.database) as user_id, ThreadPoolExecutor(AT_ONCE) as pool:
         start = Barrier(AT_ONCE, timeout=10)
         at_once = set(pool.map(lambda _: _resolve(deployment.database, user_id, start), range(AT_ONCE)))
+    if errors := sorted(str(one) for one in in_turn | at_once if not isinstance(one, UUID)):
+        return failed(
+            f"get_or_create_session fails: {', '.join(errors)}",
+            "see the checks `functions` and `tables`: something has been replaced",
+        )
     if len(in_turn) == len(at_once) == 1:
         return ok(f"get_or_create_session gives one id, twice in turn and {AT_ONCE} times at once")
     return failed(
@@ -119,7 +123,7 @@ def _anomalies_within(database: Database, window: str) -> Finding:
 
 
 def _resolve(database: Database, user_id: UUID, start: Barrier | None = None) -> UUID | str:
-    """Return the user's session, or the name of the error: it differs from every id."""
+    """Return the user's session, or the name of the error."""
     if start is not None:
         start.wait()
     try:
@@ -132,12 +136,10 @@ def _resolve(database: Database, user_id: UUID, start: Barrier | None = None) ->
 @contextmanager
 def _scratch_user(database: Database) -> Iterator[UUID]:
     """Make a user for the block's time. One that a killed doctor has left is removed by the next."""
-    sender = uuid4().hex
-    user_id = user_id_of(SCRATCH_CHANNEL, sender)
-    database.rows(
-        "INSERT INTO users (id, channel, sender) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-        (user_id, SCRATCH_CHANNEL, sender),
+    [row] = database.rows(
+        "INSERT INTO users (channel, sender) VALUES (%s, %s) RETURNING id", (SCRATCH_CHANNEL, uuid4().hex)
     )
+    user_id = UUID(str(row.id))
     try:
         yield user_id
     finally:
@@ -147,7 +149,7 @@ def _scratch_user(database: Database) -> Iterator[UUID]:
 def _remove(database: Database, which: str, params: tuple[object, ...]) -> None:
     """Remove scratch users with their sessions, in the order in which everybody locks."""
     with database.transaction() as connection:
-        query = f"SELECT id FROM users WHERE channel = %s AND {which} FOR UPDATE"  # noqa: S608 - constants of ours
+        query = f"SELECT id FROM users WHERE channel = %s AND {which} FOR NO KEY UPDATE"  # noqa: S608 - constants of ours
         users = [row.id for row in connection.execute(query, (SCRATCH_CHANNEL, *params)).fetchall()]
         connection.execute("DELETE FROM conversation_sessions WHERE user_id = ANY(%s)", (users,))
         connection.execute("DELETE FROM users WHERE id = ANY(%s)", (users,))

@@ -20,14 +20,14 @@ def turn(message_id: str) -> None:
     raise RuntimeError(f"message {message_id} belongs to a lane: start `onelane worker` instead of `rq worker`")
 
 
-def job_of(client: redis.Redis, user_id: UUID, message_id: UUID) -> Job:
+def job_of(client: redis.Redis, kind: str, user_id: UUID, message_id: UUID) -> Job:
     """Make the job of a message. It holds the id, and no text of anybody."""
     job = Job.create(
         FUNCTION,
         args=[str(message_id)],
         id=str(message_id),
         connection=client,
-        origin=keys.queue_name(user_id),
+        origin=keys.queue_name(user_id, kind),
         description=f"turn {message_id}",
         status=JobStatus.QUEUED,
         result_ttl=0,

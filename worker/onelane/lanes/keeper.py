@@ -55,21 +55,17 @@ class Keeper:
         self._end_helper()
 
     def hold(self, leases: Iterable[Lease]) -> list[Holding]:
-        """Keep `leases` alive until they are dropped."""
+        """Keep `leases` alive until they are closed."""
         new = [Holding(lease) for lease in leases]
         self._holdings.update((holding.lease.token, holding) for holding in new)
         if new and time.monotonic() - self._sent_at > self._ttl_s / BEATS_PER_TTL:
             self._send_leases()
         return new
 
-    def drop(self, holding: Holding) -> None:
-        """Renew this lease no more."""
-        self._holdings.pop(holding.lease.token, None)
-
     @property
     def holdings(self) -> list[Holding]:
-        """The leases in use now."""
-        return list(self._holdings.values())
+        """The leases in use now: those that nobody has closed, and that were not lost."""
+        return [holding for holding in list(self._holdings.values()) if holding.is_open]
 
     def _beat(self, on_beat: Callable[[], None]) -> None:
         self._replace_dead_helper()
@@ -86,7 +82,10 @@ class Keeper:
         """Send which leases are in use. A helper that does not take it is replaced at the next beat."""
         with self._sending:
             self._sent_at = time.monotonic()
-            leases = {holding.lease.token: str(holding.lease.user_id) for holding in self.holdings}
+            for token, holding in list(self._holdings.items()):
+                if not holding.is_open:
+                    self._holdings.pop(token, None)
+            leases = {token: str(holding.lease.user_id) for token, holding in list(self._holdings.items())}
             try:
                 self._wire.send(leases)
             except OSError:
@@ -131,5 +130,5 @@ class Keeper:
             if holding.lease.token in tokens and not holding.is_leaving:
                 LEASES_LOST.count()
                 event("lease_lost", user_id=holding.lease.user_id, fence=holding.lease.fence)
-                self.drop(holding)
+                self._holdings.pop(holding.lease.token, None)
                 holding.cancel()

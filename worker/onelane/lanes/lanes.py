@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from onelane import keys
 from onelane.lanes import jobs
+from onelane.lanes.marks import Marks
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
 
@@ -47,10 +48,12 @@ class Leased(BaseModel):
 class Lanes:
     """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
 
-    def __init__(self, client: redis.Redis, *, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(self, client: redis.Redis, kind: str = keys.IN, *, clock_ms: Callable[[], int] | None = None) -> None:
         self.client = client
+        self.kind = kind
         self._clock_ms = clock_ms
-        self.scripts = Scripts(client, SCRIPTS)
+        self.scripts = Scripts(client, SCRIPTS, kind)
+        self.marks = Marks(self.scripts)
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""
@@ -123,7 +126,7 @@ class Lanes:
 
         A job that is buried already, and was put back on the lane since, is left for the reconciler.
         """
-        job = jobs.job_of(self.client, lease.user_id, message_id)
+        job = jobs.job_of(self.client, self.kind, lease.user_id, message_id)
         fields = jobs.flat(job.to_dict())
         return bool(
             self.scripts.run(
@@ -153,30 +156,27 @@ class Lanes:
 
     def jobs(self, user_id: UUID) -> list[str]:
         """List the ids of the jobs on a lane, oldest first."""
-        return [text_of(job) for job in self.scripts.ask(lambda: self.client.lrange(keys.queue(user_id), 0, -1))]
+        return [
+            text_of(job) for job in self.scripts.ask(lambda: self.client.lrange(keys.queue(user_id, self.kind), 0, -1))
+        ]
 
     def scores(self, users: Sequence[UUID]) -> list[float | None]:
         """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
         if not users:
             return []
         scores: list[float | None] = self.scripts.ask(
-            lambda: self.client.zmscore(keys.LANES, [str(user) for user in users])
+            lambda: self.client.zmscore(keys.lanes(self.kind), [str(user) for user in users])
         )
         return scores
 
     def buried_users(self, at_most: int) -> list[UUID]:
         """Return some users with a dead message on their lane."""
-        users = self.scripts.ask(lambda: self.client.srandmember(keys.BURIED, at_most))
+        users = self.scripts.ask(lambda: self.client.srandmember(keys.buried(self.kind), at_most))
         return [user for text in users if (user := uuid_or_none(text_of(text))) is not None]
 
     def discard(self, user_id: UUID, job: UUID | str) -> None:
         """Take a job off a lane for which Postgres has no use."""
         self.scripts.run("discard", user_id, job)
-
-    def claim_duty(self, name: str, worker: str, seconds: float) -> bool:
-        """Take a periodic duty for one round; return False while another worker has it."""
-        key = keys.duty(name)
-        return bool(self.scripts.ask_once(lambda: self.client.set(key, worker, nx=True, px=_ms(seconds))))
 
     def forget_session(self, user_id: UUID) -> None:
         """Delete the cached session id."""
@@ -185,7 +185,7 @@ class Lanes:
     def wait_for_wake(self, timeout_s: float) -> bool:
         """Block until a lane becomes due or `timeout_s` is over; return whether one has."""
         seconds = max(timeout_s, BLOCK_MIN_S)
-        return self.scripts.ask_once(lambda: self.client.blpop([keys.WAKE], timeout=seconds)) is not None
+        return self.scripts.ask_once(lambda: self.client.blpop([keys.wake(self.kind)], timeout=seconds)) is not None
 
     def pass_wake_on(self) -> None:
         """Wake another worker in our place."""
@@ -205,7 +205,12 @@ class Lanes:
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
 
     def _enqueue_args(self, user_id: UUID, message_id: UUID) -> tuple[Any, ...]:
-        return (self._now(), user_id, message_id, *jobs.flat(jobs.job_of(self.client, user_id, message_id).to_dict()))
+        return (
+            self._now(),
+            user_id,
+            message_id,
+            *jobs.flat(jobs.job_of(self.client, self.kind, user_id, message_id).to_dict()),
+        )
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()

@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from onelane import keys
 from onelane.errors import LanesUnavailable
 
 REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
@@ -55,11 +56,13 @@ def connect(
 
 
 class Scripts:
-    """The scripts of one folder on one Redis."""
+    """The scripts of one folder, for one kind of lane, on one Redis."""
 
-    def __init__(self, client: redis.Redis, folder: Path) -> None:
+    def __init__(self, client: redis.Redis, folder: Path, kind: str = keys.IN) -> None:
         self.client = client
-        prelude = (folder / "prelude.lua").read_text()
+        prelude = (
+            (folder / "prelude.lua").read_text().replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
+        )
         self._texts = {path.stem: prelude + path.read_text() for path in folder.glob("*.lua") if path.stem != "prelude"}
         self._digests = {
             name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()

@@ -16,8 +16,8 @@ from onelane.sessions import Sessions
 from onelane.telemetry.log import event
 
 MESSAGE = """
-SELECT user_id, seq, state, state = 'dead' AND dropped_at >= processed_at AS is_dropped, redriven_at
-  FROM messages WHERE id = %s AND direction = 'in'
+SELECT user_id, seq, processed_at AS died_at, dropped_at >= processed_at AS is_dropped
+  FROM messages WHERE id = %s AND state = 'dead'
 """
 
 
@@ -56,7 +56,8 @@ class Acts:
 
     def resume(self, user_id: UUID) -> Act:
         """Let a paused user's messages run again."""
-        row = self._database.row("SELECT resume_user(%s) AS did", (user_id,))
+        user = self._database.row("SELECT paused_at FROM users WHERE id = %s", (user_id,))
+        row = self._database.row("SELECT resume_user(%s, %s) AS did", (user_id, user and user.paused_at))
         did = row is not None and row.did
         if did:
             _record("user_resumed", user_id=user_id)
@@ -79,15 +80,18 @@ class Acts:
         message = self._database.row(MESSAGE, (message_id,))
         if message is None or message.is_dropped:
             return Act(did=False)
-        row = self._database.row("SELECT redrive_message(%s) AS user_id", (message_id,))
-        if (row is None or row.user_id is None) and not self._waits_again(message_id):
+        row = self._database.row("SELECT redrive_message(%s, %s) AS user_id", (message_id, message.died_at))
+        if (row is None or row.user_id is None) and not self._waits_again(message.user_id, message.seq):
             return Act(did=False)
         _record("message_redriven", user_id=message.user_id, message_id=message_id)
         return Act(did=True, redis=_in_redis(lambda: self._enqueue(message.user_id, message_id)))
 
     def drop(self, message_id: UUID) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
-        row = self._database.row("SELECT drop_message(%s) AS user_id", (message_id,))
+        message = self._database.row(MESSAGE, (message_id,))
+        if message is None:
+            return Act(did=False)
+        row = self._database.row("SELECT drop_message(%s, %s) AS user_id", (message_id, message.died_at))
         if row is None or row.user_id is None:
             return Act(did=False)
         _record("message_dropped", user_id=row.user_id, message_id=message_id)
@@ -121,10 +125,9 @@ class Acts:
             yield from page
             page = dead_messages(self._database, user_id=user_id, after=page[-1], most=PAGE_MAX)
 
-    def _waits_again(self, message_id: UUID) -> bool:
+    def _waits_again(self, user_id: UUID, seq: int) -> bool:
         """Return whether somebody has redriven it: we ourselves, if an earlier answer was lost."""
-        message = self._database.row(MESSAGE, (message_id,))
-        return message is not None and message.state == "received" and message.redriven_at is not None
+        return self._database.row("SELECT FROM inbox WHERE user_id = %s AND seq = %s", (user_id, seq)) is not None
 
     def _enqueue(self, user_id: UUID, message_id: UUID) -> None:
         self._lanes.enqueue(user_id, message_id)

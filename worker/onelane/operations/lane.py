@@ -59,7 +59,7 @@ def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
 def _all_about(lanes: Lanes, user_id: UUID) -> list[Any]:
     with lanes.client.pipeline() as pipeline:
         pipeline.time()
-        pipeline.zscore(keys.LANES, str(user_id))
+        pipeline.zscore(keys.lanes(), str(user_id))
         pipeline.hmget(keys.lock(user_id), "worker", "fence", "until")
         pipeline.llen(keys.queue(user_id))
         pipeline.get(keys.session(user_id))

@@ -23,7 +23,7 @@ HEARTBEAT_MAX_S = 15.0
 """A worker whose heartbeat is older is not alive; it writes one every second."""
 
 BACKLOG = f"""
-SELECT (SELECT count(*) FROM (SELECT FROM messages WHERE state = 'received' LIMIT %(most)s) _) AS waiting,
+SELECT (SELECT count(*) FROM (SELECT FROM inbox LIMIT %(most)s) _) AS waiting,
        (SELECT count(*) FROM (SELECT FROM messages WHERE {LISTED} LIMIT %(most)s) _) AS dead
 """  # noqa: S608 - a constant of ours
 

@@ -12,8 +12,8 @@ SELECT u.id, u.channel, u.waiting, u.last_seq, u.fence, u.last_accepted_at, u.pa
        ends.seq AS ends_after_seq, ends.end_reason AS ends_for,
        (SELECT count(*) FROM messages WHERE user_id = u.id AND {LISTED}) AS dead
   FROM users u
-  LEFT JOIN LATERAL (SELECT seq, end_reason FROM messages
-                      WHERE user_id = u.id AND state = 'received' AND end_at IS NOT NULL
+  LEFT JOIN LATERAL (SELECT seq, end_reason FROM inbox
+                      WHERE user_id = u.id AND seq >= u.next_seq AND end_at IS NOT NULL
                       ORDER BY seq LIMIT 1) ends ON true
  WHERE u.id = %s
 """  # noqa: S608 - a constant of ours
@@ -30,7 +30,7 @@ SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_
 """
 WAITING = """
 SELECT id AS message_id, seq, accepted_at, attempts, deaths, last_error, redriven_at
-  FROM messages WHERE user_id = %s AND state = 'received' ORDER BY seq LIMIT %s
+  FROM inbox WHERE user_id = %s ORDER BY seq LIMIT %s
 """
 
 

@@ -5,6 +5,7 @@ lanes of the dead become due by themselves.
 """
 
 import time
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 from uuid import UUID
@@ -20,18 +21,22 @@ from onelane.telemetry.numbers import RECONCILED, REDRIVEN
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
 ROUND_MAX_S = 1.0
+LAP_EVERY_S = 15
+"""A message whose web process died before Redis had it waits so long at most."""
 USERS_PER_PAGE = 500
 JOBS_PER_USER_MAX = 100
 BURIED_PER_ROUND_MAX = 5_000
+DELIVERIES_KEPT_DAYS = 8
+"""WhatsApp delivers again for up to seven."""
+FORGET_MAX = 1_000
 FIRST_USER = UUID(int=0)
 
 # One step of the index a user: a plain DISTINCT would read all waiting messages of each.
 WAITING_USERS = """
 WITH RECURSIVE waiting (user_id, nr) AS (
-    (SELECT user_id, 1 FROM messages WHERE state = 'received' AND user_id > %(after)s ORDER BY user_id LIMIT 1)
+    (SELECT user_id, 1 FROM inbox WHERE user_id > %(after)s ORDER BY user_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT m.user_id FROM messages m
-             WHERE m.state = 'received' AND m.user_id > w.user_id ORDER BY m.user_id LIMIT 1), nr + 1
+    SELECT (SELECT i.user_id FROM inbox i WHERE i.user_id > w.user_id ORDER BY i.user_id LIMIT 1), nr + 1
       FROM waiting w
      WHERE w.user_id IS NOT NULL AND nr < %(most)s)
 SELECT w.user_id, u.paused_at IS NOT NULL AS is_paused
@@ -41,13 +46,17 @@ SELECT w.user_id, u.paused_at IS NOT NULL AS is_paused
 """
 WAITING_MESSAGES = """
 SELECT w.user_id, w.id
-  FROM unnest(%s::uuid[]) AS wanted (user_id)
- CROSS JOIN LATERAL (SELECT user_id, id FROM messages
-                      WHERE user_id = wanted.user_id AND state = 'received' ORDER BY seq LIMIT %s) w
+  FROM users u
+ CROSS JOIN LATERAL (SELECT user_id, id FROM inbox
+                      WHERE user_id = u.id AND seq >= u.next_seq ORDER BY seq LIMIT %s) w
+ WHERE u.id = ANY(%s)
 """
 # Only a message of this very lane: somebody may have put another user's job there.
 REDRIVE = """
-SELECT state, redrive_message(id) FROM messages WHERE id = %s AND user_id = %s
+SELECT state, CASE WHEN state = 'dead' THEN redrive_message(id, processed_at) END AS redriven
+  FROM messages WHERE id = %(message_id)s AND user_id = %(user_id)s
+UNION ALL
+SELECT 'received', NULL FROM inbox WHERE id = %(message_id)s AND user_id = %(user_id)s
 """
 
 
@@ -59,32 +68,45 @@ class Duties:
         self._lanes = lanes
         self._sessions = sessions
         self._worker = worker
-        self._after = FIRST_USER
 
     def round(self) -> None:
         """Do the duties, unless another worker does them this round."""
         try:
-            if self._lanes.claim_duty("duties", self._worker, ROUND_S * 0.9):
+            if self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
                 self.redrive_requeued()
                 self.reconcile()
                 self._sessions.sweep()
+                self.forget_deliveries()
         except (StoreUnavailable, LanesUnavailable) as error:
             event("duties_postponed", error=str(error))
 
     def reconcile(self) -> int:
-        """Enqueue what waits in Postgres and has no lane in Redis; return how many jobs were new."""
+        """Enqueue what waits in Postgres and has no lane in Redis; return how many jobs were new.
+
+        A lap over all waiting users is made when the mark of the last one is gone: every LAP_EVERY_S, and at once when
+        Redis has lost its memory. It goes on where the last round ended, whichever worker did that.
+        """
+        if self._lanes.marks.is_reconciled():
+            return 0
         ends = time.monotonic() + ROUND_MAX_S
-        enqueued = 0
+        after, enqueued = self._lanes.marks.cursor() or FIRST_USER, 0
         while time.monotonic() < ends:
-            users = self._database.rows(WAITING_USERS, {"after": self._after, "most": USERS_PER_PAGE})
+            users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})
             enqueued += self._reconcile(users)
-            self._after = users[-1].user_id if len(users) == USERS_PER_PAGE else FIRST_USER
-            if self._after == FIRST_USER:
+            if len(users) < USERS_PER_PAGE:
+                self._lanes.marks.note_reconciled(LAP_EVERY_S)
                 break
+            after = users[-1].user_id
+            self._lanes.marks.move_cursor(after)
         if enqueued:
             RECONCILED.count(amount=enqueued)
             event("reconciled", jobs=enqueued)
         return enqueued
+
+    def forget_deliveries(self) -> None:
+        """Forget deliveries that no provider repeats any more, in bounded batches."""
+        before = datetime.now(UTC) - timedelta(days=DELIVERIES_KEPT_DAYS)
+        self._database.rows("SELECT forget_deliveries(%s, %s)", (before, FORGET_MAX))
 
     def redrive_requeued(self) -> int:
         """Let dead messages wait again that somebody put back with RQ's own tools; return how many.
@@ -111,7 +133,7 @@ class Duties:
                 self._lanes.make_due(user.user_id, unpause=True)
         if not unknown:
             return 0
-        waiting = self._database.rows(WAITING_MESSAGES, ([user.user_id for user in unknown], JOBS_PER_USER_MAX))
+        waiting = self._database.rows(WAITING_MESSAGES, (JOBS_PER_USER_MAX, [user.user_id for user in unknown]))
         enqueued = self._lanes.enqueue_many([(row.user_id, row.id) for row in waiting])
         for user in unknown:
             if user.is_paused:
@@ -128,7 +150,8 @@ class Duties:
     def _waits_again(self, user_id: UUID, job: str) -> bool:
         """Redrive the dead message behind a requeued job in Postgres; take what is no such job off the lane."""
         message_id = uuid_or_none(job)
-        row = None if message_id is None else self._database.row(REDRIVE, (message_id, user_id))
+        names = {"message_id": message_id, "user_id": user_id}
+        row = None if message_id is None else self._database.row(REDRIVE, names)
         if row is None or row.state == "processed":
             self._lanes.discard(user_id, job)
             event("foreign_jobs", user_id=user_id, jobs=1)

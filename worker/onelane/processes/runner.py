@@ -55,7 +55,7 @@ class Runner:
         self._is_asked_to_stop = False
         self._is_stuck = False
         """Whether every slot was found hanging; it ends the process, also if a handler returns after all."""
-        self._slots = Slots(settings.worker_slots, workplace, crew.keeper)
+        self._slots = Slots(settings.worker_slots, workplace)
         self._tasks = (
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
             Periodic("watch", self._give_up_overdue, WATCH_TICK_S),

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from onelane.errors import describe
 from onelane.lanes.holding import Holding
-from onelane.lanes.keeper import Keeper
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import TAKEOVERS
 from onelane.turns.shift import Shift, Workplace
@@ -15,10 +14,9 @@ from onelane.turns.shift import Shift, Workplace
 class Slots:
     """The lanes at hand, each in a thread of its own. At most `size` at a time."""
 
-    def __init__(self, size: int, workplace: Workplace, keeper: Keeper) -> None:
+    def __init__(self, size: int, workplace: Workplace) -> None:
         self._size = size
         self._workplace = workplace
-        self._keeper = keeper
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="slot")
         self._shifts: dict[str, Shift] = {}
         """By the lease's token: what slots work on, also after the lease was lost. Its size decides how many are free.
@@ -50,15 +48,14 @@ class Slots:
             self._threads.submit(self._work, shift)
         except RuntimeError as error:
             event("slot_failed", user_id=holding.lease.user_id, failure=describe(error))
-            self._keeper.drop(holding)
+            holding.close()
 
     def give_up_overdue(self, overdue_s: float) -> None:
         """End the leases of handlers that run for longer than `overdue_s`."""
         for shift in list(self._shifts.values()):
-            turn, since = shift.begun, shift.handling_since
+            turn, since = shift.turn, shift.handling_since
             if turn is not None and since is not None and time.monotonic() - since > overdue_s:
                 shift.time_out(turn)
-                self._keeper.drop(shift.holding)
 
     def hand_back(self) -> None:
         """Release every lane that is still worked on, its message unhandled."""
@@ -75,7 +72,6 @@ class Slots:
         except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
             event("slot_failed", user_id=lease.user_id, failure=describe(error))
         finally:
-            self._keeper.drop(shift.holding)
             shift.holding.close()
             del self._shifts[lease.token]
             self.freed.set()

@@ -35,6 +35,9 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "delivery_refused": Event(
             "warning", "A webhook of a configured channel was refused, for `reason`.", ("channel", "reason")
         ),
+        "identity_conflict": Event(
+            "warning", "A delivery's identifiers are those of several users; `user_id` has got it.", ("user_id",)
+        ),
         "enqueue_postponed": Event(
             "warning", "Redis was away when messages were accepted; the reconciler will enqueue them.", ("messages",)
         ),
@@ -71,7 +74,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "info", "A session ended, for `reason`.", ("user_id", "session_id", "reason", "ended_at")
         ),
         "cache_not_cleared": Event(
-            "warning", "Redis was away when a session ended; Postgres will find the cached id stale.", ("user_id",)
+            "warning", "Redis was away when a session ended; Postgres will find the cached id wrong.", ("user_id",)
         ),
         # operators
         "user_paused": Event("info", "An operator paused a user: messages wait.", ("user_id",)),

@@ -10,6 +10,9 @@ DELIVERIES: Final = Counter(
     "outcome",
     ("accepted", "duplicate"),
 )
+IDENTITY_CONFLICTS: Final = Counter(
+    "onelane_identity_conflicts", "Deliveries whose identifiers are those of several users; nothing was merged."
+)
 REASONS: Final = {
     400: "bad_request",
     401: "bad_signature",
@@ -24,10 +27,11 @@ REASONS: Final = {
 REFUSALS: Final = Counter("onelane_refusals", "Webhook requests that were refused.", "reason", tuple(REASONS.values()))
 TURNS: Final = Counter(
     "onelane_turns",
-    "Turns by outcome. already: done before; fenced: a later lease had written; retry: failed, tried again later; "
-    "dead: failed for the last time; paused: the same, and the user waits for an operator; dropped: lost its lease.",
+    "Turns by outcome. already: done before; fenced: a later lease had written; stale: what it read has changed, "
+    "so it runs again; retry: failed, tried again later; dead: failed for the last time; paused: the same, and the "
+    "user waits for an operator; dropped: lost its lease.",
     "outcome",
-    ("committed", "already", "fenced", "retry", "dead", "paused", "dropped"),
+    ("committed", "already", "fenced", "stale", "retry", "dead", "paused", "dropped"),
 )
 TURN_SECONDS: Final = Histogram(
     "onelane_turn_seconds",
@@ -48,7 +52,7 @@ SESSION_CACHE: Final = Counter(
     "onelane_session_cache",
     "Whether the cached session id was right. unused: a redriven message keeps its own session.",
     "result",
-    ("hit", "miss", "stale", "malformed", "unused"),
+    ("hit", "miss", "wrong", "malformed", "unused"),
 )
 SESSIONS_OPENED: Final = Counter(
     "onelane_sessions_opened",
@@ -67,6 +71,16 @@ REDRIVEN: Final = Counter("onelane_redriven", "Dead messages that RQ's own tools
 
 
 COUNTED: Final[tuple[Counter | Histogram, ...]] = (
-    *(DELIVERIES, REFUSALS, TURNS, TURN_SECONDS, END_TO_END_SECONDS, LEASES_LOST, BEGINS_FENCED, TAKEOVERS),
+    *(
+        DELIVERIES,
+        IDENTITY_CONFLICTS,
+        REFUSALS,
+        TURNS,
+        TURN_SECONDS,
+        END_TO_END_SECONDS,
+        LEASES_LOST,
+        BEGINS_FENCED,
+        TAKEOVERS,
+    ),
     *(SESSION_CACHE, SESSIONS_OPENED, SESSIONS_ENDED, RECONCILED, REDRIVEN),
 )

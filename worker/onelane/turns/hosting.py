@@ -9,17 +9,17 @@ from threading import Event
 from typing import Any
 
 from onelane.bot import Handler, Memory, Replies, Session, Turn, User
-from onelane.errors import HandlerFailed, describe
+from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.lanes.holding import Holding
-from onelane.model import Begun, JsonObject
+from onelane.model import JsonObject, TurnRead
 
 
-def turn_of(begun: Begun, memory: Memory, cancelled: Event) -> Turn:
+def turn_of(read: TurnRead, memory: Memory, cancelled: Event) -> Turn:
     """Make what a handler gets."""
     return Turn(
-        begun.message,
-        User(begun.user_id, begun.channel, begun.sender, begun.user_state),
-        Session(begun.session_id, begun.session_started_at, begun.session_state),
+        read.messages,
+        User(read.user.id, read.user.channel, read.user.sender, read.user.state),
+        Session(read.session.id, read.session.started_at, read.session.state),
         memory,
         cancelled,
     )
@@ -42,7 +42,7 @@ class Host:
             if inspect.isawaitable(replies):
                 replies = self._await(replies, holding)
             return turn.effects(replies)
-        except HandlerFailed:
+        except (HandlerFailed, StoreUnavailable):
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
             raise HandlerFailed(describe(error)) from None

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from onelane.errors import HandlerFailed, describe
-from onelane.model import BEGUN, JsonObject, Utterance
+from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
 from onelane.turns.hosting import awaited, turn_of
 from onelane.turns.loading import load
@@ -65,9 +65,9 @@ def main() -> None:
 
 
 def _run(path: str, wire: Wire) -> JsonObject:
-    begun = BEGUN.validate_python(wire.receive(None))  # first: the parent does not wait for long imports
+    read = TurnRead.model_validate(wire.receive(None))  # first: the parent does not wait for long imports
     handler = load(path)
-    turn = turn_of(begun, Parent(wire), Event())
+    turn = turn_of(read, Parent(wire), Event())
     replies: Any = handler(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
 

@@ -20,7 +20,7 @@ import psycopg
 from onelane.bot import Memory
 from onelane.errors import HandlerFailed, describe
 from onelane.lanes.holding import Holding
-from onelane.model import BEGUN, Begun, JsonObject
+from onelane.model import JsonObject, TurnRead
 from onelane.wire import Wire
 
 CHILDREN_MAX = 2
@@ -49,7 +49,7 @@ class Isolation:
             if has_place:
                 self._places.release()
 
-    def run(self, begun: Begun, holding: Holding, memory: Memory) -> JsonObject:
+    def run(self, read: TurnRead, holding: Holding, memory: Memory) -> JsonObject:
         """Run the handler in a child and return the turn's effects; raise HandlerFailed if it fails or dies."""
         ours, theirs = Pipe()
         with theirs, closing(Wire(ours, STALL_LIMIT_S)) as wire:
@@ -57,7 +57,7 @@ class Isolation:
             theirs.close()
             try:
                 with _Limit(wire, holding, self._turn_timeout_s) as limit:
-                    return _converse(wire, begun, memory)
+                    return _converse(wire, read, memory)
             except (EOFError, OSError):
                 raise HandlerFailed(limit.reason or _death_of(child)) from None
             except (ValueError, psycopg.DataError) as error:  # too long to send; or a name that Postgres cannot have
@@ -97,9 +97,9 @@ class _Limit:
         self._wire.shut_down()
 
 
-def _converse(wire: Wire, begun: Begun, memory: Memory) -> JsonObject:
+def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
     """Send the child its turn, then answer what it asks, until it has sent how the turn ended."""
-    wire.send(BEGUN.dump_python(begun, mode="json"))
+    wire.send(read.model_dump(mode="json"))
     while True:
         match wire.receive(None):
             case {"effects": dict(effects)}:
@@ -107,10 +107,10 @@ def _converse(wire: Wire, begun: Begun, memory: Memory) -> JsonObject:
             case {"failed": str(failure)}:
                 raise HandlerFailed(failure)
             case {"ask": "history", "limit": int(limit)}:
-                lines = memory.history(begun.session_id, limit)
+                lines = memory.history(read.session.id, limit)
                 wire.send({"answer": [line.model_dump(mode="json") for line in lines]})
             case {"ask": "tool_output", "name": str(name)}:
-                wire.send({"answer": memory.tool_output(begun.session_id, name)})
+                wire.send({"answer": memory.tool_output(read.session.id, name)})
             case _:
                 raise HandlerFailed("the handler's process sent something that is not of our protocol")
 

@@ -5,7 +5,6 @@ learns of it afterwards, once a lease. Between begin and commit no connection is
 whatever it did: a later lease has written.
 """
 
-import random
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from uuid import UUID
 import psycopg
 
 from onelane.config import Settings
-from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.errors import LanesUnavailable, StoreRefused, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.lanes.lanes import Lanes, Released
-from onelane.lanes.renewer import RENEWALS_PER_TTL
-from onelane.model import BeginOutcome, Begun, CommitOutcome, JsonObject, Settled, uuid_or_none
+from onelane.model import BeginOutcome, Begun, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.log import event, forget_names, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
-from onelane.turns.handling import Handling, is_suspect
+from onelane.turns.handling import Handled, Handling, is_suspect
+from onelane.turns.idle import release_idle
+from onelane.turns.pacing import Quantum, backoff_s, jittered
 from onelane.turns.records import Records
 
 OUTAGE_PAUSE_S = 2.0
@@ -54,7 +54,7 @@ class Shift:
         self.lease = holding.lease
         self.handling_since: float | None = None
         """Since when its handler runs, on the monotonic clock."""
-        self.begun: Begun | None = None
+        self.turn: TurnRead | None = None
         """The turn begun last."""
         self.is_given_up = False
         """Whether its handler ran for too long; it may still run."""
@@ -73,20 +73,20 @@ class Shift:
             self._work()
         except StoreUnavailable as error:
             event("store_unavailable", user_id=self.lease.user_id, error=str(error))
-            self._park(_jittered(OUTAGE_PAUSE_S))
-        except psycopg.Error as error:
+            self._park(jittered(OUTAGE_PAUSE_S))
+        except (StoreRefused, psycopg.Error) as error:
             # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
             event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
-            self._park(_jittered(OUTAGE_PAUSE_S))
+            self._park(jittered(OUTAGE_PAUSE_S))
         except LanesUnavailable as error:
             # The lease runs out by itself, and Postgres knows what is done.
             event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
         finally:
             forget_names()
 
-    def time_out(self, overdue: Begun) -> None:
+    def time_out(self, overdue: TurnRead) -> None:
         """Count an overdue turn as failed and release its lane; the handler's late result will be dropped."""
-        if self.begun is not overdue:
+        if self.turn is not overdue:
             return
         self.is_given_up = True
         if not self.holding.close():
@@ -106,99 +106,103 @@ class Shift:
 
     def _work(self) -> None:
         begun: Begun | None = self._records.begin(self.lease, self.lease.session_hint, is_first=True)
-        while begun is not None and begun.outcome is BeginOutcome.TURN:
-            begun = self._turn(begun)
+        while begun is not None and begun.turn is not None:
+            begun = self._work_off(begun.turn)
         if begun is not None:
             self._leave_without_turn(begun)
 
-    def _turn(self, begun: Begun) -> Begun | None:
-        """Work one message off, and return what was begun next; None when the lane is released, or no longer ours."""
-        with self._handling.isolation.place() if is_suspect(begun) else nullcontext(True) as has_place:
+    def _work_off(self, turn: TurnRead) -> Begun | None:
+        """Work one batch off, and return what was begun next; None when the lane is released, or no longer ours."""
+        with self._handling.isolation.place() if is_suspect(turn) else nullcontext(True) as has_place:
             if not has_place:
-                self._park(_jittered(SUSPECT_PAUSE_S))
+                self._park(jittered(SUSPECT_PAUSE_S))
                 return None
-            settled = self._handle_and_settle(begun)
-        return None if settled is None else self._go_on(begun, settled)
+            settled = self._handle_and_settle(turn)
+        return None if settled is None else self._go_on(turn, settled)
 
-    def _handle_and_settle(self, begun: Begun) -> Settled | None:
+    def _handle_and_settle(self, turn: TurnRead) -> Settled | None:
         """Run the handler and store what came of it; None when the turn is dropped."""
-        self.begun, self.holding.is_leaving = begun, False
-        name_turn(**self._names(begun))
+        self.turn, self.holding.is_leaving = turn, False
+        name_turn(**self._names(turn))
         began = self.handling_since = time.monotonic()
         try:
-            handled = self._handling.run(begun, self.holding)
+            handled = self._handling.run(turn, self.holding)
         finally:
             self.handling_since = None
         was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
         if was_told_to_stop or not self.holding.is_open:
             TURNS.count("dropped")
-            event("turn_dropped", turn_ms=_ms_since(began), **self._names(begun))
+            event("turn_dropped", turn_ms=_ms_since(began), **self._names(turn))
             return None
         self._quantum.turns_left -= 1
-        if handled.failure is None:
-            settled = self._commit(begun, handled.effects)
-        else:
-            settled = self._fail(begun, handled.failure)
-        self.holding.is_leaving = settled.next_turn is None
+        settled = self._settle(turn, handled)
+        self.holding.is_leaving = settled.next is None
         TURN_SECONDS.observe(time.monotonic() - began)
-        if settled.outcome is CommitOutcome.COMMITTED:
-            END_TO_END_SECONDS.observe(time.time() - begun.accepted_at.timestamp())
-        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **self._names(begun))
+        if settled.outcome is SettleOutcome.COMMITTED:
+            END_TO_END_SECONDS.observe(time.time() - turn.message.accepted_at.timestamp())
+        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **self._names(turn))
         return settled
 
-    def _commit(self, begun: Begun, effects: JsonObject) -> Settled:
+    def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
+        if handled.failure is not None:
+            return self._fail(turn, handled.failure)
         # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
-        goes_on = self._may_go_on and not self._handling.pace_ms(begun)
-        return self._records.commit(self.lease, begun, effects, self.holding.cancelled, goes_on=goes_on)
+        goes_on = self._may_go_on and not self._handling.pace_ms(turn)
+        try:
+            return self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
+        except StoreRefused as error:
+            return self._fail(turn, f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})")
 
-    def _fail(self, begun: Begun, failure: str) -> Settled:
-        settled = self._records.fail(self.lease, begun, failure)
+    def _fail(self, turn: TurnRead, failure: str) -> Settled:
+        settled = self._records.fail(self.lease, turn, failure)
         event(
             "turn_failed",
             outcome=settled.outcome,
             attempts=settled.attempts,
             failure=failure,
-            **self._names(begun),
+            **self._names(turn),
         )
-        if settled.outcome is CommitOutcome.DEAD:
-            self._lanes.bury(self.lease, begun.message_id, failure)
+        if settled.outcome is SettleOutcome.DEAD:
+            self._lanes.bury(self.lease, turn.message.id, failure)
         return settled
 
-    def _go_on(self, begun: Begun, settled: Settled) -> Begun | None:
+    def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
         """Take the next turn if the lane goes on; else release it."""
-        if settled.next_turn is not None:
-            self._done.append(begun.message_id)
+        if settled.next is not None:
+            self._note_done(turn, settled)
             if self.holding.cancelled.is_set() or self._stopping.is_set() or not self.holding.is_open:
                 self._park(0)  # meanwhile the lease was lost, or the process stops
                 return None
-            return settled.next_turn
-        if self._release(begun, settled, may_go_on=self._may_go_on) is not Released.GO_ON:
+            return settled.next
+        if self._release(turn, settled, may_go_on=self._may_go_on) is not Released.GO_ON:
             return None
-        return self._records.begin(self.lease, begun.session_id if settled.session_ms else None, is_first=False)
+        return self._records.begin(self.lease, turn.session.id if settled.session_ms else None, is_first=False)
 
     @property
     def _may_go_on(self) -> bool:
         return not (self._quantum.is_used_up or self.holding.cancelled.is_set() or self._stopping.is_set())
 
-    def _release(self, begun: Begun, settled: Settled, *, may_go_on: bool) -> Released:
+    def _release(self, turn: TurnRead, settled: Settled, *, may_go_on: bool) -> Released:
         """Turn the outcome into what Redis does with the lane: the only place that does."""
+        self._note_done(turn, settled)
         match settled.outcome:
-            case CommitOutcome.FENCED:
+            case SettleOutcome.FENCED:
                 return Released.LOST
-            case CommitOutcome.RETRY:
-                self._park(backoff_s(self._settings, settled.attempts))
+            case SettleOutcome.STALE:
+                self._park(0)
                 return Released.RELEASED
-            case CommitOutcome.COMMITTED | CommitOutcome.ALREADY:
-                self._done.append(begun.message_id)
+            case SettleOutcome.RETRY:
+                self._park(backoff_s(self._settings, settled.attempts or 1))
+                return Released.RELEASED
         return self._lanes.finish(
             self.lease,
             self._take_done(),
             may_go_on=may_go_on,
             has_more=settled.has_more,
-            pause=settled.outcome is CommitOutcome.PAUSED,
-            session_id=begun.session_id,
+            pause=settled.outcome is SettleOutcome.PAUSED,
+            session_id=turn.session.id,
             session_ms=settled.session_ms,
-            pace_ms=self._handling.pace_ms(begun),
+            pace_ms=self._handling.pace_ms(turn),
         )
 
     def _leave_without_turn(self, begun: Begun) -> None:
@@ -211,24 +215,7 @@ class Shift:
                 self._lanes.raise_fence(begun.fence)
                 self._park(0)
             case _:
-                self._drop_stale_jobs()
-
-    def _drop_stale_jobs(self) -> None:
-        """Remove finished jobs from an idle lane. Jobs that are not ours stay, and are reported."""
-        user_id = self.lease.user_id
-        jobs = self._lanes.jobs(user_id)
-        ids = [job for job in jobs if (found := uuid_or_none(job)) and str(found) == job]
-        states = self._records.states(user_id, ids) if jobs else []
-        for row in states:
-            if row.state == "dead":
-                self._lanes.bury(self.lease, row.id, row.last_error or "")
-        done = {str(row.id) for row in states if row.state == "processed"}
-        still_there = set(self._lanes.jobs(user_id)) if jobs else set()
-        left = [job for job in jobs if job in still_there and job not in done]
-        if foreign := len(set(jobs)) - len(states):
-            event("foreign_jobs", user_id=user_id, jobs=foreign)
-        is_waiting = any(row.state == "received" for row in states)
-        self._lanes.finish(self.lease, sorted(done), has_more=is_waiting, foreign=len(left))
+                release_idle(self._lanes, self._records, self.lease)
 
     def _park(self, delay_s: float) -> None:
         self.holding.is_leaving = True
@@ -237,42 +224,23 @@ class Shift:
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
+    def _note_done(self, turn: TurnRead, settled: Settled) -> None:
+        if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:
+            self._done += [message.id for message in turn.messages]
+
     def _take_done(self) -> list[UUID]:
         """Return the messages whose jobs are to be removed now, once."""
         done, self._done = self._done, []
         return done
 
-    def _names(self, begun: Begun) -> dict[str, str | int]:
+    def _names(self, turn: TurnRead) -> dict[str, str | int]:
         return {
             "user_id": str(self.lease.user_id),
-            "message_id": str(begun.message_id),
-            "session_id": str(begun.session_id),
-            "seq": begun.seq,
+            "message_id": str(turn.message.id),
+            "session_id": str(turn.session.id),
+            "seq": turn.message.seq,
             "fence": self.lease.fence,
         }
-
-
-class Quantum:
-    """What a lane may use of a slot before others have their turn."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.turns_left = settings.quantum_turns
-        # A lease that nobody asked about for longer than a renewal takes may have been lost.
-        self._ends = time.monotonic() + min(settings.quantum_s, settings.lock_ttl_s / RENEWALS_PER_TTL)
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether the lane goes to the end of the due order now."""
-        return self.turns_left <= 0 or time.monotonic() >= self._ends
-
-
-def backoff_s(settings: Settings, attempts: int) -> float:
-    """Wait longer after every failure, up to a bound, and never in step with others."""
-    return _jittered(min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempts - 1)))
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.5, 1)  # noqa: S311 - nothing secret about it
 
 
 def _ms_since(began: float) -> float:

@@ -183,11 +183,19 @@ def _steps(evidence: Evidence, person: Person, ends: list[datetime]) -> list[Ste
 
 
 def _first(message: MessageRow, does: str | None) -> Callable[[Model], object]:
-    return lambda model: model.message(message.seq, message.accepted_at, does)
+    def step(model: Model) -> None:
+        model.begin(message.seq, message.accepted_at)
+        model.commit(message.seq, does)
+
+    return step
 
 
 def _again(message: MessageRow, does: str | None) -> Callable[[Model], object]:
-    return lambda model: model.again(message.seq, does)
+    def step(model: Model) -> None:
+        model.begin_again(message.seq)
+        model.commit(message.seq, does)
+
+    return step
 
 
 def _look(at: datetime) -> Callable[[Model], object]:

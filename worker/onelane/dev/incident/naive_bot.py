@@ -80,10 +80,10 @@ class NaiveBot:
             accepted_at=moment.at,
             attempts=0,
         )
-        user = User(uuid4(), CHANNEL, delivery.sender, {})
-        turn = Turn(message, user, Session(session, moment.at, {}), self._outputs, threading.Event())
+        user = User(uuid4(), CHANNEL, delivery.senders[0], {})
+        turn = Turn([message], user, Session(session, moment.at, {}), self._outputs, threading.Event())
         answer = handle(turn)
-        self._outputs.save(session, turn.effects(answer).get("tool_outputs", []))
+        self._outputs.save(session, turn.effects(answer).get("tool_calls", []))
         return answer
 
 
@@ -95,7 +95,7 @@ class Outputs:
 
     def save(self, session: UUID, outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the newest output of each name."""
-        self._saved.update({(session, output["name"]): output["data"] for output in outputs})
+        self._saved.update({(session, output["name"]): output["output"] for output in outputs})
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the output of that name, or None."""

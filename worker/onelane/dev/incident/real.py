@@ -15,7 +15,7 @@ from onelane.handlers.sites import OUTPUT
 
 DONE_S = 60.0
 
-WAITING = "SELECT count(*) AS messages FROM messages WHERE state = 'received'"
+WAITING = "SELECT count(*) AS messages FROM inbox"
 MESSAGES = """
 SELECT m.external_id, m.accepted_at, m.seq, m.session_id, string_agg(reply.text, E'\n' ORDER BY reply.ordinal) AS answer
   FROM messages m
@@ -25,7 +25,7 @@ SELECT m.external_id, m.accepted_at, m.seq, m.session_id, string_agg(reply.text,
  GROUP BY m.id
 """
 SESSIONS = "SELECT id, ended_reason FROM conversation_sessions ORDER BY started_at, created_at"
-LISTS = "SELECT DISTINCT session_id FROM tool_outputs WHERE name = %s"
+LISTS = "SELECT DISTINCT session_id FROM tool_calls WHERE name = %s"
 
 
 def replay(report: Callable[[str], object]) -> Account:

@@ -40,7 +40,7 @@ class Moment:
     def delivery(self) -> Delivery:
         """The message as the provider delivers it."""
         sid = f"SM{int(self.at.timestamp() * 1_000_000):032x}"
-        return Delivery(sender=SENDER, external_id=sid, text=self.text, button=self.button)
+        return Delivery(senders=(SENDER,), external_id=sid, text=self.text, button=self.button)
 
     def signed(self, token: str) -> Signed:
         """Make the request with which the provider delivers it."""

@@ -1,17 +1,20 @@
 -- Comes before every script: the keys (worker/onelane/keys.py lists them all), the clock, and how numbers are written.
 --
 -- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing.
-local LANES, WAKE, FENCE, QUEUES, BURIED = 'lanes', 'wake', 'fence', 'rq:queues', 'buried'
+-- @KIND@ and @QUEUE@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
+local KIND, QUEUE = '@KIND@', '@QUEUE@'
+local LANES, WAKE, BURIED = 'lanes:' .. KIND, 'wake:' .. KIND, 'buried:' .. KIND
+local FENCE, QUEUES = 'fence', 'rq:queues'
 local WAKE_MAX = 64
 
-local function queue_name(user) return 'user:' .. user end
-local function queue_key(user) return 'rq:queue:user:' .. user end
-local function failed_key(user) return 'rq:failed:user:' .. user end
+local function queue_name(user) return QUEUE .. user end
+local function queue_key(user) return 'rq:queue:' .. QUEUE .. user end
+local function failed_key(user) return 'rq:failed:' .. QUEUE .. user end
 local function job_key(id) return 'rq:job:' .. id end
 local function results_key(id) return 'rq:results:' .. id end
-local function lock_key(user) return 'lock:user:' .. user end
+local function lock_key(user) return 'lock:' .. KIND .. ':' .. user end
 local function session_key(user) return 'session:user:' .. user end
-local function pace_key(user) return 'pace:user:' .. user end
+local function pace_key(user) return 'pace:' .. KIND .. ':' .. user end
 
 -- Format a number without an exponent: Lua itself writes large ones as 1.79e+15.
 local function digits(number) return string.format('%.0f', number) end

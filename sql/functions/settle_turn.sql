@@ -1,0 +1,55 @@
+-- Stores what came of one turn, if it may: its message still waits, no later lease has written, and nothing that it
+-- read has changed since. Asked again word for word it answers the same, and counts nothing twice.
+--
+-- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
+--          effects: see settle_message, or
+--          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apology}}.
+-- error: where it failed, never the text of the message.
+-- Returns {user_id, outcome, has_more, session_ms, attempts, next}. outcome, asked in this order:
+--   skipped    another transaction holds the user's row
+--   already    the message waits no longer: somebody settled it before
+--   fenced     a later lease of this lane has written
+--   stale      another turn changed what this one read: it runs again, and that is no attempt
+--   committed  the effects stand
+--   retry      the failure is counted; the message goes on waiting, first in its order
+--   dead       the same, for the last time; the message left the order
+--   paused     the same, but the channel's poison policy is `park`: the message stays first, the user waits
+-- has_more: whether the user has further waiting messages. session_ms: for how long the session's id may be cached.
+-- next: the answer of begin_turn, when the lane goes on.
+CREATE OR REPLACE FUNCTION settle_turn(p_turn jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_user users;
+    v_message inbox;
+    v_settled record;
+    v_answer jsonb;
+BEGIN
+    v_user := lock_user((p_turn ->> 'user_id')::uuid, p_waits);
+    IF v_user.id IS NULL THEN
+        RETURN jsonb_build_object('user_id', p_turn ->> 'user_id', 'outcome', 'skipped');
+    END IF;
+    SELECT * INTO v_message FROM inbox WHERE user_id = v_user.id AND seq = (p_turn -> 'seqs' ->> 0)::bigint;
+
+    v_answer := jsonb_build_object(
+        'user_id', v_user.id, 'has_more', v_user.waiting > 0, 'session_ms', 0, 'attempts', v_message.attempts);
+    IF v_message.id IS NULL THEN
+        v_answer := v_answer || '{"outcome": "already"}';
+    ELSIF v_user.fence > (p_turn ->> 'fence')::bigint THEN
+        RETURN v_answer || '{"outcome": "fenced"}';
+    ELSIF v_user.version <> (p_turn ->> 'version')::bigint THEN
+        v_answer := v_answer || '{"outcome": "stale"}';
+    ELSIF p_turn ? 'failure' THEN
+        v_answer := v_answer || fail_message(v_user, v_message, p_turn);
+    ELSE
+        v_settled := settle_message(v_user, v_message, p_turn, 'processed', p_turn -> 'effects');
+        v_answer := v_answer || jsonb_build_object(
+            'outcome', 'committed', 'has_more', v_settled.has_more, 'session_ms', v_settled.session_ms);
+    END IF;
+
+    IF (p_turn ->> 'goes_on')::boolean AND (v_answer ->> 'has_more')::boolean THEN
+        v_answer := v_answer || jsonb_build_object('next', begin_turn(jsonb_build_object(
+            'user_id', v_user.id, 'fence', p_turn -> 'fence',
+            'hint', CASE WHEN (v_answer ->> 'session_ms')::bigint > 0 THEN p_turn -> 'session_id' END)));
+    END IF;
+    RETURN v_answer;
+END $$;

@@ -1,0 +1,22 @@
+-- Stores what came of turns, and begins the next turn of each lane that goes on: a list in, a list of answers out, in
+-- the same order.
+--
+-- p_turns: see settle_turn. Each item is an island: what is refused of one fails no other.
+-- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
+CREATE OR REPLACE FUNCTION settle_turns(p_turns jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_turn jsonb;
+    v_answer jsonb;
+    v_answers jsonb[] := '{}';
+BEGIN
+    FOR v_turn IN SELECT t FROM jsonb_array_elements(p_turns) t LOOP
+        BEGIN
+            v_answer := settle_turn(v_turn, p_waits);
+        EXCEPTION WHEN OTHERS THEN
+            v_answer := jsonb_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
+        END;
+        v_answers := v_answers || v_answer;
+    END LOOP;
+    RETURN to_jsonb(v_answers);
+END $$;

@@ -1,0 +1,189 @@
+-- Users, their sessions, their messages. Everything that must be true is a constraint or an index here.
+-- What waits lies in `inbox`, small and short-lived; what is done lies in `messages`, written once.
+-- Locks are always taken in this order: aliases (advisory), users, conversation_sessions, inbox.
+
+-- Makes an id: random in its identity, ordered by time (UUID version 7), so that inserts stay at the end of an index.
+CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT encode(
+        set_bit(set_bit(
+            overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+            52, 1), 53, 1), 'hex')::uuid
+$$;
+
+-- When a channel's sessions end. Written from the settings when a process starts; a channel without a row has
+-- the defaults of policy_of().
+CREATE TABLE channel_policies (
+    channel              text PRIMARY KEY,
+    idle_timeout_s       integer NOT NULL CHECK (idle_timeout_s > 0),
+    day_start            time,
+    timezone             text,
+    max_age_s            integer CHECK (max_age_s > 0),
+    escalation_timeout_s integer NOT NULL CHECK (escalation_timeout_s > 0),
+    CONSTRAINT a_day_starts_somewhere CHECK (day_start IS NULL OR timezone IS NOT NULL),
+    -- day_start_instant() halves to whole seconds: with fractions it would not end.
+    CONSTRAINT a_day_starts_on_a_minute CHECK (extract(second FROM day_start) = 0)
+);
+
+-- One conversation partner on one channel. The row's lock is what serialises everything about a user.
+CREATE TABLE users (
+    id               uuid PRIMARY KEY DEFAULT new_id(),
+    channel          text NOT NULL,
+    -- The identifier that the provider prefers, as the newest message named it. All are in user_aliases.
+    sender           text NOT NULL,
+    state            jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(state) = 'object'),
+    -- The number of the newest accepted message.
+    last_seq         bigint NOT NULL DEFAULT 0,
+    -- No waiting message has a lower number: where every look-up begins, so that none walks over what is done.
+    next_seq         bigint NOT NULL DEFAULT 1,
+    waiting          integer NOT NULL DEFAULT 0 CHECK (waiting >= 0),
+    -- Goes up with everything that changes what a turn may have read: a turn that read an older one is stale.
+    version          bigint NOT NULL DEFAULT 0,
+    -- The newest lease that has written.
+    fence            bigint NOT NULL DEFAULT 0,
+    last_accepted_at timestamptz,
+    paused_at        timestamptz,
+    pause_reason     text CHECK (pause_reason IN ('operator', 'poison')),
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
+) WITH (fillfactor = 70);
+
+-- Every identifier that a provider has used for a user. Forbids that one of them means two users.
+CREATE TABLE user_aliases (
+    channel    text NOT NULL,
+    alias      text NOT NULL,
+    user_id    uuid NOT NULL REFERENCES users,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (channel, alias)
+);
+CREATE INDEX user_aliases_by_user ON user_aliases (user_id);
+
+CREATE TABLE conversation_sessions (
+    id              uuid PRIMARY KEY DEFAULT new_id(),
+    user_id         uuid NOT NULL REFERENCES users,
+    status          text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'escalated', 'ended')),
+    started_at      timestamptz NOT NULL,
+    last_message_at timestamptz NOT NULL,
+    escalated_at    timestamptz,
+    ended_at        timestamptz,
+    ended_reason    text CHECK (ended_reason IN
+                        ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator')),
+    -- Before this instant it need not be asked whether the session is over. Only the sweeper moves it on: a turn that
+    -- did would write an index entry.
+    sweep_at        timestamptz NOT NULL,
+    summary         text,
+    state           jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(state) = 'object'),
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT an_end_has_a_reason_and_a_time CHECK (
+        (status = 'ended') = (ended_at IS NOT NULL) AND (status = 'ended') = (ended_reason IS NOT NULL)),
+    CONSTRAINT an_escalation_has_a_time CHECK (status <> 'escalated' OR escalated_at IS NOT NULL),
+    CONSTRAINT time_runs_forward CHECK (
+        started_at <= last_message_at AND last_message_at <= coalesce(ended_at, last_message_at))
+) WITH (fillfactor = 70);
+
+-- Forbids a second open session of one user, whatever the code above it does.
+CREATE UNIQUE INDEX idx_unique_active_session_per_user ON conversation_sessions (user_id) WHERE status <> 'ended';
+CREATE INDEX conversation_sessions_by_user ON conversation_sessions (user_id, started_at);
+-- What the sweeper walks.
+CREATE INDEX conversation_sessions_to_sweep ON conversation_sessions (sweep_at) WHERE status <> 'ended';
+
+-- Which deliveries were accepted. Forbids accepting one twice. Kept for longer than any provider delivers again.
+CREATE TABLE accepted_deliveries (
+    channel     text NOT NULL,
+    external_id text NOT NULL,
+    user_id     uuid NOT NULL,
+    message_id  uuid NOT NULL,
+    seq         bigint NOT NULL,
+    accepted_at timestamptz NOT NULL,
+    PRIMARY KEY (channel, external_id)
+);
+CREATE INDEX accepted_deliveries_by_time ON accepted_deliveries USING brin (accepted_at) WITH (autosummarize = on);
+
+-- Messages that wait for their turn, in their user's order. Inserted at accept, deleted when they are terminal.
+CREATE TABLE inbox (
+    user_id     uuid NOT NULL,
+    seq         bigint NOT NULL,
+    id          uuid NOT NULL,
+    -- The session in which it died, when it was redriven; else its turn finds one.
+    session_id  uuid REFERENCES conversation_sessions,
+    kind        text NOT NULL DEFAULT 'message' CHECK (kind IN ('message', 'event', 'echo')),
+    channel     text NOT NULL,
+    external_id text NOT NULL,
+    text        text NOT NULL DEFAULT '',
+    button      text,
+    attachments jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(attachments) = 'array'),
+    -- The way back, as the adapter understands it.
+    route       jsonb,
+    traceparent text,
+    sent_at     timestamptz,
+    accepted_at timestamptz NOT NULL,
+    attempts    integer NOT NULL DEFAULT 0,
+    deaths      integer NOT NULL DEFAULT 0,
+    last_error  text,
+    redriven_at timestamptz,
+    -- The last number of the batch whose lowest member this is, once its membership is frozen.
+    batch_last  bigint,
+    -- An end that a command asked for while this message was the last waiting: it takes effect once it is terminal.
+    end_at      timestamptz,
+    end_reason  text,
+    PRIMARY KEY (user_id, seq),
+    CONSTRAINT a_noted_end_is_whole CHECK ((end_at IS NULL) = (end_reason IS NULL))
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- History: an inbound message once it is terminal, and the replies to it. turn_seq is the inbound message's seq,
+-- ordinal 0 the message and 1, 2, … its replies. No column that changes is indexed.
+CREATE TABLE messages (
+    id           uuid PRIMARY KEY DEFAULT new_id(),
+    user_id      uuid NOT NULL,
+    session_id   uuid NOT NULL REFERENCES conversation_sessions,
+    direction    text NOT NULL CHECK (direction IN ('in', 'out')),
+    kind         text NOT NULL DEFAULT 'message' CHECK (kind IN ('message', 'event', 'echo')),
+    seq          bigint,
+    turn_seq     bigint NOT NULL,
+    ordinal      integer NOT NULL DEFAULT 0,
+    state        text NOT NULL,
+    channel      text NOT NULL,
+    external_id  text,
+    text         text NOT NULL DEFAULT '',
+    button       text,
+    attachments  jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(attachments) = 'array'),
+    route        jsonb,
+    traceparent  text,
+    sent_at      timestamptz,
+    accepted_at  timestamptz NOT NULL,
+    processed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempts     integer NOT NULL DEFAULT 0,
+    deaths       integer NOT NULL DEFAULT 0,
+    last_error   text,
+    redriven_at  timestamptz,
+    -- An end by command that took effect with this message.
+    end_at       timestamptz,
+    -- When an operator dropped a dead message. It stays dead, and is listed no more.
+    dropped_at   timestamptz,
+    CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
+    CONSTRAINT inbound_messages_are_numbered CHECK (
+        CASE direction WHEN 'in' THEN seq = turn_seq AND ordinal = 0 ELSE seq IS NULL AND ordinal > 0 END),
+    CONSTRAINT a_state_fits_its_direction CHECK (
+        CASE direction WHEN 'in' THEN state IN ('processed', 'dead') ELSE state IN ('pending', 'withheld') END)
+);
+CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
+CREATE INDEX messages_dead ON messages (user_id, seq) WHERE state = 'dead';
+
+-- What a handler saved for later turns of the same session. Forbids a call without its output.
+CREATE TABLE tool_calls (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id    uuid NOT NULL,
+    session_id uuid NOT NULL REFERENCES conversation_sessions,
+    message_id uuid NOT NULL,
+    name       text NOT NULL,
+    output     jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX tool_calls_by_name ON tool_calls (session_id, name, id);
+
+-- What session_anomalies walks for "since yesterday". Sessions are inserted once and never change started_at; messages
+-- and tool calls come in the order of time, for which a BRIN of a few pages is enough.
+CREATE INDEX conversation_sessions_by_start ON conversation_sessions (started_at);
+CREATE INDEX messages_by_time ON messages USING brin (accepted_at) WITH (autosummarize = on);
+CREATE INDEX tool_calls_by_time ON tool_calls USING brin (created_at) WITH (autosummarize = on);

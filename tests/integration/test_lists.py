@@ -1,0 +1,213 @@
+"""Calls that take lists: each item is an island, and any list equals its items one by one."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.calls import Calls, Item, delivery, failure, lease, settlement
+from tests.rows import Rows
+
+SIXTEEN = 16
+NUL = "a\u0000b"
+"""What jsonb refuses."""
+
+
+@pytest.fixture
+def calls(services: Services) -> Calls:
+    return Calls(services.database)
+
+
+def begun(calls: Calls, count: int = SIXTEEN) -> list[Item]:
+    """Accept one message of each of `count` users, and begin their turns."""
+    accepted = calls.accept(*(delivery(f"user {nr}", f"m{nr}") for nr in range(count)))
+    return calls.begin(*(lease(one["user_id"]) for one in accepted))
+
+
+@contextmanager
+def holding(url: str, user_id: str) -> Iterator[None]:
+    """Hold a user's row in another transaction."""
+    with psycopg.connect(url) as other:
+        other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (user_id,))
+        yield
+
+
+def test_sixteen_users_are_accepted_begun_and_settled_in_one_call_each(rows: Rows, calls: Calls) -> None:
+    turns = begun(calls)
+    assert [one["outcome"] for one in turns] == ["turn"] * SIXTEEN
+    settled = calls.settle(*(settlement(one, replies=[{"text": "yes"}]) for one in turns))
+    assert [one["outcome"] for one in settled] == ["committed"] * SIXTEEN
+    assert rows.answered() == SIXTEEN
+
+
+def test_a_locked_user_is_skipped_and_nobody_waits_for_it(settings: Settings, rows: Rows, calls: Calls) -> None:
+    turns = begun(calls)
+    locked = UUID(turns[7]["user_id"])
+    with holding(settings.database_url, str(locked)):
+        accepted = calls.accept(*(delivery(f"user {nr}", f"n{nr}") for nr in range(SIXTEEN)), waits=False)
+        settled = calls.settle(*map(settlement, turns), waits=False)
+        again = calls.begin(*(lease(one["user_id"], 2, taken_over=True) for one in turns), waits=False)
+    for answers, else_ in ((accepted, "accepted"), (settled, "committed"), (again, "turn")):
+        outcomes = [one["outcome"] for one in answers]
+        assert outcomes == [*[else_] * 7, "skipped", *[else_] * 8]
+    assert rows.user(locked).last_seq == 1
+
+
+def test_after_a_skipped_message_no_later_one_of_that_user_is_accepted(settings: Any, calls: Calls) -> None:
+    """Else the order of numbers would not be the order of the delivery."""
+    [first] = calls.accept(delivery("alice", "m1"))
+    other = psycopg.connect(settings.database_url)
+    other.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (first["user_id"],))
+    released = threading.Event()
+
+    def release() -> None:
+        other.close()
+        released.set()
+
+    answers = calls.accept(delivery("alice", "m2"), delivery("bob", "b1"), delivery("alice", "m3"), waits=False)
+    release()
+    assert released.is_set()
+    assert [one["outcome"] for one in answers] == ["skipped", "accepted", "skipped"]
+    assert [one["seq"] for one in calls.accept(delivery("alice", "m2"), delivery("alice", "m3"))] == [2, 3]
+
+
+def test_a_full_backlog_is_that_users_alone(calls: Calls) -> None:
+    calls.accept(delivery("alice", "m1"))
+    answers = calls.accept(
+        delivery("alice", "m2", backlog_max=1), delivery("bob", "b1", backlog_max=1), delivery("alice", "m1")
+    )
+    assert [one["outcome"] for one in answers] == ["full", "accepted", "duplicate"]
+
+
+REFUSED: dict[str, Callable[[Item], Item]] = {
+    "what jsonb cannot hold as text": lambda one: {**settlement(one), "effects": {"replies": [{"text": None}]}},
+    "a session of nobody": lambda one: {**settlement(one), "session_id": "00000000-0000-7000-8000-000000000000"},
+    "a state that is no object": lambda one: settlement(one, user_state=[1]),
+    "a reason that does not exist": lambda one: settlement(one, end="because"),
+    "no number": lambda one: {**settlement(one), "fence": "one"},
+}
+
+
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
+def test_an_item_that_postgres_refuses_fails_alone(
+    services: Services, calls: Calls, make: Callable[[Item], Item]
+) -> None:
+    turns = begun(calls)
+    items = [settlement(one, replies=[{"text": "yes"}]) for one in turns]
+    items[3] = make(turns[3])
+    answers = calls.settle(*items)
+    assert [one["outcome"] for one in answers] == [*["committed"] * 3, "refused", *["committed"] * 12]
+    assert len(answers[3]["sqlstate"]) == 5
+    assert [one["outcome"] for one in calls.begin(lease(turns[3]["user_id"]))] == ["turn"]
+
+
+def test_a_fenced_a_stale_and_a_paused_item_delay_nobody(services: Services, calls: Calls) -> None:
+    turns = begun(calls)
+    fenced, stale, paused = (turns[nr]["user_id"] for nr in (1, 2, 3))
+    services.database.rows("UPDATE users SET fence = 9 WHERE id = %s", (fenced,))
+    services.database.rows("UPDATE users SET version = 9 WHERE id = %s", (stale,))
+    services.database.rows("SELECT pause_user(%s)", (paused,))
+    answers = calls.settle(*(settlement(one, goes_on=True) for one in turns))
+    assert [one["outcome"] for one in answers] == ["committed", "fenced", "stale", *["committed"] * 13]
+    begins = calls.begin(*(lease(one["user_id"]) for one in turns))
+    assert [one["outcome"] for one in begins][:4] == ["idle", "fenced", "turn", "paused"]
+
+
+def test_every_answer_is_the_same_when_it_is_asked_again(calls: Calls) -> None:
+    turns = begun(calls, 4)
+    assert calls.begin(*(lease(one["user_id"]) for one in turns)) == [{**one, "hint": one["hint"]} for one in turns]
+    commits = [settlement(turns[0], replies=[{"text": "yes"}]), failure(turns[1]), failure(turns[2], attempts_max=1)]
+    parked = failure(turns[3], attempts_max=1, poison="park")
+    first = calls.settle(*commits, parked)
+    again = calls.settle(*commits, parked)
+    assert [one["outcome"] for one in first] == ["committed", "retry", "dead", "paused"]
+    assert [one["outcome"] for one in again] == ["already", "retry", "already", "paused"]
+    assert [one["attempts"] for one in again][1::2] == [1, 1]
+
+
+TABLES = {
+    "users": "channel, sender, state, last_seq, next_seq, waiting, version, fence, paused_at IS NULL",
+    "user_aliases": "channel, alias",
+    "conversation_sessions": "status, ended_reason, state, summary",
+    "inbox": "seq, external_id, text, attempts, deaths, last_error",
+    "messages": "seq, turn_seq, ordinal, direction, state, external_id, text, attempts",
+    "tool_calls": "name, output",
+    "accepted_deliveries": "channel, external_id, seq",
+}
+"""What must be equal: everything but ids and times."""
+
+
+def tables(services: Services) -> dict[str, list[str]]:
+    """Read all tables, without ids and times, each row with its user's name."""
+    found = {}
+    for table, columns in TABLES.items():
+        user = "(SELECT sender FROM users u WHERE u.id = t.user_id)" if table != "users" else "sender"
+        rows = services.database.rows(f"SELECT {user} AS whose, {columns} FROM {table} t")
+        found[table] = sorted(repr(tuple(row)) for row in rows)
+    return found
+
+
+def clear(services: Services) -> None:
+    services.database.rows(f"TRUNCATE {', '.join(TABLES)} CASCADE")
+
+
+PEOPLE = ("alice", "bob", "carol", "dave")
+ACTS = st.sampled_from(["commit", "end", "fail", "die", "stale", "fenced", "refused"])
+HISTORIES = st.lists(st.dictionaries(st.sampled_from(PEOPLE), ACTS, min_size=1), min_size=1, max_size=6)
+
+
+def play(calls: Calls, history: Sequence[dict[str, str]], size: int) -> list[str]:
+    """Accept, begin and settle step by step, with lists of at most `size`; return the outcomes, item by item."""
+    outcomes: list[str] = []
+
+    def in_lists(call: Callable[..., list[Item]], items: list[Item]) -> list[Item]:
+        answers = [one for start in range(0, len(items), size) for one in call(*items[start : start + size])]
+        outcomes.extend(one["outcome"] for one in answers)
+        return answers
+
+    for nr, step in enumerate(history):
+        people = sorted(step)
+        users = in_lists(calls.accept, [delivery(person, f"{person} {nr}") for person in people])
+        turns = in_lists(calls.begin, [lease(one["user_id"], nr + 1) for one in users])
+        items = [SETTLE[step[person]](turn, nr + 1) for person, turn in zip(people, turns, strict=True)]
+        in_lists(calls.settle, items)
+    return outcomes
+
+
+SETTLE: dict[str, Callable[[Item, int], Item]] = {
+    "commit": lambda turn, fence: settlement(
+        turn,
+        fence,
+        goes_on=True,
+        replies=[{"text": "yes"}],
+        tool_calls=[{"name": "t", "output": [fence]}],
+        session_state={"n": fence},
+        user_state={"n": fence},
+    ),
+    "end": lambda turn, fence: settlement(turn, fence, end="handler", summary="so far"),
+    "fail": failure,
+    "die": lambda turn, fence: failure(turn, fence, attempts_max=1, poison="apologise", apology="sorry"),
+    "stale": lambda turn, fence: {**settlement(turn, fence), "version": -1},
+    "fenced": lambda turn, fence: settlement(turn, fence - 1 if fence > 1 else 0),
+    "refused": lambda turn, fence: settlement(turn, fence, user_state=[]),
+}
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES, size=st.integers(2, SIXTEEN))
+def test_any_list_equals_its_items_one_by_one(services: Services, history: list[dict[str, str]], size: int) -> None:
+    calls = Calls(services.database)
+    clear(services)
+    one_by_one, alone = play(calls, history, 1), tables(services)
+    clear(services)
+    assert play(calls, history, size) == one_by_one
+    assert tables(services) == alone

@@ -1,0 +1,59 @@
+"""The spine can be followed: one lease, from slot to release, enters few modules, and none of them often."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from onelane.bootstrap import open_worker
+from onelane.config import Settings
+from onelane.lanes.holding import Holding
+from onelane.model import Accepted
+from onelane.turns.shift import Shift
+from tests.rows import Rows
+
+ROOMS = ("onelane.turns.", "onelane.lanes.", "onelane.processes.")
+VALUES_AND_DRIVERS = {"onelane.lanes.holding", "onelane.turns.pacing", "onelane.lanes.scripts", "onelane.turns.hosting"}
+"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn."""
+ENTRIES_MAX = 12
+MODULES_MAX = 5
+
+
+class Walk:
+    """Notes every entry into one of our rooms from another."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def __call__(self, frame: FrameType, what: str, _argument: Any) -> None:
+        if what == "call" and frame.f_back is not None:
+            to, back = _module(frame), _module(frame.f_back)
+            if to != back and to.startswith(ROOMS) and to not in VALUES_AND_DRIVERS:
+                self.entries.append(f"{to}.{frame.f_code.co_qualname}")
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+def test_one_lease_is_a_short_walk(
+    settings: Settings, accept: Callable[..., Accepted], messages: int, rows: Rows
+) -> None:
+    for _ in range(messages):
+        user_id = accept("alice").user_id
+    worker = open_worker(settings)
+    slots = worker.runner._slots
+    [lease] = worker.services.lanes.lease("w", 0, 1, 60).leases
+    walk = Walk()
+    sys.setprofile(walk)
+    slots._work(slots._shifts.setdefault(lease.token, Shift(Holding(lease), slots._workplace)))
+    sys.setprofile(None)
+    worker.services.close()
+    assert rows.states(user_id) == ["processed"] * messages
+    modules = {entry.split(".")[1] + "." + entry.split(".")[2] for entry in walk.entries}
+    more = 4 * (messages - 1)
+    assert len(walk.entries) <= ENTRIES_MAX + more, walk.entries
+    assert len(modules) <= MODULES_MAX, modules
