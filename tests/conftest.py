@@ -93,6 +93,7 @@ def settings(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Setting
         retry_base_s=0.05,
         retry_max_s=0.2,
         shutdown_grace_s=2,
+        stall_limit_s=300,  # a worker in this very process would end it
     )
 
 
