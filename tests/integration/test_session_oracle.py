@@ -168,8 +168,11 @@ class Player:
                 self.settle()
 
     def end(self, step: End) -> None:
-        self.command(step.wait)
+        self.pass_time(step.wait)
+        self.now = max(self.logical, self.now)
         did = self.ask("SELECT request_session_end(%s, p_now => %s)", self.user_id, self.now)[0]
+        if did is not None:  # an end that finds nothing to end is no event in the user's time
+            self.logical = self.now
         fresh = self.fresh()
         assert (did == "noted") == bool(fresh)
         if fresh:
@@ -178,7 +181,10 @@ class Player:
             self.model.end(self.now)
 
     def escalate(self, step: Escalate) -> None:
-        self.command(step.wait)
+        self.pass_time(step.wait)
+        self.now = max(self.logical, self.now)
+        if self.ids:  # before the first message there is no user for whom time could pass
+            self.logical = self.now
         fresh = self.fresh()
         self.ask("SELECT escalate_session(%s, %s)", self.user_id, self.now)
         self.model.escalate(
@@ -244,12 +250,6 @@ class Player:
         self.running = None
         for at in self.noted.pop(turn.seq, []):
             self.model.end(at)
-
-    def command(self, wait: Wait) -> None:
-        self.pass_time(wait)
-        self.now = max(self.logical, self.now)
-        if self.ids:  # before the first message there is no user for whom time could pass
-            self.logical = self.now
 
     def pass_time(self, wait: Wait) -> None:
         session = self.model.open
