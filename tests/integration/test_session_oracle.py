@@ -221,7 +221,8 @@ class Player:
     def begin_turn(self, hint: str) -> tuple[Turn, Any]:
         turn = self.waiting[min(self.waiting)]
         row = self.by_hand.begin(self.hint(hint))
-        assert (row.outcome, row.seq) == ("turn", turn.seq)
+        assert row.outcome == "turn"
+        assert row.seq == turn.seq
         is_handled = self.model.begin_again(turn.seq) if turn.is_redriven else self.model.begin(turn.seq, turn.at)
         assert is_handled == (row.session_status != "escalated")
         self.running = turn if is_handled else turn._replace(does=None), row
