@@ -392,7 +392,8 @@ def test_two_operators_who_retry_at_once_redrive_once(rows: Rows, services: Serv
     control = services.acts
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: control.redrive(), range(8)))
-    assert services.lanes.jobs(messages[0].user_id) == [str(message.message_id) for message in messages]
+    # Each once; which of two operators reaches Redis first is open, and the jobs' order decides nothing.
+    assert sorted(services.lanes.jobs(messages[0].user_id)) == sorted(str(message.message_id) for message in messages)
     assert rows.waiting() == 3
 
 
