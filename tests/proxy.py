@@ -58,18 +58,31 @@ class Statements:
         return request + b"".join(words for name, words in self._words.items() if name in request)
 
 
+class Link:
+    """One connection through a proxy: two sockets, and what has become of the way between them."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.is_doomed = False
+        """Whether its next reply gets lost, and the connection with it."""
+        self.is_silent = False
+        """Whether nothing passes any more, in neither direction, although both ends stay open."""
+
+
 class Proxy:
     """Passes everything on, until told otherwise."""
 
     def __init__(self, url: str) -> None:
         self._server = urlsplit(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets: set[socket.socket] = set()
+        self._links: set[Link] = set()
         self._changing = threading.Lock()
         self._fault: Fault | None = None
         self._passing = threading.Event()
         self._passing.set()
         self._is_refusing = False
+        self._is_silencing = False
         self._ended = threading.Event()
         self.delay_s = 0.0
         """How long each chunk of a request is held up."""
@@ -99,9 +112,26 @@ class Proxy:
     def cut(self) -> None:
         """Cut all connections; new ones are welcome."""
         with self._changing:
-            sockets, self._sockets = self._sockets, set()
-        for one in sockets:
-            _end(one)
+            links, self._links = self._links, set()
+        for link in links:
+            _end(link.client)
+            _end(link.server)
+
+    def silence(self) -> None:
+        """Let the connections that exist go silent for good; new ones are welcome. Nobody is told: none is cut."""
+        with self._changing:
+            for link in self._links:
+                link.is_silent = True
+
+    @contextmanager
+    def silencing(self) -> Iterator[None]:
+        """Be silent also to those who connect meanwhile: they stay connected to nothing for good, too."""
+        self._is_silencing = True
+        self.silence()
+        try:
+            yield
+        finally:
+            self._is_silencing = False
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -167,40 +197,48 @@ class Proxy:
     def _link(self, client: socket.socket, server: socket.socket) -> None:
         server.settimeout(None)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = Link(client, server)
         with self._changing:
-            self._sockets |= {client, server}
-        doomed = threading.Event()
+            self._links.add(link)
+            link.is_silent = self._is_silencing
         for pump in (self._pump_requests, self._pump_replies):
-            threading.Thread(target=pump, args=(client, server, doomed), daemon=True).start()
+            threading.Thread(target=pump, args=(link,), daemon=True).start()
 
-    def _pump_requests(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+    def _pump_requests(self, link: Link) -> None:
+        """Pass requests on until the client ends; of a silent link that ends the server's side, too."""
         statements = Statements()
         with suppress(OSError):
-            while request := client.recv(CHUNK):
+            while request := link.client.recv(CHUNK):
                 self._passing.wait()
                 self._ended.wait(self.delay_s)
+                if link.is_silent:
+                    continue
                 spelled_out = statements.spelled_out(request)
                 if (fault := self._fault) is not None and fault.strikes(spelled_out):
                     if fault.is_before:
                         break
-                    doomed.set()
-                server.sendall(request)
-        self._unlink(client, server)
+                    link.is_doomed = True
+                link.server.sendall(request)
+        self._unlink(link)
 
-    def _pump_replies(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+    def _pump_replies(self, link: Link) -> None:
+        """Pass replies on until the server ends, which the client of a silent link does not learn."""
         with suppress(OSError):
-            while reply := server.recv(CHUNK):
+            while reply := link.server.recv(CHUNK):
                 self._passing.wait()
-                if doomed.is_set():
+                if link.is_silent:
+                    continue
+                if link.is_doomed:
                     break
-                client.sendall(reply)
-        self._unlink(client, server)
+                link.client.sendall(reply)
+        if not link.is_silent:
+            self._unlink(link)
 
-    def _unlink(self, *sockets: socket.socket) -> None:
+    def _unlink(self, link: Link) -> None:
         with self._changing:
-            self._sockets -= set(sockets)
-        for one in sockets:
-            _end(one)
+            self._links.discard(link)
+        _end(link.client)
+        _end(link.server)
 
 
 @contextmanager
