@@ -1,13 +1,15 @@
 """A handler for an isolated child that does to its process, and to its wire, what the message asks for."""
 
+import asyncio
 import json
 import os
 import resource
 import signal
 import struct
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from onelane import Turn
@@ -18,11 +20,12 @@ NOTES = Path(os.environ.get("ESCAPEE_NOTES", os.devnull))
 """Where each process writes its id: the test looks who lives on."""
 
 
-def handle(turn: Turn) -> str:
+def handle(turn: Turn) -> str | Awaitable[str]:
     """Obey `act argument`; answer with what the act returns."""
     _note()
     act, _, argument = turn.message.text.partition(" ")
-    return str(ACTS[act](argument, turn))
+    answer = ACTS[act](argument, turn)
+    return answer if isinstance(answer, Awaitable) else str(answer)
 
 
 def _note() -> None:
@@ -42,25 +45,21 @@ def _close(argument: str, turn: Turn) -> None:
 
 def _fork(argument: str, turn: Turn) -> None:
     """Leave a grandchild that keeps the wire; `free` lets it leave the group, too."""
-    if os.fork() == 0:
-        if argument == "free":
-            os.setsid()
-        if os.fork() == 0:
-            _note()
-            _sleep()
-        os._exit(0)
-    os.wait()
-    _wait_for_notes(2)
+    _start_with_wire(is_free=argument == "free")
     os._exit(0)
 
 
 def _fork_and_close(argument: str, turn: Turn) -> None:
     """As above, and this process closes its own descriptors and lives on."""
-    if os.fork() == 0:
-        _note()
-        _sleep()
-    _wait_for_notes(2)
+    _start_with_wire()
     _close(argument, turn)
+
+
+def _start_with_wire(*, is_free: bool = False) -> None:
+    """Start a process that has the wire: one that Python forks would lose it."""
+    command = ["sh", "-c", 'echo $$ >> "$ESCAPEE_NOTES"; exec sleep 600']
+    subprocess.Popen(command, pass_fds=[WIRE], start_new_session=is_free)
+    _wait_for_notes(2)
 
 
 def _wait_for_notes(lines: int) -> None:
@@ -74,6 +73,21 @@ def _answer_beside_grandchild(argument: str, turn: Turn) -> str:
         _sleep()
     _wait_for_notes(2)
     return "answered"
+
+
+def _fork_and_fall(argument: str, turn: Turn | None) -> str | Awaitable[str]:
+    """Let a grandchild leave the handler, and answer when it has ended."""
+    if argument == "async":
+        return _fork_and_fall_async()
+    if (pid := os.fork()) == 0:
+        return "theirs"
+    os.waitpid(pid, 0)
+    return "ours"
+
+
+async def _fork_and_fall_async() -> str:
+    await asyncio.sleep(0)
+    return str(_fork_and_fall("", turn=None))
 
 
 def _stop(argument: str, turn: Turn) -> str:
@@ -120,6 +134,7 @@ ACTS: dict[str, Callable[[str, Turn], object]] = {
     "close": _close,
     "fork": _fork,
     "fork-and-close": _fork_and_close,
+    "fall": _fork_and_fall,
     "grandchild": _answer_beside_grandchild,
     "stop": _stop,
     "stop-within": _stop_within_message,

@@ -173,6 +173,11 @@ def test_a_grandchild_of_a_turn_that_ends_well_ends_with_it(run: Run, notes: Pat
     eventually(lambda: not alive(notes))
 
 
+@pytest.mark.parametrize("text", slow_after(1, ["fall", "fall async"]))
+def test_a_grandchild_that_leaves_the_handler_answers_nothing(text: str, run: Run) -> None:
+    assert text_of(run(text)) == "ours"
+
+
 @pytest.mark.parametrize("text", slow_after(2, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     text: str, run: Run, strict: Isolation, begin: Begin, services: Services
