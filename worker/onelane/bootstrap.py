@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import redis
 
+from onelane import forks
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.config import Settings
@@ -87,6 +88,7 @@ class Worker:
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots."""
+    forks.guard()
     host = Host(load(settings.handler), settings.turn_timeout_s)
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s

@@ -17,6 +17,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from onelane import forks
 from onelane.errors import StoreUnavailable
 from onelane.faults import is_outage
 from onelane.periodic import Periodic
@@ -169,6 +170,7 @@ class Connection(psycopg.Connection[Row]):
             on_connect(error)
             raise
         on_connect(None)
+        forks.keep_from_children(connection)
         connection.kept_notices = []
         connection.add_notice_handler(connection.keep_notice)
         set_json_loads(_json, connection)

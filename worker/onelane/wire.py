@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from os import dup
 from typing import Any, Self
 
+from onelane import forks
+
 MESSAGE_MAX_BYTES = 4_000_000
 
 
@@ -21,6 +23,7 @@ class Wire:
     def __init__(self, connection: Connection, stall_limit_s: float) -> None:
         """Bound how long a message that has begun may stall, whichever way it goes."""
         self._connection = connection
+        forks.keep_from_children(connection)
         self._closing = threading.Lock()
         """Guards the descriptor's number: once closed, it may be another's, which shutting down must not strike."""
         limit = struct.pack("ll", int(stall_limit_s), int(stall_limit_s % 1 * 1_000_000))

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from onelane import keys
+from onelane import forks, keys
 from onelane.errors import LanesUnavailable
 
 REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
@@ -50,9 +50,15 @@ def connect(
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         client_name="onelane",
+        redis_connect_func=_on_connect,
         **(tls if url.startswith("rediss://") else {}),
     )
     return redis.Redis.from_pool(pool)
+
+
+def _on_connect(connection: Any) -> None:
+    forks.keep_from_children(connection._sock)  # noqa: SLF001 - redis-py has no other name for it
+    connection.on_connect()
 
 
 class Scripts:

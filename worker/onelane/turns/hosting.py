@@ -10,6 +10,7 @@ from typing import Any
 
 from onelane.bot import Handler, Memory, Replies, Session, Turn, User
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
+from onelane.forks import children_end_here, end_in_children
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 
@@ -38,7 +39,8 @@ class Host:
     def run(self, turn: Turn, holding: Holding) -> JsonObject:
         """Run the handler and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
         try:
-            replies: Any = self._handler(turn)
+            with children_end_here():
+                replies: Any = self._handler(turn)
             if inspect.isawaitable(replies):
                 replies = self._await(replies, holding)
             return turn.effects(replies)
@@ -66,10 +68,12 @@ class Host:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                end_in_children(self._loop)
                 threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True).start()
             return self._loop
 
 
 async def awaited(replies: Awaitable[Replies]) -> Replies:
     """Make a coroutine, which a loop wants, of anything that can be awaited."""
-    return await replies
+    with children_end_here():
+        return await replies

@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
+from onelane import forks
 from onelane.errors import HandlerFailed, describe
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
@@ -53,11 +54,14 @@ def main() -> None:
     # A platform's signals go to every process; this one is ended by its parent, or its message would be convicted.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: None)
+    forks.guard()
     log.configure_by_environment()
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
     wire = Wire.inherited(wire_fd, STALL_LIMIT_S)
     try:
-        wire.send({"effects": _run(path, wire)})
+        with forks.children_end_here():
+            effects = _run(path, wire)
+        wire.send({"effects": effects})
     except HandlerFailed as error:
         wire.send({"failed": str(error)})
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything

@@ -1,0 +1,79 @@
+"""A handler may fork; its child must not go on as a worker.
+
+A forked child is a copy of the worker with one thread. As it begins it loses our connections, without a byte being sent
+on them, and obeys signals as any program does. It ends where it would leave the handler: what comes then is the
+worker's own code. Children that C code forks, behind Python's back, are only stopped there.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Protocol
+from weakref import WeakSet
+
+EXIT_FAILED = 1
+
+
+class Connected(Protocol):
+    """Something with a descriptor; without one its `fileno` raises, or returns -1."""
+
+    def fileno(self) -> int:
+        """Return the descriptor's number."""
+
+
+_ours: WeakSet[Connected] = WeakSet()
+_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+
+def keep_from_children(connection: Connected) -> None:
+    """Take `connection` away from every child that is forked while it is open."""
+    _ours.add(connection)
+
+
+def end_in_children(loop: asyncio.AbstractEventLoop) -> None:
+    """End a child that is forked in a coroutine as it comes back to `loop`, where other users' coroutines wait."""
+    _loops.add(loop)
+
+
+@contextmanager
+def children_end_here() -> Iterator[None]:
+    """End a process that leaves this block and is not the one that entered it, however it leaves."""
+    entered_by, code = os.getpid(), 0
+    try:
+        yield
+    except BaseException as error:
+        code = _exit_code(error)
+        raise
+    finally:
+        if os.getpid() != entered_by:
+            os._exit(code)
+
+
+@cache
+def guard() -> None:
+    """Begin to guard this process, once: it is going to run handlers."""
+    os.register_at_fork(after_in_child=_leave)
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return what Python itself would exit with."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return (error.code or 0) & 0xFF
+    return EXIT_FAILED
+
+
+def _leave() -> None:
+    """Make a plain process of a child that was forked just now. No other thread runs in it."""
+    # A number stays taken until its object closes it: closed now, it could be another's by then.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_ours):
+        with suppress(Exception):
+            os.dup2(nothing, connection.fileno(), inheritable=False)
+    os.close(nothing)
+    for loop in list(_loops):
+        loop._ready.appendleft(asyncio.Handle(os._exit, (EXIT_FAILED,), loop))  # type: ignore[attr-defined]  # noqa: SLF001 - `call_soon` would let others go first
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
