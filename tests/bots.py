@@ -61,6 +61,14 @@ def _wait_for_file(argument: str, turn: Turn) -> str:
     return turn.message.text
 
 
+def _fork(argument: str, turn: Turn) -> str:
+    """Leave a process that keeps everything that this one has open, and never return."""
+    if os.fork() == 0:
+        Path(argument).touch()
+    while True:
+        time.sleep(60)
+
+
 def _raise(argument: str, turn: Turn) -> str:
     raise ValueError(turn.message.text)
 
@@ -109,6 +117,7 @@ def _say_bye(argument: str, turn: Turn) -> str:
 ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "sleep": _sleep,
     "wait": _wait_for_file,
+    "fork": _fork,
     "raise": _raise,
     "raise-until": _raise_until,
     "spin": _spin,

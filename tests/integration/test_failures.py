@@ -101,19 +101,26 @@ def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
 
 
 @pytest.mark.slow
-def test_a_helper_that_dies_is_replaced_before_any_lease_runs_out(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+@pytest.mark.parametrize(("deed", "event"), [(signal.SIGKILL, "renewer_died"), (signal.SIGSTOP, "renewer_silent")])
+def test_a_helper_that_dies_or_is_frozen_is_replaced_before_any_lease_runs_out(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    tmp_path: Path,
+    deed: signal.Signals,
+    event: str,
 ) -> None:
     log = tmp_path / "worker.log"
-    settings = settings.model_copy(update={"lock_ttl_s": 4})
-    message = accept("eve", "sleep 7")
+    settings = settings.model_copy(update={"lock_ttl_s": 6})
+    message = accept("eve", "sleep 10")
     with worker_process(settings, log=log) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
         [helper] = eventually(lambda: children_of(process.pid))
-        os.kill(helper, signal.SIGKILL)
-        eventually(lambda: rows.texts(message.user_id) == ["sleep 7"])
+        os.kill(helper, deed)
+        eventually(lambda: rows.texts(message.user_id) == ["sleep 10"])
         said = log.read_text()
-    assert "renewer_died" in said
+    assert event in said
     assert "lease_lost" not in said
     assert "lane_taken_over" not in said
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,11 @@ def events(lines: Lines, name: str) -> Lines:
 
 def await_replacement(keeper: Keeper, helper: subprocess.Popen[bytes]) -> None:
     eventually(lambda: keeper._helper is not helper)
+
+
+def freeze(helper: subprocess.Popen[bytes]) -> None:
+    helper.send_signal(signal.SIGSTOP)
+    eventually(lambda: os.waitid(os.P_PID, helper.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
 
 
 def is_running(pid: int) -> bool:
@@ -281,21 +287,21 @@ def test_a_lease_taken_while_the_renewer_is_replaced_comes_after_its_settings(
     assert len(events(log_lines, "renewer_died")) == 1
 
 
-def test_a_stopped_renewer_renews_nothing_and_reports_what_was_lost_when_it_goes_on(
+def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
     keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
 ) -> None:
     lost, kept = lease(2)
     losing, keeping = keeper.hold([lost, kept])
     watch.await_renewal(lost, kept)
-    keeper._helper.send_signal(signal.SIGSTOP)
-    eventually(lambda: os.waitid(os.P_PID, keeper._helper.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
+    first = keeper._helper
+    freeze(first)
     watch.take_away(lost)
-    before = watch.until(kept)
-    keeper._helper.send_signal(signal.SIGCONT)
+    await_replacement(keeper, first)
+    watch.await_renewal(kept, times=2)
     assert losing.cancelled.wait(DEADLINE_S)
-    assert not keeping.cancelled.is_set()
-    eventually(lambda: watch.until(kept) > before)
-    assert [line["user_id"] for line in events(log_lines, "lease_lost")] == [str(lost.user_id)]
+    assert keeper.holdings == [keeping]
+    assert events(log_lines, "renewer_silent") != []
+    assert first.poll() == -signal.SIGKILL, "nothing goes on when it thaws"
 
 
 # the worker process
@@ -329,6 +335,29 @@ def test_a_renewer_ends_with_its_worker_however_that_ends(
         os.kill(worker.pid, signal.SIGKILL)
         eventually(lambda: not is_running(renewer))
         assert len(eventually(watch.others_get)) == 1
+
+
+def test_a_killed_workers_lanes_are_taken_over_though_a_process_of_a_handler_keeps_its_wire(
+    settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lock_ttl_s": TTL_S})
+    accept("alice", f"fork {tmp_path / 'forked'}")
+    with worker_process(settings, bot_log=tmp_path / "runs") as worker:
+        eventually((tmp_path / "forked").exists)
+        renewer = renewer_of(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert len(eventually(watch.others_get)) == 1
+        eventually(lambda: not is_running(renewer))
+
+
+def test_a_lease_that_lives_for_minutes_stalls_no_worker(settings: Settings) -> None:
+    beats: list[int] = []
+    keeper = Keeper(access(settings.redis_url), ttl_s=600, stall_limit_s=2)
+    keeper.start(lambda: beats.append(1))
+    began = time.monotonic()
+    eventually(lambda: len(beats) > 4)
+    assert time.monotonic() - began < 4 * 2
+    keeper.stop()
 
 
 def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
