@@ -15,9 +15,9 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import children_of
+from onelane.lanes import helper
 from onelane.lanes.keeper import Keeper
 from onelane.model import JsonObject, Lease
-from onelane.wire import Wire
 from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.processes import worker_process
 from tests.proxy import Proxy
@@ -39,7 +39,7 @@ def keeper(settings: Settings) -> Iterator[Keeper]:
     keeper.start()
     yield keeper
     keeper.stop()
-    assert keeper._helper.poll() is not None
+    assert keeper._helper.process.poll() is not None
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def events(lines: Lines, name: str) -> Lines:
 
 
 def await_replacement(keeper: Keeper, helper: subprocess.Popen[bytes]) -> None:
-    eventually(lambda: keeper._helper is not helper)
+    eventually(lambda: keeper._helper.process is not helper)
 
 
 def freeze(helper: subprocess.Popen[bytes]) -> None:
@@ -143,7 +143,7 @@ def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, w
     leases = lease(2)
     keeper.hold(leases)
     keeper.stop()
-    assert keeper._helper.poll() == 0
+    assert keeper._helper.process.poll() == 0
     assert len(eventually(watch.others_get)) == 2
 
 
@@ -151,9 +151,9 @@ def test_a_platforms_signals_to_every_process_end_no_renewer(keeper: Keeper, lea
     leases = lease(1)
     keeper.hold(leases)
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-        keeper._helper.send_signal(one)
+        keeper._helper.process.send_signal(one)
     watch.await_renewal(*leases, times=2)
-    assert keeper._helper.poll() is None
+    assert keeper._helper.process.poll() is None
 
 
 # what is lost
@@ -225,7 +225,7 @@ def test_a_renewer_that_was_killed_is_replaced_before_a_lease_is_lost(
     leases = lease(3)
     holdings = keeper.hold(leases)
     watch.await_renewal(*leases)
-    first = keeper._helper
+    first = keeper._helper.process
     first.kill()
     await_replacement(keeper, first)
     watch.await_renewal(*leases, times=2)
@@ -242,8 +242,8 @@ def test_a_wire_that_was_shut_down_is_replaced_with_its_renewer(
     leases = lease(2)
     keeper.hold(leases)
     watch.await_renewal(*leases)
-    first = keeper._helper
-    keeper._wire.shut_down()
+    first = keeper._helper.process
+    keeper._helper._wire.shut_down()
     await_replacement(keeper, first)
     watch.await_renewal(*leases, times=2)
     assert first.poll() is not None
@@ -257,34 +257,12 @@ def test_a_renewer_that_is_killed_again_and_again_is_replaced_each_time(
     leases = lease(1)
     keeper.hold(leases)
     for _ in range(3):
-        helper = keeper._helper
+        helper = keeper._helper.process
         helper.kill()
         await_replacement(keeper, helper)
         assert helper.returncode == -signal.SIGKILL, "no zombie is left"
     watch.await_renewal(*leases)
     assert len(events(log_lines, "renewer_died")) == 3
-
-
-def test_a_lease_taken_while_the_renewer_is_replaced_comes_after_its_settings(
-    keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The dispatcher's leases were sent first: the new renewer took them for its settings, and died."""
-    first, second = lease(2)
-    keeper.hold([first])
-    send = Wire.send
-
-    def send_beside_dispatcher(self: Wire, value: JsonObject) -> None:
-        if "redis" in value:
-            keeper._sent_at = 0.0
-            keeper.hold([second])
-        send(self, value)
-
-    monkeypatch.setattr(Wire, "send", send_beside_dispatcher)
-    helper = keeper._helper
-    helper.kill()
-    await_replacement(keeper, helper)
-    watch.await_renewal(first, second, times=2)
-    assert len(events(log_lines, "renewer_died")) == 1
 
 
 def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
@@ -293,7 +271,7 @@ def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
     lost, kept = lease(2)
     losing, keeping = keeper.hold([lost, kept])
     watch.await_renewal(lost, kept)
-    first = keeper._helper
+    first = keeper._helper.process
     freeze(first)
     watch.take_away(lost)
     await_replacement(keeper, first)
@@ -302,6 +280,24 @@ def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
     assert keeper.holdings == [keeping]
     assert events(log_lines, "renewer_silent") != []
     assert first.poll() == -signal.SIGKILL, "nothing goes on when it thaws"
+
+
+def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_calls_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    working = helper.COMMAND
+    monkeypatch.setattr(helper, "COMMAND", ("sleep", "600"))
+    monkeypatch.setattr(helper, "STARTS_S", 0.5)
+    beats: list[int] = []
+    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper.start(lambda: beats.append(1))
+    assert not keeper.can_renew
+    eventually(lambda: len(events(log_lines, "renewer_silent")) > 1)
+    assert beats == []
+    monkeypatch.setattr(helper, "STARTS_S", DEADLINE_S)
+    monkeypatch.setattr(helper, "COMMAND", working)
+    eventually(lambda: keeper.can_renew and beats)
+    keeper.stop()
 
 
 # the worker process

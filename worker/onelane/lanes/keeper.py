@@ -1,28 +1,26 @@
 """Keeps a process's leases alive, whatever its handlers do to it: a helper process (`renewer.py`) renews them.
 
-This side sends which leases are in use, and receives which are lost. It sends again and again, and replaces a helper
-that died; both have a third of a lease's life for it.
+This side sends which leases are in use, beat by beat, and receives which are lost. The helper answers each beat; one
+that died, or has answered nothing for half a lease's life, is replaced while its leases still live.
 """
 
-import os
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from multiprocessing import Pipe
+from typing import Any, Final
 
+from onelane.lanes import helper
+from onelane.lanes.helper import Helper
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease
 from onelane.periodic import Periodic
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import LEASES_LOST
-from onelane.wire import Wire
 
-BEATS_PER_TTL = 6
-HELPER_STARTS_S = 10.0
-HELPER_ENDS_S = 1.0
+BEATS_PER_LIFE: Final = 12
+UNANSWERED_MAX: Final = 5
+"""The next beat finds half a life of silence."""
+REDIS_WAIT_OF_LIFE: Final = 5
+"""The helper waits for Redis for less than its parent waits for the helper."""
+REDIS_WAIT_MIN_S: Final = 0.5
 
 
 class Keeper:
@@ -30,36 +28,35 @@ class Keeper:
 
     def __init__(self, redis_access: JsonObject, ttl_s: float, stall_limit_s: float) -> None:
         """`redis_access` are the arguments of `scripts.connect`, as JSON has them."""
-        self._settings = {"redis": redis_access, "ttl_s": ttl_s, "stall_limit_s": stall_limit_s}
-        self._ttl_s = ttl_s
+        self._life_s = min(ttl_s, stall_limit_s)
+        wait_s = min(redis_access["timeout_s"], max(REDIS_WAIT_MIN_S, self._life_s / REDIS_WAIT_OF_LIFE))
+        self._settings = {
+            "redis": {**redis_access, "timeout_s": wait_s},
+            "ttl_s": ttl_s,
+            "stall_limit_s": stall_limit_s,
+        }
         self._holdings: dict[str, Holding] = {}
         """By token. Single operations on it are atomic, and whoever walks it takes a copy."""
-        self._sent_at = 0.0
-        self._sending = threading.Lock()
-        """Guards the helper and its wire: the dispatcher sends new leases, the beat sends all, or replaces both."""
-        self._is_ready = threading.Event()
         self._beats: Periodic
-        self._wire: Wire
-        self._helper: subprocess.Popen[bytes]
+        self._helper: Helper
+        """Only the beat's thread sends to it and replaces it."""
 
     def start(self, on_beat: Callable[[], None] = lambda: None) -> None:
-        """Begin to renew; `on_beat` is called whenever this side gets the CPU."""
+        """Begin to renew; `on_beat` is called whenever this side gets the CPU and the helper answers."""
         self._start_helper()
-        self._is_ready.wait(HELPER_STARTS_S)  # a lease taken earlier could run out before the first renewal
-        self._beats = Periodic("keeper", lambda: self._beat(on_beat), self._ttl_s / BEATS_PER_TTL)
+        self._helper.answers.wait(helper.STARTS_S)
+        self._beats = Periodic("keeper", lambda: self._beat(on_beat), self._life_s / BEATS_PER_LIFE)
         self._beats.start()
 
     def stop(self) -> None:
         """Renew no more; leases still in use run out."""
-        self._beats.stop(self._ttl_s)
-        self._end_helper()
+        self._beats.stop(self._life_s)
+        self._helper.end()
 
     def hold(self, leases: Iterable[Lease]) -> list[Holding]:
-        """Keep `leases` alive until they are closed."""
+        """Keep `leases` alive until they are closed: the next beat sends them."""
         new = [Holding(lease) for lease in leases]
         self._holdings.update((holding.lease.token, holding) for holding in new)
-        if new and time.monotonic() - self._sent_at > self._ttl_s / BEATS_PER_TTL:
-            self._send_leases()
         return new
 
     @property
@@ -67,62 +64,48 @@ class Keeper:
         """The leases in use now: those that nobody has closed, and that were not lost."""
         return [holding for holding in list(self._holdings.values()) if holding.is_open]
 
+    @property
+    def can_renew(self) -> bool:
+        """Whether a helper answers: a lease taken without one would run out in the middle of its turn."""
+        return self._helper.answers.is_set() and not self._is_silent
+
     def _beat(self, on_beat: Callable[[], None]) -> None:
-        self._replace_dead_helper()
-        self._send_leases()
-        on_beat()
+        self._replace_bad_helper()
+        self._helper.send(self._leases())
+        if self.can_renew:
+            on_beat()
 
-    def _replace_dead_helper(self) -> None:
-        if (code := self._helper.poll()) is not None:
-            event("renewer_died", exit_code=code)
-            self._end_helper()
-            self._start_helper()
+    def _replace_bad_helper(self) -> None:
+        if self._helper.has_ended:
+            event("renewer_died", exit_code=self._helper.process.returncode)
+        elif self._helper.is_late or self._is_silent:
+            event("renewer_silent", leases=len(self._holdings))
+        else:
+            return
+        self._helper.kill()
+        self._start_helper()
 
-    def _send_leases(self) -> None:
-        """Send which leases are in use. A helper that does not take it is replaced at the next beat."""
-        with self._sending:
-            self._sent_at = time.monotonic()
-            for token, holding in list(self._holdings.items()):
-                if not holding.is_open:
-                    self._holdings.pop(token, None)
-            leases = {token: str(holding.lease.user_id) for token, holding in list(self._holdings.items())}
-            try:
-                self._wire.send(leases)
-            except OSError:
-                self._helper.kill()
+    @property
+    def _is_silent(self) -> bool:
+        return self._helper.answers.is_set() and self._helper.unanswered >= UNANSWERED_MAX
 
     def _start_helper(self) -> None:
-        ours, theirs = Pipe()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "onelane.lanes.renewer", str(theirs.fileno()), str(os.getpid())]
-            helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        wire = Wire(ours, self._ttl_s)
-        wire.send(self._settings)
-        with self._sending:
-            self._helper, self._wire = helper, wire
-        threading.Thread(target=self._listen, args=(wire,), name="renewals", daemon=True).start()
+        self._helper = Helper(self._settings, self._life_s / 4, self._receive)
 
-    def _end_helper(self) -> None:
-        """Shut the wire down: the helper ends with it."""
-        self._wire.shut_down()
-        try:
-            self._helper.wait(HELPER_ENDS_S)
-        except subprocess.TimeoutExpired:
-            self._helper.kill()
-            self._helper.wait()
+    def _leases(self) -> dict[str, str]:
+        """Return the user of each lease in use, by token, and let go of those that are closed."""
+        for token, holding in list(self._holdings.items()):
+            if not holding.is_open:
+                self._holdings.pop(token, None)
+        return {token: str(holding.lease.user_id) for token, holding in list(self._holdings.items())}
 
-    def _listen(self, wire: Wire) -> None:
-        """Receive how renewals went, until the helper has ended."""
-        with suppress(OSError, EOFError):
-            while True:
-                match wire.receive(None):
-                    case {"ready": _}:
-                        self._is_ready.set()
-                    case {"lost": list(lost)}:
-                        self._lose(set(lost))
-                    case {"failed": str(error)}:
-                        event("renewal_failed", leases=len(self._holdings), error=error)
-        wire.close()
+    def _receive(self, answer: Any) -> None:
+        """Receive how renewals went."""
+        match answer:
+            case {"lost": list(lost)}:
+                self._lose(set(lost))
+            case {"failed": str(error)}:
+                event("renewal_failed", leases=len(self._holdings), error=error)
 
     def _lose(self, tokens: set[str]) -> None:
         """Cancel the turns whose leases are another's, gone, or have run out."""

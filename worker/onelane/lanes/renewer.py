@@ -1,11 +1,12 @@
 """Renew a worker's leases from a process of its own, which nothing that a handler does can hold up.
 
-Started by `keeper.Keeper` with one end of a wire. It receives how to reach Redis, then again and again which leases are
-in use; it sends the tokens that are lost, or what kept it from renewing. It ends with its parent, however that ends:
-the leases then run out. A parent that is stopped (SIGSTOP) or has sent nothing for the stall limit gets no renewal
-either, so that others can take its lanes over.
+Started by `helper.Helper` with one end of a wire. It receives how to reach Redis, then again and again which leases are
+in use, and answers each; it sends the tokens that are lost, or what kept it from renewing. It ends when the process
+that started it has ended, whoever else may hold the wire's other end: the leases then run out. A parent that is stopped
+(SIGSTOP) or has sent nothing for the stall limit gets no renewal either, so that others can take its lanes over.
 """
 
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,9 @@ from onelane.wire import Wire
 RENEWALS_PER_TTL = 3
 RETRY_S = 0.5
 STALL_LIMIT_S = 10.0
+PARENT_TICK_S = 1.0
+"""How often it looks whether its parent lives."""
+TAKEN = {"taken": True}
 
 
 class Renewer:
@@ -39,14 +43,15 @@ class Renewer:
 
     def run(self) -> None:
         """Renew until the parent is gone."""
-        self._wire.send({"ready": True})
-        while True:
-            leases = self._wire.receive(max(0.0, self._renew_at - time.monotonic()))
+        self._wire.send(TAKEN)
+        while os.getppid() == self._parent_pid:
+            if time.monotonic() >= self._renew_at:
+                self._renew_at = time.monotonic() + self._renew()
+            leases = self._wire.receive(min(PARENT_TICK_S, max(0.0, self._renew_at - time.monotonic())))
             if leases is not None:
                 self._received_at = time.monotonic()
                 self._leases = leases
-            if time.monotonic() >= self._renew_at:
-                self._renew_at = time.monotonic() + self._renew()
+                self._wire.send(TAKEN)
 
     def _renew(self) -> float:
         """Renew once, send the parent how it went, and return the seconds until the next time."""
@@ -85,7 +90,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def main() -> None:
-    """Take over where `keeper.Keeper` started us."""
+    """Take over where `helper.Helper` started us."""
     # A platform's signals go to every process; this one ends when its parent has.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -92,7 +92,7 @@ class Runner:
         """Lease whatever is due for all free slots, again and again."""
         while not self._stopping.is_set():
             free = self._slots.free
-            if self._registration.is_suspended:
+            if self._registration.is_suspended or not self._keeper.can_renew:
                 self._stopping.wait(SUSPENDED_TICK_S)
                 continue
             if free == 0:

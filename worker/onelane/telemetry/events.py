@@ -111,6 +111,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "renewer_died": Event(
             "error", "The helper process that renews leases died; a new one is started.", ("exit_code",)
         ),
+        "renewer_silent": Event(
+            "error",
+            "The helper process that renews leases answered nothing for half a lease's life; a new one is started.",
+            ("leases",),
+        ),
         "renewal_failed": Event(
             "warning", "Leases could not be renewed; they last until their time ends.", ("leases", "error")
         ),
