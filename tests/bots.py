@@ -26,12 +26,18 @@ def refuse(turn: Turn) -> str:
 
 
 async def handle_async(turn: Turn) -> str:
-    """Sleep as long as the text says, without a thread."""
+    """Sleep as long as the text says, without a thread; or block the loop so long."""
     _note(turn)
     word, _, argument = turn.message.text.partition(" ")
     if word == "sleep":
         await asyncio.sleep(float(argument))
+    elif word == "block":
+        _block(float(argument))
     return turn.message.text
+
+
+def _block(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def handle_traced(turn: Turn) -> str:

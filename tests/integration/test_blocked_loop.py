@@ -1,0 +1,41 @@
+"""One async handler that blocks the event loop which all share: who pays, and how long everybody waits."""
+
+from pathlib import Path
+
+import pytest
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.conftest import Accept, eventually
+from tests.processes import worker_process
+from tests.rows import Rows
+
+SLOTS = 8
+BYSTANDERS = 49
+TTL_S = 5
+
+
+@pytest.mark.slow
+def test_a_blocked_loop_is_replaced_and_only_the_messages_that_block_it_are_charged(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    """33 of 49 bystanders were dead within a minute, and the worker went on."""
+    settings = settings.model_copy(
+        update={"lock_ttl_s": TTL_S, "turn_timeout_s": 4, "attempts_max": 2, "loop_stall_limit_s": 1}
+    )
+    log = tmp_path / "worker.log"
+    with worker_process(settings, f"--slots={SLOTS}", handler="tests.bots:handle_async", log=log, is_supervised=True):
+        never_returns, blocks_for_a_while = accept("eve", "block 600"), accept("mallory", "block 3")
+        bystanders = [accept(f"user {nr}", "sleep 0.2").user_id for nr in range(BYSTANDERS)]
+        eventually(lambda: all(rows.is_settled(user) for user in bystanders))
+        eventually(lambda: rows.waiting() == 0)
+    waits_ms = rows.waits_ms(bystanders)
+    assert len(waits_ms) == BYSTANDERS
+    assert [(row.attempts, row.deaths) for user in bystanders for row in rows.inbound(user)] == BYSTANDERS * [(0, 0)]
+    assert waits_ms[-1] <= 3 * TTL_S * 1000
+    assert rows.states(never_returns.user_id) == ["dead"]
+    assert rows.states(blocks_for_a_while.user_id) == ["processed"]
+    assert rows.message(blocks_for_a_while.message_id).attempts == 1
+    said = log.read_text()
+    assert said.count('"event": "loop_blocked"') == 2
+    assert "in _block" in said
