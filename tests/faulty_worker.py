@@ -53,7 +53,7 @@ def function_in(query: str, params: Any = None) -> str:
 if __name__ == "__main__":
     wrap(Database, "rows", function_in)
     wrap(Scripts, "run", lambda name, *args: name)
-    wrap(Host, "run", lambda turn, holding: "handler")
+    wrap(Host, "run", lambda read, memory, holding: "handler")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")
     runner = open_worker(settings)

@@ -4,16 +4,18 @@
 
     def handle(turn: Turn) -> str | Reply | list[str | Reply] | None: ...
 
-It may be `async`. It holds no database connection. What it saves through the turn is committed together with its
-replies: once, or not at all.
+An `async` one takes an AsyncTurn, whose reading methods are coroutines. It holds no database connection. What it saves
+through the turn is committed together with its replies: once, or not at all.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from copy import deepcopy
 from datetime import datetime
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import BadResult
@@ -21,6 +23,8 @@ from onelane.model import Attachment, JsonObject, Message, Utterance, Value
 
 REPLIES_MAX = 100
 EFFECTS_MAX_BYTES = 1_000_000
+
+Found = TypeVar("Found")
 
 
 class Reply(Value):
@@ -31,7 +35,7 @@ class Reply(Value):
 
 
 Replies = str | Reply | Sequence[str | Reply] | None
-Handler = Callable[["Turn"], Replies | Awaitable[Replies]]
+Handler = Callable[["Turn"], Replies | Awaitable[Replies]] | Callable[["AsyncTurn"], Awaitable[Replies]]
 
 
 class User:
@@ -63,8 +67,8 @@ class Memory(Protocol):
         """Return the newest output saved under `name`, or None."""
 
 
-class Turn:
-    """One run of the handler for one message of one user."""
+class AnyTurn:
+    """What Turn and AsyncTurn have in common: everything but reading."""
 
     def __init__(
         self, messages: Sequence[Message], user: User, session: Session, memory: Memory, cancelled: Event
@@ -89,17 +93,6 @@ class Turn:
     def cancelled(self) -> bool:
         """Whether this turn lost its lease or its time: everything that it returns or saves will be dropped."""
         return self._cancelled.is_set()
-
-    def history(self, limit: int = 50) -> list[Utterance]:
-        """Return the last `limit` lines of this session, newest first, without this turn's message."""
-        return self._memory.history(self.session.id, limit)
-
-    def tool_output(self, name: str) -> Any:
-        """Return the newest output saved under `name` in this session, this turn's included, or None."""
-        for output in reversed(self._outputs):
-            if output["name"] == name:
-                return output["output"]
-        return self._memory.tool_output(self.session.id, name)
 
     def save_tool_output(self, name: str, data: Any) -> None:
         """Save JSON `data` for later turns of this session."""
@@ -130,6 +123,44 @@ class Turn:
         if effects:
             _check_storable(effects)
         return effects
+
+    def _own_output(self, name: str) -> JsonObject | None:
+        """Return what this turn itself saved last under `name`."""
+        return next((output for output in reversed(self._outputs) if output["name"] == name), None)
+
+
+class Turn(AnyTurn):
+    """One run of the handler for one message of one user."""
+
+    def history(self, limit: int = 50) -> list[Utterance]:
+        """Return the last `limit` lines of this session, newest first, without this turn's message."""
+        return self._memory.history(self.session.id, limit)
+
+    def tool_output(self, name: str) -> Any:
+        """Return the newest output saved under `name` in this session, this turn's included, or None."""
+        own = self._own_output(name)
+        return own["output"] if own else self._memory.tool_output(self.session.id, name)
+
+
+class AsyncTurn(AnyTurn):
+    """One run of an async handler: a Turn whose reading methods are coroutines, so that no read blocks the loop."""
+
+    def __init__(self, *parts: Any, readers: Executor | None = None) -> None:
+        """Take a Turn's parts; reads run in `readers`, or in the loop's own threads."""
+        super().__init__(*parts)
+        self._readers = readers
+
+    async def history(self, limit: int = 50) -> list[Utterance]:
+        """Return the last `limit` lines of this session, newest first, without this turn's message."""
+        return await self._read(self._memory.history, limit)
+
+    async def tool_output(self, name: str) -> Any:
+        """Return the newest output saved under `name` in this session, this turn's included, or None."""
+        own = self._own_output(name)
+        return own["output"] if own else await self._read(self._memory.tool_output, name)
+
+    async def _read(self, read: Callable[[UUID, Any], Found], what: Any) -> Found:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read, self.session.id, what)
 
 
 def _parts(replies: Any) -> Sequence[Any]:

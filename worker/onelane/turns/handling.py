@@ -8,7 +8,7 @@ from onelane.errors import HandlerFailed, TurnOutdated
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
-from onelane.turns.hosting import Host, turn_of
+from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
 
 SUSPECT_AFTER_DEATHS = 2
@@ -59,7 +59,7 @@ class Handling:
     def __init__(self, settings: Settings, sessions: Sessions, host: Host, isolation: Isolation) -> None:
         self._settings = settings
         self._sessions = sessions
-        self._host = host
+        self.host = host
         self.isolation = isolation
 
     def run(self, turn: TurnRead, holding: Holding) -> Handled:
@@ -74,7 +74,7 @@ class Handling:
         try:
             if is_suspect(turn):
                 return Handled(self.isolation.run(turn, holding, memory))
-            return Handled(self._host.run(turn_of(turn, memory, holding.cancelled), holding))
+            return Handled(self.host.run(turn, memory, holding))
         except HandlerFailed as error:
             return Handled({}, str(error))
 

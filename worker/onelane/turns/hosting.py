@@ -1,79 +1,101 @@
-"""Run the handler: sync in the slot's own thread, async on one shared event loop."""
+"""Run the handler: sync in the slot's own thread, async on the event loop that all share.
 
-import asyncio
+Each turn has a context of its own (`contextvars`), a copy of the slot's.
+"""
+
 import inspect
 import threading
+import time
 from collections.abc import Awaitable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
+from contextvars import copy_context
 from threading import Event
 from typing import Any
 
-from onelane.bot import Handler, Memory, Replies, Session, Turn, User
+from onelane.bot import AsyncTurn, Handler, Memory, Replies, Session, Turn, User
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
-from onelane.forks import children_end_here, end_in_children
+from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
+from onelane.turns.loop import RUNNING, Blockage, HandlerLoop
+
+READERS_MAX = 4
+"""Threads for the reads of async handlers: about as many as there are connections."""
+LOOK_AGAIN_S = 0.1
 
 
-def turn_of(read: TurnRead, memory: Memory, cancelled: Event) -> Turn:
-    """Make what a handler gets."""
-    return Turn(
+def turn_of(
+    handler: Handler, read: TurnRead, memory: Memory, cancelled: Event, readers: Executor | None = None
+) -> Turn | AsyncTurn:
+    """Make what `handler` gets: an AsyncTurn if it is an async function."""
+    parts = (
         read.messages,
         User(read.user.id, read.user.channel, read.user.sender, read.user.state),
         Session(read.session.id, read.session.started_at, read.session.state),
         memory,
         cancelled,
     )
+    return AsyncTurn(*parts, readers=readers) if _is_async(handler) else Turn(*parts)
 
 
 class Host:
     """Runs one handler for many slots."""
 
     def __init__(self, handler: Handler, turn_timeout_s: float) -> None:
-        self._handler = handler
+        self._handler: Any = handler
         self._turn_timeout_s = turn_timeout_s
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reads")
+        self._loop: HandlerLoop | None = None
         self._starting = threading.Lock()
         """Guards the loop's start: two slots must not make two."""
 
-    def run(self, turn: Turn, holding: Holding) -> JsonObject:
+    def run(self, read: TurnRead, memory: Memory, holding: Holding) -> JsonObject:
         """Run the handler and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
+        turn = turn_of(self._handler, read, memory, holding.cancelled, self._readers)
         try:
-            with children_end_here():
-                replies: Any = self._handler(turn)
-            if inspect.isawaitable(replies):
-                replies = self._await(replies, holding)
-            return turn.effects(replies)
+            return turn.effects(copy_context().run(self._replies, turn, holding))
         except (HandlerFailed, StoreUnavailable):
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
             raise HandlerFailed(describe(error)) from None
 
+    def clock(self) -> float:
+        """Return the time by which turns are measured: it stands still while the event loop does not answer."""
+        return self._loop.clock() if self._loop else time.monotonic()
+
+    def beat(self) -> Blockage | None:
+        """Ask the event loop for a sign of life; return what keeps it from answering."""
+        return self._loop.beat() if self._loop else None
+
+    def _replies(self, turn: Turn | AsyncTurn, holding: Holding) -> Replies:
+        RUNNING.set(turn)
+        with children_end_here():
+            replies = self._handler(turn)
+        return self._await(replies, holding) if inspect.isawaitable(replies) else replies
+
     def _await(self, replies: Awaitable[Replies], holding: Holding) -> Replies:
-        future: Future[Replies] = asyncio.run_coroutine_threadsafe(awaited(replies), self._running_loop())
-        holding.when_cancelled(future.cancel)
+        visit = self._running_loop().visit(replies)
+        holding.when_cancelled(visit.cancel)
+        ends = self.clock() + self._turn_timeout_s
         try:
-            return future.result(self._turn_timeout_s)
-        except TimeoutError:
-            if future.done():
-                raise
-            future.cancel()
-            raise HandlerFailed(f"the handler did not finish within {self._turn_timeout_s:g} s") from None
+            while (left_s := ends - self.clock()) > 0:
+                try:
+                    return visit.future.result(max(left_s, LOOK_AGAIN_S))
+                except TimeoutError:
+                    if visit.future.done():  # it was the handler's own, or it has ended this moment
+                        return visit.future.result()
+            visit.cancel()
+            raise HandlerFailed(f"the handler did not finish within {self._turn_timeout_s:g} s")
         except CancelledError:
             raise HandlerFailed("the turn was cancelled") from None
         finally:
             holding.when_cancelled(None)
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> HandlerLoop:
         with self._starting:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                end_in_children(self._loop)
-                threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True).start()
+            self._loop = self._loop or HandlerLoop()
             return self._loop
 
 
-async def awaited(replies: Awaitable[Replies]) -> Replies:
-    """Make a coroutine, which a loop wants, of anything that can be awaited."""
-    with children_end_here():
-        return await replies
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

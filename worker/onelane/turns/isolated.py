@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +18,9 @@ from onelane import forks
 from onelane.errors import HandlerFailed, describe
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
-from onelane.turns.hosting import awaited, turn_of
+from onelane.turns.hosting import turn_of
 from onelane.turns.loading import load
+from onelane.turns.loop import awaited
 from onelane.wire import Wire
 
 PR_SET_PDEATHSIG = 1
@@ -31,6 +32,8 @@ class Parent:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._asking = Lock()
+        """Guards a question with its answer: a handler may read in several threads or tasks at once."""
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:
         """Ask for the last `limit` lines of the session."""
@@ -43,8 +46,9 @@ class Parent:
         return self._ask({"ask": "tool_output", "name": name})
 
     def _ask(self, question: JsonObject) -> Any:
-        self._wire.send(question)
-        return self._wire.receive(None)["answer"]
+        with self._asking:
+            self._wire.send(question)
+            return self._wire.receive(None)["answer"]
 
 
 def main() -> None:
@@ -70,8 +74,8 @@ def main() -> None:
 
 def _run(path: str, wire: Wire) -> JsonObject:
     read = TurnRead.model_validate(wire.receive(None))  # first: the parent does not wait for long imports
-    handler = load(path)
-    turn = turn_of(read, Parent(wire), Event())
+    handler: Any = load(path)
+    turn = turn_of(handler, read, Parent(wire), Event())
     replies: Any = handler(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
 
