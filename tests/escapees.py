@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ WIRE = int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2].isdigit() else -1
 """The child's end, which it gets as an argument."""
 NOTES = Path(os.environ.get("ESCAPEE_NOTES", os.devnull))
 """Where each process writes its id: the test looks who lives on."""
+MB = 2**20
+
+time.sleep(float(os.environ.get("ESCAPEE_IMPORT_S", "0")))  # as some libraries take long to import
 
 
 def handle(turn: Turn) -> str | Awaitable[str]:
@@ -73,6 +77,38 @@ def _answer_beside_grandchild(argument: str, turn: Turn) -> str:
         _sleep()
     _wait_for_notes(2)
     return "answered"
+
+
+def _eat(argument: str, turn: Turn) -> None:
+    """Take memory until somebody says no; `apart` does so in a grandchild."""
+    if argument == "apart" and os.fork():
+        _sleep()
+    eaten: list[bytes] = []
+    while len(eaten) < 256:
+        eaten.append(b"x" * 8 * MB)
+        time.sleep(0.005)
+    os._exit(0)
+
+
+def _threads(argument: str, turn: Turn) -> int:
+    """Run so many threads at once, and answer the MB of address space that they take."""
+    all_run = threading.Barrier(int(argument) + 1)
+
+    def work() -> None:
+        held = bytearray(64_000)
+        all_run.wait()
+        all_run.wait()
+        del held
+
+    threads = [threading.Thread(target=work) for _ in range(int(argument))]
+    for thread in threads:
+        thread.start()
+    all_run.wait()
+    size = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+    all_run.wait()
+    for thread in threads:
+        thread.join()
+    return int(size.split()[1]) // 1024
 
 
 def _fork_and_fall(argument: str, turn: Turn | None) -> str | Awaitable[str]:
@@ -149,8 +185,9 @@ ACTS: dict[str, Callable[[str, Turn], object]] = {
     "too-long": lambda argument, turn: _too_long(),
     "exit": lambda argument, turn: os._exit(int(argument)),
     "kill": lambda argument, turn: os.kill(os.getpid(), 9),
-    "eat": lambda argument, turn: bytearray(2**40),
-    "limit": lambda argument, turn: resource.getrlimit(resource.RLIMIT_AS)[0],
+    "eat": _eat,
+    "threads": _threads,
+    "files": lambda argument, turn: resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     "terminal": lambda argument, turn: sys.stdin.read(),
     "signals": lambda argument, turn: _signals(),
     "history": lambda argument, turn: len(turn.history(int(argument))),

@@ -280,6 +280,10 @@ class Rows:
         """Let a lease with this fence have written."""
         self._rows("UPDATE users SET fence = %s WHERE id = %s", fence, user_id)
 
+    def set_deaths(self, message_id: UUID, deaths: int) -> None:
+        """Let so many workers have died with a message in flight."""
+        self._rows("UPDATE inbox SET deaths = %s WHERE id = %s", deaths, message_id)
+
     def set_waiting(self, user_id: UUID, waiting: int) -> None:
         """Let the user's row count wrongly."""
         self._rows("UPDATE users SET waiting = %s WHERE id = %s", waiting, user_id)

@@ -1,8 +1,10 @@
 """A suspect's child process, whatever it does: its turn ends in time, its place is free again, and it is gone."""
 
+import errno
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +16,15 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.errors import HandlerFailed
+from onelane.errors import HandlerFailed, IsolationBroken
 from onelane.lanes.holding import Holding
-from onelane.model import JsonObject, Lease, TurnRead
+from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
+from onelane.turns.isolated import FILES_MAX
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation
 from onelane.turns.records import Records
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
+from tests.processes import worker_process
+from tests.rows import Rows
 
 Begin = Callable[[str], tuple[TurnRead, Holding]]
 Run = Callable[..., JsonObject]
@@ -101,6 +106,19 @@ def run(isolation: Isolation, begin: Begin, services: Services) -> Run:
     return run
 
 
+class Remembered:
+    """A memory of these lines alone."""
+
+    def __init__(self, lines: list[Utterance]) -> None:
+        self._lines = lines
+
+    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+        return self._lines[:limit]
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        return None
+
+
 def places_free(isolation: Isolation) -> int:
     """Count the places that could be taken now."""
     taken = 0
@@ -123,7 +141,8 @@ FAILURES = [
     ("deep", "cannot be read"),
     ("other", "not of our protocol"),
     ("exit 3", "died with exit code 3"),
-    ("eat", "MemoryError"),
+    ("eat", "held more than 512 MB of memory"),
+    ("eat apart", "held more than 512 MB of memory"),
     # from here on in the slow run
     ("sleep", "did not finish in time"),
     ("fork", "did not finish in time"),
@@ -217,10 +236,32 @@ def test_both_states_pass_at_the_largest_that_a_turn_may_store(run: Run) -> None
     assert answer == "960012 960012"
 
 
-def test_a_state_that_is_too_large_to_pass_fails_the_turn(run: Run, isolation: Isolation) -> None:
-    with pytest.raises(HandlerFailed, match="ValueError"):
-        run("sizes", session_state={"text": "x" * 4_000_000})
-    assert places_free(isolation) == CHILDREN_MAX
+def test_a_turn_and_its_history_may_be_larger_than_what_a_turn_may_store(isolation: Isolation, begin: Begin) -> None:
+    turn, holding = begin("history 50")
+    message = turn.message.model_copy(update={"attachments": (Attachment(url="x" * 5_000_000),)})
+    line = Utterance(
+        seq=1,
+        direction="in",
+        text="x" * 200_000,
+        button=None,
+        state="processed",
+        accepted_at=turn.message.accepted_at,
+    )
+    effects = isolation.run(turn.model_copy(update={"messages": (message,)}), holding, Remembered([line] * 50))
+    assert text_of(effects) == "50"
+
+
+def test_a_long_import_takes_nothing_of_the_turns_time(
+    run: Run, isolation: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESCAPEE_IMPORT_S", "2.5")
+    isolation._turn_timeout_s = 2
+    assert text_of(run("sizes", session_state={"text": "x" * 600_000}, user_state={})) == f"{600_000 + len(FRAME)} 2"
+
+
+def test_a_handler_with_many_threads_needs_address_space_and_little_memory(run: Run, isolation: Isolation) -> None:
+    isolation._memory_mb = 128
+    assert int(text_of(run("threads 16"))) > 1_000
 
 
 def test_a_lost_lease_ends_the_child_at_once(run: Run, notes: Path) -> None:
@@ -253,9 +294,45 @@ def test_a_platforms_signals_to_every_process_convict_no_message(run: Run) -> No
     assert text_of(run("signals")) == "alive"
 
 
-def test_a_child_has_its_limit_of_memory_and_no_terminal(run: Run) -> None:
-    assert text_of(run("limit")) == str(512 * 2**20)
+def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
+    assert text_of(run("files")) == str(FILES_MAX)
     assert text_of(run("terminal")) == ""
+
+
+def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin, services: Services) -> None:
+    broken = Isolation("tests.broken_apart:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
+    with pytest.raises(IsolationBroken, match="exit code 1"):
+        broken.run(*begin("echo hello"), services.sessions)
+
+
+def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(IsolationBroken, match="BlockingIOError"):
+        run("echo hello")
+
+
+def test_a_child_that_takes_too_long_to_start_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onelane.turns.isolation.STARTS_MAX_S", 0.01)
+    with pytest.raises(IsolationBroken, match="did not start within"):
+        run("echo hello")
+
+
+def test_where_no_child_can_be_started_a_worker_says_so_at_once_and_suspects_wait_without_an_attempt(
+    rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    suspect, bystander = accept("suspect"), accept("bystander")
+    rows.set_deaths(suspect.message_id, 2)
+    log = tmp_path / "worker.log"
+    with worker_process(settings, handler="tests.broken_apart:handle", log=log):
+        eventually(lambda: rows.is_settled(bystander.user_id))
+        eventually(lambda: {"isolation_broken", "suspect_postponed"} <= set(re.findall(r"\w+", log.read_text())))
+    [waiting] = rows.inbound(suspect.user_id)
+    assert (waiting.state, waiting.attempts, waiting.deaths) == ("received", 0, 2)
 
 
 def test_a_child_reads_its_session_through_its_parent(run: Run, services: Services) -> None:
