@@ -1,10 +1,10 @@
 """The only place that wires things together and opens connections."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import getpid
 from socket import gethostname
-from threading import Event
 from uuid import uuid4
 
 import redis
@@ -73,6 +73,11 @@ class Worker:
 
     services: Services
     runner: Runner
+    isolation: Isolation
+
+    def probe_isolation(self) -> None:
+        """Find out, beside the work, whether a suspect message could run apart; the log tells if not."""
+        threading.Thread(target=self.isolation.probe, name="probe", daemon=True).start()
 
     def stop(self, *signal: object) -> None:
         """Ask it to end; safe as a signal handler."""
@@ -107,7 +112,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         services.lanes,
         Records(settings, services.database),
         Handling(settings, services.sessions, host, isolation),
-        Event(),
+        threading.Event(),
     )
     renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
     crew = Crew(
@@ -115,7 +120,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         Duties(services.database, services.lanes, services.sessions, registration.name),
         Keeper(renewals, settings.lock_ttl_s, settings.stall_limit_s),
     )
-    return Worker(services, Runner(settings, services.lanes, workplace, crew))
+    return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
 
 
 def _registered(client: redis.Redis) -> Registration:

@@ -68,6 +68,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     process = open_worker(settings)
     signal.signal(signal.SIGTERM, process.stop)
     signal.signal(signal.SIGINT, process.stop)
+    process.probe_isolation()
     code = process.run(burst=burst)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,6 +8,7 @@ OnelaneError
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
+├── IsolationBroken       no process can be started for a suspect message: it waits, and no attempt counts
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
 │   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
 │   └── TurnOutdated      it read when what its turn had read was no longer true: it runs again, and no attempt counts
@@ -58,6 +59,10 @@ class NotRequeued(OnelaneError):  # noqa: N818 - as above
 
 class EmbeddedServerError(OnelaneError):
     """An embedded PostgreSQL or Redis did not start."""
+
+
+class IsolationBroken(OnelaneError):  # noqa: N818 - as above
+    """No process for a suspect message can be started, or it ends before it has come to the message."""
 
 
 class HandlerFailed(OnelaneError):  # noqa: N818 - as above

@@ -52,6 +52,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "turn_dropped": Event(
             "info", "A turn ended without a write, because its lease was lost or its worker stops.", ("turn_ms", *TURN)
         ),
+        "suspect_postponed": Event(
+            "error",
+            "No process could be started for a suspect message (`failure`); the lane is parked, no attempt is counted.",
+            ("user_id", "failure"),
+        ),
         "begin_fenced": Event(
             "warning",
             "Postgres has seen a later lease of the lane; the lane will be leased again, with a larger fence.",
@@ -129,6 +134,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "worker_died": Event("error", "A worker process died; a new one is started.", ("exit_code", "restart_in_s")),
         "worker_stuck": Event(
             "error", "Every slot of a worker hangs in a handler; it ends, and a new one is started.", ("slots",)
+        ),
+        "isolation_broken": Event(
+            "error",
+            "A worker cannot start the process of its own that a suspect message gets (`failure`): such messages wait.",
+            ("failure",),
         ),
         "worker_not_unregistered": Event(
             "warning", "Redis was away when a worker ended; its registration expires.", ("worker",)

@@ -10,6 +10,8 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 from uuid import UUID
@@ -24,7 +26,11 @@ from onelane.turns.loop import awaited
 from onelane.wire import Wire
 
 PR_SET_PDEATHSIG = 1
-STALL_LIMIT_S = 10.0
+STALL_LIMIT_S = 60.0
+"""For an end of the wire that was stopped in the middle of a message. The parent bounds the whole turn."""
+TURN_MAX_BYTES = 256 * 2**20
+"""What the parent may send at once: a turn, or as much history as the handler asks for."""
+FILES_MAX = 1_024
 
 
 class Parent:
@@ -53,18 +59,20 @@ class Parent:
 
 def main() -> None:
     """Take a turn from the parent, run it, and send its effects or where it failed."""
-    path, wire_fd, memory_mb, parent_pid = sys.argv[1], *map(int, sys.argv[2:])
+    path, wire_fd, parent_pid = sys.argv[1], *map(int, sys.argv[2:])
     _die_with(parent_pid)
     # A platform's signals go to every process; this one is ended by its parent, or its message would be convicted.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: None)
     forks.guard()
     log.configure_by_environment()
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20, memory_mb * 2**20))
-    wire = Wire.inherited(wire_fd, STALL_LIMIT_S)
+    _bound()
+    wire = Wire.inherited(wire_fd, STALL_LIMIT_S, receives_max_bytes=TURN_MAX_BYTES)
+    handler = load(path)  # before the message is here: that this fails or takes long is not its fault
+    wire.send({"ready": True})
     try:
         with forks.children_end_here():
-            effects = _run(path, wire)
+            effects = _run(handler, wire)
         wire.send({"effects": effects})
     except HandlerFailed as error:
         wire.send({"failed": str(error)})
@@ -72,9 +80,8 @@ def main() -> None:
         wire.send({"failed": describe(error)})
 
 
-def _run(path: str, wire: Wire) -> JsonObject:
-    read = TurnRead.model_validate(wire.receive(None))  # first: the parent does not wait for long imports
-    handler: Any = load(path)
+def _run(handler: Any, wire: Wire) -> JsonObject:
+    read = TurnRead.model_validate(wire.receive(None))
     turn = turn_of(handler, read, Parent(wire), Event())
     replies: Any = handler(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
@@ -86,6 +93,15 @@ def _die_with(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         sys.exit(0)
+
+
+def _bound() -> None:
+    """Bound what the parent cannot watch, and let the system end this process first when memory runs out."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    with suppress(OSError):  # Linux alone has it
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Run a suspect message's handler in a child of its own, so that nothing else dies of it.
 
-The parent begins, renews and commits as always. A child that dies, and only that, convicts its message. Whatever the
-child does with its end of the wire, the parent shuts the wire down when the turn's time is over.
+The parent begins, renews and commits as always. A child's death, a failure or a broken bound convicts its message; a
+child that never came as far as the message does not. Whatever the child does with its end of the wire, the parent shuts
+the wire down when the turn's time is over, or when the child's processes hold too much memory.
 """
 
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing import Pipe
@@ -18,14 +20,18 @@ from typing import Self
 import psycopg
 
 from onelane.bot import Memory
-from onelane.errors import HandlerFailed, describe
+from onelane.errors import HandlerFailed, IsolationBroken, describe, kind_of
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
+from onelane.telemetry.log import event
+from onelane.turns.held_memory import held_mb
+from onelane.turns.isolated import STALL_LIMIT_S, TURN_MAX_BYTES
 from onelane.wire import Wire
 
 CHILDREN_MAX = 2
-STALL_LIMIT_S = 10.0
-"""For a child that was stopped in the middle of a message, or needs long to begin to read."""
+STARTS_MAX_S = 60.0
+"""How long a child may take to start and to import the handler. Nothing of it is the turn's time."""
+WATCH_TICK_S = 0.1
 DEATH_S = 1.0
 """How long a child may live on that has closed its wire."""
 
@@ -49,52 +55,122 @@ class Isolation:
             if has_place:
                 self._places.release()
 
+    def probe(self) -> None:
+        """Start a child and end it; log it when that is impossible, before a message needs one."""
+        try:
+            with _Child.started(self._handler_path) as child:
+                child.await_ready()
+        except IsolationBroken as error:
+            event("isolation_broken", failure=str(error))
+
     def run(self, read: TurnRead, holding: Holding, memory: Memory) -> JsonObject:
         """Run the handler in a child and return the turn's effects; raise HandlerFailed if it fails or dies."""
-        ours, theirs = Pipe()
-        with theirs, closing(Wire(ours, STALL_LIMIT_S)) as wire:
-            child = self._start(theirs.fileno())
-            theirs.close()
+        with _Child.started(self._handler_path) as child:
+            holding.when_cancelled(lambda: child.give_up("the turn was cancelled"))
             try:
-                with _Limit(wire, holding, self._turn_timeout_s) as limit:
-                    return _converse(wire, read, memory)
-            except (EOFError, OSError):
-                raise HandlerFailed(limit.reason or _death_of(child)) from None
-            except (ValueError, psycopg.DataError) as error:  # too long to send; or a name that Postgres cannot have
-                raise HandlerFailed(describe(error)) from None
+                child.await_ready()
+                with _Limits(child, self._turn_timeout_s, self._memory_mb):
+                    return child.run(read, memory)
             finally:
-                _end(child)
-
-    def _start(self, wire_fd: int) -> subprocess.Popen[bytes]:
-        """Start the child, in a process group of its own: what it starts itself ends with it."""
-        arguments = [self._handler_path, str(wire_fd), str(self._memory_mb), str(os.getpid())]
-        command = [sys.executable, "-P", "-m", "onelane.turns.isolated", *arguments]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[wire_fd], process_group=0)
+                holding.when_cancelled(None)
 
 
-class _Limit:
-    """Shuts the wire down when the turn's time is over or its lease is lost, whatever its two ends do just then."""
+class _Child:
+    """A process for one turn, in a group of its own: what it starts itself ends with it."""
 
-    def __init__(self, wire: Wire, holding: Holding, turn_timeout_s: float) -> None:
-        self.reason = ""
-        """Why the wire was shut down; empty if it was not."""
+    def __init__(self, process: subprocess.Popen[bytes], wire: Wire) -> None:
+        self.group = process.pid
+        self._process = process
         self._wire = wire
-        self._holding = holding
-        self._timer = threading.Timer(turn_timeout_s, self._shut_down, ["the handler did not finish in time"])
-        self._timer.daemon = True
+        self._reason = ""
+        """Why it was given up; empty if it was not."""
+
+    @classmethod
+    @contextmanager
+    def started(cls, handler_path: str) -> Iterator[Self]:
+        """Start a child, and end it with the block; raise IsolationBroken if the system starts none."""
+        try:
+            ours, theirs = Pipe()
+            wire = Wire(ours, STALL_LIMIT_S, sends_max_bytes=TURN_MAX_BYTES)
+            with theirs:
+                process = _start(handler_path, theirs.fileno())
+        except OSError as error:
+            raise IsolationBroken(f"the system starts no process: {kind_of(error)}") from error
+        with closing(wire):
+            try:
+                yield cls(process, wire)
+            finally:
+                _end(process)
+
+    def await_ready(self) -> None:
+        """Wait until it has imported the handler; raise IsolationBroken if it does not come so far."""
+        try:
+            is_ready = self._wire.receive(STARTS_MAX_S) == {"ready": True}
+        except (EOFError, OSError):
+            if self._reason:
+                raise HandlerFailed(self._reason) from None
+            raise IsolationBroken(f"{self._death()} before it was ready") from None
+        if not is_ready:
+            raise IsolationBroken(f"the handler's process did not start within {STARTS_MAX_S:g} s")
+
+    def run(self, read: TurnRead, memory: Memory) -> JsonObject:
+        """Let it run a turn, and return the turn's effects."""
+        try:
+            return _converse(self._wire, read, memory)
+        except (EOFError, OSError):
+            raise HandlerFailed(self._reason or self._death()) from None
+        except (ValueError, psycopg.DataError) as error:  # too long to send; or a name that Postgres cannot have
+            raise HandlerFailed(describe(error)) from None
+
+    def give_up(self, reason: str) -> None:
+        """Shut its wire down, whatever its two ends do just then."""
+        self._reason = self._reason or reason
+        self._wire.shut_down()
+
+    def _death(self) -> str:
+        try:
+            code = self._process.wait(DEATH_S)
+        except subprocess.TimeoutExpired:
+            return "the handler's process stalled, closed its connection or sent what cannot be read, and was ended"
+        how = f"of signal {-code}" if code < 0 else f"with exit code {code}"
+        return f"the handler's process died {how}"
+
+
+class _Limits:
+    """Gives a child up when the turn's time is over, or when its processes hold too much memory."""
+
+    def __init__(self, child: _Child, turn_timeout_s: float, memory_mb: int) -> None:
+        self._child = child
+        self._ends = time.monotonic() + turn_timeout_s
+        self._memory_mb = memory_mb
+        self._is_over = threading.Event()
+        self._watch = threading.Thread(target=self._keep, name="limits", daemon=True)
 
     def __enter__(self) -> Self:
-        self._timer.start()
-        self._holding.when_cancelled(lambda: self._shut_down("the turn was cancelled"))
+        try:
+            self._watch.start()
+        except RuntimeError as error:
+            raise IsolationBroken("the system starts no thread") from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._holding.when_cancelled(None)
-        self._timer.cancel()
+        self._is_over.set()
+        self._watch.join()
 
-    def _shut_down(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        self._wire.shut_down()
+    def _keep(self) -> None:
+        while not self._is_over.wait(min(WATCH_TICK_S, max(0.0, self._ends - time.monotonic()))):
+            if time.monotonic() >= self._ends:
+                self._child.give_up("the handler did not finish in time")
+                return
+            if held_mb(self._child.group) > self._memory_mb:
+                self._child.give_up(f"the handler held more than {self._memory_mb} MB of memory")
+                return
+
+
+def _start(handler_path: str, wire_fd: int) -> subprocess.Popen[bytes]:
+    arguments = [handler_path, str(wire_fd), str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "onelane.turns.isolated", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[wire_fd], process_group=0)
 
 
 def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
@@ -115,18 +191,9 @@ def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
                 raise HandlerFailed("the handler's process sent something that is not of our protocol")
 
 
-def _death_of(child: subprocess.Popen[bytes]) -> str:
-    try:
-        code = child.wait(DEATH_S)
-    except subprocess.TimeoutExpired:
-        return "the handler's process stalled, closed its connection or sent what cannot be read, and was ended"
-    how = f"of signal {-code}" if code < 0 else f"with exit code {code}"
-    return f"the handler's process died {how}"
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child, and what it started unless that has left its group."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a child, and what it started unless that has left its group."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.kill()
-    child.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from onelane.config import Settings
-from onelane.errors import LanesUnavailable, StoreRefused, StoreUnavailable
+from onelane.errors import IsolationBroken, LanesUnavailable, StoreRefused, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.lanes.lanes import Lanes, Released
 from onelane.model import BeginOutcome, Begun, Settled, SettleOutcome, TurnRead
@@ -77,6 +77,9 @@ class Shift:
         except (StoreRefused, psycopg.Error) as error:
             # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
             event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
+            self._park(jittered(OUTAGE_PAUSE_S))
+        except IsolationBroken as error:
+            event("suspect_postponed", user_id=self.lease.user_id, failure=str(error))
             self._park(jittered(OUTAGE_PAUSE_S))
         except LanesUnavailable as error:
             # The lease runs out by itself, and Postgres knows what is done.
