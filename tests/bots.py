@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onelane
 from onelane.bot import Reply, Turn
 
 
@@ -85,6 +86,13 @@ def _raise_until(argument: str, turn: Turn) -> str:
     return f"attempt {turn.message.attempts}"
 
 
+def _postpone(argument: str, turn: Turn) -> str:
+    """Ask for another time, or find nobody there, until it has waited once."""
+    if turn.message.laters:
+        return f"laters {turn.message.laters}"
+    raise onelane.Later(float(argument), "for a test") if argument else ConnectionRefusedError
+
+
 def _spin(argument: str, turn: Turn) -> str:
     while True:
         pass
@@ -126,6 +134,8 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "fork": _fork,
     "raise": _raise,
     "raise-until": _raise_until,
+    "later": _postpone,
+    "unreachable": _postpone,
     "spin": _spin,
     "burn": _burn,
     "hog": _hog,

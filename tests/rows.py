@@ -243,6 +243,10 @@ class Rows:
             *(channel, idle_s, day_start, zone, max_age_s, escalation_s or idle_s),
         )
 
+    def note_deaths(self, message_id: UUID, deaths: int) -> None:
+        """Note that workers died with a waiting message in flight."""
+        self._rows("UPDATE inbox SET deaths = %s WHERE id = %s", deaths, message_id)
+
     def make_user(self, channel: str, sender: str, created_at: datetime | None = None) -> UUID:
         """Make a user who has written nothing."""
         user_id: UUID = self.ask(

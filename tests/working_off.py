@@ -25,8 +25,10 @@ LANES_AT_ONCE = 16
 TTL_S = 60
 
 
-def work_off(services: Services, settings: Settings, handler: Handler | None = None) -> None:
-    """Run everything that waits, also what is parked for a moment, until no lane has a time."""
+def work_off(
+    services: Services, settings: Settings, handler: Handler | None = None, *, patience_s: float = DEADLINE_S
+) -> None:
+    """Run everything that waits, also what is parked for a moment, until no lane is due within `patience_s`."""
     publish_policies(services.database, settings.policies)
     workplace = _workplace(services, settings, handler)
     ends = time.monotonic() + DEADLINE_S
@@ -35,7 +37,7 @@ def work_off(services: Services, settings: Settings, handler: Handler | None = N
         leased = services.lanes.lease(worker, call, LANES_AT_ONCE, TTL_S)
         for lease in leased.leases:
             Shift(Holding(lease), workplace).run()
-        if not leased.leases and leased.next_due_s is None:
+        if not leased.leases and (leased.next_due_s is None or leased.next_due_s > patience_s):
             return
         assert time.monotonic() < ends, "the lanes do not come to an end"
         if not leased.leases and leased.next_due_s is not None:

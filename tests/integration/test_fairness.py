@@ -8,12 +8,15 @@ from uuid import UUID
 
 import pytest
 
+import onelane
 from onelane.bootstrap import Services, open_services
+from onelane.bot import Handler, Turn
 from onelane.config import Settings
 from tests.conftest import Accept, accept_all, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
 from tests.rows import Rows
+from tests.working_off import work_off
 
 QUIET_USERS = 30
 
@@ -78,3 +81,34 @@ def test_a_rate_limit_parks_the_lane_and_drops_nothing(
         eventually(lambda: not client.exists(f"lock:in:{user_id}"))
         assert 10_000 < due_ms(services, user_id) - now_ms(services) <= 20_000
     assert client.llen(f"rq:queue:user:{user_id}") == 2
+
+
+def refuse(turn: Turn) -> str:
+    raise ValueError
+
+
+def find_nobody(turn: Turn) -> str:
+    raise ConnectionRefusedError
+
+
+def hurry_too_much(turn: Turn) -> str:
+    raise onelane.Later(0, "")
+
+
+@pytest.mark.parametrize(
+    ("handler", "attempts_max"), [(refuse, 1), (refuse, 10), (find_nobody, 1), (hurry_too_much, 1)]
+)
+def test_every_run_of_a_handler_counts_against_the_rate_limit_whatever_comes_of_it(
+    services: Services, settings: Settings, accept: Accept, handler: Handler, attempts_max: int
+) -> None:
+    settings = _with_channel(settings, rate_per_minute=3).model_copy(update={"attempts_max": attempts_max})
+    [user_id] = {accept("keen", f"text {nr}").user_id for nr in range(5)}
+    runs = []
+
+    def handle(turn: Turn) -> Any:
+        runs.append(turn)
+        return handler(turn)
+
+    work_off(services, settings, handle, patience_s=5)
+    assert len(runs) == 3
+    assert 10_000 < due_ms(services, user_id) - now_ms(services) <= 20_000
