@@ -3,24 +3,23 @@
 -- p_deliveries: see accept_one. Each item is an island: what is refused of one fails no other. After an item that was
 -- skipped or refused no later item of the same user is accepted, so that order holds.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
-CREATE OR REPLACE FUNCTION accept(p_deliveries jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+CREATE OR REPLACE FUNCTION accept(p_deliveries jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_delivery jsonb;
-    v_answer jsonb;
-    v_answers jsonb[] := '{}';
+    v_answer json;
+    v_answers json[] := '{}';
     v_blocked uuid[] := '{}';
 BEGIN
-    FOR v_delivery IN SELECT d FROM jsonb_array_elements(p_deliveries) d LOOP
+    FOR nr IN 0 .. jsonb_array_length(p_deliveries) - 1 LOOP
         BEGIN
-            v_answer := accept_one(v_delivery, p_waits, v_blocked);
+            v_answer := accept_one(p_deliveries -> nr, p_waits, v_blocked);
         EXCEPTION WHEN OTHERS THEN
-            v_answer := jsonb_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
+            v_answer := json_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
         END;
-        IF v_answer ->> 'outcome' NOT IN ('accepted', 'duplicate') AND v_answer ? 'user_id' THEN
+        IF v_answer ->> 'outcome' NOT IN ('accepted', 'duplicate') AND v_answer ->> 'user_id' IS NOT NULL THEN
             v_blocked := v_blocked || (v_answer ->> 'user_id')::uuid;
         END IF;
         v_answers := v_answers || v_answer;
     END LOOP;
-    RETURN to_jsonb(v_answers);
+    RETURN to_json(v_answers);
 END $$;

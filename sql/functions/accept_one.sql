@@ -7,7 +7,7 @@
 -- Returns {outcome, user_id, message_id, seq, is_waiting, has_conflict}. outcome: accepted; duplicate; full (the user
 -- has backlog_max waiting messages); skipped (somebody holds what it needs, or it is of a user in p_blocked).
 -- has_conflict: the delivery's identifiers are those of several users.
-CREATE OR REPLACE FUNCTION accept_one(p_delivery jsonb, p_waits boolean, p_blocked uuid[]) RETURNS jsonb
+CREATE OR REPLACE FUNCTION accept_one(p_delivery jsonb, p_waits boolean, p_blocked uuid[]) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
     v_channel text := p_delivery ->> 'channel';
@@ -19,11 +19,11 @@ DECLARE
 BEGIN
     v_known := find_or_create_user(v_channel, p_delivery, p_waits);
     IF v_known.user_id IS NULL THEN
-        RETURN jsonb_build_object('outcome', 'skipped');
+        RETURN json_build_object('outcome', 'skipped');
     END IF;
     v_user := lock_user(v_known.user_id, p_waits);
     IF v_user.id IS NULL THEN
-        RETURN jsonb_build_object('outcome', 'skipped', 'user_id', v_known.user_id);
+        RETURN json_build_object('outcome', 'skipped', 'user_id', v_known.user_id);
     END IF;
 
     v_is_full := v_user.waiting >= coalesce((p_delivery ->> 'backlog_max')::integer, 2147483647);
@@ -37,10 +37,10 @@ BEGIN
     IF v_accepted.message_id IS NULL THEN
         SELECT * INTO v_accepted FROM accepted_deliveries WHERE channel = v_channel AND external_id = v_external_id;
         IF NOT FOUND THEN
-            RETURN jsonb_build_object(
+            RETURN json_build_object(
                 'outcome', CASE WHEN v_is_full THEN 'full' ELSE 'skipped' END, 'user_id', v_user.id);
         END IF;
-        RETURN jsonb_build_object(
+        RETURN json_build_object(
             'outcome', 'duplicate', 'user_id', v_accepted.user_id, 'message_id', v_accepted.message_id,
             'seq', v_accepted.seq, 'has_conflict', v_known.has_conflict, 'is_waiting', EXISTS (
                 SELECT FROM inbox WHERE user_id = v_accepted.user_id AND seq = v_accepted.seq));
@@ -56,7 +56,7 @@ BEGIN
             v_external_id, coalesce(p_delivery ->> 'text', ''), p_delivery ->> 'button',
             coalesce(p_delivery -> 'attachments', '[]'), nullif(p_delivery -> 'route', 'null'),
             p_delivery ->> 'traceparent', (p_delivery ->> 'sent_at')::timestamptz, v_accepted.accepted_at);
-    RETURN jsonb_build_object(
+    RETURN json_build_object(
         'outcome', 'accepted', 'user_id', v_user.id, 'message_id', v_accepted.message_id, 'seq', v_accepted.seq,
         'is_waiting', true, 'has_conflict', v_known.has_conflict);
 END $$;

@@ -12,7 +12,7 @@
 -- Returns {user_id, outcome, fence: the newest that has written, hint: hit, miss, wrong or unused, turn}. outcome:
 -- turn; idle (nothing waits); paused; fenced (a later lease has written); skipped (another holds the user's row).
 -- turn: {version, messages: […], user: {…}, session: {…}}, as worker/onelane/model.py reads it.
-CREATE OR REPLACE FUNCTION begin_turn(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+CREATE OR REPLACE FUNCTION begin_turn(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user_id uuid := (p_lease ->> 'user_id')::uuid;
@@ -30,7 +30,7 @@ BEGIN
     IF v_taken_over THEN
         v_user := lock_user(v_user_id, p_waits);
         IF v_user.id IS NULL AND NOT p_waits THEN
-            RETURN jsonb_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
+            RETURN json_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
         END IF;
         v_is_locked := true;
     END IF;
@@ -45,7 +45,7 @@ BEGIN
         v_message := v_read.m;
         v_session := v_read.s;
         IF v_user.fence > v_fence OR v_user.paused_at IS NOT NULL OR v_message.id IS NULL THEN
-            RETURN jsonb_build_object(
+            RETURN json_build_object(
                 'user_id', v_user_id, 'fence', coalesce(v_user.fence, 0),
                 'outcome', CASE WHEN v_user.fence > v_fence THEN 'fenced'
                                 WHEN v_user.paused_at IS NOT NULL THEN 'paused' ELSE 'idle' END);
@@ -67,7 +67,7 @@ BEGIN
         EXIT WHEN v_is_locked;
         v_user := lock_user(v_user_id, p_waits);
         IF v_user.id IS NULL THEN
-            RETURN jsonb_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
+            RETURN json_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
         END IF;
         v_is_locked := true;
     END LOOP;
@@ -84,22 +84,22 @@ BEGIN
         SELECT * INTO v_session FROM conversation_sessions WHERE id = v_session_id;
     END IF;
 
-    RETURN jsonb_build_object(
+    RETURN json_build_object(
         'user_id', v_user_id,
         'outcome', 'turn',
         'fence', v_user.fence,
         'hint', v_hint_is,
-        'turn', jsonb_build_object(
+        'turn', json_build_object(
             'version', v_user.version,
-            'messages', jsonb_build_array(jsonb_build_object(
+            'messages', json_build_array(json_build_object(
                 'id', v_message.id, 'seq', v_message.seq, 'kind', v_message.kind,
                 'external_id', v_message.external_id, 'text', v_message.text, 'button', v_message.button,
                 'attachments', v_message.attachments, 'route', v_message.route, 'traceparent', v_message.traceparent,
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
                 'deaths', v_message.deaths)),
-            'user', jsonb_build_object(
+            'user', json_build_object(
                 'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state),
-            'session', jsonb_build_object(
+            'session', json_build_object(
                 'id', v_session.id, 'status', v_session.status, 'started_at', v_session.started_at,
                 'state', v_session.state)));
 END $$;

@@ -2,20 +2,19 @@
 --
 -- p_leases: see begin_turn. Each item is an island: what is refused of one fails no other.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
-CREATE OR REPLACE FUNCTION begin_turns(p_leases jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+CREATE OR REPLACE FUNCTION begin_turns(p_leases jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_lease jsonb;
-    v_answer jsonb;
-    v_answers jsonb[] := '{}';
+    v_answer json;
+    v_answers json[] := '{}';
 BEGIN
-    FOR v_lease IN SELECT l FROM jsonb_array_elements(p_leases) l LOOP
+    FOR nr IN 0 .. jsonb_array_length(p_leases) - 1 LOOP
         BEGIN
-            v_answer := begin_turn(v_lease, p_waits);
+            v_answer := begin_turn(p_leases -> nr, p_waits);
         EXCEPTION WHEN OTHERS THEN
-            v_answer := jsonb_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
+            v_answer := json_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
         END;
         v_answers := v_answers || v_answer;
     END LOOP;
-    RETURN to_jsonb(v_answers);
+    RETURN to_json(v_answers);
 END $$;

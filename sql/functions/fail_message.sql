@@ -1,36 +1,41 @@
 -- Counts a failed attempt of a message, once, and decides what becomes of the message: see settle_turn.
--- The caller holds the user's row lock, and has compared fence and version. Returns {outcome, attempts, …}.
-CREATE OR REPLACE FUNCTION fail_message(p_user users, p_message inbox, p_turn jsonb) RETURNS jsonb
+-- The caller holds the user's row lock, and has compared fence and version. has_more, session_ms: see settle_message;
+-- NULL unless the message is dead.
+CREATE OR REPLACE FUNCTION fail_message(
+    p_user users, p_message inbox, p_turn jsonb,
+    OUT outcome text, OUT attempts integer, OUT has_more boolean, OUT session_ms bigint)
 LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     v_failure jsonb := p_turn -> 'failure';
-    v_attempts integer := p_message.attempts;
     v_effects jsonb := '{}';
     v_settled record;
 BEGIN
-    IF v_attempts = (v_failure ->> 'attempts')::integer THEN
-        v_attempts := v_attempts + 1;
+    IF p_message.attempts = (v_failure ->> 'attempts')::integer THEN
         -- A suspect stays one: its next attempt runs apart again.
         UPDATE inbox
-           SET attempts = v_attempts, deaths = least(deaths, 2), last_error = left(v_failure ->> 'error', 4000)
+           SET attempts = attempts + 1, deaths = least(deaths, 2), last_error = left(v_failure ->> 'error', 4000)
          WHERE user_id = p_user.id AND seq = p_message.seq
         RETURNING * INTO p_message;
     END IF;
-    IF v_attempts < (v_failure ->> 'attempts_max')::integer THEN
+    attempts := p_message.attempts;
+    IF attempts < (v_failure ->> 'attempts_max')::integer THEN
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
-        RETURN jsonb_build_object('outcome', 'retry', 'attempts', v_attempts);
+        outcome := 'retry';
     ELSIF v_failure ->> 'poison' = 'park' THEN
         UPDATE users
            SET fence = (p_turn ->> 'fence')::bigint, paused_at = coalesce(paused_at, clock_timestamp()),
                pause_reason = coalesce(pause_reason, 'poison')
          WHERE id = p_user.id;
-        RETURN jsonb_build_object('outcome', 'paused', 'attempts', v_attempts);
+        outcome := 'paused';
+    ELSE
+        IF v_failure ->> 'poison' = 'apologise' THEN
+            v_effects := jsonb_build_object(
+                'replies', jsonb_build_array(jsonb_build_object('text', v_failure -> 'apology')));
+        END IF;
+        v_settled := settle_message(p_user, p_message, p_turn, 'dead', v_effects);
+        outcome := 'dead';
+        has_more := v_settled.has_more;
+        session_ms := v_settled.session_ms;
     END IF;
-    IF v_failure ->> 'poison' = 'apologise' THEN
-        v_effects := jsonb_build_object(
-            'replies', jsonb_build_array(jsonb_build_object('text', v_failure -> 'apology')));
-    END IF;
-    v_settled := settle_message(p_user, p_message, p_turn, 'dead', v_effects);
-    RETURN jsonb_build_object(
-        'outcome', 'dead', 'attempts', v_attempts, 'has_more', v_settled.has_more, 'session_ms', v_settled.session_ms);
 END $$;

@@ -10,16 +10,14 @@ CREATE OR REPLACE FUNCTION find_or_create_user(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_names text[];
+    v_names text[] := ARRAY[coalesce(p_delivery ->> 'conversation', p_delivery -> 'senders' ->> 0)];
     v_name text;
     v_known integer;
     v_users uuid[];
     v_is_locked boolean := false;
 BEGIN
-    IF p_delivery ->> 'conversation' IS NULL THEN
+    IF p_delivery ->> 'conversation' IS NULL AND jsonb_array_length(p_delivery -> 'senders') > 1 THEN
         SELECT array_agg(DISTINCT s ORDER BY s) INTO v_names FROM jsonb_array_elements_text(p_delivery -> 'senders') s;
-    ELSE
-        v_names := ARRAY[p_delivery ->> 'conversation'];
     END IF;
     LOOP
         SELECT count(*), array_agg(DISTINCT a.user_id) INTO v_known, v_users

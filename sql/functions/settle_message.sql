@@ -13,6 +13,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_session conversation_sessions;
     v_ordinal integer := 0;
+    v_next_seq bigint := p_message.seq + 1;
     v_overtaken boolean;
 BEGIN
     UPDATE conversation_sessions
@@ -25,26 +26,23 @@ BEGIN
     v_overtaken := v_session.status = 'escalated';
 
     DELETE FROM inbox WHERE user_id = p_user.id AND seq = p_message.seq;
-    INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, state, channel, external_id, text,
-                          button, attachments, route, traceparent, sent_at, accepted_at, attempts, deaths, last_error,
-                          redriven_at, end_at)
-    VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, p_state,
-            p_message.channel, p_message.external_id, p_message.text, p_message.button, p_message.attachments,
-            p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at, p_message.attempts,
-            p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at);
-    IF p_effects ? 'replies' THEN
-        IF p_message.redriven_at IS NOT NULL THEN
-            SELECT coalesce(max(ordinal), 0) INTO v_ordinal FROM messages
-             WHERE user_id = p_user.id AND turn_seq = p_message.seq;
-        END IF;
-        INSERT INTO messages (user_id, session_id, direction, turn_seq, ordinal, state, channel, text, attachments,
-                              route, accepted_at)
-        SELECT p_user.id, v_session.id, 'out', p_message.seq, v_ordinal + nr,
-               CASE WHEN v_overtaken THEN 'withheld' ELSE 'pending' END,
-               p_user.channel, reply ->> 'text', coalesce(reply -> 'attachments', '[]'), p_message.route,
-               p_message.accepted_at
-          FROM jsonb_array_elements(p_effects -> 'replies') WITH ORDINALITY AS r (reply, nr);
+    IF p_effects ? 'replies' AND p_message.redriven_at IS NOT NULL THEN
+        SELECT coalesce(max(ordinal), 0) INTO v_ordinal FROM messages
+         WHERE user_id = p_user.id AND turn_seq = p_message.seq;
     END IF;
+    INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, ordinal, state, channel, external_id,
+                          text, button, attachments, route, traceparent, sent_at, accepted_at, attempts, deaths,
+                          last_error, redriven_at, end_at)
+    SELECT p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
+           p_message.channel, p_message.external_id, p_message.text, p_message.button, p_message.attachments,
+           p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at, p_message.attempts,
+           p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at
+    UNION ALL
+    SELECT new_id(), p_user.id, v_session.id, 'out', 'message', NULL, p_message.seq, v_ordinal + nr::integer,
+           CASE WHEN v_overtaken THEN 'withheld' ELSE 'pending' END, p_user.channel, NULL,
+           reply ->> 'text', NULL, coalesce(reply -> 'attachments', '[]'),
+           p_message.route, NULL, NULL, p_message.accepted_at, 0, 0, NULL, NULL, NULL
+      FROM jsonb_array_elements(p_effects -> 'replies') WITH ORDINALITY AS r (reply, nr);
     IF p_effects ? 'tool_calls' THEN
         INSERT INTO tool_calls (user_id, session_id, message_id, name, output)
         SELECT p_user.id, v_session.id, p_message.id, call ->> 'name', call -> 'output'
@@ -66,14 +64,14 @@ BEGIN
         v_session.status := 'ended';
     END IF;
 
+    IF p_user.next_seq <> p_message.seq THEN -- a redriven message may wait below this one, or this one is redriven
+        SELECT coalesce(min(seq), greatest(p_user.next_seq, v_next_seq)) INTO v_next_seq FROM inbox
+         WHERE user_id = p_user.id AND seq >= p_user.next_seq AND seq < p_message.seq;
+    END IF;
     UPDATE users
        SET fence = (p_turn ->> 'fence')::bigint, version = version + 1, waiting = waiting - 1,
            state = coalesce(p_effects -> 'user_state', state),
-           -- A redriven message may wait below this one; as a rule nothing does.
-           next_seq = CASE WHEN next_seq <> p_message.seq AND EXISTS (
-                               SELECT FROM inbox i
-                                WHERE i.user_id = p_user.id AND i.seq >= next_seq AND i.seq < p_message.seq)
-                           THEN next_seq ELSE greatest(next_seq, p_message.seq + 1) END
+           next_seq = v_next_seq
      WHERE id = p_user.id
     RETURNING waiting > 0 INTO has_more;
     session_ms := 0;

@@ -16,40 +16,51 @@
 --   paused     the same, but the channel's poison policy is `park`: the message stays first, the user waits
 -- has_more: whether the user has further waiting messages. session_ms: for how long the session's id may be cached.
 -- next: the answer of begin_turn, when the lane goes on.
-CREATE OR REPLACE FUNCTION settle_turn(p_turn jsonb, p_waits boolean DEFAULT true) RETURNS jsonb
+CREATE OR REPLACE FUNCTION settle_turn(p_turn jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user users;
     v_message inbox;
     v_settled record;
-    v_answer jsonb;
+    v_outcome text;
+    v_attempts integer;
+    v_has_more boolean;
+    v_session_ms bigint := 0;
+    v_next json;
 BEGIN
     v_user := lock_user((p_turn ->> 'user_id')::uuid, p_waits);
     IF v_user.id IS NULL THEN
-        RETURN jsonb_build_object('user_id', p_turn ->> 'user_id', 'outcome', 'skipped');
+        RETURN json_build_object('user_id', p_turn ->> 'user_id', 'outcome', 'skipped');
     END IF;
     SELECT * INTO v_message FROM inbox WHERE user_id = v_user.id AND seq = (p_turn -> 'seqs' ->> 0)::bigint;
 
-    v_answer := jsonb_build_object(
-        'user_id', v_user.id, 'has_more', v_user.waiting > 0, 'session_ms', 0, 'attempts', v_message.attempts);
+    v_attempts := v_message.attempts;
+    v_has_more := v_user.waiting > 0;
     IF v_message.id IS NULL THEN
-        v_answer := v_answer || '{"outcome": "already"}';
+        v_outcome := 'already';
     ELSIF v_user.fence > (p_turn ->> 'fence')::bigint THEN
-        RETURN v_answer || '{"outcome": "fenced"}';
+        v_outcome := 'fenced';
     ELSIF v_user.version <> (p_turn ->> 'version')::bigint THEN
-        v_answer := v_answer || '{"outcome": "stale"}';
+        v_outcome := 'stale';
     ELSIF p_turn ? 'failure' THEN
-        v_answer := v_answer || fail_message(v_user, v_message, p_turn);
+        v_settled := fail_message(v_user, v_message, p_turn);
+        v_outcome := v_settled.outcome;
+        v_attempts := v_settled.attempts;
     ELSE
         v_settled := settle_message(v_user, v_message, p_turn, 'processed', p_turn -> 'effects');
-        v_answer := v_answer || jsonb_build_object(
-            'outcome', 'committed', 'has_more', v_settled.has_more, 'session_ms', v_settled.session_ms);
+        v_outcome := 'committed';
+    END IF;
+    IF v_outcome IN ('committed', 'dead') THEN
+        v_has_more := v_settled.has_more;
+        v_session_ms := v_settled.session_ms;
     END IF;
 
-    IF (p_turn ->> 'goes_on')::boolean AND (v_answer ->> 'has_more')::boolean THEN
-        v_answer := v_answer || jsonb_build_object('next', begin_turn(jsonb_build_object(
+    IF v_has_more AND v_outcome <> 'fenced' AND (p_turn ->> 'goes_on')::boolean THEN
+        v_next := begin_turn(jsonb_build_object(
             'user_id', v_user.id, 'fence', p_turn -> 'fence',
-            'hint', CASE WHEN (v_answer ->> 'session_ms')::bigint > 0 THEN p_turn -> 'session_id' END)));
+            'hint', CASE WHEN v_session_ms > 0 THEN p_turn -> 'session_id' END));
     END IF;
-    RETURN v_answer;
+    RETURN json_build_object(
+        'user_id', v_user.id, 'outcome', v_outcome, 'has_more', v_has_more, 'session_ms', v_session_ms,
+        'attempts', v_attempts, 'next', v_next);
 END $$;

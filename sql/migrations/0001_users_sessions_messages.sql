@@ -5,12 +5,23 @@
 -- Makes an id: random in its identity, ordered by time (UUID version 7), so that inserts stay at the end of an index.
 CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(
-        set_bit(set_bit(
-            overlay(uuid_send(gen_random_uuid())
-                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                    FROM 1 FOR 6),
-            52, 1), 53, 1), 'hex')::uuid
+        overlay(uuid_send(gen_random_uuid())
+                PLACING int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint << 16 | x'7000'::bigint)
+                FROM 1 FOR 8),
+        'hex')::uuid
 $$;
+
+-- What a column may hold, as a type: unlike a CHECK of a table, which every statement parses and every update asks
+-- again, it is read once a connection and asks only about what is written.
+CREATE DOMAIN jsonb_object AS jsonb CHECK (jsonb_typeof(VALUE) = 'object');
+CREATE DOMAIN jsonb_array AS jsonb CHECK (jsonb_typeof(VALUE) = 'array');
+CREATE DOMAIN amount AS integer CHECK (VALUE >= 0);
+CREATE DOMAIN message_kind AS text CHECK (VALUE IN ('message', 'event', 'echo'));
+CREATE DOMAIN message_direction AS text CHECK (VALUE IN ('in', 'out'));
+CREATE DOMAIN session_status AS text CHECK (VALUE IN ('active', 'escalated', 'ended'));
+CREATE DOMAIN session_end_reason AS text CHECK (
+    VALUE IN ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator'));
+CREATE DOMAIN pause_reason AS text CHECK (VALUE IN ('operator', 'poison'));
 
 -- When a channel's sessions end. Written from the settings when a process starts; a channel without a row has
 -- the defaults of policy_of().
@@ -32,19 +43,19 @@ CREATE TABLE users (
     channel          text NOT NULL,
     -- The identifier that the provider prefers, as the newest message named it. All are in user_aliases.
     sender           text NOT NULL,
-    state            jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(state) = 'object'),
+    state            jsonb_object NOT NULL DEFAULT '{}',
     -- The number of the newest accepted message.
     last_seq         bigint NOT NULL DEFAULT 0,
     -- No waiting message has a lower number: where every look-up begins, so that none walks over what is done.
     next_seq         bigint NOT NULL DEFAULT 1,
-    waiting          integer NOT NULL DEFAULT 0 CHECK (waiting >= 0),
+    waiting          amount NOT NULL DEFAULT 0,
     -- Goes up with everything that changes what a turn may have read: a turn that read an older one is stale.
     version          bigint NOT NULL DEFAULT 0,
     -- The newest lease that has written.
     fence            bigint NOT NULL DEFAULT 0,
     last_accepted_at timestamptz,
     paused_at        timestamptz,
-    pause_reason     text CHECK (pause_reason IN ('operator', 'poison')),
+    pause_reason     pause_reason,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
 ) WITH (fillfactor = 70);
@@ -62,18 +73,17 @@ CREATE INDEX user_aliases_by_user ON user_aliases (user_id);
 CREATE TABLE conversation_sessions (
     id              uuid PRIMARY KEY DEFAULT new_id(),
     user_id         uuid NOT NULL REFERENCES users,
-    status          text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'escalated', 'ended')),
+    status          session_status NOT NULL DEFAULT 'active',
     started_at      timestamptz NOT NULL,
     last_message_at timestamptz NOT NULL,
     escalated_at    timestamptz,
     ended_at        timestamptz,
-    ended_reason    text CHECK (ended_reason IN
-                        ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator')),
+    ended_reason    session_end_reason,
     -- Before this instant it need not be asked whether the session is over. Only the sweeper moves it on: a turn that
     -- did would write an index entry.
     sweep_at        timestamptz NOT NULL,
     summary         text,
-    state           jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(state) = 'object'),
+    state           jsonb_object NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT an_end_has_a_reason_and_a_time CHECK (
         (status = 'ended') = (ended_at IS NOT NULL) AND (status = 'ended') = (ended_reason IS NOT NULL)),
@@ -107,12 +117,12 @@ CREATE TABLE inbox (
     id          uuid NOT NULL,
     -- The session in which it died, when it was redriven; else its turn finds one.
     session_id  uuid REFERENCES conversation_sessions,
-    kind        text NOT NULL DEFAULT 'message' CHECK (kind IN ('message', 'event', 'echo')),
+    kind        message_kind NOT NULL DEFAULT 'message',
     channel     text NOT NULL,
     external_id text NOT NULL,
     text        text NOT NULL DEFAULT '',
     button      text,
-    attachments jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(attachments) = 'array'),
+    attachments jsonb_array NOT NULL DEFAULT '[]',
     -- The way back, as the adapter understands it.
     route       jsonb,
     traceparent text,
@@ -137,8 +147,8 @@ CREATE TABLE messages (
     id           uuid PRIMARY KEY DEFAULT new_id(),
     user_id      uuid NOT NULL,
     session_id   uuid NOT NULL REFERENCES conversation_sessions,
-    direction    text NOT NULL CHECK (direction IN ('in', 'out')),
-    kind         text NOT NULL DEFAULT 'message' CHECK (kind IN ('message', 'event', 'echo')),
+    direction    message_direction NOT NULL,
+    kind         message_kind NOT NULL DEFAULT 'message',
     seq          bigint,
     turn_seq     bigint NOT NULL,
     ordinal      integer NOT NULL DEFAULT 0,
@@ -147,7 +157,7 @@ CREATE TABLE messages (
     external_id  text,
     text         text NOT NULL DEFAULT '',
     button       text,
-    attachments  jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(attachments) = 'array'),
+    attachments  jsonb_array NOT NULL DEFAULT '[]',
     route        jsonb,
     traceparent  text,
     sent_at      timestamptz,

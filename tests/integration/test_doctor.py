@@ -238,12 +238,34 @@ def test_an_index_that_forbids_less_fails(services: Services, examine: Examine) 
     assert finding.todo.startswith("DROP INDEX idx_unique_active_session_per_user; CREATE UNIQUE INDEX")
 
 
-def test_a_dropped_constraint_fails_and_a_further_index_does_not(services: Services, examine: Examine) -> None:
-    cure = "ALTER TABLE users ADD CONSTRAINT users_waiting_check CHECK (waiting >= 0)"
-    with planted(services, "ALTER TABLE users DROP CONSTRAINT users_waiting_check", cure):
+@pytest.mark.parametrize(
+    ("spoil", "cure", "missing"),
+    [
+        (
+            "ALTER TABLE users DROP CONSTRAINT a_pause_has_a_reason",
+            (
+                "ALTER TABLE users ADD CONSTRAINT a_pause_has_a_reason"
+                " CHECK ((paused_at IS NULL) = (pause_reason IS NULL))"
+            ),
+            "users.a_pause_has_a_reason",
+        ),
+        (
+            "ALTER DOMAIN amount DROP CONSTRAINT amount_check",
+            "ALTER DOMAIN amount ADD CONSTRAINT amount_check CHECK (VALUE >= 0)",
+            "amount.amount_check",
+        ),
+    ],
+)
+def test_a_dropped_constraint_fails(services: Services, examine: Examine, spoil: str, cure: str, missing: str) -> None:
+    with planted(services, spoil, cure):
         finding = examine()["tables"]
-    assert finding.found == "users.users_waiting_check is missing"
-    assert finding.todo == "ALTER TABLE users ADD CONSTRAINT users_waiting_check CHECK ((waiting >= 0))"
+        services.database.rows(finding.todo)
+        assert failures(examine()) == set()
+        services.database.rows(spoil)  # for the cure to find
+    assert finding.found == f"{missing} is missing"
+
+
+def test_a_further_index_fails_nothing(services: Services, examine: Examine) -> None:
     with planted(services, "CREATE INDEX an_operators_own ON users (created_at)", "DROP INDEX an_operators_own"):
         assert failures(examine()) == set()
 

@@ -76,7 +76,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Statement("ALTER TABLE messages DROP CONSTRAINT messages_pkey"),
             Statement("ALTER TABLE messages DROP CONSTRAINT a_message_of_a_turn_is_one"),
-            Statement("ALTER TABLE users DROP CONSTRAINT users_waiting_check"),
+            Statement("ALTER DOMAIN amount DROP CONSTRAINT amount_check"),
         ),
         ("drop-reply", "terminate-backends", "cut"),
     ),

@@ -36,6 +36,9 @@ SELECT 'constraint', c.relname, k.conname, pg_get_constraintdef(k.oid)
   FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
  WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p') AND k.contype IN ('c', 'f', 'p', 'u', 'x')
 UNION ALL
+SELECT 'domain', t.typname, k.conname, pg_get_constraintdef(k.oid)
+  FROM pg_constraint k JOIN pg_type t ON t.oid = k.contypid WHERE t.typnamespace = %(schema)s::regnamespace
+UNION ALL
 SELECT 'index', i.relname, '', pg_get_indexdef(x.indexrelid)
        || CASE WHEN x.indisvalid AND x.indisready THEN '' ELSE ' INVALID' END
   FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class c ON c.oid = x.indrelid
@@ -54,7 +57,7 @@ class Difference(Value):
 
     kind: str
     thing: str
-    """A function, view or index, or the table of a column or constraint."""
+    """A function, view or index, or the table or domain of a column or constraint."""
     part: str
     """A function's arguments, or a column's or constraint's name."""
     problem: str
@@ -82,6 +85,9 @@ class Difference(Value):
         if self.kind == "constraint":
             drop = "" if is_missing else f"DROP CONSTRAINT {self.part}, "
             return f"ALTER TABLE {self.thing} {drop}ADD CONSTRAINT {self.part} {self.expected}"
+        if self.kind == "domain":
+            drop = "" if is_missing else f"ALTER DOMAIN {self.thing} DROP CONSTRAINT {self.part}; "
+            return f"{drop}ALTER DOMAIN {self.thing} ADD CONSTRAINT {self.part} {self.expected}"
         return f"{'add' if is_missing else 'make'} the column {self.thing}.{self.part} {self.expected}"
 
 
