@@ -1,0 +1,20 @@
+"""Our web, with one page more: an answer larger than any socket's buffer, for clients who read slowly."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from bench.slow_clients import BIG
+from onelane_web.wsgi import app as ours
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+ANSWER = b"x" * 5 * 2**20
+
+
+def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer as the web does, and BIG with ANSWER."""
+    if environ["PATH_INFO"] != BIG:
+        return ours(environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(ANSWER)))])
+    return [ANSWER]
