@@ -13,7 +13,8 @@ CONNECT_S: Final = 10.0
 RECEIVE_BUFFER: Final = 4_096
 POST: Final = b"POST /webhooks/demo HTTP/1.1\r\nHost: slow\r\n"
 BIG: Final = "/big"
-"""Where the server under test gives an answer of many megabytes."""
+HANGING: Final = "/hanging"
+"""Two pages of the server under test: its answer is of several megabytes; it has none."""
 
 
 class SlowClients:

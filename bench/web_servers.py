@@ -23,7 +23,7 @@ from bench.traffic import quantile
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import HOST, PYTHON, is_ready, web_command
 
-APPLICATION = "bench.peers.big_answers:app"
+APPLICATION = "bench.peers.odd_pages:app"
 GUNICORN = ("--workers", "1")
 CASES = (("slow headers", 64), ("slow bodies", 64), ("slow readers", 64), ("silent", 200), ("idle", 1_000))
 WARM_UP = 100
@@ -61,9 +61,12 @@ class Outcome:
 
 def commands(port: int) -> dict[str, list[str]]:
     """Name the servers and how each is started."""
-    gunicorn = {kind: web_command(port, APPLICATION, *GUNICORN, "-k", kind) for kind in ("sync", "gthread", "gevent")}
+    kinds = {"sync": 1, "gthread": 4, "gevent": 1}  # with more than one thread, gunicorn makes sync to gthread
     known = {
-        **{f"gunicorn {kind}": command for kind, command in gunicorn.items()},
+        **{
+            f"gunicorn {kind}": web_command(port, APPLICATION, *GUNICORN, "-k", kind, "--threads", str(threads))
+            for kind, threads in kinds.items()
+        },
         "waitress": [*PYTHON, "waitress", f"--listen={HOST}:{port}", "--threads=4", APPLICATION],
         "granian": [
             *(*PYTHON, "granian", "--interface", "wsgi", "--blocking-threads", "4", "--host", HOST),

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Any
 
-from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # it ships no types
+from gunicorn.glogging import Logger
 
 from onelane.telemetry.log import configure_by_environment
 
@@ -17,15 +17,17 @@ from onelane.telemetry.log import configure_by_environment
 bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 
 # A request waits for Postgres and Redis and computes little: threads. WEB_CONCURRENCY is gunicorn's own variable.
-worker_class = "gthread"
+# Clients hold no thread: docs/DESIGN.md compares other kinds of workers. Descriptors may allow fewer connections.
+worker_class = "onelane_web.serving.worker.LoopWorker"
 threads = 4
+worker_connections = 4_000
 
 # Below 30 s: then routers give up, and platforms kill a process that they have asked to stop.
 timeout = 25
 graceful_timeout = 20
 
 # Routers keep idle connections for 90 s. The side that sends requests must close first: else a webhook may be sent on a
-# connection that is being closed. Waiting for the next request takes no thread.
+# connection that is being closed.
 keepalive = 95
 
 # Gunicorn's heartbeat is a file that each process touches; on a disk that hangs they would seem dead.
@@ -35,7 +37,7 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 control_socket_disable = True
 
 
-class OneLog(Logger):  # type: ignore[misc]  # as above
+class OneLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Hands gunicorn's records to our log, where all lines have one format and no request is quoted."""
 
     def setup(self, cfg: Any) -> None:

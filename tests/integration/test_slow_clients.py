@@ -1,28 +1,30 @@
 """Clients who send or read slowly hold nobody up, and do not stay."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from bench.slow_clients import SlowClients
+from bench.slow_clients import HANGING, SlowClients
 from bench.traffic import quantile
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.config import Settings
-from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.child import Child, children_of
 from onelane.dev.embedded.redis import free_port
-from onelane.dev.stack import Stack, web_command
+from onelane.dev.stack import Stack, is_ready, web_command
 from onelane.model import Delivery
 from tests.conftest import ROOT, eventually
 from tests.processes import environment
 from tests.rows import Rows
 
-WEB = "bench.peers.big_answers:app"
+WEB = "bench.peers.odd_pages:app"
 EVERY_KIND = {"idle": 1_000, "silent": 200, "slow headers": 64, "slow bodies": 64, "slow readers": 64}
 WEBHOOKS = 50
 ANSWER_S = 10.0
@@ -47,6 +49,23 @@ class Web:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_S)
+
+    def terminate(self) -> None:
+        """Send SIGTERM as a dyno gets it, to every process."""
+        for pid in [self.process.pid, *children_of(self.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def has_ended_when_asked_again(self) -> bool:
+        self.terminate()
+        return not self.process.is_running
+
+    def is_listening(self) -> bool:
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def status(self, request: bytes) -> int:
         with self.connect() as wire:
@@ -104,3 +123,44 @@ def test_clients_who_send_or_read_too_slowly_are_cut(web: Web) -> None:
         ]
         eventually(lambda: all(clients.cut == 64 for clients in slow))
         assert web.get("/healthz") == 200
+
+
+def test_a_web_that_is_asked_to_stop_answers_whom_it_has_heard_and_ends_in_time(web: Web, rows: Rows) -> None:
+    request = web.request(1)
+    with SlowClients(web.port, "silent", 64), SlowClients(web.port, "idle", 64), web.connect() as wire:
+        wire.sendall(request[:-5])
+        assert web.get("/healthz") == 200  # the connections above were accepted before this one
+        began = time.monotonic()
+        for _ in range(3):
+            web.terminate()
+        eventually(lambda: not web.is_listening())
+        wire.sendall(request[-5:])
+        answer = wire.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 202 ")
+        assert b"Connection: close" in answer
+        web.process.wait(GONE_WITHIN_S)
+    assert web.process.exit_code == 0
+    assert time.monotonic() - began < GONE_WITHIN_S
+    assert len(rows.accepted()) == 1
+
+
+@pytest.mark.slow
+def test_slow_clients_do_not_keep_a_web_that_is_asked_to_stop_again_and_again(web: Web) -> None:
+    with ExitStack() as all_kinds:
+        for kind in EVERY_KIND:
+            all_kinds.enter_context(SlowClients(web.port, kind, 64))
+        eventually(web.has_ended_when_asked_again, GONE_WITHIN_S, every_s=1.0)
+    assert web.process.exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_web_process_with_a_thread_that_hangs_is_replaced_and_names_where_it_hung(
+    settings: Settings, services: Services, tmp_path: Path
+) -> None:
+    with serving(settings, tmp_path, "--timeout", "2") as web:
+        [first] = children_of(web.process.pid)
+        with web.connect() as wire:
+            wire.sendall(f"GET {HANGING} HTTP/1.1\r\nHost: web\r\n\r\n".encode())
+            eventually(lambda: "web_stuck" in web.process.log.read_text())
+            eventually(lambda: first not in children_of(web.process.pid) and is_ready(web.port))
+    assert "odd_pages.py" in web.process.log.read_text()

@@ -156,6 +156,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("user_id", "failure"),
         ),
         "request_failed": Event("error", "An unexpected error ended a request with 500.", ("error", "frames")),
+        "web_stuck": Event(
+            "error",
+            "A request has held a thread of a web process for too long; the process ends, and a new one is started.",
+            ("stacks",),
+        ),
         # Redis and Postgres away
         "store_unavailable": Event(
             "warning",

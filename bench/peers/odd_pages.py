@@ -1,9 +1,10 @@
-"""Our web, with one page more: an answer larger than any socket's buffer, for clients who read slowly."""
+"""Our web, with two pages more: an answer larger than any socket's buffer, and one that never comes."""
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bench.slow_clients import BIG
+from bench.slow_clients import BIG, HANGING
 from onelane_web.wsgi import app as ours
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ ANSWER = b"x" * 5 * 2**20
 
 
 def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer as the web does, and BIG with ANSWER."""
+    """Answer as the web does, but for those two."""
+    if environ["PATH_INFO"] == HANGING:
+        threading.Event().wait()
     if environ["PATH_INFO"] != BIG:
         return ours(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(ANSWER)))])

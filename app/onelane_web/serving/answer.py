@@ -1,0 +1,52 @@
+"""The answer to a whole request: gunicorn's request goes in, bytes come out."""
+
+from datetime import datetime
+from typing import Any
+
+from gunicorn.http import wsgi
+
+
+class Output:
+    """What gunicorn writes an answer to, in place of the client's socket: no client can make it wait."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.data = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        """Keep `data`."""
+        self.data += data
+
+    def send(self, data: bytes) -> int:
+        """Ignore `100 Continue`, which gunicorn sends like this: the client has got it, and has continued."""
+        return len(data)
+
+    def gettimeout(self) -> float:
+        """Be a socket that does not block."""
+        return 0.0
+
+
+def respond(worker: Any, request: Any, client: Any, server: Any, *, is_last: bool) -> tuple[bytearray, bool]:
+    """Ask the application; return the answer, and whether the client may send another request after it."""
+    output, began = Output(), datetime.now()  # noqa: DTZ005 - only the difference counts
+    response, environ = wsgi.create(request, output, client, server, worker.cfg)
+    environ["wsgi.multithread"] = True
+    if is_last:
+        response.force_close()
+    body = worker.wsgi(environ, response.start_response)
+    try:
+        for part in body:
+            response.write(part)
+        response.close()
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    worker.log.access(response, request, environ, datetime.now() - began)  # noqa: DTZ005 - as above
+    return output.data, not response.should_close()
+
+
+def refuse(worker: Any, request: Any, client: Any, error: BaseException) -> bytearray:
+    """Answer as gunicorn does to what is no request, or what the application has not caught."""
+    output = Output()
+    worker.handle_error(request, output, client, error)
+    return output.data

@@ -1,0 +1,116 @@
+"""One client's connection: what it sends, what it gets, and what is waited for."""
+
+import socket
+import struct
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final
+
+from onelane_web.serving.answer import refuse, respond
+from onelane_web.serving.arrival import Arrival
+
+RECEIVE_BYTES: Final = 65_536
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Stage(Enum):
+    """What a connection waits for."""
+
+    IDLE = "the first byte of a request"
+    ARRIVING = "the rest of a request"
+    ANSWERING = "a thread"
+    SENDING = "its client, who reads the answer"
+    LEAVING = "its client, who has got the last answer and closes"
+    GONE = "nothing"
+
+
+class Connection:
+    """A socket and what has come in on it. A thread runs `answer`, the loop everything else, never both at once.
+
+    Methods return the stage that follows.
+    """
+
+    def __init__(self, wire: socket.socket, server: Any, arrival: Arrival, client: Any) -> None:
+        """Take over an accepted socket."""
+        self.wire = wire
+        self.stage = Stage.GONE
+        self.since = 0.0
+        """When its stage began; of ANSWERING, when a thread began with it."""
+        self.arrival = arrival
+        self._server = server
+        self._client = client
+        self._output = memoryview(b"")
+        self._is_last = False
+        wire.setblocking(False)
+        with suppress(OSError):  # a Unix socket has no such option
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self) -> Stage:
+        """Take what the client has sent."""
+        try:
+            data = self.wire.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return self.stage
+        except OSError:
+            return Stage.GONE
+        if not data:
+            return Stage.GONE
+        if self.stage is Stage.LEAVING:
+            return self.stage
+        self.arrival.add(data)
+        return self.look()
+
+    def look(self) -> Stage:
+        """Find out whether a request is whole."""
+        if self.arrival.is_whole():
+            return Stage.ANSWERING
+        if self.arrival.awaits_continue():
+            with suppress(OSError):
+                self.wire.send(CONTINUE)
+        return Stage.ARRIVING if self.arrival.has_begun else Stage.IDLE
+
+    def answer(self, worker: Any, *, is_last: bool) -> None:
+        """Let the application answer, and send what the client takes at once."""
+        self._is_last, request = True, None
+        try:
+            request = self.arrival.request
+            is_last = is_last or self.arrival.is_broken
+            answer, goes_on = respond(worker, request, self._client, self._server, is_last=is_last)
+            self._is_last = not (goes_on and self.arrival.is_read())
+        except BaseException as error:  # noqa: BLE001 - a thread has to live, whatever the application raises
+            answer = refuse(worker, request, self._client, error)
+        self._output = memoryview(answer)
+        with suppress(OSError):  # the loop will see it too
+            self._send_some()
+
+    def send(self) -> Stage:
+        """Send what is left of the answer. Once it has gone, the client's next request may be here already."""
+        try:
+            self._send_some()
+            if self._output:
+                return Stage.SENDING
+            if self._is_last:
+                self.wire.shutdown(socket.SHUT_WR)
+                return Stage.LEAVING
+        except OSError:
+            return Stage.GONE
+        self.arrival = self.arrival.next()
+        return self.look()
+
+    def give_up(self) -> Stage:
+        """End what has taken too long."""
+        with suppress(OSError):
+            if self.stage is Stage.ARRIVING:
+                self.wire.send(TOO_SLOW)
+                self.wire.shutdown(socket.SHUT_WR)
+                return Stage.LEAVING
+            if self.stage is Stage.SENDING:  # nobody will read the rest: do not keep it for them
+                self.wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        return Stage.GONE
+
+    def _send_some(self) -> None:
+        with suppress(BlockingIOError):
+            while self._output:
+                self._output = self._output[self.wire.send(self._output) :]
