@@ -6,32 +6,37 @@ to Postgres and Redis also say `since`, when it was asked for.
 
 | kind | by | fields |
 |---|---|---|
-| `setup` | harness | `seed`, `ttl_s`, `slots` (a worker's), `workers`, `attempts_max`, `channels` (name → policy) |
+| `setup` | harness | `seed`, `ttl_s`, `slots`, `workers`, `attempts_max`, `turn_timeout_s`, `channels`, `planned` (1) |
 | `phase` | harness | `name`: storm, heal, drain, settled |
 | `calm` | harness | `phase`: begin, end. No fault begins or lasts between the two |
-| `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids`: killed or stopped |
+| `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids` (2) |
 | `leftovers` | harness | what was found after the drain, one list a name: each must be empty |
 | `send` | provider | `delivery`, `attempt`, `channel`, `messages`: [{`sender`, `external_id`, `text`}] |
-| `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (1) |
+| `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (3) |
 | `no_ack` | provider | `delivery`, `attempt`, `why` |
-| `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (2) |
+| `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (4) |
 | `read` | provider | `user_id`, `replies`: [{`turn_seq`, `ordinal`, `text`, `state`}] as the service shows them |
 | `lease` | worker | `user_id`, `token`, `fence`, `taken_over` |
 | `begin` | worker | `user_id`, `fence`, `outcome`, `message_id`, `seq`, `session_id`, `session_status`, `deaths` |
-| `commit` | worker | `user_id`, `fence`, `message_id`, `session_id`, `outcome` (3) |
-| `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, already, fenced (3) |
+| `commit` | worker | `user_id`, `fence`, `message_id`, `session_id`, `outcome` (5) |
+| `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, already, fenced (5) |
 | `finish` | worker | `user_id`, `token`, `released` |
 | `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
 | `stall` | worker, web, provider, its API, harness | `since`, `until`: this process got no CPU for so long |
-| `start` | bot | `run` (unique), `user_id`, `sender`, `message_id`, `seq`, `session_id`, `text` |
+| `start` | bot | `run` (unique), `user_id`, `sender`, `message_id`, `seq`, `session_id`, `text`, `order` (6) |
 | `alive` | bot | `run`: a sign of life of a run that takes long |
-| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now) |
+| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread, unsent (7) |
 | `delivered` | provider API | `key`, `user_id`, `seq`, `answer`: 200, 500, none |
 
-(1) In the order sent; empty where a channel's kind of answer does not tell.
-(2) `name`: end, escalate, hand_back, pause, resume, redrive (which has the `message_id`). `after_seq`: the last number
+(1) `slots`: a worker's. `channels`: name → policy. `planned`: how many faults of each name the schedule has.
+(2) The processes that were killed, stopped, or given an order. Its end also has `survived`, those of them that could
+not work and that nobody replaced in time; `user_id`, whose row was locked; `is_missed`, whether nothing was struck.
+(3) In the order sent; empty where a channel's kind of answer does not tell.
+(4) `name`: end, escalate, hand_back, pause, resume, redrive (which has the `message_id`). `after_seq`: the last number
 that the user's messages had got. The end also says `is_done` (false: given up) and `answer`, what the service said.
-(3) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
+(5) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
+(6) What the storm ordered this run to do: block, hang.
+(7) unread: the service's own reads failed in it. unsent: the provider's API failed, or was not reached.
 """
 
 import json

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class _Run:
             "slots": settings.worker_slots,
             "workers": len(WORKER_NAMES),
             "attempts_max": settings.attempts_max,
+            "turn_timeout_s": settings.turn_timeout_s,
+            "planned": Counter(fault.name for fault in self._schedule.faults),
             "channels": {policy.channel: policy.model_dump(mode="json") for policy in settings.policies},
         }
 

@@ -105,8 +105,39 @@ def explained_overlap(tale: Tale) -> None:
 def given_up_run(tale: Tale) -> None:
     """A handler hangs: its attempt is noted as failed, its thread runs on."""
     overlap(tale)
+    tale.find("start", message_id=message_id(6))["order"] = "hang"
     lane = {"user_id": USER, "fence": 6, "message_id": message_id(6), "session_id": "session-2"}
     tale.note("fail", 60.05, pid=1, since=60.04, outcome="retry", **lane)
+
+
+def own_failure(tale: Tale) -> None:
+    """A handler raises, and succeeds the next time."""
+    charged(tale, "raised")
+
+
+def slow_in_frozen_process(tale: Tale) -> None:
+    """A handler takes too long because its process was stopped."""
+    charged(tale, "ok")
+    tale.fault(59.83, 59.84, pids=[1])
+
+
+def kept_waiting_by_a_fault(tale: Tale) -> None:
+    """A delivery is answered late while something is broken."""
+    tale.find("ack", delivery="d7")["at"] = 73.0
+    tale.fault(69, 74, name="cut")
+
+
+def own_row_locked(tale: Tale) -> None:
+    """A delivery of the user whose row is locked is refused, and answered later."""
+    refused_while_locked(tale, USER)
+
+
+def missed_fault(tale: Tale) -> None:
+    """One of many faults of a kind has struck nothing."""
+    tale.find("setup")["planned"] = {"cut": 5}
+    tale.fault(75, 76, name="cut")
+    tale.fault(77, 78, name="cut")
+    tale.find("fault", span=77, phase="end")["is_missed"] = True
 
 
 def busy_slots(tale: Tale) -> None:
@@ -120,7 +151,8 @@ def busy_slots(tale: Tale) -> None:
 
 MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
-    given_up_run, busy_slots,
+    given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
+    missed_fault,
 ]  # fmt: skip
 
 
@@ -136,7 +168,20 @@ def test_what_may_happen_breaks_no_promise(tale: Tale, happens: Callable[[Tale],
 def die(tale: Tale, seq: int) -> None:
     tale.messages[seq - 1] |= {"state": "dead", "attempts": 3}
     tale.find("commit", message_id=message_id(seq)).update(kind="fail", outcome="dead")
+    run_ended(tale, seq, "raised")
     unanswered(tale, seq)
+
+
+def run_ended(tale: Tale, seq: int, result: str) -> None:
+    tale.find("end", run=tale.find("start", message_id=message_id(seq))["run"])["result"] = result
+
+
+def charged(tale: Tale, result: str) -> None:
+    """An attempt of message 6 failed; its second run went well."""
+    tale.turn(6, 59.8, 1, 5.5, "session-2")
+    first = tale.find("commit", fence=5.5)
+    first.update(kind="fail", outcome="retry")
+    tale.find("end", run="run-6-1-59.8")["result"] = result
 
 
 def unhandled(tale: Tale, seq: int) -> None:
@@ -179,6 +224,33 @@ def wait_in_calm(tale: Tale) -> None:
     tale.messages[5]["processed_at"] = instant(63.1)
     tale.note("calm", 55, phase="begin")
     tale.note("calm", 69, phase="end")
+
+
+def refused_while_locked(tale: Tale, user_id: str) -> None:
+    """Message 7 was answered 503 before, while somebody's row was locked."""
+    tale.note(
+        "send", 69.9, delivery="d7", attempt=0, channel=CHANNEL, messages=tale.find("send", delivery="d7")["messages"]
+    )
+    tale.note("no_ack", 69.95, delivery="d7", attempt=0, why="503")
+    tale.fault(60, 80, name="lock-row")
+    tale.find("fault", phase="end")["user_id"] = user_id
+
+
+def stayed(tale: Tale) -> None:
+    """A worker whose loop is blocked goes on living."""
+    tale.fault(60, 75, name="block-loop", pids=[1])
+    tale.find("fault", phase="end")["survived"] = [1]
+
+
+def two_slots(tale: Tale) -> None:
+    """Message 7 runs in the process in which message 6 hangs."""
+    tale.find("end", run="run-6-1-60.02")["at"] = 75.0
+
+
+def never_begun(tale: Tale) -> None:
+    """A message is charged although its handler never began: another one's blocked the loop."""
+    charged(tale, "ok")
+    tale.events = [one for one in tale.events if one.get("run") != "run-6-1-59.8"]
 
 
 def change(rows: str, nr: int, **fields: Any) -> Any:
@@ -331,6 +403,21 @@ MUST_NOT_HAPPEN = {
     "a dead worker's lane stayed": ("recovery", slow_recovery),
     "two handlers ran at once": ("overlaps", overlap),
     "a message waited beside a free slot": ("calm", wait_in_calm),
+    "a worker that could not work stayed": ("stuck", stayed),
+    "a user held two slots of a process": ("stuck", two_slots),
+    "a message was charged for what its handler could not read": ("blame", lambda tale: charged(tale, "unread")),
+    "a message was charged for the provider's failure": ("blame", lambda tale: charged(tale, "unsent")),
+    "a message was charged for a slow loop": ("blame", lambda tale: charged(tale, "ok")),
+    "a message was charged and never ran": ("blame", never_begun),
+    "a delivery was answered late in peace": (
+        "intake",
+        lambda tale: tale.find("ack", delivery="d7").update(at=73.0),
+    ),
+    "a delivery was refused because of another's row": (
+        "intake",
+        lambda tale: refused_while_locked(tale, "somebody else"),
+    ),
+    "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "a process was left": ("leftovers", lambda tale: tale.leftovers.update(orphans=["1 worker"])),
     "nobody looked": ("leftovers", lambda tale: setattr(tale, "leftovers", None)),
 }

@@ -1,13 +1,17 @@
+from collections import Counter
 from itertools import combinations
 
 import pytest
 
 from tests.chaos.faults.catalogue import FAULTS
-from tests.chaos.faults.schedule import CALM_S, SETTLE_S, TRACKS, plan
+from tests.chaos.faults.schedule import CALM_S, ROUND_S, SETTLE_S, TRACKS, plan
 from tests.chaos.faults.strike import place_of
 
 SEEDS = range(20)
 MINUTES_S = 600
+PARTIAL = [name for name, kind in FAULTS.items() if kind.weight > 1]
+PARTIAL_MIN = 23
+"""Over three runs. Some miss what they were to strike; twenty are to be left."""
 
 
 def test_a_seed_always_gives_the_same_schedule_and_another_seed_another() -> None:
@@ -27,9 +31,9 @@ def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_other
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_minute_has_a_calm_which_no_fault_comes_near(seed: int) -> None:
-    schedule = plan(seed, MINUTES_S)
-    assert [calm.ends_s // 60 for calm in schedule.calms] == list(range(1, 11))
+def test_every_round_has_a_calm_which_no_fault_comes_near(seed: int) -> None:
+    schedule = plan(seed, 10 * ROUND_S)
+    assert [calm.ends_s for calm in schedule.calms] == [ROUND_S * nr for nr in range(1, 11)]
     assert all(calm.ends_s - calm.begins_s == CALM_S for calm in schedule.calms)
     for calm in schedule.calms:
         assert not [
@@ -39,6 +43,11 @@ def test_every_minute_has_a_calm_which_no_fault_comes_near(seed: int) -> None:
 
 def test_a_run_of_ten_minutes_has_every_fault() -> None:
     assert {fault.name for fault in plan(1, MINUTES_S).faults} == set(FAULTS)
+
+
+def test_partial_failures_come_often_enough_to_be_judged() -> None:
+    planned = Counter(fault.name for seed in (1, 2, 3) for fault in plan(seed, MINUTES_S).faults)
+    assert {name: planned[name] for name in PARTIAL if planned[name] < PARTIAL_MIN} == {}
 
 
 def test_a_run_without_faults_is_one_calm() -> None:

@@ -48,6 +48,9 @@ class Setup(NamedTuple):
     slots: int = 8
     workers: int = 3
     attempts_max: int = 3
+    turn_timeout_s: float = 3.0
+    planned: Mapping[str, int] = {}
+    """How many faults of each name the schedule has."""
     channels: Mapping[str, Mapping[str, Any]] = {}
     mutant: str | None = None
 

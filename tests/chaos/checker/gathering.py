@@ -108,6 +108,9 @@ class Gathering:
             fault = self.faults[event["span"]]
             fault.until = event["at"]
             fault.pids = tuple(event.get("pids") or ())
+            fault.survived = tuple(event.get("survived") or ())
+            fault.user_id = self.same(event.get("user_id"))
+            fault.is_missed = bool(event.get("is_missed"))
 
     def _take_leftovers(self, event: Event) -> None:
         self.leftovers = {name: found for name, found in event.items() if name not in {"at", "kind", "who", "pid"}}
@@ -120,7 +123,7 @@ class Gathering:
     def _take_start(self, event: Event) -> None:
         names = ("pid", "run", "user_id", "sender", "message_id", "seq", "session_id", "text")
         run = Run(event["at"], *(self.same(event[name]) for name in names))
-        run.seen_at = run.at
+        run.seen_at, run.order = run.at, self.same(event.get("order"))
         self._runs[run.run] = run
         self._note(run)
 

@@ -120,6 +120,8 @@ class Run:
     seq: int
     session_id: str
     text: str
+    order: str | None = None
+    """What the storm ordered it to do."""
     seen_at: float = 0.0
     """Its last sign of life."""
     ended_at: float | None = None
@@ -156,7 +158,13 @@ class Fault:
     target: str
     until: float = inf
     pids: tuple[int, ...] = ()
-    """The processes that were killed or frozen."""
+    """The processes that were killed, frozen, or given an order."""
+    survived: tuple[int, ...] = ()
+    """Those of them that could not work, and that nobody replaced in time."""
+    user_id: str | None = None
+    """The user whose row was locked."""
+    is_missed: bool = False
+    """Whether nothing was struck."""
 
 
 @dataclass(slots=True)

@@ -13,17 +13,28 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | flush, pause | FLUSHALL, CLIENT PAUSE |
 | restart | an immediate shutdown of Postgres (SIGQUIT), then a start |
 | terminate | pg_terminate_backend, of one connection of the service or of all |
+| read-only | writes are answered with 25006: in all sessions, or for good in those made meanwhile |
+| full | inserts are answered with 53100, all or some (simulated: `service/full_disk.py`) |
+| lock-row | a transaction holds the row of a busy user |
 | delay | a proxy holds every request up |
 | cut | a proxy cuts all connections, some faults again and again |
-| black-hole | a proxy keeps connections open and passes nothing |
+| black-hole | a proxy keeps connections open, passes nothing, and cuts them when it is over |
+| silence | the same, and nothing is ever cut: what went silent stays open, and dead |
+| one-server | one worker's own way to one of its two servers: a black hole, silence, or a refusal |
 | refuse | a proxy lets nobody in |
 | drop | a proxy loses the answers to some requests of a kind, or the requests |
 | api | the provider's API answers 500, or not at all |
+| block-loop | a handler of an async bot blocks the event loop that all its turns share, for seconds or for ever |
+| hang-over-flush | handlers hang, in one slot or in all, and a FLUSHALL takes their leases |
+
+The helper that is frozen must be replaced by its worker, and so must a worker whose loop is blocked for ever or whose
+slots all hang: who stays is noted with the fault's end, and the run is red.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.chaos.faults.handlers import WHOLE_S, block_loop, hang_over_flush
 from tests.chaos.faults.network import (
     api_errors,
     api_hangs,
@@ -32,12 +43,15 @@ from tests.chaos.faults.network import (
     delay,
     drop_reply,
     drop_request,
+    one_server,
     refuse,
+    silence,
 )
-from tests.chaos.faults.processes import deploy, freeze, kill
+from tests.chaos.faults.postgres import full, lock_row, read_only
+from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
 from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
 from tests.chaos.faults.strike import Steps, Strike
-from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES
+from tests.chaos.service.stack import ASYNC_WORKER_NAMES, WEB_NAMES, WORKER_NAMES
 
 
 @dataclass(frozen=True)
@@ -49,11 +63,13 @@ class Kind:
     lasts_s: tuple[float, float] = (0.0, 0.0)
     is_rare: bool = False
     """Whether its target is seldom there: every round lies in wait for it, beside its other faults."""
+    weight: int = 1
+    """How often it comes while others come once."""
 
     @property
     def needs_process(self) -> bool:
         """Whether it can only begin while its target lives."""
-        return self.strike in {kill, freeze}
+        return self.strike in {kill, freeze, freeze_helper, block_loop, hang_over_flush}
 
 
 PROXIES = ("redis-proxy", "postgres-proxy")
@@ -61,6 +77,9 @@ WEB_HEADS = tuple(f"{name}/head" for name in WEB_NAMES)
 WEB_CHILDREN = tuple(f"{name}/child" for name in WEB_NAMES)
 SUPERVISORS = tuple(f"{name}/head" for name in WORKER_NAMES)
 WORKERS = tuple(f"{name}/process" for name in WORKER_NAMES)
+ASYNC_WORKERS = tuple(f"{name}/process" for name in ASYNC_WORKER_NAMES)
+WORKERS_WITH_THREADS = tuple(name for name in WORKERS if name not in ASYNC_WORKERS)
+OWN_PROXIES = tuple(f"{name}/{server}" for name in WORKER_NAMES for server in ("postgres", "redis"))
 HELPERS = tuple(f"{name}/helper" for name in WORKER_NAMES)
 
 FAULTS: dict[str, Kind] = {
@@ -76,7 +95,7 @@ FAULTS: dict[str, Kind] = {
     "freeze-web-child": Kind(freeze, WEB_CHILDREN, (0.5, 6)),
     "freeze-supervisor": Kind(freeze, SUPERVISORS, (0.5, 4)),
     "freeze-worker": Kind(freeze, WORKERS, (0.5, 8)),
-    "freeze-helper": Kind(freeze, HELPERS, (0.5, 8)),
+    "freeze-helper": Kind(freeze_helper, HELPERS, (1, 8), weight=3),
     "freeze-provider": Kind(freeze, ("provider/head",), (0.5, 3)),
     "freeze-provider-api": Kind(freeze, ("provider-api/head",), (0.5, 4)),
     "freeze-redis": Kind(freeze, ("redis",), (0.5, 5)),
@@ -89,13 +108,20 @@ FAULTS: dict[str, Kind] = {
     "pause-redis": Kind(pause, ("redis",), (0.5, 3)),
     "restart-postgres": Kind(restart, ("postgres",), (0.2, 3)),
     "terminate-backends": Kind(terminate, ("postgres/one", "postgres/all")),
+    "read-only": Kind(read_only, ("postgres/server", "postgres/sessions"), (1, 8), weight=4),
+    "full": Kind(full, ("postgres/disk",), (1, 8), weight=4),
+    "lock-row": Kind(lock_row, ("users/row",), (5, 15), weight=3),
     "delay": Kind(delay, PROXIES, (1, 5)),
     "cut": Kind(cut, PROXIES, (0.1, 2)),
     "black-hole": Kind(black_hole, PROXIES, (2, 12)),
+    "silence": Kind(silence, PROXIES, (1, 8), weight=3),
+    "one-server": Kind(one_server, OWN_PROXIES, (2, 12), weight=3),
     "refuse": Kind(refuse, PROXIES, (0.5, 5)),
     "drop-reply": Kind(drop_reply, PROXIES, (1, 4)),
     "drop-request": Kind(drop_request, PROXIES, (1, 4)),
     "api-errors": Kind(api_errors, ("provider-api/answers",), (1, 5)),
     "api-hangs": Kind(api_hangs, ("provider-api/answers",), (1, 5)),
+    "block-loop": Kind(block_loop, ASYNC_WORKERS, (WHOLE_S, WHOLE_S), weight=5),
+    "hang-over-flush": Kind(hang_over_flush, WORKERS_WITH_THREADS, (WHOLE_S, WHOLE_S), weight=3),
 }
 """By name; the name is what histories and `--only` say."""

@@ -10,6 +10,7 @@ from tests.chaos.faults.strike import Steps, Strike
 
 CUT_AGAIN_S = 0.4
 DELAY_S = (0.05, 0.3)
+SILENT_AT_ONCE = 0.5
 DROPS_MAX = 6
 DROP_EACH_MAX = 8
 SQL_CALLS = ("accept", "begin_turns", "settle_turns")
@@ -41,10 +42,28 @@ def black_hole(strike: Strike) -> Steps:
         yield from strike.lasting()
 
 
+def silence(strike: Strike) -> Steps:
+    """Let all connections go silent that there are, or also those that are made meanwhile. Nothing is ever cut.
+
+    When it is over, new connections pass; those that went silent stay so until the service gives them up.
+    """
+    if strike.dice.random() < SILENT_AT_ONCE:
+        strike.proxy.silence()
+        yield from strike.lasting()
+    else:
+        with strike.proxy.silencing():
+            yield from strike.lasting()
+
+
 def refuse(strike: Strike) -> Steps:
     """Be away."""
     with strike.proxy.refusing():
         yield from strike.lasting()
+
+
+def one_server(strike: Strike) -> Steps:
+    """Keep one worker from one of its servers, in one way or another; all others are well."""
+    yield from strike.dice.choice((black_hole, silence, refuse))(strike)
 
 
 def drop_reply(strike: Strike) -> Steps:

@@ -4,6 +4,9 @@ import signal
 
 from tests.chaos.faults.strike import Steps, Strike
 
+HELPER_NOTICED_S = 4.0
+"""What a worker may take to replace a silent helper: half a lease's life, a beat, and some for a busy machine."""
+
 
 def kill(strike: Strike) -> Steps:
     """Kill a process; a platform then kills what a dead head has left."""
@@ -20,6 +23,17 @@ def freeze(strike: Strike) -> Steps:
     try:
         strike.send(signal.SIGSTOP)
         yield from strike.lasting()
+    finally:
+        strike.send(signal.SIGCONT)
+
+
+def freeze_helper(strike: Strike) -> Steps:
+    """Stop the helper that renews a worker's leases: its parent must notice, and replace it."""
+    try:
+        strike.send(signal.SIGSTOP)
+        yield from strike.lasting()
+        if strike.lasts_s > HELPER_NOTICED_S:
+            strike.survived = strike.living()
     finally:
         strike.send(signal.SIGCONT)
 

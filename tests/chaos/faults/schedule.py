@@ -1,7 +1,7 @@
 """The seeded plan of a run's faults: the same for the same seed, length and choice of faults.
 
-A run is made of rounds of about a minute. In each, faults come on a few tracks at once; then all is left alone until
-their effects are over; then comes a calm period, in which the service has to be quick.
+A run is made of rounds of about a minute and a half. In each, faults come on a few tracks at once; then all is left
+alone until their effects are over; then comes a calm period, in which the service has to be quick.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -11,15 +11,15 @@ from random import Random
 from tests.chaos.faults.catalogue import FAULTS
 from tests.chaos.faults.strike import place_of
 
-ROUND_S = 60.0
+ROUND_S = 90.0
 SETTLE_S = 12.0
 """Between the last fault's end and the calm: leases run out, everything starts again, the reconciler makes a round."""
 CALM_S = 15.0
 ROUND_WITH_CALM_MIN_S = 45.0
 """A shorter round is all storm."""
 FIRST_FAULT_S = 2.0
-TRACKS = 3
-GAP_MEAN_S = 3.0
+TRACKS = 4
+GAP_MEAN_S = 1.8
 GAP_MAX_S = 8.0
 AFTERMATH_S = 1.0
 """Between two faults of the same place."""
@@ -116,7 +116,7 @@ def _free_target(dice: Random, name: str, at_s: float, free_at: Mapping[str, flo
 
 
 def _aftermath_s(name: str) -> float:
-    return STARTS_ANEW_S if name.startswith(("kill", "deploy")) else AFTERMATH_S
+    return STARTS_ANEW_S if name.startswith(("kill", "deploy", "block", "hang")) else AFTERMATH_S
 
 
 def _gap(dice: Random) -> float:
@@ -124,6 +124,7 @@ def _gap(dice: Random) -> float:
 
 
 def _endless(dice: Random, names: Collection[str]) -> Iterator[str]:
-    """Draw names for ever, each once before any comes again."""
-    while names:
-        yield from dice.sample(sorted(names), k=len(names))
+    """Draw names for ever, each as often as its weight says before any comes more often."""
+    weighted = [name for name in sorted(names) for _ in range(FAULTS[name].weight)]
+    while weighted:
+        yield from dice.sample(weighted, k=len(weighted))

@@ -122,11 +122,20 @@ class Storm:
             self._end(one)
         except (psycopg.Error, redis.RedisError) as error:
             self.progress.say(f"{one.planned.name} missed: {type(error).__name__}")
+            one.strike.is_missed = True
             self._end(one)
 
     def _end(self, one: Struck) -> None:
         self._active.remove(one)
-        self._note(one.planned, phase="end", pids=one.strike.struck)
+        strike = one.strike
+        self._note(
+            one.planned,
+            phase="end",
+            pids=strike.struck,
+            survived=strike.survived,
+            user_id=strike.user_id,
+            is_missed=strike.is_missed,
+        )
 
     def _note(self, planned: Planned, **fields: object) -> None:
         self.recorder.note("fault", span=planned.span, name=planned.name, target=planned.target, **fields)

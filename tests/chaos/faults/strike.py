@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from onelane.dev.embedded.child import command_line, descendants
-from tests.chaos.service.dynos import send
+from tests.chaos.service.dynos import is_living, send
 from tests.chaos.service.stack import WORKER_NAMES, Stack
 from tests.proxy import Proxy
 
@@ -28,7 +28,15 @@ class Strike:
     dice: Random
     began_at: float = field(default_factory=time.monotonic)
     struck: list[int] = field(default_factory=list)
-    """The processes that were killed or frozen."""
+    """The processes that were killed, frozen, or given an order."""
+    survived: list[int] = field(default_factory=list)
+    """Those of them that could not work, and that nobody has replaced in time."""
+    user_id: str | None = None
+    """The user whose row is locked."""
+    is_missed: bool = False
+    """Whether it has struck nothing."""
+    is_whole: bool = True
+    """Whether it has struck all that it was meant to."""
 
     @property
     def place(self) -> str:
@@ -37,14 +45,19 @@ class Strike:
 
     @property
     def proxy(self) -> Proxy:
-        """The proxy that is struck."""
-        return self.stack.redis_proxy if self.place == "redis-proxy" else self.stack.postgres_proxy
+        """The proxy that is struck: a server's, or a worker's own before that."""
+        own = self.stack.own_proxies.get(self.target)
+        return own or (self.stack.redis_proxy if self.place == "redis-proxy" else self.stack.postgres_proxy)
 
     def find(self) -> bool:
         """Choose a living process to strike; answer whether there is one."""
         candidates = self._candidates()
         self.struck = [self.dice.choice(candidates)] if candidates else []
         return bool(candidates)
+
+    def living(self) -> list[int]:
+        """Return those of the struck processes that still live."""
+        return [pid for pid in self.struck if is_living(pid)]
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to what was chosen."""

@@ -1,28 +1,36 @@
-"""The handler of a run: HANDLER=tests.chaos.service.bot:handle. It does what a message asks (see `traffic/speech.py`).
+"""The handlers of a run, HANDLER=tests.chaos.service.bot:handle and, async, `:handle_async`.
 
-Environment: CHAOS_HISTORY, CHAOS_API (the provider's API, as http://host:port), TURN_TIMEOUT_S as the worker has it.
+They do what a message asks (see `traffic/speech.py`), and what the storm orders (see `orders.py`).
+
+Environment: CHAOS_HISTORY, CHAOS_API (the provider's API, as http://host:port), TURN_TIMEOUT_S as the worker has it,
+CHAOS_DYNO (whose orders to take).
 Imported in a worker it also installs the recording; in an isolated child, which has no ledger, it does not.
 
 What it did it notes; what it must remember beyond its process's death (which messages have crashed or hung, which were
 redriven) are files in the history. Its reply goes to the provider's API first, so a run that fails there fails.
 """
 
+import asyncio
+import inspect
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from onelane.bot import Turn
 from tests.chaos.history import HISTORY, Recorder
+from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
 from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of
 
 API_TIMEOUT_S = 0.5
@@ -30,10 +38,22 @@ ALIVE_S = 0.05
 DOZE_TICK_S = 0.02
 HANGS_BEYOND_S = 2.0
 EXIT_CRASHED = 70
+IS_WORKER = HISTORY in os.environ and "onelane.turns.records" in sys.modules
+"""Whether this process is a worker, and neither an isolated child nor a test."""
 
 
 class Cancelled(Exception):  # noqa: N818 - it names a state
     """The turn was asked to stop, and does."""
+
+
+@dataclass
+class Run:
+    """One run of the handler."""
+
+    name: str
+    order: Order | None
+    """What the storm wants of it."""
+    result: str = "raised"
 
 
 class Runs:
@@ -41,35 +61,37 @@ class Runs:
 
     def __init__(self) -> None:
         self.recorder = Recorder("bot")
+        self._orders = Orders(_history(), os.environ[DYNO]) if IS_WORKER else None
         self._since: dict[str, float] = {}
         self._has_some = threading.Event()
         threading.Thread(target=self._live, name="signs-of-life", daemon=True).start()
 
     @contextmanager
-    def noted(self, turn: Turn) -> Iterator[str]:
+    def noted(self, turn: Turn) -> Iterator[Run]:
         """Note the begin and the end of a run, however it ends."""
-        run, result = uuid4().hex, "raised"
+        run = Run(uuid4().hex, self._orders.take() if self._orders else None)
         self.recorder.note(
             "start",
-            run=run,
+            run=run.name,
             user_id=turn.user.id,
             sender=turn.user.sender,
             message_id=turn.message.id,
             seq=turn.message.seq,
             session_id=turn.session.id,
             text=turn.message.text,
+            order=run.order and run.order.deed,
         )
-        self._since[run] = time.monotonic()
+        self._since[run.name] = time.monotonic()
         self._has_some.set()
         try:
             yield run
-            result = "ok"
-        except Cancelled:
-            result = "cancelled"
+            run.result = "ok"
+        except (Cancelled, asyncio.CancelledError):
+            run.result = "cancelled"
             raise
         finally:
-            del self._since[run]
-            self.recorder.note("end", run=run, result=result)
+            del self._since[run.name]
+            self.recorder.note("end", run=run.name, result=run.result)
 
     def _live(self) -> None:
         while True:
@@ -87,65 +109,145 @@ def _runs() -> Runs:
     return Runs()
 
 
+class Sync:
+    """How the bot waits in a thread of its own: nothing here ever suspends its coroutine."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Keep the thread waiting."""
+        time.sleep(seconds)  # noqa: ASYNC251 - no loop is near
+
+    async def read(self, turn: Turn) -> None:
+        """Read like a bot that reads."""
+        turn.history(limit=5)
+        turn.tool_output(TOOL)
+
+    async def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call something that waits for the network."""
+        function(*arguments)
+
+
+class Async:
+    """How the bot waits on the event loop that it shares with all other turns."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others go on."""
+        await asyncio.sleep(seconds)
+
+    async def read(self, turn: Turn) -> None:
+        """Read like a bot that reads, whether or not that has to be awaited."""
+        for found in (turn.history(limit=5), turn.tool_output(TOOL)):
+            if inspect.isawaitable(found):
+                await found
+
+    async def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call something that waits for the network, elsewhere."""
+        await asyncio.to_thread(function, *arguments)
+
+
+Ways = Sync | Async
+
+
 def handle(turn: Turn) -> list[str]:
     """Do what the message asks, call the provider's API, and answer."""
+    handling = _handle(turn, Sync())
+    try:
+        handling.send(None)
+    except StopIteration as done:
+        answers: list[str] = done.value
+        return answers
+    raise RuntimeError("a handler that has a thread of its own was suspended")
+
+
+async def handle_async(turn: Turn) -> list[str]:
+    """Do the same on an event loop."""
+    return await _handle(turn, Async())
+
+
+async def _handle(turn: Turn, ways: Ways) -> list[str]:
     ask = ask_of(turn.message.text)
     with _runs().noted(turn) as run:
+        if run.order is not None:
+            await _obey(run.order, ways)
         if act := ACTS.get(ask.word):
-            act(turn, ask, run)
+            await act(turn, ask, run, ways)
         for state in (turn.session.state, turn.user.state):
             state["n"] = state.get("n", 0) + 1
         answers = answers_to(turn.message.text, turn.session.state["n"])
-        _tell_provider(turn, answers)
+        with _blaming("unsent", run):
+            await ways.call(_tell_provider, turn, answers)
         if ask.word == "raise-until" and turn.message.attempts < int(ask.argument):
             raise ValueError("too early")
     return answers
 
 
-def _use_tool(turn: Turn, _ask: Ask, _run: str) -> None:
-    """Read like a bot that reads, and save something."""
-    turn.history(limit=5)
-    turn.tool_output(TOOL)
+async def _obey(order: Order, ways: Ways) -> None:
+    if order.deed == BLOCK:
+        time.sleep(order.lasts_s)  # noqa: ASYNC251 - that is the fault
+    else:
+        await ways.sleep(order.lasts_s)
+
+
+@contextmanager
+def _blaming(result: str, run: Run) -> Iterator[None]:
+    """Note of an error in here that it is not the message's."""
+    try:
+        yield
+    except Exception:
+        run.result = result
+        raise
+
+
+async def _use_tool(turn: Turn, _ask: Ask, run: Run, ways: Ways) -> None:
+    with _blaming("unread", run):
+        await ways.read(turn)
     turn.save_tool_output(TOOL, {"key": turn.idempotency_key, "seq": turn.message.seq})
 
 
-def _sleep(_turn: Turn, ask: Ask, _run: str) -> None:
-    time.sleep(float(ask.argument))
+async def _sleep(_turn: Turn, ask: Ask, _run: Run, ways: Ways) -> None:
+    await ways.sleep(float(ask.argument))
 
 
-def _doze(turn: Turn, ask: Ask, _run: str) -> None:
+async def _doze(turn: Turn, ask: Ask, _run: Run, ways: Ways) -> None:
     ends = time.monotonic() + float(ask.argument)
     while time.monotonic() < ends:
         if turn.cancelled:
             raise Cancelled
-        time.sleep(DOZE_TICK_S)
+        await ways.sleep(DOZE_TICK_S)
 
 
-def _raise(turn: Turn, _ask: Ask, _run: str) -> None:
+async def _raise(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
     if not (_history() / REDRIVEN / str(turn.message.id)).exists():
         raise ValueError("not before it is redriven")
 
 
-def _hang(turn: Turn, _ask: Ask, _run: str) -> None:
+async def _hang(turn: Turn, _ask: Ask, _run: Run, ways: Ways) -> None:
     if _times(turn) == 1:
-        time.sleep(float(os.environ["TURN_TIMEOUT_S"]) + HANGS_BEYOND_S)
+        await ways.sleep(float(os.environ["TURN_TIMEOUT_S"]) + HANGS_BEYOND_S)
 
 
-def _crash(turn: Turn, ask: Ask, run: str) -> None:
+async def _crash(turn: Turn, ask: Ask, run: Run, _ways: Ways) -> None:
     if _times(turn) <= int(ask.argument):
-        _runs().recorder.note("end", run=run, result="crashed")
+        _runs().recorder.note("end", run=run.name, result="crashed")
         os._exit(EXIT_CRASHED)
 
 
-ACTS: dict[str, Callable[[Turn, Ask, str], None]] = {
+async def _bye(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
+    turn.end_session()
+
+
+async def _escalate(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
+    turn.escalate()
+
+
+ACTS: dict[str, Callable[[Turn, Ask, Run, Ways], Awaitable[None]]] = {
     "tool": _use_tool,
     "sleep": _sleep,
     "doze": _doze,
     "raise": _raise,
     "hang": _hang,
     "crash": _crash,
-    "bye": lambda turn, _ask, _run: turn.end_session(),
-    "escalate": lambda turn, _ask, _run: turn.escalate(),
+    "bye": _bye,
+    "escalate": _escalate,
 }
 """What each request does beyond the answer."""
 
@@ -192,7 +294,7 @@ def _post(body: bytes, headers: dict[str, str]) -> int:
     return response.status
 
 
-if HISTORY in os.environ and "onelane.turns.records" in sys.modules:
+if IS_WORKER:
     from tests.chaos.service import recording
 
     recording.install("worker")

@@ -184,6 +184,11 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
+def is_living(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    return _living_session(pid) is not None
+
+
 def send(pid: int, signum: signal.Signals) -> None:
     """Send a signal; a process that has ended gets none."""
     with suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """The real service on servers of its own: webs, workers, the provider's two sides, and a proxy before each server.
 
-The service's processes reach Postgres and Redis through the proxies; whoever checks or operates goes straight there.
+The service's processes reach Postgres and Redis through the proxies, each worker through two of its own before them;
+whoever checks or operates goes straight there.
 """
 
 import json
@@ -19,12 +20,16 @@ from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import HOST, PYTHON, WORKER, is_ready, web_command
 from onelane.dev.stack import Stack as Processes
 from tests.chaos.history import HISTORY
+from tests.chaos.service import full_disk
 from tests.chaos.service.dynos import Dyno
+from tests.chaos.service.orders import DYNO
 from tests.conftest import ROOT, SECRET
 from tests.proxy import Proxy
 
 WEB_NAMES = ("web-1", "web-2")
 WORKER_NAMES = ("worker-1", "worker-2", "worker-3")
+ASYNC_WORKER_NAMES = ("worker-2",)
+"""Those whose bot is async: all its turns share one event loop."""
 SLOTS = 8
 TTL_S = 3
 ATTEMPTS_MAX = 3
@@ -51,6 +56,7 @@ SETTINGS = {
     "LOG_FORMAT": "json",
     "HANDLER": "tests.chaos.service.bot:handle",
 }
+ASYNC_HANDLER = "tests.chaos.service.bot:handle_async"
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
 """All that a run takes from the environment that it is started in."""
 API_CONTROL = "provider_api.json"
@@ -93,6 +99,8 @@ class Stack:
     redis: EmbeddedRedis = field(init=False)
     postgres_proxy: Proxy = field(init=False)
     redis_proxy: Proxy = field(init=False)
+    own_proxies: dict[str, Proxy] = field(init=False, default_factory=dict)
+    """Each worker's own before those two, by `worker-1/postgres` and the like."""
     dynos: dict[str, Dyno] = field(init=False, default_factory=dict)
     _exits: ExitStack = field(init=False, default_factory=ExitStack)
 
@@ -106,6 +114,7 @@ class Stack:
         self.postgres_proxy = self._exits.enter_context(Proxy(self.postgres.url))
         self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))
         self._processes.migrate()
+        full_disk.prepare(self.postgres.url)
         if self.mutant:
             import_module("tests.chaos.mutants").plant_in_database(self.mutant, self.postgres.url)
         self._prepare_dynos(api_port)
@@ -164,11 +173,22 @@ class Stack:
         for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
             self._add(name, web_command(port, "tests.chaos.service.web:app", "--reuse-port"), through_proxies)
         for name in WORKER_NAMES:
-            self._add(name, WORKER, through_proxies)
+            self._add(name, WORKER, self._of_worker(name))
         plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
         plan += ["--rate", f"{self.rate:g}"] if self.rate else []
         urls = [part for port in self._web_ports for part in ("--web", f"http://{HOST}:{port}")]
         self._add(PROVIDER, [*PYTHON, "tests.chaos.traffic.provider", *plan, *urls])
+
+    def _of_worker(self, name: str) -> dict[str, str]:
+        """Give a worker proxies of its own, the name by which it is given orders, and perhaps an async bot."""
+        for server, proxy in (("postgres", self.postgres_proxy), ("redis", self.redis_proxy)):
+            self.own_proxies[f"{name}/{server}"] = self._exits.enter_context(Proxy(proxy.url))
+        return {
+            "DATABASE_URL": self.own_proxies[f"{name}/postgres"].url,
+            "REDIS_URL": self.own_proxies[f"{name}/redis"].url,
+            DYNO: name,
+            **({"HANDLER": ASYNC_HANDLER} if name in ASYNC_WORKER_NAMES else {}),
+        }
 
     def _add(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self.dynos[name] = Dyno(self._processes, name, argv, environment or {}, is_endless=name != PROVIDER)

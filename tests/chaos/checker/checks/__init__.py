@@ -11,10 +11,13 @@ from math import inf
 
 from tests.chaos.checker.checks import (
     acceptance,
+    blame,
     calm,
+    coverage,
     effects,
     escalation,
     fences,
+    intake,
     leftovers,
     order,
     overlaps,
@@ -23,6 +26,7 @@ from tests.chaos.checker.checks import (
     recovery,
     runs,
     sessions,
+    stuck,
 )
 from tests.chaos.checker.evidence import Evidence
 from tests.chaos.checker.violation import Violation
@@ -43,7 +47,11 @@ CHECKS: tuple[Check, ...] = tuple(
         provider,
         recovery,
         overlaps,
+        stuck,
+        blame,
+        intake,
         calm,
+        coverage,
         leftovers,
     )
 )

@@ -1,0 +1,18 @@
+"""A run that is long enough has had every kind of fault that it was to have: what never struck was never tested."""
+
+from collections.abc import Iterator
+
+from tests.chaos.checker.evidence import Evidence
+from tests.chaos.checker.violation import Violation
+
+PROMISE = "coverage"
+PLANNED_MIN = 3
+"""So many faults of a kind cannot all be missed by chance."""
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """Look for kinds that were planned often and never came."""
+    struck = {fault.name for fault in evidence.faults if not fault.is_missed}
+    for name, count in evidence.setup.planned.items():
+        if count >= PLANNED_MIN and name not in struck:
+            yield Violation(PROMISE, None, None, f"{name} was planned {count} times, and never struck anything")

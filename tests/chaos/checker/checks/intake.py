@@ -1,0 +1,46 @@
+"""When nothing is broken, a delivery is answered 2xx at once; and so it is while somebody else's row is locked."""
+
+from collections.abc import Iterator
+from math import inf
+
+from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S
+from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.records import Posted
+from tests.chaos.checker.spans import Spans
+from tests.chaos.checker.violation import Violation
+
+PROMISE = "intake"
+ANSWERED_S = 1.5
+LOCK = "lock-row"
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """Measure each delivery, without the time in which something else went on."""
+    others = Spans((one.at, one.until) for one in evidence.faults if one.name != LOCK)
+    crashes = Spans((run.until, run.until) for run in evidence.crashes)
+    disturbed = others.joined(crashes).widened(after_s=evidence.setup.ttl_s + AFTERMATH_S)
+    excuses = disturbed.joined(evidence.stalled.widened(after_s=BREATH_S))
+    for person in evidence.people.values():
+        locked = Spans((one.at, one.until) for one in evidence.faults if one.user_id == person.user_id)
+        yield from _deliveries(person, excuses.joined(locked.widened(after_s=AFTERMATH_S)))
+
+
+def _deliveries(person: Person, excuses: Spans) -> Iterator[Violation]:
+    sent: dict[str, float] = {}
+    for posted in (one for one in person.said if isinstance(one, Posted)):
+        if posted.what == "send":
+            sent[posted.delivery] = posted.at
+            continue
+        since = sent.pop(posted.delivery, inf)
+        is_good = posted.what.startswith("2")
+        if since == inf or (not is_good and excuses.touches(since, posted.at)):
+            continue
+        waited_s = excuses.free_s(since, posted.at)
+        if not is_good or waited_s > ANSWERED_S:
+            yield Violation(
+                PROMISE,
+                person.user_id,
+                since,
+                f"{posted.external_id} was answered {posted.what} after {posted.at - since:.3f} s, of which "
+                f"{waited_s:.3f} s in peace",
+            )
