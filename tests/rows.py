@@ -288,6 +288,10 @@ class Rows:
         """Let so many workers have died with a message in flight."""
         self._rows("UPDATE inbox SET deaths = %s WHERE id = %s", deaths, message_id)
 
+    def set_channel(self, user_id: UUID, channel: str) -> None:
+        """Let the user be one of another channel, whose policy counts."""
+        self._rows("UPDATE users SET channel = %s WHERE id = %s", channel, user_id)
+
     def set_waiting(self, user_id: UUID, waiting: int) -> None:
         """Let the user's row count wrongly."""
         self._rows("UPDATE users SET waiting = %s WHERE id = %s", waiting, user_id)

@@ -1,0 +1,196 @@
+"""Keys and rows that somebody else wrote, or spoilt: each delays its own lane at most, and no duty stops for them."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from onelane import keys
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.operations.snapshot import Survey
+from onelane.processes.duties import Duties
+from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.rows import Rows
+
+Plant = Callable[[redis.Redis, UUID], object]
+
+OF_A_USER: Mapping[str, Plant] = {
+    "lock of another type": lambda client, user: client.set(keys.lock(user), "mine"),
+    "lock without numbers": lambda client, user: client.hset(
+        keys.lock(user), mapping={"token": b"\xff", "until": "late", "fence": "x", "worker": b"\xff"}
+    ),
+    "queue of another type": lambda client, user: client.set(keys.queue(user), "mine"),
+    "failures of another type": lambda client, user: client.set(keys.failed(user), "mine"),
+    "session of another type": lambda client, user: client.rpush(keys.session(user), "mine"),
+    "pace of another type": lambda client, user: client.rpush(f"pace:in:{user}", "mine"),
+    "pace without a number": lambda client, user: client.set(f"pace:in:{user}", "soon"),
+    "pace for ever": lambda client, user: client.set(f"pace:in:{user}", "1e400"),
+}
+OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
+    "fence of another type": lambda client: client.rpush(keys.FENCE, "mine"),
+    "fence without a number": lambda client: client.set(keys.FENCE, "12e9"),
+    "wake of another type": lambda client: client.set(keys.wake(), "mine"),
+    "lanes of another type": lambda client: client.set(keys.lanes(), "mine"),
+    "lanes of nobody": lambda client: client.zadd(keys.lanes(), {"nobody": 0, b"\xff\xfe": 0, "": 0, str(uuid4()): 0}),
+    "buried of another type": lambda client: client.set(keys.buried(), "mine"),
+    "buried of nobody": lambda client: client.sadd(keys.buried(), "nobody", b"\xff"),
+    "queues of another type": lambda client: client.set(keys.RQ_QUEUES, "mine"),
+    "cursor of another type": lambda client: client.rpush(keys.RECONCILE_CURSOR, "mine"),
+    "cursor of nobody": lambda client: client.set(keys.RECONCILE_CURSOR, "nobody"),
+    "a lap that was done for ever": lambda client: client.set(keys.RECONCILED, "mine"),
+    "a duty that is done for ever": lambda client: client.set(keys.duty("duties"), "mine"),
+    "numbers of another type": lambda client: client.set(keys.NUMBERS, "mine"),
+    "workers of another type": lambda client: client.set(keys.RQ_WORKERS, "mine"),
+    "worker without a heartbeat": lambda client: (
+        client.sadd(keys.RQ_WORKERS, "rq:worker:odd", "rq:worker:text"),
+        client.hset("rq:worker:odd", "last_heartbeat", "never"),
+        client.set("rq:worker:text", "mine"),
+    ),
+}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    channel = settings.channels["demo"].model_copy(update={"rate_per_minute": 6_000})
+    return settings.model_copy(
+        update={"handler": "tests.bots:handle", "attempts_max": 2, "channels": {"demo": channel}}
+    )
+
+
+@pytest.mark.parametrize("is_planted_first", [True, False], ids=["before the message", "after it"])
+def test_odd_keys_of_users_stop_neither_them_nor_others(
+    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, rows: Rows, *, is_planted_first: bool
+) -> None:
+    """Two messages each: one that fails and is buried, one that is answered."""
+    odd = {name: rows.make_user("demo", name) for name in OF_A_USER}
+
+    def plant() -> None:
+        for name, user in odd.items():
+            OF_A_USER[name](services.lanes.client, user)
+
+    if is_planted_first:
+        plant()
+    for name in (*odd, "innocent"):
+        accept(name, "raise")
+        accept(name, "after")
+    if not is_planted_first:
+        plant()
+    Survey(services.lanes).numbers_and_snapshot()
+    with run_worker(settings):
+        eventually(lambda: rows.waiting() == 0)
+        eventually(lambda: not services.lanes.client.exists(keys.lanes()))
+    for user in odd.values():
+        assert rows.states(user) == ["dead", "processed"]
+
+
+@pytest.mark.parametrize("is_planted_first", [True, False], ids=["before the messages", "after them"])
+def test_odd_keys_of_all_stop_nobody(
+    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, rows: Rows, *, is_planted_first: bool
+) -> None:
+    client = services.lanes.client
+
+    def plant() -> None:
+        for act in OF_ALL.values():
+            act(client)
+
+    if is_planted_first:
+        plant()
+    for nr in range(3):
+        accept(f"user {nr}", "raise")
+        accept(f"user {nr}", "after")
+    if not is_planted_first:
+        client.flushall()
+        plant()
+    Survey(services.lanes).numbers_and_snapshot()
+    with run_worker(settings):
+        eventually(lambda: rows.waiting() == 0)
+    assert rows.answered() == 3
+
+
+def test_an_odd_lock_costs_a_worker_that_lease_alone(
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    log_lines: LogLines,
+    rows: Rows,
+    tmp_path: Path,
+) -> None:
+    """The renewal of all leases of the process failed, again and again."""
+    gate = tmp_path / "gate"
+    odd, other = accept("odd", f"wait {gate}"), accept("other", f"wait {gate}")
+    client = services.lanes.client
+    with run_worker(settings):
+        eventually(lambda: client.exists(keys.lock(odd.user_id)) and client.exists(keys.lock(other.user_id)))
+        client.delete(keys.lock(odd.user_id))
+        client.set(keys.lock(odd.user_id), "mine")
+        eventually(lambda: any(line["event"] == "lease_lost" for line in log_lines))
+        gate.touch()
+        eventually(lambda: rows.is_settled(odd.user_id) and rows.is_settled(other.user_id))
+    lost = [str(line["user_id"]) for line in log_lines if line["event"] == "lease_lost"]
+    assert lost == [str(odd.user_id)]
+    assert [line for line in log_lines if line["event"].startswith("renewer_")] == []
+
+
+@pytest.fixture
+def duties(services: Services) -> Duties:
+    return Duties(services.database, services.lanes, services.sessions, "a test")
+
+
+@pytest.mark.parametrize("broken", ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"])
+def test_a_duty_that_fails_is_reported_and_the_others_are_done(
+    services: Services, duties: Duties, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    done: list[str] = []
+
+    def act(name: str) -> None:
+        done.append(name)
+        if name == broken:
+            raise ValueError("text")
+
+    for owner, name in [(duties, "redrive_requeued"), (duties, "reconcile"), (services.sessions, "sweep")]:
+        monkeypatch.setattr(owner, name, lambda name=name: act(name))
+    monkeypatch.setattr(duties, "forget_deliveries", lambda: act("forget_deliveries"))
+    duties.round()
+    assert done == ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"]
+    [line] = [line for line in log_lines if line["event"] == "duty_failed"]
+    assert line["duty"] == broken.removesuffix("_requeued")
+    assert "text" not in line["failure"]
+
+
+def test_a_session_that_cannot_be_swept_is_reported_and_the_others_end(
+    services: Services, rows: Rows, duties: Duties, log_lines: LogLines
+) -> None:
+    odd, other = rows.make_user("odd", "alice"), rows.make_user("demo", "bob")
+    rows.publish("odd", 60, time(4), "Nowhere/Atlantis")
+    for user in (odd, other):
+        rows.make_session(user, datetime.now(UTC) - timedelta(days=2))
+    for _ in range(2):
+        duties.round()
+        services.lanes.client.delete(keys.duty("duties"))
+    assert rows.sessions(other)[0].status == "ended"
+    assert rows.sessions(odd)[0].status == "active"
+    [line] = [line for line in log_lines if line["event"] == "session_not_swept"]
+    assert (line["user_id"], line["sqlstate"]) == (str(odd), "22023")
+
+
+def test_a_requeued_job_that_cannot_be_redriven_is_reported_and_the_others_are(
+    services: Services, accept: Accept, rows: Rows, duties: Duties, log_lines: LogLines
+) -> None:
+    odd, other = accept("alice"), accept("bob")
+    for lease in services.lanes.lease("w", 0, 2, 60).leases:
+        message = odd if lease.user_id == odd.user_id else other
+        rows.settle(message.user_id, message.seq, state="dead")
+        services.lanes.bury(lease, message.message_id, "Traceback: …")
+        services.lanes.finish(lease)
+        services.lanes.client.rpush(keys.queue(message.user_id), str(message.message_id))
+    services.lanes.client.rpush(keys.queue(odd.user_id), uuid4().urn)
+    rows.publish("odd", 60, time(4), "Nowhere/Atlantis")
+    rows.set_channel(odd.user_id, "odd")
+    assert duties.redrive_requeued() == 1
+    assert rows.states(other.user_id) == ["received"]
+    assert [line["user_id"] for line in log_lines if line["event"] == "lane_failed"] == [odd.user_id]
