@@ -2,7 +2,9 @@
 --
 -- Walks those that may be over, oldest first: sweep_at is the instant at which the policy ended the session when it was
 -- last looked at. One whose messages have moved its end since is moved on to that end; so is one whose user has waiting
--- messages (they decide for themselves), by a minute. What is locked is left for the next call.
+-- messages (they decide for themselves), by a minute. What is locked is left for the next call. One that cannot be
+-- judged or ended (a time zone that Postgres does not know) stands alone in a block of its own, is reported by a notice,
+-- and looked at again after ten minutes: none behind it waits for it.
 -- Locks one user at a time, then looks again. ended_at is the policy's instant, so it does not matter when, or whether,
 -- the sweep comes by.
 --
@@ -29,17 +31,27 @@ BEGIN
     LOOP
         EXIT WHEN cardinality(ended_users) >= p_ends_max;
         seen := seen + 1;
-        v_user := lock_user(v_session.user_id, false);
-        CONTINUE WHEN v_user.id IS NULL;
-        IF v_user.waiting > 0 THEN
-            v_ends_at := v_now + interval '1 minute';
-        ELSIF end_session_if_over(v_user, v_now) IS NOT NULL THEN
-            ended_users := ended_users || v_user.id;
-            CONTINUE;
-        ELSE
-            SELECT (session_end_by_policy(v_user.channel, s.started_at, s.last_message_at)).ends_at INTO v_ends_at
-              FROM conversation_sessions s WHERE s.id = v_session.id;
-        END IF;
-        UPDATE conversation_sessions SET sweep_at = v_ends_at WHERE id = v_session.id AND status <> 'ended';
+        BEGIN
+            v_user := lock_user(v_session.user_id, false);
+            CONTINUE WHEN v_user.id IS NULL;
+            IF v_user.waiting > 0 THEN
+                v_ends_at := v_now + interval '1 minute';
+            ELSIF end_session_if_over(v_user, v_now) IS NOT NULL THEN
+                ended_users := ended_users || v_user.id;
+                CONTINUE;
+            ELSE
+                SELECT (session_end_by_policy(v_user.channel, s.started_at, s.last_message_at)).ends_at INTO v_ends_at
+                  FROM conversation_sessions s WHERE s.id = v_session.id;
+            END IF;
+            UPDATE conversation_sessions SET sweep_at = v_ends_at WHERE id = v_session.id AND status <> 'ended';
+        EXCEPTION WHEN OTHERS THEN
+            RAISE NOTICE 'session_not_swept' USING ERRCODE = 'OL001', DETAIL = jsonb_build_object(
+                'user_id', v_session.user_id, 'session_id', v_session.id, 'sqlstate', SQLSTATE);
+            -- The block's end has given its lock back.
+            IF (lock_user(v_session.user_id, false)).id IS NOT NULL THEN
+                UPDATE conversation_sessions SET sweep_at = v_now + interval '10 minutes'
+                 WHERE id = v_session.id AND status <> 'ended';
+            END IF;
+        END;
     END LOOP;
 END $$;

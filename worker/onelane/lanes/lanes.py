@@ -10,10 +10,12 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from onelane import keys
+from onelane.errors import describe
 from onelane.lanes import jobs
 from onelane.lanes.marks import Marks
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
+from onelane.telemetry.log import event
 
 BURIAL_TTL_S = 365 * 86_400
 BATCH_TTL_S = 600
@@ -60,11 +62,19 @@ class Lanes:
         return bool(self.scripts.run("enqueue", *self._enqueue_args(user_id, message_id)))
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
-        """Enqueue (user, message) pairs, ENQUEUE_MANY_MAX in one round trip; return how many are new."""
+        """Enqueue (user, message) pairs, ENQUEUE_MANY_MAX in one round trip; return how many are new.
+
+        A lane that fails is reported, and keeps none from its place.
+        """
         added = 0
         for start in range(0, len(messages), ENQUEUE_MANY_MAX):
             batch = messages[start : start + ENQUEUE_MANY_MAX]
-            added += sum(map(int, self.scripts.run_many([("enqueue", self._enqueue_args(*pair)) for pair in batch])))
+            answers = self.scripts.run_each([("enqueue", self._enqueue_args(*pair)) for pair in batch])
+            for (user_id, _), answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Exception):
+                    event("lane_failed", user_id=user_id, failure=describe(answer))
+                else:
+                    added += int(answer)
         return added
 
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
@@ -156,22 +166,21 @@ class Lanes:
 
     def jobs(self, user_id: UUID) -> list[str]:
         """List the ids of the jobs on a lane, oldest first."""
-        return [
-            text_of(job) for job in self.scripts.ask(lambda: self.client.lrange(keys.queue(user_id, self.kind), 0, -1))
-        ]
+        key = keys.queue(user_id, self.kind)
+        return [text_of(job) for job in self._ours(key, lambda: self.client.lrange(key, 0, -1))]
 
     def scores(self, users: Sequence[UUID]) -> list[float | None]:
         """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
         if not users:
             return []
-        scores: list[float | None] = self.scripts.ask(
-            lambda: self.client.zmscore(keys.lanes(self.kind), [str(user) for user in users])
-        )
+        key, members = keys.lanes(self.kind), [str(user) for user in users]
+        scores: list[float | None] = self._ours(key, lambda: self.client.zmscore(key, members))
         return scores
 
     def buried_users(self, at_most: int) -> list[UUID]:
         """Return some users with a dead message on their lane."""
-        users = self.scripts.ask(lambda: self.client.srandmember(keys.buried(self.kind), at_most))
+        key = keys.buried(self.kind)
+        users = self._ours(key, lambda: self.client.srandmember(key, at_most))
         return [user for text in users if (user := uuid_or_none(text_of(text))) is not None]
 
     def discard(self, user_id: UUID, job: UUID | str) -> None:
@@ -211,6 +220,16 @@ class Lanes:
             message_id,
             *jobs.flat(jobs.job_of(self.client, self.kind, user_id, message_id).to_dict()),
         )
+
+    def _ours(self, key: str, read: Callable[[], Any]) -> Any:
+        """Read a key of ours. Under another type it was written by somebody else, and is removed, as scripts do it."""
+        try:
+            return self.scripts.ask(read)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        self.scripts.ask(lambda: self.client.delete(key))
+        return self.scripts.ask(read)
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()

@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import redis
+
 from onelane import keys
 from onelane.lanes.scripts import Scripts, text_of
 from onelane.model import uuid_or_none
@@ -16,12 +18,12 @@ class Marks:
 
     def claim_duty(self, name: str, worker: str, seconds: float) -> bool:
         """Take a duty for one round; return False while another worker has it."""
-        key, ttl_ms = keys.duty(name), round(seconds * 1000)
-        return bool(self._scripts.ask_once(lambda: self._client.set(key, worker, nx=True, px=ttl_ms)))
+        return bool(self._scripts.run("claim", name, worker, round(seconds * 1000)))
 
-    def is_reconciled(self) -> bool:
-        """Whether a lap over all waiting users was done lately, on this Redis."""
-        return bool(self._scripts.ask(lambda: self._client.exists(keys.RECONCILED)))
+    def is_reconciled(self, seconds: int) -> bool:
+        """Whether a lap over all waiting users was done in the last `seconds`, on this Redis."""
+        left_s = self._scripts.ask(lambda: self._client.ttl(keys.RECONCILED))
+        return bool(0 <= left_s <= seconds)  # a mark that never ends is none of ours
 
     def note_reconciled(self, seconds: int) -> None:
         """Note that a lap is done; the next is due after `seconds`, and begins with the first user."""
@@ -29,8 +31,11 @@ class Marks:
         self._scripts.ask(lambda: self._client.delete(keys.RECONCILE_CURSOR))
 
     def cursor(self) -> UUID | None:
-        """Return the user after whom the lap goes on; None at its beginning."""
-        cursor = self._scripts.ask(lambda: self._client.get(keys.RECONCILE_CURSOR))
+        """Return the user after whom the lap goes on; None at its beginning, or when the mark is none of ours."""
+        try:
+            cursor = self._scripts.ask(lambda: self._client.get(keys.RECONCILE_CURSOR))
+        except redis.exceptions.ResponseError:
+            return None
         return uuid_or_none(text_of(cursor)) if cursor else None
 
     def move_cursor(self, after: UUID) -> None:

@@ -80,6 +80,14 @@ class Scripts:
 
     def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; load those that this server does not know yet."""
+        answers = self.run_each(calls)
+        for answer in answers:
+            if isinstance(answer, redis.exceptions.ResponseError):
+                raise answer
+        return answers
+
+    def run_each(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip. One that fails answers its error, and the others theirs."""
         answers: list[Any] = self.ask(lambda: self._run_known_or_load(calls))
         return answers
 
@@ -125,7 +133,7 @@ class Scripts:
             for i, answer in zip(unknown, self._execute([calls[i] for i in unknown]), strict=True):
                 answers[i] = answer
         for answer in answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not _is_its_own(answer):
                 raise answer
         return answers
 
@@ -140,6 +148,11 @@ class Scripts:
 def _was_cut(error: BaseException | None) -> bool:
     """Distinguish a connection that broke from an answer that took too long, and from a pool that has none to lend."""
     return isinstance(error, redis.exceptions.ConnectionError) and not isinstance(error.__context__, Empty)
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Distinguish the error of one script from what would meet every other."""
+    return isinstance(error, redis.exceptions.ResponseError) and not _is_refusal(error)
 
 
 def _is_refusal(error: redis.exceptions.ResponseError) -> bool:

@@ -1,6 +1,8 @@
 """The snapshot: all lanes at one instant, in one call to Redis whose cost does not grow with the number of lanes."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -136,7 +138,7 @@ def _snapshot(answer: bytes) -> Snapshot:
         is_exact=found["looked_at"] == found["ahead"],
         oldest_wait_s=_seconds(now_ms, float(found["oldest_ms"])) if found["oldest_ms"] else 0,
         is_suspended=found["is_suspended"],
-        workers=tuple(sorted((_worker(now_ms, *one) for one in found["workers"]), key=lambda one: one.name)),
+        workers=tuple(sorted(_workers(now_ms, found["workers"]), key=lambda one: one.name)),
         lanes=tuple(sorted((_lane(now_ms, *one) for one in found["lanes"]), key=_order)),
     )
 
@@ -156,6 +158,13 @@ def _lane(now_ms: float, state: str, user: str, score: str, jobs: int, *lock: An
 
 def _order(lane: Lane) -> int:
     return list(LaneState).index(lane.state)
+
+
+def _workers(now_ms: float, found: list[Any]) -> Iterator[Worker]:
+    """Read the workers; one whose heartbeat is no time was not written by RQ."""
+    for one in found:
+        with suppress(ValueError):
+            yield _worker(now_ms, *one)
 
 
 def _worker(now_ms: float, key: str, heartbeat: str, queues: str | bool) -> Worker:

@@ -5,13 +5,15 @@ lanes of the dead become due by themselves.
 """
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from onelane.db import Database
-from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.errors import LanesUnavailable, StoreUnavailable, describe
 from onelane.lanes.lanes import Lanes
 from onelane.model import uuid_or_none
 from onelane.sessions import Sessions
@@ -30,6 +32,8 @@ DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
 FORGET_MAX = 1_000
 FIRST_USER = UUID(int=0)
+
+Done = TypeVar("Done")
 
 # One step of the index a user: a plain DISTINCT would read all waiting messages of each.
 WAITING_USERS = """
@@ -70,15 +74,13 @@ class Duties:
         self._worker = worker
 
     def round(self) -> None:
-        """Do the duties, unless another worker does them this round."""
-        try:
-            if self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
-                self.redrive_requeued()
-                self.reconcile()
-                self._sessions.sweep()
-                self.forget_deliveries()
-        except (StoreUnavailable, LanesUnavailable) as error:
-            event("duties_postponed", error=str(error))
+        """Do the duties, unless another worker does them this round. Each fails alone."""
+        if not self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
+            return
+        _alone("redrive", self.redrive_requeued)
+        _alone("reconcile", self.reconcile)
+        _alone("sweep", self._sessions.sweep)
+        _alone("forget_deliveries", self.forget_deliveries)
 
     def reconcile(self) -> int:
         """Enqueue what waits in Postgres and has no lane in Redis; return how many jobs were new.
@@ -86,13 +88,13 @@ class Duties:
         A lap over all waiting users is made when the mark of the last one is gone: every LAP_EVERY_S, and at once when
         Redis has lost its memory. It goes on where the last round ended, whichever worker did that.
         """
-        if self._lanes.marks.is_reconciled():
+        if self._lanes.marks.is_reconciled(LAP_EVERY_S):
             return 0
         ends = time.monotonic() + ROUND_MAX_S
         after, enqueued = self._lanes.marks.cursor() or FIRST_USER, 0
         while time.monotonic() < ends:
             users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})
-            enqueued += self._reconcile(users)
+            enqueued += self._reconcile_page(users)
             if len(users) < USERS_PER_PAGE:
                 self._lanes.marks.note_reconciled(LAP_EVERY_S)
                 break
@@ -115,14 +117,24 @@ class Duties:
         whichever was pressed first.
         """
         found = self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX))
-        redriven = [(user_id, job) for user_id, job in self._in_order(found) if self._waits_again(user_id, job)]
+        redriven = [pair for pair in self._in_order(found) if _lane(pair[0], partial(self._waits_again, *pair))]
         for user_id, job in redriven:
-            self._lanes.enqueue(user_id, UUID(job))
+            _lane(user_id, partial(self._lanes.enqueue, user_id, UUID(job)))
             REDRIVEN.count()
             event("message_redriven", user_id=user_id, message_id=job)
         for user_id in {user_id for user_id, _ in redriven}:
-            self._lanes.make_due(user_id)
+            _lane(user_id, partial(self._lanes.make_due, user_id))
         return len(redriven)
+
+    def _reconcile_page(self, users: list[Any]) -> int:
+        """Reconcile some users; a page that fails is reported, and the lap goes on after it."""
+        try:
+            return self._reconcile(users)
+        except (StoreUnavailable, LanesUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - else nobody after this page would be put back
+            event("duty_failed", duty="reconcile", failure=describe(error))
+            return 0
 
     def _reconcile(self, users: list[Any]) -> int:
         """Give every waiting user of `users` a lane that is not paused unless the user is."""
@@ -130,22 +142,26 @@ class Duties:
         unknown = [user for user, score in zip(users, lanes, strict=True) if score is None]
         for user, score in zip(users, lanes, strict=True):
             if score == inf and not user.is_paused:
-                self._lanes.make_due(user.user_id, unpause=True)
+                _lane(user.user_id, partial(self._lanes.make_due, user.user_id, unpause=True))
         if not unknown:
             return 0
         waiting = self._database.rows(WAITING_MESSAGES, (JOBS_PER_USER_MAX, [user.user_id for user in unknown]))
         enqueued = self._lanes.enqueue_many([(row.user_id, row.id) for row in waiting])
         for user in unknown:
             if user.is_paused:
-                self._lanes.pause(user.user_id)
+                _lane(user.user_id, partial(self._lanes.pause, user.user_id))
         return enqueued
 
     def _in_order(self, found: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-        """Sort requeued jobs by their messages' numbers; what is no message comes last."""
-        ids = [job for _, job in found if uuid_or_none(job) is not None]
+        """Sort each user's requeued jobs by their messages' numbers; what is no message comes last.
+
+        The users stay in the order in which they were found, which is another each time: none is always the last.
+        """
+        ids = [message for _, job in found if (message := uuid_or_none(job))]
         rows = self._database.rows("SELECT id, seq FROM messages WHERE id = ANY(%s::uuid[])", (ids,)) if ids else []
         seqs = {str(row.id): row.seq for row in rows}
-        return sorted(found, key=lambda pair: seqs.get(pair[1]) or inf)
+        places = {user_id: place for place, (user_id, _) in enumerate(found)}
+        return sorted(found, key=lambda pair: (places[pair[0]], seqs.get(pair[1]) or inf))
 
     def _waits_again(self, user_id: UUID, job: str) -> bool:
         """Redrive the dead message behind a requeued job in Postgres; take what is no such job off the lane."""
@@ -157,3 +173,26 @@ class Duties:
             event("foreign_jobs", user_id=user_id, jobs=1)
             return False
         return True
+
+
+def _alone(duty: str, act: Callable[[], object]) -> None:
+    """Do a duty: whatever keeps it from being done keeps no other."""
+    try:
+        act()
+    except (StoreUnavailable, LanesUnavailable) as error:
+        event("duty_postponed", duty=duty, error=str(error))
+    except Exception as error:  # noqa: BLE001 - the next round may succeed
+        event("duty_failed", duty=duty, failure=describe(error))
+
+
+def _lane(user_id: UUID, act: Callable[[], Done]) -> Done | None:
+    """Do something for one user: what is wrong with it, or locks it, keeps no other from its turn."""
+    try:
+        return act()
+    except LanesUnavailable:
+        raise
+    except Exception as error:
+        if isinstance(error, StoreUnavailable) and getattr(error.__cause__, "sqlstate", None) is None:
+            raise  # no word from the server: it would not answer about the next one either
+        event("lane_failed", user_id=user_id, failure=describe(error))
+        return None

@@ -47,18 +47,18 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             if news != self._written or time.monotonic() - self._written_at > REPEAT_S:
                 self._write(*news)
                 self._written, self._written_at = news, time.monotonic()
-        except redis.exceptions.OutOfMemoryError:
-            event("worker_not_registered", worker=self.name)
+        except redis.exceptions.ResponseError as error:
+            event("worker_not_registered", worker=self.name, error=type(error).__name__)
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             self._written = None
             raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
 
     def withdraw(self) -> None:
-        """Take the registration back; with Redis away it runs out by itself."""
+        """Take the registration back; where Redis does not let us, it runs out by itself."""
         try:
             self.register_death()
             self.unsubscribe()
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+        except redis.exceptions.RedisError:
             event("worker_not_unregistered", worker=self.name)
 
     def _register(self) -> None:

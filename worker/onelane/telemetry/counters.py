@@ -85,5 +85,5 @@ class Histogram:
 
 
 def numbers_in(fields: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Decode the hash `keys.NUMBERS`: the numbers of all processes."""
-    return {field.decode(): int(number) for field, number in fields.items()}
+    """Decode the hash `keys.NUMBERS`: the numbers of all processes, and nothing that somebody else wrote there."""
+    return {field.decode(errors="replace"): int(number) for field, number in fields.items() if number.isdigit()}

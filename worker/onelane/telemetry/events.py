@@ -78,6 +78,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "session_ended": Event(
             "info", "A session ended, for `reason`.", ("user_id", "session_id", "reason", "ended_at")
         ),
+        "session_not_swept": Event(
+            "error",
+            "A session whose time may be over could not be ended (`sqlstate`); the sweep tries again in 10 minutes.",
+            ("user_id", "session_id", "sqlstate"),
+        ),
         "cache_not_cleared": Event(
             "warning", "Redis was away when a session ended; Postgres will find the cached id wrong.", ("user_id",)
         ),
@@ -141,10 +146,12 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("failure",),
         ),
         "worker_not_unregistered": Event(
-            "warning", "Redis was away when a worker ended; its registration expires.", ("worker",)
+            "warning", "Redis did not take a worker's end; its registration expires.", ("worker",)
         ),
         "worker_not_registered": Event(
-            "warning", "Redis is full: a worker could not write its heartbeat; it continues.", ("worker",)
+            "warning",
+            "Redis is full, or has other things under RQ's keys: a worker could not write its heartbeat; it continues.",
+            ("worker", "error"),
         ),
         "commands_lost": Event(
             "warning", "A worker lost its subscription to RQ's commands, and subscribed again.", ("error",)
@@ -181,10 +188,12 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "numbers_postponed": Event(
             "warning", "Redis was away when numbers were to be added; they are kept and sent later.", ("error",)
         ),
-        "duties_postponed": Event(
-            "warning",
-            "Postgres or Redis was away when Redis' jobs were to be compared with waiting messages.",
-            ("error",),
+        "duty_postponed": Event("warning", "Postgres or Redis was away when a duty was to be done.", ("duty", "error")),
+        "duty_failed": Event(
+            "error", "An unexpected error ended a duty, or a page of it; the next ones are done.", ("duty", "failure")
+        ),
+        "lane_failed": Event(
+            "error", "A duty could not do its work for one user; the others are done.", ("user_id", "failure")
         ),
         "reconciled": Event("info", "Jobs that Redis had lost were enqueued again.", ("jobs",)),
         "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),

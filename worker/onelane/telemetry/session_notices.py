@@ -1,6 +1,6 @@
-"""Logs and counts the notices (OL001) that SQL functions raise when a session opens or ends.
+"""Logs and counts the notices (OL001) that SQL functions raise when a session opens, ends, or cannot be swept.
 
-Sessions open and end inside SQL functions: in a begin, in a commit, in the sweep. The two functions that do it raise a
+Sessions open and end inside SQL functions: in a begin, in a commit, in the sweep. The functions that do it raise a
 notice, which the calling process receives; so no answer needs a column for it.
 """
 
@@ -20,3 +20,5 @@ def on_notice(name: str, detail: str) -> None:
         case "session_ended":
             SESSIONS_ENDED.count(fields["reason"])
             event("session_ended", **fields)
+        case "session_not_swept":
+            event("session_not_swept", **fields)

@@ -6,16 +6,16 @@
 -- Returns 1, or 0 when the lease was lost.
 local now, user, token, id = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local ended_at, ttl, fields = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-if redis.call('HGET', lock_key(user), 'token') ~= token then return 0 end
+if holder(user) ~= token then return 0 end
 if is_buried(id) then return 1 end
-redis.call('LREM', queue_key(user), 0, id)
+ours('LREM', queue_key(user), 0, id)
 redis.call('DEL', results_key(id))
-redis.call('HSET', job_key(id), unpack(ARGV, 8, 7 + 2 * fields))
+ours('HSET', job_key(id), unpack(ARGV, 8, 7 + 2 * fields))
 redis.call('HSET', job_key(id), 'status', 'failed', 'buried', '1', 'ended_at', ended_at)
 redis.call('EXPIRE', job_key(id), ttl)
 redis.call('XADD', results_key(id), '*', unpack(ARGV, 8 + 2 * fields))
 redis.call('EXPIRE', results_key(id), ttl)
-redis.call('ZADD', failed_key(user), digits(math.floor(now / 1000) + ttl), id)
-redis.call('SADD', QUEUES, queue_key(user))
-redis.call('SADD', BURIED, user)
+ours('ZADD', failed_key(user), digits(math.floor(now / 1000) + ttl), id)
+ours('SADD', QUEUES, queue_key(user))
+ours('SADD', BURIED, user)
 return 1

@@ -2,9 +2,9 @@
 -- this lane's: somebody may have put another lane's job here.
 -- ARGV: user, message id
 local user, id = ARGV[1], ARGV[2]
-redis.call('LREM', queue_key(user), 0, id)
+ours('LREM', queue_key(user), 0, id)
 if redis.pcall('HGET', job_key(id), 'origin') == queue_name(user) then
   redis.call('DEL', job_key(id), results_key(id))
-  redis.call('ZREM', failed_key(user), id)
+  ours('ZREM', failed_key(user), id)
 end
 forget_empty_queue(user)

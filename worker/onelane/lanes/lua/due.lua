@@ -2,7 +2,7 @@
 -- ARGV: now, user, unpause (1: the user was resumed)
 -- Returns 1 when the lane is due, 0 when it stays leased or paused.
 local now, user, unpause = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
-local score = redis.call('ZSCORE', LANES, user)
+local score = ours('ZSCORE', LANES, user)
 if score == 'inf' and not unpause then return 0 end
 even_when_full()
 local held = locked_until(user, now)

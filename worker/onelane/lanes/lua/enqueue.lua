@@ -8,16 +8,16 @@ local job = job_key(id)
 local added = 0
 if is_buried(id) then
   redis.call('DEL', job, results_key(id))
-  redis.call('ZREM', failed_key(user), id)
-  redis.call('LREM', queue_key(user), 0, id) -- RQ's own requeue puts it there
+  ours('ZREM', failed_key(user), id)
+  ours('LREM', queue_key(user), 0, id) -- RQ's own requeue puts it there
 end
 if redis.call('EXISTS', job) == 0 then
   redis.call('HSET', job, unpack(ARGV, 4))
-  redis.call('RPUSH', queue_key(user), id)
-  redis.call('SADD', QUEUES, queue_key(user))
+  ours('RPUSH', queue_key(user), id)
+  ours('SADD', QUEUES, queue_key(user))
   added = 1
 end
 -- The rate limit also holds for a lane that was empty for a while.
-local due = math.max(now, tonumber(redis.call('GET', pace_key(user)) or '0'))
-if redis.call('ZADD', LANES, 'NX', digits(due), user) == 1 then wake_one() end
+local due = math.max(now, paced_until(user, now))
+if ours('ZADD', LANES, 'NX', digits(due), user) == 1 then wake_one() end
 return added

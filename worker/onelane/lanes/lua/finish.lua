@@ -9,7 +9,7 @@
 local now, user, token = clock(ARGV[1]), ARGV[2], ARGV[3]
 local may_go_on, more, foreign, pause = ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'
 local session_id, session_ms, pace_ms = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local lock = redis.call('HMGET', lock_key(user), 'token', 'until', 'paced')
+local lock = ours('HMGET', lock_key(user), 'token', 'until', 'paced')
 if lock[1] ~= token then return 'lost' end
 
 even_when_full()
@@ -27,7 +27,7 @@ end
 local due = now
 if pace_ms > 0 then
   local allowance_ms = 60000 - pace_ms
-  local allowed = tonumber(redis.call('GET', pace_key(user)) or '0')
+  local allowed = paced_until(user, now)
   if ARGV[11] and lock[3] ~= ARGV[11] then
     allowed = math.max(allowed, now - allowance_ms) + pace_ms
     redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance_ms - now))
@@ -36,20 +36,20 @@ if pace_ms > 0 then
   due = math.max(now, allowed)
 end
 
-local jobs = redis.call('LLEN', queue_key(user))
+local jobs = ours('LLEN', queue_key(user))
 if jobs == 0 then forget_empty_queue(user) end
 local has_work = more or jobs > foreign
 local stays_paused = pause or is_paused(user)
-if has_work and may_go_on and not stays_paused and due <= now and tonumber(lock[2]) > now then return 'go_on' end
+if has_work and may_go_on and not stays_paused and due <= now and (tonumber(lock[2]) or 0) > now then return 'go_on' end
 
 redis.call('DEL', lock_key(user))
 if not has_work then
-  redis.call('ZREM', LANES, user)
+  ours('ZREM', LANES, user)
   return 'forgotten'
 elseif stays_paused then
-  redis.call('ZADD', LANES, '+inf', user)
+  ours('ZADD', LANES, '+inf', user)
   return 'paused'
 end
-redis.call('ZADD', LANES, digits(due), user)
+ours('ZADD', LANES, digits(due), user)
 wake_one()
 return 'released'

@@ -29,10 +29,10 @@ end
 
 local function take_due()
   local leases = {}
-  if redis.call('EXISTS', FENCE) == 0 then redis.call('SET', FENCE, digits(now * 1000)) end
+  if not fence_now() then redis.call('SET', FENCE, digits(now * 1000)) end
   for _ = 1, 8 do
     local due = {}
-    if free > 0 then due = redis.call('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
+    if free > 0 then due = ours('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
     if #due == 0 then break end
     for _, user in ipairs(due) do
       local held = locked_until(user, now)
@@ -52,12 +52,12 @@ end
 local function still_held(leases)
   local held = {}
   for _, lease in ipairs(leases) do
-    if redis.call('HGET', lock_key(lease[1]), 'token') == lease[2] then held[#held + 1] = lease end
+    if holder(lease[1]) == lease[2] then held[#held + 1] = lease end
   end
   return held
 end
 
-local last = redis.call('HMGET', reply_key, 'call', 'leases')
+local last = ours('HMGET', reply_key, 'call', 'leases')
 local leases
 if last[1] == call then
   leases = still_held(cjson.decode(last[2]))
@@ -71,7 +71,7 @@ else
 end
 
 local next_due = -1
-local first = redis.call('ZRANGE', LANES, 0, 0, 'WITHSCORES')
+local first = ours('ZRANGE', LANES, 0, 0, 'WITHSCORES')
 if first[2] and first[2] ~= 'inf' then next_due = math.max(0, tonumber(first[2]) - now) end
 -- Nothing more is due: the tokens that are left would wake workers for nothing.
 if next_due ~= 0 then redis.call('DEL', WAKE) end

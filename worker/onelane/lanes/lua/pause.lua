@@ -3,7 +3,7 @@
 -- ARGV: user
 -- Returns 1 when the lane had work or a holder.
 local user = ARGV[1]
-if not redis.call('ZSCORE', LANES, user) then return 0 end
+if not ours('ZSCORE', LANES, user) then return 0 end
 even_when_full()
 redis.call('ZADD', LANES, 'XX', '+inf', user)
 return 1

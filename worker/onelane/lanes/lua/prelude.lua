@@ -16,6 +16,25 @@ local function lock_key(user) return 'lock:' .. KIND .. ':' .. user end
 local function session_key(user) return 'session:user:' .. user end
 local function pace_key(user) return 'pace:' .. KIND .. ':' .. user end
 
+-- Call a command on a key of ours. Under another type somebody else has written it, and it would stop its lane, or all
+-- lanes, for ever: such a key is removed, which Redis' own log notes.
+local function ours(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    redis.log(redis.LOG_WARNING, 'onelane: removed a key of another type: ' .. key)
+    redis.call('DEL', key)
+  end
+  return redis.call(command, key, ...)
+end
+
+-- Read without changing anything; nil where there is an error.
+local function peek(command, ...)
+  local answer = redis.pcall(command, ...)
+  if type(answer) == 'table' and answer.err then return nil end
+  return answer
+end
+
 -- Format a number without an exponent: Lua itself writes large ones as 1.79e+15.
 local function digits(number) return string.format('%.0f', number) end
 
@@ -32,13 +51,13 @@ local function even_when_full() redis.call('DEL', 'nothing') end
 
 -- Wake one idle worker. More tokens than workers would wake nobody else.
 local function wake_one()
-  if redis.call('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
+  if ours('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
 end
 
 -- When the user's lock ends, in ms; 0 when nobody holds it.
 local function locked_until(user, now)
-  local ends = tonumber(redis.call('HGET', lock_key(user), 'until') or '0')
-  if ends > now then return ends end
+  local ends = tonumber(ours('HGET', lock_key(user), 'until') or '0')
+  if ends and ends > now then return ends end
   return 0
 end
 
@@ -46,24 +65,41 @@ end
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
 local function is_user(member) return string.find(member, UUID) ~= nil end
 
-local function is_paused(user) return redis.call('ZSCORE', LANES, user) == 'inf' end
+local function is_paused(user) return ours('ZSCORE', LANES, user) == 'inf' end
+
+-- Whose lease holds the lane, by its token.
+local function holder(user) return ours('HGET', lock_key(user), 'token') end
+
+-- When the rate limit lets the user's next turn begin, perhaps long ago. What is later than we ever write is not ours.
+local PACE_MAX_MS = 600000
+local function paced_until(user, now)
+  local due = tonumber(ours('GET', pace_key(user)) or '0')
+  if due and due <= now + PACE_MAX_MS then return due end
+  return 0
+end
 
 -- Whether this is a dead message's job. A key of another type is not a job of ours.
 local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
+
+-- The fence counter; nil when Redis has lost it, or somebody has written what is no counter.
+local function fence_now()
+  local fence = redis.pcall('GET', FENCE)
+  if type(fence) == 'string' and #fence <= 18 and string.find(fence, '^%d+$') then return tonumber(fence) end
+end
 
 -- Removes the jobs of terminal messages from a lane: their ids are the arguments from `first` on. A job may be anywhere
 -- in the list; mostly it is the first. A message that was redriven while Redis was away may still be among the dead.
 local function take_off(user, first)
   for i = first, #ARGV do
     redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
-    redis.call('LREM', queue_key(user), 1, ARGV[i])
-    redis.call('ZREM', failed_key(user), ARGV[i])
+    ours('LREM', queue_key(user), 1, ARGV[i])
+    ours('ZREM', failed_key(user), ARGV[i])
   end
 end
 
 -- rq:queues holds only lanes with jobs or failures, by their whole keys, as RQ reads it.
 local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
-    redis.call('SREM', QUEUES, queue_key(user))
+    ours('SREM', QUEUES, queue_key(user))
   end
 end

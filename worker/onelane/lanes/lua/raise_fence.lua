@@ -1,7 +1,7 @@
 -- Raises the fence counter to what Postgres has seen: after a fail-over the counter may be lower.
 -- ARGV: fence
 -- Returns the counter.
-local given, counter = tonumber(ARGV[1]), tonumber(redis.call('GET', FENCE) or '0')
+local given, counter = tonumber(ARGV[1]), fence_now() or 0
 if given > counter then
   even_when_full()
   redis.call('SET', FENCE, digits(given))

@@ -8,10 +8,10 @@ local lost = {}
 even_when_full()
 for i = 3, #ARGV, 2 do
   local user, token = ARGV[i], ARGV[i + 1]
-  if redis.call('HGET', lock_key(user), 'token') == token then
+  if holder(user) == token then
     redis.call('HSET', lock_key(user), 'until', ends)
     redis.call('PEXPIRE', lock_key(user), ttl + 60000)
-    if not is_paused(user) then redis.call('ZADD', LANES, 'XX', ends, user) end
+    if not is_paused(user) then ours('ZADD', LANES, 'XX', ends, user) end
   else
     lost[#lost + 1] = token
   end

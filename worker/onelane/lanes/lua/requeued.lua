@@ -6,7 +6,7 @@ local END = 500
 local found = {}
 local function search(user, first, last)
   local before = #found
-  for _, id in ipairs(redis.call('LRANGE', queue_key(user), first, last)) do
+  for _, id in ipairs(ours('LRANGE', queue_key(user), first, last)) do
     if is_buried(id) then
       found[#found + 1], found[#found + 2] = user, id
     end
@@ -15,11 +15,11 @@ local function search(user, first, last)
 end
 
 for _, user in ipairs(ARGV) do
-  local jobs = redis.call('LLEN', queue_key(user))
+  local jobs = ours('LLEN', queue_key(user))
   local any = search(user, 0, END - 1)
   if jobs > END then any = search(user, math.max(END, jobs - END), -1) or any end
   if not any and jobs <= 2 * END and redis.call('EXISTS', failed_key(user)) == 0 then
-    redis.call('SREM', BURIED, user)
+    ours('SREM', BURIED, user)
     forget_empty_queue(user)
   end
 end

@@ -8,8 +8,10 @@ local now, rows_max, locks_max, workers_max = clock(ARGV[1]), tonumber(ARGV[2]),
 local lanes, shown = {}, {}
 
 local function holder_of(user)
-  local lock = redis.call('HMGET', lock_key(user), 'worker', 'fence', 'until')
-  if tonumber(lock[3] or '0') > now then return lock end
+  local lock = peek('HMGET', lock_key(user), 'worker', 'fence', 'until') or {}
+  local ends = tonumber(lock[3] or '0')
+  local fence = string.find(lock[2] or '', '^%d+$') and lock[2] or false
+  if ends and ends > now then return { lock[1], fence, lock[3] } end
   return false
 end
 
@@ -17,36 +19,38 @@ local function show(state, user, score, lock)
   shown[state] = (shown[state] or 0) + 1
   if shown[state] > rows_max then return end
   lock = lock or { false, false, false }
-  lanes[#lanes + 1] = { state, user, score, redis.call('LLEN', queue_key(user)), lock[1], lock[2], lock[3] }
+  lanes[#lanes + 1] = { state, user, score, peek('LLEN', queue_key(user)) or 0, lock[1], lock[2], lock[3] }
 end
 
-local due = redis.call('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, math.max(rows_max, 1), 'WITHSCORES')
+local first = math.max(rows_max, 1)
+local due = peek('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, first, 'WITHSCORES') or {}
 for i = 1, #due, 2 do show('due', due[i], due[i + 1], holder_of(due[i])) end
 
 local leased = 0
-local ahead = redis.call('ZRANGE', LANES, '(' .. digits(now), '(+inf', 'BYSCORE', 'LIMIT', 0, locks_max, 'WITHSCORES')
+local later = '(' .. digits(now)
+local ahead = peek('ZRANGE', LANES, later, '(+inf', 'BYSCORE', 'LIMIT', 0, locks_max, 'WITHSCORES') or {}
 for i = 1, #ahead, 2 do
   local lock = holder_of(ahead[i])
   if lock then leased = leased + 1 end
   show(lock and 'leased' or 'parked', ahead[i], ahead[i + 1], lock)
 end
 
-local paused = redis.call('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows_max)
+local paused = peek('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows_max) or {}
 for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) end
 
 local workers = {}
-for i, key in ipairs(redis.call('SMEMBERS', 'rq:workers')) do
+for i, key in ipairs(peek('SMEMBERS', 'rq:workers') or {}) do
   if i > workers_max then break end
-  local worker = redis.call('HMGET', key, 'last_heartbeat', 'queues')
+  local worker = peek('HMGET', key, 'last_heartbeat', 'queues') or {}
   if worker[1] then workers[#workers + 1] = { key, worker[1], worker[2] } end
 end
 
 return cjson.encode({
   now_ms = digits(now),
-  total = redis.call('ZCARD', LANES),
-  due = redis.call('ZCOUNT', LANES, '-inf', digits(now)),
-  paused = redis.call('ZCOUNT', LANES, '+inf', '+inf'),
-  ahead = redis.call('ZCOUNT', LANES, '(' .. digits(now), '(+inf'),
+  total = peek('ZCARD', LANES) or 0,
+  due = peek('ZCOUNT', LANES, '-inf', digits(now)) or 0,
+  paused = peek('ZCOUNT', LANES, '+inf', '+inf') or 0,
+  ahead = peek('ZCOUNT', LANES, later, '(+inf') or 0,
   looked_at = #ahead / 2,
   leased = leased,
   oldest_ms = due[2] or false,
