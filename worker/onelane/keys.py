@@ -30,6 +30,7 @@
 `<id>` is a user's id: a UUID, which does not reveal the sender. `<who>` is the digest of an address. Of RQ's other
 registries the dashboard shows the number of jobs.
 `<kind>` is the kind of lane: `in` for turns.
+What somebody else has put under a key of a lane, in another type, is removed: it would stop the lane for ever.
 """
 
 from typing import Final

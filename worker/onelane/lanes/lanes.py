@@ -167,20 +167,20 @@ class Lanes:
     def jobs(self, user_id: UUID) -> list[str]:
         """List the ids of the jobs on a lane, oldest first."""
         key = keys.queue(user_id, self.kind)
-        return [text_of(job) for job in self._ours(key, lambda: self.client.lrange(key, 0, -1))]
+        return [text_of(job) for job in self.scripts.ask_ours(key, lambda: self.client.lrange(key, 0, -1))]
 
     def scores(self, users: Sequence[UUID]) -> list[float | None]:
         """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
         if not users:
             return []
         key, members = keys.lanes(self.kind), [str(user) for user in users]
-        scores: list[float | None] = self._ours(key, lambda: self.client.zmscore(key, members))
+        scores: list[float | None] = self.scripts.ask_ours(key, lambda: self.client.zmscore(key, members))
         return scores
 
     def buried_users(self, at_most: int) -> list[UUID]:
         """Return some users with a dead message on their lane."""
         key = keys.buried(self.kind)
-        users = self._ours(key, lambda: self.client.srandmember(key, at_most))
+        users = self.scripts.ask_ours(key, lambda: self.client.srandmember(key, at_most))
         return [user for text in users if (user := uuid_or_none(text_of(text))) is not None]
 
     def discard(self, user_id: UUID, job: UUID | str) -> None:
@@ -220,16 +220,6 @@ class Lanes:
             message_id,
             *jobs.flat(jobs.job_of(self.client, self.kind, user_id, message_id).to_dict()),
         )
-
-    def _ours(self, key: str, read: Callable[[], Any]) -> Any:
-        """Read a key of ours. Under another type it was written by somebody else, and is removed, as scripts do it."""
-        try:
-            return self.scripts.ask(read)
-        except redis.exceptions.ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-        self.scripts.ask(lambda: self.client.delete(key))
-        return self.scripts.ask(read)
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()

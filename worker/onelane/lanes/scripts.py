@@ -100,6 +100,16 @@ class Scripts:
                 raise
         return self.ask_once(call)
 
+    def ask_ours(self, key: str, read: Callable[[], Any]) -> Any:
+        """Read a key of ours. Under another type it was written by somebody else, and is removed, as scripts do it."""
+        try:
+            return self.ask(read)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        self.ask(lambda: self.client.delete(key))
+        return self.ask(read)
+
     def ask_once(self, call: Callable[[], Any]) -> Any:
         """Translate Redis' outages into ours."""
         try:
