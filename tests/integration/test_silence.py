@@ -1,0 +1,80 @@
+"""Connections to Postgres that went silent and are never cut: every wait ends by a clock of ours."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from onelane.config import Settings
+from onelane.db import Database
+from onelane.errors import StoreUnavailable
+from tests.proxy import Proxy
+
+CONNECTIONS = 4
+DEADLINE_S = 2.0
+SLACK_S = 3.0
+"""For a machine that is busy, and the watchdog's tick."""
+
+
+@pytest.fixture
+def proxy(settings: Settings) -> Iterator[Proxy]:
+    with Proxy(settings.database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def database(proxy: Proxy) -> Iterator[Database]:
+    database = Database(proxy.url, pool_max=CONNECTIONS, deadline_s=DEADLINE_S)
+    yield database
+    database.close()
+
+
+def _ask_at_once(database: Database) -> list[float]:
+    """Ask over all connections at the same time; return how long each answer took."""
+    together = Barrier(CONNECTIONS)
+
+    def ask(_nr: int) -> float:
+        together.wait()
+        began = time.monotonic()
+        assert database.rows("SELECT 1 FROM pg_sleep(0.1)")
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        return list(threads.map(ask, range(CONNECTIONS)))
+
+
+@pytest.mark.timeout(60)
+def test_after_one_call_found_silence_no_idle_connection_is_asked(database: Database, proxy: Proxy) -> None:
+    _ask_at_once(database)
+    proxy.silence()
+    began = time.monotonic()
+    assert database.row("SELECT 1")
+    assert time.monotonic() - began < DEADLINE_S + SLACK_S
+    assert max(_ask_at_once(database)) < DEADLINE_S * 0.6  # whoever asked a silent link waited so long at least
+
+
+@pytest.mark.timeout(60)
+def test_a_call_over_a_link_that_stays_silent_ends_at_its_deadline(database: Database, proxy: Proxy) -> None:
+    _ask_at_once(database)
+    with proxy.silencing():
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            database.row("SELECT 1")
+        assert time.monotonic() - began < DEADLINE_S + SLACK_S
+    assert database.row("SELECT 1")
+
+
+@pytest.mark.timeout(60)
+def test_a_transaction_over_a_silent_link_ends_too(database: Database, proxy: Proxy) -> None:
+    def read_twice() -> None:
+        with database.transaction() as connection:
+            connection.execute("SELECT 1")
+            proxy.silence()
+            connection.execute("SELECT 1")
+
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        read_twice()
+    assert time.monotonic() - began < DEADLINE_S + SLACK_S
