@@ -1,0 +1,92 @@
+"""Somebody holds one user's row for long: that user waits, and nobody else does."""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from statistics import median
+from uuid import UUID
+
+import psycopg
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.errors import StoreUnavailable
+from onelane.model import Delivery
+from tests.conftest import Accept, RunWorker, eventually
+from tests.rows import Rows
+
+WEB_THREADS = 4
+OTHERS_WAIT_MAX_S = 2.0
+
+
+@contextmanager
+def _held(settings: Settings, users: Iterable[UUID]) -> Iterator[None]:
+    """Hold the users' rows, as a transaction of anybody may."""
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("SELECT FROM users WHERE id = ANY(%s) FOR UPDATE", (list(users),))
+        yield
+
+
+def _seconds_to_accept(accept: Accept, sender: str) -> float | None:
+    """Accept one message; return how long that took, or None if Postgres was called away."""
+    began = time.monotonic()
+    try:
+        accept(sender)
+    except StoreUnavailable:
+        return None
+    return time.monotonic() - began
+
+
+def _delivery(sender: str, text: str) -> Delivery:
+    return Delivery(senders=(sender,), external_id=f"{sender} {text}", text=text)
+
+
+def _is_refused(services: Services, deliveries: list[Delivery]) -> bool:
+    try:
+        services.intake.accept("demo", deliveries)
+    except StoreUnavailable:
+        return True
+    return False
+
+
+def test_intake_of_others_stays_quick_beside_a_locked_user(
+    services: Services, settings: Settings, accept: Accept
+) -> None:
+    locked = accept("locked").user_id
+    senders = [sender for nr in range(20) for sender in ("locked", f"a{nr}", f"b{nr}", f"c{nr}")]
+    with _held(settings, [locked]), ThreadPoolExecutor(WEB_THREADS) as threads:
+        took = list(threads.map(lambda sender: _seconds_to_accept(accept, sender), senders))
+    others = [seconds for sender, seconds in zip(senders, took, strict=True) if sender != "locked"]
+    assert None not in others
+    assert median(others) < 0.5
+    assert max(others) < OTHERS_WAIT_MAX_S
+    assert {seconds for sender, seconds in zip(senders, took, strict=True) if sender == "locked"} == {None}
+
+
+def test_of_a_list_that_meets_a_locked_user_the_rest_stands_and_no_order_changes(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
+    locked, free = accept("locked").user_id, accept("free").user_id
+    texts = [("locked", "1"), ("free", "1"), ("locked", "2"), ("free", "2")]
+    deliveries = [_delivery(sender, text) for sender, text in texts]
+    with _held(settings, [locked]):
+        assert _is_refused(services, deliveries)
+    assert [row.text for row in rows.inbound(free)] == ["hello", "1", "2"]
+    services.intake.accept("demo", deliveries)
+    assert [row.text for row in rows.inbound(locked)] == ["hello", "1", "2"]
+    assert [row.text for row in rows.inbound(free)] == ["hello", "1", "2"]
+
+
+def test_turns_of_others_go_on_beside_more_locked_users_than_connections(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
+    locked = [accept(f"locked {nr}").user_id for nr in range(2 * settings.db_pool_max)]
+    with _held(settings, locked), run_worker(settings):
+        others = [accept(f"free {nr}").user_id for nr in range(10)]
+        eventually(lambda: all(rows.is_settled(user_id) for user_id in others))
+        assert rows.waits_ms(others)[-1] < OTHERS_WAIT_MAX_S * 1000
+        assert not any(rows.is_settled(user_id) for user_id in locked)
+    with run_worker(settings):
+        eventually(lambda: rows.waiting() == 0)
+    assert rows.attempts_max() == 0
