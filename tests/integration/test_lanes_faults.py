@@ -15,7 +15,7 @@ from rq.suspension import resume, suspend
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.db import Row
+from onelane.connection import Row
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes, Released

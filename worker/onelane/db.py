@@ -1,52 +1,41 @@
-"""Postgres: a small pool, calls that are safe to repeat, and a deadline for each.
+"""Postgres: calls that are safe to repeat, and a deadline for each.
 
 Every call is one statement in autocommit, most of them one SQL function. All of them may run twice (a lost reply
-leaves it open whether they ran), so a call whose connection broke is tried once more on a fresh one.
+leaves it open whether they ran), so a call whose connection broke is tried once more on a fresh one. A deadline covers
+all of it: the wait for a connection, the making of one, both tries. The server's own time-outs are shorter.
 """
 
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from os import dup
-from typing import Any, Self
+from contextlib import contextmanager, nullcontext
+from threading import BoundedSemaphore
+from typing import Any, Final
 
 import psycopg
-from psycopg.rows import namedtuple_row
-from psycopg.types.json import set_json_loads
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg.types.json import Jsonb
 
-from onelane import forks
-from onelane.errors import StoreUnavailable
-from onelane.faults import is_outage
-from onelane.periodic import Periodic
+from onelane.breaker import Breaker
+from onelane.connection import Connection, Row, Watchdog
+from onelane.errors import StoreAway, StoreUnavailable
+from onelane.faults import is_away, is_worth_repeating, refusal, sqlstate_of
+from onelane.model import JsonObject
+from onelane.pool import Pool
 
 Params = Sequence[Any] | Mapping[str, Any] | None
-Row = Any
-"""A named tuple: the row's columns are its attributes."""
-
-NOTICE_SQLSTATE = "OL001"
-"""The SQLSTATE of notices that are for us: the message is a name, the detail JSON."""
 OnNotice = Callable[[str, str], None]
-REFUSALS = {
-    "certificate verify failed": "its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL",
-    "does not match host name": "its certificate is for another host than that in DATABASE_URL",
-    "root certificate file": "there is no file to verify its certificate by: name it by sslrootcert in DATABASE_URL",
-    "does not support SSL": "it speaks no TLS, which sslmode in DATABASE_URL (or PGSSLMODE) asks for",
-    "authentication failed": "it refuses the user or the password in DATABASE_URL",
-    "too many ": "all connections that it allows are in use",
-    "connection slots": "all connections that it allows are in use",
-}
-"""Parts of what libpq or the server says, and our sentence instead: theirs name hosts and users."""
-SESSION_OPTIONS = (
-    "-c client_min_messages=notice"
-    " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=4000 -c statement_timeout=5000"
-)
+
+FIRST_TRY: Final = 0.6
+"""Which part of a call's deadline its first try may use: more than the server's statement_timeout."""
+PROBE_DEADLINE_S: Final = 3.0
+TRANSACTION_MAX_S: Final = 120.0
+LOCK_QUEUE_S: Final = 1.0
+"""How long a call waits until it may wait for a lock."""
+AT_ONCE: Final = "SELECT {function}(%s, false) AS answers"
+PATIENTLY: Final = "SELECT {function}(%s, true) AS answers FROM set_config('lock_timeout', '500ms', true)"
 
 
 class Database:
-    """A pool of connections to one database."""
+    """One database, over a pool of connections."""
 
     def __init__(
         self,
@@ -64,30 +53,13 @@ class Database:
         succeeded.
         """
         self._deadline_s = deadline_s
+        self._wait_s = wait_s
         self._on_notice = on_notice
-        self._watchdog = _Watchdog()
-        self._refusal: str | None = None
-        self._pool = ConnectionPool(
-            url,
-            connection_class=Connection,
-            min_size=0,
-            max_size=pool_max,
-            timeout=wait_s,
-            reconnect_timeout=5,
-            open=True,
-            name="onelane",
-            kwargs={
-                "on_connect": self._note_refusal,
-                "autocommit": True,
-                "row_factory": namedtuple_row,
-                "options": SESSION_OPTIONS,
-                "application_name": "onelane",
-                "connect_timeout": 5,
-                "keepalives_idle": 30,
-                "tcp_user_timeout": 10_000,
-                "prepare_threshold": 0,
-            },
-        )
+        self._watchdog = Watchdog()
+        self._pool = Pool(lambda within_s, generation: Connection.open(url, within_s, generation), pool_max)
+        self._lock_waits = BoundedSemaphore(max(1, pool_max // 2))
+        """Who waits for locks of others leaves half of the pool to those who need none."""
+        self.breaker = Breaker(self.probe)
 
     def row(self, query: str, params: Params = None) -> Row | None:
         """Run one statement and return its first row, or None when there is none."""
@@ -95,27 +67,54 @@ class Database:
         return rows[0] if rows else None
 
     def rows(self, query: str, params: Params = None) -> list[Row]:
-        """Run one statement, safe to repeat, and return its rows."""
-        try:
-            return self._once(query, params)
-        except psycopg.OperationalError as error:
-            if not is_outage(error.sqlstate):
-                raise
-            self._pool.check()
-        try:
-            return self._once(query, params)
-        except psycopg.OperationalError as error:
-            raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}") from error
+        """Run one statement, safe to repeat, and return its rows.
+
+        Raise StoreUnavailable for what is not the statement's fault, and psycopg.Error for what is.
+        """
+        return self._within(self._deadline_s, query, params)
+
+    def ask(self, function: str, items: Sequence[JsonObject], *, waits: bool = False) -> list[JsonObject]:
+        """Call a SQL function that takes a list and answers one, in the same order.
+
+        An item whose row somebody holds is `skipped`; with `waits` it is waited for, half a second at most, and by
+        few at a time. Raise StoreUnavailable, or StoreRefused for a list that cannot be stored.
+        """
+        query = (PATIENTLY if waits else AT_ONCE).format(function=function)
+        with self._waiting_for_locks() if waits else nullcontext():
+            for _ in range(2):
+                try:
+                    row = self.row(query, (Jsonb(list(items)),))
+                except psycopg.Error as error:
+                    raise refusal(sqlstate_of(error)) from error
+                answers: list[JsonObject] = row.answers if row else []
+                away = [answer["sqlstate"] for answer in answers if _is_away(answer)]
+                if not away:
+                    break
+                self._pool.forget_all()  # another connection may lead to the right server
+            else:
+                self.breaker.open(str(refusal(away[0])))
+        return answers
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless Postgres answers."""
         self.rows("SELECT 1")
 
+    def probe(self) -> None:
+        """Raise StoreUnavailable unless Postgres takes writes; nothing of it stays."""
+        try:
+            self._within(PROBE_DEADLINE_S, "SELECT probe()", None)
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"the probe failed: SQLSTATE {error.sqlstate}") from error
+
     @contextmanager
-    def transaction(self) -> Iterator[psycopg.Connection[Row]]:
+    def transaction(self, deadline_s: float = TRANSACTION_MAX_S) -> Iterator[psycopg.Connection[Row]]:
         """Lend a connection inside a transaction, for migrations and diagnostics; never for a turn."""
         try:
-            with self._connection() as connection, connection.transaction():
+            with (
+                self._pool.connection(self._wait_s, self._deadline_s) as connection,
+                self._watched(connection, deadline_s),
+                connection.transaction(),
+            ):
                 yield connection
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}") from error
@@ -125,113 +124,63 @@ class Database:
         self._pool.close()
         self._watchdog.stop()
 
-    def _once(self, query: str, params: Params) -> list[Row]:
-        with self._connection() as connection:
-            connection.kept_notices.clear()
-            self._watchdog.watch(connection, self._deadline_s)
+    def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+        ends = time.monotonic() + deadline_s
+        try:
             try:
-                cursor = connection.execute(query, params)
-            finally:
-                self._watchdog.release(connection)
+                return self._once(query, params, ends, deadline_s * FIRST_TRY)
+            except psycopg.Error as error:
+                if not is_worth_repeating(sqlstate_of(error)):
+                    raise
+            return self._once(query, params, ends, deadline_s)
+        except psycopg.Error as error:
+            translated = refusal(sqlstate_of(error))
+            if isinstance(translated, StoreAway):
+                self.breaker.open(str(translated))
+            if isinstance(translated, StoreUnavailable) and not isinstance(error, psycopg.ProgrammingError):
+                raise translated from error
+            raise
+        except StoreAway as error:
+            self.breaker.open(str(error))
+            raise
+
+    def _once(self, query: str, params: Params, ends: float, within_s: float) -> list[Row]:
+        left_s = ends - time.monotonic()
+        with self._pool.connection(min(self._wait_s, left_s), left_s) as connection:
+            connection.kept_notices.clear()
+            try:
+                with self._watched(connection, min(within_s, ends - time.monotonic())):
+                    cursor = connection.execute(query, params)
+            except psycopg.Error as error:
+                if is_away(sqlstate_of(error)):
+                    self._pool.forget(connection)
+                raise
             rows = cursor.fetchall() if cursor.rownumber is not None else []
             notices = connection.kept_notices.copy()
         for name, detail in notices:
             self._on_notice(name, detail)
         return rows
 
-    def _note_refusal(self, error: psycopg.Error | None) -> None:
-        self._refusal = _refusal_of(error) if error else None
+    @contextmanager
+    def _watched(self, connection: Connection, within_s: float) -> Iterator[None]:
+        self._watchdog.watch(connection, within_s)
+        try:
+            yield
+        finally:
+            self._watchdog.release(connection)
 
     @contextmanager
-    def _connection(self) -> Iterator["Connection"]:
+    def _waiting_for_locks(self) -> Iterator[None]:
+        if not self._lock_waits.acquire(timeout=LOCK_QUEUE_S):
+            raise StoreUnavailable("too many wait for locks that others hold")
         try:
-            connection = self._pool.getconn()
-        except PoolTimeout as error:
-            why = self._refusal or "the pool is used up, or it does not answer"
-            raise StoreUnavailable(f"no connection to Postgres: {why}") from error
-        try:
-            yield connection
+            yield
         finally:
-            self._pool.putconn(connection)
+            self._lock_waits.release()
 
 
-class Connection(psycopg.Connection[Row]):
-    """A connection that keeps the notices meant for us until their call has succeeded: then they are true."""
-
-    kept_notices: list[tuple[str, str]]
-
-    @classmethod
-    def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """Connect. `on_connect` gets the error or None: the pool itself tries again without a word."""
-        on_connect: Callable[[psycopg.Error | None], None] = options.pop("on_connect")
-        try:
-            connection = super().connect(conninfo, **options)
-        except psycopg.Error as error:
-            on_connect(error)
-            raise
-        on_connect(None)
-        forks.keep_from_children(connection)
-        connection.kept_notices = []
-        connection.add_notice_handler(connection.keep_notice)
-        set_json_loads(_json, connection)
-        return connection
-
-    def keep_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        """Keep a notice if it is for us."""
-        if notice.sqlstate == NOTICE_SQLSTATE:
-            self.kept_notices.append((notice.message_primary or "", notice.message_detail or "{}"))
-
-
-def _refusal_of(error: Exception) -> str:
-    """Explain why Postgres refused a connection, without repeating what it said."""
-    text = str(error)
-    return next((sentence for part, sentence in REFUSALS.items() if part in text), "it cannot be reached")
-
-
-def _json(text: str | bytes) -> Any:
-    """Parse JSON; most states and attachments are empty."""
-    if text == b"{}":
-        return {}
-    return [] if text == b"[]" else json.loads(text)
-
-
-class _Watchdog:
-    """Cuts connections that wait longer than their deadline.
-
-    No server-side time-out helps when the server is gone behind a proxy that stays up: only our own clock does.
-    """
-
-    def __init__(self, *, tick_s: float = 0.5) -> None:
-        self._waiting: dict[psycopg.Connection[Row], float] = {}
-        """When each connection's deadline is. Written by its user alone; the watch reads a copy."""
-        self._rounds = Periodic("db-watchdog", self._cut_overdue, tick_s)
-        self._rounds.start()
-
-    def watch(self, connection: psycopg.Connection[Row], seconds: float) -> None:
-        """Cut `connection` unless it is released within `seconds`."""
-        self._waiting[connection] = time.monotonic() + seconds
-
-    def release(self, connection: psycopg.Connection[Row]) -> None:
-        """Let `connection` wait as long as it likes."""
-        del self._waiting[connection]
-
-    def stop(self) -> None:
-        self._rounds.stop()
-
-    def _cut_overdue(self) -> None:
-        now = time.monotonic()
-        for connection, ends in list(self._waiting.items()):
-            if ends < now:
-                _cut(connection)
-
-
-def _cut(connection: psycopg.Connection[Row]) -> None:
-    """Shut the connection's socket down, so that the thread that waits on it sees its end."""
-    try:
-        with socket.socket(fileno=dup(connection.fileno())) as wire:
-            wire.shutdown(socket.SHUT_RDWR)
-    except (OSError, psycopg.Error):
-        return  # closed in the meantime
+def _is_away(answer: JsonObject) -> bool:
+    return answer["outcome"] == "refused" and is_away(answer["sqlstate"])
 
 
 Clock = Callable[[], Any]

@@ -2,7 +2,8 @@
 
 OnelaneError
 ├── ConfigError           a setting is missing, unknown or impossible: the process does not start
-├── StoreUnavailable      Postgres cannot be reached or is restarting: try again later
+├── StoreUnavailable      Postgres did not do it, and may later: a lock, a time-out, a used-up pool
+│   └── StoreAway         it is the whole server: it cannot be reached, stops, starts, is full or takes no writes
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
@@ -33,7 +34,11 @@ class ConfigError(OnelaneError):
 
 
 class StoreUnavailable(OnelaneError):  # noqa: N818 - it names a state, and reads so where it is caught
-    """Postgres cannot be reached, is restarting, or did not answer in time."""
+    """Postgres did not do what it was asked, and may do it later."""
+
+
+class StoreAway(StoreUnavailable):
+    """Postgres cannot be reached, is restarting, is full, or takes no writes: it would do nothing else either."""
 
 
 class StoreRefused(OnelaneError):  # noqa: N818 - as above

@@ -1,25 +1,47 @@
-"""Whose fault an error of Postgres is: the only place that decides.
+"""Whose fault an error of Postgres is: the only place that decides, by what is wrong and not by the driver's class.
 
-Not the message's fault, whatever it was about, are a connection that broke (08), a read-only server or a broken
-transaction (25), a conflict (40), a schema or a right that is missing (42), a lack of resources (53), a lock that
-somebody holds (55), an operator or a time-out (57) and a failing system (58). Everything else is wrong with what was to
-be stored.
+The whole server is away, for this process, when its connection broke (08), it stops, starts or was told to (57P0x), its
+disk is full (53100), all its connections are in use (53300), or it takes no writes (25006).
+Not the message's fault, whatever it was about, are these and a broken transaction (25), a conflict (40), a schema or a
+right that is missing (42), a lack of resources (53), a lock that somebody holds (55), an operator or a time-out (57)
+and a failing system (58). Everything else is wrong with what was to be stored.
 """
 
 from typing import Final
 
-from onelane.errors import StoreRefused, StoreUnavailable
+import psycopg
 
-NOT_THE_MESSAGES: Final = frozenset({"08", "25", "40", "42", "53", "55", "57", "58"})
+from onelane.errors import StoreAway, StoreRefused, StoreUnavailable
+
+CONNECTION_LOST: Final = "08006"
+NOT_STORABLE: Final = "22000"
+AWAY: Final = ("08", "57P", "53100", "53300", "25006")
+NOT_THE_MESSAGES: Final = ("08", "25", "40", "42", "53", "55", "57", "58")
+CONFLICT: Final = "40"
+LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
-def is_outage(sqlstate: str | None) -> bool:
-    """Whether the same statement may succeed later; without a state the server said nothing at all."""
-    return sqlstate is None or sqlstate[:2] in NOT_THE_MESSAGES
+def sqlstate_of(error: psycopg.Error) -> str:
+    """Return the error's SQLSTATE. The driver's own errors have none: the connection broke, or it refused a value."""
+    if error.sqlstate is not None:
+        return error.sqlstate
+    return CONNECTION_LOST if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else NOT_STORABLE
+
+
+def is_away(sqlstate: str) -> bool:
+    """Whether no other statement would fare better over this connection."""
+    return sqlstate.startswith(AWAY)
+
+
+def is_worth_repeating(sqlstate: str) -> bool:
+    """Whether the same statement may succeed at once over another connection. Who waited for a lock does not again."""
+    return is_away(sqlstate) or sqlstate.startswith(CONFLICT)
 
 
 def refusal(sqlstate: str) -> StoreUnavailable | StoreRefused:
-    """Make the error of an item of a list that Postgres refused."""
-    if is_outage(sqlstate):
-        return StoreUnavailable(f"Postgres refused for now: {sqlstate}")
+    """Make the error of what Postgres refused."""
+    if is_away(sqlstate):
+        return StoreAway(f"Postgres is away: SQLSTATE {sqlstate}")
+    if sqlstate.startswith(NOT_THE_MESSAGES):
+        return StoreUnavailable(f"Postgres refused for now: SQLSTATE {sqlstate}")
     return StoreRefused(sqlstate)

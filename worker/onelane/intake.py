@@ -5,12 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from psycopg.types.json import Jsonb
-
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import BacklogFull, LanesUnavailable, StoreUnavailable
-from onelane.faults import refusal
+from onelane.faults import LOCK_NOT_AVAILABLE, refusal
 from onelane.lanes.lanes import Lanes
 from onelane.model import Accepted, Delivery, JsonObject
 from onelane.telemetry.log import event
@@ -18,6 +16,8 @@ from onelane.telemetry.numbers import DELIVERIES, IDENTITY_CONFLICTS
 
 REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
+LOCKED_REST_S: Final = 2.0
+"""After a user's row could not be locked, nobody waits for it so long: few threads would be left for others."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
 
 
@@ -30,6 +30,8 @@ class Intake:
         self._lanes = lanes
         self._now = now
         self._rest_until = 0.0
+        self._locked: dict[str, float] = {}
+        """Users whose rows somebody holds, and until when nobody waits for them. Replaced, never changed."""
         self._postponed: list[Accepted] = []
         self._postponing = threading.Lock()
         """Guards the list: requests add to it, one thread takes it."""
@@ -60,18 +62,33 @@ class Intake:
             **({"now": now.isoformat()} if now else {}),
         }
         items = [{**delivery.model_dump(mode="json", exclude_none=True), **extra} for delivery in deliveries]
-        answers = self._call(items, waits=len(items) == 1)
         # In a list nothing waits for another transaction, so that two lists never wait for each other in a circle. What
         # was skipped goes alone, in its order: with a message all later ones of its user are skipped.
-        return [
-            self._call([item], waits=True)[0] if answer["outcome"] == "skipped" else answer
-            for item, answer in zip(items, answers, strict=True)
-        ]
-
-    def _call(self, items: list[JsonObject], *, waits: bool) -> list[JsonObject]:
-        row = self._database.row("SELECT accept(%s, %s) AS answers", (Jsonb(items), waits))
-        answers: list[JsonObject] = row.answers if row else []
+        answers = self._database.ask("accept", items)
+        held: set[str] = set()
+        for nr, answer in enumerate(answers):
+            user_id = answer.get("user_id", "")
+            if answer["outcome"] == "skipped" and user_id not in held:
+                answers[nr] = self._waited_for(items[nr], answer)
+            if answers[nr]["outcome"] not in STANDS:
+                held.add(user_id)
+        if any(answer["outcome"] == "accepted" for answer in answers):
+            self._database.breaker.close()
         return answers
+
+    def _waited_for(self, item: JsonObject, skipped: JsonObject) -> JsonObject:
+        """Accept what somebody holds up; not if waiting for this user was in vain a moment ago."""
+        user_id, now = skipped.get("user_id", ""), time.monotonic()
+        if self._locked.get(user_id, 0.0) > now:
+            return skipped
+        try:
+            [answer] = self._database.ask("accept", [item], waits=True)
+        except StoreUnavailable:
+            return skipped
+        if answer.get("sqlstate") == LOCK_NOT_AVAILABLE:
+            current = {user: until for user, until in self._locked.items() if until > now}
+            self._locked = {**current, user_id: time.monotonic() + LOCKED_REST_S}
+        return answer
 
     def _raise_for(self, answer: JsonObject) -> None:
         """Raise what an item's answer means for the whole delivery; note a conflict of identifiers."""

@@ -6,7 +6,7 @@ from flask import Blueprint, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
-from onelane.db import Row
+from onelane.connection import Row
 from onelane.errors import StoreUnavailable
 from onelane.model import JsonObject
 from onelane.users import user_of

@@ -169,6 +169,12 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("stacks",),
         ),
         # Redis and Postgres away
+        "postgres_away": Event(
+            "error",
+            "Postgres cannot be worked with from here: this process takes no lanes until a probe succeeds.",
+            ("error",),
+        ),
+        "postgres_back": Event("info", "Postgres takes writes again, after `away_s` seconds.", ("away_s",)),
         "store_unavailable": Event(
             "warning",
             "Postgres was away during a turn; the lane is parked, no attempt is counted.",

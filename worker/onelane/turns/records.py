@@ -4,10 +4,9 @@ from threading import Event
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from onelane.config import Settings
-from onelane.db import Database, Row
+from onelane.connection import Row
+from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
 from onelane.model import BeginOutcome, Begun, JsonObject, Lease, Settled, TurnRead
@@ -111,9 +110,10 @@ class Records:
         return settled
 
     def _call(self, function: str, item: JsonObject) -> Any:
-        """Call one of the SQL functions that take a list, with a list of one."""
-        row = self._database.row(f"SELECT {function}(%s) AS answers", (Jsonb([item]),))
-        [answer] = row.answers if row else []
+        """Call one of the SQL functions that take a list, with a list of one; a held row is waited for a little."""
+        [answer] = self._database.ask(function, [item])
+        if answer["outcome"] == "skipped":
+            [answer] = self._database.ask(function, [item], waits=True)
         if answer["outcome"] == "refused":
             raise refusal(answer["sqlstate"])
         return answer

@@ -1,0 +1,131 @@
+"""One connection to Postgres: how it is opened, what it reports beside its answers, and how it is cut."""
+
+import json
+import socket
+import time
+from contextlib import suppress
+from os import dup
+from typing import Any, Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
+
+from onelane import forks
+from onelane.periodic import Periodic
+
+Row = Any
+"""A named tuple: the row's columns are its attributes."""
+NOTICE_SQLSTATE: Final = "OL001"
+"""The SQLSTATE of notices that are for us: the message is a name, the detail JSON."""
+CONNECT_S_MIN: Final = 2
+"""What libpq takes for less."""
+SESSION_OPTIONS: Final = (
+    "-c client_min_messages=notice"
+    " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=2000 -c statement_timeout=5000"
+)
+REFUSALS: Final = {
+    "certificate verify failed": "its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL",
+    "does not match host name": "its certificate is for another host than that in DATABASE_URL",
+    "root certificate file": "there is no file to verify its certificate by: name it by sslrootcert in DATABASE_URL",
+    "does not support SSL": "it speaks no TLS, which sslmode in DATABASE_URL (or PGSSLMODE) asks for",
+    "authentication failed": "it refuses the user or the password in DATABASE_URL",
+    "too many ": "all connections that it allows are in use",
+    "connection slots": "all connections that it allows are in use",
+    "is read-only": "it is read-only: a replica, or a primary that takes no writes",
+}
+"""Parts of what libpq or the server says, and our sentence instead: theirs name hosts and users."""
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection that keeps the notices meant for us until their call has succeeded: then they are true."""
+
+    kept_notices: list[tuple[str, str]]
+    generation: int
+    """What the pool's generation was when it was made."""
+    made_at: float
+    used_at: float
+    """On the monotonic clock."""
+
+    @classmethod
+    def open(cls, url: str, within_s: float, generation: int) -> "Connection":
+        """Connect to a server that takes writes, or raise psycopg.OperationalError."""
+        connection = cls.connect(
+            url,
+            autocommit=True,
+            row_factory=namedtuple_row,
+            prepare_threshold=0,
+            options=SESSION_OPTIONS,
+            application_name="onelane",
+            target_session_attrs="read-write",
+            connect_timeout=max(CONNECT_S_MIN, round(within_s)),
+            keepalives_idle=30,
+            tcp_user_timeout=10_000,
+        )
+        forks.keep_from_children(connection)
+        connection.generation = generation
+        connection.made_at = connection.used_at = time.monotonic()
+        connection.kept_notices = []
+        connection.add_notice_handler(connection.keep_notice)
+        set_json_loads(_json, connection)
+        return connection
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it works, and nothing runs on it."""
+        return self.info.transaction_status is TransactionStatus.IDLE
+
+    def keep_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Keep a notice if it is for us."""
+        if notice.sqlstate == NOTICE_SQLSTATE:
+            self.kept_notices.append((notice.message_primary or "", notice.message_detail or "{}"))
+
+    def cut(self) -> None:
+        """Shut the socket down, so that the thread that waits on it sees its end."""
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=dup(self.fileno())) as wire:  # or closed meanwhile
+            wire.shutdown(socket.SHUT_RDWR)
+
+
+class Watchdog:
+    """Cuts connections that wait longer than their deadline.
+
+    No server-side time-out helps when the server is gone behind a proxy that stays up: only our own clock does.
+    """
+
+    def __init__(self, *, tick_s: float = 0.5) -> None:
+        self._waiting: dict[Connection, float] = {}
+        """When each connection's deadline is. Written by its user alone; the watch reads a copy."""
+        self._rounds = Periodic("db-watchdog", self._cut_overdue, tick_s)
+        self._rounds.start()
+
+    def watch(self, connection: Connection, seconds: float) -> None:
+        """Cut `connection` unless it is released within `seconds`."""
+        self._waiting[connection] = time.monotonic() + seconds
+
+    def release(self, connection: Connection) -> None:
+        """Let `connection` wait as long as it likes."""
+        del self._waiting[connection]
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._rounds.stop()
+
+    def _cut_overdue(self) -> None:
+        now = time.monotonic()
+        for connection, ends in list(self._waiting.items()):
+            if ends < now:
+                connection.cut()
+
+
+def refusal_of(error: Exception) -> str:
+    """Explain why Postgres refused a connection, without repeating what it said."""
+    text = str(error)
+    return next((sentence for part, sentence in REFUSALS.items() if part in text), "it cannot be reached")
+
+
+def _json(text: str | bytes) -> Any:
+    """Parse JSON; most states and attachments are empty."""
+    if text == b"{}":
+        return {}
+    return [] if text == b"[]" else json.loads(text)
