@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from onelane import periodic as scheduler
 from onelane.errors import LanesUnavailable, StoreUnavailable
-from onelane.periodic import Periodic
+from onelane.periodic import REVIVALS_MAX, Periodic, hopeless_task
 from tests.conftest import DEADLINE_S, LogLines, eventually
 
 NEVER_S = 3_600
@@ -164,3 +165,74 @@ def test_a_task_may_stop_itself(start: Start) -> None:
 
 def test_a_process_ends_although_a_task_runs() -> None:
     assert Periodic("task", lambda: None, 1)._thread.daemon
+
+
+# the watchers, too, are watched
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    """Call what takes 0.2 s hanging; another task looks after all."""
+    monkeypatch.setattr(scheduler, "LIMIT_S", 0.2)
+    start(lambda: None, 0.02, name="another")
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_task_that_hangs_goes_on_in_a_new_thread_and_is_named_with_its_stack(
+    start: Start, log_lines: LogLines
+) -> None:
+    gate, first = threading.Event(), threading.Event()
+
+    def hang_once() -> None:
+        if not first.is_set():
+            first.set()
+            gate.wait(DEADLINE_S)
+
+    task = Task(hang_once)
+    start(task, 0.02, name="hangs")
+    eventually(lambda: len(task.ended) > 2)
+    [line] = log_lines
+    assert (line["event"], line["task"]) == ("task_stuck", "hangs")
+    assert "in hang_once" in line["failure"]
+    gate.set()
+    eventually(lambda: [thread.name for thread in threading.enumerate()].count("hangs") == 1)
+    assert hopeless_task() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.usefixtures("_impatient")
+def test_a_task_whose_thread_died_goes_on_in_a_new_one(start: Start, log_lines: LogLines) -> None:
+    deaths = [SystemExit(), SystemExit()]
+
+    def die_twice() -> None:
+        if deaths:
+            raise deaths.pop()
+
+    task = Task(die_twice)
+    start(task, 0.02, name="dies")
+    eventually(lambda: len(task.ended) > 4)
+    assert [(line["task"], line["failure"]) for line in log_lines] == [("dies", "its thread has died")] * 2
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_task_that_hangs_in_every_thread_is_given_no_more_and_called_hopeless(
+    start: Start, log_lines: LogLines
+) -> None:
+    gate = threading.Event()
+    task = Task(lambda: gate.wait(DEADLINE_S))
+    start(task, 0, name="hopeless")
+    assert eventually(hopeless_task) == "hopeless"
+    assert len(log_lines) == REVIVALS_MAX == len(task.began) - 1
+    gate.set()
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_task_that_was_stopped_is_left_alone_whatever_it_does(start: Start, log_lines: LogLines) -> None:
+    gate = threading.Event()
+    task = Task(lambda: gate.wait(DEADLINE_S))
+    start(task, 0).stop()
+    others = Task()
+    start(others, 0.02)
+    eventually(lambda: others.ended and others.ended[-1] - others.ended[0] > 0.5)
+    assert log_lines == []
+    gate.set()
