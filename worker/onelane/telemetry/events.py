@@ -203,6 +203,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "reconciled": Event("info", "Jobs that Redis had lost were enqueued again.", ("jobs",)),
         "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),
+        "task_stuck": Event(
+            "error",
+            "A periodic task's thread hangs or has died (`failure`: where); it goes on in a new one.",
+            ("task", "failure"),
+        ),
         "task_failed": Event("error", "An unexpected error ended one round of a periodic task.", ("task", "failure")),
     }
 )
