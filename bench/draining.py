@@ -45,6 +45,8 @@ def drain(contestant: Contestant, workload: Workload, size: int) -> Figures:
             **{name: round(value, 4) for name, value in costs.items()},
             "statements": round((statements(servers) - statements_before) / workload.messages, 2),
         }
+    if figures["lost"] == workload.messages:
+        raise BenchError(f"{contestant.name} processed nothing")
     if contestant.name == OURS and (figures["lost"] or figures["users_out_of_order"]):
         raise BenchError(f"ours lost messages or their order: {figures}")
     return figures

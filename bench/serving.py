@@ -7,6 +7,7 @@ from uuid import UUID
 
 from bench import traffic
 from bench.costs import cpu_s
+from bench.errors import BenchError
 from bench.measuring import OURS, Figures
 from bench.peers import pgbench
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
@@ -97,6 +98,8 @@ def sql_alone(rate: Rate, *, turns: bool) -> Figures:
         stack.wait_for(lambda: not run.is_running, "pgbench's end", rate.seconds + PATIENCE_S)
         logs = stack.folder.glob(f"{prefix.name}.*")
         took = [int(line.split()[LATENCY_US]) / 1000 for log in logs for line in log.read_text().splitlines()]
+    if not took:
+        raise BenchError("pgbench made no call that succeeded")
     figures = {**_quantiles("answer", took), **_quantiles("reply", took)}
     return {"rate": rate.per_s, "refused": 0, "unanswered": 0, "web_cpu_ms": 0.0, **figures}
 

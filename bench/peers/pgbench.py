@@ -15,15 +15,15 @@ from bench.workload import Workload
 
 KNOWN = f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' AND alias = :person::text \\gset"  # noqa: S608
 ACCEPT = (
-    "SELECT answer ->> 'user_id' AS user_id FROM jsonb_array_elements(accept(jsonb_build_array(jsonb_build_object("  # noqa: S608 - a constant of ours
+    "SELECT answer ->> 'user_id' AS user_id FROM json_array_elements(accept(jsonb_build_array(jsonb_build_object("  # noqa: S608 - a constant of ours
     f"'channel', '{CHANNEL}', 'senders', jsonb_build_array(:person::text), "
     "'external_id', :person::text || '-' || {id}, 'text', 'message', 'backlog_max', 1000)))) answer \\gset"
 )
 BEGIN = (
     "SELECT turn -> 'version' AS version, turn -> 'messages' -> 0 -> 'seq' AS seq, "
     "turn -> 'messages' -> 0 ->> 'text' AS text, turn -> 'session' ->> 'id' AS session_id "
-    "FROM jsonb_path_query(begin_turns(jsonb_build_array(jsonb_build_object("
-    "'user_id', :user_id::text, 'fence', 1, 'hint', {hint}))), '$[0].turn') turn \\gset"
+    "FROM (SELECT begin_turns(jsonb_build_array(jsonb_build_object("
+    "'user_id', :user_id::text, 'fence', 1, 'hint', {hint}))) -> 0 -> 'turn' AS turn) AS answer \\gset"
 )
 COMMIT = (
     "SELECT settle_turns(jsonb_build_array(jsonb_build_object('user_id', :user_id::text, 'fence', 1, "
