@@ -41,9 +41,7 @@ $$
 
 WAITING_OR_DONE = """
 SELECT * FROM inbox UNION ALL
-SELECT user_id, seq, id, session_id, kind, channel, external_id, text, button, attachments, route, traceparent, sent_at,
-       accepted_at, attempts, deaths, last_error, redriven_at, NULL::bigint, NULL::timestamptz, NULL::text
-  FROM messages WHERE direction = 'in'
+SELECT (jsonb_populate_record(NULL::inbox, to_jsonb(m))).* FROM messages m WHERE direction = 'in'
 """
 
 MUTANTS: dict[str, Mutant] = {
@@ -120,7 +118,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(patches.retries_on),
             Script("finish", "if lock[1] ~= token then return 'lost' end", ""),
-            Script("finish", "redis.call('LREM', queue_key(user), 1, ARGV[i])", "redis.call('LPOP', queue_key(user))"),
+            Script("finish", "ours('LREM', queue_key(user), 1, ARGV[i])", "redis.call('LPOP', queue_key(user))"),
             Script("finish", "local has_work = more or jobs > foreign", "local has_work = jobs > foreign"),
             NO_RECONCILER,
         ),
@@ -167,5 +165,24 @@ MUTANTS: dict[str, Mutant] = {
             Script("enqueue", "== 1 then wake_one() end", "== 1 then local _ = 0 end"),
         ),
         rate=2,
+    ),
+    "helper-unwatched": Mutant(
+        "the look whether the renewing helper answers",
+        ("stuck",),
+        (Patch(patches.helper_unwatched),),
+        ("freeze-helper",),
+    ),
+    "loop-late": Mutant(
+        "the clock that stands still while the event loop is blocked",
+        ("blame",),
+        (Patch(patches.loop_late),),
+        ("block-loop",),
+        minutes=1,
+    ),
+    "outage-charged": Mutant(
+        "the difference between a handler's failure and an outage that it sees",
+        ("blame",),
+        (Patch(patches.outage_charged),),
+        ("refuse", "silence", "restart-postgres"),
     ),
 }

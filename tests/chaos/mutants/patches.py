@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from threading import Timer
 from typing import Any
 
@@ -13,12 +14,17 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from onelane import bootstrap
+from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.intake import Intake, _accepted
+from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
 from onelane.model import Accepted, Delivery, JsonObject
 from onelane.processes import runner
 from onelane.processes.duties import Duties
+from onelane.turns.handling import TurnMemory
+from onelane.turns.hosting import Host
+from onelane.turns.loop import HandlerLoop
 from onelane.turns.shift import Shift
 
 RETRIES = 10
@@ -124,3 +130,31 @@ def wake_before_push() -> None:
         return enqueue(lanes, messages)
 
     plant(Lanes, "enqueue_many", enqueue_many)
+
+
+def loop_late() -> None:
+    """Let all turns of a loop pay for the time in which one of them blocks it."""
+    plant(HandlerLoop, "clock", lambda _loop: time.monotonic())
+
+
+def helper_unwatched() -> None:
+    """Count no beat that the renewing helper leaves unanswered."""
+    plant(keeper, "UNANSWERED_MAX", inf)
+
+
+def outage_charged() -> None:
+    """Take an outage that a handler sees for the handler's failure; it reads late, so that it sees more of them."""
+    run, history = Host.run, TurnMemory.history
+
+    def run_charged(host: Host, *args: Any) -> JsonObject:
+        try:
+            return run(host, *args)
+        except StoreUnavailable as error:
+            raise HandlerFailed(describe(error)) from None
+
+    def read_late(memory: TurnMemory, *args: Any) -> Any:
+        time.sleep(LATE_S)
+        return history(memory, *args)
+
+    plant(Host, "run", run_charged)
+    plant(TurnMemory, "history", read_late)

@@ -1,6 +1,6 @@
 """How a bug gets into the service: by changing SQL, a script, or Python."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
@@ -22,11 +22,16 @@ class Sql:
     def into_database(self, url: str) -> None:
         """Replace the functions."""
         with psycopg.connect(url) as connection:
-            for name in self.functions:
-                text = shipped_code()[f"functions/{name}"]
-                for right, wrong in self.changes.items():
-                    text = _mutated(text, right, wrong)
+            for text in self.mutated():
                 connection.execute(text.encode())
+
+    def mutated(self) -> Iterator[str]:
+        """Go through the changed functions."""
+        for name in self.functions:
+            text = shipped_code()[f"functions/{name}"]
+            for right, wrong in self.changes.items():
+                text = _mutated(text, right, wrong)
+            yield text
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,14 @@ class Script:
 
         def read_mutated(scripts: Scripts, *args: Any) -> None:
             read(scripts, *args)
-            text = _mutated(scripts._texts[self.name], self.right, self.wrong)
-            scripts._texts[self.name] = text
+            scripts._texts[self.name] = text = self.mutated(scripts)
             scripts._digests[self.name] = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         plant(Scripts, "__init__", read_mutated)
+
+    def mutated(self, scripts: Scripts) -> str:
+        """Return the changed script."""
+        return _mutated(scripts._texts[self.name], self.right, self.wrong)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ redriven) are files in the history. Its reply goes to the provider's API first, 
 """
 
 import asyncio
-import inspect
 import json
 import os
 import sys
@@ -28,7 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from onelane.bot import Turn
+from onelane.bot import AnyTurn, AsyncTurn, Turn
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
 from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of
@@ -67,7 +66,7 @@ class Runs:
         threading.Thread(target=self._live, name="signs-of-life", daemon=True).start()
 
     @contextmanager
-    def noted(self, turn: Turn) -> Iterator[Run]:
+    def noted(self, turn: AnyTurn) -> Iterator[Run]:
         """Note the begin and the end of a run, however it ends."""
         run = Run(uuid4().hex, self._orders.take() if self._orders else None)
         self.recorder.note(
@@ -116,8 +115,9 @@ class Sync:
         """Keep the thread waiting."""
         time.sleep(seconds)  # noqa: ASYNC251 - no loop is near
 
-    async def read(self, turn: Turn) -> None:
+    async def read(self, turn: AnyTurn) -> None:
         """Read like a bot that reads."""
+        assert isinstance(turn, Turn)
         turn.history(limit=5)
         turn.tool_output(TOOL)
 
@@ -133,11 +133,11 @@ class Async:
         """Let others go on."""
         await asyncio.sleep(seconds)
 
-    async def read(self, turn: Turn) -> None:
-        """Read like a bot that reads, whether or not that has to be awaited."""
-        for found in (turn.history(limit=5), turn.tool_output(TOOL)):
-            if inspect.isawaitable(found):
-                await found
+    async def read(self, turn: AnyTurn) -> None:
+        """Read like a bot that reads."""
+        assert isinstance(turn, AsyncTurn)
+        await turn.history(limit=5)
+        await turn.tool_output(TOOL)
 
     async def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call something that waits for the network, elsewhere."""
@@ -158,12 +158,12 @@ def handle(turn: Turn) -> list[str]:
     raise RuntimeError("a handler that has a thread of its own was suspended")
 
 
-async def handle_async(turn: Turn) -> list[str]:
+async def handle_async(turn: AsyncTurn) -> list[str]:
     """Do the same on an event loop."""
     return await _handle(turn, Async())
 
 
-async def _handle(turn: Turn, ways: Ways) -> list[str]:
+async def _handle(turn: AnyTurn, ways: Ways) -> list[str]:
     ask = ask_of(turn.message.text)
     with _runs().noted(turn) as run:
         if run.order is not None:
@@ -197,17 +197,18 @@ def _blaming(result: str, run: Run) -> Iterator[None]:
         raise
 
 
-async def _use_tool(turn: Turn, _ask: Ask, run: Run, ways: Ways) -> None:
+async def _use_tool(turn: AnyTurn, ask: Ask, run: Run, ways: Ways) -> None:
+    await ways.sleep(float(ask.argument))
     with _blaming("unread", run):
         await ways.read(turn)
     turn.save_tool_output(TOOL, {"key": turn.idempotency_key, "seq": turn.message.seq})
 
 
-async def _sleep(_turn: Turn, ask: Ask, _run: Run, ways: Ways) -> None:
+async def _sleep(_turn: AnyTurn, ask: Ask, _run: Run, ways: Ways) -> None:
     await ways.sleep(float(ask.argument))
 
 
-async def _doze(turn: Turn, ask: Ask, _run: Run, ways: Ways) -> None:
+async def _doze(turn: AnyTurn, ask: Ask, _run: Run, ways: Ways) -> None:
     ends = time.monotonic() + float(ask.argument)
     while time.monotonic() < ends:
         if turn.cancelled:
@@ -215,31 +216,31 @@ async def _doze(turn: Turn, ask: Ask, _run: Run, ways: Ways) -> None:
         await ways.sleep(DOZE_TICK_S)
 
 
-async def _raise(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
+async def _raise(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
     if not (_history() / REDRIVEN / str(turn.message.id)).exists():
         raise ValueError("not before it is redriven")
 
 
-async def _hang(turn: Turn, _ask: Ask, _run: Run, ways: Ways) -> None:
+async def _hang(turn: AnyTurn, _ask: Ask, _run: Run, ways: Ways) -> None:
     if _times(turn) == 1:
         await ways.sleep(float(os.environ["TURN_TIMEOUT_S"]) + HANGS_BEYOND_S)
 
 
-async def _crash(turn: Turn, ask: Ask, run: Run, _ways: Ways) -> None:
+async def _crash(turn: AnyTurn, ask: Ask, run: Run, _ways: Ways) -> None:
     if _times(turn) <= int(ask.argument):
         _runs().recorder.note("end", run=run.name, result="crashed")
         os._exit(EXIT_CRASHED)
 
 
-async def _bye(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
+async def _bye(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
     turn.end_session()
 
 
-async def _escalate(turn: Turn, _ask: Ask, _run: Run, _ways: Ways) -> None:
+async def _escalate(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
     turn.escalate()
 
 
-ACTS: dict[str, Callable[[Turn, Ask, Run, Ways], Awaitable[None]]] = {
+ACTS: dict[str, Callable[[AnyTurn, Ask, Run, Ways], Awaitable[None]]] = {
     "tool": _use_tool,
     "sleep": _sleep,
     "doze": _doze,
@@ -252,7 +253,7 @@ ACTS: dict[str, Callable[[Turn, Ask, Run, Ways], Awaitable[None]]] = {
 """What each request does beyond the answer."""
 
 
-def _times(turn: Turn) -> int:
+def _times(turn: AnyTurn) -> int:
     """Count this run of the message among all, also those whose process died of it."""
     (_history() / "runs").mkdir(exist_ok=True)
     with (_history() / "runs" / str(turn.message.id)).open("ab", buffering=0) as file:
@@ -264,7 +265,7 @@ def _history() -> Path:
     return Path(os.environ[HISTORY])
 
 
-def _tell_provider(turn: Turn, answers: list[str]) -> None:
+def _tell_provider(turn: AnyTurn, answers: list[str]) -> None:
     """Deliver the answers; raise when the provider's API does not take them."""
     body = json.dumps({"user_id": str(turn.user.id), "seq": turn.message.seq, "texts": answers}).encode()
     status = _post(body, {"Idempotency-Key": turn.idempotency_key, "Content-Type": "application/json"})

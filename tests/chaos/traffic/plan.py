@@ -23,6 +23,8 @@ OVERTAKES = 0.2
 AGAIN_AT_ONCE = 0.04
 AGAIN_LATER = 0.04
 AGAIN_WITHIN_S = (0.5, 20.0)
+THOUGHT_S = (0.0, 0.6)
+"""How long a bot that reads its history has thought before: meanwhile Postgres may go away."""
 MEAN_SIZES = {"single": 1.0, "pair": 2.0, "burst": sum(BURST) / len(BURST), "album": float(ALBUM)}
 
 LIVELY = {"single": 55, "pair": 15, "burst": 20, "album": 10}
@@ -197,6 +199,8 @@ class _Script:
         match word:
             case "sleep" | "doze":
                 argument = f"{self._dice.uniform(*self._user.role.nap_s):.2f}"
+            case "tool":
+                argument = f"{self._dice.uniform(*THOUGHT_S):.2f}"
             case "say":
                 argument = str(self._dice.randrange(5))
             case "raise-until":

@@ -7,7 +7,7 @@ Only END_WORD stands alone, since it must be the whole text; the service answers
 |---|---|---|
 | `echo` | | answers |
 | `state` | | answers with the number of messages it has handled in this session, this one included |
-| `tool` | | reads the session's history, saves a tool output named TOOL, answers |
+| `tool` | seconds | takes its time, reads the session's history, saves a tool output named TOOL, answers |
 | `say` | how many | gives so many answers |
 | `sleep` | seconds | takes its time, whatever becomes of its lease |
 | `doze` | seconds | takes its time, and stops when its turn is cancelled |
