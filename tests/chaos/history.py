@@ -19,7 +19,7 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `lease` | worker | `user_id`, `token`, `fence`, `taken_over` |
 | `begin` | worker | `user_id`, `fence`, `outcome`, `message_id`, `seq`, `session_id`, `session_status`, `deaths` |
 | `commit` | worker | `user_id`, `fence`, `message_id`, `session_id`, `outcome` (5) |
-| `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, already, fenced (5) |
+| `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, later, already, fenced (5) |
 | `finish` | worker | `user_id`, `token`, `released` |
 | `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
 | `stall` | worker, web, provider, its API, harness | `since`, `until`: this process got no CPU for so long |

@@ -80,7 +80,7 @@ def _finished(released: Any, lease: Lease, *_: Any, **__: Any) -> list[tuple[str
     return [("finish", {"user_id": lease.user_id, "token": lease.token, "released": released})]
 
 
-def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any) -> list[tuple[str, Event]]:
+def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     if is_parked is None:
         return []
     return [("park", {"user_id": lease.user_id, "token": lease.token, "delay_s": delay_s, "is_parked": is_parked})]
@@ -108,7 +108,7 @@ def _committed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, *
     return [("commit", _settled(settled, lease, turn)), *_begun(next_turn, lease)]
 
 
-def _failed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any) -> list[tuple[str, Event]]:
+def _failed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     return [("fail", _settled(settled, lease, turn))]
 
 
