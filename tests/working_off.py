@@ -18,7 +18,8 @@ from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
 from onelane.turns.loading import load
 from onelane.turns.records import Records
-from onelane.turns.shift import Shift, Workplace
+from onelane.turns.shift import Shift
+from onelane.turns.workplace import Workplace
 from tests.conftest import DEADLINE_S
 
 LANES_AT_ONCE = 16

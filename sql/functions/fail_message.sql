@@ -12,9 +12,10 @@ DECLARE
     v_settled record;
 BEGIN
     IF p_message.attempts = (v_failure ->> 'attempts')::integer THEN
-        -- A suspect stays one: its next attempt runs apart again.
+        -- A suspect stays one: its next attempt runs apart again. So does one that hung, or blocked the event loop.
         UPDATE inbox
-           SET attempts = attempts + 1, deaths = least(deaths, 2), last_error = left(v_failure ->> 'error', 4000)
+           SET attempts = attempts + 1, last_error = left(v_failure ->> 'error', 4000),
+               deaths = CASE WHEN (v_failure ->> 'is_suspect')::boolean THEN 2 ELSE least(deaths, 2) END
          WHERE user_id = p_user.id AND seq = p_message.seq
         RETURNING * INTO p_message;
     END IF;

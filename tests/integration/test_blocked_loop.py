@@ -21,11 +21,12 @@ def test_a_blocked_loop_is_replaced_and_only_the_messages_that_block_it_are_char
 ) -> None:
     """33 of 49 bystanders were dead within a minute, and the worker went on."""
     settings = settings.model_copy(
-        update={"lock_ttl_s": TTL_S, "turn_timeout_s": 4, "attempts_max": 2, "loop_stall_limit_s": 1}
+        update={"lock_ttl_s": TTL_S, "turn_timeout_s": 6, "attempts_max": 2, "loop_stall_limit_s": 1}
     )
     log = tmp_path / "worker.log"
     with worker_process(settings, f"--slots={SLOTS}", handler="tests.bots:handle_async", log=log, is_supervised=True):
-        never_returns, blocks_for_a_while = accept("eve", "block 600"), accept("mallory", "block 3")
+        eventually(lambda: "worker_started" in log.read_text())
+        never_returns, blocks_for_a_while = accept("eve", "block 600"), accept("mallory", "block 2")
         bystanders = [accept(f"user {nr}", "sleep 0.2").user_id for nr in range(BYSTANDERS)]
         eventually(lambda: all(rows.is_settled(user) for user in bystanders))
         eventually(lambda: rows.waiting() == 0)

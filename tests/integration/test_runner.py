@@ -126,20 +126,38 @@ def test_a_turn_whose_lease_was_lost_still_takes_its_slot(
     eventually(lambda: run.slots.free == SLOTS)
 
 
+def test_a_user_whose_turn_of_a_lost_lease_still_runs_here_waits_for_its_end(
+    start: Start, accept: Accept, services: Services, rows: Rows, gate: Path, log_lines: Lines
+) -> None:
+    """Each lease of the lane took another slot, with another run of the same handler."""
+    message = accept("alice", f"wait {gate}")
+    run = start()
+    eventually(lambda: run.slots.free == SLOTS - 1)
+    postponed = _count(run.slots, "_postpone")
+    services.lanes.client.delete(keys.lock(message.user_id))
+    services.lanes.make_due(message.user_id)
+    eventually(lambda: events(log_lines, "lease_lost") and len(postponed) > 1)
+    assert run.slots.free == SLOTS - 1
+    gate.touch()
+    eventually(lambda: rows.is_settled(message.user_id) and run.slots.free == SLOTS)
+    assert len(rows.texts(message.user_id)) == 1
+    assert rows.message(message.message_id).deaths == 0
+
+
 def test_a_lane_for_which_no_thread_can_be_started_is_left_to_others(
     start: Start, accept: Accept, services: Services, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start()
     with monkeypatch.context() as patch:
-        patch.setattr(run.slots._threads, "submit", _refuse)
+        patch.setattr("onelane.processes.slots.Thread", _refuse)
         users = [accept(f"user {nr}").user_id for nr in range(SLOTS)]
-        eventually(lambda: len(events(log_lines, "slot_failed")) == SLOTS)
+        eventually(lambda: len(events(log_lines, "slot_failed")) >= SLOTS)
     assert run.worker.runner._keeper.holdings == []
     start()
     eventually(lambda: all(rows.is_settled(user) for user in users))
 
 
-def _refuse(*_: object) -> None:
+def _refuse(*_: object, **__: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
@@ -187,6 +205,58 @@ def test_a_worker_whose_every_slot_hangs_ends_with_75_and_releases_its_lanes(
     assert [line["slots"] for line in events(log_lines, "worker_stuck")] == [SLOTS]
     assert [services.lanes.client.exists(keys.lock(user)) for user in users] == [0] * SLOTS
     assert [rows.states(user) for user in users] == [["received"]] * SLOTS
+
+
+def test_hanging_handlers_count_as_stuck_although_their_leases_were_lost(
+    start: Start, accept: Accept, services: Services, gate: Path, log_lines: Lines
+) -> None:
+    users = [accept(f"user {nr}", f"wait {gate}").user_id for nr in range(SLOTS)]
+    run = start(turn_timeout_s=2)
+    eventually(lambda: run.slots.free == 0)
+    services.lanes.client.flushall()
+    eventually(lambda: len(events(log_lines, "lease_lost")) == SLOTS)
+    assert run.end() == EXIT_STUCK
+    assert {line["user_id"] for line in events(log_lines, "slot_stuck")} == {str(user) for user in users}
+
+
+def test_a_message_whose_every_attempt_hangs_holds_one_slot(
+    start: Start, accept: Accept, rows: Rows, gate: Path
+) -> None:
+    """Each attempt hung in a thread of its own: one message took every slot, and the worker with them."""
+    poison = accept("eve", f"wait {gate}")
+    run = start(turn_timeout_s=0.3, attempts_max=4, retry_base_s=0.05, retry_max_s=0.1)
+    eventually(lambda: rows.states(poison.user_id) == ["dead"])
+    assert run.code is None
+    assert run.slots.free == SLOTS - 1
+    after, other = accept("eve", "after"), accept("bob")
+    eventually(lambda: rows.is_settled(after.user_id) and rows.is_settled(other.user_id))
+    assert run.slots.free == SLOTS - 1
+    gate.touch()
+    eventually(lambda: run.slots.free == SLOTS)
+
+
+def test_a_slot_that_waits_for_a_server_without_end_is_stuck_too(
+    start: Start, accept: Accept, services: Services, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease was renewed for ever, beside a healthy worker."""
+    monkeypatch.setattr("onelane.turns.stages.SERVERS_MAX_S", 0.5)
+    deaf = start()
+    answers = threading.Event()
+    begin = deaf.worker.runner._slots._workplace.records.begin
+
+    def begins_late(*args: Any, **kwargs: Any) -> Any:
+        answers.wait(DEADLINE_S)
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr(deaf.worker.runner._slots._workplace.records, "begin", begins_late)
+    message = accept("alice")
+    eventually(lambda: [line["stage"] for line in events(log_lines, "slot_stuck")] == ["begin"])
+    start()
+    eventually(lambda: rows.is_settled(message.user_id))
+    answers.set()
+    eventually(lambda: deaf.slots.free == SLOTS)
+    assert len(rows.texts(message.user_id)) == 1
+    assert rows.attempts_max() == 0
 
 
 def test_a_worker_that_was_stuck_ends_with_75_although_a_handler_returns_meanwhile(

@@ -47,9 +47,11 @@ def test_one_lease_is_a_short_walk(
     worker = open_worker(settings)
     slots = worker.runner._slots
     [lease] = worker.services.lanes.lease("w", 0, 1, 60).leases
+    shift = Shift(Holding(lease), slots._workplace)
+    slots._add(shift)
     walk = Walk()
     sys.setprofile(walk)
-    slots._work(slots._shifts.setdefault(lease.token, Shift(Holding(lease), slots._workplace)))
+    slots._work(shift)
     sys.setprofile(None)
     worker.services.close()
     assert rows.states(user_id) == ["processed"] * messages

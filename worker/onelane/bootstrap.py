@@ -33,7 +33,7 @@ from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
 from onelane.turns.loading import load
 from onelane.turns.records import Records
-from onelane.turns.shift import Workplace
+from onelane.turns.workplace import Workplace
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
 INTAKE_POOL_WAIT_S = 2

@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     lock_ttl_s: Annotated[float, Field(ge=1, le=600)] = 15
     stall_limit_s: Annotated[float, Field(ge=2, le=600)] = 15
     """A worker process that gets no CPU for so long, because a handler keeps the GIL, logs its stacks and ends."""
+    loop_stall_limit_s: Annotated[float, Field(ge=0.5, le=600)] = 5
+    """A worker process ends in which one call of an async handler blocks the event loop for so long."""
     turn_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)] = 120
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 20
     quantum_turns: Annotated[int, Field(ge=1, le=10_000)] = 10

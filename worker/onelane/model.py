@@ -175,6 +175,16 @@ class TurnRead(Value):
         """The last of its messages."""
         return self.messages[-1]
 
+    def names(self, fence: int) -> dict[str, str | int]:
+        """Return what identifies it in log lines, under a lease's fence."""
+        return {
+            "user_id": str(self.user.id),
+            "message_id": str(self.message.id),
+            "session_id": str(self.session.id),
+            "seq": self.message.seq,
+            "fence": fence,
+        }
+
 
 class Begun(Value):
     """The answer of begin_turn."""

@@ -19,7 +19,8 @@ from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.registration import Registration
 from onelane.processes.slots import Slots
 from onelane.telemetry.log import event
-from onelane.turns.shift import Workplace
+from onelane.turns.loop import Blockage
+from onelane.turns.workplace import Workplace
 
 IDLE_WAIT_MAX_S = 1.0
 SUSPENDED_TICK_S = 0.1
@@ -28,8 +29,8 @@ STOP_TICK_S = 0.1
 OUTAGE_PAUSE_S = 0.5
 REGISTRATION_TICK_S = 1.0
 WATCH_TICK_S = 0.25
-OVERDUE_GRACE_S = 1.0
-"""An async handler is cancelled by its host first; a thread that hangs is given up after this."""
+GIVING_UP_S = 2.0
+"""For the failures of stuck slots to be written before their process ends."""
 STDERR_FD = 2
 EXIT_STUCK = 75
 
@@ -54,11 +55,12 @@ class Runner:
         self._stopping = workplace.stopping
         self._is_asked_to_stop = False
         self._is_stuck = False
-        """Whether every slot was found hanging; it ends the process, also if a handler returns after all."""
+        """Whether handlers keep it from working; it ends the process, also if they return after all."""
+        self._host = workplace.handling.host
         self._slots = Slots(settings.worker_slots, workplace)
         self._tasks = (
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
-            Periodic("watch", self._give_up_overdue, WATCH_TICK_S),
+            Periodic("watch", self._watch, WATCH_TICK_S),
             Periodic("duties", crew.duties.round, ROUND_S),
         )
         self._lease_calls = 0
@@ -136,13 +138,29 @@ class Runner:
     def _keep_registered(self) -> None:
         self._registration.beat([keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings])
 
-    def _give_up_overdue(self) -> None:
-        """End the leases of handlers that hang; with every slot hanging, end the process."""
-        self._slots.give_up_overdue(self._settings.turn_timeout_s + OVERDUE_GRACE_S)
+    def _watch(self) -> None:
+        """Give up slots that are stuck. With every slot stuck, or the event loop blocked, the process is replaced."""
+        self._slots.give_up_overdue()
         if self._slots.are_all_stuck and not self._is_stuck:
             event("worker_stuck", slots=self._settings.worker_slots)
-            self._is_stuck = True
-            self._stopping.set()
+            self._replace()
+        blockage = self._host.beat()
+        if blockage and blockage.beats * WATCH_TICK_S >= self._settings.loop_stall_limit_s:
+            self._leave_loop(blockage)
+
+    def _leave_loop(self, blockage: Blockage) -> None:
+        """Give back what waits for the event loop, at every beat until the process has ended: no grace helps it."""
+        turn, blocked_s = blockage.turn, blockage.beats * WATCH_TICK_S
+        if not self._is_stuck:
+            names = {"user_id": turn.user.id, "message_id": turn.message.id} if turn else {}
+            event("loop_blocked", blocked_s=blocked_s, stack=blockage.stack, **names)
+            self._replace()
+        self._slots.leave_loop(blockage, blocked_s)
+
+    def _replace(self) -> None:
+        """End this process so that another one begins: what hangs in it cannot be ended otherwise."""
+        self._is_stuck = True
+        self._stopping.set()
 
     def _rearm_stall_watchdog(self) -> None:
         """Put off the last resort: a process whose keeper gets no CPU, as a handler keeps the GIL, ends."""
@@ -155,6 +173,7 @@ class Runner:
             self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, grace_ends - time.monotonic())))
             self._slots.freed.clear()
         self._slots.hand_back()
+        self._slots.await_given_up(GIVING_UP_S)
         for task in self._tasks:
             task.stop()
         self._keeper.stop()

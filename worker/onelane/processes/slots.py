@@ -1,28 +1,42 @@
-"""The slots of a worker process: one lane each."""
+"""The slots of a worker process: one user's lane each.
+
+Each lease is worked in a thread of its own, which ends with it: what a handler leaves in its thread is gone with the
+lease, and a thread that hangs is no thread that others need.
+"""
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from threading import Thread
+from uuid import UUID
 
-from onelane.errors import describe
+from onelane.errors import LanesUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import TAKEOVERS
-from onelane.turns.shift import Shift, Workplace
+from onelane.turns.loop import Blockage
+from onelane.turns.shift import Shift
+from onelane.turns.stages import Stage, Stay
+from onelane.turns.workplace import Workplace
+
+POSTPONED_S = 0.5
+"""How long a lane waits that cannot be worked now: its user's turn of a lost lease runs here, or there is no thread."""
+HANGING_MAX = 2
+"""Threads of one user that may hang: a handler's, and one that waits for a child."""
 
 
 class Slots:
-    """The lanes at hand, each in a thread of its own. At most `size` at a time."""
+    """The lanes at hand. A user holds one slot, whatever hangs of earlier leases; at most `size` are held."""
 
     def __init__(self, size: int, workplace: Workplace) -> None:
         self._size = size
         self._workplace = workplace
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="slot")
-        self._shifts: dict[str, Shift] = {}
-        """By the lease's token: what slots work on, also after the lease was lost. Its size decides how many are free.
-
-        Written by the dispatcher and the slots, one key at a time, which is atomic; whoever walks it takes a copy.
-        """
+        self._host = workplace.handling.host
+        self._shifts: dict[UUID, list[Shift]] = {}
+        """By user: what threads work on, also after the lease was lost."""
+        self._changing = threading.Lock()
+        """Guards `_shifts`: the dispatcher adds, each thread removes its own, the watch reads."""
+        self._givers: list[Thread] = []
         self.freed = threading.Event()
 
     @property
@@ -32,35 +46,73 @@ class Slots:
 
     @property
     def are_idle(self) -> bool:
-        """Whether no slot works. One that hangs works for nobody: its lane was released."""
-        return all(shift.is_given_up for shift in list(self._shifts.values()))
+        """Whether no slot works. One that is stuck works for nobody: its lane was released."""
+        return all(shift.is_given_up for shift in self._all())
 
     @property
     def are_all_stuck(self) -> bool:
-        """Whether every slot hangs in a handler."""
-        return sum(shift.is_given_up for shift in list(self._shifts.values())) >= self._size
+        """Whether something is stuck in every slot."""
+        return len({shift.lease.user_id for shift in self._all() if shift.is_given_up}) >= self._size
 
     def start(self, holding: Holding) -> None:
-        """Work a lane. Without a thread for it, its lease runs out; a slot that becomes free may still try."""
-        shift = Shift(holding, self._workplace)
-        self._shifts[holding.lease.token] = shift
+        """Work a lane, or give it back for a moment when its user must wait or no thread can be started."""
+        earlier = self._of(holding.lease.user_id)
+        if _must_wait_for(earlier):
+            self._postpone(holding)
+            return
+        shift = Shift(holding, self._workplace, runs_apart=any(shift.is_given_up for shift in earlier))
+        self._add(shift)
         try:
-            self._threads.submit(self._work, shift)
+            Thread(target=self._work, args=(shift,), name="slot", daemon=True).start()
         except RuntimeError as error:
             event("slot_failed", user_id=holding.lease.user_id, failure=describe(error))
-            holding.close()
+            self._remove(shift)
+            self._postpone(holding)
 
-    def give_up_overdue(self, overdue_s: float) -> None:
-        """End the leases of handlers that run for longer than `overdue_s`."""
-        for shift in list(self._shifts.values()):
-            turn, since = shift.turn, shift.handling_since
-            if turn is not None and since is not None and time.monotonic() - since > overdue_s:
-                shift.time_out(turn)
+    def give_up_overdue(self) -> None:
+        """End the leases of slots that are at one stage for longer than it may take, whoever holds them by now."""
+        now, settings = self._host.clock(), self._workplace.settings
+        for shift in self._all():
+            stay = shift.stay
+            if not shift.is_given_up and now - stay.since > stay.stage.limit_s(settings):
+                self._give_up(shift, stay, f"the handler did not finish within {settings.turn_timeout_s:g} s")
+
+    def leave_loop(self, blockage: Blockage, blocked_s: float) -> None:
+        """Hand back every turn that waits for a blocked event loop; only the one that blocks it is charged."""
+        guilty = blockage.turn and blockage.turn.message.id
+        for shift in self._all():
+            stay = shift.stay
+            if stay.stage is not Stage.HANDLE or stay.turn is None or shift.is_given_up:
+                continue
+            if stay.turn.message.id == guilty:
+                self._give_up(shift, stay, f"the handler blocked the event loop for {blocked_s:g} s\n{blockage.stack}")
+            else:
+                shift.hand_back()
 
     def hand_back(self) -> None:
         """Release every lane that is still worked on, its message unhandled."""
-        for shift in list(self._shifts.values()):
+        for shift in self._all():
             shift.hand_back()
+
+    def await_given_up(self, within_s: float) -> None:
+        """Wait until those that were given up are settled."""
+        ends = time.monotonic() + within_s
+        for giver in list(self._givers):
+            giver.join(max(0.0, ends - time.monotonic()))
+
+    def _give_up(self, shift: Shift, stay: Stay, failure: str) -> None:
+        """Give it up in a thread of its own: the watch waits for no server."""
+        giver = Thread(target=shift.give_up, args=(stay, failure), name="give-up", daemon=True)
+        giver.start()
+        self._givers = [*(giver for giver in self._givers if giver.is_alive()), giver]
+
+    def _postpone(self, holding: Holding) -> None:
+        """Give a lane back, for others or for later."""
+        holding.close()
+        try:
+            self._workplace.lanes.park(holding.lease, POSTPONED_S)
+        except LanesUnavailable as error:
+            event("lane_left_to_its_lease", user_id=holding.lease.user_id, error=str(error))
 
     def _work(self, shift: Shift) -> None:
         lease = shift.lease
@@ -73,5 +125,31 @@ class Slots:
             event("slot_failed", user_id=lease.user_id, failure=describe(error))
         finally:
             shift.holding.close()
-            del self._shifts[lease.token]
+            self._remove(shift)
             self.freed.set()
+
+    def _add(self, shift: Shift) -> None:
+        with self._changing:
+            self._shifts.setdefault(shift.lease.user_id, []).append(shift)
+
+    def _remove(self, shift: Shift) -> None:
+        with self._changing:
+            of_user = self._shifts[shift.lease.user_id]
+            of_user.remove(shift)
+            if not of_user:
+                del self._shifts[shift.lease.user_id]
+
+    def _of(self, user_id: UUID) -> list[Shift]:
+        with self._changing:
+            return list(self._shifts.get(user_id, ()))
+
+    def _all(self) -> list[Shift]:
+        with self._changing:
+            return [shift for shifts in self._shifts.values() for shift in shifts]
+
+
+def _must_wait_for(earlier: Sequence[Shift]) -> bool:
+    """Whether a user's next turn waits: the last one still runs, its lease lost; or too many hang."""
+    hanging = [shift for shift in earlier if shift.is_given_up]
+    running = [shift for shift in earlier if not (shift.is_given_up or shift.stay.stage.is_leaving)]
+    return bool(running) or len(hanging) >= HANGING_MAX

@@ -137,8 +137,18 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "worker_stopping": Event("info", "A worker process stops; it finishes the turns that run.", ("lanes",)),
         "worker_stopped": Event("info", "A worker process has ended.", ("worker",)),
         "worker_died": Event("error", "A worker process died; a new one is started.", ("exit_code", "restart_in_s")),
+        "slot_stuck": Event(
+            "warning",
+            "A slot was at `stage` for longer than it may take; its lease is ended, its late result dropped.",
+            ("stage", "user_id"),
+        ),
+        "loop_blocked": Event(
+            "error",
+            "A call of an async handler, at `stack`, blocked the event loop; its process is replaced.",
+            ("blocked_s", "stack", "user_id", "message_id"),
+        ),
         "worker_stuck": Event(
-            "error", "Every slot of a worker hangs in a handler; it ends, and a new one is started.", ("slots",)
+            "error", "In every slot of a worker something is stuck; it ends, and a new one is started.", ("slots",)
         ),
         "isolation_broken": Event(
             "error",

@@ -62,8 +62,11 @@ class Handling:
         self.host = host
         self.isolation = isolation
 
-    def run(self, turn: TurnRead, holding: Holding) -> Handled:
-        """Return what the message leads to; whatever is the handler's fault is a failure."""
+    def run(self, turn: TurnRead, holding: Holding, *, is_apart: bool) -> Handled:
+        """Return what the message leads to; whatever is the handler's fault is a failure.
+
+        With `is_apart`, the handler runs in a process of its own.
+        """
         if turn.session.status == "escalated":
             return Handled({})
         if (ending := self._ending(turn)) is not None:
@@ -72,7 +75,7 @@ class Handling:
             return Handled({}, f"{turn.message.deaths} workers died with this message in flight")
         memory = TurnMemory(self._sessions, turn, holding.lease)
         try:
-            if is_suspect(turn):
+            if is_apart:
                 return Handled(self.isolation.run(turn, holding, memory))
             return Handled(self.host.run(turn, memory, holding))
         except HandlerFailed as error:

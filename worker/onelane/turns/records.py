@@ -62,8 +62,11 @@ class Records:
                     raise
                 goes_on = False  # it may be the begin that was refused
 
-    def fail(self, lease: Lease, turn: TurnRead, failure: str) -> Settled:
-        """Count a failed attempt; after the last one the channel's poison policy decides."""
+    def fail(self, lease: Lease, turn: TurnRead, failure: str, *, is_suspect: bool = False) -> Settled:
+        """Count a failed attempt; after the last one the channel's poison policy decides.
+
+        A message that `is_suspect` runs in a process of its own from now on.
+        """
         channel = self._settings.channels.get(turn.user.channel)
         return self._settle(
             lease,
@@ -71,6 +74,7 @@ class Records:
             {
                 "failure": {
                     "error": failure,
+                    "is_suspect": is_suspect,
                     "attempts": turn.message.attempts,
                     "attempts_max": self._settings.attempts_max,
                     "poison": channel.poison if channel else "skip",

@@ -7,57 +7,49 @@ whatever it did: a later lease has written.
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from threading import Event
 from uuid import UUID
 
 import psycopg
 
-from onelane.config import Settings
-from onelane.errors import IsolationBroken, LanesUnavailable, StoreRefused, StoreUnavailable
+from onelane.errors import (
+    IsolationBroken,
+    LanesUnavailable,
+    OnelaneError,
+    StoreRefused,
+    StoreUnavailable,
+    kind_of,
+)
 from onelane.lanes.holding import Holding
-from onelane.lanes.lanes import Lanes, Released
+from onelane.lanes.lanes import Released
 from onelane.model import BeginOutcome, Begun, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.log import event, forget_names, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
-from onelane.turns.handling import Handled, Handling, is_suspect
+from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
 from onelane.turns.pacing import Quantum, backoff_s, jittered
-from onelane.turns.records import Records
+from onelane.turns.stages import Stage, Stay
+from onelane.turns.workplace import Workplace
 
 OUTAGE_PAUSE_S = 2.0
 SUSPECT_PAUSE_S = 0.5
 
 
-@dataclass(frozen=True)
-class Workplace:
-    """What every shift of a process works with."""
-
-    settings: Settings
-    lanes: Lanes
-    records: Records
-    handling: Handling
-    stopping: Event
-    """Once set, a lane is handed on after the turn at hand."""
-
-
 class Shift:
     """Works one leased lane off, until it is empty, must wait, or has had its quantum.
 
-    Its slot's thread runs it; the watch may `time_out` and the shutdown may `hand_back` meanwhile. Who of them decides
-    how the lease ends is settled by `Holding.close`. The watch reads `begun` and `handling_since` as they are: what it
-    finds overdue it compares once more under that claim.
+    Its slot's thread runs it; meanwhile the watch may `give_up` and the shutdown may `hand_back`. Who of them decides
+    how the lease ends is settled by `Holding.close`. The watch reads `stay` as it is: what it finds overdue is compared
+    once more before that claim.
     """
 
-    def __init__(self, holding: Holding, workplace: Workplace) -> None:
+    def __init__(self, holding: Holding, workplace: Workplace, *, runs_apart: bool = False) -> None:
+        """With `runs_apart`, handlers run in a child: a thread of the user's hangs in this process."""
         self.holding = holding
         self.lease = holding.lease
-        self.handling_since: float | None = None
-        """Since when its handler runs, on the monotonic clock."""
-        self.turn: TurnRead | None = None
-        """The turn begun last."""
+        self.stay = Stay(Stage.BEGIN, workplace.handling.host.clock())
         self.is_given_up = False
-        """Whether its handler ran for too long; it may still run."""
+        """Whether it was somewhere for too long; it may be there still."""
+        self._runs_apart = runs_apart
         self._settings = workplace.settings
         self._lanes = workplace.lanes
         self._records = workplace.records
@@ -87,19 +79,25 @@ class Shift:
         finally:
             forget_names()
 
-    def time_out(self, overdue: TurnRead) -> None:
-        """Count an overdue turn as failed and release its lane; the handler's late result will be dropped."""
-        if self.turn is not overdue:
+    def give_up(self, stay: Stay, failure: str) -> None:
+        """End the lease of a slot that is stuck at `stay`. Whatever it still does will be dropped.
+
+        In the handler, that is a failed attempt of its message, which runs apart from now on.
+        """
+        if self.is_given_up or self.stay is not stay:
             return
         self.is_given_up = True
+        event("slot_stuck", stage=stay.stage, user_id=self.lease.user_id)
         if not self.holding.close():
             return
         self.holding.cancel()
-        failure = f"the handler did not finish within {self._settings.turn_timeout_s:g} s"
+        if stay.turn is None:
+            self._park(jittered(OUTAGE_PAUSE_S))
+            return
         try:
-            self._release(overdue, self._fail(overdue, failure), may_go_on=False)
-        except (StoreUnavailable, LanesUnavailable) as error:
-            event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
+            self._release(stay.turn, self._fail(stay.turn, failure, is_suspect=True), may_go_on=False)
+        except (OnelaneError, psycopg.Error) as error:
+            event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
 
     def hand_back(self) -> None:
         """Release the lane at once, its message unhandled and first, because this process stops."""
@@ -116,26 +114,26 @@ class Shift:
 
     def _work_off(self, turn: TurnRead) -> Begun | None:
         """Work one batch off, and return what was begun next; None when the lane is released, or no longer ours."""
-        with self._handling.isolation.place() if is_suspect(turn) else nullcontext(True) as has_place:
+        is_apart = self._runs_apart or is_suspect(turn)
+        with self._handling.isolation.place() if is_apart else nullcontext(True) as has_place:
             if not has_place:
                 self._park(jittered(SUSPECT_PAUSE_S))
                 return None
-            settled = self._handle_and_settle(turn)
+            settled = self._handle_and_settle(turn, is_apart=is_apart)
         return None if settled is None else self._go_on(turn, settled)
 
-    def _handle_and_settle(self, turn: TurnRead) -> Settled | None:
+    def _handle_and_settle(self, turn: TurnRead, *, is_apart: bool) -> Settled | None:
         """Run the handler and store what came of it; None when the turn is dropped."""
-        self.turn, self.holding.is_leaving = turn, False
-        name_turn(**self._names(turn))
-        began = self.handling_since = time.monotonic()
-        try:
-            handled = self._handling.run(turn, self.holding)
-        finally:
-            self.handling_since = None
+        self.holding.is_leaving = False
+        name_turn(**turn.names(self.lease.fence))
+        began = time.monotonic()
+        self._enter(Stage.APART if is_apart else Stage.HANDLE, turn)
+        handled = self._handling.run(turn, self.holding, is_apart=is_apart)
+        self._enter(Stage.COMMIT)
         was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
         if was_told_to_stop or not self.holding.is_open:
             TURNS.count("dropped")
-            event("turn_dropped", turn_ms=_ms_since(began), **self._names(turn))
+            event("turn_dropped", turn_ms=_ms_since(began), **turn.names(self.lease.fence))
             return None
         self._quantum.turns_left -= 1
         settled = self._settle(turn, handled)
@@ -143,7 +141,7 @@ class Shift:
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is SettleOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - turn.message.accepted_at.timestamp())
-        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **self._names(turn))
+        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **turn.names(self.lease.fence))
         return settled
 
     def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
@@ -156,14 +154,14 @@ class Shift:
         except StoreRefused as error:
             return self._fail(turn, f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})")
 
-    def _fail(self, turn: TurnRead, failure: str) -> Settled:
-        settled = self._records.fail(self.lease, turn, failure)
+    def _fail(self, turn: TurnRead, failure: str, *, is_suspect: bool = False) -> Settled:
+        settled = self._records.fail(self.lease, turn, failure, is_suspect=is_suspect)
         event(
             "turn_failed",
             outcome=settled.outcome,
             attempts=settled.attempts,
             failure=failure,
-            **self._names(turn),
+            **turn.names(self.lease.fence),
         )
         if settled.outcome is SettleOutcome.DEAD:
             self._lanes.bury(self.lease, turn.message.id, failure)
@@ -179,6 +177,7 @@ class Shift:
             return settled.next
         if self._release(turn, settled, may_go_on=self._may_go_on) is not Released.GO_ON:
             return None
+        self._enter(Stage.BEGIN)
         return self._records.begin(self.lease, turn.session.id if settled.session_ms else None, is_first=False)
 
     @property
@@ -197,6 +196,7 @@ class Shift:
             case SettleOutcome.RETRY:
                 self._park(backoff_s(self._settings, settled.attempts or 1))
                 return Released.RELEASED
+        self._enter(Stage.FINISH)
         return self._lanes.finish(
             self.lease,
             self._take_done(),
@@ -210,6 +210,7 @@ class Shift:
 
     def _leave_without_turn(self, begun: Begun) -> None:
         self.holding.is_leaving = True
+        self._enter(Stage.FINISH)
         match begun.outcome:
             case BeginOutcome.PAUSED:
                 self._lanes.finish(self.lease, self._take_done(), pause=True)
@@ -222,10 +223,16 @@ class Shift:
 
     def _park(self, delay_s: float) -> None:
         self.holding.is_leaving = True
+        self._enter(Stage.PARK)
         try:
             self._lanes.park(self.lease, delay_s, self._take_done())
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
+
+    def _enter(self, stage: Stage, turn: TurnRead | None = None) -> None:
+        """Be at another stage now; once the lease is closed, `stay` shows where the slot was then."""
+        if self.holding.is_open:
+            self.stay = Stay(stage, self._handling.host.clock(), turn)
 
     def _note_done(self, turn: TurnRead, settled: Settled) -> None:
         if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:
@@ -235,15 +242,6 @@ class Shift:
         """Return the messages whose jobs are to be removed now, once."""
         done, self._done = self._done, []
         return done
-
-    def _names(self, turn: TurnRead) -> dict[str, str | int]:
-        return {
-            "user_id": str(self.lease.user_id),
-            "message_id": str(turn.message.id),
-            "session_id": str(turn.session.id),
-            "seq": turn.message.seq,
-            "fence": self.lease.fence,
-        }
 
 
 def _ms_since(began: float) -> float:

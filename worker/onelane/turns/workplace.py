@@ -1,0 +1,21 @@
+"""What every shift of a process works with."""
+
+from dataclasses import dataclass
+from threading import Event
+
+from onelane.config import Settings
+from onelane.lanes.lanes import Lanes
+from onelane.turns.handling import Handling
+from onelane.turns.records import Records
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The process's settings, lanes, records and handler."""
+
+    settings: Settings
+    lanes: Lanes
+    records: Records
+    handling: Handling
+    stopping: Event
+    """Once set, a lane is handed on after the turn at hand."""
