@@ -2,10 +2,13 @@
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,25 @@ def _eat(argument: str, turn: Turn) -> str:
     return str(len(eaten))
 
 
+def _start_process(argument: str, turn: Turn) -> str:
+    """Answer with the exit code of a process that does nothing."""
+    process = multiprocessing.Process(target=time.sleep, args=(0,))
+    process.start()
+    process.join()
+    return str(process.exitcode)
+
+
+LOCAL = threading.local()
+IN_CONTEXT = ContextVar("IN_CONTEXT", default=0)
+
+
+def _count_uses(argument: str, turn: Turn) -> str:
+    """Answer how often this thread and this context have been used for it."""
+    LOCAL.uses = getattr(LOCAL, "uses", 0) + 1
+    IN_CONTEXT.set(IN_CONTEXT.get() + 1)
+    return f"thread {LOCAL.uses} context {IN_CONTEXT.get()}"
+
+
 def _escalate(turn: Turn) -> str:
     turn.escalate()
     return "a human takes over"
@@ -143,6 +165,8 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "exit": lambda argument, turn: os._exit(int(argument or 0)),
     "segv": lambda argument, turn: ctypes.string_at(0),
     "kill": lambda argument, turn: os.kill(os.getpid(), 9),
+    "process": _start_process,
+    "uses": _count_uses,
     "silent": lambda argument, turn: None,
     "nul": lambda argument, turn: "a\0b",
     "many": lambda argument, turn: [Reply(text=str(nr)) for nr in range(int(argument))],

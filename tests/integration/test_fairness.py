@@ -1,6 +1,7 @@
 """No user waits for another: floods, hangs and limits delay only themselves."""
 
 import statistics
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import onelane
 from onelane.bootstrap import Services, open_services
-from onelane.bot import Handler, Turn
+from onelane.bot import Turn
 from onelane.config import Settings
 from tests.conftest import Accept, accept_all, eventually
 from tests.lane_state import due_ms, now_ms
@@ -99,7 +100,7 @@ def hurry_too_much(turn: Turn) -> str:
     ("handler", "attempts_max"), [(refuse, 1), (refuse, 10), (find_nobody, 1), (hurry_too_much, 1)]
 )
 def test_every_run_of_a_handler_counts_against_the_rate_limit_whatever_comes_of_it(
-    services: Services, settings: Settings, accept: Accept, handler: Handler, attempts_max: int
+    services: Services, settings: Settings, accept: Accept, handler: Callable[[Turn], Any], attempts_max: int
 ) -> None:
     settings = _with_channel(settings, rate_per_minute=3).model_copy(update={"attempts_max": attempts_max})
     [user_id] = {accept("keen", f"text {nr}").user_id for nr in range(5)}

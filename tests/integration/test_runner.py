@@ -161,6 +161,28 @@ def _refuse(*_: object, **__: object) -> None:
     raise RuntimeError("can't start new thread")
 
 
+# what a handler may rely on
+
+
+def test_a_handler_may_start_a_process(start: Start, accept: Accept, rows: Rows) -> None:
+    """In a thread of an executor its exit code was 1, whatever it did."""
+    message = accept("alice", "process")
+    start()
+    eventually(lambda: rows.is_settled(message.user_id))
+    assert rows.texts(message.user_id) == ["0"]
+
+
+def test_a_thread_is_a_leases_and_a_context_a_turns(start: Start, accept: Accept, rows: Rows) -> None:
+    """A database connection that a handler had left in a thread failed all later turns of the slot."""
+    [user_id] = {accept("alice", "uses").user_id for _ in range(3)}
+    start(lock_ttl_s=60, quantum_s=60)
+    eventually(lambda: rows.is_settled(user_id))
+    assert rows.texts(user_id) == [f"thread {nr} context 1" for nr in (1, 2, 3)]
+    other = accept("bob", "uses")
+    eventually(lambda: rows.is_settled(other.user_id))
+    assert rows.texts(other.user_id) == ["thread 1 context 1"]
+
+
 # handlers that hang
 
 
