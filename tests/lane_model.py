@@ -51,7 +51,8 @@ class Lane:
     score: float | None = None
     token: str | None = None
     until: int = 0
-    paced: UUID | None = None
+    runs: int = 0
+    paced: int = 0
     allowed: int = 0
     dead: set[UUID] = field(default_factory=set)
     requeued: set[UUID] = field(default_factory=set)
@@ -64,7 +65,7 @@ class Lane:
         return self.token is not None and self.until > now
 
     def release(self) -> None:
-        self.token, self.paced = None, None
+        self.token, self.runs, self.paced = None, 0, 0
 
     def become_due(self, now: int) -> None:
         if self.is_leased(now):
@@ -164,7 +165,8 @@ class LanesBeside(RuleBasedStateMachine):
             assert not lane.is_leased(self.now), "two valid locks"
             assert lease.taken_over is (lane.token is not None)
             assert lease.fence > max(lane.last_fence, START_MS * 1000), "a fence that does not grow"
-            lane.token, lane.until, lane.paced = lease.token, self.now + TTL_MS, None
+            lane.release()
+            lane.token, lane.until = lease.token, self.now + TTL_MS
             lane.score, lane.last_fence = lane.until, lease.fence
 
     def longest_due(self, slots: int) -> list[UUID]:
@@ -182,12 +184,12 @@ class LanesBeside(RuleBasedStateMachine):
                     chosen.append(lane.id)
         return chosen
 
-    def paced(self, lane: Lane, done: list[UUID], pace_ms: int) -> int:
+    def paced(self, lane: Lane, pace_ms: int) -> int:
         if not pace_ms:
             return self.now
-        if done and lane.paced != done[0]:
-            lane.allowed = max(lane.allowed, self.now - ALLOWANCE_MS + pace_ms) + pace_ms
-            lane.paced = done[0]
+        if lane.runs > lane.paced:
+            lane.allowed = max(lane.allowed, self.now - ALLOWANCE_MS + pace_ms) + pace_ms * (lane.runs - lane.paced)
+            lane.paced = lane.runs
         return max(self.now, lane.allowed)
 
     @invariant()

@@ -17,6 +17,7 @@ from tests.renewing import renewed
 users = st.integers(0, USERS - 1)
 workers = st.integers(0, WORKERS - 1)
 sometimes = st.booleans()
+paces = st.sampled_from([0, 25_000])
 
 
 class LanesMachine(LanesBeside):
@@ -110,17 +111,21 @@ class LanesMachine(LanesBeside):
     @rule(
         which=st.integers(0, 9),
         is_done=sometimes,
+        has_run=sometimes,
         may_go_on=sometimes,
-        pace_ms=st.sampled_from([0, 25_000]),
+        pace_ms=paces,
         session_ms=st.sampled_from([0, 90_000]),
         again=sometimes,
     )
-    def finish(self, which: int, is_done: bool, may_go_on: bool, pace_ms: int, session_ms: int, again: bool) -> None:
+    def finish(
+        self, which: int, is_done: bool, has_run: bool, may_go_on: bool, pace_ms: int, session_ms: int, again: bool
+    ) -> None:
         lease, lane = self.let_go(which)
         self.scripts.again = again
         is_ours = lane.token == lease.token
         done = lane.waiting[:1] if is_done and is_ours and not lane.is_paused else []
         lane.waiting = lane.waiting[len(done) :]
+        lane.runs += is_ours and has_run
         foreign = len(lane.requeued)
         answer = self.lanes.finish(
             lease,
@@ -132,12 +137,13 @@ class LanesMachine(LanesBeside):
             session_id=UUID(int=1),
             session_ms=session_ms,
             pace_ms=pace_ms,
+            runs=lane.runs,
         )
         if not is_ours:
             assert answer is Released.LOST
             return
         lane.jobs = [job for job in lane.jobs if job not in done]
-        due = self.paced(lane, done, pace_ms)
+        due = self.paced(lane, pace_ms)
         if answer is Released.GO_ON:
             assert may_go_on
             assert lane.waiting or len(lane.jobs) > foreign
@@ -156,15 +162,23 @@ class LanesMachine(LanesBeside):
             assert answer is Released.RELEASED
             lane.score = due
 
-    @rule(which=st.integers(0, 9), delay_ms=st.sampled_from([0, 700, 5_000]), again=sometimes)
-    def park(self, which: int, delay_ms: int, again: bool) -> None:
+    @rule(
+        which=st.integers(0, 9),
+        delay_ms=st.sampled_from([0, 700, 5_000]),
+        has_run=sometimes,
+        pace_ms=paces,
+        again=sometimes,
+    )
+    def park(self, which: int, delay_ms: int, has_run: bool, pace_ms: int, again: bool) -> None:
         lease, lane = self.let_go(which)
         self.scripts.again = again
         is_ours = lane.token == lease.token
-        assert self.lanes.park(lease, delay_ms / 1000) is is_ours
+        lane.runs += is_ours and has_run
+        assert self.lanes.park(lease, delay_ms / 1000, pace_ms=pace_ms, runs=lane.runs) is is_ours
         if is_ours:
+            due = max(self.paced(lane, pace_ms), self.now + delay_ms)
             lane.release()
-            lane.score = inf if lane.score == inf else self.now + delay_ms
+            lane.score = inf if lane.score == inf else due
 
     @rule(which=st.integers(0, 9), again=sometimes)
     def bury(self, which: int, again: bool) -> None:

@@ -28,7 +28,7 @@ LANES = "onelane_lanes"
 OLDEST_WAIT = "onelane_oldest_wait_seconds"
 WORKERS = "onelane_workers"
 GAUGES = {
-    LANES: "Lanes by state. parked: waiting for a retry or for the rate limit.",
+    LANES: "Lanes by state. parked: waiting for a retry, for the rate limit, or for what a handler needs.",
     OLDEST_WAIT: "How long the lane that waits longest has been due.",
     WORKERS: "Worker processes whose last heartbeat is recent.",
 }

@@ -3,14 +3,17 @@
 --
 -- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
 --          effects: see settle_message, or
---          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apology}}.
+--          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apology,
+--                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
 -- error: where it failed, never the text of the message.
--- Returns {user_id, outcome, has_more, session_ms, attempts, next}. outcome, asked in this order:
+-- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, next}.
+-- outcome, asked in this order:
 --   skipped    another transaction holds the user's row
 --   already    the message waits no longer: somebody settled it before
 --   fenced     a later lease of this lane has written
 --   stale      another turn changed what this one read: it runs again, and that is no attempt
 --   committed  the effects stand
+--   later      no attempt: the message goes on waiting, first in its order, for `left_s` at most
 --   retry      the failure is counted; the message goes on waiting, first in its order
 --   dead       the same, for the last time; the message left the order
 --   paused     the same, but the channel's poison policy is `park`: the message stays first, the user waits
@@ -24,6 +27,7 @@ DECLARE
     v_settled record;
     v_outcome text;
     v_attempts integer;
+    v_later json;
     v_has_more boolean;
     v_session_ms bigint := 0;
     v_next json;
@@ -46,6 +50,7 @@ BEGIN
         v_settled := fail_message(v_user, v_message, p_turn);
         v_outcome := v_settled.outcome;
         v_attempts := v_settled.attempts;
+        v_later := v_settled.later;
     ELSE
         v_settled := settle_message(v_user, v_message, p_turn, 'processed', p_turn -> 'effects');
         v_outcome := 'committed';
@@ -62,5 +67,5 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'user_id', v_user.id, 'outcome', v_outcome, 'has_more', v_has_more, 'session_ms', v_session_ms,
-        'attempts', v_attempts, 'next', v_next);
+        'attempts', v_attempts, 'later', v_later, 'next', v_next);
 END $$;

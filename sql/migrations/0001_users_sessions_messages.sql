@@ -131,6 +131,9 @@ CREATE TABLE inbox (
     attempts    integer NOT NULL DEFAULT 0,
     deaths      integer NOT NULL DEFAULT 0,
     last_error  text,
+    -- Runs that were put off because what the handler needs was away, and when the first was.
+    laters      integer NOT NULL DEFAULT 0,
+    later_since timestamptz,
     redriven_at timestamptz,
     -- The last number of the batch whose lowest member this is, once its membership is frozen.
     batch_last  bigint,

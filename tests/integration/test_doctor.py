@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from onelane import migrations
 from onelane.bootstrap import Services, open_services
+from onelane.bot import Later, Turn
 from onelane.cli import onelane
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedRedis
@@ -609,3 +610,48 @@ def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
     seen = {user for _ in range(20) for user in lane_checks._sample(deployment)[0]}
     assert len(seen) > 20
     assert examine()["lanes"].found == "Redis and Postgres agree; users looked at: 10"
+
+
+# the handlers
+
+
+def test_messages_that_wait_for_a_service_fail_or_have_died_are_a_warning_by_the_kind_of_their_errors(
+    services: Services, settings: Settings, accept: Accept, examine: Examine
+) -> None:
+    errors = {
+        "first": ConnectionRefusedError(),
+        "second": ConnectionRefusedError(),
+        "third": Later(50, "the model is away"),
+        "fourth": ValueError(),
+        "fifth": KeyError(),
+    }
+
+    def handle(turn: Turn) -> str:
+        raise errors[turn.user.sender]
+
+    for sender in errors:
+        accept(sender, "my secret words")
+    settings = settings.model_copy(update={"retry_base_s": 60, "retry_max_s": 60, "attempts_max": 2})
+    work_off(services, settings, handle, patience_s=1)
+    finding = examine()["handlers"]
+    assert finding.health is Health.WARNING
+    assert finding.details == (
+        "1 failed, and are tried again: KeyError",
+        "1 failed, and are tried again: ValueError",
+        "2 wait for what their handler needs: ConnectionRefusedError",
+        "1 wait for what their handler needs: onelane.errors.Later: the model is away",
+    )
+    assert "turn_postponed" in finding.todo
+    assert "dead list" not in finding.todo
+
+
+def test_who_died_lately_is_a_warning_until_it_is_redriven_or_dropped(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine
+) -> None:
+    message = accept("eve", "raise my secret words")
+    work_off(services, settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 1}))
+    finding = examine()["handlers"]
+    assert (finding.health, finding.todo) == (Health.WARNING, "onelane dead list")
+    assert finding.details == ("1 died within the last 1 hour: ValueError",)
+    rows.redrive(message.message_id)
+    assert examine()["handlers"].health is Health.OK

@@ -113,3 +113,15 @@ def test_every_run_of_a_handler_counts_against_the_rate_limit_whatever_comes_of_
     work_off(services, settings, handle, patience_s=5)
     assert len(runs) == 3
     assert 10_000 < due_ms(services, user_id) - now_ms(services) <= 20_000
+
+
+def test_a_run_that_killed_its_worker_counts_against_the_rate_limit_too(
+    services: Services, settings: Settings, accept: Accept
+) -> None:
+    settings = _with_channel(settings, rate_per_minute=3)
+    [user_id] = {accept("keen", f"text {nr}").user_id for nr in range(5)}
+    assert services.lanes.lease("doomed", 0, 1, 0.05).leases
+    eventually(lambda: due_ms(services, user_id) < now_ms(services))
+    runs: list[Turn] = []
+    work_off(services, settings, runs.append, patience_s=5)
+    assert len(runs) == 2

@@ -1,6 +1,7 @@
 """Somebody else's service is away: its messages wait for it, and lose no attempt; the operator sees it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.rows import Rows
 from tests.working_off import work_off
 
 REASON = "the model is away"
+OUTAGE_S = 45
+SPEED = 100
 
 
 class Provider:
@@ -74,6 +77,25 @@ def test_a_message_whose_provider_is_away_loses_no_attempt_and_is_answered_in_it
     assert rows.states(user_id) == ["processed", "processed"]
     assert rows.texts(user_id) == [f"answer {provider.outages + 1}", f"answer {provider.outages + 2}"]
     assert rows.attempts_max() == 0
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError, RuntimeError])
+def test_a_provider_that_is_away_for_45_seconds_kills_none_of_ten_questions_with_the_defaults_at_100_times_the_speed(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, error: type[Exception]
+) -> None:
+    fields = Settings.model_fields
+    waits = ("retry_base_s", "retry_max_s", "later_max_s")
+    fast = {name: fields[name].default / SPEED for name in waits}
+    users = [accept(f"user {nr}", "why?").user_id for nr in range(10)]
+    back_at = time.monotonic() + OUTAGE_S / SPEED
+
+    def handle(turn: Turn) -> str:
+        if time.monotonic() < back_at:
+            raise error
+        return "because"
+
+    work_off(services, settings.model_copy(update={"attempts_max": fields["attempts_max"].default, **fast}), handle)
+    assert [rows.texts(user) for user in users] == [["because"]] * 10
 
 
 def test_what_its_author_did_wrong_is_an_attempt(
@@ -176,9 +198,9 @@ def test_a_postponement_repeated_word_for_word_is_counted_once_whatever_the_time
     services.database.rows("UPDATE inbox SET later_since = later_since - interval '1 hour'")
     [afterwards] = calls.settle(item)
     assert [one["outcome"] for one in (first, again, afterwards)] == ["later"] * 3
-    assert [one["laters"] for one in (first, again, afterwards)] == [1] * 3
-    assert 0 < again["left_s"] <= first["left_s"] <= 60
-    assert afterwards["left_s"] == 0
+    assert [one["later"]["laters"] for one in (first, again, afterwards)] == [1] * 3
+    assert 0 < again["later"]["left_s"] <= first["later"]["left_s"] <= 60
+    assert afterwards["later"]["left_s"] == 0
     [begun] = calls.begin(lease(message.user_id))
     item = failure(begun, attempts_max=2, later={"laters": 1, "max_s": 60, "reason": REASON})
     [first], [again] = calls.settle(item), calls.settle(item)
@@ -189,7 +211,7 @@ def test_a_lease_that_a_later_one_followed_postpones_nothing(services: Services,
     calls = Calls(services.database)
     message = accept("eve")
     [begun] = calls.begin(lease(message.user_id))
-    later = {"later": {"laters": 0, "max_s": 60, "reason": REASON}}
-    calls.settle(failure(begun, 2, **later))
-    [answer] = calls.settle(failure(begun, 1, **later))
+    later = {"laters": 0, "max_s": 60, "reason": REASON}
+    calls.settle(failure(begun, 2, later=later))
+    [answer] = calls.settle(failure(begun, 1, later=later))
     assert answer["outcome"] == "fenced"

@@ -228,7 +228,7 @@ def _talk(lanes: Lanes, clock: Clock, pace_ms: int, messages: Sequence[int]) -> 
         while not (leases := _lease(lanes)):
             clock.ms = int(_score(lanes, ALICE) or 0)
         began.append(clock.ms - START_MS)
-        lanes.finish(leases[0], [_message(nr)], may_go_on=False, pace_ms=pace_ms)
+        lanes.finish(leases[0], [_message(nr)], may_go_on=False, pace_ms=pace_ms, runs=1)
     return began
 
 
@@ -252,14 +252,14 @@ def test_a_finish_repeated_counts_its_turn_once(lanes: Lanes) -> None:
         lanes.enqueue(ALICE, _message(nr))
     lease = _one(lanes)
     for _ in range(2):
-        assert lanes.finish(lease, [_message(0)], may_go_on=True, pace_ms=20_000) is Released.GO_ON
-    assert lanes.finish(lease, [_message(1)], may_go_on=True, pace_ms=20_000) is Released.GO_ON
+        assert lanes.finish(lease, [_message(0)], may_go_on=True, pace_ms=20_000, runs=1) is Released.GO_ON
+    assert lanes.finish(lease, [_message(1)], may_go_on=True, pace_ms=20_000, runs=2) is Released.GO_ON
 
 
 def test_the_limit_stops_a_lease_that_could_go_on(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     lanes.enqueue(ALICE, _message(2))
-    assert lanes.finish(_one(lanes), [_message(1)], may_go_on=True, pace_ms=60_000) is Released.RELEASED
+    assert lanes.finish(_one(lanes), [_message(1)], may_go_on=True, pace_ms=60_000, runs=1) is Released.RELEASED
     assert _score(lanes, ALICE) == START_MS + 60_000
 
 

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onelane.bot import AsyncTurn, Reply, Session, Turn, User
+    from onelane.bot import AsyncTurn, Later, Reply, Session, Turn, User
     from onelane.model import Attachment, Message, Utterance
 
-__all__ = ["AsyncTurn", "Attachment", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
+__all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
 
 
 def __getattr__(name: str) -> object:

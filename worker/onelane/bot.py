@@ -18,8 +18,10 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from onelane.errors import BadResult
+from onelane.errors import BadResult, Later
 from onelane.model import Attachment, JsonObject, Message, Utterance, Value
+
+__all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
 
 REPLIES_MAX = 100
 EFFECTS_MAX_BYTES = 1_000_000

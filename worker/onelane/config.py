@@ -85,9 +85,11 @@ class Settings(BaseSettings):
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 20
     quantum_turns: Annotated[int, Field(ge=1, le=10_000)] = 10
     quantum_s: Annotated[float, Field(gt=0, le=600)] = 2
-    attempts_max: Annotated[int, Field(ge=1, le=100)] = 5
-    retry_base_s: Annotated[float, Field(gt=0, le=3_600)] = 1
+    attempts_max: Annotated[int, Field(ge=1, le=100)] = 6
+    retry_base_s: Annotated[float, Field(gt=0, le=3_600)] = 5
     retry_max_s: Annotated[float, Field(gt=0, le=86_400)] = 300
+    later_max_s: Annotated[float, Field(ge=0, le=604_800)] = 3_600
+    """How long a message may wait for somebody else's service before its runs count as attempts."""
     suspect_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
 
     session_idle_timeout_s: Seconds = 25_200

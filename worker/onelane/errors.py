@@ -10,8 +10,10 @@ OnelaneError
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
 ├── IsolationBroken       no process can be started for a suspect message: it waits, and no attempt counts
+├── Later                 a handler asks to run later: what it needs is away
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
 │   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
+│   ├── HandlerWaits      somebody else's service is away, or the handler asked for later: no attempt counts
 │   └── TurnOutdated      it read when what its turn had read was no longer true: it runs again, and no attempt counts
 └── DeliveryError         a webhook that cannot be accepted; `status` is the HTTP answer
     ├── BadSignature      401
@@ -20,9 +22,11 @@ OnelaneError
 """
 
 import traceback
+from math import isfinite
 from typing import ClassVar
 
 FRAMES_MAX = 20
+REASON_MAX = 200
 
 
 class OnelaneError(Exception):
@@ -70,12 +74,39 @@ class IsolationBroken(OnelaneError):  # noqa: N818 - as above
     """No process for a suspect message can be started, or it ends before it has come to the message."""
 
 
+class Later(OnelaneError):  # noqa: N818 - it reads so where a handler raises it
+    """Raise it in a handler to run again in `seconds`, without a failed attempt: what the handler needs is away.
+
+    `reason` is for the operator, in a few words: it is stored and shown, so it quotes no user.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        """Take a time from now on; a reason is shortened to what fits a line."""
+        if not isinstance(seconds, int | float) or not isfinite(seconds) or seconds < 0:
+            raise ValueError("Later takes a number of seconds, 0 or more")
+        if not isinstance(reason, str):
+            raise TypeError("Later takes a reason of type str")
+        self.seconds = seconds
+        self.reason = storable(reason[:REASON_MAX])
+        super().__init__(self.reason)
+
+
 class HandlerFailed(OnelaneError):  # noqa: N818 - as above
     """A handler raised, died or took too long. The text names the place, and quotes no message."""
 
 
 class BadResult(HandlerFailed):
     """A handler returned or saved something that cannot be stored."""
+
+
+class HandlerWaits(HandlerFailed):
+    """What a handler needs is away: its message waits, and loses no attempt."""
+
+    def __init__(self, failure: str, seconds: float | None = None, reason: str = "") -> None:
+        """Take the place and kind, and for how long and why the handler itself asked to wait."""
+        super().__init__(failure)
+        self.seconds = seconds
+        self.reason = reason
 
 
 class TurnOutdated(HandlerFailed):
@@ -112,10 +143,15 @@ class Unsupported(DeliveryError):  # noqa: N818 - as above
 def describe(error: BaseException) -> str:
     """Describe where an error arose and of which kind, without its message: that may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
-    return f"Traceback (most recent call last):\n{''.join(frames)}{kind_of(error)}"
+    return storable(f"Traceback (most recent call last):\n{''.join(frames)}{kind_of(error)}")
 
 
 def kind_of(error: BaseException) -> str:
     """Name an error's class, with its module unless it is Python's own."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def storable(text: str) -> str:
+    """Replace what Postgres cannot store: NUL characters and lone surrogates."""
+    return text.replace("\0", "?").encode(errors="replace").decode()

@@ -7,7 +7,7 @@
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
 | lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
-| pace:<kind>:<id>      | string | finish.lua             | the next turn's time: a minute at most      |
+| pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
 | buried:<kind>         | set    | bury.lua               | users with a dead message on their lane     |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |

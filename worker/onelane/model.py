@@ -97,6 +97,8 @@ class Message(Value):
     """Attempts that failed before this one."""
     deaths: int = 0
     """Workers that died with it in flight, unexplained."""
+    laters: int = 0
+    """Runs before this one that were put off, because what the handler needs was away."""
     kind: str = "message"
     external_id: str = ""
     route: JsonObject | None = None
@@ -136,6 +138,8 @@ class SettleOutcome(StrEnum):
     """Another turn changed what this one read: it runs again."""
     RETRY = "retry"
     """The failure is noted; the message goes on waiting."""
+    LATER = "later"
+    """Somebody else's service is away: the message goes on waiting, and lost no attempt."""
     DEAD = "dead"
     """The failure was the last allowed; the message left the order."""
     PAUSED = "paused"
@@ -158,6 +162,21 @@ class SessionRead(Value):
     status: str
     started_at: datetime
     state: JsonObject
+
+
+class Failure(Value):
+    """Why a run of a handler has no effects."""
+
+    error: str
+    """Its place and kind; it quotes no message."""
+    is_suspect: bool = False
+    """The message runs in a process of its own from now on."""
+    waits: bool = False
+    """What the handler needs is away: the message waits, as long as it may, and loses no attempt."""
+    asked_s: float | None = None
+    """For how long the handler itself asked to wait."""
+    reason: str = ""
+    """Why, in the bot author's words: for Postgres alone."""
 
 
 class TurnRead(Value):
@@ -199,6 +218,17 @@ class Begun(Value):
     """With the outcome `turn`."""
 
 
+class Postponed(Value):
+    """That a turn's message goes on waiting, because what its handler needs is away."""
+
+    laters: int
+    """How often, this time counted."""
+    left_s: float
+    """For how long it may still wait."""
+    asked_s: float | None
+    """For how long the handler itself asked to wait."""
+
+
 class Settled(Value):
     """The answer of settle_turn."""
 
@@ -208,5 +238,7 @@ class Settled(Value):
     session_ms: int
     """How long the session id may be cached; 0: not at all."""
     attempts: int | None = None
+    later: Postponed | None = None
+    """With the outcome `later`."""
     next: Begun | None = None
     """What was begun in the same call; None when that was not asked for, or nothing more waits."""

@@ -26,7 +26,7 @@ from onelane.operations.lane import LaneView, view_lane
 from onelane.operations.snapshot import COUNT_MAX, Lane, LaneState, Snapshot, Survey
 
 HEADERS = ("user", "state", "for", "jobs", "held by", "fence")
-WAITING_HEADERS = ("seq", "message", "accepted", "attempts", "deaths", "last error")
+WAITING_HEADERS = ("seq", "message", "accepted", "attempts", "put off", "deaths", "last error")
 
 
 @click.command()
@@ -82,7 +82,10 @@ def show(user: Named, limit: int, is_json: bool) -> None:
     print_table(
         WAITING_HEADERS,
         [
-            [one.seq, one.message_id, one.accepted_at, one.attempts, one.deaths, last_line(one.last_error) or None]
+            [
+                *(one.seq, one.message_id, one.accepted_at, one.attempts, one.laters, one.deaths),
+                last_line(one.last_error) or None,
+            ]
             for one in view.waiting
         ],
     )

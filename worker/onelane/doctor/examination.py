@@ -13,7 +13,7 @@ import psycopg
 import redis
 from pydantic import computed_field
 
-from onelane.doctor import connections, lanes, schema, servers, sessions
+from onelane.doctor import connections, handlers, lanes, schema, servers, sessions
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import Value
@@ -57,6 +57,7 @@ CHECKS = (
     Check("anomalies", sessions.anomalies, ("postgres",)),
     Check("lanes", lanes.lanes_agree, ("postgres", "redis")),
     Check("workers", lanes.workers_live, ("redis",)),
+    Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )
 

@@ -98,6 +98,7 @@ class Lanes:
         session_id: UUID | None = None,
         session_ms: int = 0,
         pace_ms: int = 0,
+        runs: int = 0,
     ) -> Released:
         """Take `done` messages off the lane, slide the cached session id, and keep or release the lease."""
         answer = self.scripts.run(
@@ -112,16 +113,18 @@ class Lanes:
             session_id or "",
             session_ms,
             pace_ms,
+            runs,
             *done,
         )
         return Released(text_of(answer))
 
-    def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = ()) -> bool:
+    def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = (), *, pace_ms: int = 0, runs: int = 0) -> bool:
         """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
 
         Return False when the lease was lost.
         """
-        return bool(self.scripts.run("park", self._now(), lease.user_id, lease.token, _ms(delay_s), *done))
+        args = (self._now(), lease.user_id, lease.token, _ms(delay_s), pace_ms, runs)
+        return bool(self.scripts.run("park", *args, *done))
 
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""

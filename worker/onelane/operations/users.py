@@ -29,7 +29,7 @@ SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_
  ORDER BY s.started_at DESC, s.ended_at DESC NULLS FIRST
 """
 WAITING = """
-SELECT id AS message_id, seq, accepted_at, attempts, deaths, last_error, redriven_at
+SELECT id AS message_id, seq, accepted_at, attempts, laters, deaths, last_error, redriven_at
   FROM inbox WHERE user_id = %s ORDER BY seq LIMIT %s
 """
 
@@ -76,6 +76,7 @@ class WaitingMessage(Value):
     seq: int
     accepted_at: datetime
     attempts: int
+    laters: int
     deaths: int
     last_error: str | None
     redriven_at: datetime | None

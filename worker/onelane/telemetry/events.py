@@ -49,6 +49,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A handler raised, took too long or died: `failure` is its place and kind, without the message's text.",
             ("outcome", "attempts", "failure", *TURN),
         ),
+        "turn_postponed": Event(
+            "warning",
+            "What a handler needs is away, or it asked for later: no attempt is counted, the lane is parked.",
+            ("laters", "failure", *TURN),
+        ),
         "turn_dropped": Event(
             "info", "A turn ended without a write, because its lease was lost or its worker stops.", ("turn_ms", *TURN)
         ),

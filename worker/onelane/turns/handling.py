@@ -4,9 +4,9 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from onelane.config import Channel, Settings
-from onelane.errors import HandlerFailed, TurnOutdated
+from onelane.errors import HandlerFailed, HandlerWaits, TurnOutdated
 from onelane.lanes.holding import Holding
-from onelane.model import JsonObject, Lease, TurnRead, Utterance
+from onelane.model import Failure, JsonObject, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -24,7 +24,7 @@ class Handled(NamedTuple):
     """A handler's effects, or why it failed."""
 
     effects: JsonObject
-    failure: str | None = None
+    failure: Failure | None = None
 
 
 class TurnMemory:
@@ -72,14 +72,14 @@ class Handling:
         if (ending := self._ending(turn)) is not None:
             return Handled(ending)
         if turn.message.deaths >= DEATHS_PER_ATTEMPT:
-            return Handled({}, f"{turn.message.deaths} workers died with this message in flight")
+            return Handled({}, Failure(error=f"{turn.message.deaths} workers died with this message in flight"))
         memory = TurnMemory(self._sessions, turn, holding.lease)
         try:
             if is_apart:
                 return Handled(self.isolation.run(turn, holding, memory))
             return Handled(self.host.run(turn, memory, holding))
         except HandlerFailed as error:
-            return Handled({}, str(error))
+            return Handled({}, _failure_of(error))
 
     def pace_ms(self, turn: TurnRead) -> int:
         """Return the time between turns that the channel's rate limit asks for; 0 without one."""
@@ -97,6 +97,12 @@ class Handling:
     def _channel(self, turn: TurnRead) -> Channel | None:
         """Return the message's channel; None when it is configured no more."""
         return self._settings.channels.get(turn.user.channel)
+
+
+def _failure_of(error: HandlerFailed) -> Failure:
+    if isinstance(error, HandlerWaits):
+        return Failure(error=str(error), waits=True, asked_s=error.seconds, reason=error.reason)
+    return Failure(error=str(error))
 
 
 def is_suspect(turn: TurnRead) -> bool:

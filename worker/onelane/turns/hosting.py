@@ -13,10 +13,11 @@ from threading import Event
 from typing import Any
 
 from onelane.bot import AsyncTurn, Handler, Memory, Replies, Session, Turn, User
-from onelane.errors import HandlerFailed, StoreUnavailable, describe
+from onelane.errors import HandlerFailed, StoreUnavailable
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
+from onelane.turns.blame import blamed
 from onelane.turns.loop import RUNNING, Blockage, HandlerLoop
 
 READERS_MAX = 4
@@ -57,7 +58,7 @@ class Host:
         except (HandlerFailed, StoreUnavailable):
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
-            raise HandlerFailed(describe(error)) from None
+            raise blamed(error) from None
 
     def clock(self) -> float:
         """Return the time by which turns are measured: it stands still while the event loop does not answer."""

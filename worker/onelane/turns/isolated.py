@@ -17,9 +17,10 @@ from typing import Any
 from uuid import UUID
 
 from onelane import forks
-from onelane.errors import HandlerFailed, describe
+from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
+from onelane.turns.blame import blamed
 from onelane.turns.hosting import turn_of
 from onelane.turns.loading import load
 from onelane.turns.loop import awaited
@@ -74,10 +75,8 @@ def main() -> None:
         with forks.children_end_here():
             effects = _run(handler, wire)
         wire.send({"effects": effects})
-    except HandlerFailed as error:
-        wire.send({"failed": str(error)})
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-        wire.send({"failed": describe(error)})
+        wire.send(_told(error if isinstance(error, HandlerFailed) else blamed(error)))
 
 
 def _run(handler: Any, wire: Wire) -> JsonObject:
@@ -85,6 +84,13 @@ def _run(handler: Any, wire: Wire) -> JsonObject:
     turn = turn_of(handler, read, Parent(wire), Event())
     replies: Any = handler(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
+
+
+def _told(error: Exception) -> JsonObject:
+    """Make of a failure what `isolation.py` raises again."""
+    if isinstance(error, HandlerWaits):
+        return {"waits": str(error), "seconds": error.seconds, "reason": error.reason}
+    return {"failed": str(error)}
 
 
 def _die_with(parent_pid: int) -> None:

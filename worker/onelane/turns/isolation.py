@@ -20,7 +20,7 @@ from typing import Self
 import psycopg
 
 from onelane.bot import Memory
-from onelane.errors import HandlerFailed, IsolationBroken, describe, kind_of
+from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, describe, kind_of
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
@@ -182,6 +182,8 @@ def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
                 return effects
             case {"failed": str(failure)}:
                 raise HandlerFailed(failure)
+            case {"waits": str(failure), "seconds": float() | int() | None as seconds, "reason": str(reason)}:
+                raise HandlerWaits(failure, seconds, reason)
             case {"ask": "history", "limit": int(limit)}:
                 lines = memory.history(read.session.id, limit)
                 wire.send({"answer": [line.model_dump(mode="json") for line in lines]})

@@ -5,6 +5,13 @@ import time
 
 from onelane.config import Settings
 from onelane.lanes.renewer import RENEWALS_PER_TTL
+from onelane.model import Settled
+
+LATER_MIN_S = 1.0
+"""A handler that asks for less would run without a pause."""
+DOUBLINGS_MAX = 30
+OUTAGE_PAUSE_S = 2.0
+SUSPECT_PAUSE_S = 0.5
 
 
 class Quantum:
@@ -21,9 +28,17 @@ class Quantum:
         return self.turns_left <= 0 or time.monotonic() >= self._ends
 
 
-def backoff_s(settings: Settings, attempts: int) -> float:
+def pause_s(settings: Settings, settled: Settled) -> float:
+    """Return how long the lane waits after a failed run: longer each time, or as the handler asked while it may."""
+    if (later := settled.later) is None:
+        return backoff_s(settings, settled.attempts or 1)
+    wanted_s = backoff_s(settings, later.laters) if later.asked_s is None else max(later.asked_s, LATER_MIN_S)
+    return min(wanted_s, later.left_s)
+
+
+def backoff_s(settings: Settings, failures: int) -> float:
     """Wait longer after every failure, up to a bound, and never in step with others."""
-    return jittered(min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempts - 1)))
+    return jittered(min(settings.retry_max_s, settings.retry_base_s * 2 ** min(failures - 1, DOUBLINGS_MAX)))
 
 
 def jittered(seconds: float) -> float:

@@ -9,7 +9,7 @@ from onelane.connection import Row
 from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
-from onelane.model import BeginOutcome, Begun, JsonObject, Lease, Settled, TurnRead
+from onelane.model import BeginOutcome, Begun, Failure, JsonObject, Lease, Settled, TurnRead
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 
 SETTLE_TRIES_MAX = 3
@@ -62,23 +62,31 @@ class Records:
                     raise
                 goes_on = False  # it may be the begin that was refused
 
-    def fail(self, lease: Lease, turn: TurnRead, failure: str, *, is_suspect: bool = False) -> Settled:
+    def fail(self, lease: Lease, turn: TurnRead, failure: Failure) -> Settled:
         """Count a failed attempt; after the last one the channel's poison policy decides.
 
-        A message that `is_suspect` runs in a process of its own from now on.
+        A failure that waits is no attempt, until its message has waited for as long as it may. A message that
+        `is_suspect` runs in a process of its own from now on.
         """
         channel = self._settings.channels.get(turn.user.channel)
+        later = {
+            "laters": turn.message.laters,
+            "max_s": self._settings.later_max_s,
+            "asked_s": failure.asked_s,
+            "reason": failure.reason,
+        }
         return self._settle(
             lease,
             turn,
             {
                 "failure": {
-                    "error": failure,
-                    "is_suspect": is_suspect,
+                    "error": failure.error,
+                    "is_suspect": failure.is_suspect,
                     "attempts": turn.message.attempts,
                     "attempts_max": self._settings.attempts_max,
                     "poison": channel.poison if channel else "skip",
                     "apology": channel.apology if channel else None,
+                    **({"later": later} if failure.waits else {}),
                 }
             },
         )

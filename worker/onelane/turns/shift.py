@@ -11,27 +11,17 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.errors import (
-    IsolationBroken,
-    LanesUnavailable,
-    OnelaneError,
-    StoreRefused,
-    StoreUnavailable,
-    kind_of,
-)
+from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.lanes import Released
-from onelane.model import BeginOutcome, Begun, Settled, SettleOutcome, TurnRead
+from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.log import event, forget_names, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
-from onelane.turns.pacing import Quantum, backoff_s, jittered
+from onelane.turns.pacing import OUTAGE_PAUSE_S, SUSPECT_PAUSE_S, Quantum, jittered, pause_s
 from onelane.turns.stages import Stage, Stay
 from onelane.turns.workplace import Workplace
-
-OUTAGE_PAUSE_S = 2.0
-SUSPECT_PAUSE_S = 0.5
 
 
 class Shift:
@@ -56,6 +46,8 @@ class Shift:
         self._handling = workplace.handling
         self._stopping = workplace.stopping
         self._quantum = Quantum(workplace.settings)
+        self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
+        self._pace_ms = 0
         self._done: list[UUID] = []
         """Messages that became terminal under this lease, and that still have a job in Redis."""
 
@@ -95,7 +87,8 @@ class Shift:
             self._park(jittered(OUTAGE_PAUSE_S))
             return
         try:
-            self._release(stay.turn, self._fail(stay.turn, failure, is_suspect=True), may_go_on=False)
+            settled = self._fail(stay.turn, Failure(error=failure, is_suspect=True))
+            self._release(stay.turn, settled, may_go_on=False)
         except (OnelaneError, psycopg.Error) as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
 
@@ -127,6 +120,8 @@ class Shift:
         self.holding.is_leaving = False
         name_turn(**turn.names(self.lease.fence))
         began = time.monotonic()
+        self._turns_run += 1
+        self._pace_ms = self._handling.pace_ms(turn)
         self._enter(Stage.APART if is_apart else Stage.HANDLE, turn)
         handled = self._handling.run(turn, self.holding, is_apart=is_apart)
         self._enter(Stage.COMMIT)
@@ -148,23 +143,22 @@ class Shift:
         if handled.failure is not None:
             return self._fail(turn, handled.failure)
         # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
-        goes_on = self._may_go_on and not self._handling.pace_ms(turn)
+        goes_on = self._may_go_on and not self._pace_ms
         try:
             return self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
         except StoreRefused as error:
-            return self._fail(turn, f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})")
+            why = f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})"
+            return self._fail(turn, Failure(error=why))
 
-    def _fail(self, turn: TurnRead, failure: str, *, is_suspect: bool = False) -> Settled:
-        settled = self._records.fail(self.lease, turn, failure, is_suspect=is_suspect)
-        event(
-            "turn_failed",
-            outcome=settled.outcome,
-            attempts=settled.attempts,
-            failure=failure,
-            **turn.names(self.lease.fence),
-        )
+    def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
+        settled = self._records.fail(self.lease, turn, failure)
+        about = {"failure": failure.error, **turn.names(self.lease.fence)}
+        if settled.later is not None:
+            event("turn_postponed", laters=settled.later.laters, **about)
+        else:
+            event("turn_failed", outcome=settled.outcome, attempts=settled.attempts, **about)
         if settled.outcome is SettleOutcome.DEAD:
-            self._lanes.bury(self.lease, turn.message.id, failure)
+            self._lanes.bury(self.lease, turn.message.id, failure.error)
         return settled
 
     def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
@@ -193,8 +187,8 @@ class Shift:
             case SettleOutcome.STALE:
                 self._park(0)
                 return Released.RELEASED
-            case SettleOutcome.RETRY:
-                self._park(backoff_s(self._settings, settled.attempts or 1))
+            case SettleOutcome.RETRY | SettleOutcome.LATER:
+                self._park(pause_s(self._settings, settled))
                 return Released.RELEASED
         self._enter(Stage.FINISH)
         return self._lanes.finish(
@@ -205,7 +199,8 @@ class Shift:
             pause=settled.outcome is SettleOutcome.PAUSED,
             session_id=turn.session.id,
             session_ms=settled.session_ms,
-            pace_ms=self._handling.pace_ms(turn),
+            pace_ms=self._pace_ms,
+            runs=self._turns_run,
         )
 
     def _leave_without_turn(self, begun: Begun) -> None:
@@ -225,7 +220,8 @@ class Shift:
         self.holding.is_leaving = True
         self._enter(Stage.PARK)
         try:
-            self._lanes.park(self.lease, delay_s, self._take_done())
+            done = self._take_done()
+            self._lanes.park(self.lease, delay_s, done, pace_ms=self._pace_ms, runs=self._turns_run)
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 

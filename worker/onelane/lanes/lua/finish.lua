@@ -4,16 +4,17 @@
 --       may go on (1: the quantum is not used up), more (1: Postgres has further waiting messages),
 --       foreign (how many jobs on the list are not messages of this user), pause (1: the user is paused),
 --       session id ('' : leave the cache alone), ms to cache it (0: forget it),
---       ms between turns that the rate limit asks for (0: none), then the ids of the terminal messages
+--       ms between turns that the rate limit asks for (0: none), turns that began under this lease,
+--       then the ids of the terminal messages
 -- Returns go_on (the lease stays), released (a later lease goes on), forgotten (nothing waits), paused, or lost.
 local now, user, token = clock(ARGV[1]), ARGV[2], ARGV[3]
 local may_go_on, more, foreign, pause = ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'
-local session_id, session_ms, pace_ms = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local lock = ours('HMGET', lock_key(user), 'token', 'until', 'paced')
+local session_id, session_ms = ARGV[8], tonumber(ARGV[9])
+local lock = ours('HMGET', lock_key(user), 'token', 'until')
 if lock[1] ~= token then return 'lost' end
 
 even_when_full()
-take_off(user, 11)
+take_off(user, 12)
 if session_id ~= '' then
   if session_ms > 0 then
     redis.call('SET', session_key(user), session_id, 'PX', session_ms)
@@ -22,20 +23,7 @@ if session_id ~= '' then
   end
 end
 
--- The rate limit: the turns of a minute may be used at once, then they come one by one. Nothing is dropped. The key
--- holds when the next turn may begin; the lock holds the turn that was counted last, so that none counts twice.
-local due = now
-if pace_ms > 0 then
-  local allowance_ms = 60000 - pace_ms
-  local allowed = paced_until(user, now)
-  if ARGV[11] and lock[3] ~= ARGV[11] then
-    allowed = math.max(allowed, now - allowance_ms) + pace_ms
-    redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance_ms - now))
-    redis.call('HSET', lock_key(user), 'paced', ARGV[11])
-  end
-  due = math.max(now, allowed)
-end
-
+local due = paced(user, now, tonumber(ARGV[10]), tonumber(ARGV[11]))
 local jobs = ours('LLEN', queue_key(user))
 if jobs == 0 then forget_empty_queue(user) end
 local has_work = more or jobs > foreign

@@ -78,6 +78,23 @@ local function paced_until(user, now)
   return 0
 end
 
+-- The rate limit: the turns of a minute may be used at once, then they come one by one. Nothing is dropped. The key
+-- holds when the next turn may begin; the lock holds how many turns of this lease were counted, so that none counts
+-- twice. Every run of a handler is a turn, whatever came of it.
+-- pace: ms between turns (0: no limit); runs: turns that began under this lease. Returns when the next may begin.
+local function paced(user, now, pace, runs)
+  if pace == 0 then return now end
+  local allowance = 60000 - pace
+  local allowed = paced_until(user, now)
+  local counted = tonumber(ours('HGET', lock_key(user), 'paced') or '0') or 0
+  if runs > counted then
+    allowed = math.max(allowed, now - allowance) + pace * (runs - counted)
+    redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance - now))
+    redis.call('HSET', lock_key(user), 'paced', runs)
+  end
+  return math.max(now, allowed)
+end
+
 -- Whether this is a dead message's job. A key of another type is not a job of ours.
 local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
 

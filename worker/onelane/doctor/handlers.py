@@ -1,0 +1,42 @@
+"""Check of the handlers: whether messages wait for what their handler needs, fail, or have died lately."""
+
+from onelane.doctor.finding import Deployment, Finding, ok, warning
+from onelane.operations.dead import LISTED
+
+LOOKED_AT_MAX = 100_000
+SHOWN_MAX = 20
+LATELY = "1 hour"
+STATES = {
+    "waiting": "wait for what their handler needs",
+    "failing": "failed, and are tried again",
+    "dead": f"died within the last {LATELY}",
+}
+REMEDIES = {
+    "waiting": "restore the service that is away; the log's turn_postponed shows where",
+    "failing": "repair the handler; the log's turn_failed shows where",
+    "dead": "onelane dead list",
+}
+TROUBLED = f"""
+SELECT state, kind, count(*) AS messages
+  FROM (SELECT CASE WHEN attempts = 0 THEN 'waiting' ELSE 'failing' END AS state,
+               substring(last_error FROM '[^\\n]*$') AS kind
+          FROM (SELECT attempts, laters, last_error FROM inbox LIMIT {LOOKED_AT_MAX}) _
+         WHERE attempts > 0 OR laters > 0
+         UNION ALL
+        SELECT 'dead', substring(last_error FROM '[^\\n]*$')
+          FROM (SELECT processed_at, last_error FROM messages WHERE {LISTED} LIMIT {LOOKED_AT_MAX}) _
+         WHERE processed_at > clock_timestamp() - interval '{LATELY}') _
+ GROUP BY state, kind ORDER BY state, messages DESC, kind LIMIT {SHOWN_MAX}
+"""  # noqa: S608 - constants of ours
+
+
+def handlers_succeed(deployment: Deployment) -> Finding:
+    """Check that no message waits for a service, fails, or has died lately; each is shown by the kind of its error."""
+    rows = deployment.database.rows(TROUBLED)
+    if not rows:
+        return ok(f"no message fails or waits for what its handler needs; none died within the last {LATELY}")
+    return warning(
+        f"messages {' or '.join(sorted({row.state for row in rows}))}: {sum(row.messages for row in rows)}",
+        "; ".join(remedy for state, remedy in REMEDIES.items() if state in {row.state for row in rows}),
+        tuple(f"{row.messages} {STATES[row.state]}: {row.kind}" for row in rows),
+    )
