@@ -20,8 +20,10 @@ def handle(turn: Turn) -> str | Awaitable[str]:
     word, _, rest = turn.message.text.partition(" ")
     if word == "async":
         return _handle_async(rest)
+    if word == "read":
+        turn.history()
     if (pid := os.fork()) == 0:
-        return CHILDREN[word](rest)
+        return turn.history()[0].text if word == "read" else CHILDREN[word](rest)
     if word == "live":
         return str(pid)
     while not (end := _end_of(pid)):

@@ -21,6 +21,7 @@ ENDS = {
     "exit-well": "ended with 0",
     "exit-text why": "ended with 1",
     "interrupt": "ended with 1",
+    "read": "ended with 1",
     "async return": "ended with 0",
     "async raise": "ended with 1",
     "async exit 3": "ended with 3",

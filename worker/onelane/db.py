@@ -15,6 +15,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane.breaker import Breaker
+from onelane import forks
 from onelane.connection import Connection, Row, Watchdog
 from onelane.errors import StoreAway, StoreUnavailable
 from onelane.faults import is_away, is_worth_repeating, refusal, sqlstate_of
@@ -125,6 +126,8 @@ class Database:
         self._watchdog.stop()
 
     def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+        if forks.is_child():
+            raise StoreUnavailable("a handler's forked child has no connection to Postgres")
         ends = time.monotonic() + deadline_s
         try:
             try:

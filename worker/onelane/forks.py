@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from threading import Event
 from typing import Protocol
 from weakref import WeakSet
 
@@ -26,11 +27,17 @@ class Connected(Protocol):
 
 _ours: WeakSet[Connected] = WeakSet()
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+_forked = Event()
 
 
 def keep_from_children(connection: Connected) -> None:
     """Take `connection` away from every child that is forked while it is open."""
     _ours.add(connection)
+
+
+def is_child() -> bool:
+    """Whether this process is a child that a handler forked."""
+    return _forked.is_set()
 
 
 def end_in_children(loop: asyncio.AbstractEventLoop) -> None:
@@ -67,6 +74,7 @@ def _exit_code(error: BaseException) -> int:
 
 def _leave() -> None:
     """Make a plain process of a child that was forked just now. No other thread runs in it."""
+    _forked.set()
     # A number stays taken until its object closes it: closed now, it could be another's by then.
     nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(_ours):

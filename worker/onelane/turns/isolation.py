@@ -31,7 +31,7 @@ from onelane.wire import Wire
 CHILDREN_MAX = 2
 STARTS_MAX_S = 60.0
 """How long a child may take to start and to import the handler. Nothing of it is the turn's time."""
-WATCH_TICK_S = 0.1
+WATCH_TICK_S = 0.2
 DEATH_S = 1.0
 """How long a child may live on that has closed its wire."""
 
