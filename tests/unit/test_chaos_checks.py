@@ -371,6 +371,7 @@ MUST_NOT_HAPPEN = {
     "an older fence began": ("fences", said("begin", 6, fence=4)),
     "a fence was given twice": ("fences", lambda tale: tale.find("lease", token="1:6").update(fence=5)),
     "another's lane was given on": ("fences", lane_given_on),
+    "a process acted under another's lease": ("fences", said("begin", 6, pid=77)),
     "a session is open beside another": (
         "sessions",
         change("sessions", 0, status="active", ended_at=None, ended_reason=None),

@@ -14,8 +14,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.types.json import Jsonb
 
-from onelane.breaker import Breaker
 from onelane import forks
+from onelane.breaker import Breaker
 from onelane.connection import Connection, Row, Watchdog
 from onelane.errors import StoreAway, StoreUnavailable
 from onelane.faults import is_away, is_worth_repeating, refusal, sqlstate_of

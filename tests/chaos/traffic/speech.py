@@ -15,6 +15,7 @@ Only END_WORD stands alone, since it must be the whole text; the service answers
 | `raise` | | fails until an operator has redriven the message |
 | `hang` | | takes longer than a turn may, the first time |
 | `crash` | times | ends its process, so often |
+| `fork` | | answers, and forks as it leaves: its child leaves the handler too |
 | `bye` | | ends the session |
 | `escalate` | | hands the session to a human |
 """

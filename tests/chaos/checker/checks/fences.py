@@ -4,6 +4,7 @@ A write under a fence is known to have happened by some moment (exactly, for a c
 failure or begin under an older fence that surely came later should have been refused.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
@@ -36,6 +37,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         yield from _refused(evidence, person)
         yield from _leased_once(person)
         yield from _released_by_holder(evidence, person)
+        yield from _acted_by_holder(person)
 
 
 def _refused(evidence: Evidence, person: Person) -> Iterator[Violation]:
@@ -118,6 +120,18 @@ def _released_by_holder(evidence: Evidence, person: Person) -> Iterator[Violatio
                 f"the lease with fence {own} gave the lane on at {evidence.when(release.at)}, although fence "
                 f"{newest[given - 1].fence} had been given by {evidence.when(newest[given - 1].at)}",
             )
+
+
+def _acted_by_holder(person: Person) -> Iterator[Violation]:
+    """See that nobody but the process that holds a lease acts under it: a copy of that process does not."""
+    holders = defaultdict[int, set[int]](set)
+    for lease in person.leases:
+        holders[lease.fence].add(lease.pid)
+    acts: list[Begin | Commit | Fail] = [*person.begins, *person.commits, *person.fails]
+    for act in acts:
+        if holders[act.fence] and act.pid not in holders[act.fence]:
+            what = f"process {act.pid} asked for a {type(act).__name__.lower()} under fence {act.fence}"
+            yield Violation(PROMISE, person.user_id, act.at, f"{what}, which {holders[act.fence]} holds")
 
 
 def _was_obeyed(release: Finish | Park) -> bool:
