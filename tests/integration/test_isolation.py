@@ -335,6 +335,16 @@ def test_where_no_child_can_be_started_a_worker_says_so_at_once_and_suspects_wai
     assert (waiting.state, waiting.attempts, waiting.deaths) == ("received", 0, 2)
 
 
+@pytest.mark.slow
+def test_a_child_dies_with_its_worker(rows: Rows, settings: Settings, accept: Accept, notes: Path) -> None:
+    suspect = accept("suspect", "sleep")
+    rows.set_deaths(suspect.message_id, 2)
+    with worker_process(settings, handler="tests.escapees:handle") as worker:
+        eventually(lambda: alive(notes))
+        os.kill(worker.pid, signal.SIGKILL)
+        eventually(lambda: not alive(notes))
+
+
 def test_a_child_reads_its_session_through_its_parent(run: Run, services: Services) -> None:
     assert text_of(run("history 10")) == "0"
 
