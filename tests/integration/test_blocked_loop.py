@@ -12,7 +12,7 @@ from tests.rows import Rows
 
 SLOTS = 8
 BYSTANDERS = 49
-TTL_S = 5
+TTL_S = 10
 
 
 @pytest.mark.slow
