@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 
 DRIP_S: Final = 0.5
-CONNECT_S: Final = 10.0
+CONNECT_S: Final = 2.0
+HOPELESS_S: Final = 0.01
+"""How long to wait for a server that has once not answered in time."""
 RECEIVE_BUFFER: Final = 4_096
 POST: Final = b"POST /webhooks/demo HTTP/1.1\r\nHost: slow\r\n"
 BIG: Final = "/big"
@@ -37,15 +39,18 @@ class SlowClients:
         return len(poll.poll(0))
 
     def __enter__(self) -> Self:
+        patience_s = CONNECT_S
         for _ in range(self._how_many):
             wire = socket.socket()
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            wire.settimeout(CONNECT_S)
+            wire.settimeout(patience_s)
             self._wires.append(wire)
             # A server that takes no more connections, or answers none, is what is looked for.
-            with suppress(OSError):
+            try:
                 wire.connect(("127.0.0.1", self._port))
                 self._begin(wire)
+            except OSError:
+                patience_s = HOPELESS_S
             wire.setblocking(False)
         self._dripping.start()
         return self

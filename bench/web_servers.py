@@ -67,7 +67,10 @@ def commands(port: int) -> dict[str, list[str]]:
             f"gunicorn {kind}": web_command(port, APPLICATION, *GUNICORN, "-k", kind, "--threads", str(threads))
             for kind, threads in kinds.items()
         },
-        "waitress": [*PYTHON, "waitress", f"--listen={HOST}:{port}", "--threads=4", APPLICATION],
+        "waitress": [
+            *(*PYTHON, "waitress", f"--listen={HOST}:{port}", "--threads=4"),
+            *("--connection-limit=4000", "--asyncore-use-poll", APPLICATION),
+        ],
         "granian": [
             *(*PYTHON, "granian", "--interface", "wsgi", "--blocking-threads", "4", "--host", HOST),
             *("--port", str(port), "--http1-header-read-timeout", "10000", APPLICATION),

@@ -23,13 +23,22 @@ def blueprint(services: Services) -> Blueprint:
     @pages.get("/readyz")
     def ready() -> ResponseReturnValue:
         """Name what is wrong, from a fixed list: no host, no address, no error text."""
-        checks = {"postgres": _state(services.database.ping), "redis": _state(lambda: _redis_faults(services.lanes))}
+        checks = {
+            "postgres": _state(lambda: _postgres_faults(services.database)),
+            "redis": _state(lambda: _redis_faults(services.lanes)),
+        }
         has_postgres = checks["postgres"] == "ok"
         checks["migrations"] = _state(lambda: _pending(services.database)) if has_postgres else "unknown"
         is_ready = set(checks.values()) == {"ok"}
         return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
 
     return pages
+
+
+def _postgres_faults(database: Database) -> str | None:
+    """Return `read-only` for a standby, or a server that was told to take no writes: no webhook can be accepted."""
+    row = database.row("SELECT current_setting('transaction_read_only') = 'on' AS is_read_only")
+    return "read-only" if row and row.is_read_only else None
 
 
 def _pending(database: Database) -> str | None:

@@ -20,6 +20,7 @@ from onelane.dev.embedded.child import Child, children_of
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import Stack, is_ready, web_command
 from onelane.model import Delivery
+from onelane_web.serving.worker import REQUEST_S
 from tests.conftest import ROOT, eventually
 from tests.processes import environment
 from tests.rows import Rows
@@ -142,6 +143,33 @@ def test_a_web_that_is_asked_to_stop_answers_whom_it_has_heard_and_ends_in_time(
     assert web.process.exit_code == 0
     assert time.monotonic() - began < GONE_WITHIN_S
     assert len(rows.accepted()) == 1
+
+
+@pytest.mark.slow
+def test_more_connections_than_are_allowed_make_room_for_new_ones(
+    settings: Settings, services: Services, tmp_path: Path
+) -> None:
+    with (
+        serving(settings, tmp_path, "--worker-connections", "50") as web,
+        SlowClients(web.port, "silent", 200) as silent,
+        SlowClients(web.port, "slow headers", 40),
+    ):
+        for number in range(WEBHOOKS):
+            assert web.status(web.request(number)) == 202
+        assert silent.cut >= 150
+
+
+@pytest.mark.slow
+def test_requests_that_are_not_whole_hold_a_bounded_amount_of_memory(web: Web) -> None:
+    head = b"POST /webhooks/demo HTTP/1.1\r\nHost: web\r\nContent-Length: 3000000\r\n\r\n"
+    began = time.monotonic()
+    with ExitStack() as opened:
+        wires = [opened.enter_context(web.connect()) for _ in range(30)]
+        for wire in wires:
+            wire.sendall(head + b"x" * 2_900_000)
+        assert status_of(wires[0]) == 408
+        assert time.monotonic() - began < REQUEST_S, "before its time was over"
+        assert web.status(web.request(1)) == 202
 
 
 @pytest.mark.slow

@@ -113,7 +113,8 @@ class Arrival:
             return length if len(self._received) >= length else None
         self._chunks = self._chunks or Chunks()
         end = self._chunks.end(self._received)
-        if self._chunks.size > self._body_max_bytes or len(self._received) > FRAMED_FACTOR * self._body_max_bytes:
+        is_endless = end is None and len(self._received) > FRAMED_FACTOR * self._body_max_bytes
+        if is_endless or self._chunks.size > self._body_max_bytes:
             raise ValueError("too large")
         return end
 

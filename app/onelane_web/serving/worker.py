@@ -1,5 +1,6 @@
 """Gunicorn's worker: one loop waits for all clients, and a few threads answer whole requests."""
 
+import errno
 import os
 import resource
 import selectors
@@ -82,7 +83,8 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self._round()
         self.alive = False
         for listener in self.sockets:
-            self._accept(listener)
+            while self._accept(listener):
+                pass
             self._poller.unregister(listener)
             listener.close()
         ends = time.monotonic() + (LEAVE_S if self._exit_code else self.cfg.graceful_timeout)
@@ -96,18 +98,19 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         if time.monotonic() > self._looked + ROUND_S:
             self._look_at_all()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Take one new connection, and return whether there was one."""
         try:
             wire, client = listener.accept()
-        except BlockingIOError:
-            return
-        except OSError:  # no descriptor is left, or the client has gone already
-            self._make_room()
-            return
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                self._make_room()
+            return False
         if len(self._waiting) + len(self._answering) >= self._connections_max:
             self._make_room()
         arrival = Arrival(self.cfg, client, self._body_max_bytes)
         self._move(Connection(wire, listener.getsockname(), arrival, client), Stage.IDLE)
+        return True
 
     def _make_room(self) -> None:
         longest = next(iter(self._waiting), None)
@@ -164,7 +167,7 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         lives_s = {
             Stage.IDLE: self.cfg.keepalive if self.alive else LEAVE_S,
             Stage.ARRIVING: REQUEST_S,
-            Stage.SENDING: ANSWER_S,
+            Stage.SENDING: ANSWER_S if self.alive else REQUEST_S,
             Stage.LEAVING: LEAVE_S,
         }
         held = sum(len(connection.arrival) for connection in self._waiting)

@@ -1,0 +1,106 @@
+"""Postgres takes no writes, or falls silent: webhooks are refused for now, and none is lost."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+
+from onelane.bootstrap import Services
+from onelane.channels import provider_of
+from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedPostgres
+from onelane.model import Delivery
+from onelane_web import create_app
+from tests.conftest import DEADLINE_S, eventually
+from tests.processes import web_process
+from tests.proxy import Proxy
+from tests.rows import Rows
+
+SETTING = "ALTER SYSTEM SET default_transaction_read_only = {}"
+
+
+@contextmanager
+def read_only(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Let all connections, also those that are open, take no writes."""
+    with psycopg.connect(postgres.url, autocommit=True, options="-c default_transaction_read_only=off") as admin:
+
+        def switch(to: str) -> None:
+            admin.execute(SETTING.format(to))
+            admin.execute("SELECT pg_reload_conf()")
+
+        switch("on")
+        try:
+            yield
+        finally:
+            switch("off")
+
+
+@pytest.fixture
+def client(services: Services) -> FlaskClient:
+    return create_app(services).test_client()
+
+
+def is_read_only(services: Services) -> bool:
+    row = services.database.row("SELECT current_setting('transaction_read_only') AS setting")
+    return row is not None and row.setting == "on"
+
+
+def test_a_webhook_to_a_read_only_postgres_is_refused_for_now_and_accepted_when_it_comes_again(
+    client: FlaskClient, services: Services, settings: Settings, postgres: EmbeddedPostgres, rows: Rows
+) -> None:
+    signed = provider_of(settings.channels["demo"]).sign(
+        "", Delivery(senders=("alice",), external_id="m1", text="hello")
+    )
+
+    def deliver() -> int:
+        response = client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))
+        if response.status_code == 503:
+            assert int(response.headers["Retry-After"]) > 0
+        return response.status_code
+
+    with read_only(postgres):
+        eventually(lambda: is_read_only(services))
+        assert {deliver() for _ in range(3)} == {503}
+        assert client.get("/healthz").status_code == 200
+        assert (client.get("/readyz").json or {})["postgres"] in {"read-only", "unavailable"}
+    assert eventually(lambda: deliver() == 202)
+    assert [row.external_id for row in rows.accepted()] == ["m1"]
+    assert eventually(lambda: client.get("/readyz").status_code == 200)
+
+
+@pytest.mark.slow
+def test_connections_that_fall_silent_cost_no_thread_and_no_message(
+    services: Services, settings: Settings, rows: Rows, tmp_path: Path
+) -> None:
+    """As many webhooks as threads, and more, meet silent connections; each has an answer, and comes again until 202."""
+    signed = [
+        provider_of(settings.channels["demo"]).sign(
+            "", Delivery(senders=(f"user {nr}",), external_id=f"m{nr}", text="x")
+        )
+        for nr in range(12)
+    ]
+    with (
+        Proxy(settings.database_url) as proxy,
+        web_process(settings.model_copy(update={"database_url": proxy.url}), tmp_path) as port,
+        ThreadPoolExecutor(len(signed)) as clients,
+    ):
+
+        def deliver(nr: int) -> int:
+            connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+            connection.request("POST", "/webhooks/demo", signed[nr].body, dict(signed[nr].headers))
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        assert list(clients.map(deliver, range(6))) == [202] * 6
+        proxy.silence()
+        answers = list(clients.map(deliver, range(6, 12)))
+        assert set(answers) <= {202, 503}
+        assert eventually(lambda: set(clients.map(deliver, range(12))) == {202})
+        assert "web_stuck" not in (tmp_path / "web.log").read_text()
+    assert len(rows.accepted()) == 12
