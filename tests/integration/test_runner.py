@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rq.suspension import resume, suspend
 
-from onelane import keys
+from onelane import keys, periodic
 from onelane.bootstrap import Services, open_worker
 from onelane.config import Settings
+from onelane.processes.duties import Duties
 from onelane.processes.runner import EXIT_STUCK
 from onelane.processes.slots import Slots
 from tests.conftest import DEADLINE_S, Accept, eventually
@@ -385,3 +386,15 @@ def test_a_lane_at_hand_when_the_grace_is_over_is_handed_back_without_an_attempt
     start()
     eventually(lambda: rows.is_settled(message.user_id))
     assert len(rows.texts(message.user_id)) == 1
+
+
+def test_a_task_that_no_new_thread_helps_ends_the_process(
+    start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(periodic, "LIMIT_S", 0.3)
+    monkeypatch.setattr(Duties, "round", lambda _duties: hangs.wait(DEADLINE_S))
+    assert start().end() == EXIT_STUCK
+    assert {line["task"] for line in events(log_lines, "task_stuck")} == {"duties"}
+    assert [line["task"] for line in events(log_lines, "worker_hopeless")] == ["duties"]
+    hangs.set()
