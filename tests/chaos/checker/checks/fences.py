@@ -14,7 +14,7 @@ from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Park
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "fences"
-WROTE = frozenset({"retry", "dead", "paused"})
+WROTE = frozenset({"retry", "later", "dead", "paused"})
 """Outcomes of a failure that Postgres noted."""
 
 
