@@ -16,6 +16,7 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | read-only | writes are answered with 25006: in all sessions, or for good in those made meanwhile |
 | full | inserts are answered with 53100, all or some (simulated: `service/full_disk.py`) |
 | lock-row | a transaction holds the row of a busy user |
+| lock-table | a transaction holds the table of tool outputs: handlers that read some wait, and their commits |
 | delay | a proxy holds every request up |
 | cut | a proxy cuts all connections, some faults again and again |
 | black-hole | a proxy keeps connections open, passes nothing, and cuts them when it is over |
@@ -47,7 +48,7 @@ from tests.chaos.faults.network import (
     refuse,
     silence,
 )
-from tests.chaos.faults.postgres import full, lock_row, read_only
+from tests.chaos.faults.postgres import full, lock_row, lock_table, read_only
 from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
 from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
 from tests.chaos.faults.strike import Steps, Strike
@@ -111,6 +112,7 @@ FAULTS: dict[str, Kind] = {
     "read-only": Kind(read_only, ("postgres/server", "postgres/sessions"), (1, 8), weight=4),
     "full": Kind(full, ("postgres/disk",), (1, 8), weight=4),
     "lock-row": Kind(lock_row, ("users/row",), (5, 15), weight=3),
+    "lock-table": Kind(lock_table, ("tables/tool_calls",), (3, 8), weight=3),
     "delay": Kind(delay, PROXIES, (1, 5)),
     "cut": Kind(cut, PROXIES, (0.1, 2)),
     "black-hole": Kind(black_hole, PROXIES, (2, 12)),

@@ -1,4 +1,4 @@
-"""Faults in which Postgres runs and answers, and yet cannot be used: read-only, full, or with a row that is locked."""
+"""Faults in which Postgres runs and answers, and yet cannot be used: read-only, full, or with something locked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +66,14 @@ def lock_row(strike: Strike) -> Steps:
             strike.user_id = user_id
             yield from strike.lasting()
         yield
+
+
+def lock_table(strike: Strike) -> Steps:
+    """Hold the table of tool outputs, as a careless migration does: only handlers that read it notice."""
+    with _administrator(strike) as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE tool_calls")
+        yield from strike.lasting()
 
 
 @contextmanager

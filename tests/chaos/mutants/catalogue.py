@@ -188,6 +188,6 @@ MUTANTS: dict[str, Mutant] = {
         "the difference between a handler's failure and an outage that it sees",
         ("blame",),
         (Patch(patches.outage_charged),),
-        ("refuse", "silence", "restart-postgres"),
+        ("lock-table",),
     ),
 }

@@ -23,7 +23,6 @@ from onelane.model import Accepted, Delivery, JsonObject
 from onelane.processes import runner
 from onelane.processes.duties import Duties
 from onelane.turns import hosting, loop
-from onelane.turns.handling import TurnMemory
 from onelane.turns.hosting import Host
 from onelane.turns.loop import HandlerLoop
 from onelane.turns.shift import Shift
@@ -151,8 +150,8 @@ def helper_unwatched() -> None:
 
 
 def outage_charged() -> None:
-    """Take an outage that a handler sees for the handler's failure; it reads late, so that it sees more of them."""
-    run, history = Host.run, TurnMemory.history
+    """Take an outage that a handler sees for the handler's failure."""
+    run = Host.run
 
     def run_charged(host: Host, *args: Any) -> JsonObject:
         try:
@@ -160,9 +159,4 @@ def outage_charged() -> None:
         except StoreUnavailable as error:
             raise HandlerFailed(describe(error)) from None
 
-    def read_late(memory: TurnMemory, *args: Any) -> Any:
-        time.sleep(LATE_S)
-        return history(memory, *args)
-
     plant(Host, "run", run_charged)
-    plant(TurnMemory, "history", read_late)
