@@ -1,0 +1,128 @@
+"""A worker that cannot work with Postgres: it takes no lanes, keeps what is finished, and comes back by itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.errors import StoreUnavailable
+from onelane.migrations import shipped_code
+from tests.conftest import Accept, RunWorker, eventually
+from tests.lane_state import due_ms, is_leased, now_ms
+from tests.processes import worker_process
+from tests.proxy import Proxy
+from tests.rows import Rows
+
+WAIT_MAX_MS = 5_000
+TRIES = 8
+"""More than a handler's run would have had, did its commit wait two seconds and no more."""
+
+
+def _logged(log: Path, name: str) -> bool:
+    return log.exists() and name in log.read_text()
+
+
+@contextmanager
+def _full_disk(services: Services) -> Iterator[None]:
+    """Let every commit of a turn meet a full disk, and count them."""
+    body = shipped_code()["functions/settle_message"]
+    full = body.replace("BEGIN\n", "BEGIN\n    PERFORM nextval('tries'); RAISE 'full' USING ERRCODE = '53100';\n", 1)
+    assert full != body
+    services.database.rows("DROP SEQUENCE IF EXISTS tries")
+    services.database.rows("CREATE SEQUENCE tries")  # counts on, whatever is rolled back
+    services.database.rows(full)
+    try:
+        yield
+    finally:
+        services.database.rows(body)
+
+
+def _tries(rows: Rows) -> int:
+    return int(rows.ask("SELECT last_value FROM tries").last_value)
+
+
+@contextmanager
+def _read_only(settings: Settings) -> Iterator[None]:
+    """Take no writes, as a primary does that has become a replica; connections stay."""
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            connection.execute("SELECT pg_reload_conf()")
+
+
+def test_a_worker_behind_a_dead_link_leaves_all_lanes_to_a_healthy_one_and_comes_back(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    cut_off, healthy = tmp_path / "cut_off.log", tmp_path / "healthy.log"
+    names = map(str, count())
+    with Proxy(settings.database_url) as proxy:
+        beyond = settings.model_copy(update={"database_url": proxy.url})
+        with worker_process(beyond, log=cut_off), worker_process(settings, log=healthy):
+            eventually(lambda: _logged(cut_off, "worker_started") and _logged(healthy, "worker_started"))
+            with proxy.silencing():
+                eventually(lambda: accept(next(names)) and _logged(cut_off, "postgres_away"), every_s=0.1)
+                after = [accept(next(names)).user_id for _ in range(30)]
+                eventually(lambda: rows.waiting() == 0)
+                assert rows.waits_ms(after)[-1] < WAIT_MAX_MS
+            eventually(lambda: _logged(cut_off, "postgres_back"))
+    assert rows.attempts_max() == 0
+
+
+def test_a_finished_turn_is_committed_later_and_its_handler_runs_once(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    message = accept("alice")
+    with worker_process(settings, bot_log=runs):
+        with _full_disk(services):
+            eventually(lambda: _tries(rows) >= TRIES)
+        eventually(lambda: rows.answered() == 1)
+    assert len(runs.read_text().splitlines()) == 1
+    assert rows.message(message.message_id).attempts == 0
+
+
+def test_a_worker_that_stops_hands_back_what_it_could_not_commit(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+) -> None:
+    message = accept("alice")
+    with _full_disk(services):
+        with run_worker(settings):
+            eventually(lambda: _tries(rows) >= 2)
+        assert not is_leased(services, message.user_id)
+        assert due_ms(services, message.user_id) <= now_ms(services)
+    row = rows.message(message.message_id)
+    assert (row.state, row.attempts, row.deaths) == ("received", 0, 0)
+
+
+def test_a_turn_that_finished_on_a_read_only_server_is_kept_for_the_right_one(
+    rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    runs, gate, log = tmp_path / "runs", tmp_path / "gate", tmp_path / "worker.log"
+    with worker_process(settings, log=log, bot_log=runs):
+        accept("alice", f"wait {gate}")
+        eventually(runs.exists)
+        with _read_only(settings):
+            gate.touch()
+            eventually(lambda: _logged(log, "postgres_away"))
+            with pytest.raises(StoreUnavailable):
+                accept("bob")
+            assert rows.answered() == 0
+        eventually(lambda: rows.answered() == 1)
+    assert len(runs.read_text().splitlines()) == 1
+    assert rows.attempts_max() == 0
+
+
+def test_a_probe_writes_and_leaves_nothing(services: Services, rows: Rows, settings: Settings) -> None:
+    services.database.probe()
+    assert rows.counts()["users"] == 0
+    with _read_only(settings), pytest.raises(StoreUnavailable):
+        services.database.probe()
