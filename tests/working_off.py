@@ -50,5 +50,7 @@ def _workplace(services: Services, settings: Settings, handler: Handler | None) 
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
-    records = Records(settings, services.database)
-    return Workplace(settings, services.lanes, records, Handling(settings, services.sessions, host, isolation), Event())
+    stopping = Event()
+    records = Records(settings, services.database, stopping)
+    handling = Handling(settings, services.sessions, host, isolation)
+    return Workplace(settings, services.lanes, records, handling, stopping)

@@ -156,7 +156,7 @@ def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(
 def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings: Settings, accept: Accept) -> None:
     user_id = accept("alice", "m1").user_id
     accept("alice", "m2")
-    records = Records(settings, services.database)
+    records = Records(settings, services.database, Event())
     lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
     begun = records.begin(lease, None, is_first=True)
     rows.set_fence(user_id, 42)

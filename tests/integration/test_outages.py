@@ -130,7 +130,7 @@ def test_a_database_that_refuses_turns_blames_no_message(
     message = accept("alice", "hello")
     services.database.rows("ALTER FUNCTION settle_turn RENAME TO settle_turn_away")
     try:
-        with worker_process(settings.model_copy(update={"lock_ttl_s": 1})):
+        with worker_process(settings.model_copy(update={"lock_ttl_s": 1, "commit_hold_s": 1})):
             user_id = message.user_id
             eventually(lambda: not is_leased(services, user_id) and due_ms(services, user_id) > now_ms(services))
             services.database.rows("ALTER FUNCTION settle_turn_away RENAME TO settle_turn")

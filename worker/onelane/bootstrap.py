@@ -107,12 +107,13 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     )
     registration = _registered(services.lanes.client)
     publish_policies(services.database, settings.policies)
+    stopping = threading.Event()
     workplace = Workplace(
         settings,
         services.lanes,
-        Records(settings, services.database),
+        Records(settings, services.database, stopping),
         Handling(settings, services.sessions, host, isolation),
-        threading.Event(),
+        stopping,
     )
     renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
     crew = Crew(

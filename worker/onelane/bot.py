@@ -19,11 +19,12 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import BadResult, Later
-from onelane.model import Attachment, JsonObject, Message, Utterance, Value
+from onelane.model import Attachment, JsonObject, Message, Utterance, Value, is_storable
 
 __all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
 
 REPLIES_MAX = 100
+TOOL_NAME_MAX = 200
 EFFECTS_MAX_BYTES = 1_000_000
 
 Found = TypeVar("Found")
@@ -97,7 +98,9 @@ class AnyTurn:
         return self._cancelled.is_set()
 
     def save_tool_output(self, name: str, data: Any) -> None:
-        """Save JSON `data` for later turns of this session."""
+        """Save JSON `data` for later turns of this session, under a name of at most TOOL_NAME_MAX characters."""
+        if not (isinstance(name, str) and 1 <= len(name) <= TOOL_NAME_MAX and is_storable(name)):
+            raise BadResult(f"the name of a tool's output is a text of 1 to {TOOL_NAME_MAX} characters")
         self._outputs.append({"name": name, "output": deepcopy(data)})
 
     def end_session(self, summary: str | None = None) -> None:

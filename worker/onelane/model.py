@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 JsonObject = dict[str, Any]
 
@@ -25,6 +25,11 @@ def is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def storable(text: str) -> str:
+    """Make of a text one that can be a value in Postgres."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 class Value(BaseModel):
@@ -167,15 +172,15 @@ class SessionRead(Value):
 class Failure(Value):
     """Why a run of a handler has no effects."""
 
-    error: str
-    """Its place and kind; it quotes no message."""
+    error: Annotated[str, BeforeValidator(storable)]
+    """Its place and kind; it quotes no message. Names of classes and files may hold anything."""
     is_suspect: bool = False
     """The message runs in a process of its own from now on."""
     waits: bool = False
     """What the handler needs is away: the message waits, as long as it may, and loses no attempt."""
     asked_s: float | None = None
     """For how long the handler itself asked to wait."""
-    reason: str = ""
+    reason: Annotated[str, BeforeValidator(storable)] = ""
     """Why, in the bot author's words: for Postgres alone."""
 
 

@@ -75,6 +75,8 @@ class Duties:
 
     def round(self) -> None:
         """Do the duties, unless another worker does them this round. Each fails alone."""
+        if self._database.breaker.is_open:
+            return  # another worker may be able to
         if not self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
             return
         _alone("redrive", self.redrive_requeued)

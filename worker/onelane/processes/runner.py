@@ -53,6 +53,7 @@ class Runner:
         self._registration = crew.registration
         self._keeper = crew.keeper
         self._stopping = workplace.stopping
+        self._breaker = workplace.records.breaker
         self._is_asked_to_stop = False
         self._is_stuck = False
         """Whether handlers keep it from working; it ends the process, also if they return after all."""
@@ -102,6 +103,9 @@ class Runner:
                 self._slots.freed.clear()
                 continue
             try:
+                if not self._breaker.lets_lease():
+                    self._stopping.wait(SUSPENDED_TICK_S)
+                    continue
                 leased = self._lease(free)
                 if burst and not leased.leases and self._slots.are_idle:
                     return

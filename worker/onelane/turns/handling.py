@@ -1,10 +1,11 @@
 """Who handles a message: nobody, when a human has the session; a command; a child process for a suspect; the host."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from onelane.config import Channel, Settings
-from onelane.errors import HandlerFailed, HandlerWaits, TurnOutdated
+from onelane.errors import HandlerFailed, HandlerWaits, StoreUnavailable, TurnOutdated
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
@@ -37,18 +38,27 @@ class TurnMemory:
         self._sessions = sessions
         self._turn = turn
         self._lease = lease
+        self.outage: StoreUnavailable | None = None
+        """What the last read met, if it failed. Whatever a handler raises then, it is not its fault."""
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:
         """Return the last `limit` lines of the session; raise TurnOutdated when they may be too new."""
-        return self._if_current(self._sessions.history(session_id, limit))
+        return self._read(lambda: self._sessions.history(session_id, limit))
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None; raise TurnOutdated when it may be too new."""
-        return self._if_current(self._sessions.tool_output(session_id, name))
+        return self._read(lambda: self._sessions.tool_output(session_id, name))
 
-    def _if_current(self, found: Found) -> Found:
-        # Asked after the read: as the version only goes up, what was found is of the turn's instant.
-        if not self._sessions.is_current(self._lease.user_id, self._turn.version, self._lease.fence):
+    def _read(self, find: Callable[[], Found]) -> Found:
+        try:
+            found = find()
+            # Asked after the read: as the version only goes up, what was found is of the turn's instant.
+            is_current = self._sessions.is_current(self._lease.user_id, self._turn.version, self._lease.fence)
+        except StoreUnavailable as error:
+            self.outage = error
+            raise
+        self.outage = None
+        if not is_current:
             raise TurnOutdated("what this turn read has changed since it began")
         return found
 
@@ -79,6 +89,8 @@ class Handling:
                 return Handled(self.isolation.run(turn, holding, memory))
             return Handled(self.host.run(turn, memory, holding))
         except HandlerFailed as error:
+            if memory.outage is not None:
+                raise memory.outage from error
             return Handled({}, _failure_of(error))
 
     def pace_ms(self, turn: TurnRead) -> int:

@@ -2,6 +2,8 @@
 
 import random
 import time
+from typing import Final
+from uuid import UUID
 
 from onelane.config import Settings
 from onelane.lanes.renewer import RENEWALS_PER_TTL
@@ -10,8 +12,11 @@ from onelane.model import Settled
 LATER_MIN_S = 1.0
 """A handler that asks for less would run without a pause."""
 DOUBLINGS_MAX = 30
-OUTAGE_PAUSE_S = 2.0
 SUSPECT_PAUSE_S = 0.5
+
+OUTAGE_PAUSE_S: Final = 2.0
+OUTAGE_PAUSE_MAX_S: Final = 60.0
+OUTAGES_MAX: Final = 10_000
 
 
 class Quantum:
@@ -26,6 +31,26 @@ class Quantum:
     def is_used_up(self) -> bool:
         """Whether the lane goes to the end of the due order now."""
         return self.turns_left <= 0 or time.monotonic() >= self._ends
+
+
+class Outages:
+    """How often in a row each lane met an outage here, of the lanes that did so last."""
+
+    def __init__(self) -> None:
+        self._met: dict[UUID, int] = {}
+        """Written by the lane's own slot, one key at a time."""
+
+    def pause_s(self, user_id: UUID) -> float:
+        """Count an outage, and return how long the lane is parked: longer each time."""
+        met = self._met.pop(user_id, 0) + 1
+        if len(self._met) >= OUTAGES_MAX:
+            self._met = {}
+        self._met[user_id] = met
+        return jittered(min(OUTAGE_PAUSE_MAX_S, OUTAGE_PAUSE_S * 2 ** min(met - 1, 10)))
+
+    def are_over(self, user_id: UUID) -> None:
+        """Forget what the lane met."""
+        self._met.pop(user_id, None)
 
 
 def pause_s(settings: Settings, settled: Settled) -> float:

@@ -1,5 +1,8 @@
 """The turn's SQL calls, one lane a call. Each may be repeated word for word: it answers the same."""
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from threading import Event
 from typing import Any
 from uuid import UUID
@@ -9,19 +12,22 @@ from onelane.connection import Row
 from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
-from onelane.model import BeginOutcome, Begun, Failure, JsonObject, Lease, Settled, TurnRead
+from onelane.model import BeginOutcome, Begun, Failure, JsonObject, Lease, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 
-SETTLE_TRIES_MAX = 3
-SETTLE_PAUSE_S = 0.5
+HELD_PAUSE_S = 0.25
+HELD_PAUSE_MAX_S = 4.0
 
 
 class Records:
     """Begin, commit and fail, under the lease's fence."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, stopping: Event) -> None:
+        """Set `stopping` to hold no commit any more."""
+        self.breaker = database.breaker
         self._settings = settings
         self._database = database
+        self._stopping = stopping
 
     def begin(self, lease: Lease, hint: UUID | None, *, is_first: bool) -> Begun:
         """Ask for the user's next turn; the lease's first call counts a takeover.
@@ -46,21 +52,17 @@ class Records:
     ) -> Settled:
         """Commit a turn and, if the lane `goes_on`, begin its next: both or, when that is impossible, the commit alone.
 
-        While it is unknown whether that worked, try again as long as the lease lives. Raise StoreRefused for effects
-        that Postgres refuses.
+        While Postgres is away, or it is unknown whether that worked, try again: for COMMIT_HOLD_S, as long as the
+        lease lives and the process does not stop. Raise StoreRefused for effects that Postgres refuses.
         """
-        tries_left = SETTLE_TRIES_MAX
-        while True:
-            try:
-                return self._settle(lease, turn, {"effects": effects, "goes_on": goes_on})
-            except StoreUnavailable:
-                tries_left -= 1
-                if not tries_left or cancelled.wait(SETTLE_PAUSE_S):
-                    raise
-            except StoreRefused:
-                if not goes_on:
-                    raise
-                goes_on = False  # it may be the begin that was refused
+        what: JsonObject = {"effects": effects, "goes_on": goes_on}
+        try:
+            return self._held(cancelled, lambda: self._settle(lease, turn, what))
+        except StoreRefused:
+            if not goes_on:
+                raise
+            what["goes_on"] = False  # it may be the begin that was refused
+            return self._held(cancelled, lambda: self._settle(lease, turn, what))
 
     def fail(self, lease: Lease, turn: TurnRead, failure: Failure) -> Settled:
         """Count a failed attempt; after the last one the channel's poison policy decides.
@@ -102,6 +104,24 @@ class Records:
             """,
             {"user_id": user_id, "ids": message_ids},
         )
+
+    def _held(self, cancelled: Event, settle: Callable[[], Settled]) -> Settled:
+        """Settle, at growing pauses until it is done."""
+        ends, pause_s = time.monotonic() + self._settings.commit_hold_s, HELD_PAUSE_S
+        with ExitStack() as hold:
+            while True:
+                try:
+                    settled = settle()
+                except StoreUnavailable:
+                    if time.monotonic() + pause_s > ends or self._stopping.wait(pause_s) or cancelled.is_set():
+                        raise
+                    if self.breaker.is_open:
+                        hold.enter_context(self.breaker.holding())
+                    pause_s = min(HELD_PAUSE_MAX_S, 2 * pause_s)
+                else:
+                    if settled.outcome is SettleOutcome.COMMITTED:
+                        self.breaker.close()
+                    return settled
 
     def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         answer = self._call(

@@ -45,6 +45,7 @@ class Shift:
         self._records = workplace.records
         self._handling = workplace.handling
         self._stopping = workplace.stopping
+        self._outages = workplace.outages
         self._quantum = Quantum(workplace.settings)
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
         self._pace_ms = 0
@@ -57,11 +58,12 @@ class Shift:
             self._work()
         except StoreUnavailable as error:
             event("store_unavailable", user_id=self.lease.user_id, error=str(error))
-            self._park(jittered(OUTAGE_PAUSE_S))
+            # A worker that is cut off takes no lanes: another may do at once what it hands back.
+            self._park(0 if self._records.breaker.is_open else self._outages.pause_s(self.lease.user_id))
         except (StoreRefused, psycopg.Error) as error:
             # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
             event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
-            self._park(jittered(OUTAGE_PAUSE_S))
+            self._park(self._outages.pause_s(self.lease.user_id))
         except IsolationBroken as error:
             event("suspect_postponed", user_id=self.lease.user_id, failure=str(error))
             self._park(jittered(OUTAGE_PAUSE_S))
@@ -132,6 +134,7 @@ class Shift:
             return None
         self._quantum.turns_left -= 1
         settled = self._settle(turn, handled)
+        self._outages.are_over(self.lease.user_id)
         self.holding.is_leaving = settled.next is None
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is SettleOutcome.COMMITTED:

@@ -11,8 +11,6 @@ HANDLER_GRACE_S: Final = 1.0
 """An async handler is cancelled by its host first; a thread that hangs is given up after this."""
 SERVERS_MAX_S: Final = 45.0
 """Longer than Postgres or Redis may take for a call, with all that it waits for."""
-COMMIT_MAX_S: Final = 120.0
-"""A commit is tried again for a while when the servers are away: its handler has run."""
 
 
 class Stage(StrEnum):
@@ -38,7 +36,7 @@ class Stage(StrEnum):
             case Stage.APART:
                 return settings.turn_timeout_s + STARTS_MAX_S + SERVERS_MAX_S
             case Stage.COMMIT:
-                return COMMIT_MAX_S
+                return settings.commit_hold_s + SERVERS_MAX_S
             case _:
                 return SERVERS_MAX_S
 

@@ -1,11 +1,12 @@
 """What every shift of a process works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
 from onelane.config import Settings
 from onelane.lanes.lanes import Lanes
 from onelane.turns.handling import Handling
+from onelane.turns.pacing import Outages
 from onelane.turns.records import Records
 
 
@@ -19,3 +20,4 @@ class Workplace:
     handling: Handling
     stopping: Event
     """Once set, a lane is handed on after the turn at hand."""
+    outages: Outages = field(default_factory=Outages)
