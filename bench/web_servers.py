@@ -1,7 +1,7 @@
 """Web servers beside slow clients: `python -m bench.web_servers [NAME …]`; docs/DESIGN.md has the table.
 
 Each serves the same application, with four threads and one process where it has such. Peers that are not installed
-(waitress, granian, gevent) are left out. Kinds of slow clients in brackets are how many of them there are.
+(waitress, granian, gevent) are left out. In brackets is how many slow clients there are.
 """
 
 import sys
@@ -25,9 +25,18 @@ from onelane.dev.stack import HOST, PYTHON, is_ready, web_command
 
 APPLICATION = "bench.peers.odd_pages:app"
 GUNICORN = ("--workers", "1")
-CASES = (("slow headers", 64), ("slow bodies", 64), ("slow readers", 64), ("silent", 200), ("idle", 1_000))
+CASES = (
+    ("silent", 0),
+    ("slow headers", 64),
+    ("slow bodies", 64),
+    ("slow readers", 64),
+    ("silent", 200),
+    ("idle", 1_000),
+)
 WARM_UP = 100
-SECONDS = 5
+SECONDS = 3
+START_S = 30
+STOP_S = 1
 SENDERS = 64
 PATIENCE_S = 2.0
 USERS = 50
@@ -81,19 +90,18 @@ def commands(port: int) -> dict[str, list[str]]:
     return {name: command for name, command in known.items() if find_spec(needs.get(name, "gunicorn"))}
 
 
-def measure(stack: Stack, name: str) -> None:
-    """Print a line for each kind of slow clients and each load."""
-    for kind, how_many in (("nobody", 0), *CASES):
-        port = free_port()
-        web = stack.start(name.replace(" ", "-"), commands(port)[name], may_end=True)
-        stack.wait_for(lambda port=port: is_ready(port), "the web's start", 30)  # type: ignore[misc]
-        send(port, WARM_UP, LOADS[0], [web.pid])
-        for load in LOADS:
-            what = f"{load.per_s:5d}/s {'webhooks' if load.is_webhook else '/healthz'}"
-            with SlowClients(port, kind if how_many else "silent", how_many) as slow:
-                outcome = send(port, load.per_s * SECONDS, load, [web.pid])
-                echo(f"{name:17} {kind:12} ({how_many:4d})  {what}  {outcome}  cut {slow.cut}")
-        web.stop(5)
+def measure(stack: Stack, name: str, kind: str, how_many: int) -> None:
+    """Print a line for each load, beside so many slow clients of a kind."""
+    port = free_port()
+    web = stack.start(name.replace(" ", "-"), commands(port)[name], may_end=True)
+    stack.wait_for(lambda: is_ready(port), "the web's start", START_S)
+    send(port, WARM_UP, LOADS[0], [web.pid])
+    for load in LOADS:
+        what = f"{load.per_s:5d}/s {'webhooks' if load.is_webhook else '/healthz'}"
+        with SlowClients(port, kind, how_many) as slow:
+            outcome = send(port, load.per_s * SECONDS, load, [web.pid])
+            echo(f"{name:17} {kind:12} ({how_many:4d})  {what}  {outcome}  cut {slow.cut}")
+    web.stop(STOP_S)
 
 
 def send(port: int, how_many: int, load: Load, pids: Sequence[int]) -> Outcome:
@@ -134,10 +142,11 @@ def _ask(connection: HTTPConnection, webhook: traffic.Request | None) -> bool:
 
 
 def main() -> None:
-    """Measure the servers that are named, or all."""
+    """Measure the servers that are named, or all, in turn beside each kind of slow clients."""
     with fresh() as stack:
-        for name in sys.argv[1:] or commands(0):
-            measure(stack, name)
+        for kind, how_many in CASES:
+            for name in sys.argv[1:] or commands(0):
+                measure(stack, name, kind, how_many)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _body() -> bytes:
             request.stream.read(1)
     except HTTPException:
         raise
-    except Exception:  # noqa: BLE001 - broken chunks and lost connections have types of the server's own
+    except Exception:  # noqa: BLE001 - broken chunks have types of the server's own
         raise BadRequest("body", "cannot be read") from None
     return body
 
