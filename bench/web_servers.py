@@ -22,6 +22,7 @@ from bench.stack import Stack, fresh
 from bench.traffic import quantile
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import HOST, PYTHON, is_ready, web_command
+from onelane.errors import OnelaneError
 
 APPLICATION = "bench.peers.odd_pages:app"
 GUNICORN = ("--workers", "1")
@@ -146,7 +147,10 @@ def main() -> None:
     with fresh() as stack:
         for kind, how_many in CASES:
             for name in sys.argv[1:] or commands(0):
-                measure(stack, name, kind, how_many)
+                try:
+                    measure(stack, name, kind, how_many)
+                except OnelaneError:
+                    echo(f"{name:17} did not start")
 
 
 if __name__ == "__main__":
