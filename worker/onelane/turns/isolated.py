@@ -76,7 +76,8 @@ def main() -> None:
             effects = _run(handler, wire)
         wire.send({"effects": effects})
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-        wire.send(_told(error if isinstance(error, HandlerFailed) else blamed(error)))
+        with suppress(OSError):  # a parent that has given the turn up listens no more
+            wire.send(_told(error if isinstance(error, HandlerFailed) else blamed(error)))
 
 
 def _run(handler: Any, wire: Wire) -> JsonObject:
