@@ -3,7 +3,9 @@
 import signal
 
 from tests.chaos.faults.strike import Steps, Strike
+from tests.chaos.service.dynos import age_s
 
+HELPER_STARTS_S = 3.0
 HELPER_NOTICED_S = 4.0
 """What a worker may take to replace a silent helper: half a lease's life, a beat, and some for a busy machine."""
 
@@ -28,12 +30,16 @@ def freeze(strike: Strike) -> Steps:
 
 
 def freeze_helper(strike: Strike) -> Steps:
-    """Stop the helper that renews a worker's leases: its parent must notice, and replace it."""
+    """Stop the helper that renews a worker's leases: its parent must notice, and replace it.
+
+    One that has just been started may still owe its first answer, which its parent awaits for longer.
+    """
+    is_new = any(age_s(pid) < HELPER_STARTS_S for pid in strike.struck)
     try:
         strike.send(signal.SIGSTOP)
         yield from strike.lasting()
-        if strike.lasts_s > HELPER_NOTICED_S:
-            strike.survived = strike.living()
+        if strike.lasts_s > HELPER_NOTICED_S and not is_new:
+            strike.survived = [pid for pid in strike.struck if strike.is_candidate(pid)]
     finally:
         strike.send(signal.SIGCONT)
 

@@ -59,6 +59,10 @@ class Strike:
         """Return those of the struck processes that still live."""
         return [pid for pid in self.struck if is_living(pid)]
 
+    def is_candidate(self, pid: int) -> bool:
+        """Whether a process still is what it was struck as: not one whose parent has died."""
+        return pid in self._candidates()
+
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to what was chosen."""
         for pid in self.struck:

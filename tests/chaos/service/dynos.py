@@ -189,6 +189,13 @@ def is_living(pid: int) -> bool:
     return _living_session(pid) is not None
 
 
+def age_s(pid: int) -> float:
+    """Return how long ago a process began; 0 for one that has ended."""
+    with suppress(OSError):
+        return time.time() - Path(f"/proc/{pid}").stat().st_ctime
+    return 0.0
+
+
 def send(pid: int, signum: signal.Signals) -> None:
     """Send a signal; a process that has ended gets none."""
     with suppress(ProcessLookupError):
