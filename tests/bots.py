@@ -96,6 +96,13 @@ def _postpone(argument: str, turn: Turn) -> str:
     raise onelane.Later(float(argument), "for a test") if argument else ConnectionRefusedError
 
 
+def _need(argument: str, turn: Turn, error: type[Exception] = ConnectionRefusedError) -> str:
+    """Answer once there is a file."""
+    if not Path(argument).exists():
+        raise error
+    return turn.message.text
+
+
 def _spin(argument: str, turn: Turn) -> str:
     while True:
         pass
@@ -158,6 +165,8 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "raise-until": _raise_until,
     "later": _postpone,
     "unreachable": _postpone,
+    "need": _need,
+    "miss": lambda argument, turn: _need(argument, turn, RuntimeError),
     "spin": _spin,
     "burn": _burn,
     "hog": _hog,

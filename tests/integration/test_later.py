@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.config import Settings
 from tests.calls import Calls, failure, lease
-from tests.conftest import Accept, LogLines
+from tests.conftest import Accept, LogLines, eventually
 from tests.lane_state import due_ms, now_ms
+from tests.processes import worker_process
 from tests.rows import Rows
 from tests.working_off import work_off
 
 REASON = "the model is away"
 OUTAGE_S = 45
 SPEED = 100
+WAITS = ("retry_base_s", "retry_max_s", "later_max_s")
 
 
 class Provider:
@@ -84,8 +87,7 @@ def test_a_provider_that_is_away_for_45_seconds_kills_none_of_ten_questions_with
     rows: Rows, services: Services, settings: Settings, accept: Accept, error: type[Exception]
 ) -> None:
     fields = Settings.model_fields
-    waits = ("retry_base_s", "retry_max_s", "later_max_s")
-    fast = {name: fields[name].default / SPEED for name in waits}
+    fast = {name: fields[name].default / SPEED for name in WAITS}
     users = [accept(f"user {nr}", "why?").user_id for nr in range(10)]
     back_at = time.monotonic() + OUTAGE_S / SPEED
 
@@ -96,6 +98,24 @@ def test_a_provider_that_is_away_for_45_seconds_kills_none_of_ten_questions_with
 
     work_off(services, settings.model_copy(update={"attempts_max": fields["attempts_max"].default, **fast}), handle)
     assert [rows.texts(user) for user in users] == [["because"]] * 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_provider_that_is_away_for_45_seconds_kills_none_of_ten_questions_of_a_worker_with_the_defaults(
+    rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    defaults = {name: Settings.model_fields[name].default for name in (*WAITS, "attempts_max")}
+    gate = tmp_path / "gate"
+    texts = [f"{deed} {gate}" for deed in ("need", "miss")] * 5
+    with worker_process(settings.model_copy(update=defaults)):
+        back_at = time.monotonic() + OUTAGE_S
+        users = [accept(f"user {nr}", text).user_id for nr, text in enumerate(texts)]
+        eventually(lambda: time.monotonic() > back_at)
+        assert {state for user in users for state in rows.states(user)} == {"received"}
+        gate.touch()
+        eventually(lambda: [rows.texts(user) for user in users] == [[text] for text in texts], within_s=240)
+    assert [rows.inbound(user)[0].attempts > 0 for user in users] == [False, True] * 5
 
 
 def test_what_its_author_did_wrong_is_an_attempt(
