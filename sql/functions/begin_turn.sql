@@ -35,11 +35,13 @@ BEGIN
         v_is_locked := true;
     END IF;
     LOOP
-        SELECT u, m, s INTO v_read
+        SELECT u, m.lowest AS m, s INTO v_read
           FROM users u
-          LEFT JOIN inbox m ON m.user_id = u.id AND m.seq = (
-                    SELECT min(i.seq) FROM inbox i WHERE i.user_id = u.id AND i.seq >= u.next_seq)
-          LEFT JOIN conversation_sessions s ON s.id = coalesce(m.session_id, v_hint) AND s.user_id = u.id
+          LEFT JOIN LATERAL (
+               -- Not min(): a plan made while few wait would read all of a backlog to find it.
+               SELECT i AS lowest FROM inbox i WHERE i.user_id = u.id AND i.seq >= u.next_seq ORDER BY i.seq LIMIT 1
+          ) m ON true
+          LEFT JOIN conversation_sessions s ON s.id = coalesce((m.lowest).session_id, v_hint) AND s.user_id = u.id
          WHERE u.id = v_user_id;
         v_user := v_read.u;
         v_message := v_read.m;
@@ -96,7 +98,7 @@ BEGIN
                 'external_id', v_message.external_id, 'text', v_message.text, 'button', v_message.button,
                 'attachments', v_message.attachments, 'route', v_message.route, 'traceparent', v_message.traceparent,
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
-                'deaths', v_message.deaths, 'laters', v_message.laters)),
+                'deaths', v_message.deaths)),
             'user', json_build_object(
                 'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state),
             'session', json_build_object(

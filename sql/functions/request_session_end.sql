@@ -14,9 +14,10 @@ DECLARE
     v_open uuid;
     v_last bigint;
 BEGIN
-    SELECT max(seq) INTO v_last FROM inbox
+    SELECT seq INTO v_last FROM inbox
      WHERE user_id = p_user_id AND seq >= v_user.next_seq AND session_id IS NULL
-       AND seq <= coalesce(p_last_seq, v_user.last_seq);
+       AND seq <= coalesce(p_last_seq, v_user.last_seq)
+     ORDER BY seq DESC LIMIT 1;
     SELECT id INTO v_open FROM conversation_sessions WHERE user_id = p_user_id AND status <> 'ended';
     -- What waits is the caller's, also when its turn has opened the next session since.
     IF v_last IS NULL

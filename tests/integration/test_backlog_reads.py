@@ -1,0 +1,63 @@
+"""What a call reads does not grow with a user's backlog, also when its plans were made while nobody waited."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from tests.calls import Item, delivery, lease, settlement
+
+MADE_ANEW = 6
+"""So many times a plan is made for the parameters at hand; then one for all of them is kept."""
+BACKLOG = 400
+READS_MAX = 12
+READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'inbox'"
+
+Call = Callable[[str, Item], Item]
+
+
+@pytest.fixture
+def connection(services: Services, settings: Settings) -> Iterator[psycopg.Connection]:
+    """One transaction, for which Postgres counts what is read; rolled back at its end."""
+    with psycopg.connect(settings.database_url, prepare_threshold=0) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def call(connection: psycopg.Connection) -> Call:
+    def call(function: str, item: Item) -> Item:
+        row = connection.execute(f"SELECT {function}(%s)", (Jsonb([item]),)).fetchone()
+        assert row is not None
+        answer: Item = row[0][0]
+        return answer
+
+    return call
+
+
+def reads(connection: psycopg.Connection) -> int:
+    row = connection.execute(READS).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_what_a_turn_reads_does_not_grow_with_its_users_backlog(connection: psycopg.Connection, call: Call) -> None:
+    for number in range(MADE_ANEW):
+        accepted = call("accept", delivery("bob", f"b{number}"))
+        begun = call("begin_turns", lease(accepted["user_id"]))
+        call("settle_turns", settlement(begun))
+    for number in range(BACKLOG):
+        accepted = call("accept", delivery("alice", f"a{number}"))
+    begun = call("begin_turns", lease(accepted["user_id"]))
+
+    before = reads(connection)
+    call("accept", delivery("alice", "another"))
+    begun = call("begin_turns", lease(accepted["user_id"]))
+    settled = call("settle_turns", settlement(begun, goes_on=True, replies=[{"text": "hello"}]))
+    connection.execute("SELECT request_session_end(%s)", (accepted["user_id"],))
+
+    assert settled["next"]["outcome"] == "turn"
+    assert reads(connection) - before <= READS_MAX
