@@ -166,7 +166,7 @@ async def handle_async(turn: AsyncTurn) -> list[str]:
     return answers
 
 
-def _fork_if_asked(turn: Turn | AsyncTurn) -> None:
+def _fork_if_asked(turn: AnyTurn) -> None:
     """Let a child leave the handler, too."""
     if ask_of(turn.message.text).word == "fork":
         os.fork()
