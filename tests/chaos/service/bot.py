@@ -168,8 +168,8 @@ async def handle_async(turn: AsyncTurn) -> list[str]:
 
 def _fork_if_asked(turn: AnyTurn) -> None:
     """Let a child leave the handler, too."""
-    if ask_of(turn.message.text).word == "fork":
-        os.fork()
+    if ask_of(turn.message.text).word == "fork" and (pid := os.fork()):
+        threading.Thread(target=os.waitpid, args=(pid, 0), name="reaps", daemon=True).start()
 
 
 async def _handle(turn: AnyTurn, ways: Ways) -> list[str]:

@@ -51,7 +51,7 @@ class Role:
 
 ROLES = (
     Role("hot", 10, 0.50, ("demo", "demo", "demo", "demo", "support")),
-    Role("plain", 207, 0.17, ("demo", "demo", "support"), {"fork": 2}),
+    Role("plain", 207, 0.17, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),
     Role("ender", 15, 0.06, words={"bye": 10, END_WORD: 6}, commands=(("end", 9),)),
     Role("escalated", 10, 0.05, words={"escalate": 5}, commands=(("escalate", 8), ("hand_back", 4), ("hand_back", 6))),
