@@ -9,11 +9,12 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Final
 
 import psycopg
 
-from onelane.connection import Connection, refusal_of
+from onelane.connection import ALL_IN_USE, Connection, refusal_of
 from onelane.errors import StoreAway, StoreUnavailable
 
 IDLE_MAX_S: Final = 600
@@ -36,26 +37,23 @@ class Pool:
         """Written by whoever sees a failure; two who see the same end one generation together."""
         self._rest_until = 0.0
         self._refusal = ""
-        self._places: queue.LifoQueue[Connection | None] = queue.LifoQueue()
-        """A place is an idle connection, or leave to make one. There are `size` of them."""
-        for _ in range(size):
-            self._places.put(None)
+        self._places = BoundedSemaphore(size)
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
 
     @contextmanager
     def connection(self, wait_s: float, connect_s: float) -> Iterator[Connection]:
-        """Lend a connection: wait for a place, then make one unless it has one to trust; or raise StoreUnavailable."""
+        """Lend a connection: wait for a place, then make one unless one is idle; or raise StoreUnavailable."""
+        ends = time.monotonic() + wait_s
+        if not self._places.acquire(timeout=max(0.0, wait_s)):
+            raise StoreUnavailable("no connection to Postgres: the pool is used up, or it does not answer")
         try:
-            connection = self._places.get(timeout=max(0.0, wait_s))
-        except queue.Empty:
-            raise StoreUnavailable("no connection to Postgres: the pool is used up, or it does not answer") from None
-        try:
-            if connection is None or not self._is_trusted(connection):
-                _close(connection)
-                connection = None  # what fails now has none
-                connection = self._made(connect_s)
-            yield connection
+            connection = self._given_back(0) or self._made(connect_s, ends)
+            try:
+                yield connection
+            finally:
+                self._take_back(connection)
         finally:
-            self._places.put(self._kept(connection))
+            self._places.release()
 
     def forget(self, connection: Connection) -> None:
         """Note that `connection` failed: it and all that are as old are dropped."""
@@ -69,11 +67,38 @@ class Pool:
     def close(self) -> None:
         """Close what is idle, and what is lent when it comes back."""
         self._generation += 1
-        for _ in range(self._places.qsize()):
+        self._given_back(0)
+
+    def _given_back(self, wait_s: float) -> Connection | None:
+        """Return an idle connection to trust, and close those before it; None if there is none within `wait_s`."""
+        ends = time.monotonic() + wait_s
+        while True:
             try:
-                _close(self._places.get_nowait())
+                connection = self._idle.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
-                return
+                return None
+            if self._is_trusted(connection):
+                return connection
+            connection.close()
+
+    def _made(self, connect_s: float, ends: float) -> Connection:
+        """Make a connection; if the server allows no more of them, wait for one that another call gives back."""
+        if time.monotonic() >= self._rest_until:
+            try:
+                return self._connect(min(CONNECT_MAX_S, connect_s), self._generation)
+            except psycopg.OperationalError as error:
+                self._refusal = refusal_of(error)
+                self._rest_until = time.monotonic() + REST_S
+        if self._refusal == ALL_IN_USE and (connection := self._given_back(ends - time.monotonic())):
+            return connection
+        raise StoreAway(f"no connection to Postgres: {self._refusal}")
+
+    def _take_back(self, connection: Connection) -> None:
+        connection.used_at = time.monotonic()
+        if self._is_trusted(connection):
+            self._idle.put(connection)
+        else:
+            connection.close()
 
     def _is_trusted(self, connection: Connection) -> bool:
         now = time.monotonic()
@@ -83,28 +108,3 @@ class Pool:
             and now - connection.used_at < IDLE_MAX_S
             and now - connection.made_at < AGE_MAX_S
         )
-
-    def _made(self, connect_s: float) -> Connection:
-        if time.monotonic() < self._rest_until:
-            raise StoreAway(f"no connection to Postgres: {self._refusal}")
-        try:
-            return self._connect(min(CONNECT_MAX_S, connect_s), self._generation)
-        except psycopg.OperationalError as error:
-            self._refusal = refusal_of(error)
-            self._rest_until = time.monotonic() + REST_S
-            raise StoreAway(f"no connection to Postgres: {self._refusal}") from error
-
-    def _kept(self, connection: Connection | None) -> Connection | None:
-        """Keep a connection for the next, or the place alone."""
-        if connection is None:
-            return None
-        connection.used_at = time.monotonic()
-        if self._is_trusted(connection):
-            return connection
-        _close(connection)
-        return None
-
-
-def _close(connection: Connection | None) -> None:
-    if connection is not None:
-        connection.close()
