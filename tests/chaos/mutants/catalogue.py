@@ -59,7 +59,8 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Patch(patches.settle_late),
         ),
-        ("freeze-helper", "freeze-worker", "black-hole"),
+        ("freeze-worker",),
+        rate=15,
     ),
     "compare-and-set-off": Mutant(
         "the look whether a message still waits, and the constraints on what is stored of it",

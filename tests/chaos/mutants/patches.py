@@ -35,6 +35,8 @@ IDLE_POLL_S = 2.5
 """An idle worker's own look at the lanes, slowed down; below what a client waits for Redis."""
 WAKE_S = 0.02
 LATE_S = 0.5
+SETTLES_LATE_S = 1.5
+"""Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
 
 Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
@@ -102,7 +104,7 @@ def settle_late() -> None:
     settle = Shift._settle
 
     def settle_later(shift: Shift, *args: Any) -> Any:
-        time.sleep(LATE_S)
+        time.sleep(SETTLES_LATE_S)
         return settle(shift, *args)
 
     plant(Shift, "_settle", settle_later)
