@@ -11,6 +11,7 @@ from rq.suspension import resume, suspend
 from onelane import keys, periodic
 from onelane.bootstrap import Services, open_worker
 from onelane.config import Settings
+from onelane.lanes.lanes import Lanes
 from onelane.processes.duties import Duties
 from onelane.processes.runner import EXIT_STUCK
 from onelane.processes.slots import Slots
@@ -386,6 +387,17 @@ def test_a_lane_at_hand_when_the_grace_is_over_is_handed_back_without_an_attempt
     start()
     eventually(lambda: rows.is_settled(message.user_id))
     assert len(rows.texts(message.user_id)) == 1
+
+
+def test_a_dispatcher_that_hangs_ends_the_process(
+    start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(periodic, "LIMIT_S", 2)
+    monkeypatch.setattr(Lanes, "lease", lambda *_: hangs.wait(DEADLINE_S))
+    assert start().end() == EXIT_STUCK
+    assert [line["task"] for line in events(log_lines, "worker_hopeless")] == ["dispatcher"]
+    hangs.set()
 
 
 def test_a_task_that_no_new_thread_helps_ends_the_process(

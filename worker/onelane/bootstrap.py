@@ -89,6 +89,7 @@ class Worker:
             return self.runner.run(burst=burst)
         finally:
             self.services.close()
+            self.runner.disarm()
 
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:

@@ -64,7 +64,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
         settings = settings.model_copy(update={"worker_slots": slots})
     if not unsupervised:
         arguments = [f"--slots={settings.worker_slots}", *(["--burst"] if burst else [])]
-        sys.exit(supervisor.supervise(*arguments))
+        sys.exit(supervisor.supervise(*arguments, grace_s=settings.shutdown_grace_s))
     process = open_worker(settings)
     signal.signal(signal.SIGTERM, process.stop)
     signal.signal(signal.SIGINT, process.stop)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from onelane.db import Database
-from onelane.errors import LanesUnavailable, StoreUnavailable, describe
+from onelane.errors import LanesUnavailable, StoreAway, StoreUnavailable, describe
 from onelane.lanes.lanes import Lanes
 from onelane.model import uuid_or_none
 from onelane.sessions import Sessions
@@ -23,6 +23,8 @@ from onelane.telemetry.numbers import RECONCILED, REDRIVEN
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
 ROUND_MAX_S = 1.0
+REDRIVE_MAX_S = 10.0
+"""Users whose rows are locked take seconds each; whoever is left is found again, in another order."""
 LAP_EVERY_S = 15
 """A message whose web process died before Redis had it waits so long at most."""
 USERS_PER_PAGE = 500
@@ -119,7 +121,11 @@ class Duties:
         whichever was pressed first.
         """
         found = self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX))
-        redriven = [pair for pair in self._in_order(found) if _lane(pair[0], partial(self._waits_again, *pair))]
+        ends = time.monotonic() + REDRIVE_MAX_S
+        redriven = []
+        for user_id, job in self._in_order(found):
+            if time.monotonic() < ends and _lane(user_id, partial(self._waits_again, user_id, job)):
+                redriven.append((user_id, job))
         for user_id, job in redriven:
             _lane(user_id, partial(self._lanes.enqueue, user_id, UUID(job)))
             REDRIVEN.count()
@@ -191,10 +197,8 @@ def _lane(user_id: UUID, act: Callable[[], Done]) -> Done | None:
     """Do something for one user: what is wrong with it, or locks it, keeps no other from its turn."""
     try:
         return act()
-    except LanesUnavailable:
+    except (LanesUnavailable, StoreAway):
         raise
-    except Exception as error:
-        if isinstance(error, StoreUnavailable) and getattr(error.__cause__, "sqlstate", None) is None:
-            raise  # no word from the server: it would not answer about the next one either
+    except Exception as error:  # noqa: BLE001 - an odd lane
         event("lane_failed", user_id=user_id, failure=describe(error))
         return None

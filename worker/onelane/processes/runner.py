@@ -8,13 +8,14 @@ import faulthandler
 import threading
 import time
 from dataclasses import dataclass
+from math import inf
 
-from onelane import keys
+from onelane import keys, periodic
 from onelane.config import Settings
 from onelane.errors import LanesUnavailable, describe
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes, Leased
-from onelane.periodic import Periodic
+from onelane.periodic import Periodic, hopeless_task
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.registration import Registration
 from onelane.processes.slots import Slots
@@ -32,6 +33,10 @@ WATCH_TICK_S = 0.25
 GIVING_UP_S = 2.0
 """For the failures of stuck slots to be written before their process ends."""
 STDERR_FD = 2
+ENDS_S = 4.0
+"""What ending takes at most after the grace: on dynos, and with the default grace, it leaves a second of 25."""
+HAND_BACK_S = 1.0
+LAST_RESORT_MIN_S = 0.1
 EXIT_STUCK = 75
 
 
@@ -54,9 +59,9 @@ class Runner:
         self._keeper = crew.keeper
         self._stopping = workplace.stopping
         self._breaker = workplace.records.breaker
-        self._is_asked_to_stop = False
+        self._asked_to_stop_at: float | None = None
         self._is_stuck = False
-        """Whether handlers keep it from working; it ends the process, also if they return after all."""
+        """Whether this process was found unable to work; it ends, also if a handler returns after all."""
         self._host = workplace.handling.host
         self._slots = Slots(settings.worker_slots, workplace)
         self._tasks = (
@@ -65,6 +70,8 @@ class Runner:
             Periodic("duties", crew.duties.round, ROUND_S),
         )
         self._lease_calls = 0
+        self._leasing_since = inf
+        """When the dispatcher, which is no periodic task, began its last round."""
 
     def stop(self, *_: object) -> None:
         """Take no more lanes; end when the turns at hand have ended or their grace is over.
@@ -72,20 +79,21 @@ class Runner:
         Safe as a signal handler, which a further signal may interrupt: no lock is taken. An event has one, and would
         wait for itself for ever.
         """
-        self._is_asked_to_stop = True
+        if self._asked_to_stop_at is None:
+            self._asked_to_stop_at = time.monotonic()
 
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
         self._rearm_stall_watchdog()
-        self._keeper.start(self._rearm_stall_watchdog)
+        self._keeper.start(self._on_beat)
         for task in self._tasks:
             task.start()
         event("worker_started", worker=self._registration.name, slots=self._settings.worker_slots)
         dispatcher = threading.Thread(target=self._dispatch, kwargs={"burst": burst}, name="dispatcher", daemon=True)
         dispatcher.start()
-        while dispatcher.is_alive():
+        while dispatcher.is_alive() and time.monotonic() < self._grace_ends_at:
             dispatcher.join(STOP_TICK_S)
-            if self._is_asked_to_stop:
+            if self._asked_to_stop_at is not None:
                 self._stopping.set()
             if self._stopping.is_set():
                 self._wake_dispatcher()
@@ -94,6 +102,7 @@ class Runner:
     def _dispatch(self, *, burst: bool) -> None:
         """Lease whatever is due for all free slots, again and again."""
         while not self._stopping.is_set():
+            self._leasing_since = time.monotonic()
             free = self._slots.free
             if self._registration.is_suspended or not self._keeper.can_renew:
                 self._stopping.wait(SUSPENDED_TICK_S)
@@ -165,23 +174,49 @@ class Runner:
         """End this process so that another one begins: what hangs in it cannot be ended otherwise."""
         self._is_stuck = True
         self._stopping.set()
+        self.stop()
+
+    def _on_beat(self) -> None:
+        self._rearm_stall_watchdog()
+        hangs = time.monotonic() - self._leasing_since > periodic.LIMIT_S
+        if (task := "dispatcher" if hangs else hopeless_task()) and not self._stopping.is_set():
+            event("worker_hopeless", task=task)
+            self._replace()
 
     def _rearm_stall_watchdog(self) -> None:
-        """Put off the last resort: a process whose keeper gets no CPU, as a handler keeps the GIL, ends."""
-        faulthandler.dump_traceback_later(self._settings.stall_limit_s, exit=True, file=STDERR_FD)
+        """Put off the last resort, within bounds: a process whose keeper gets no CPU, or that does not end, ends.
+
+        It needs neither Python's lock nor a thread of ours, so nothing that hangs can hold it up.
+        """
+        left_s = max(LAST_RESORT_MIN_S, self._ends_at - time.monotonic())
+        faulthandler.dump_traceback_later(min(self._settings.stall_limit_s, left_s), exit=True, file=STDERR_FD)
+
+    @property
+    def _ends_at(self) -> float:
+        """When this process is to be gone, on the monotonic clock: never, unless it stops."""
+        return inf if self._grace_ends_at == inf else self._grace_ends_at + ENDS_S
+
+    @property
+    def _grace_ends_at(self) -> float:
+        began = self._asked_to_stop_at
+        return inf if began is None else began + self._settings.shutdown_grace_s
 
     def _shut_down(self) -> int:
-        grace_ends = time.monotonic() + self._settings.shutdown_grace_s
+        self.stop()  # the grace begins now, unless it has
         event("worker_stopping", lanes=len(self._keeper.holdings))
-        while self._keeper.holdings and time.monotonic() < grace_ends:
-            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, grace_ends - time.monotonic())))
+        while self._keeper.holdings and time.monotonic() < self._grace_ends_at:
+            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, self._grace_ends_at - time.monotonic())))
             self._slots.freed.clear()
-        self._slots.hand_back()
+        self._slots.hand_back(self._grace_ends_at + HAND_BACK_S)
         self._slots.await_given_up(GIVING_UP_S)
         for task in self._tasks:
             task.stop()
         self._keeper.stop()
-        faulthandler.cancel_dump_traceback_later()
+        self._rearm_stall_watchdog()
         self._registration.withdraw()
         event("worker_stopped", worker=self._registration.name)
         return EXIT_STUCK if self._is_stuck else 0
+
+    def disarm(self) -> None:
+        """Take the last resort back, once everything is closed."""
+        faulthandler.cancel_dump_traceback_later()

@@ -7,6 +7,7 @@ lease, and a thread that hangs is no thread that others need.
 import threading
 import time
 from collections.abc import Sequence
+from math import inf
 from threading import Thread
 from uuid import UUID
 
@@ -89,10 +90,11 @@ class Slots:
             else:
                 shift.hand_back()
 
-    def hand_back(self) -> None:
-        """Release every lane that is still worked on, its message unhandled."""
+    def hand_back(self, until: float = inf) -> None:
+        """Release every lane that is still worked on, its message unhandled; what is left then runs out."""
         for shift in self._all():
-            shift.hand_back()
+            if time.monotonic() < until:
+                shift.hand_back()
 
     def await_given_up(self, within_s: float) -> None:
         """Wait until those that were given up are settled."""

@@ -12,32 +12,44 @@ RESTART_PAUSE_MAX_S = 30.0
 HEALTHY_AFTER_S = 5.0
 SLICE_S = 0.1
 EXIT_CONFIG = 78
+ENDS_S = 4.5
+"""A worker that can ends within its grace and 4 s; with the default grace all are gone within 25 s."""
 
 
 class Supervisor:
     """Runs `command` again whenever it exits other than on purpose."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], ends_within_s: float) -> None:
         self._command = command
+        self._ends_within_s = ends_within_s
         self._is_stopping = False
         self._child: subprocess.Popen[bytes] | None = None
 
     def stop(self, signum: int, _frame: object) -> None:
-        """Pass the first and every further signal on to the worker."""
-        self._is_stopping = True
+        """Pass the first and every further signal on to the worker; with the first its time begins to run."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            signal.setitimer(signal.ITIMER_REAL, self._ends_within_s)
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signum)
+
+    def kill(self, _signum: int, _frame: object) -> None:
+        """End a worker that has not ended in its time: one that is frozen cannot."""
+        if self._child is not None:
+            self._child.kill()
 
     def run(self) -> int:
         """Supervise until the worker ends on purpose (0), cannot start (78), or a signal came."""
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
+        signal.signal(signal.SIGALRM, self.kill)
         try:
             return self._supervise()
         finally:
             # A further signal, as the interpreter ends, must not turn a good end into a bad one.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _supervise(self) -> int:
         pause_s = RESTART_PAUSE_S
@@ -47,6 +59,8 @@ class Supervisor:
             if code in {0, EXIT_CONFIG}:
                 return code
             if self._is_asked_to_stop():
+                if code == -signal.SIGKILL:
+                    event("worker_killed", after_s=self._ends_within_s)
                 break
             pause_s = RESTART_PAUSE_S if time.monotonic() - started > HEALTHY_AFTER_S else pause_s * 2
             event("worker_died", exit_code=code, restart_in_s=min(pause_s, RESTART_PAUSE_MAX_S))
@@ -69,6 +83,7 @@ class Supervisor:
         return self._child.wait()
 
 
-def supervise(*arguments: str) -> int:
-    """Run `onelane worker` itself as the supervised process."""
-    return Supervisor([sys.executable, "-P", "-m", "onelane", "worker", "--unsupervised", *arguments]).run()
+def supervise(*arguments: str, grace_s: float) -> int:
+    """Run `onelane worker` itself as the supervised process; once asked to, it ends within the grace and ENDS_S."""
+    command = [sys.executable, "-P", "-m", "onelane", "worker", "--unsupervised", *arguments]
+    return Supervisor(command, grace_s + ENDS_S).run()

@@ -160,6 +160,14 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A worker cannot start the process of its own that a suspect message gets (`failure`): such messages wait.",
             ("failure",),
         ),
+        "worker_hopeless": Event(
+            "error",
+            "A periodic task (`task`) hangs in every thread that it gets; the worker ends, and a new one is started.",
+            ("task",),
+        ),
+        "worker_killed": Event(
+            "error", "A worker that was asked to end did not in the time it had; it was killed.", ("after_s",)
+        ),
         "worker_not_unregistered": Event(
             "warning", "Redis did not take a worker's end; its registration expires.", ("worker",)
         ),
