@@ -35,7 +35,9 @@ GIVING_UP_S = 2.0
 STDERR_FD = 2
 ENDS_S = 4.0
 """What ending takes at most after the grace: on dynos, and with the default grace, it leaves a second of 25."""
-HAND_BACK_S = 1.0
+DISPATCHER_ENDS_S = 1.0
+HAND_BACK_S = 2.0
+"""Both are counted from the end of the grace: within what ending takes."""
 LAST_RESORT_MIN_S = 0.1
 EXIT_STUCK = 75
 
@@ -91,7 +93,7 @@ class Runner:
         event("worker_started", worker=self._registration.name, slots=self._settings.worker_slots)
         dispatcher = threading.Thread(target=self._dispatch, kwargs={"burst": burst}, name="dispatcher", daemon=True)
         dispatcher.start()
-        while dispatcher.is_alive() and time.monotonic() < self._grace_ends_at:
+        while dispatcher.is_alive() and time.monotonic() < self._grace_ends_at + DISPATCHER_ENDS_S:
             dispatcher.join(STOP_TICK_S)
             if self._asked_to_stop_at is not None:
                 self._stopping.set()
