@@ -94,8 +94,8 @@ class Worker:
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots."""
-    forks.guard()
     host = Host(load(settings.handler), settings.turn_timeout_s)
+    forks.guard()
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
