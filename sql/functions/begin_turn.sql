@@ -98,7 +98,7 @@ BEGIN
                 'external_id', v_message.external_id, 'text', v_message.text, 'button', v_message.button,
                 'attachments', v_message.attachments, 'route', v_message.route, 'traceparent', v_message.traceparent,
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
-                'deaths', v_message.deaths)),
+                'deaths', v_message.deaths, 'laters', v_message.laters)),
             'user', json_build_object(
                 'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state),
             'session', json_build_object(

@@ -129,7 +129,7 @@ def test_a_running_turn_commits_into_the_session_that_an_operator_ends(
         user_id = accept("alice", f"wait {tmp_path / 'go'}").user_id
         eventually(lambda: rows.sessions(user_id))
         assert services.sessions.end(user_id) == "noted"
-        accept("alice", "later")
+        accept("alice", "afterwards")
         (tmp_path / "go").touch()
         eventually(lambda: _is_quiet(services))
     assert rows.shape(user_id) == [([1], "operator"), ([2], None)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import psycopg
-import psycopg_pool
 import pytest
 import redis
 import requests
@@ -98,7 +97,7 @@ AWAY = [
     psycopg.errors.AdminShutdown(),
     psycopg.errors.TooManyConnections(),
     psycopg.errors.QueryCanceled(),
-    psycopg_pool.PoolTimeout(),
+    type("PoolTimeout", (psycopg.OperationalError,), {})(),
     # not installed here
     of_library("httpx.ConnectTimeout", "TransportError", "TimeoutException"),
     of_library("httpx2.ReadError", "TransportError", "NetworkError"),
