@@ -19,7 +19,7 @@ from tests.proxy import Proxy
 from tests.rows import Rows
 
 WAIT_MAX_MS = 5_000
-TRIES = 8
+TRIES = 10
 """More than a handler's run would have had, did its commit wait two seconds and no more."""
 
 

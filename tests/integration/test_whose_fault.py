@@ -17,11 +17,11 @@ from tests.working_off import work_off
 
 
 @contextmanager
-def _refusing(services: Services, function: str, refusal: str) -> Iterator[None]:
-    """Let `function` refuse whatever a handler did, by a statement of plpgsql."""
+def _refusing(services: Services, function: str, refusal: str, of: str = "effects") -> Iterator[None]:
+    """Let `function` refuse every turn with effects, or with a failure, by a statement of plpgsql."""
     body = shipped_code()[f"functions/{function}"]
     argument = "p_turns -> 0" if function == "settle_turns" else "p_turn"
-    refusing = body.replace("\nBEGIN\n", f"\nBEGIN\n    IF {argument} ? 'effects' THEN {refusal} END IF;\n", 1)
+    refusing = body.replace("\nBEGIN\n", f"\nBEGIN\n    IF {argument} ? '{of}' THEN {refusal} END IF;\n", 1)
     assert refusing != body
     services.database.rows("DROP SEQUENCE IF EXISTS tries")
     services.database.rows("CREATE SEQUENCE tries")  # counts on, whatever is rolled back
@@ -30,6 +30,11 @@ def _refusing(services: Services, function: str, refusal: str) -> Iterator[None]
         yield
     finally:
         services.database.rows(body)
+
+
+def _twice(sqlstate: str) -> str:
+    """Refuse two tries: as many as one call makes while Postgres is away."""
+    return f"IF nextval('tries') <= 2 THEN RAISE 'planted' USING ERRCODE = '{sqlstate}'; END IF;"
 
 
 @pytest.mark.parametrize("function", ["settle_turn", "settle_turns"])
@@ -63,11 +68,37 @@ def test_what_is_not_the_turns_fault_keeps_its_effects_and_counts_nothing(
         return "answered"
 
     message = accept("alice")
-    twice = f"IF nextval('tries') <= 2 THEN RAISE 'planted' USING ERRCODE = '{sqlstate}'; END IF;"
-    with _refusing(services, function, twice):
+    with _refusing(services, function, _twice(sqlstate)):
         work_off(services, settings, handle)
     row = rows.message(message.message_id)
     assert (row.state, row.attempts, len(runs)) == ("processed", 0, 1)
+
+
+@pytest.mark.parametrize(("of", "state"), [("effects", "processed"), ("failure", "dead")])
+@pytest.mark.parametrize(("commit_hold_s", "runs_by_then"), [(60, 1), (0, 2)])
+def test_what_came_of_a_turn_outlasts_an_outage_as_long_as_it_is_kept(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    of: str,
+    state: str,
+    commit_hold_s: float,
+    runs_by_then: int,
+) -> None:
+    runs: list[str] = []
+
+    def handle(turn: Turn) -> str:
+        runs.append(turn.message.text)
+        if of == "failure":
+            raise ValueError
+        return "answered"
+
+    message = accept("alice")
+    with _refusing(services, "settle_turn", _twice("53100"), of):
+        work_off(services, settings.model_copy(update={"attempts_max": 1, "commit_hold_s": commit_hold_s}), handle)
+    row = rows.message(message.message_id)
+    assert (row.state, row.attempts, len(runs)) == (state, int(of == "failure"), runs_by_then)
 
 
 @pytest.mark.parametrize("name", ["", "n" * 3_000, "a\0b", "\ud800", 7], ids=["empty", "long", "NUL", "half", "number"])
