@@ -8,7 +8,9 @@ from statistics import median
 from uuid import UUID
 
 import psycopg
+import pytest
 
+from onelane import intake
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
@@ -18,6 +20,8 @@ from tests.rows import Rows
 
 WEB_THREADS = 4
 OTHERS_WAIT_MAX_S = 2.0
+LOCKED = 16
+"""Half a second each: far more than the list may wait for them in the test."""
 
 
 @contextmanager
@@ -76,6 +80,21 @@ def test_of_a_list_that_meets_a_locked_user_the_rest_stands_and_no_order_changes
     services.intake.accept("demo", deliveries)
     assert [row.text for row in rows.inbound(locked)] == ["hello", "1", "2"]
     assert [row.text for row in rows.inbound(free)] == ["hello", "1", "2"]
+
+
+def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LOCKED_WAIT_MAX_S", 0.7)
+    locked = [accept(f"locked {nr}").user_id for nr in range(LOCKED)]
+    free = accept("free").user_id
+    deliveries = [_delivery(sender, "1") for sender in (*(f"locked {nr}" for nr in range(LOCKED)), "free")]
+    with _held(settings, locked):
+        began = time.monotonic()
+        assert _is_refused(services, deliveries)
+        assert time.monotonic() - began < LOCKED * 0.5 / 2
+    assert [row.text for row in rows.inbound(free)] == ["hello", "1"]
+    assert [row.text for row in rows.inbound(locked[-1])] == ["hello"]
 
 
 def test_turns_of_others_go_on_beside_more_locked_users_than_connections(

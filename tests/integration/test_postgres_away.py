@@ -88,6 +88,7 @@ def test_a_worker_behind_a_dead_link_leaves_all_lanes_to_a_healthy_one_and_comes
     assert rows.attempts_max() == 0
 
 
+@pytest.mark.slow
 def test_a_finished_turn_is_committed_later_and_its_handler_runs_once(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

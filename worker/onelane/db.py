@@ -81,13 +81,14 @@ class Database:
         few at a time. Raise StoreUnavailable, or StoreRefused for a list that cannot be stored.
         """
         query = (PATIENTLY if waits else AT_ONCE).format(function=function)
+        ends = time.monotonic() + self._deadline_s
         with self._waiting_for_locks() if waits else nullcontext():
             for _ in range(2):
                 try:
-                    row = self.row(query, (Jsonb(list(items)),))
+                    rows = self._within(ends - time.monotonic(), query, (Jsonb(list(items)),))
                 except psycopg.Error as error:
                     raise refusal(sqlstate_of(error)) from error
-                answers: list[JsonObject] = row.answers if row else []
+                answers: list[JsonObject] = rows[0].answers if rows else []
                 away = [answer["sqlstate"] for answer in answers if _is_away(answer)]
                 if not away:
                     break

@@ -18,6 +18,8 @@ REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
 LOCKED_REST_S: Final = 2.0
 """After a user's row could not be locked, nobody waits for it so long: few threads would be left for others."""
+LOCKED_WAIT_MAX_S: Final = 5.0
+"""How long one list waits for all users whose rows somebody holds; who is left is not accepted, and delivered again."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
 
 
@@ -64,22 +66,23 @@ class Intake:
         items = [{**delivery.model_dump(mode="json", exclude_none=True), **extra} for delivery in deliveries]
         # In a list nothing waits for another transaction, so that two lists never wait for each other in a circle. What
         # was skipped goes alone, in its order: with a message all later ones of its user are skipped.
+        waits_until = time.monotonic() + LOCKED_WAIT_MAX_S
         answers = self._database.ask("accept", items)
         held: set[str] = set()
         for nr, answer in enumerate(answers):
             user_id = answer.get("user_id", "")
             if answer["outcome"] == "skipped" and user_id not in held:
-                answers[nr] = self._waited_for(items[nr], answer)
+                answers[nr] = self._waited_for(items[nr], answer, waits_until)
             if answers[nr]["outcome"] not in STANDS:
                 held.add(user_id)
         if any(answer["outcome"] == "accepted" for answer in answers):
             self._database.breaker.close()
         return answers
 
-    def _waited_for(self, item: JsonObject, skipped: JsonObject) -> JsonObject:
-        """Accept what somebody holds up; not if waiting for this user was in vain a moment ago."""
+    def _waited_for(self, item: JsonObject, skipped: JsonObject, waits_until: float) -> JsonObject:
+        """Accept what somebody holds up; not if the time is over, or if that was in vain for this user a moment ago."""
         user_id, now = skipped.get("user_id", ""), time.monotonic()
-        if self._locked.get(user_id, 0.0) > now:
+        if now > waits_until or self._locked.get(user_id, 0.0) > now:
             return skipped
         try:
             [answer] = self._database.ask("accept", [item], waits=True)

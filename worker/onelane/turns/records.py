@@ -64,11 +64,11 @@ class Records:
             what["goes_on"] = False  # it may be the begin that was refused
             return self._held(cancelled, lambda: self._settle(lease, turn, what))
 
-    def fail(self, lease: Lease, turn: TurnRead, failure: Failure) -> Settled:
+    def fail(self, lease: Lease, turn: TurnRead, failure: Failure, cancelled: Event) -> Settled:
         """Count a failed attempt; after the last one the channel's poison policy decides.
 
         A failure that waits is no attempt, until its message has waited for as long as it may. A message that
-        `is_suspect` runs in a process of its own from now on.
+        `is_suspect` runs in a process of its own from now on. It is tried again as a commit is.
         """
         channel = self._settings.channels.get(turn.user.channel)
         later = {
@@ -77,21 +77,18 @@ class Records:
             "asked_s": failure.asked_s,
             "reason": failure.reason,
         }
-        return self._settle(
-            lease,
-            turn,
-            {
-                "failure": {
-                    "error": failure.error,
-                    "is_suspect": failure.is_suspect,
-                    "attempts": turn.message.attempts,
-                    "attempts_max": self._settings.attempts_max,
-                    "poison": channel.poison if channel else "skip",
-                    "apology": channel.apology if channel else None,
-                    **({"later": later} if failure.waits else {}),
-                }
-            },
-        )
+        what: JsonObject = {
+            "failure": {
+                "error": failure.error,
+                "is_suspect": failure.is_suspect,
+                "attempts": turn.message.attempts,
+                "attempts_max": self._settings.attempts_max,
+                "poison": channel.poison if channel else "skip",
+                "apology": channel.apology if channel else None,
+                **({"later": later} if failure.waits else {}),
+            }
+        }
+        return self._held(cancelled, lambda: self._settle(lease, turn, what))
 
     def states(self, user_id: UUID, message_ids: list[str]) -> list[Row]:
         """Return id, state (received, processed or dead) and last_error of those of `message_ids` of this user."""
@@ -113,7 +110,7 @@ class Records:
                 try:
                     settled = settle()
                 except StoreUnavailable:
-                    if time.monotonic() + pause_s > ends or self._stopping.wait(pause_s) or cancelled.is_set():
+                    if time.monotonic() + pause_s > ends or cancelled.is_set() or self._stopping.wait(pause_s):
                         raise
                     if self.breaker.is_open:
                         hold.enter_context(self.breaker.holding())

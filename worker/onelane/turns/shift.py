@@ -150,11 +150,12 @@ class Shift:
         try:
             return self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
         except StoreRefused as error:
+            self._enter(Stage.COMMIT)  # that is kept as long once more
             why = f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})"
             return self._fail(turn, Failure(error=why))
 
     def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
-        settled = self._records.fail(self.lease, turn, failure)
+        settled = self._records.fail(self.lease, turn, failure, self.holding.cancelled)
         about = {"failure": failure.error, **turn.names(self.lease.fence)}
         if settled.later is not None:
             event("turn_postponed", laters=settled.later.laters, **about)
