@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import product
@@ -25,6 +26,7 @@ from onelane.errors import StoreUnavailable
 from onelane.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
+from tests.proxy import Proxy
 
 AT_ONCE = 5
 EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
@@ -196,6 +198,17 @@ def test_a_run_that_waits_for_another_gives_up_with_one_sentence(url: str, datab
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     with pytest.raises(StoreUnavailable, match=r"^another migration has been running for 1 s$"):
         migrate(url, wait_max_s=1)
+
+
+@pytest.mark.timeout(60)
+def test_a_run_over_a_link_that_went_silent_ends(url: str, database: Connection[Any]) -> None:
+    database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
+    with ThreadPoolExecutor(1) as threads, Proxy(url) as proxy:
+        silenced = threads.submit(migrate, proxy.url, run_max_s=2)
+        eventually(lambda: waiting(database) == 1)
+        proxy.silence()
+        with pytest.raises(StoreUnavailable):
+            silenced.result(DEADLINE_S)
 
 
 def test_a_second_run_applies_nothing(url: str, database: Connection[Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from onelane.connection import Connection, Watchdog
 from onelane.db import Database
 from onelane.errors import StoreUnavailable
 
@@ -22,6 +23,8 @@ SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") i
 CODE = ("functions", "views")
 GUARD = 7_264_011_930
 GUARD_WAIT_MAX_S = 120
+RUN_MAX_S = 3_600
+"""A run that takes longer is cut off: its link may have gone silent, which only our own clock notices."""
 
 FILES_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_files (
@@ -36,10 +39,12 @@ ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = clock_ti
 """
 
 
-def migrate(url: str, *, wait_max_s: float = GUARD_WAIT_MAX_S) -> list[str]:
+def migrate(url: str, *, wait_max_s: float = GUARD_WAIT_MAX_S, run_max_s: float = RUN_MAX_S) -> list[str]:
     """Apply what is pending and return the names of the files applied, in order."""
+    watchdog = Watchdog()
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        with Connection.connect(url, autocommit=True, connect_timeout=10) as connection:
+            watchdog.watch(connection, run_max_s)
             with _guard(connection, wait_max_s):
                 connection.execute(FILES_TABLE)
                 todo = _pending(connection)
@@ -48,6 +53,8 @@ def migrate(url: str, *, wait_max_s: float = GUARD_WAIT_MAX_S) -> list[str]:
             return [_name(path) for path in todo]
     except psycopg.OperationalError as error:
         raise StoreUnavailable("Postgres cannot be reached: check DATABASE_URL") from error
+    finally:
+        watchdog.stop()
 
 
 def pending(database: Database) -> list[str]:
