@@ -18,6 +18,7 @@ from tests.rows import Rows
 Accept = Callable[..., Accepted]
 
 
+@pytest.mark.slow
 def test_a_small_drain_beside_a_peer_prints_its_table_and_leaves_json_and_a_plot(tmp_path: Path) -> None:
     arguments = ["drain", "--quick", "--runs", "1", "--peer", "pgbench, begin", "--out", str(tmp_path / "out")]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -263,6 +263,7 @@ def test_resuming_a_user_without_work_makes_no_lane(
     assert services.lanes.client.zcard("lanes:in") == 0
 
 
+@pytest.mark.slow
 def test_with_redis_away_pause_and_resume_are_done_in_postgres_and_the_output_says_so(
     rows: Rows,
     services: Services,

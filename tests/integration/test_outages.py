@@ -109,6 +109,7 @@ def test_redis_away_for_a_while_is_waited_for(
         assert process.is_running
 
 
+@pytest.mark.slow
 def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(
     rows: Rows, services: Services, settings: Settings, accept: Accept, postgres: EmbeddedPostgres
 ) -> None:

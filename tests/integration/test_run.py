@@ -160,6 +160,7 @@ def test_data_and_secret_survive_a_restart(start: Callable[..., Run]) -> None:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
+@pytest.mark.slow
 def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: Callable[..., Run]) -> None:
     killed = start().until_ready()
     killed.process.kill()
@@ -171,6 +172,7 @@ def test_it_runs_again_after_kill_9_and_nothing_of_the_killed_run_stays(start: C
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="without it nobody asks the system to end them")
+@pytest.mark.slow
 def test_everything_ends_when_it_is_killed(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     run.process.kill()
@@ -199,6 +201,7 @@ def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: Callable[..., R
     assert run.output == f"onelane: PORT: {port} is taken; try another, as in PORT={port + 1}\n"
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: Callable[..., Run]) -> None:
     first = start().until_ready()
     second = start()

@@ -44,6 +44,7 @@ def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(
     assert rows.texts(after.user_id) == ["after"]
 
 
+@pytest.mark.slow
 def test_a_worker_whose_every_slot_hangs_replaces_itself(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:
