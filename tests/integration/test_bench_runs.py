@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from bench import checking
 from onelane.bootstrap import Services
 from onelane.model import Accepted
