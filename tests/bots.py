@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import onelane
-from onelane.bot import Reply, Turn
+from onelane.bot import AsyncTurn, Reply, Turn
 
 
 def handle(turn: Turn) -> str | list[Reply] | None:
@@ -29,14 +29,16 @@ def refuse(turn: Turn) -> str:
     raise ValueError(turn.message.text)
 
 
-async def handle_async(turn: Turn) -> str:
-    """Sleep as long as the text says, without a thread; or block the loop so long."""
+async def handle_async(turn: AsyncTurn) -> str:
+    """Sleep as long as the text says, without a thread; or block the loop so long; or read."""
     _note(turn)
     word, _, argument = turn.message.text.partition(" ")
     if word == "sleep":
         await asyncio.sleep(float(argument))
     elif word == "block":
         _block(float(argument))
+    elif word == "history":
+        return f"{len(await turn.history())} lines"
     return turn.message.text
 
 
@@ -53,7 +55,7 @@ def handle_traced(turn: Turn) -> str:
     return turn.message.text
 
 
-def _note(turn: Turn) -> None:
+def _note(turn: Turn | AsyncTurn) -> None:
     """Append one line a run to the file BOT_LOG: what ran in which process, also if it never returned."""
     if "BOT_LOG" in os.environ:
         with Path(os.environ["BOT_LOG"]).open("a") as log:
@@ -176,6 +178,7 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "kill": lambda argument, turn: os.kill(os.getpid(), 9),
     "process": _start_process,
     "uses": _count_uses,
+    "history": lambda argument, turn: f"{len(turn.history())} lines",
     "silent": lambda argument, turn: None,
     "nul": lambda argument, turn: "a\0b",
     "many": lambda argument, turn: [Reply(text=str(nr)) for nr in range(int(argument))],

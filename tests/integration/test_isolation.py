@@ -16,11 +16,13 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.errors import HandlerFailed, IsolationBroken
+from onelane.errors import HandlerFailed, IsolationBroken, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
+from onelane.sessions import Sessions
+from onelane.turns.handling import TurnMemory
 from onelane.turns.isolated import FILES_MAX
-from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation
+from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation, _Child
 from onelane.turns.records import Records
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 from tests.processes import worker_process
@@ -347,6 +349,18 @@ def test_a_child_dies_with_its_worker(rows: Rows, settings: Settings, accept: Ac
 
 def test_a_child_reads_its_session_through_its_parent(run: Run, services: Services) -> None:
     assert text_of(run("history 10")) == "0"
+
+
+def test_a_child_that_waits_for_a_read_when_its_time_is_over_is_not_to_blame(
+    strict: Isolation, begin: Begin, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over = threading.Event()
+    give_up = _Child.give_up
+    monkeypatch.setattr(_Child, "give_up", lambda *given: (give_up(*given), is_over.set()))
+    monkeypatch.setattr(Sessions, "history", lambda *_: [] if is_over.wait(DEADLINE_S) else None)
+    turn, holding = begin("history 10")
+    with pytest.raises(StoreUnavailable):
+        strict.run(turn, holding, TurnMemory(services.sessions, turn, holding.lease))
 
 
 def test_no_descriptor_is_left_open(run: Run, isolation: Isolation) -> None:

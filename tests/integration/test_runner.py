@@ -16,6 +16,8 @@ from onelane.processes import runner
 from onelane.processes.duties import Duties
 from onelane.processes.runner import EXIT_STUCK
 from onelane.processes.slots import Slots
+from onelane.sessions import Sessions
+from onelane.turns import hosting
 from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.rows import Rows
 
@@ -244,6 +246,30 @@ def test_hanging_handlers_count_as_stuck_although_their_leases_were_lost(
     assert {line["user_id"] for line in events(log_lines, "slot_stuck")} == {str(user) for user in users}
 
 
+@pytest.mark.parametrize("handler", ["handle", "handle_async"])
+def test_a_turn_that_is_kept_in_a_read_of_ours_when_its_time_is_over_is_charged_nothing(
+    handler: str, start: Start, accept: Accept, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is silent or a table is locked; of two async handlers one waits for a thread to read in."""
+    answers = threading.Event()
+    monkeypatch.setattr(Sessions, "history", lambda *_: [] if answers.wait(DEADLINE_S) else None)
+    monkeypatch.setattr(hosting, "READERS_MAX", 1)
+    messages = [accept(sender, "history") for sender in ("alice", "bob")]
+    start(handler=f"tests.bots:{handler}", turn_timeout_s=1)
+    try:
+        eventually(lambda: len(_users(log_lines, "store_unavailable") | _users(log_lines, "turn_failed")) == 2)
+    finally:
+        answers.set()
+    assert events(log_lines, "turn_failed") == []
+    eventually(lambda: all(rows.is_settled(message.user_id) for message in messages))
+    assert [rows.texts(message.user_id) for message in messages] == [["0 lines"]] * 2
+    assert [rows.message(message.message_id).attempts for message in messages] == [0, 0]
+
+
+def _users(lines: Lines, name: str) -> set[str]:
+    return {str(line["user_id"]) for line in events(lines, name)}
+
+
 def test_a_message_whose_every_attempt_hangs_holds_one_slot(
     start: Start, accept: Accept, rows: Rows, gate: Path
 ) -> None:
@@ -399,6 +425,17 @@ def test_a_dispatcher_that_hangs_ends_the_process(
     assert start().end() == EXIT_STUCK
     assert [line["task"] for line in events(log_lines, "worker_hopeless")] == ["dispatcher"]
     hangs.set()
+
+
+def test_a_dispatcher_that_dies_ends_the_process_so_that_another_begins(
+    start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    def dies(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Lanes, "lease", dies)
+    assert start().end() == EXIT_STUCK
+    assert [line["task"] for line in events(log_lines, "worker_hopeless")] == ["dispatcher"]
 
 
 def test_a_task_that_no_new_thread_helps_ends_the_process(
