@@ -15,14 +15,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bootstrap import Services
+from onelane.bot import Memory
 from onelane.config import Settings
-from onelane.errors import HandlerFailed, IsolationBroken, StoreUnavailable
+from onelane.errors import HandlerFailed, IsolationBroken, OnelaneError, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
-from onelane.turns.handling import TurnMemory
 from onelane.turns.isolated import FILES_MAX
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation, _Child
+from onelane.turns.memory import TurnMemory
 from onelane.turns.records import Records
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 from tests.processes import worker_process
@@ -103,12 +104,12 @@ def run(isolation: Isolation, begin: Begin, services: Services) -> Run:
         )
         with isolation.place() as has_place:
             assert has_place
-            return isolation.run(turn, holding or own, services.sessions)
+            return isolation.run(turn, holding or own, TurnMemory(services.sessions, turn, own.lease))
 
     return run
 
 
-class Remembered:
+class Remembered(Memory):
     """A memory of these lines alone."""
 
     def __init__(self, lines: list[Utterance]) -> None:
@@ -201,13 +202,13 @@ def test_a_grandchild_that_leaves_the_handler_answers_nothing(text: str, run: Ru
 
 @pytest.mark.parametrize("text", slow_after(2, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
-    text: str, run: Run, strict: Isolation, begin: Begin, services: Services
+    text: str, run: Run, strict: Isolation, begin: Begin
 ) -> None:
     def hostile(begun: TurnRead, holding: Holding) -> None:
         with strict.place() as has_place:
             assert has_place
             with pytest.raises(HandlerFailed):
-                strict.run(begun, holding, services.sessions)
+                strict.run(begun, holding, Remembered([]))
             ended.append(begun)
 
     ended: list[TurnRead] = []
@@ -301,10 +302,10 @@ def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
     assert text_of(run("terminal")) == ""
 
 
-def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin, services: Services) -> None:
+def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin) -> None:
     broken = Isolation("tests.broken_apart:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
     with pytest.raises(IsolationBroken, match="exit code 1"):
-        broken.run(*begin("echo hello"), services.sessions)
+        broken.run(*begin("echo hello"), Remembered([]))
 
 
 def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
@@ -356,7 +357,12 @@ def test_a_child_that_waits_for_a_read_when_its_time_is_over_is_not_to_blame(
 ) -> None:
     is_over = threading.Event()
     give_up = _Child.give_up
-    monkeypatch.setattr(_Child, "give_up", lambda *given: (give_up(*given), is_over.set()))
+
+    def give_up_and_answer(child: _Child, why: OnelaneError) -> None:
+        give_up(child, why)
+        is_over.set()
+
+    monkeypatch.setattr(_Child, "give_up", give_up_and_answer)
     monkeypatch.setattr(Sessions, "history", lambda *_: [] if is_over.wait(DEADLINE_S) else None)
     turn, holding = begin("history 10")
     with pytest.raises(StoreUnavailable):

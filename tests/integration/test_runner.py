@@ -427,6 +427,7 @@ def test_a_dispatcher_that_hangs_ends_the_process(
     hangs.set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dispatcher_that_dies_ends_the_process_so_that_another_begins(
     start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
 ) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onelane.bot import AsyncTurn, Turn
+from onelane.bot import AsyncTurn, Memory, Turn
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
@@ -24,7 +24,7 @@ from tests.conftest import eventually
 AsyncHandler = Callable[[AsyncTurn], Awaitable[Any]]
 
 
-class Memory:
+class Gated(Memory):
     """A memory that answers when its gate is opened."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Stage:
 
     def __init__(self, turn_timeout_s: float = 30) -> None:
         self.acts: dict[str, AsyncHandler] = {"hello": _hello}
-        self.memory = Memory()
+        self.memory = Gated()
         self.host = Host(self._handle, turn_timeout_s)
         self._threads = ThreadPoolExecutor(8)
 
@@ -137,7 +137,7 @@ class Bot:
 
 @pytest.mark.parametrize("handler", [Bot(), Bot().method, partial(Bot().method, greeting="")])
 def test_whatever_python_calls_an_async_function_gets_an_async_turn(handler: AsyncHandler) -> None:
-    assert replies(Host(handler, 30).run(turn_read(""), Memory(), a_holding())) == ["AsyncTurn"]
+    assert replies(Host(handler, 30).run(turn_read(""), Gated(), a_holding())) == ["AsyncTurn"]
 
 
 def test_a_read_that_takes_long_keeps_nobody_else_from_the_loop(stage: Stage) -> None:

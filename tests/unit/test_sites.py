@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onelane.bot import Session, Turn, User
+from onelane.bot import Memory, Session, Turn, User
 from onelane.handlers.sites import GREETING, SITES, handle
 from onelane.model import JsonObject, Message, Utterance
 from onelane.turns.loading import load
@@ -13,7 +13,7 @@ from onelane.turns.loading import load
 NOW = datetime(2026, 1, 17, 20, 39, tzinfo=UTC)
 
 
-class Memory:
+class Saved(Memory):
     """What earlier turns of each session have saved."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Talk:
 
     def __init__(self) -> None:
         self.session = uuid4()
-        self._memory = Memory()
+        self._memory = Saved()
 
     def say(self, text: str = "", button: str | None = None) -> str:
         message = Message(id=uuid4(), seq=1, text=text, button=button, attachments=(), accepted_at=NOW, attempts=0)

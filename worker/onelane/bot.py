@@ -12,13 +12,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from datetime import datetime
 from threading import Event
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from onelane.errors import BadResult, Later
+from onelane.errors import BadResult, Later, StoreUnavailable
 from onelane.model import Attachment, JsonObject, Message, Utterance, Value, is_storable
 
 __all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
@@ -68,6 +69,15 @@ class Memory(Protocol):
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Enclose a read, with its wait for a thread to read in."""
+        return nullcontext()
+
+    @property
+    def outage(self) -> StoreUnavailable | None:
+        """What keeps the turn from reading, if anything does: its time is not the handler's then."""
+        return None
 
 
 class AnyTurn:
@@ -139,12 +149,15 @@ class Turn(AnyTurn):
 
     def history(self, limit: int = 50) -> list[Utterance]:
         """Return the last `limit` lines of this session, newest first, without this turn's message."""
-        return self._memory.history(self.session.id, limit)
+        with self._memory.reading():
+            return self._memory.history(self.session.id, limit)
 
     def tool_output(self, name: str) -> Any:
         """Return the newest output saved under `name` in this session, this turn's included, or None."""
-        own = self._own_output(name)
-        return own["output"] if own else self._memory.tool_output(self.session.id, name)
+        if own := self._own_output(name):
+            return own["output"]
+        with self._memory.reading():
+            return self._memory.tool_output(self.session.id, name)
 
 
 class AsyncTurn(AnyTurn):
@@ -165,7 +178,8 @@ class AsyncTurn(AnyTurn):
         return own["output"] if own else await self._read(self._memory.tool_output, name)
 
     async def _read(self, read: Callable[[UUID, Any], Found], what: Any) -> Found:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, read, self.session.id, what)
+        with self._memory.reading():
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read, self.session.id, what)
 
 
 def _parts(replies: Any) -> Sequence[Any]:

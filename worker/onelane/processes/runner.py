@@ -99,6 +99,9 @@ class Runner:
                 self._stopping.set()
             if self._stopping.is_set():
                 self._wake_dispatcher()
+        if not self._stopping.is_set():  # it died, of what is no Exception
+            event("worker_hopeless", task="dispatcher")
+            self._replace()
         return self._shut_down()
 
     def _dispatch(self, *, burst: bool) -> None:
@@ -119,6 +122,7 @@ class Runner:
                     continue
                 leased = self._lease(free)
                 if burst and not leased.leases and self._slots.are_idle:
+                    self._stopping.set()
                     return
                 if len(leased.leases) < free:  # all that was due; the answer holds when the next will be
                     self._wait_for_work(leased.next_due_s)

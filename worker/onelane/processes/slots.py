@@ -11,7 +11,7 @@ from math import inf
 from threading import Thread
 from uuid import UUID
 
-from onelane.errors import LanesUnavailable, describe
+from onelane.errors import LanesUnavailable, StoreUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import TAKEOVERS
@@ -76,7 +76,8 @@ class Slots:
         for shift in self._all():
             stay = shift.stay
             if not shift.is_given_up and now - stay.since > stay.stage.limit_s(settings):
-                self._give_up(shift, stay, f"the handler did not finish within {settings.turn_timeout_s:g} s")
+                took_too_long = f"the handler did not finish within {settings.turn_timeout_s:g} s"
+                self._give_up(shift, stay, stay.outage or took_too_long)
 
     def leave_loop(self, blockage: Blockage, blocked_s: float) -> None:
         """Hand back every turn that waits for a blocked event loop; only the one that blocks it is charged."""
@@ -102,9 +103,9 @@ class Slots:
         for giver in list(self._givers):
             giver.join(max(0.0, ends - time.monotonic()))
 
-    def _give_up(self, shift: Shift, stay: Stay, failure: str) -> None:
+    def _give_up(self, shift: Shift, stay: Stay, why: str | StoreUnavailable) -> None:
         """Give it up in a thread of its own: the watch waits for no server."""
-        giver = Thread(target=shift.give_up, args=(stay, failure), name="give-up", daemon=True)
+        giver = Thread(target=shift.give_up, args=(stay, why), name="give-up", daemon=True)
         giver.start()
         self._givers = [*(giver for giver in self._givers if giver.is_alive()), giver]
 

@@ -54,7 +54,7 @@ class Host:
         """Run the handler and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
         turn = turn_of(self._handler, read, memory, holding.cancelled, self._readers)
         try:
-            return turn.effects(copy_context().run(self._replies, turn, holding))
+            return turn.effects(copy_context().run(self._replies, turn, memory, holding))
         except (HandlerFailed, StoreUnavailable):
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
@@ -68,13 +68,13 @@ class Host:
         """Ask the event loop for a sign of life; return what keeps it from answering."""
         return self._loop.beat() if self._loop else None
 
-    def _replies(self, turn: Turn | AsyncTurn, holding: Holding) -> Replies:
+    def _replies(self, turn: Turn | AsyncTurn, memory: Memory, holding: Holding) -> Replies:
         RUNNING.set(turn)
         with children_end_here():
             replies = self._handler(turn)
-        return self._await(replies, holding) if inspect.isawaitable(replies) else replies
+        return self._await(replies, memory, holding) if inspect.isawaitable(replies) else replies
 
-    def _await(self, replies: Awaitable[Replies], holding: Holding) -> Replies:
+    def _await(self, replies: Awaitable[Replies], memory: Memory, holding: Holding) -> Replies:
         visit = self._running_loop().visit(replies)
         holding.when_cancelled(visit.cancel)
         ends = self.clock() + self._turn_timeout_s
@@ -85,8 +85,9 @@ class Host:
                 except TimeoutError:
                     if visit.future.done():  # it was the handler's own, or it has ended this moment
                         return visit.future.result()
+            outage = memory.outage  # asked before the read is cancelled with its turn
             visit.cancel()
-            raise HandlerFailed(f"the handler did not finish within {self._turn_timeout_s:g} s")
+            raise outage or HandlerFailed(f"the handler did not finish within {self._turn_timeout_s:g} s")
         except CancelledError:
             raise HandlerFailed("the turn was cancelled") from None
         finally:

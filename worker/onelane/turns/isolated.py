@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from onelane import forks
+from onelane.bot import Memory
 from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
@@ -34,7 +35,7 @@ TURN_MAX_BYTES = 256 * 2**20
 FILES_MAX = 1_024
 
 
-class Parent:
+class Parent(Memory):
     """The turn's memory, asked over the wire: the parent knows which session."""
 
     def __init__(self, wire: Wire) -> None:

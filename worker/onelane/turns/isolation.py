@@ -20,7 +20,7 @@ from typing import Self
 import psycopg
 
 from onelane.bot import Memory
-from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, describe, kind_of
+from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, OnelaneError, describe, kind_of
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
@@ -66,10 +66,10 @@ class Isolation:
     def run(self, read: TurnRead, holding: Holding, memory: Memory) -> JsonObject:
         """Run the handler in a child and return the turn's effects; raise HandlerFailed if it fails or dies."""
         with _Child.started(self._handler_path) as child:
-            holding.when_cancelled(lambda: child.give_up("the turn was cancelled"))
+            holding.when_cancelled(lambda: child.give_up(HandlerFailed("the turn was cancelled")))
             try:
                 child.await_ready()
-                with _Limits(child, self._turn_timeout_s, self._memory_mb):
+                with _Limits(child, memory, self._turn_timeout_s, self._memory_mb):
                     return child.run(read, memory)
             finally:
                 holding.when_cancelled(None)
@@ -82,8 +82,8 @@ class _Child:
         self.group = process.pid
         self._process = process
         self._wire = wire
-        self._reason = ""
-        """Why it was given up; empty if it was not."""
+        self._why: OnelaneError | None = None
+        """Why it was given up, if it was."""
 
     @classmethod
     @contextmanager
@@ -107,8 +107,8 @@ class _Child:
         try:
             is_ready = self._wire.receive(STARTS_MAX_S) == {"ready": True}
         except (EOFError, OSError):
-            if self._reason:
-                raise HandlerFailed(self._reason) from None
+            if self._why:
+                raise self._why from None
             raise IsolationBroken(f"{self._death()} before it was ready") from None
         if not is_ready:
             raise IsolationBroken(f"the handler's process did not start within {STARTS_MAX_S:g} s")
@@ -118,13 +118,13 @@ class _Child:
         try:
             return _converse(self._wire, read, memory)
         except (EOFError, OSError):
-            raise HandlerFailed(self._reason or self._death()) from None
+            raise self._why or HandlerFailed(self._death()) from None
         except (ValueError, psycopg.DataError) as error:  # too long to send; or a name that Postgres cannot have
             raise HandlerFailed(describe(error)) from None
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, why: OnelaneError) -> None:
         """Shut its wire down, whatever its two ends do just then."""
-        self._reason = self._reason or reason
+        self._why = self._why or why
         self._wire.shut_down()
 
     def _death(self) -> str:
@@ -139,8 +139,9 @@ class _Child:
 class _Limits:
     """Gives a child up when the turn's time is over, or when its processes hold too much memory."""
 
-    def __init__(self, child: _Child, turn_timeout_s: float, memory_mb: int) -> None:
+    def __init__(self, child: _Child, memory: Memory, turn_timeout_s: float, memory_mb: int) -> None:
         self._child = child
+        self._memory = memory
         self._ends = time.monotonic() + turn_timeout_s
         self._memory_mb = memory_mb
         self._is_over = threading.Event()
@@ -160,10 +161,10 @@ class _Limits:
     def _keep(self) -> None:
         while not self._is_over.wait(min(WATCH_TICK_S, max(0.0, self._ends - time.monotonic()))):
             if time.monotonic() >= self._ends:
-                self._child.give_up("the handler did not finish in time")
+                self._child.give_up(self._memory.outage or HandlerFailed("the handler did not finish in time"))
                 return
             if held_mb(self._child.group) > self._memory_mb:
-                self._child.give_up(f"the handler held more than {self._memory_mb} MB of memory")
+                self._child.give_up(HandlerFailed(f"the handler held more than {self._memory_mb} MB of memory"))
                 return
 
 
@@ -185,10 +186,13 @@ def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
             case {"waits": str(failure), "seconds": float() | int() | None as seconds, "reason": str(reason)}:
                 raise HandlerWaits(failure, seconds, reason)
             case {"ask": "history", "limit": int(limit)}:
-                lines = memory.history(read.session.id, limit)
+                with memory.reading():
+                    lines = memory.history(read.session.id, limit)
                 wire.send({"answer": [line.model_dump(mode="json") for line in lines]})
             case {"ask": "tool_output", "name": str(name)}:
-                wire.send({"answer": memory.tool_output(read.session.id, name)})
+                with memory.reading():
+                    output = memory.tool_output(read.session.id, name)
+                wire.send({"answer": output})
             case _:
                 raise HandlerFailed("the handler's process sent something that is not of our protocol")
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 
+from onelane.bot import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.lanes import Released
@@ -57,9 +58,7 @@ class Shift:
         try:
             self._work()
         except StoreUnavailable as error:
-            event("store_unavailable", user_id=self.lease.user_id, error=str(error))
-            # A worker that is cut off takes no lanes: another may do at once what it hands back.
-            self._park(0 if self._records.breaker.is_open else self._outages.pause_s(self.lease.user_id))
+            self._sit_out(error)
         except (StoreRefused, psycopg.Error) as error:
             # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
             event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
@@ -73,10 +72,10 @@ class Shift:
         finally:
             forget_names()
 
-    def give_up(self, stay: Stay, failure: str) -> None:
+    def give_up(self, stay: Stay, why: str | StoreUnavailable) -> None:
         """End the lease of a slot that is stuck at `stay`. Whatever it still does will be dropped.
 
-        In the handler, that is a failed attempt of its message, which runs apart from now on.
+        In the handler, that is a failed attempt of its message, which runs apart from now on; unless it is an outage.
         """
         if self.is_given_up or self.stay is not stay:
             return
@@ -85,11 +84,14 @@ class Shift:
         if not self.holding.close():
             return
         self.holding.cancel()
+        if isinstance(why, StoreUnavailable):
+            self._sit_out(why)
+            return
         if stay.turn is None:
             self._park(jittered(OUTAGE_PAUSE_S))
             return
         try:
-            settled = self._fail(stay.turn, Failure(error=failure, is_suspect=True))
+            settled = self._fail(stay.turn, Failure(error=why, is_suspect=True))
             self._release(stay.turn, settled, may_go_on=False)
         except (OnelaneError, psycopg.Error) as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
@@ -124,8 +126,9 @@ class Shift:
         began = time.monotonic()
         self._turns_run += 1
         self._pace_ms = self._handling.pace_ms(turn)
-        self._enter(Stage.APART if is_apart else Stage.HANDLE, turn)
-        handled = self._handling.run(turn, self.holding, is_apart=is_apart)
+        memory = self._handling.memory(turn, self.holding)
+        self._enter(Stage.APART if is_apart else Stage.HANDLE, turn, memory)
+        handled = self._handling.run(turn, self.holding, memory, is_apart=is_apart)
         self._enter(Stage.COMMIT)
         was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
         if was_told_to_stop or not self.holding.is_open:
@@ -220,6 +223,11 @@ class Shift:
             case _:
                 release_idle(self._lanes, self._records, self.lease)
 
+    def _sit_out(self, outage: StoreUnavailable) -> None:
+        """Park the lane for an outage; one that a worker which is cut off hands back, another may take at once."""
+        event("store_unavailable", user_id=self.lease.user_id, error=str(outage))
+        self._park(0 if self._records.breaker.is_open else self._outages.pause_s(self.lease.user_id))
+
     def _park(self, delay_s: float) -> None:
         self.holding.is_leaving = True
         self._enter(Stage.PARK)
@@ -229,10 +237,10 @@ class Shift:
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
-    def _enter(self, stage: Stage, turn: TurnRead | None = None) -> None:
+    def _enter(self, stage: Stage, turn: TurnRead | None = None, memory: Memory | None = None) -> None:
         """Be at another stage now; once the lease is closed, `stay` shows where the slot was then."""
         if self.holding.is_open:
-            self.stay = Stay(stage, self._handling.host.clock(), turn)
+            self.stay = Stay(stage, self._handling.host.clock(), turn, memory)
 
     def _note_done(self, turn: TurnRead, settled: Settled) -> None:
         if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:

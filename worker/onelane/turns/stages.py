@@ -3,7 +3,9 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from onelane.bot import Memory
 from onelane.config import Settings
+from onelane.errors import StoreUnavailable
 from onelane.model import TurnRead
 from onelane.turns.isolation import STARTS_MAX_S
 
@@ -49,3 +51,10 @@ class Stay(NamedTuple):
     """By the host's clock."""
     turn: TurnRead | None = None
     """Whose handler runs, here or apart."""
+    memory: Memory | None = None
+    """What that turn reads from."""
+
+    @property
+    def outage(self) -> StoreUnavailable | None:
+        """What keeps the turn from reading, if anything does."""
+        return self.memory.outage if self.memory else None

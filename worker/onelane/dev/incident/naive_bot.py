@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
-from onelane.bot import Session, Turn, User
+from onelane.bot import Memory, Session, Turn, User
 from onelane.channels import Inbound
 from onelane.channels.twilio import FORM
 from onelane.dev.incident.account import Account, Line, Opened
@@ -87,7 +87,7 @@ class NaiveBot:
         return answer
 
 
-class Outputs:
+class Outputs(Memory):
     """Tool outputs, by session: what a turn can read of its own."""
 
     def __init__(self) -> None:
