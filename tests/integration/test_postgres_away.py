@@ -1,7 +1,7 @@
 """A worker that cannot work with Postgres: it takes no lanes, keeps what is finished, and comes back by itself."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
 from onelane.migrations import shipped_code
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process
 from tests.proxy import Proxy
@@ -137,3 +137,31 @@ def test_a_probe_writes_and_leaves_nothing(services: Services, rows: Rows) -> No
     assert rows.counts()["users"] == 0
     with _read_only(services):
         assert not _takes_writes(services)
+
+
+@pytest.mark.parametrize("away", ["database_url", "redis_url"])
+def test_a_worker_that_starts_while_a_server_is_away_waits_for_it(
+    away: str, rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    """It ended with 1, and its supervisor's pauses grew to half a minute."""
+    message, log = accept("alice"), tmp_path / "worker.log"
+    with Proxy(str(getattr(settings, away))) as proxy, ExitStack() as processes:
+        with proxy.refusing():
+            beyond = settings.model_copy(update={away: proxy.url})
+            worker = processes.enter_context(worker_process(beyond, log=log))
+            eventually(lambda: _logged(log, "worker_waits"))
+        eventually(lambda: rows.is_settled(message.user_id))
+        assert log.read_text().count("worker_waits") == 1
+        assert worker.is_running
+
+
+def test_a_worker_that_waits_for_a_server_ends_at_once_when_asked_to(settings: Settings, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(settings.database_url))
+        stack.enter_context(proxy.refusing())
+        beyond = settings.model_copy(update={"database_url": proxy.url})
+        worker = stack.enter_context(worker_process(beyond, log=log))
+        eventually(lambda: _logged(log, "worker_waits"))
+        worker.ask_to_stop()
+        assert worker.wait(DEADLINE_S) == 0

@@ -56,11 +56,11 @@ def reads(sessions: Sessions, clock: Clock) -> TurnMemory:
 def test_a_read_is_an_outage_once_it_is_held_up_and_as_long_as_it_lasts(reads: TurnMemory, clock: Clock) -> None:
     with reads.reading():
         clock.now += HELD_UP_S / 2
-        assert reads.outage is None, "the handler began it as its time ended"
+        assert [reads.outage] == [None], "the handler began it as its time ended"
         with reads.reading():
             clock.now += HELD_UP_S
         assert isinstance(reads.outage, StoreUnavailable)
-    assert reads.outage is None, "the handler hangs elsewhere"
+    assert [reads.outage] == [None], "the handler hangs elsewhere"
 
 
 def test_a_read_that_failed_is_an_outage_until_another_succeeds(reads: TurnMemory, sessions: Sessions) -> None:
