@@ -1,10 +1,13 @@
 """The only place that wires things together and opens connections."""
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from os import getpid
 from socket import gethostname
+from typing import TypeVar
 from uuid import uuid4
 
 import redis
@@ -14,7 +17,7 @@ from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import LanesUnavailable
+from onelane.errors import LanesDenied, LanesUnavailable, StoreDenied, StoreUnavailable
 from onelane.intake import Intake
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
@@ -28,6 +31,7 @@ from onelane.processes.runner import Crew, Runner
 from onelane.processes.upload import Upload
 from onelane.sessions import Sessions, publish_policies
 from onelane.telemetry import session_notices
+from onelane.telemetry.log import event
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -42,6 +46,12 @@ WORKER_REDIS_TIMEOUT_S = 3
 """What a worker waits for Redis before it calls it away."""
 WORKER_POOL_WAIT_S = 10
 """Hundreds of slots share a few connections, and their leases live while they wait."""
+
+
+AWAY_PAUSE_S = 1.0
+"""Between two tries of a worker that starts while a server is away."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class Worker:
 
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
-    """Wire a worker process: its handler, its registration with RQ, its slots."""
+    """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
     host = Host(load(settings.handler), settings.turn_timeout_s)
     forks.guard()
     isolation = Isolation(
@@ -106,8 +116,8 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pool_wait_s=WORKER_POOL_WAIT_S,
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
-    registration = _registered(services.lanes.client)
-    publish_policies(services.database, settings.policies)
+    registration = _once_there(lambda: _registered(services.lanes.client))
+    _once_there(lambda: publish_policies(services.database, settings.policies))
     stopping = threading.Event()
     workplace = Workplace(
         settings,
@@ -128,13 +138,29 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
 def _registered(client: redis.Redis) -> Registration:
     """Register with RQ, over the connections that everything here shares."""
     try:
-        registration = Registration(client, worker_name())
+        return Registration(client, worker_name())
     except LanesUnavailable as error:
-        raise LanesUnavailable(redis_refusal(error) or str(error)) from error
-    # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
-    client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S
-    client.connection_pool.disconnect()
-    return registration
+        if refusal := redis_refusal(error):
+            raise LanesDenied(refusal) from error
+        raise
+    finally:
+        # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
+        client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S
+        client.connection_pool.disconnect()
+
+
+def _once_there(act: Callable[[], Found]) -> Found:
+    """Do what needs a server, as soon as it is there; what no waiting mends is raised."""
+    for attempt in count():
+        try:
+            return act()
+        except (StoreDenied, LanesDenied):
+            raise
+        except (StoreUnavailable, LanesUnavailable) as error:
+            if attempt == 0:
+                event("worker_waits", error=str(error))
+            time.sleep(AWAY_PAUSE_S)
+    raise AssertionError("counting does not end")
 
 
 def worker_name() -> str:

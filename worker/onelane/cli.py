@@ -65,6 +65,8 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     if not unsupervised:
         arguments = [f"--slots={settings.worker_slots}", *(["--burst"] if burst else [])]
         sys.exit(supervisor.supervise(*arguments, grace_s=settings.shutdown_grace_s))
+    for signum in (signal.SIGTERM, signal.SIGINT):  # it may wait for servers, and has no lanes yet
+        signal.signal(signum, lambda *_: os._exit(0))
     process = open_worker(settings)
     signal.signal(signal.SIGTERM, process.stop)
     signal.signal(signal.SIGINT, process.stop)

@@ -26,12 +26,15 @@ SESSION_OPTIONS: Final = (
     " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=2000 -c statement_timeout=5000"
 )
 ALL_IN_USE: Final = "all connections that it allows are in use"
-REFUSALS: Final = {
+DENIALS: Final = {
     "certificate verify failed": "its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL",
     "does not match host name": "its certificate is for another host than that in DATABASE_URL",
     "root certificate file": "there is no file to verify its certificate by: name it by sslrootcert in DATABASE_URL",
     "does not support SSL": "it speaks no TLS, which sslmode in DATABASE_URL (or PGSSLMODE) asks for",
     "authentication failed": "it refuses the user or the password in DATABASE_URL",
+}
+"""What only another DATABASE_URL mends."""
+REFUSALS: Final = DENIALS | {
     "too many ": ALL_IN_USE,
     "connection slots": ALL_IN_USE,
     "is read-only": "it is read-only: a replica, or a primary that takes no writes",

@@ -4,8 +4,10 @@ OnelaneError
 ├── ConfigError           a setting is missing, unknown or impossible: the process does not start
 ├── StoreUnavailable      Postgres did not do it, and may later: a lock, a time-out, a used-up pool
 │   └── StoreAway         it is the whole server: it cannot be reached, stops, starts, is full or takes no writes
+│       └── StoreDenied   it is there and refuses us: what DATABASE_URL says of certificates or passwords is wrong
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
+│   └── LanesDenied       it is there and its certificate is not trusted, or it speaks no TLS
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
@@ -45,6 +47,10 @@ class StoreAway(StoreUnavailable):
     """Postgres cannot be reached, is restarting, is full, or takes no writes: it would do nothing else either."""
 
 
+class StoreDenied(StoreAway):
+    """Postgres refuses who we are, or we refuse who it is: waiting does not help, DATABASE_URL is wrong."""
+
+
 class StoreRefused(OnelaneError):  # noqa: N818 - as above
     """Postgres refuses what it was asked to store; `sqlstate` says why."""
 
@@ -56,6 +62,10 @@ class StoreRefused(OnelaneError):  # noqa: N818 - as above
 
 class LanesUnavailable(OnelaneError):  # noqa: N818 - as above
     """Redis cannot be reached or did not answer in time."""
+
+
+class LanesDenied(LanesUnavailable):
+    """We do not trust Redis, or cannot speak to it as REDIS_URL says: waiting does not help."""
 
 
 class BacklogFull(OnelaneError):  # noqa: N818 - as above

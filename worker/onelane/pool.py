@@ -14,8 +14,8 @@ from typing import Final
 
 import psycopg
 
-from onelane.connection import ALL_IN_USE, Connection, refusal_of
-from onelane.errors import StoreAway, StoreUnavailable
+from onelane.connection import ALL_IN_USE, DENIALS, Connection, refusal_of
+from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
 
 IDLE_MAX_S: Final = 600
 """A firewall may have forgotten a link that was idle for longer."""
@@ -91,7 +91,8 @@ class Pool:
                 self._rest_until = time.monotonic() + REST_S
         if self._refusal == ALL_IN_USE and (connection := self._given_back(ends - time.monotonic())):
             return connection
-        raise StoreAway(f"no connection to Postgres: {self._refusal}")
+        kind = StoreDenied if self._refusal in DENIALS.values() else StoreAway
+        raise kind(f"no connection to Postgres: {self._refusal}")
 
     def _take_back(self, connection: Connection) -> None:
         connection.used_at = time.monotonic()

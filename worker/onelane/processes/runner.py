@@ -86,8 +86,8 @@ class Runner:
 
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
-        self._rearm_stall_watchdog()
         self._keeper.start(self._on_beat)
+        self._rearm_stall_watchdog()  # a helper may need longer to start than a process may stall
         for task in self._tasks:
             task.start()
         event("worker_started", worker=self._registration.name, slots=self._settings.worker_slots)

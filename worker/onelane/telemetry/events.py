@@ -138,6 +138,9 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "warning", "A lane could not be released; it is due again when its lease ends.", ("user_id", "error")
         ),
         # processes
+        "worker_waits": Event(
+            "warning", "A worker process starts while Postgres or Redis is away, and waits for it.", ("error",)
+        ),
         "worker_started": Event("info", "A worker process starts to lease lanes.", ("worker", "slots")),
         "worker_stopping": Event("info", "A worker process stops; it finishes the turns that run.", ("lanes",)),
         "worker_stopped": Event("info", "A worker process has ended.", ("worker",)),
