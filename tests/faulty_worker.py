@@ -45,13 +45,13 @@ def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
     setattr(owner, method, wrapped)
 
 
-def function_in(query: str, params: Any = None) -> str:
+def function_in(deadline_s: float, query: str, params: Any) -> str:
     """Name the SQL function of a call: `SELECT * FROM name(…`."""
     return query.partition("(")[0].split()[-1]
 
 
 if __name__ == "__main__":
-    wrap(Database, "rows", function_in)
+    wrap(Database, "_within", function_in)
     wrap(Scripts, "run", lambda name, *args: name)
     wrap(Host, "run", lambda read, memory, holding: "handler")
     settings = Settings.from_environment()

@@ -68,3 +68,19 @@ def web_process(settings: Settings, folder: Path, **extra: object) -> Iterator[i
 def the_child(process: Child) -> int:
     """Wait for the supervised process and return its id."""
     return eventually(lambda: children_of(process.pid))[0]
+
+
+def renewer_of(pid: int) -> int:
+    """Wait for the helper process of a worker process and return its id."""
+
+    def found() -> list[int]:
+        return [child for child in children_of(pid) if b"onelane.lanes.renewer" in command_of(child)]
+
+    return int(eventually(found)[0])
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -12,9 +12,9 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.dev.embedded.child import Child, children_of
+from onelane.dev.embedded.child import Child
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
-from tests.processes import the_child, worker_process
+from tests.processes import renewer_of, the_child, worker_process
 from tests.proxy import Proxy
 
 GRACE_S = 1.0
@@ -48,7 +48,7 @@ TROUBLES: dict[str, Callable[[Scene], AbstractContextManager[object]]] = {
     "the worker is frozen": lambda scene: frozen(scene.worker),
     "Redis is a black hole": lambda scene: scene.redis.black_hole(),
     "Postgres is a black hole": lambda scene: scene.postgres.black_hole(),
-    "its helper is frozen": lambda scene: frozen(children_of(scene.worker)[0]),
+    "its helper is frozen": lambda scene: frozen(renewer_of(scene.worker)),
     "only its handlers hang": lambda _scene: ExitStack(),
 }
 

@@ -12,10 +12,9 @@ from rq.serializers import JSONSerializer
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.dev.embedded.child import children_of
 from tests.conftest import DEADLINE_S, Accept, eventually
 from tests.lane_state import due_ms, now_ms
-from tests.processes import worker_process
+from tests.processes import renewer_of, worker_process
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -116,8 +115,7 @@ def test_a_helper_that_dies_or_is_frozen_is_replaced_before_any_lease_runs_out(
     message = accept("eve", "sleep 10")
     with worker_process(settings, log=log) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
-        [helper] = eventually(lambda: children_of(process.pid))
-        os.kill(helper, deed)
+        os.kill(renewer_of(process.pid), deed)
         eventually(lambda: rows.texts(message.user_id) == ["sleep 10"])
         said = log.read_text()
     assert event in said

@@ -14,12 +14,11 @@ import pytest
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.dev.embedded.child import children_of
 from onelane.lanes import helper
 from onelane.lanes.keeper import Keeper
 from onelane.model import JsonObject, Lease
 from tests.conftest import DEADLINE_S, Accept, eventually
-from tests.processes import worker_process
+from tests.processes import renewer_of, worker_process
 from tests.proxy import Proxy
 
 Lines = list[MutableMapping[str, Any]]
@@ -106,22 +105,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def renewer_of(pid: int) -> int:
-    """Wait for the helper process of a worker process and return its id."""
-
-    def found() -> list[int]:
-        return [child for child in children_of(pid) if b"onelane.lanes.renewer" in command_of(child)]
-
-    return int(eventually(found)[0])
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 # all is well

@@ -38,7 +38,7 @@ PLANTED = {
     "lease again for the same call": ("lease", "if last[1] == call then", "if false then"),
     "answer leases that others took over": (
         "lease",
-        "redis.call('HGET', lock_key(lease[1]), 'token') == lease[2]",
+        "holder(lease[1]) == lease[2]",
         "true",
     ),
     "a fence from nothing": ("lease", "digits(now * 1000)", "'0'"),

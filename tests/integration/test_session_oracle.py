@@ -562,8 +562,8 @@ PLANTED = {
     "looking begins above a redriven message": (
         "everything",
         "settle_message",
-        "THEN next_seq ELSE",
-        "THEN p_message.seq + 1 ELSE",
+        "IF p_user.next_seq <> p_message.seq THEN",
+        "IF false THEN",
     ),
 }
 
