@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 from contextlib import nullcontext, suppress
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
@@ -209,6 +210,11 @@ def _crashed(error: BaseException | None) -> None:
 
 
 log: Log = structlog.get_logger(OURS)
+
+
+def ms_since(began: float) -> float:
+    """Return the milliseconds since `began`, on the monotonic clock, as events have them."""
+    return round((time.monotonic() - began) * 1000, 1)
 
 
 def event(name: str, **fields: object) -> None:

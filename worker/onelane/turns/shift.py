@@ -16,7 +16,7 @@ from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, Stor
 from onelane.lanes.holding import Holding
 from onelane.lanes.lanes import Released
 from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, TurnRead
-from onelane.telemetry.log import event, forget_names, name_turn
+from onelane.telemetry.log import event, forget_names, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
@@ -86,15 +86,14 @@ class Shift:
         self.holding.cancel()
         if isinstance(why, StoreUnavailable):
             self._sit_out(why)
-            return
-        if stay.turn is None:
+        elif stay.turn is None:
             self._park(jittered(OUTAGE_PAUSE_S))
-            return
-        try:
-            settled = self._fail(stay.turn, Failure(error=why, is_suspect=True))
-            self._release(stay.turn, settled, may_go_on=False)
-        except (OnelaneError, psycopg.Error) as error:
-            event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
+        else:
+            try:
+                settled = self._fail(stay.turn, Failure(error=why, is_suspect=True))
+                self._release(stay.turn, settled, may_go_on=False)
+            except (OnelaneError, psycopg.Error) as error:
+                event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
 
     def hand_back(self) -> None:
         """Release the lane at once, its message unhandled and first, because this process stops."""
@@ -133,7 +132,7 @@ class Shift:
         was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
         if was_told_to_stop or not self.holding.is_open:
             TURNS.count("dropped")
-            event("turn_dropped", turn_ms=_ms_since(began), **turn.names(self.lease.fence))
+            event("turn_dropped", turn_ms=ms_since(began), **turn.names(self.lease.fence))
             return None
         self._quantum.turns_left -= 1
         settled = self._settle(turn, handled)
@@ -142,7 +141,7 @@ class Shift:
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is SettleOutcome.COMMITTED:
             END_TO_END_SECONDS.observe(time.time() - turn.message.accepted_at.timestamp())
-        event("turn_ended", outcome=settled.outcome, turn_ms=_ms_since(began), **turn.names(self.lease.fence))
+        event("turn_ended", outcome=settled.outcome, turn_ms=ms_since(began), **turn.names(self.lease.fence))
         return settled
 
     def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
@@ -232,8 +231,7 @@ class Shift:
         self.holding.is_leaving = True
         self._enter(Stage.PARK)
         try:
-            done = self._take_done()
-            self._lanes.park(self.lease, delay_s, done, pace_ms=self._pace_ms, runs=self._turns_run)
+            self._lanes.park(self.lease, delay_s, self._take_done(), pace_ms=self._pace_ms, runs=self._turns_run)
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
@@ -250,7 +248,3 @@ class Shift:
         """Return the messages whose jobs are to be removed now, once."""
         done, self._done = self._done, []
         return done
-
-
-def _ms_since(began: float) -> float:
-    return round((time.monotonic() - began) * 1000, 1)
