@@ -15,8 +15,14 @@ from onelane.turns.shift import Shift
 from tests.rows import Rows
 
 ROOMS = ("onelane.turns.", "onelane.lanes.", "onelane.processes.")
-VALUES_AND_DRIVERS = {"onelane.lanes.holding", "onelane.turns.pacing", "onelane.lanes.scripts", "onelane.turns.hosting"}
-"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn."""
+VALUES_AND_DRIVERS = {
+    "onelane.lanes.holding",
+    "onelane.turns.pacing",
+    "onelane.lanes.scripts",
+    "onelane.turns.hosting",
+    "onelane.turns.memory",
+}
+"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn, which runs and reads."""
 ENTRIES_MAX = 12
 MODULES_MAX = 5
 
