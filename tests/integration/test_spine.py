@@ -22,7 +22,7 @@ VALUES_AND_DRIVERS = {
     "onelane.turns.hosting",
     "onelane.turns.memory",
 }
-"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn, which runs and reads."""
+"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn: it runs and reads."""
 ENTRIES_MAX = 12
 MODULES_MAX = 5
 
