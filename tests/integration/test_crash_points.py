@@ -130,6 +130,7 @@ def test_a_holder_frozen_around_its_handler_leaves_one_effect(
     assert rows.texts(user_id) == ["m1", "m2"]
 
 
+@pytest.mark.slow
 def test_a_holder_frozen_over_its_messages_burial_and_redrive_writes_nothing(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def _talk(rows: Rows, accept: Accept, prefix: str) -> list[float]:
     return rows.waits_ms(users)
 
 
-@pytest.mark.parametrize("flood", [4_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flood", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nobody_much(
     rows: Rows, settings: Settings, accept: Accept, flood: int
 ) -> None:

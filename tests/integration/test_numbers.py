@@ -88,6 +88,7 @@ def test_a_message_is_counted_on_its_whole_way(
     assert found["onelane_lanes due"] == found["onelane_lanes leased"] == 0
 
 
+@pytest.mark.slow
 def test_numbers_stay_right_over_processes_and_their_restarts(
     web: Web, settings: Settings, accept: Accept, numbers: Numbers
 ) -> None:

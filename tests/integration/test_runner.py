@@ -286,6 +286,7 @@ def test_a_message_whose_every_attempt_hangs_holds_one_slot(
     eventually(lambda: run.slots.free == SLOTS)
 
 
+@pytest.mark.slow
 def test_a_slot_that_waits_for_a_server_without_end_is_stuck_too(
     start: Start, accept: Accept, services: Services, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
