@@ -285,6 +285,7 @@ def run(services: Services, settings: Settings, tmp_path: Path) -> Run:
     return Run(canaries, services, changed, tmp_path)
 
 
+@pytest.mark.slow
 def test_no_canary_gets_out(run: Run) -> None:
     run.play()
     assert run.found == {}

@@ -55,6 +55,7 @@ def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nob
     assert statistics.median(beside) < 20 * statistics.median(alone) + 100
 
 
+@pytest.mark.slow
 def test_sixteen_hanging_users_of_one_worker_do_not_stop_the_seventeenth_on_another(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

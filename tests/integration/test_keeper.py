@@ -179,6 +179,7 @@ def test_a_redis_that_forgets_everything_loses_every_lease(
     assert keeper.holdings == []
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_away_for_a_leases_life_loses_it_and_is_used_again(
     settings: Settings, lease: Leases, services: Services, watch: Watch, log_lines: Lines
 ) -> None:

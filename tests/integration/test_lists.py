@@ -204,6 +204,7 @@ SETTLE: dict[str, Callable[[Item, int], Item]] = {
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, size=st.integers(2, SIXTEEN))
+@pytest.mark.slow
 def test_any_list_equals_its_items_one_by_one(services: Services, history: list[dict[str, str]], size: int) -> None:
     calls = Calls(services.database)
     clear(services)

@@ -105,6 +105,7 @@ def test_numbers_stay_right_over_processes_and_their_restarts(
     assert numbers(client)["onelane_deliveries_total accepted"] == 40
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_seen_in_the_takeovers(
     web: Web, services: Services, settings: Settings, accept: Accept, tmp_path: Path, numbers: Numbers
 ) -> None:

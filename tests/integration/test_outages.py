@@ -125,6 +125,7 @@ def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(
     assert rows.attempts_max() == 0
 
 
+@pytest.mark.slow
 def test_a_database_that_refuses_turns_blames_no_message(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_web_imports_no_dev(is_development: bool, settings: Settings) -> Non
     assert loaded_after("import onelane_web.wsgi", variables) == []
 
 
+@pytest.mark.slow
 def test_the_replays_web_shows_that_dev_would_be_seen(settings: Settings) -> None:
     assert "onelane.dev.incident.timeline" in loaded_after("import onelane_web.development.replay", dict(os.environ))
 

@@ -20,7 +20,9 @@ def _resident_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.parametrize("handler", ["tests.bots:handle", "tests.bots:handle_async"])
+@pytest.mark.parametrize(
+    "handler", ["tests.bots:handle_async", pytest.param("tests.bots:handle", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("users", [300, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_two_hundred_slow_turns_at_once_need_eight_connections(
     rows: Rows, handler: str, users: int, services: Services, settings: Settings, tmp_path: Path
@@ -47,7 +49,7 @@ def test_two_hundred_slow_turns_at_once_need_eight_connections(
     assert "lease_lost" not in (tmp_path / "worker.log").read_text()
 
 
-@pytest.mark.parametrize("burns_ms", [15, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("burns_ms", [pytest.param(ms, marks=pytest.mark.slow) for ms in (15, 50)])
 def test_busy_handlers_lose_no_lease(
     rows: Rows, services: Services, settings: Settings, burns_ms: int, tmp_path: Path
 ) -> None:

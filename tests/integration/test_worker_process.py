@@ -33,6 +33,7 @@ def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(
     assert rows.texts(other.user_id) == ["hello"]
 
 
+@pytest.mark.slow
 def test_a_handler_that_hangs_loses_its_lease_and_is_dead_lettered(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:
