@@ -191,7 +191,7 @@ def test_a_task_that_hangs_goes_on_in_a_new_thread_and_is_named_with_its_stack(
     task = Task(hang_once)
     start(task, 0.02, name="hangs")
     eventually(lambda: len(task.ended) > 2)
-    [line] = log_lines
+    [line] = [line for line in log_lines if "task" in line]
     assert (line["event"], line["task"]) == ("task_stuck", "hangs")
     assert "in hang_once" in line["failure"]
     gate.set()
@@ -234,5 +234,5 @@ def test_a_task_that_was_stopped_is_left_alone_whatever_it_does(start: Start, lo
     others = Task()
     start(others, 0.02)
     eventually(lambda: others.ended and others.ended[-1] - others.ended[0] > 0.5)
-    assert log_lines == []
+    assert [line for line in log_lines if "task" in line] == []
     gate.set()
