@@ -31,7 +31,7 @@ def _runs(log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", slow_after(3, POINTS))
 def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
 ) -> None:
