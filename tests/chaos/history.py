@@ -77,9 +77,10 @@ class Recorder:
         return file
 
 
-def read(folder: Path) -> list[Event]:
-    """Return all processes' events in the order in which they happened."""
-    return sorted((event for path in folder.glob("*.jsonl") for event in _lines(path)), key=lambda event: event["at"])
+def read(folder: Path, who: str = "*") -> list[Event]:
+    """Return the events of one role's processes, or of all, in the order in which they happened."""
+    files = folder.glob(f"{who}-*.jsonl")
+    return sorted((event for path in files for event in _lines(path)), key=lambda event: event["at"])
 
 
 def _lines(path: Path) -> Iterator[Event]:

@@ -29,7 +29,7 @@ class Past:
 def past_of(history: Path) -> Past:
     """Read what earlier lives of this process have noted."""
     past, senders = Past(), dict[str, str]()
-    events = [event for event in read(history) if event["who"] == "provider"]
+    events = read(history, "provider")
     if not events:
         return past
     past.began_at, past.until = events[0]["at"], events[-1]["at"] - events[0]["at"]

@@ -7,7 +7,7 @@ Environment: DATABASE_URL and REDIS_URL (straight to the servers, not through pr
 CHANNELS as the service has them, CHAOS_HISTORY. Start it when the webs answer; killed, start it again with the same
 arguments: it goes on where its history ends. In CHAOS_HISTORY it looks for two files:
 
-- `quiet`: while it is there nothing is sent that makes the bot hang or crash. Make it before a calm period, as long
+- `quiet`: while it is there nothing new is sent that makes the bot hang or crash. Make it before a calm period, as long
   before as such a message's effects last; remove it afterwards.
 - `heal`: the storm is over. No new traffic; what was never acknowledged is delivered; old messages come once more;
   paused and escalated users are given back; dead messages are redriven; when nothing waits, all replies are read.
@@ -124,9 +124,9 @@ class Traffic:
     def _is_wanted(self, step: Step) -> bool:
         if isinstance(step, Command):
             return step.at > self._past.until
-        if step.ask.word in DISRUPTIVE and (self._history / "quiet").exists():
-            return False
-        return step.delivery not in self._past.acknowledged
+        if step.delivery in self._past.tries:
+            return step.delivery not in self._past.acknowledged
+        return not (step.ask.word in DISRUPTIVE and (self._history / "quiet").exists())
 
     def _wait_until(self, when: float) -> bool:
         """Wait; return False when the storm is over before."""
