@@ -19,7 +19,7 @@ TTL_MS = 1_000
 ALLOWANCE_MS = 60_000
 USERS = 2
 WORKERS = 2
-LASTING = ("lanes:in", "wake:in", "fence", "buried:in", "rq:queues", "rq:queue:", "rq:job:", "rq:failed:")
+LASTING = ("instance", "lanes:in", "wake:in", "fence", "buried:in", "rq:queues", "rq:queue:", "rq:job:", "rq:failed:")
 """What the catalogue lets live without a TTL; rq:job only while its message waits."""
 CHANGE_THEIR_ANSWER = {"enqueue", "finish", "park"}
 """The second enqueue finds the job, the second finish or park no lease; none of them changes anything."""

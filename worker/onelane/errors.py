@@ -8,6 +8,7 @@ OnelaneError
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
 │   └── LanesDenied       it is there and its certificate is not trusted, or it speaks no TLS
+│       └── LanesForeign  the lanes in it are another database's: another deployment uses this Redis
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
@@ -66,6 +67,17 @@ class LanesUnavailable(OnelaneError):  # noqa: N818 - as above
 
 class LanesDenied(LanesUnavailable):
     """We do not trust Redis, or cannot speak to it as REDIS_URL says: waiting does not help."""
+
+
+class LanesForeign(LanesDenied):
+    """Another deployment uses this Redis, under the same prefix: nothing of its lanes was read or changed."""
+
+    def __init__(self) -> None:
+        """Word what to do."""
+        super().__init__(
+            "this Redis has the lanes of another database: set REDIS_PREFIX, or another REDIS_URL; "
+            "if this database was restored or replaced: onelane doctor --adopt-redis"
+        )
 
 
 class BacklogFull(OnelaneError):  # noqa: N818 - as above

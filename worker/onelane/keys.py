@@ -4,6 +4,7 @@
 |-----------------------|--------|------------------------|---------------------------------------------|
 | lanes:<kind>          | zset   | the scripts in `lua/`  | a member while its user has work            |
 | wake:<kind>           | list   | the scripts            | at most 64 tokens                           |
+| instance              | hash   | the scripts            | for ever: the id of the database (`id`)     |
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
 | lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
@@ -38,6 +39,7 @@ from uuid import UUID
 
 IN: Final = "in"
 """The kind of the lanes of turns."""
+INSTANCE: Final = "instance"
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
 RECONCILED: Final = "reconciled"

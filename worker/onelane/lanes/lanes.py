@@ -50,11 +50,18 @@ class Leased(BaseModel):
 class Lanes:
     """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
 
-    def __init__(self, client: redis.Redis, kind: str = keys.IN, *, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        kind: str = keys.IN,
+        *,
+        database_id: Callable[[], str] = lambda: "",
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
         self.client = client
         self.kind = kind
         self._clock_ms = clock_ms
-        self.scripts = Scripts(client, SCRIPTS, kind)
+        self.scripts = Scripts(client, SCRIPTS, kind, database_id)
         self.marks = Marks(self.scripts)
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
@@ -217,12 +224,8 @@ class Lanes:
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
 
     def _enqueue_args(self, user_id: UUID, message_id: UUID) -> tuple[Any, ...]:
-        return (
-            self._now(),
-            user_id,
-            message_id,
-            *jobs.flat(jobs.job_of(self.client, self.kind, user_id, message_id).to_dict()),
-        )
+        job = jobs.job_of(self.client, self.kind, user_id, message_id)
+        return (self._now(), user_id, message_id, *jobs.flat(job.to_dict()))
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()

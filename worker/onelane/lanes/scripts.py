@@ -18,10 +18,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from onelane import forks, keys
-from onelane.errors import LanesUnavailable
+from onelane.errors import LanesForeign, LanesUnavailable
 
 REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
 """The errors of a Redis that is full, a replica, without a disk, or busy."""
+
+FOREIGN = "FOREIGN "
+"""How the scripts begin their answer when the lanes are another database's."""
 
 SCRIPTS = Path(__file__).parent / "lua"
 Call = tuple[str, Sequence[Any]]
@@ -62,10 +65,16 @@ def _on_connect(connection: Any) -> None:
 
 
 class Scripts:
-    """The scripts of one folder, for one kind of lane, on one Redis."""
+    """The scripts of one folder, for one kind of lane, on one Redis.
 
-    def __init__(self, client: redis.Redis, folder: Path, kind: str = keys.IN) -> None:
+    `database_id` answers the id of the database whose lanes they are; an empty one lets them be anybody's.
+    """
+
+    def __init__(
+        self, client: redis.Redis, folder: Path, kind: str = keys.IN, database_id: Callable[[], str] = lambda: ""
+    ) -> None:
         self.client = client
+        self._database_id = database_id
         prelude = (
             (folder / "prelude.lua").read_text().replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
         )
@@ -117,6 +126,8 @@ class Scripts:
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
         except redis.exceptions.ResponseError as error:
+            if str(error).startswith(FOREIGN):
+                raise LanesForeign from error
             if not _is_refusal(error):
                 raise
             raise LanesUnavailable(f"Redis refuses writes: {type(error).__name__}") from error
@@ -148,9 +159,9 @@ class Scripts:
         return answers
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
-        pipeline = self.client.pipeline(transaction=False)
+        pipeline, database_id = self.client.pipeline(transaction=False), self._database_id()
         for name, args in calls:
-            pipeline.evalsha(self._digests[name], 0, *map(_argument, args))
+            pipeline.evalsha(self._digests[name], 0, *map(_argument, args), database_id)
         answers: list[Any] = pipeline.execute(raise_on_error=False)
         return answers
 
@@ -162,7 +173,9 @@ def _was_cut(error: BaseException | None) -> bool:
 
 def _is_its_own(error: Exception) -> bool:
     """Distinguish the error of one script from what would meet every other."""
-    return isinstance(error, redis.exceptions.ResponseError) and not _is_refusal(error)
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return False
+    return not _is_refusal(error) and not str(error).startswith(FOREIGN)
 
 
 def _is_refusal(error: redis.exceptions.ResponseError) -> bool:

@@ -4,7 +4,7 @@
 -- @KIND@ and @QUEUE@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
 local KIND, QUEUE = '@KIND@', '@QUEUE@'
 local LANES, WAKE, BURIED = 'lanes:' .. KIND, 'wake:' .. KIND, 'buried:' .. KIND
-local FENCE, QUEUES = 'fence', 'rq:queues'
+local FENCE, QUEUES, INSTANCE = 'fence', 'rq:queues', 'instance'
 local WAKE_MAX = 64
 
 local function queue_name(user) return QUEUE .. user end
@@ -26,6 +26,16 @@ local function ours(command, key, ...)
     redis.call('DEL', key)
   end
   return redis.call(command, key, ...)
+end
+
+-- What Redis remembers of itself and whose it is: by the id of the database whose lanes these are. Ours is the last
+-- argument; an empty one is not compared. Of another database's lanes nothing is read and nothing changed. A Redis that
+-- has none, because it is new or lost its memory, becomes ours; a full one a little later.
+local instance = ours('HMGET', INSTANCE, 'id')
+local database = table.remove(ARGV)
+if database ~= '' and instance[1] ~= database then
+  if instance[1] then return redis.error_reply('FOREIGN these are the lanes of another database') end
+  redis.pcall('HSET', INSTANCE, 'id', database)
 end
 
 -- Read without changing anything; nil where there is an error.
