@@ -105,6 +105,11 @@ def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.Monke
     assert shown.channels["demo"].own == {"secrets": [SECRET]}
 
 
+def test_a_log_level_may_be_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    assert Settings.from_environment().log_level == "DEBUG"
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings.from_environment().port = 1

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,38 +15,35 @@ import psycopg
 import pytest
 import structlog
 
+from onelane.telemetry import libraries
 from onelane.telemetry import log as telemetry
 from onelane.telemetry.log import LINE_MAX_BYTES, log
 
 SAID = "what the user said"
 
 Lines = Callable[[], list[dict[str, Any]]]
-Configure = Callable[[Any], io.StringIO]
+Configure = Callable[..., io.StringIO]
 
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     """Configure logging into a stream, and put everything back afterwards."""
-    root, names = logging.getLogger(), ("rq", "rq.worker", "onelane")
+    root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    levels = {name: logging.getLogger(name).level for name in names}
     for place, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(place, hook, getattr(place, hook))
 
-    def configure(form: Any) -> io.StringIO:
+    def configure(form: Any, level: str = "INFO") -> io.StringIO:
         stream = io.StringIO()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
-            telemetry.configure("INFO", form)
-        logging.getLogger("onelane").setLevel(logging.NOTSET)
+            telemetry.configure(level, form)
         return stream
 
     yield configure
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in names:
-        logging.getLogger(name).setLevel(levels[name])
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     vars(log).pop("bind", None)  # configured once, the logger remembers it for good: other tests capture its lines
@@ -189,10 +187,46 @@ def test_ctrl_c_is_no_crash(lines: Lines) -> None:
     assert lines() == []
 
 
-def test_rq_is_quiet_and_still_warns(lines: Lines) -> None:
-    logging.getLogger("rq.worker").info("Worker w: subscribing to channel c")
-    logging.getLogger("rq.worker").warning("a warning")
-    assert [line["event"] for line in lines()] == ["a warning"]
+def of_a_library(name: str, level: int, said: str) -> None:
+    """Log as an installed package does."""
+    place = sysconfig.get_path("purelib") + f"/{name}/client.py"
+    logging.getLogger(name).handle(logging.LogRecord(name, level, place, 1, said, (), None))
+
+
+def test_a_library_is_heard_from_its_warnings_on(lines: Lines) -> None:
+    for name in ("httpx", "rq.worker"):
+        of_a_library(name, logging.INFO, "asks")
+        of_a_library(name, logging.WARNING, "warns")
+    assert [(line["logger"], line["event"]) for line in lines()] == [("httpx", "warns"), ("rq.worker", "warns")]
+
+
+def test_the_handlers_package_is_heard_wherever_it_is_installed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "_own", set())
+    of_a_library("shopbot", logging.INFO, "unheard")
+    libraries.hear("shopbot")
+    of_a_library("shopbot", logging.INFO, "asked https://shop.example/orders")
+    assert [line["event"] for line in lines()] == ["asked https://shop.example/orders"]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARNING"])
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        (
+            'HTTP Request: POST https://api.telegram.org/bot12:AAE/sendMessage "HTTP/1.1 200 OK"',
+            'HTTP Request: POST https://api.telegram.org/… "HTTP/1.1 200 OK"',
+        ),
+        ("retry of https://me:word@example.com?key=AIza", "retry of https://example.com/…"),
+        ("connection broken: /bot12:AAE/sendMessage", "connection broken: /…"),
+        ("cannot reach redis://:word@10.0.0.1:6379", "cannot reach redis://10.0.0.1:6379"),
+        ("no answer from +33612345678", "no answer from +…"),
+        ("took 12/34 and 3+4", "took 12/34 and 3+4"),
+    ],
+)
+def test_a_library_gives_no_token_and_no_number_away(configure: Configure, level: str, said: str, logged: str) -> None:
+    stream = configure("json", level)
+    of_a_library("httpx", logging.getLevelNamesMapping()[level], said)
+    assert json.loads(stream.getvalue())["event"] == logged
 
 
 @pytest.mark.parametrize("given", ["0b5e9d3c-7c1d-4d0e-9d52-6c6f2ad7e5a1", "abc.DEF_1"])

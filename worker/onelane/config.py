@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, FilePath, Secret, SecretStr, 
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from onelane.errors import ConfigError
-from onelane.formats import ChannelName, DayStart, HandlerPath, PostgresUrl, PublicUrl, RedisUrl, Seconds, TimeZone
+from onelane.formats import (
+    ChannelName,
+    DayStart,
+    HandlerPath,
+    LogLevel,
+    PostgresUrl,
+    PublicUrl,
+    RedisUrl,
+    Seconds,
+    TimeZone,
+)
 from onelane.problems import first_problem
 
 
@@ -67,7 +77,7 @@ class Settings(BaseSettings):
     channels: dict[ChannelName, Channel] = {}
     handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     development: bool = False
     """Opens what the internet must not see: GET /webhooks/<channel>/replies."""

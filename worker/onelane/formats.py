@@ -2,7 +2,7 @@
 
 import re
 from datetime import time
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -55,6 +55,10 @@ def _whole_minute(value: object) -> object:
     return value
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 ChannelName = Annotated[
     str,
     matching(r"[a-z0-9][a-z0-9_-]{0,62}", "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
@@ -70,3 +74,4 @@ RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 DayStart = Annotated[time, BeforeValidator(_whole_minute)]
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]

@@ -66,7 +66,7 @@ def pending(database: Database) -> list[str]:
 
 def shipped_code() -> dict[str, str]:
     """Return the SQL of each function and view that this release ships, by its file's name (`functions/accept`)."""
-    return {_name(path): path.read_text() for path in _code_files()}
+    return {_name(path): path.read_text(encoding="utf-8") for path in _code_files()}
 
 
 @contextmanager

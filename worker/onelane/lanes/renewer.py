@@ -84,7 +84,7 @@ def renew(scripts: Scripts, leases: Mapping[str, str], ttl_s: float, now_ms: int
 def _is_stopped(pid: int) -> bool:
     """Whether the system has stopped a process; False where /proc does not show it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in {"T", "t"}
     except (OSError, IndexError):
         return False
 

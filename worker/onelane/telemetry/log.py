@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from onelane.errors import describe, kind_of
+from onelane.errors import describe
+from onelane.telemetry import libraries
 from onelane.telemetry.events import EVENTS
 
 Log = structlog.typing.FilteringBoundLogger
@@ -48,7 +49,7 @@ def configure(level: str, form: Form) -> None:
         else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_keep_texts_out)
+    handler.addFilter(libraries.passes)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*stamped, structlog.stdlib.add_logger_name],
@@ -64,9 +65,6 @@ def configure(level: str, form: Form) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # RQ logs every job, queue and channel at INFO, on loggers with levels of their own; our events hold the same.
-    for name in ("rq", "rq.worker"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     _log_uncaught_errors()
 
 
@@ -75,7 +73,7 @@ def configure_by_environment() -> None:
 
     A wrong value is not reported here, but by the process that reads the settings.
     """
-    level, form = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
+    level, form = os.environ.get("LOG_LEVEL", "").upper(), os.environ.get("LOG_FORMAT", "")
     configure(
         level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
         "json" if form == "json" else "text" if form == "text" else "auto",
@@ -173,27 +171,6 @@ def _describe_exception(_logger: Any, _method: str, fields: Fields) -> Fields:
         if state := getattr(error, "sqlstate", None):
             fields["sqlstate"] = state
     return fields
-
-
-def _kind(error: BaseException) -> str:
-    state = getattr(error, "sqlstate", None)
-    return f"{kind_of(error)} (SQLSTATE {state})" if state else kind_of(error)
-
-
-def _keep_texts_out(record: logging.LogRecord) -> bool:
-    """Remove from a library's record what may quote a user: texts of exceptions, bodies, query strings."""
-    if isinstance(record.msg, BaseException):
-        record.msg, record.args = _kind(record.msg), ()
-    if isinstance(record.args, tuple):
-        record.args = tuple(_kind(one) if isinstance(one, BaseException) else one for one in record.args)
-    if record.name.startswith("gunicorn"):
-        # An invalid request may be the rest of a body; a query string may hold a token or a sender.
-        text = re.sub(r"(Invalid request from ip=\S+):\s.*", r"\1", record.getMessage(), flags=re.DOTALL)
-        record.msg, record.args = re.sub(r"\?\S*", "?…", text), ()
-    elif record.name == "asyncio":
-        # Below its first line it shows the task, and in it the exception.
-        record.msg, record.args = record.getMessage().partition("\n")[0], ()
-    return True
 
 
 def _log_uncaught_errors() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onelane.bot import Handler
 from onelane.errors import ConfigError
+from onelane.telemetry import libraries
 
 
 def load(path: str) -> Handler:
@@ -14,6 +15,7 @@ def load(path: str) -> Handler:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module, _, name = path.partition(":")
+    libraries.hear(module.partition(".")[0])
     try:
         handler: Handler | None = getattr(import_module(module), name, None)
     except ImportError as error:

@@ -83,7 +83,7 @@ class Child:
             )
         finally:
             os.close(log)
-        self._note.write_text(json.dumps({"pid": self._process.pid, "argv": argv}))
+        self._note.write_text(json.dumps({"pid": self._process.pid, "argv": argv}), encoding="utf-8")
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -139,7 +139,7 @@ class Child:
 
     def _leftover(self) -> int | None:
         try:
-            note = json.loads(self._note.read_text())
+            note = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return note["pid"] if command_line(note["pid"]) == note["argv"] else None
@@ -185,7 +185,7 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 def command_line(pid: int) -> list[str]:
     """Read a process's command line; empty when there is none, or where the system has no /proc."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")[:-1]
     except OSError:
         return []
 
@@ -201,7 +201,7 @@ def children_of(pid: int) -> list[int]:
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
-            found += map(int, thread.read_text().split())
+            found += map(int, thread.read_text(encoding="utf-8").split())
     return found
 
 

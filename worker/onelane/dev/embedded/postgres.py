@@ -85,7 +85,8 @@ class EmbeddedPostgres(EmbeddedServer):
             [*run_as, str(self._programs / "initdb"), *options],
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=draft,
         )
         if initdb.returncode != 0:
@@ -94,13 +95,13 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _let_in(self, names: set[str]) -> None:
         """Let only these users of the machine in, as `postgres`; the socket tells who they are."""
-        (self.data_dir / "pg_hba.conf").write_text("local all postgres peer map=us\n")
+        (self.data_dir / "pg_hba.conf").write_text("local all postgres peer map=us\n", encoding="utf-8")
         lines = (f'us "{name}" postgres\n' for name in sorted(names))
-        (self.data_dir / "pg_ident.conf").write_text("".join(lines))
+        (self.data_dir / "pg_ident.conf").write_text("".join(lines), encoding="utf-8")
 
     def _is_ready(self) -> bool:
         try:
-            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+            lines = (self.data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except OSError:
             return False
         return lines[:1] == [str(self.pid)] and lines[STATUS_LINE - 1 :] == ["ready   "]
@@ -169,7 +170,7 @@ def _clear_stale_lock(data_dir: Path) -> None:
     lock = data_dir / "postmaster.pid"
     if not lock.exists():
         return
-    fields = lock.read_text().split()
+    fields = lock.read_text(encoding="utf-8").split()
     holder = command_line(int(fields[0])) if fields else [""]
     if holder and str(data_dir) not in holder:
         lock.unlink()

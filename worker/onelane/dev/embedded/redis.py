@@ -50,7 +50,7 @@ class EmbeddedRedis(EmbeddedServer):
         }
         configuration = self.data_dir / "redis.conf"
         configuration.touch(mode=0o600)
-        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8")
         self._child.start([str(self._server), str(configuration)], cwd=self.data_dir)
 
     def _is_ready(self) -> bool:

@@ -53,14 +53,14 @@ class DataFolder:
         path = self.path / "secret"
         if not path.exists():
             _write_private(path, "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
 
     def ops_password(self) -> str:
         """Read the operator's password; make it the first time."""
         path = self.path / "ops-password"
         if not path.exists():
             _write_private(path, secrets.token_urlsafe(OPS_PASSWORD_BYTES))
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
 
     def publish(self, address: Mapping[str, str]) -> None:
         """Let other terminals of the same user know how to reach what runs here."""
@@ -73,7 +73,7 @@ class DataFolder:
     def published(self) -> dict[str, str] | None:
         """Read what a living run has published; None when none runs. Raise ConfigError when it is another user's."""
         try:
-            address = json.loads(self._address.read_text())
+            address = json.loads(self._address.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except PermissionError:
@@ -107,6 +107,6 @@ def _write_private(path: Path, text: str) -> None:
     """Write a file that only we can read, at once or not at all."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)
