@@ -9,13 +9,15 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from onelane.bootstrap import Services
 from onelane.channels import Inbound
-from onelane.errors import BacklogFull, BadRequest, DeliveryError, StoreUnavailable
+from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable
+from onelane.formats import CHANNEL_NAME
 from onelane.model import Accepted
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
 
 STORE_RETRY_AFTER_S = 5
 BACKLOG_RETRY_AFTER_S = 30
+ADDRESS_MAX = 300
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -26,6 +28,7 @@ def blueprint(services: Services) -> Blueprint:
     @pages.post("/webhooks/<channel>")
     def receive(channel: str) -> ResponseReturnValue:
         if channel not in channels:
+            event("channel_unknown", channel=channel if CHANNEL_NAME.fullmatch(channel) else None)
             abort(404)
         provider = services.providers[channel]
         inbound = _inbound(channels[channel].public_url)
@@ -35,7 +38,15 @@ def blueprint(services: Services) -> Blueprint:
         answer = provider.answer(accepted)
         return Response(answer.body, answer.status, content_type=answer.content_type)
 
+    def unsigned(error: BadSignature) -> ResponseReturnValue:
+        """Tell the operator what was verified; the sender, whoever that is, learns less."""
+        channel = (request.view_args or {})["channel"]
+        address = _address(channels[channel].public_url)[:ADDRESS_MAX]
+        event("signature_refused", channel=channel, reason=error.why, address=address)
+        return jsonify(error=str(error)), error.status
+
     pages.after_request(_count_refusal)
+    pages.register_error_handler(BadSignature, unsigned)
     pages.register_error_handler(DeliveryError, _refused)
     pages.register_error_handler(RequestEntityTooLarge, _too_large)
     pages.register_error_handler(StoreUnavailable, _store_unavailable)
@@ -45,14 +56,19 @@ def blueprint(services: Services) -> Blueprint:
 
 def _inbound(public_url: str | None) -> Inbound:
     """Copy the request, its body unparsed: a signature is over the raw bytes."""
-    here = f"{request.scheme}://{request.host}{request.root_path}"
     query = request.query_string.decode("latin-1")
     return Inbound(
-        url=(public_url or here).rstrip("/") + request.path + (f"?{query}" if query else ""),
+        url=_address(public_url) + (f"?{query}" if query else ""),
         headers={name.lower(): value for name, value in request.headers.items()},
         content_type=request.mimetype,
         body=_body(),
     )
+
+
+def _address(public_url: str | None) -> str:
+    """Return the address that the provider called, as far as we know it, without its query."""
+    here = f"{request.scheme}://{request.host}{request.root_path}"
+    return (public_url or here).rstrip("/") + request.path
 
 
 def _body() -> bytes:

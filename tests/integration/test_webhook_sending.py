@@ -15,7 +15,7 @@ from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane_web import create_app
 from tests.processes import environment
 
-SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks")
+SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks")
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """The registry of providers: which settings it takes, and how it refuses others."""
 
+import json
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,8 @@ from onelane.channels import PROVIDERS, provider_of, providers
 from onelane.config import Channel
 from onelane.errors import ConfigError
 
-SECRET = "whsec_aHVudGVyMg=="
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+SECRET = "whsec_aHVudGVyMiBhbmQgaGlzIGZyaWVuZHM="
 GOOD = {"provider": "standard", "secrets": [SECRET]}
 
 IMPOSSIBLE = [
@@ -17,10 +21,33 @@ IMPOSSIBLE = [
     ({"secrets": []}, "CHANNELS.demo.secrets: must not be empty"),
     ({"secrets": [SECRET] * 9}, "CHANNELS.demo.secrets: has too many entries"),
     ({"secrets": [[SECRET]]}, "CHANNELS.demo.secrets.0: must be a valid string"),
-    ({"secrets": [SECRET, "whsec_a"]}, "CHANNELS.demo.secrets: must be base64"),
-    ({"provider": "twilio", "secrets": [SECRET, " "]}, "CHANNELS.demo.secrets: must not be blank"),
+    ({"secrets": [SECRET, f"v1,{SECRET}"]}, "CHANNELS.demo.secrets.1: must begin with whsec_, without v1, before it"),
+    ({"secrets": [f"whpk_{SECRET}"]}, "CHANNELS.demo.secrets.0: must be a whsec_ secret"),
+    ({"secrets": [f"{SECRET}%"]}, "CHANNELS.demo.secrets.0: must be base64"),
+    ({"secrets": [f"whsec_{'_-' * 20}"]}, "CHANNELS.demo.secrets.0: must be base64"),
+    ({"secrets": ["whsec_aHVudGVyMg=="]}, "CHANNELS.demo.secrets.0: must be base64 of at least 16 bytes"),
+    *(
+        ({"provider": provider, "secrets": [SECRET, wrong]}, f"CHANNELS.demo.secrets.1: {why}")
+        for provider in PROVIDERS
+        for wrong, why in (
+            ("", "must be visible ASCII characters, without blanks and line ends"),
+            (f"{SECRET}\n", "must be visible ASCII characters, without blanks and line ends"),
+            (f"{SECRET[:20]} {SECRET[20:]}", "must be visible ASCII characters, without blanks and line ends"),
+            (f"{SECRET}é", "must be visible ASCII characters, without blanks and line ends"),
+            ("x", "must be at least 16 characters"),
+        )
+    ),
     ({"idle_timout_s": SECRET}, "CHANNELS.demo.idle_timout_s: is unknown, see .env.example"),
 ]
+
+
+def test_the_secrets_of_the_example_are_refused() -> None:
+    [line] = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("CHANNELS=")]
+    channels = json.loads("".join(shlex.split(line.removeprefix("CHANNELS="))))
+    assert {channel["provider"] for channel in channels.values()} == set(PROVIDERS)
+    for channel in channels.values():
+        with pytest.raises(ConfigError, match=r"^secrets\.0: is the example's own"):
+            provider_of(Channel(**channel))
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

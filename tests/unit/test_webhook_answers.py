@@ -17,8 +17,8 @@ from onelane.model import Accepted, Delivery
 from onelane_web import create_app
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
-SUPPORT = Channel(provider="twilio", secrets=("token",), public_url="https://bot.example/hooks/")
-BARE = Channel(provider="twilio", secrets=("token",))
+SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks/")
+BARE = Channel(provider="twilio", secrets=("twilio-auth-token",))
 ALICE = uuid4()
 HELLO = Delivery(senders=("+33612345678",), external_id="m1", text="a secret wish")
 
@@ -216,12 +216,21 @@ def test_each_delivery_is_one_log_line_without_text_or_sender(client: FlaskClien
     assert [entry["event"] for entry in logs] == [
         "delivery_accepted",
         "delivery_duplicate",
-        "delivery_refused",
+        "signature_refused",
         "delivery_refused",
     ]
     assert (logs[0]["channel"], logs[0]["seq"]) == ("demo", 1)
+    assert logs[2]["address"] == "http://localhost/webhooks/demo"
     assert "wish" not in str(logs)
     assert "33612345678" not in str(logs)
+
+
+@pytest.mark.parametrize(("name", "logged"), [("nobody", "nobody"), ("+33612345678", None), ("x" * 64, None)])
+def test_an_unknown_channel_is_logged_by_a_name_that_could_be_one(
+    client: FlaskClient, logs: list[Any], name: str, logged: str | None
+) -> None:
+    assert client.post(f"/webhooks/{name}").status_code == 404
+    assert [(entry["event"], entry["channel"]) for entry in logs] == [("channel_unknown", logged)]
 
 
 def test_the_process_says_that_it_lives(client: FlaskClient) -> None:

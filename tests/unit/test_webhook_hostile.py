@@ -43,7 +43,7 @@ class StrictIntake:
 @cache
 def client() -> FlaskClient:
     demo = Channel(provider="standard", secrets=(base64.b64encode(KEY).decode(),))
-    support = Channel(provider="twilio", secrets=("token",), public_url="https://here")
+    support = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://here")
     channels = {"demo": demo, "support": support}
     settings = Settings(database_url="postgresql://", redis_url="redis://", channels=channels, proxy_hops=1)
     services = SimpleNamespace(settings=settings, intake=StrictIntake(), providers=providers(channels))
@@ -130,6 +130,6 @@ def test_no_signed_form_is_an_error_of_ours(pairs: list[tuple[str, str]]) -> Non
     escaped = [(key, value.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")) for key, value in pairs]
     headers = {
         "Content-Type": FORM,
-        "X-Twilio-Signature": signature("token", "https://here/webhooks/support", escaped),
+        "X-Twilio-Signature": signature("twilio-auth-token", "https://here/webhooks/support", escaped),
     }
     assert status("/webhooks/support", body, headers) in {200, 204, 400}

@@ -20,7 +20,7 @@ IMPORT = ["-c", "import onelane_web.wsgi"]
         (
             IMPORT,
             {**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'},
-            "CHANNELS.demo.secrets",
+            "CHANNELS.demo.secrets.0",
         ),
     ],
     ids=["gunicorn", "missing", "no json", "secret"],

@@ -146,6 +146,11 @@ class BadSignature(DeliveryError):  # noqa: N818 - as above
 
     status = 401
 
+    def __init__(self, answer: str, why: str) -> None:
+        """Take what the sender is told, and what the log tells the operator: no header, no content."""
+        super().__init__(answer)
+        self.why = why
+
 
 class BadRequest(DeliveryError):  # noqa: N818 - as above
     """The body cannot be understood."""

@@ -2,10 +2,12 @@
 
 import re
 from datetime import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
@@ -61,7 +63,7 @@ def _upper(value: Any) -> Any:
 
 ChannelName = Annotated[
     str,
-    matching(r"[a-z0-9][a-z0-9_-]{0,62}", "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
+    matching(CHANNEL_NAME.pattern, "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
 ]
 HandlerPath = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "must be module:function, for example mybot:handle")

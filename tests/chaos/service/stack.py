@@ -41,7 +41,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "demo": {"provider": "standard", "secrets": [SECRET]},
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
-    "support": {"provider": "twilio", "secrets": ["a twilio secret"], "public_url": "https://chaos.example"},
+    "support": {"provider": "twilio", "secrets": ["a-twilio-auth-token"], "public_url": "https://chaos.example"},
 }
 SETTINGS = {
     "LOCK_TTL_S": TTL_S,

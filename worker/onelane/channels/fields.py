@@ -13,6 +13,10 @@ from onelane.model import is_storable
 from onelane.problems import first_problem
 
 ID_MAX = 256
+SECRET_MIN = 16
+"""Shorter ones are guessed, or were cut when they were copied."""
+PLACEHOLDER = "replace this"
+"""How the secrets of .env.example begin."""
 SENDER_MAX = 256
 TEXT_MAX = 32_768
 BUTTON_MAX = 256
@@ -53,7 +57,21 @@ def _web_address(text: str) -> str:
     return text
 
 
-Secrets = Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=8)]
+def _usable(secret: SecretStr) -> SecretStr:
+    """Refuse what no provider signs with: blanks and line ends come from copying."""
+    text = secret.get_secret_value()
+    if PLACEHOLDER in text:
+        raise ValueError("is the example's own: put the provider's in its place")
+    if not (text and all("!" <= letter <= "~" for letter in text)):
+        raise ValueError("must be visible ASCII characters, without blanks and line ends")
+    if len(text) < SECRET_MIN:
+        raise ValueError(f"must be at least {SECRET_MIN} characters")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_usable)]
+A_FEW = Field(min_length=1, max_length=8)
+Secrets = Annotated[tuple[Secret, ...], A_FEW]
 """Signing secrets, newest first: all of them verify, so that one can be rotated."""
 Storable = Annotated[str, AfterValidator(_storable)]
 ExternalId = Annotated[str, AfterValidator(_visible)]

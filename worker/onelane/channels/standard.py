@@ -1,11 +1,13 @@
 """Standard Webhooks (standardwebhooks.com): JSON, signed with `webhook-id`, `-timestamp` and `-signature`."""
 
 import json
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import nan
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from standardwebhooks import Webhook
 
 from onelane.channels import fields
@@ -14,23 +16,35 @@ from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Accepted, Attachment, Delivery, JsonObject
 
 YEARS = range(1970, 3000)
+SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
+AGE_MAX_S = 300
+"""As the library has it."""
+
+
+def _can_verify(secret: SecretStr) -> SecretStr:
+    """Refuse what the library takes for a key, and what verifies nothing."""
+    text = secret.get_secret_value()
+    if text.startswith("v1,"):
+        raise ValueError("must begin with whsec_, without v1, before it")
+    if text.startswith(("whpk_", "whsk_")):
+        raise ValueError("must be a whsec_ secret: signatures by key pairs are not understood")
+    text = text.removeprefix("whsec_")
+    try:
+        key = b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ValueError("must be base64 (A-Z a-z 0-9 + /), with or without whsec_ before it") from None
+    if key.startswith(fields.PLACEHOLDER.encode()):
+        raise ValueError("is the example's own: put the provider's in its place")
+    if len(key) < fields.SECRET_MIN:
+        raise ValueError(f"must be base64 of at least {fields.SECRET_MIN} bytes")
+    return secret
 
 
 class StandardSettings(fields.ProviderSettings):
     """What `standard` needs to know."""
 
-    secrets: fields.Secrets
+    secrets: Annotated[tuple[Annotated[fields.Secret, AfterValidator(_can_verify)], ...], fields.A_FEW]
     """base64, with or without `whsec_` before it."""
-
-    @field_validator("secrets")
-    @classmethod
-    def _are_base64(cls, secrets: fields.Secrets) -> fields.Secrets:
-        for secret in secrets:
-            try:
-                Webhook(secret.get_secret_value())
-            except Exception:  # noqa: BLE001 - whatever the library dislikes about a secret, it cannot be used
-                raise ValueError("must be base64, with or without whsec_ before it") from None
-        return secrets
 
 
 class Standard:
@@ -50,7 +64,7 @@ class Standard:
             # The signature is over text: of other bytes it can be neither right nor wrong.
             raise BadRequest("body", "must be UTF-8")
         if not any(_verifies(webhook, request) for webhook in self._webhooks):
-            raise BadSignature("the signature is missing, wrong or too old")
+            raise BadSignature("the signature is missing, wrong or too old", _why_not(request))
 
     def parse(self, request: Inbound) -> list[Delivery]:
         """Read the one message of the body; its id is the delivery's."""
@@ -85,6 +99,19 @@ class Standard:
             "webhook-signature": self._webhooks[0].sign(delivery.external_id, now, body),
         }
         return Signed(headers, body.encode())
+
+
+def _why_not(request: Inbound) -> str:
+    """Tell the operator why no secret verifies: the time alone may be wrong."""
+    if not all(request.header(name) for name in SIGNED):
+        return f"one of the headers {', '.join(SIGNED)} is missing"
+    try:
+        age_s = datetime.now(UTC).timestamp() - float(request.header("webhook-timestamp"))
+    except ValueError:
+        age_s = nan
+    if not abs(age_s) <= AGE_MAX_S:
+        return "its time is more than five minutes from ours, or no time"
+    return "no secret of the channel gives this signature"
 
 
 def _instant(value: object) -> object:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Annotated, ClassVar
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from onelane.channels import fields
 from onelane.channels.provider import Answer, Inbound, Signed
@@ -35,13 +35,6 @@ class TwilioSettings(fields.ProviderSettings):
     secrets: fields.Secrets
     """The account's auth tokens."""
 
-    @field_validator("secrets")
-    @classmethod
-    def _are_not_blank(cls, secrets: fields.Secrets) -> fields.Secrets:
-        if not all(secret.get_secret_value().strip() for secret in secrets):
-            raise ValueError("must not be blank")
-        return secrets
-
 
 class Twilio:
     """The provider `twilio`: SMS and WhatsApp messages, and status reports at the same address."""
@@ -59,7 +52,7 @@ class Twilio:
         is_form = request.content_type == FORM
         pairs = _pairs(request.body) if is_form else ()
         if not (self._is_signed(request, pairs) and (is_form or _is_body_hashed(request))):
-            raise BadSignature("the signature is missing or wrong")
+            raise BadSignature("the signature is missing or wrong", _why_not(request))
 
     def parse(self, request: Inbound) -> list[Delivery]:
         """Read the form's message; a status report, or JSON (which never holds a message), has none."""
@@ -125,6 +118,13 @@ def _spellings(url: str) -> tuple[str, ...]:
         return (url,)
     scheme, host, port, rest = found.groups(default="")
     return f"{scheme}://{host}{rest}", f"{scheme}://{host}{port or f':{DEFAULT_PORTS[scheme]}'}{rest}"
+
+
+def _why_not(request: Inbound) -> str:
+    """Tell the operator why no token verifies: mostly it is the address that Twilio does not know by this name."""
+    if not request.header("x-twilio-signature"):
+        return "the header X-Twilio-Signature is missing"
+    return "no token of the channel gives this signature over this address: is public_url the one that Twilio calls?"
 
 
 def _is_body_hashed(request: Inbound) -> bool:

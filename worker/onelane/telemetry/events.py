@@ -35,6 +35,14 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "delivery_refused": Event(
             "warning", "A webhook of a configured channel was refused, for `reason`.", ("channel", "reason")
         ),
+        "signature_refused": Event(
+            "warning",
+            "A webhook of a configured channel is not signed as it must be: `reason`. `address` is what was verified.",
+            ("channel", "reason", "address"),
+        ),
+        "channel_unknown": Event(
+            "warning", "A webhook was sent to a channel that CHANNELS does not have.", ("channel",)
+        ),
         "identity_conflict": Event(
             "warning", "A delivery's identifiers are those of several users; `user_id` has got it.", ("user_id",)
         ),
