@@ -90,6 +90,7 @@ MUTANTS: dict[str, Mutant] = {
         ("acceptance",),
         (Patch(patches.answer_before_commit),),
         ("kill-web", "kill-web-child"),
+        rate=12.0,  # each message holds its user's row for a while
     ),
     "one-session-index-and-row-lock-off": Mutant(
         "the unique index, and the user's row lock where sessions are made",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from copy import copy
 from math import inf
 from threading import Timer
 from typing import Any
@@ -43,7 +44,8 @@ Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
 
 
 def plant(owner: object, name: str, bug: object) -> None:
-    """Put a bug in the place of what is right."""
+    """Put a bug in the place of what is right, which must be there."""
+    getattr(owner, name)
     setattr(owner, name, bug)
 
 
@@ -66,20 +68,35 @@ def retries_on() -> None:
 def answer_before_commit() -> None:
     """Answer as soon as the rows are written, and commit them a little later."""
 
-    def call(intake: Intake, items: list[JsonObject], *, waits: bool) -> list[JsonObject]:
-        connection = psycopg.connect(intake._settings.database_url)
-        answers: list[JsonObject] = connection.execute("SELECT accept(%s, %s)", (Jsonb(items), waits)).fetchall()[0][0]
-        later = [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
+    store = Intake._store
+
+    def store_early(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[JsonObject]:
+        early = copy(intake)
+        plant(early, "_database", _Early(intake))
+        return store(early, channel, deliveries)
+
+    plant(Intake, "_store", store_early)
+
+
+class _Early:
+    """Asks what intake asks of its database, and commits after the answer."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self.breaker = intake._database.breaker
+
+    def ask(self, function: str, items: list[JsonObject], *, waits: bool = False) -> list[JsonObject]:
+        connection = psycopg.connect(self._intake._settings.database_url)
+        rows = connection.execute(f"SELECT {function}(%s, %s)", (Jsonb(items), waits)).fetchall()
+        answers: list[JsonObject] = rows[0][0]
 
         def commit() -> None:
             with connection:
                 connection.commit()
-            intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
+            self._intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
 
         Timer(EARLY_S, commit).start()
-        return later
-
-    plant(Intake, "_call", call)
+        return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
 
 
 def dedup_in_redis() -> None:
