@@ -1,0 +1,353 @@
+"""Every call names what it is about: asked again word for word, its reply lost, it changes nothing more.
+
+Whatever happened in between: the client cannot know, and repeats what may have been done. The statements are those
+that the client itself sends, over a database whose replies are lost.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any, NamedTuple
+
+import pytest
+
+import onelane
+import onelane_web
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.connection import Row
+from onelane.db import Database, Params
+from onelane.intake import Intake
+from onelane.migrations import shipped_code
+from onelane.model import Delivery, Failure, Lease, TurnRead
+from onelane.operations.acts import Acts
+from onelane.processes.duties import Duties
+from onelane.sessions import Sessions, publish_policies
+from onelane.turns.records import Records
+from tests.by_hand import ByHand
+from tests.rows import EMPTIED, Rows
+
+
+class LosesReplies(Database):
+    """Repeats each statement word for word, as the client does when its reply is lost. `between` happens once."""
+
+    def __init__(self, url: str, between: Callable[[], object]) -> None:
+        super().__init__(url)
+        self.asked: set[str] = set()
+        self.changed_again: list[str] = []
+        self._between: Callable[[], object] | None = between
+
+    def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+        self.asked.update(re.findall(r"(\w+)\(", query))
+        before = self._content()
+        super()._within(deadline_s, query, params)
+        if self._between and self._content() != before:
+            between, self._between = self._between, None
+            between()
+        before = self._content()
+        rows = super()._within(deadline_s, query, params)
+        self.changed_again += [line for line in self._content() if line not in before]
+        return rows
+
+    def _content(self) -> list[str]:
+        """Read all that Postgres holds."""
+        query = " UNION ALL ".join(f"SELECT t::text AS line FROM {table} t" for table in EMPTIED)
+        return [row.line for row in super()._within(10, query, None)]
+
+
+class Meanwhile(Database):
+    """Lets something happen once, after the first statement."""
+
+    def __init__(self, url: str, happens: Callable[[], object]) -> None:
+        super().__init__(url)
+        self._happens: Callable[[], object] | None = happens
+
+    def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+        rows = super()._within(deadline_s, query, params)
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+        return rows
+
+
+class Story:
+    """A user who wrote, and everything that acts on them."""
+
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self.services, self.settings = services, settings
+        self.user = ByHand(services.database)
+        self.message_id = self.user.say().message_id
+        self.database = LosesReplies(settings.database_url, self.between)
+        self.sessions = Sessions(self.database, services.lanes)
+        self.acts = Acts(self.database, services.lanes, self.sessions)
+        self.happens: Callable[[Story], object] = lambda _story: None
+        self.fence = 10
+
+    def between(self) -> None:
+        """Let happen what happens while the reply is lost."""
+        self.happens(self)
+
+    def lease(self, *, taken_over: bool = False) -> Lease:
+        """Take the user's lane."""
+        self.fence += 1
+        return Lease(user_id=self.user.user_id, token="t", fence=self.fence, taken_over=taken_over)
+
+    def records(self, **changes: Any) -> Records:
+        """Make a worker's calls, with other settings."""
+        settings = self.settings.model_copy(update={"commit_hold_s": 0, **changes})
+        return Records(settings, self.database, Event())
+
+    def turn(self, lease: Lease) -> TurnRead:
+        """Begin the user's next turn, without losing a reply."""
+        turn = Records(self.settings, self.services.database, Event()).begin(lease, None, is_first=False).turn
+        assert turn is not None
+        return turn
+
+    def fail(self, *, attempts_max: int = 1, poison: str = "skip", **failure: Any) -> None:
+        """Run the message's handler in vain."""
+        lease = self.lease()
+        channel = self.settings.channels["demo"].model_copy(update={"poison": poison, "apology": "sorry"})
+        records = self.records(attempts_max=attempts_max, channels={"demo": channel})
+        records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event())
+
+    # what others do, whose replies arrive
+
+    def work(self, **effects: Any) -> None:
+        """Work off all that waits."""
+        while (turn := self.user.begin(fence=self.fence + 1)).outcome == "turn":
+            self.user.commit(turn, fence=self.fence + 1, **effects)
+
+    def die(self) -> None:
+        """Let the next message die."""
+        assert self.user.fail(self.user.begin(fence=self.fence), fence=self.fence).outcome == "dead"
+
+    def others(self) -> Acts:
+        """Act as another operator."""
+        return self.services.acts
+
+    def next_session(self) -> None:
+        """End the session, and let the next message open another."""
+        self.work()
+        self.others().end_session(self.user.user_id)
+        self.user.say()
+        self.work()
+
+    def redriven(self) -> None:
+        """Let the dead message wait again."""
+        assert self.others().retry(self.message_id).did
+
+
+class Case(NamedTuple):
+    """What the client does, after what, and what happens while its reply is lost."""
+
+    asks: Callable[[Story], object]
+    between: Callable[[Story], object] = Story.next_session
+    after: Callable[[Story], object] = lambda story: None
+
+
+def _accept(story: Story) -> None:
+    intake = Intake(story.settings, story.database, story.services.lanes)
+    intake.accept("demo", [Delivery(senders=("bob",), external_id="b1", text="hello")])
+
+
+def _bob_is_answered(story: Story) -> None:
+    bob = ByHand(
+        story.services.database,
+        user_id=Rows(story.services.database).ask("SELECT user_id AS id FROM user_aliases WHERE alias = 'bob'").id,
+    )
+    bob.turn(end="handler")
+    bob.say()
+
+
+def _begin(story: Story) -> None:
+    story.records().begin(story.lease(taken_over=True), None, is_first=True)
+
+
+def _commit(story: Story) -> None:
+    lease = story.lease()
+    effects = {"replies": [{"text": "yes", "attachments": []}], "user_state": {"n": 1}, "end": "handler"}
+    story.records().commit(lease, story.turn(lease), effects, Event())
+
+
+def _requeue(story: Story) -> None:
+    duties = Duties(story.database, story.services.lanes, story.sessions, "w")
+    duties._waits_again(story.user.user_id, str(story.message_id))
+
+
+def _policies(story: Story) -> None:
+    publish_policies(story.database, (story.settings.policies[0].model_copy(update={"idle_timeout_s": 77}),))
+
+
+def _user(act: str) -> Callable[[Story], object]:
+    return lambda story: getattr(story.acts, act)(story.user.user_id)
+
+
+def _message(act: str) -> Callable[[Story], object]:
+    return lambda story: getattr(story.acts, act)(story.message_id)
+
+
+def _other(act: str) -> Callable[[Story], object]:
+    return lambda story: getattr(story.others(), act)(story.user.user_id)
+
+
+def _steps(*steps: Callable[[Story], object]) -> Callable[[Story], object]:
+    def each(story: Story) -> None:
+        for step in steps:
+            step(story)
+
+    return each
+
+
+def _escalated(story: Story) -> None:
+    story.work()
+    assert story.others().escalate(story.user.user_id)
+
+
+def _sweep(story: Story) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    Sessions(story.database, story.services.lanes, now=lambda: tomorrow).sweep()
+
+
+def _end_by_hand(story: Story) -> None:
+    session_id = Rows(story.services.database).sessions(story.user.user_id)[-1].id
+    story.database.rows("SELECT end_session(%s, now(), 'operator')", (session_id,))
+
+
+def _paused(story: Story) -> None:
+    assert story.others().pause(story.user.user_id).did
+
+
+CASES: dict[str, dict[str, Case]] = {
+    "accept": {"and its message was answered": Case(_accept, _bob_is_answered)},
+    "begin_turns": {
+        "and the next message came": Case(_begin, lambda story: story.user.say()),
+        "and a dead message was redriven": Case(
+            _begin, Story.redriven, _steps(lambda story: story.user.say(), Story.die)
+        ),
+    },
+    "settle_turns": {
+        "and the next session began": Case(_commit),
+        "and the failed attempt was the first of two": Case(lambda story: story.fail(attempts_max=2), Story.others),
+        "and the dead message was redriven": Case(Story.fail, Story.redriven),
+        "and the apologised message was redriven": Case(lambda story: story.fail(poison="apologise"), Story.redriven),
+        "and the parked user was resumed": Case(lambda story: story.fail(poison="park"), _other("resume")),
+        "and another failed": Case(
+            lambda story: story.fail(attempts_max=3),
+            lambda story: story.user.fail(story.user.begin(fence=99), fence=99, attempts_max=3),
+        ),
+        "and it waited for something": Case(lambda story: story.fail(waits=True, asked_s=5), Story.others),
+    },
+    "pause_user": {"and another resumed the user": Case(_user("pause"), _other("resume"))},
+    "resume_user": {"and another paused the user": Case(_user("resume"), _paused, _paused)},
+    "request_session_end": {
+        "and the next session began": Case(_user("end_session"), after=Story.work),
+        "and the noted end took effect, and the next session began": Case(_user("end_session")),
+    },
+    "escalate_session": {
+        "and the next session began": Case(_user("escalate"), after=Story.work),
+        "and the waiting message opened its session, and the next began": Case(_user("escalate")),
+        "and another handed it back": Case(_user("escalate"), _other("hand_back"), Story.work),
+        "and another handed back what waited": Case(_user("escalate"), _other("hand_back")),
+        "and another handed it back and escalated it": Case(
+            _user("escalate"), _steps(_other("hand_back"), _other("escalate")), Story.work
+        ),
+    },
+    "hand_back_session": {
+        "and the next session was escalated": Case(
+            _user("hand_back"), _steps(Story.next_session, _escalated), _escalated
+        ),
+        "and another escalated it": Case(_user("hand_back"), _other("escalate"), _escalated),
+    },
+    "redrive_message": {
+        "and it died again": Case(_message("retry"), Story.die, Story.die),
+        "and it died again after RQ's requeue": Case(_requeue, Story.die, Story.die),
+    },
+    "drop_message": {
+        "and nothing happened": Case(_message("drop"), Story.others, Story.die),
+        "and it was redriven and died again": Case(
+            _message("drop"),
+            _steps(lambda story: story.user.rows.redrive(story.message_id), Story.die),
+            Story.die,
+        ),
+    },
+    "end_session": {"and the next session began": Case(_end_by_hand, after=Story.work)},
+    "sweep_sessions": {"and nothing happened": Case(_sweep, Story.others, Story.work)},
+    "publish_policy": {"and nothing happened": Case(_policies, Story.others)},
+    "forget_deliveries": {
+        "and more came": Case(
+            lambda story: story.database.rows("SELECT forget_deliveries(clock_timestamp(), 1000)"), Story.others
+        )
+    },
+    "get_or_create_session": {
+        "and another message came": Case(
+            lambda story: story.database.rows("SELECT get_or_create_session(%s)", (story.user.user_id,)),
+            lambda story: story.user.say(),
+        )
+    },
+    "probe": {"and nothing happened": Case(lambda story: story.database.probe(), Story.others)},
+}
+
+
+def test_an_act_on_a_named_session_is_not_done_to_the_next(services: Services, accept: Callable[..., Any]) -> None:
+    user = ByHand(services.database, user_id=accept("alice").user_id)
+    first = user.turn().session_id
+    assert services.acts.end_session(user.user_id, first) == "operator"
+    user.say()
+    second = user.turn().session_id
+    for act in (services.acts.end_session, services.acts.escalate):
+        assert act(user.user_id, first) is None
+    assert services.acts.escalate(user.user_id, second) == second
+    assert services.acts.hand_back(user.user_id, first) is None
+    assert services.acts.hand_back(user.user_id, second) == second
+    assert services.acts.end_session(user.user_id, second) == "operator"
+
+
+def test_a_resume_that_saw_no_pause_ends_none_that_comes_at_the_same_time(
+    services: Services, settings: Settings
+) -> None:
+    story = Story(services, settings)
+    story.happens = lambda story: None
+    database = Meanwhile(settings.database_url, lambda: story.others().pause(story.user.user_id))
+    assert not Acts(database, services.lanes, story.sessions).resume(story.user.user_id).did
+    database.close()
+    story.database.close()
+    assert story.user.begin().outcome == "paused"
+
+
+def _called_by_the_client() -> set[str]:
+    """Name the SQL functions that the client calls and that may change something."""
+    sources = [path for package in (onelane, onelane_web) for path in Path(package.__path__[0]).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in sources)
+    changing = {
+        name.removeprefix("functions/")
+        for name, body in shipped_code().items()
+        if name.startswith("functions/") and "plpgsql STABLE" not in body
+    }
+    calls = set(re.findall(r"(?:SELECT|FROM|THEN) (?:\* FROM )?(\w+)\(", text)) | set(
+        re.findall(r'(?:ask|_call)\(\s*"(\w+)"', text)
+    )
+    return changing & calls
+
+
+def test_every_function_that_the_client_calls_and_that_changes_something_is_asked_again_here() -> None:
+    assert _called_by_the_client() == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("function", "case"),
+    [pytest.param(name, case, id=f"{name} {what}") for name, cases in CASES.items() for what, case in cases.items()],
+)
+def test_a_call_asked_again_changes_nothing_more(
+    services: Services, settings: Settings, function: str, case: Case
+) -> None:
+    story = Story(services, settings)
+    case.after(story)
+    story.happens = case.between
+    try:
+        case.asks(story)
+    finally:
+        story.database.close()
+    assert function in story.database.asked
+    assert story.database.changed_again == []
