@@ -7,7 +7,7 @@ DECLARE
     v_user_id uuid;
 BEGIN
     PERFORM lock_user((SELECT user_id FROM messages WHERE id = p_message_id));
-    UPDATE messages SET dropped_at = clock_timestamp()
+    UPDATE messages SET dropped_at = coalesce(dropped_at, clock_timestamp())
      WHERE id = p_message_id AND state = 'dead' AND processed_at = coalesce(p_died_at, processed_at)
     RETURNING user_id INTO v_user_id;
     RETURN v_user_id;

@@ -44,11 +44,11 @@ BEGIN
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
         outcome := 'retry';
     ELSIF v_failure ->> 'poison' = 'park' THEN
-        UPDATE users
-           SET fence = (p_turn ->> 'fence')::bigint, paused_at = coalesce(paused_at, clock_timestamp()),
-               pause_reason = coalesce(pause_reason, 'poison')
-         WHERE id = p_user.id;
-        outcome := 'paused';
+        IF v_is_new THEN -- asked again, it pauses nobody whom somebody has resumed since
+            PERFORM pause_user(p_user.id, 'poison');
+        END IF;
+        UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id
+        RETURNING CASE WHEN paused_at IS NULL THEN 'retry' ELSE 'paused' END INTO outcome;
     ELSE
         IF v_failure ->> 'poison' = 'apologise' THEN
             v_effects := jsonb_build_object(

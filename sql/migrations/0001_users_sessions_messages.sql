@@ -56,6 +56,8 @@ CREATE TABLE users (
     last_accepted_at timestamptz,
     paused_at        timestamptz,
     pause_reason     pause_reason,
+    -- How often the user was paused: names a pause for one who asks for it again.
+    pauses           integer NOT NULL DEFAULT 0,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
 ) WITH (fillfactor = 70);
@@ -76,6 +78,7 @@ CREATE TABLE conversation_sessions (
     status          session_status NOT NULL DEFAULT 'active',
     started_at      timestamptz NOT NULL,
     last_message_at timestamptz NOT NULL,
+    -- When it was last escalated: also names that escalation, once it is handed back.
     escalated_at    timestamptz,
     ended_at        timestamptz,
     ended_reason    session_end_reason,

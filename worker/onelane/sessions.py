@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from onelane.config import Policy
+from onelane.connection import Row
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
@@ -20,7 +21,7 @@ HISTORY_MAX = 1_000
 SWEEP_LOOKS_MAX = 500
 SWEEP_ENDS_MAX = 32
 SEEN = """
-SELECT u.last_seq, s.id AS session_id
+SELECT u.last_seq, s.id AS session_id, s.status, s.escalated_at
   FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
  WHERE u.id = %s
 """
@@ -62,9 +63,12 @@ class Sessions:
         row = self._database.row("SELECT version, fence FROM users WHERE id = %s", (user_id,))
         return row is not None and row.version == version and row.fence <= fence
 
-    def end(self, user_id: UUID, reason: str = "operator") -> str | None:
-        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
-        seen = self._database.row(SEEN, (user_id,))
+    def end(self, user_id: UUID, session_id: UUID | None = None, *, reason: str = "operator") -> str | None:
+        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.
+
+        With a `session_id` end that session and no other: None when another is open by now, or none.
+        """
+        seen = self._seen(user_id, session_id)
         if seen is None:
             return None
         row = self._database.row(
@@ -77,18 +81,32 @@ class Sessions:
         self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
         return did
 
-    def escalate(self, user_id: UUID) -> UUID | None:
-        """Hand the user's open session to a human; return it, or None when none is open."""
-        row = self._database.row("SELECT escalate_session(%s, %s) AS id", (user_id, self._now()))
+    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+        """Hand the user's open session to a human; return it, or None when none is open.
+
+        With a `session_id` it is that session or none.
+        """
+        seen = self._seen(user_id, session_id)
+        if seen is None:
+            return None
+        row = self._database.row(
+            "SELECT escalate_session(%s, %s, %s, %s, %s) AS id",
+            (user_id, self._now(), seen.session_id, seen.escalated_at, seen.last_seq),
+        )
         self._forget(user_id)
         return row.id if row else None
 
-    def hand_back(self, user_id: UUID) -> UUID | None:
-        """Give an escalated session back to the bot; return it, or None when none was escalated."""
-        seen = self._database.row(SEEN, (user_id,))
-        if seen is None or seen.session_id is None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+        """Give an escalated session back to the bot; return it, or None when none was escalated.
+
+        With a `session_id` it is that session or none.
+        """
+        seen = self._seen(user_id, session_id)
+        if seen is None or seen.status != "escalated":
             return None
-        row = self._database.row("SELECT hand_back_session(%s, %s) AS id", (user_id, seen.session_id))
+        row = self._database.row(
+            "SELECT hand_back_session(%s, %s, %s) AS id", (user_id, seen.session_id, seen.escalated_at)
+        )
         return row.id if row else None
 
     def sweep(self) -> int:
@@ -100,6 +118,11 @@ class Sessions:
         for user_id in row.ended_users:
             self._forget(user_id)
         return len(row.ended_users)
+
+    def _seen(self, user_id: UUID, session_id: UUID | None) -> Row | None:
+        """Read what a command is about; None when there is no such user, or another session than the named is open."""
+        seen = self._database.row(SEEN, (user_id,))
+        return seen if seen is not None and session_id in {None, seen.session_id} else None
 
     def _forget(self, user_id: UUID) -> None:
         """Delete the cached id; with Redis away the SQL finds it wrong later."""

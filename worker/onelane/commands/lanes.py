@@ -99,7 +99,8 @@ def pause(user: Named, is_json: bool) -> None:
     with opened() as services:
         user_id = user_of(services, user).id
         act = services.acts.pause(user_id)
-    _print_act(user_id, act, f"paused; to resume: onelane lane resume {user_id}", "paused", is_json=is_json)
+    outcome = f"paused; to resume: onelane lane resume {user_id}" if act.did else "was resumed meanwhile"
+    _print_act(user_id, act, outcome, "paused", is_json=is_json)
 
 
 @lane.command()
@@ -190,5 +191,6 @@ def _format_lane(view: LaneView) -> str:
 def _format_session(view: LaneView) -> str:
     if view.session is None:
         return "none is open"
-    since = format_instant(view.session.escalated_at or view.session.started_at)
-    return f"{view.session.id}, {view.session.status} since {since}"
+    session = view.session
+    since = session.escalated_at if session.status == "escalated" else session.started_at
+    return f"{session.id}, {session.status} since {format_instant(since or session.started_at)}"

@@ -1,5 +1,7 @@
 """`onelane session`: show a user's sessions, end them, hand them to a human and back."""
 
+from uuid import UUID
+
 import click
 
 from onelane.bootstrap import Services
@@ -27,7 +29,8 @@ HEADERS = ("session", "status", "started", "last message", "ended", "reason", "m
 def session() -> None:
     """Show a user's sessions; end, escalate or hand back one.
 
-    USER is a user's id or channel:name. end, escalate and hand-back also take the id of a session.
+    USER is a user's id or channel:name. end, escalate and hand-back also take the id of a session: then they act on
+    that one and no other, however often and late they are asked again.
     """
 
 
@@ -54,8 +57,8 @@ def show(user: Named, limit: int, is_json: bool) -> None:
 def end(user_or_session: Named, is_json: bool) -> None:
     """End the open session. While messages wait, it ends after the last of them."""
     with opened() as services:
-        record = _owner_unless_ended(services, user_or_session)
-        did = services.acts.end_session(record.id)
+        record, session_id = _owner_unless_ended(services, user_or_session)
+        did = services.acts.end_session(record.id, session_id)
         record = user_of(services, record.id)
     if did is None:
         raise click.ClickException(f"user {record.id} has no open session: there is nothing to end")
@@ -74,8 +77,8 @@ def end(user_or_session: Named, is_json: bool) -> None:
 def escalate(user_or_session: Named, is_json: bool) -> None:
     """Hand the open session to a human; the bot stops answering."""
     with opened() as services:
-        record = _owner_unless_ended(services, user_or_session)
-        escalated = services.acts.escalate(record.id)
+        record, session_id = _owner_unless_ended(services, user_or_session)
+        escalated = services.acts.escalate(record.id, session_id)
     if escalated is None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
     if is_json:
@@ -90,8 +93,8 @@ def escalate(user_or_session: Named, is_json: bool) -> None:
 def hand_back(user_or_session: Named, is_json: bool) -> None:
     """Give an escalated session back to the bot."""
     with opened() as services:
-        record = user_or_owner(services, user_or_session)
-        handed_back = services.acts.hand_back(record.id)
+        record, session_id = _owner_unless_ended(services, user_or_session)
+        handed_back = services.acts.hand_back(record.id, session_id)
     if handed_back is None:
         raise click.ClickException(f"user {record.id} has no escalated session: there is nothing to hand back")
     if is_json:
@@ -126,10 +129,12 @@ def _row(one: SessionRecord) -> list[object]:
     ]
 
 
-def _owner_unless_ended(services: Services, user_or_session: Named) -> UserRecord:
-    """Find the user. Refuse the id of a session that has ended: the act would hit the one that is open now."""
+def _owner_unless_ended(services: Services, user_or_session: Named) -> tuple[UserRecord, UUID | None]:
+    """Find the user, and the session if it is named. Refuse one that has ended: there is nothing to do with it."""
     record = user_or_owner(services, user_or_session)
     for one in sessions_of(services.database, record.id, SESSIONS_MAX):
         if one.id == user_or_session and one.ended_at is not None:
             raise click.ClickException(f"session {one.id} ended at {format_instant(one.ended_at)} ({one.ended_reason})")
-    return record
+    if isinstance(user_or_session, UUID) and user_or_session != record.id:
+        return record, user_or_session
+    return record, None

@@ -48,7 +48,8 @@ class Acts:
 
     def pause(self, user_id: UUID) -> Act:
         """Keep a user's messages waiting; a turn that runs still commits."""
-        row = self._database.row("SELECT pause_user(%s) AS did", (user_id,))
+        user = self._database.row("SELECT pauses FROM users WHERE id = %s", (user_id,))
+        row = user and self._database.row("SELECT pause_user(%s, 'operator', %s) AS did", (user_id, user.pauses))
         if row is None or not row.did:
             return Act(did=False)
         _record("user_paused", user_id=user_id)
@@ -56,8 +57,8 @@ class Acts:
 
     def resume(self, user_id: UUID) -> Act:
         """Let a paused user's messages run again."""
-        user = self._database.row("SELECT paused_at FROM users WHERE id = %s", (user_id,))
-        row = self._database.row("SELECT resume_user(%s, %s) AS did", (user_id, user and user.paused_at))
+        user = self._database.row("SELECT paused_at FROM users WHERE id = %s AND paused_at IS NOT NULL", (user_id,))
+        row = user and self._database.row("SELECT resume_user(%s, %s) AS did", (user_id, user.paused_at))
         did = row is not None and row.did
         if did:
             _record("user_resumed", user_id=user_id)
@@ -97,23 +98,26 @@ class Acts:
         _record("message_dropped", user_id=row.user_id, message_id=message_id)
         return Act(did=True, redis=_in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
 
-    def end_session(self, user_id: UUID) -> str | None:
-        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open."""
-        did = self._sessions.end(user_id)
+    def end_session(self, user_id: UUID, session_id: UUID | None = None) -> str | None:
+        """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.
+
+        Here and below: with a `session_id` it is that session or none, also when another has opened since.
+        """
+        did = self._sessions.end(user_id, session_id)
         if did is not None:
             _record("session_end_requested", user_id=user_id, outcome=did)
         return did
 
-    def escalate(self, user_id: UUID) -> UUID | None:
+    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
         """Hand the user's open session to a human; return it, or None when none is open."""
-        session_id = self._sessions.escalate(user_id)
+        session_id = self._sessions.escalate(user_id, session_id)
         if session_id is not None:
             _record("session_escalated", user_id=user_id, session_id=session_id)
         return session_id
 
-    def hand_back(self, user_id: UUID) -> UUID | None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated."""
-        session_id = self._sessions.hand_back(user_id)
+        session_id = self._sessions.hand_back(user_id, session_id)
         if session_id is not None:
             _record("session_handed_back", user_id=user_id, session_id=session_id)
         return session_id

@@ -58,9 +58,8 @@ SELECT w.user_id, w.id
  WHERE u.id = ANY(%s)
 """
 # Only a message of this very lane: somebody may have put another user's job there.
-REDRIVE = """
-SELECT state, CASE WHEN state = 'dead' THEN redrive_message(id, processed_at) END AS redriven
-  FROM messages WHERE id = %(message_id)s AND user_id = %(user_id)s
+REQUEUED = """
+SELECT state, processed_at AS died_at FROM messages WHERE id = %(message_id)s AND user_id = %(user_id)s
 UNION ALL
 SELECT 'received', NULL FROM inbox WHERE id = %(message_id)s AND user_id = %(user_id)s
 """
@@ -175,11 +174,13 @@ class Duties:
         """Redrive the dead message behind a requeued job in Postgres; take what is no such job off the lane."""
         message_id = uuid_or_none(job)
         names = {"message_id": message_id, "user_id": user_id}
-        row = None if message_id is None else self._database.row(REDRIVE, names)
+        row = None if message_id is None else self._database.row(REQUEUED, names)
         if row is None or row.state == "processed":
             self._lanes.discard(user_id, job)
             event("foreign_jobs", user_id=user_id, jobs=1)
             return False
+        if row.state == "dead":  # a death that was seen: asked again, no later one is undone
+            self._database.rows("SELECT redrive_message(%s, %s)", (message_id, row.died_at))
         return True
 
 
