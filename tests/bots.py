@@ -29,6 +29,11 @@ def refuse(turn: Turn) -> str:
     raise ValueError(turn.message.text)
 
 
+def answer_with_a_dict(turn: Turn) -> Any:
+    """Answer as other frameworks want it."""
+    return {"text": turn.message.text}
+
+
 async def handle_async(turn: AsyncTurn) -> str:
     """Sleep as long as the text says, without a thread; or block the loop so long; or read."""
     _note(turn)

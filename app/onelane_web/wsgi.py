@@ -17,7 +17,7 @@ APP_LOAD_ERROR = 4
 
 def _application() -> Flask:
     settings = Settings.from_environment()
-    telemetry.configure(settings.log_level, settings.log_format)
+    telemetry.configure(settings.log_level, settings.log_format, is_development=settings.development)
     services = open_services(settings)
     atexit.register(services.close)
     return create_app(services)

@@ -22,7 +22,7 @@ from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import PYTHON, Stack, is_ready
-from onelane.dev.talk import Target, sign
+from onelane.dev.target import Target, sign
 from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment

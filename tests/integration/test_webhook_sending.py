@@ -12,7 +12,9 @@ from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.dev import talk as sending
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
+from onelane.dev.target import find_target
 from onelane_web import create_app
+from tests.conftest import RunWorker
 from tests.processes import environment
 
 SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks")
@@ -80,6 +82,18 @@ def test_a_duplicate_shows_the_reply_it_had(capsys: pytest.CaptureFixture[str]) 
     assert second == first.removesuffix(")") + ", duplicate)"
 
 
+@pytest.mark.usefixtures("services", "stack")
+def test_a_bots_mistake_is_told_in_words_as_it_happens_and_ends_the_command_with_1(
+    run_worker: RunWorker, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run_worker(settings.model_copy(update={"handler": "tests.bots:answer_with_a_dict", "attempts_max": 2})):
+        assert sending.send("alice", "hello") == 1
+    told = capsys.readouterr()
+    mistake = "a handler returns str, Reply, a list of at most 100 of them, or None; not dict"
+    assert told.err.splitlines() == [f"attempt 1 failed: {mistake}"]
+    assert told.out.startswith(f"(dead, no reply: {mistake})   (session ")
+
+
 @pytest.mark.usefixtures("stack")
 def test_without_a_worker_it_says_so_at_the_deadline(capsys: pytest.CaptureFixture[str]) -> None:
     assert sending.send("alice", "hello", timeout_s=0.1) == 1
@@ -122,12 +136,12 @@ def test_with_nothing_listening_it_asks_for_onelane_run(
 def test_the_running_stack_says_where_it_is(publish: Publish) -> None:
     channels = '{"a": {"provider": "twilio", "secrets": ["x"]}, "demo": {"provider": "twilio", "secrets": ["y"]}}'
     publish(8123, channels)
-    target = sending.find_target()
+    target = find_target()
     assert (target.webhook, target.channel.own["secrets"]) == (
         "http://127.0.0.1:8123/webhooks/demo",
         ["y"],
     )
-    assert sending.find_target("a").name == "a"
+    assert find_target("a").name == "a"
 
 
 def test_a_channel_that_does_not_exist_is_named_with_those_that_do(

@@ -15,6 +15,8 @@ import psycopg
 import pytest
 import structlog
 
+from onelane import errors
+from onelane.errors import BadResult, describe
 from onelane.telemetry import libraries
 from onelane.telemetry import log as telemetry
 from onelane.telemetry.log import LINE_MAX_BYTES, log
@@ -33,11 +35,11 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     for place, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(place, hook, getattr(place, hook))
 
-    def configure(form: Any, level: str = "INFO") -> io.StringIO:
+    def configure(form: Any, level: str = "INFO", **more: Any) -> io.StringIO:
         stream = io.StringIO()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
-            telemetry.configure(level, form)
+            telemetry.configure(level, form, **more)
         return stream
 
     yield configure
@@ -263,6 +265,26 @@ def test_a_terminal_gets_readable_lines(configure: Configure) -> None:
     assert "worker_started" in text.splitlines()[0]
     assert not text.startswith("{")
     assert SAID not in text
+
+
+def test_on_a_terminal_a_traceback_stands_in_lines_and_in_development_with_its_text(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_shows_texts", False)
+    stream = configure("text")
+    log.error("task_failed", failure=describe(failure()))
+    head, first, *_, last = stream.getvalue().splitlines()
+    assert "task_failed" in head
+    assert (first, last) == ("    Traceback (most recent call last):", "    ValueError")
+    configure("json", is_development=True)
+    assert SAID not in describe(failure())
+    configure("text", is_development=True)
+    assert describe(failure()).endswith(f"ValueError: {SAID}")
+
+
+def test_our_own_words_are_told_everywhere(lines: Lines) -> None:
+    log.error("task_failed", failure=describe(BadResult("a reply is str or Reply, not int")))
+    assert lines()[0]["failure"].endswith("onelane.errors.BadResult: a reply is str or Reply, not int")
 
 
 def test_auto_means_json_where_nobody_is_watching(configure: Configure) -> None:

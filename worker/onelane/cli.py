@@ -98,5 +98,5 @@ def main() -> None:
 
 def _settings() -> Settings:
     settings = Settings.from_environment()
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, is_development=settings.development)
     return settings

@@ -167,10 +167,21 @@ class Unsupported(DeliveryError):  # noqa: N818 - as above
     status = 415
 
 
+_shows_texts = False
+
+
+def show_texts() -> None:
+    """Let descriptions have the texts of all errors, for development: they may quote the user."""
+    global _shows_texts  # noqa: PLW0603 - of the whole process, set once as it starts
+    _shows_texts = True
+
+
 def describe(error: BaseException) -> str:
-    """Describe where an error arose and of which kind, without its message: that may quote the user."""
+    """Describe where an error arose and of which kind. Only our own texts are told: others' may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
-    return storable(f"Traceback (most recent call last):\n{''.join(frames)}{kind_of(error)}")
+    text = str(error) if _shows_texts or isinstance(error, OnelaneError) else ""
+    said = f"{kind_of(error)}: {text}" if text else kind_of(error)
+    return storable(f"Traceback (most recent call last):\n{''.join(frames)}{said}")
 
 
 def kind_of(error: BaseException) -> str:

@@ -15,13 +15,19 @@ ROWS_MAX = 500
 AFTER_DIGITS_MAX = 18
 
 TURNS = """
-SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.state, m.session_id
+SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.state, m.session_id,
+       m.last_error
   FROM messages m
   JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
  WHERE m.user_id = %s AND m.turn_seq > %s
  ORDER BY m.turn_seq, m.ordinal
  LIMIT %s
+"""
+
+WAITING = """
+SELECT external_id, attempts, laters, last_error FROM inbox WHERE user_id = %s AND last_error IS NOT NULL
+ ORDER BY seq LIMIT %s
 """
 
 
@@ -31,7 +37,10 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/webhooks/<channel>/replies")
     def replies(channel: str) -> ResponseReturnValue:
-        """List terminal messages and their replies in order; the next page follows `after` this page's `done_seq`."""
+        """List terminal messages and their replies in order, and what keeps failing.
+
+        The next page follows `after` this page's `done_seq`.
+        """
         if channel not in services.settings.channels:
             abort(404)
         user, after = request.args.get("user", ""), request.args.get("after", "0")
@@ -45,6 +54,7 @@ def blueprint(services: Services) -> Blueprint:
             user_id=user_id and str(user_id),
             messages=[_message(row) for row in turns if not row.ordinal],
             replies=[_reply(row) for row in turns if row.ordinal],
+            failing=[row._asdict() for row in services.database.rows(WAITING, (user_id, ROWS_MAX))],
             done_seq=turns[-1].seq if turns else int(after),
         )
 
@@ -64,7 +74,7 @@ def _store_unavailable(_error: StoreUnavailable) -> ResponseReturnValue:
 
 
 def _message(row: Row) -> JsonObject:
-    return {**_line(row), "external_id": row.external_id}
+    return {**_line(row), "external_id": row.external_id, "last_error": row.last_error}
 
 
 def _reply(row: Row) -> JsonObject:

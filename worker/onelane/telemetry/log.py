@@ -1,7 +1,7 @@
 """Writes log events, and the records of libraries in the same format: one event, one line below LINE_MAX_BYTES.
 
-The text of an exception is never written, since Postgres quotes rows in it and a handler the user. Its class, its place
-and its SQLSTATE are written.
+The text of an exception is not written, since Postgres quotes rows in it and a handler the user; its class, its place
+and its SQLSTATE are. Our own texts are written, and in development, on a terminal, all of them.
 """
 
 import logging
@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from contextlib import nullcontext, suppress
+from textwrap import indent
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
 import structlog
 
-from onelane.errors import describe
+from onelane.errors import describe, show_texts
 from onelane.telemetry import libraries
 from onelane.telemetry.events import EVENTS
 
@@ -34,20 +35,21 @@ ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def configure(level: str, form: Form) -> None:
-    """Send every record, ours and the libraries', to standard error: JSON, or readable on a terminal."""
+def configure(level: str, form: Form, *, is_development: bool = False) -> None:
+    """Send every record, ours and the libraries', to standard error: JSON, or readable on a terminal.
+
+    In development, what is readable has the texts of a handler's errors too.
+    """
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    if as_text and is_development:
+        show_texts()
     stamped: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _describe_exception,
     ]
-    rendered = Bounded(
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if as_text
-        else structlog.processors.JSONRenderer()
-    )
+    rendered = Bounded(Readable() if as_text else structlog.processors.JSONRenderer())
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(libraries.passes)
     handler.setFormatter(
@@ -77,6 +79,7 @@ def configure_by_environment() -> None:
     configure(
         level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
         "json" if form == "json" else "text" if form == "text" else "auto",
+        is_development=os.environ.get("DEVELOPMENT", "").lower() in {"true", "1"},
     )
 
 
@@ -112,6 +115,19 @@ class Lines:
             self._handler.flush()
 
     debug = info = warning = error = critical = msg
+
+
+class Readable:
+    """A renderer for people: an event is a line, and what has lines of its own, as tracebacks do, stands below it."""
+
+    def __init__(self) -> None:
+        self._render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+    def __call__(self, logger: Any, method: str, fields: Fields) -> str:
+        """Render."""
+        below = {name: value for name, value in fields.items() if isinstance(value, str) and "\n" in value}
+        line = self._render(logger, method, {name: fields[name] for name in fields if name not in below})
+        return "\n".join([str(line), *(indent(value.rstrip(), "    ") for value in below.values())])
 
 
 class Bounded:
