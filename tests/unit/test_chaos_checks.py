@@ -132,6 +132,12 @@ def own_row_locked(tale: Tale) -> None:
     refused_while_locked(tale, USER)
 
 
+def redis_is_full(tale: Tale) -> None:
+    """Redis is full while all of this happens: that excuses nothing, and needs no excuse."""
+    tale.fault(59, 61, name="full-redis")
+    tale.fault(69, 71, name="step-clock")
+
+
 def missed_fault(tale: Tale) -> None:
     """One of many faults of a kind has struck nothing."""
     tale.find("setup")["planned"] = {"cut": 5}
@@ -152,7 +158,7 @@ def busy_slots(tale: Tale) -> None:
 MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
-    missed_fault,
+    redis_is_full, missed_fault,
 ]  # fmt: skip
 
 
@@ -228,12 +234,17 @@ def wait_in_calm(tale: Tale) -> None:
 
 def refused_while_locked(tale: Tale, user_id: str) -> None:
     """Message 7 was answered 503 before, while somebody's row was locked."""
+    refused_while(tale, "lock-row")
+    tale.find("fault", phase="end")["user_id"] = user_id
+
+
+def refused_while(tale: Tale, fault: str) -> None:
+    """Message 7 was answered 503 before, while something was wrong."""
     tale.note(
         "send", 69.9, delivery="d7", attempt=0, channel=CHANNEL, messages=tale.find("send", delivery="d7")["messages"]
     )
     tale.note("no_ack", 69.95, delivery="d7", attempt=0, why="503")
-    tale.fault(60, 80, name="lock-row")
-    tale.find("fault", phase="end")["user_id"] = user_id
+    tale.fault(60, 80, name=fault)
 
 
 def stayed(tale: Tale) -> None:
@@ -418,6 +429,7 @@ MUST_NOT_HAPPEN = {
         "intake",
         lambda tale: refused_while_locked(tale, "somebody else"),
     ),
+    "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "a process was left": ("leftovers", lambda tale: tale.leftovers.update(orphans=["1 worker"])),
     "nobody looked": ("leftovers", lambda tale: setattr(tale, "leftovers", None)),

@@ -17,6 +17,12 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | full | inserts are answered with 53100, all or some (simulated: `service/full_disk.py`) |
 | lock-row | a transaction holds the row of a busy user |
 | lock-table | a transaction holds the table of tool outputs: handlers that read some wait, and their commits |
+| full-redis | Redis may hold one byte: what allocates is refused. Perhaps a worker has to start in that |
+| refusing-redis | Redis forbids our scripts, or writing, or our keys |
+| evicting-redis | Redis may hold less than it holds, and evicts by `allkeys-lru` |
+| read-only-redis | Redis is the replica of a primary that is not there |
+| slow-redis | a proxy makes every call to Redis take 80 to 250 ms longer |
+| step-clock | Redis' clock is set back or ahead by up to an hour, and stays so |
 | delay | a proxy holds every request up |
 | cut | a proxy cuts all connections, some faults again and again |
 | black-hole | a proxy keeps connections open, passes nothing, and cuts them when it is over |
@@ -35,7 +41,8 @@ slots all hang: who stays is noted with the fault's end, and the run is red.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.faults.handlers import WHOLE_S, block_loop, hang_over_flush
+from tests.chaos.faults import redis_moods
+from tests.chaos.faults.handlers import SHORT_S, WHOLE_S, block_loop, hang_over_flush
 from tests.chaos.faults.network import (
     api_errors,
     api_hangs,
@@ -47,6 +54,7 @@ from tests.chaos.faults.network import (
     one_server,
     refuse,
     silence,
+    slow,
 )
 from tests.chaos.faults.postgres import full, lock_row, lock_table, read_only
 from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
@@ -70,7 +78,12 @@ class Kind:
     @property
     def needs_process(self) -> bool:
         """Whether it can only begin while its target lives."""
-        return self.strike in {kill, freeze, freeze_helper, block_loop, hang_over_flush}
+        return self.is_of_bot or self.strike in {kill, freeze, freeze_helper}
+
+    @property
+    def is_of_bot(self) -> bool:
+        """Whether a handler does it: such faults last long, and have a track of their own."""
+        return self.strike in {block_loop, hang_over_flush}
 
 
 PROXIES = ("redis-proxy", "postgres-proxy")
@@ -96,7 +109,7 @@ FAULTS: dict[str, Kind] = {
     "freeze-web-child": Kind(freeze, WEB_CHILDREN, (0.5, 6)),
     "freeze-supervisor": Kind(freeze, SUPERVISORS, (0.5, 4)),
     "freeze-worker": Kind(freeze, WORKERS, (0.5, 8)),
-    "freeze-helper": Kind(freeze_helper, HELPERS, (1, 8), weight=3),
+    "freeze-helper": Kind(freeze_helper, HELPERS, (1, 7), weight=3),
     "freeze-provider": Kind(freeze, ("provider/head",), (0.5, 3)),
     "freeze-provider-api": Kind(freeze, ("provider-api/head",), (0.5, 4)),
     "freeze-redis": Kind(freeze, ("redis",), (0.5, 5)),
@@ -109,21 +122,27 @@ FAULTS: dict[str, Kind] = {
     "pause-redis": Kind(pause, ("redis",), (0.5, 3)),
     "restart-postgres": Kind(restart, ("postgres",), (0.2, 3)),
     "terminate-backends": Kind(terminate, ("postgres/one", "postgres/all")),
-    "read-only": Kind(read_only, ("postgres/server", "postgres/sessions"), (1, 8), weight=4),
-    "full": Kind(full, ("postgres/disk",), (1, 8), weight=4),
-    "lock-row": Kind(lock_row, ("users/row",), (5, 15), weight=3),
-    "lock-table": Kind(lock_table, ("tables/tool_calls",), (3, 8), weight=3),
+    "read-only": Kind(read_only, ("postgres/server", "postgres/sessions"), (1, 6), weight=3),
+    "full": Kind(full, ("postgres/disk",), (1, 6), weight=3),
+    "lock-row": Kind(lock_row, ("users/row",), (4, 12), weight=3),
+    "lock-table": Kind(lock_table, ("tables/tool_calls",), (3, 7), weight=3),
+    "full-redis": Kind(redis_moods.full, ("redis/now", "redis/at-start"), (1, 6), weight=3),
+    "refusing-redis": Kind(redis_moods.refusing, ("redis/rights",), (1, 6), weight=3),
+    "evicting-redis": Kind(redis_moods.evicting, ("redis/memory",), (1, 6), weight=3),
+    "read-only-redis": Kind(redis_moods.read_only, ("redis/role",), (1, 6), weight=3),
+    "slow-redis": Kind(slow, ("redis-proxy",), (2, 6), weight=3),
+    "step-clock": Kind(redis_moods.step_clock, ("redis/clock",), weight=3),
     "delay": Kind(delay, PROXIES, (1, 5)),
     "cut": Kind(cut, PROXIES, (0.1, 2)),
     "black-hole": Kind(black_hole, PROXIES, (2, 12)),
-    "silence": Kind(silence, PROXIES, (1, 8), weight=3),
-    "one-server": Kind(one_server, OWN_PROXIES, (2, 12), weight=3),
+    "silence": Kind(silence, PROXIES, (1, 6), weight=3),
+    "one-server": Kind(one_server, OWN_PROXIES, (2, 9), weight=3),
     "refuse": Kind(refuse, PROXIES, (0.5, 5)),
     "drop-reply": Kind(drop_reply, PROXIES, (1, 4)),
     "drop-request": Kind(drop_request, PROXIES, (1, 4)),
     "api-errors": Kind(api_errors, ("provider-api/answers",), (1, 5)),
     "api-hangs": Kind(api_hangs, ("provider-api/answers",), (1, 5)),
-    "block-loop": Kind(block_loop, ASYNC_WORKERS, (WHOLE_S, WHOLE_S), weight=5),
-    "hang-over-flush": Kind(hang_over_flush, WORKERS_WITH_THREADS, (WHOLE_S, WHOLE_S), weight=3),
+    "block-loop": Kind(block_loop, ASYNC_WORKERS, (SHORT_S, WHOLE_S), weight=3),
+    "hang-over-flush": Kind(hang_over_flush, WORKERS_WITH_THREADS, (SHORT_S, WHOLE_S), weight=3),
 }
 """By name; the name is what histories and `--only` say."""

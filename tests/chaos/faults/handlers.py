@@ -3,42 +3,58 @@
 import signal
 import time
 
-import redis
+from redis import RedisError
 
 from tests.chaos.faults.strike import Steps, Strike
 from tests.chaos.service.orders import BLOCK, FOR_EVER_S, HANG, Order, Orders
 from tests.chaos.service.stack import SLOTS
 
-ANSWERS_S = 2
+OBEYS_S = 0.3
+"""What Redis may take to forget everything; all other faults wait meanwhile."""
 TAKEN_S = 5.0
 """How long an order waits for a run to take it."""
 BLOCKS_S = (1.0, 8.0)
 HANGS_S = (4.0, 8.0)
 NOTICED_S = 15.0
 """What a worker may take, all in all, to find out that it cannot work, and to end."""
+TAKEN_AT_ONCE_S = 2.0
+"""How soon an order is taken when everything is well."""
 WHOLE_S = TAKEN_S + NOTICED_S + 1.0
+SHORT_S = BLOCKS_S[1] + 1.0
 
 
 def block_loop(strike: Strike) -> Steps:
     """Let one handler of an async bot block the loop that all its turns share: for some seconds, or for ever."""
-    dice = strike.dice
-    lasts_s = dice.choice((dice.uniform(*BLOCKS_S), FOR_EVER_S))
+    lasts_s = FOR_EVER_S if _can_be_judged(strike) else strike.dice.uniform(*BLOCKS_S)
     yield from _ordered(strike, Order(BLOCK, lasts_s), 1)
     yield from _until_replaced(strike, lasts_s)
 
 
 def hang_over_flush(strike: Strike) -> Steps:
     """Let handlers hang, some or one in every slot, and Redis forget their leases meanwhile."""
-    dice = strike.dice
-    count = dice.choice((1, SLOTS // 2, SLOTS))
-    lasts_s = FOR_EVER_S if count == SLOTS else dice.uniform(*HANGS_S)
+    is_for_ever = _can_be_judged(strike)
+    count = SLOTS if is_for_ever else strike.dice.choice((1, SLOTS // 2))
+    lasts_s = FOR_EVER_S if is_for_ever else strike.dice.uniform(*HANGS_S)
     yield from _ordered(strike, Order(HANG, lasts_s), count)
-    try:
-        with redis.Redis.from_url(strike.stack.redis.url, socket_timeout=ANSWERS_S) as client:
-            client.flushall()
-    except redis.RedisError:
-        strike.is_missed = True  # another fault has Redis
+    yield from _flushed(strike, lasts_s)
     yield from _until_replaced(strike, lasts_s)
+
+
+def _can_be_judged(strike: Strike) -> bool:
+    """Whether a worker that never can work again has the time to find that out."""
+    return strike.lasts_s >= TAKEN_AT_ONCE_S + NOTICED_S
+
+
+def _flushed(strike: Strike, lasts_s: float) -> Steps:
+    """Let Redis forget everything while the handlers hang, as soon as it obeys: another fault may have it."""
+    is_flushed, ends = strike.is_missed, time.monotonic() + min(lasts_s, TAKEN_S)
+    while not is_flushed and time.monotonic() < ends:
+        try:
+            with strike.redis(OBEYS_S) as client:
+                is_flushed = bool(client.flushall())
+        except RedisError:
+            yield
+    strike.is_missed |= not is_flushed
 
 
 def _ordered(strike: Strike, order: Order, count: int) -> Steps:

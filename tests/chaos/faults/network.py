@@ -10,6 +10,7 @@ from tests.chaos.faults.strike import Steps, Strike
 
 CUT_AGAIN_S = 0.4
 DELAY_S = (0.05, 0.3)
+SLOW_S = (0.08, 0.25)
 SILENT_AT_ONCE = 0.5
 DROPS_MAX = 6
 DROP_EACH_MAX = 8
@@ -19,11 +20,12 @@ SCRIPT_CALLS = ("enqueue", "lease", "renew", "finish", "park", "bury")
 
 def delay(strike: Strike) -> Steps:
     """Hold every request up."""
-    strike.proxy.delay_s = strike.dice.uniform(*DELAY_S)
-    try:
-        yield from strike.lasting()
-    finally:
-        strike.proxy.delay_s = 0.0
+    yield from _delay(strike, DELAY_S)
+
+
+def slow(strike: Strike) -> Steps:
+    """Let every call take as long as on a server that is far off, or busy."""
+    yield from _delay(strike, SLOW_S)
 
 
 def cut(strike: Strike) -> Steps:
@@ -84,6 +86,14 @@ def api_errors(strike: Strike) -> Steps:
 def api_hangs(strike: Strike) -> Steps:
     """Let the provider's API keep some of its callers waiting."""
     yield from _api(strike, hang=strike.dice.uniform(0.05, 0.3))
+
+
+def _delay(strike: Strike, between_s: tuple[float, float]) -> Steps:
+    strike.proxy.delay_s = strike.dice.uniform(*between_s)
+    try:
+        yield from strike.lasting()
+    finally:
+        strike.proxy.delay_s = 0.0
 
 
 def _drop(strike: Strike, drop: Callable[[bytes, int, int], object]) -> Steps:

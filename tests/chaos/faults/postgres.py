@@ -5,12 +5,10 @@ from contextlib import contextmanager
 
 import psycopg
 
-from tests.chaos.faults.strike import Steps, Strike
+from tests.chaos.faults.strike import ANSWERS_S, Steps, Strike
 from tests.chaos.service import full_disk
 
-ANSWERS_S = 2
-"""What a server that nothing else has struck may take to obey."""
-ADMINISTRATOR = f"-c default_transaction_read_only=off -c statement_timeout={ANSWERS_S * 1000}"
+ADMINISTRATOR = f"-c default_transaction_read_only=off -c statement_timeout={ANSWERS_S * 1000:.0f}"
 SHARES = (0.3, 1.0, 1.0)
 READ_ONLY_SERVER = (
     "ALTER SYSTEM SET default_transaction_read_only = on",
@@ -80,7 +78,7 @@ def lock_table(strike: Strike) -> Steps:
 def _administrator(strike: Strike) -> Iterator[psycopg.Connection]:
     """Connect straight to the server; leaving the block never waits for it."""
     url = strike.stack.postgres.url
-    connection = psycopg.connect(url, autocommit=True, connect_timeout=ANSWERS_S, options=ADMINISTRATOR)
+    connection = psycopg.connect(url, autocommit=True, connect_timeout=int(ANSWERS_S), options=ADMINISTRATOR)
     try:
         yield connection
     finally:

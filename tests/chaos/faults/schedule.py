@@ -1,10 +1,11 @@
 """The seeded plan of a run's faults: the same for the same seed, length and choice of faults.
 
-A run is made of rounds of about a minute and a half. In each, faults come on a few tracks at once; then all is left
-alone until their effects are over; then comes a calm period, in which the service has to be quick.
+A run is made of rounds of about a minute and a half. In each, faults come on a few tracks at once, and those of the bot
+on one of their own; then all is left alone until their effects are over; then comes a calm period, in which the service
+has to be quick.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -19,8 +20,11 @@ ROUND_WITH_CALM_MIN_S = 45.0
 """A shorter round is all storm."""
 FIRST_FAULT_S = 2.0
 TRACKS = 4
-GAP_MEAN_S = 1.8
-GAP_MAX_S = 8.0
+BOT_TRACKS = 2
+GAP_MEAN_S = 3.0
+BOT_GAP_MEAN_S = 9.0
+GAPS_MAX = 3
+"""How many times the mean a gap lasts at most."""
 AFTERMATH_S = 1.0
 """Between two faults of the same place."""
 PATIENCE_S = 3.0
@@ -76,12 +80,14 @@ def plan(seed: int, lasts_s: float, names: Collection[str] = FAULTS) -> Schedule
     has_calm = length_s >= ROUND_WITH_CALM_MIN_S
     quiet_s = SETTLE_S + CALM_S if has_calm else 0.0
     rare = [name for name in names if FAULTS[name].is_rare]
-    bag = _endless(dice, [name for name in names if name not in rare])
+    of_bot = [name for name in names if FAULTS[name].is_of_bot]
+    others = [name for name in names if name not in {*rare, *of_bot}]
+    tracks = [_Bag(dice, others, GAP_MEAN_S)] * TRACKS + [_Bag(dice, of_bot, BOT_GAP_MEAN_S)] * BOT_TRACKS
     faults: list[Planned] = []
     for nr in range(rounds):
         begins_s, ends_s = nr * length_s + FIRST_FAULT_S, (nr + 1) * length_s - quiet_s
         faults += _ambushes(dice, rare, begins_s, ends_s, len(faults))
-        faults += _storm(dice, bag, begins_s, ends_s, len(faults))
+        faults += _storm(dice, tracks, begins_s, ends_s, len(faults))
     calms = [Calm((nr + 1) * length_s - CALM_S, (nr + 1) * length_s) for nr in range(rounds)] if has_calm else []
     return Schedule(lasts_s, tuple(faults), tuple(calms))
 
@@ -93,38 +99,53 @@ def _ambushes(dice: Random, names: Collection[str], begins_s: float, ends_s: flo
     ]
 
 
-def _storm(dice: Random, bag: Iterator[str], begins_s: float, ends_s: float, planned: int) -> list[Planned]:
+def _storm(dice: Random, tracks: Sequence["_Bag"], begins_s: float, ends_s: float, planned: int) -> list[Planned]:
     """Fill the tracks of one round, always the one that is free first."""
     faults: list[Planned] = []
-    tracks = [begins_s + _gap(dice) for _ in range(TRACKS)]
-    free_at: dict[str, float] = {}
-    while (at_s := min(tracks)) < ends_s and (name := next(bag, None)) is not None:
-        track = tracks.index(at_s)
-        lasts_s = min(dice.uniform(*FAULTS[name].lasts_s), ends_s - at_s)
-        target = _free_target(dice, name, at_s, free_at)
-        if target is not None:
+    track_free_at = [begins_s + bag.gap_s() for bag in tracks]
+    place_free_at: dict[str, float] = {}
+
+    def target(name: str) -> str | None:
+        """Choose one that nothing else strikes then; none if there is no time left for this fault."""
+        if at_s + FAULTS[name].lasts_s[0] > ends_s:
+            return None
+        free = [one for one in FAULTS[name].targets if place_free_at.get(place_of(one), 0.0) <= at_s]
+        return dice.choice(free) if free else None
+
+    while (at_s := min(track_free_at)) < ends_s:
+        track, lasts_s = track_free_at.index(at_s), 0.0
+        if drawn := tracks[track].draw(target):
+            name, struck = drawn
+            lasts_s = min(dice.uniform(*FAULTS[name].lasts_s), ends_s - at_s)
             span, expires_s = planned + len(faults), min(at_s + PATIENCE_S, ends_s)
-            faults.append(Planned(span, name, target, at_s, lasts_s, expires_s, dice.getrandbits(32)))
-            free_at[place_of(target)] = at_s + lasts_s + _aftermath_s(name)
-        tracks[track] += lasts_s + _gap(dice)
+            faults.append(Planned(span, name, struck, at_s, lasts_s, expires_s, dice.getrandbits(32)))
+            place_free_at[place_of(struck)] = at_s + lasts_s + _aftermath_s(name)
+        track_free_at[track] += lasts_s + tracks[track].gap_s()
     return faults
-
-
-def _free_target(dice: Random, name: str, at_s: float, free_at: Mapping[str, float]) -> str | None:
-    free = [target for target in FAULTS[name].targets if free_at.get(place_of(target), 0.0) <= at_s]
-    return dice.choice(free) if free else None
 
 
 def _aftermath_s(name: str) -> float:
     return STARTS_ANEW_S if name.startswith(("kill", "deploy", "block", "hang")) else AFTERMATH_S
 
 
-def _gap(dice: Random) -> float:
-    return min(dice.expovariate(1 / GAP_MEAN_S), GAP_MAX_S)
+class _Bag:
+    """Names of faults, drawn for ever, each as often as its weight says before any comes more often."""
 
+    def __init__(self, dice: Random, names: Collection[str], gap_mean_s: float) -> None:
+        self._dice, self._gap_mean_s = dice, gap_mean_s
+        self._names = [name for name in sorted(names) for _ in range(FAULTS[name].weight)]
+        self._left: list[str] = []
 
-def _endless(dice: Random, names: Collection[str]) -> Iterator[str]:
-    """Draw names for ever, each as often as its weight says before any comes more often."""
-    weighted = [name for name in sorted(names) for _ in range(FAULTS[name].weight)]
-    while weighted:
-        yield from dice.sample(weighted, k=len(weighted))
+    def gap_s(self) -> float:
+        """Draw how long a track rests."""
+        return self._gap_mean_s * min(self._dice.expovariate(1.0), GAPS_MAX)
+
+    def draw(self, target: Callable[[str], str | None]) -> tuple[str, str] | None:
+        """Draw the first that has a target now, with that; the others stay first."""
+        if len(self._left) <= len(self._names):
+            self._left += self._dice.sample(self._names, k=len(self._names))
+        for nr, name in enumerate(self._left):
+            if struck := target(name):
+                del self._left[nr]
+                return name, struck
+        return None

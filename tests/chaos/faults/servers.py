@@ -4,12 +4,8 @@ import os
 import signal
 
 import psycopg
-import redis
 
-from tests.chaos.faults.strike import Steps, Strike
-
-ANSWERS_S = 2
-"""What a server that nothing else has struck may take to obey."""
+from tests.chaos.faults.strike import ANSWERS_S, Steps, Strike
 
 
 def lose(strike: Strike) -> Steps:
@@ -27,14 +23,14 @@ def lose(strike: Strike) -> Steps:
 
 def flush(strike: Strike) -> Steps:
     """Let Redis forget everything."""
-    with redis.Redis.from_url(strike.stack.redis.url, socket_timeout=ANSWERS_S) as client:
+    with strike.redis() as client:
         client.flushall()
     yield
 
 
 def pause(strike: Strike) -> Steps:
     """Let Redis answer nobody."""
-    with redis.Redis.from_url(strike.stack.redis.url, socket_timeout=ANSWERS_S) as client:
+    with strike.redis() as client:
         client.client_pause(round(strike.lasts_s * 1000))
     yield from strike.lasting()
 
@@ -53,7 +49,7 @@ def restart(strike: Strike) -> Steps:
 def terminate(strike: Strike) -> Steps:
     """End one connection of the service in Postgres, or all of them."""
     limit = "LIMIT 1" if strike.target.endswith("/one") else ""
-    with psycopg.connect(strike.stack.postgres.url, autocommit=True, connect_timeout=ANSWERS_S) as connection:
+    with psycopg.connect(strike.stack.postgres.url, autocommit=True, connect_timeout=int(ANSWERS_S)) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
             f" WHERE application_name = 'onelane' ORDER BY random() {limit}) _"

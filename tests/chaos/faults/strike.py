@@ -2,15 +2,22 @@
 
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from onelane.dev.embedded.child import command_line, descendants
 from tests.chaos.service.dynos import is_living, send
 from tests.chaos.service.stack import WORKER_NAMES, Stack
 from tests.proxy import Proxy
 
+ANSWERS_S = 2.0
+"""What a server that nothing else has struck may take to obey."""
 Steps = Generator[None, None, None]
 """A fault: it strikes, yields while it lasts, and heals however it ends, also when it is closed early.
 
@@ -49,6 +56,13 @@ class Strike:
         own = self.stack.own_proxies.get(self.target)
         return own or (self.stack.redis_proxy if self.place == "redis-proxy" else self.stack.postgres_proxy)
 
+    @contextmanager
+    def redis(self, answers_s: float = ANSWERS_S) -> Iterator[Redis]:
+        """Connect straight to Redis, past its proxy; what it does not answer is not asked again."""
+        url, once = self.stack.redis.url, Retry(NoBackoff(), 0)
+        with Redis.from_url(url, socket_timeout=answers_s, retry=once) as client:
+            yield client
+
     def find(self) -> bool:
         """Choose a living process to strike; answer whether there is one."""
         candidates = self._candidates()
@@ -58,6 +72,10 @@ class Strike:
     def living(self) -> list[int]:
         """Return those of the struck processes that still live."""
         return [pid for pid in self.struck if is_living(pid)]
+
+    def workers(self) -> list[int]:
+        """Find the processes that work, of all workers."""
+        return [pid for name in WORKER_NAMES for pid in self.stack.dynos[name].pids("process")]
 
     def is_candidate(self, pid: int) -> bool:
         """Whether a process still is what it was struck as: not one whose parent has died."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import HOST, PYTHON, WORKER, is_ready, web_command
 from onelane.dev.stack import Stack as Processes
@@ -25,6 +25,7 @@ from tests.chaos.service.dynos import Dyno
 from tests.chaos.service.orders import DYNO
 from tests.conftest import ROOT, SECRET
 from tests.proxy import Proxy
+from tests.stepping import SteppingRedis
 
 WEB_NAMES = ("web-1", "web-2")
 WORKER_NAMES = ("worker-1", "worker-2", "worker-3")
@@ -96,7 +97,7 @@ class Stack:
     """Messages a second, on average; the provider has a default."""
     mutant: str | None = None
     postgres: EmbeddedPostgres = field(init=False)
-    redis: EmbeddedRedis = field(init=False)
+    redis: SteppingRedis = field(init=False)
     postgres_proxy: Proxy = field(init=False)
     redis_proxy: Proxy = field(init=False)
     own_proxies: dict[str, Proxy] = field(init=False, default_factory=dict)
@@ -109,7 +110,7 @@ class Stack:
         api_port = free_port()
         self._processes = self._exits.enter_context(Processes(self.folder.logs, self._environment(api_port), cwd=ROOT))
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", POSTGRES_SETTINGS)
-        self.redis = EmbeddedRedis(self.folder.path / "redis")
+        self.redis = SteppingRedis(self.folder.path / "redis")
         self._processes.start_servers(self.postgres, self.redis)
         self.postgres_proxy = self._exits.enter_context(Proxy(self.postgres.url))
         self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))

@@ -5,7 +5,8 @@
 
 Environment: DATABASE_URL and REDIS_URL (straight to the servers, not through proxies; the options override them),
 CHANNELS as the service has them, CHAOS_HISTORY. Start it when the webs answer; killed, start it again with the same
-arguments: it goes on where its history ends. In CHAOS_HISTORY it looks for two files:
+arguments: it delivers what it had begun, and goes on with what is due by then; nobody has written meanwhile. In
+CHAOS_HISTORY it looks for two files:
 
 - `quiet`: while it is there nothing new is sent that makes the bot hang or crash. Make it before a calm period, as long
   before as such a message's effects last; remove it afterwards.
@@ -103,6 +104,8 @@ class Traffic:
 
     def offer(self, seconds: float) -> None:
         """Send what the plan has for `seconds`, each thing in its time; then wait until the storm is over."""
+        if self._past.until:
+            self._past.until = time.monotonic() - self._past.began_at
         for correspondence, step in merge(*map(_steps, self._correspondences), key=lambda pair: pair[1].at):
             is_past = step.at <= self._past.until
             if step.at > seconds or not (is_past or self._wait_until(self._past.began_at + step.at)):
@@ -124,8 +127,8 @@ class Traffic:
     def _is_wanted(self, step: Step) -> bool:
         if isinstance(step, Command):
             return step.at > self._past.until
-        if step.delivery in self._past.tries:
-            return step.delivery not in self._past.acknowledged
+        if step.at <= self._past.until:
+            return step.delivery in self._past.tries and step.delivery not in self._past.acknowledged
         return not (step.ask.word in DISRUPTIVE and (self._history / "quiet").exists())
 
     def _wait_until(self, when: float) -> bool:
