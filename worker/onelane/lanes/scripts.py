@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from onelane import forks, keys
 from onelane.errors import LanesForeign, LanesUnavailable
+from onelane.lanes.gathering import Call, Gathering
 
 REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
 """The errors of a Redis that is full, a replica, without a disk, or busy."""
@@ -27,7 +28,6 @@ FOREIGN = "FOREIGN "
 """How the scripts begin their answer when the lanes are another database's."""
 
 SCRIPTS = Path(__file__).parent / "lua"
-Call = tuple[str, Sequence[Any]]
 
 
 def connect(
@@ -74,6 +74,7 @@ class Scripts:
         self, client: redis.Redis, folder: Path, kind: str = keys.IN, database_id: Callable[[], str] = lambda: ""
     ) -> None:
         self.client = client
+        self._gathering = Gathering(self._run_gathered)
         self._database_id = database_id
         prelude = (
             (folder / "prelude.lua").read_text().replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
@@ -84,8 +85,8 @@ class Scripts:
         }
 
     def run(self, name: str, *args: Any) -> Any:
-        """Run one script."""
-        return self.run_many([(name, args)])[0]
+        """Run one script, together with those that other threads ask for at the moment."""
+        return self._gathering.ask((name, args))
 
     def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; load those that this server does not know yet."""
@@ -97,7 +98,7 @@ class Scripts:
 
     def run_each(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip. One that fails answers its error, and the others theirs."""
-        answers: list[Any] = self.ask(lambda: self._run_known_or_load(calls))
+        answers: list[Any] = self.ask(lambda: _unless_refused(self._run_known_or_load(calls)))
         return answers
 
     def ask(self, call: Callable[[], Any]) -> Any:
@@ -126,11 +127,9 @@ class Scripts:
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
         except redis.exceptions.ResponseError as error:
-            if str(error).startswith(FOREIGN):
-                raise LanesForeign from error
-            if not _is_refusal(error):
+            if (translated := _translated(error)) is error:
                 raise
-            raise LanesUnavailable(f"Redis refuses writes: {type(error).__name__}") from error
+            raise translated from error
 
     def setting(self, section: str, field: str, name: str | None = None) -> Any:
         """Read a field of INFO, else CONFIG's `name`; None when the host forbids it, as many do."""
@@ -153,10 +152,11 @@ class Scripts:
                 self.client.script_load(self._texts[name])
             for i, answer in zip(unknown, self._execute([calls[i] for i in unknown]), strict=True):
                 answers[i] = answer
-        for answer in answers:
-            if isinstance(answer, Exception) and not _is_its_own(answer):
-                raise answer
         return answers
+
+    def _run_gathered(self, calls: Sequence[Call]) -> list[Any]:
+        """Run the scripts of several threads. A full Redis refuses some and runs others: each gets its own answer."""
+        return [_translated(answer) for answer in self.ask(lambda: self._run_known_or_load(calls))]
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
         pipeline, database_id = self.client.pipeline(transaction=False), self._database_id()
@@ -171,11 +171,21 @@ def _was_cut(error: BaseException | None) -> bool:
     return isinstance(error, redis.exceptions.ConnectionError) and not isinstance(error.__context__, Empty)
 
 
-def _is_its_own(error: Exception) -> bool:
-    """Distinguish the error of one script from what would meet every other."""
-    if not isinstance(error, redis.exceptions.ResponseError):
-        return False
-    return not _is_refusal(error) and not str(error).startswith(FOREIGN)
+def _unless_refused(answers: list[Any]) -> list[Any]:
+    """Return the answers; raise what would meet every other script."""
+    for answer in answers:
+        if _translated(answer) is not answer:
+            raise answer
+    return answers
+
+
+def _translated(answer: Any) -> Any:
+    """Return an answer, or our error for an error of Redis that is not the script's own."""
+    if not isinstance(answer, redis.exceptions.ResponseError):
+        return answer
+    if str(answer).startswith(FOREIGN):
+        return LanesForeign()
+    return LanesUnavailable(f"Redis refuses writes: {type(answer).__name__}") if _is_refusal(answer) else answer
 
 
 def _is_refusal(error: redis.exceptions.ResponseError) -> bool:
