@@ -20,6 +20,7 @@ from onelane.dev.embedded.child import command_line, descendants, wait_until
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.stack import PYTHON
+from onelane.errors import EXIT_CONFIG
 from tests.conftest import slow_after
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
@@ -227,8 +228,9 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
 ) -> None:
     handler = "onelane.handlers.echo:handle" if argument else "nosuchbot:handle"
     run = start((*COMMAND, *argument), HANDLER=handler)
-    assert run.process.wait(START_S) == 1
-    assert "cannot import nosuchbot" in run.output
+    assert run.process.wait(START_S) == EXIT_CONFIG
+    assert "HANDLER: cannot import nosuchbot: ModuleNotFoundError: No module named 'nosuchbot'" in run.output
+    assert "Onelane runs." not in run.output
     assert run.last_line().startswith("onelane: worker ended with exit code")
 
 

@@ -15,7 +15,7 @@ from onelane.commands.lanes import lane, lanes
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.config import Settings
-from onelane.errors import ConfigError, OnelaneError
+from onelane.errors import EXIT_CONFIG, ConfigError, OnelaneError
 from onelane.processes import supervisor
 from onelane.telemetry.log import configure
 
@@ -90,7 +90,7 @@ def main() -> None:
         onelane()
     except ConfigError as error:
         click.echo(f"onelane: {error}", err=True)
-        sys.exit(supervisor.EXIT_CONFIG)
+        sys.exit(EXIT_CONFIG)
     except OnelaneError as error:
         click.echo(f"onelane: {error}", err=True)
         sys.exit(EXIT_FAILED)

@@ -28,6 +28,8 @@ import traceback
 from math import isfinite
 from typing import ClassVar
 
+EXIT_CONFIG = 78
+"""The exit code of a process that a ConfigError ends: starting it again changes nothing."""
 FRAMES_MAX = 20
 REASON_MAX = 200
 

@@ -4,6 +4,7 @@ How our programs are called is written here and in the Procfile. `-P` keeps the 
 the worker looks there, for its bot.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, Self
 
 from onelane.dev.embedded import EmbeddedServer
 from onelane.dev.embedded.child import Child, stop_all
-from onelane.errors import OnelaneError
+from onelane.errors import EXIT_CONFIG, ConfigError, OnelaneError
 
 HOST = "127.0.0.1"
 PYTHON = (sys.executable, "-P", "-m")
@@ -92,8 +93,13 @@ class Stack:
         self.wait_for(lambda: is_ready(port), f"the start of the web on port {port}", READY_S)
 
     def start_worker(self, *arguments: str, environment: Mapping[str, object] | None = None) -> Child:
-        """Start `onelane worker`."""
+        """Start `onelane worker`; `await_worker` waits for it."""
         return self.start("worker", [*WORKER, *arguments], environment)
+
+    def await_worker(self, port: int) -> None:
+        """Wait until the web on `port` sees a worker that takes lanes: it has imported its handler then."""
+        token = self.environment.get("METRICS_TOKEN", "")
+        self.wait_for(lambda: _workers(port, token), "the start of a worker", READY_S)
 
     def start(
         self,
@@ -154,7 +160,8 @@ class Stack:
         for child in self._watched:
             if child.has_died:
                 self._pass_on()  # its last lines, which may say why
-                raise OnelaneError(f"{child.name} ended with exit code {child.exit_code}{self._logs(child)}")
+                kind = ConfigError if child.exit_code == EXIT_CONFIG else OnelaneError
+                raise kind(f"{child.name} ended with exit code {child.exit_code}{self._logs(child)}")
 
     def _pass_on(self) -> None:
         """Echo what the processes have written since the last call."""
@@ -178,12 +185,24 @@ def web_command(port: int, application: str = WEB, *options: str) -> list[str]:
 
 def is_ready(port: int) -> bool:
     """Ask the web on a port of this machine whether it can do its work."""
+    return _get(port, "/readyz")[0] == HTTPStatus.OK
+
+
+def _workers(port: int, token: str) -> int:
+    """Ask the web how many workers there are."""
+    status, body = _get(port, "/autoscale.json", {"Authorization": f"Bearer {token}"})
+    return int(json.loads(body)["workers"]) if status == HTTPStatus.OK else 0
+
+
+def _get(port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Ask the web on a port of this machine; without an answer the status is 0."""
     connection = HTTPConnection(HOST, port, timeout=ANSWER_S)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
+        connection.request("GET", path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     except (OSError, HTTPException):
-        return False
+        return 0, b""
     finally:
         connection.close()
 

@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 
+from onelane.errors import EXIT_CONFIG
 from onelane.telemetry.log import event
 
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_MAX_S = 30.0
 HEALTHY_AFTER_S = 5.0
 SLICE_S = 0.1
-EXIT_CONFIG = 78
 ENDS_S = 4.5
 """A worker that can ends within its grace and 4 s; with the default grace all are gone within 25 s."""
 

@@ -96,6 +96,7 @@ def _start(stack: Stack, servers: list[EmbeddedServer]) -> None:
     stack.start_web(port)
     stack.start_worker()
     stack.await_web(port)
+    stack.await_worker(port)
 
 
 def _free(port: int) -> int:

@@ -1,0 +1,58 @@
+"""The configured handler: what its import does wrong is said in one line, with file and line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onelane.errors import EXIT_CONFIG, ConfigError
+from onelane.turns import loading
+from onelane.turns.loading import load
+
+FAILURES = {
+    "def broken(:\n": "SyntaxError: invalid syntax, in {file}, line 1",
+    "import os\nKEY = os.environ['NO_SUCH_KEY']\n": "KeyError: 'NO_SUCH_KEY', in {file}, line 2",
+    "\nint('a secret')\n": "ValueError, in {file}, line 2",
+    "import sys\nsys.exit('a secret')\n": "SystemExit, in {file}, line 2",
+    "import nosuchlibrary\n": "ModuleNotFoundError: No module named 'nosuchlibrary', in {file}, line 1",
+    "def ask():\n    return nosuchname\n\nask()\n": "NameError: name 'nosuchname' is not defined, in {file}, line 2",
+}
+
+
+@pytest.fixture
+def bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a handler's module named `brokenbot` may be written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "brokenbot", raising=False)
+    return tmp_path / "brokenbot.py"
+
+
+@pytest.mark.parametrize("text", FAILURES)
+def test_a_bot_that_cannot_be_imported_is_told_in_one_line_with_file_and_line(bot: Path, text: str) -> None:
+    bot.write_text(text)
+    with pytest.raises(ConfigError) as failed:
+        load("brokenbot:handle")
+    assert str(failed.value) == f"HANDLER: cannot import brokenbot: {FAILURES[text].format(file=bot)}"
+
+
+def test_a_module_that_is_not_there_has_no_place() -> None:
+    with pytest.raises(ConfigError, match=r"ModuleNotFoundError: No module named 'nosuchbot'$"):
+        load("nosuchbot:handle")
+
+
+def test_a_function_that_is_not_there_is_named(bot: Path) -> None:
+    bot.write_text("handle = 'a text'\n")
+    for name in ("handle", "nosuchfunction"):
+        with pytest.raises(ConfigError, match=f"^HANDLER: brokenbot has no function {name}$"):
+            load(f"brokenbot:{name}")
+
+
+def test_an_import_that_hangs_ends_the_process_and_names_the_line(bot: Path) -> None:
+    bot.write_text("import threading\nthreading.Event().wait(60)\n")
+    program = f"import {loading.__name__} as it; it.IMPORT_MAX_S = 0.1; it.load('brokenbot:handle')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == EXIT_CONFIG
+    said = f"onelane: HANDLER: importing brokenbot takes longer than 0.1 s, in {bot}, line 2\n"
+    assert ended.stderr == said
