@@ -80,6 +80,18 @@ def test_after_a_skipped_message_no_later_one_of_that_user_is_accepted(settings:
     assert [one["seq"] for one in calls.accept(delivery("alice", "m2"), delivery("alice", "m3"))] == [2, 3]
 
 
+def test_after_a_skipped_message_of_a_new_user_no_later_one_under_the_same_name_is_accepted(
+    settings: Settings, calls: Calls
+) -> None:
+    """Another transaction holds one of the names of the first; the second names the other alone."""
+    first = delivery("alice", "m1", senders=["alice", "+336"])
+    with psycopg.connect(settings.database_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('demo:+336', 0))")
+        answers = calls.accept(first, delivery("bob", "b1"), delivery("alice", "m2"), waits=False)
+    assert [one["outcome"] for one in answers] == ["skipped", "accepted", "skipped"]
+    assert [one["seq"] for one in calls.accept(first, delivery("alice", "m2"))] == [1, 2]
+
+
 def test_a_full_backlog_is_that_users_alone(calls: Calls) -> None:
     calls.accept(delivery("alice", "m1"))
     answers = calls.accept(

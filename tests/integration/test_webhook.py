@@ -1,6 +1,7 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,14 +10,17 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from onelane.bootstrap import Services, open_services
-from onelane.channels import provider_of
+from onelane.channels import Answer, Inbound, provider_of
+from onelane.channels.standard import Standard, StandardSettings
 from onelane.config import Channel, Settings
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import migrate
-from onelane.model import Attachment, Delivery
+from onelane.model import Accepted, Attachment, Delivery
 from onelane_web import create_app
 from onelane_web.development import replies
+from tests.conftest import LogLines
 from tests.rows import Rows
+from tests.working_off import work_off
 
 UNREACHABLE = "127.0.0.1:9"
 
@@ -123,6 +127,46 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
     other = deliver(client, settings, message(7, senders=("bob",)))
     assert other.status_code == 202
     assert len(rows.accepted()) == 3
+
+
+class Album(Standard):
+    """A provider whose webhooks carry several messages, as most do."""
+
+    def parse(self, request: Inbound) -> list[Delivery]:
+        """Read one message of each sender named in the body's text."""
+        [one] = super().parse(request)
+        return [
+            one.model_copy(update={"senders": (sender,), "external_id": f"{one.external_id} {nr}"})
+            for nr, sender in enumerate(one.text.split())
+        ]
+
+    def answer(self, accepted: Sequence[Accepted]) -> Answer:
+        """Say how many are new."""
+        return Answer(202, "text/plain", str(sum(not one.duplicate for one in accepted)))
+
+
+def test_of_a_webhook_with_several_messages_one_full_backlog_refuses_nobody_elses(
+    rows: Rows, services: Services, settings: Settings, log_lines: LogLines
+) -> None:
+    """The provider repeats all of it; for the others those are duplicates."""
+    demo = settings.channels["demo"].model_copy(update={"backlog_max": 1})
+    limited = open_services(settings.model_copy(update={"channels": {"demo": demo}}))
+    albums = {"demo": Album(StandardSettings.model_validate(demo.own))}
+    client = create_app(replace(limited, providers=albums)).test_client()
+    deliver(client, settings, message(text="alice"))
+    album = message(2, text="bob alice carol alice")
+    refused = deliver(client, settings, album)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "30")
+    events = [line["event"] for line in log_lines if line["event"].startswith("delivery")]
+    assert events == ["delivery_accepted"] * 3 + ["delivery_not_accepted"] * 2 + ["delivery_refused"]
+    work_off(services, settings, lambda turn: f"{turn.user.id}")
+    assert rows.answered() == 3
+    assert deliver(client, settings, album).status_code == 429
+    work_off(services, settings, lambda turn: f"{turn.user.id}")
+    assert deliver(client, settings, album).data == b"1"
+    work_off(services, settings, lambda turn: f"{turn.user.id}")
+    assert rows.answered() == 5
+    limited.close()
 
 
 @pytest.mark.parametrize(

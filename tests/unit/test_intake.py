@@ -1,0 +1,123 @@
+"""A webhook of several messages: each stands or fails alone, and what cannot be accepted hides nothing."""
+
+from collections.abc import Sequence
+from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from onelane import intake
+from onelane.config import Channel, Settings
+from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
+from onelane.intake import Intake
+from onelane.model import Accepted, Delivery
+from tests.calls import Item
+
+SETTINGS = Settings(
+    database_url="postgresql://host/db",
+    redis_url="redis://host",
+    channels={"demo": Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))},
+)
+AWAY, UNAVAILABLE, UNSTORABLE = "53100", "40001", "22021"
+
+
+class Answers:
+    """A database that answers what it is given by sender, at once and when asked to wait."""
+
+    def __init__(self, at_once: dict[str, Item], later: dict[str, Item] | None = None) -> None:
+        self.at_once, self.later = at_once, later or {}
+        self.waited_for: list[str] = []
+        self.enqueued: list[UUID] = []
+        self.enqueued_before_waiting: list[UUID] = []
+        self.breaker = self
+
+    def close(self) -> None:
+        """Answer as a breaker does."""
+
+    def ask(self, _function: str, items: Sequence[Item], *, waits: bool = False) -> list[Item]:
+        """Answer each item."""
+        names = [item["senders"][0] for item in items]
+        if not waits:
+            return [self.at_once[name] for name in names]
+        self.enqueued_before_waiting = self.enqueued_before_waiting or [*self.enqueued]
+        self.waited_for += names
+        return [self.later.get(name, self.at_once[name]) for name in names]
+
+    def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
+        """Take what lanes are given."""
+        self.enqueued += [user_id for user_id, _ in messages]
+        return len(messages)
+
+
+def accepted(**extra: Any) -> Item:
+    return {
+        **{"outcome": "accepted", "user_id": str(uuid4()), "message_id": str(uuid4())},
+        **{"seq": 1, "is_waiting": True, "has_conflict": False, **extra},
+    }
+
+
+def refused(sqlstate: str) -> Item:
+    return {"outcome": "refused", "sqlstate": sqlstate}
+
+
+FULL = {"outcome": "full", "user_id": str(uuid4())}
+SKIPPED = {"outcome": "skipped"}
+
+
+def take(database: Any, note: Any = lambda _message: None) -> list[Accepted]:
+    deliveries = [Delivery(senders=(name,), external_id=name) for name in database.at_once]
+    return Intake(SETTINGS, database, database).accept("demo", deliveries, note)
+
+
+GRAVEST: dict[str, tuple[type[OnelaneError], list[Item]]] = {
+    "the whole server": (StoreAway, [refused(AWAY), SKIPPED, refused(UNSTORABLE), FULL]),
+    "a lock": (StoreUnavailable, [SKIPPED, refused(UNSTORABLE), FULL]),
+    "a conflict": (StoreUnavailable, [refused(UNAVAILABLE), refused(UNSTORABLE), FULL]),
+    "what cannot be stored": (StoreRefused, [refused(UNSTORABLE), FULL]),
+    "a full backlog": (BacklogFull, [FULL]),
+}
+
+
+@pytest.mark.parametrize(("kind", "answers"), GRAVEST.values(), ids=GRAVEST.keys())
+def test_the_gravest_refusal_of_a_webhook_is_raised_whichever_came_first(
+    kind: type[OnelaneError], answers: list[Item]
+) -> None:
+    for order in permutations([*answers, accepted()]):
+        with pytest.raises(OnelaneError) as raised:
+            take(Answers({str(nr): answer for nr, answer in enumerate(order)}))
+        assert raised.type is kind
+
+
+def test_what_stands_beside_a_refusal_is_counted_noted_and_on_its_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(intake, "DELIVERIES", SimpleNamespace(count=counted.append))
+    bob, carol = accepted(), accepted(has_conflict=True)
+    noted: list[Accepted] = []
+    database = Answers({"alice": FULL, "bob": bob, "alice again": FULL, "carol": carol})
+    with capture_logs() as logs, pytest.raises(BacklogFull):
+        take(database, noted.append)
+    assert [str(message.user_id) for message in noted] == [bob["user_id"], carol["user_id"]]
+    assert [str(user_id) for user_id in database.enqueued] == [bob["user_id"], carol["user_id"]]
+    assert sorted(counted) == ["accepted", "accepted", "full", "full"]
+    refusals = [line for line in logs if line["event"] == "delivery_not_accepted"]
+    assert [(line["outcome"], line["user_id"]) for line in refusals] == [("full", FULL["user_id"])] * 2
+    assert [line["event"] for line in logs].count("identity_conflict") == 1
+
+
+def test_nobody_waits_for_a_locked_user_before_the_others_are_on_their_lanes() -> None:
+    bob = accepted()
+    database = Answers({"alice": {**SKIPPED, "user_id": str(uuid4())}, "bob": bob}, {"alice": accepted()})
+    answers = take(database)
+    assert [str(user_id) for user_id in database.enqueued_before_waiting] == [bob["user_id"]]
+    assert [str(one.user_id) for one in answers] == [str(database.enqueued[1]), bob["user_id"]]
+
+
+def test_one_new_user_whose_name_is_held_keeps_no_other_new_user_from_being_waited_for() -> None:
+    """Of neither the id is known yet."""
+    database = Answers({"alice": SKIPPED, "bob": SKIPPED, "carol": refused(UNSTORABLE), "dave": SKIPPED})
+    with pytest.raises(StoreUnavailable):
+        take(database)
+    assert database.waited_for == ["alice", "bob", "dave"]
