@@ -1,6 +1,6 @@
 """The webhook endpoint: verify, parse, accept, answer."""
 
-from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 from flask import Blueprint, Response, abort, jsonify, request
@@ -33,8 +33,7 @@ def blueprint(services: Services) -> Blueprint:
         provider = services.providers[channel]
         inbound = _inbound(channels[channel].public_url)
         provider.verify(inbound)
-        accepted = services.intake.accept(channel, provider.parse(inbound))
-        _log_accepted(channel, accepted)
+        accepted = services.intake.accept(channel, provider.parse(inbound), partial(_log_accepted, channel))
         answer = provider.answer(accepted)
         return Response(answer.body, answer.status, content_type=answer.content_type)
 
@@ -84,15 +83,14 @@ def _body() -> bytes:
     return body
 
 
-def _log_accepted(channel: str, accepted: Sequence[Accepted]) -> None:
-    for message in accepted:
-        event(
-            "delivery_duplicate" if message.duplicate else "delivery_accepted",
-            channel=channel,
-            message_id=message.message_id,
-            user_id=message.user_id,
-            seq=message.seq,
-        )
+def _log_accepted(channel: str, message: Accepted) -> None:
+    event(
+        "delivery_duplicate" if message.duplicate else "delivery_accepted",
+        channel=channel,
+        message_id=message.message_id,
+        user_id=message.user_id,
+        seq=message.seq,
+    )
 
 
 def _count_refusal(response: Response) -> Response:

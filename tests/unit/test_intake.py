@@ -54,8 +54,13 @@ class Answers:
 
 def accepted(**extra: Any) -> Item:
     return {
-        **{"outcome": "accepted", "user_id": str(uuid4()), "message_id": str(uuid4())},
-        **{"seq": 1, "is_waiting": True, "has_conflict": False, **extra},
+        "outcome": "accepted",
+        "user_id": str(uuid4()),
+        "message_id": str(uuid4()),
+        "seq": 1,
+        "is_waiting": True,
+        "has_conflict": False,
+        **extra,
     }
 
 

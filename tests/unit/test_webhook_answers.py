@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,10 +30,15 @@ class FakeIntake:
         self.known: dict[str, Accepted] = {}
         self.failure: Exception | None = None
 
-    def accept(self, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+    def accept(
+        self, channel: str, deliveries: Sequence[Delivery], note: Callable[[Accepted], object]
+    ) -> list[Accepted]:
         if self.failure:
             raise self.failure
-        return [self._accept(one) for one in deliveries]
+        accepted = [self._accept(one) for one in deliveries]
+        for message in accepted:
+            note(message)
+        return accepted
 
     def _accept(self, one: Delivery) -> Accepted:
         if one.external_id in self.known:

@@ -31,7 +31,7 @@ ID = UUID(int=1)
 class StrictIntake:
     """Takes only what Postgres could store."""
 
-    def accept(self, _channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+    def accept(self, _channel: str, deliveries: Sequence[Delivery], _note: object) -> list[Accepted]:
         for one in deliveries:
             media = [part for file in one.attachments for part in (file.url, file.content_type or "")]
             stored = "".join([*one.senders, one.external_id, one.text, one.button or "", *media])

@@ -83,7 +83,7 @@ class LanesForeign(LanesDenied):
 
 
 class BacklogFull(OnelaneError):  # noqa: N818 - as above
-    """A user has as many waiting messages as allowed; nothing of the delivery was stored."""
+    """A user has as many waiting messages as allowed: of a webhook with several, the others' stand."""
 
 
 class NotRequeued(OnelaneError):  # noqa: N818 - as above

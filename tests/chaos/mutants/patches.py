@@ -40,7 +40,8 @@ SETTLES_LATE_S = 1.5
 """Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
 
-Accept = Callable[[Intake, str, Sequence[Delivery]], list[Accepted]]
+Note = Callable[[Accepted], object]
+Accept = Callable[[Intake, str, Sequence[Delivery], Note], list[Accepted]]
 
 
 def plant(owner: object, name: str, bug: object) -> None:
@@ -68,14 +69,14 @@ def retries_on() -> None:
 def answer_before_commit() -> None:
     """Answer as soon as the rows are written, and commit them a little later."""
 
-    store = Intake._store
+    accept: Accept = Intake.accept
 
-    def store_early(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[JsonObject]:
+    def accept_early(intake: Intake, channel: str, deliveries: Sequence[Delivery], note: Note) -> list[Accepted]:
         early = copy(intake)
         plant(early, "_database", _Early(intake))
-        return store(early, channel, deliveries)
+        return accept(early, channel, deliveries, note)
 
-    plant(Intake, "_store", store_early)
+    plant(Intake, "accept", accept_early)
 
 
 class _Early:
@@ -103,12 +104,12 @@ def dedup_in_redis() -> None:
     """Let Redis alone remember what was delivered."""
     store: Accept = Intake.accept
 
-    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery], note: Note) -> list[Accepted]:
         client, seen = intake._lanes.client, f"seen:{channel}:{deliveries[0].external_id}"
         with suppress(RedisError):
             if known := client.get(seen):
                 return [Accepted.model_validate_json(known).model_copy(update={"duplicate": True})]
-        accepted = store(intake, channel, deliveries)
+        accepted = store(intake, channel, deliveries, note)
         with suppress(RedisError):
             client.set(seen, accepted[0].model_dump_json(), ex=SEEN_S)
         return accepted

@@ -43,6 +43,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "channel_unknown": Event(
             "warning", "A webhook was sent to a channel that CHANNELS does not have.", ("channel",)
         ),
+        "delivery_not_accepted": Event(
+            "warning",
+            "A message of a webhook was not accepted (full, skipped, refused): its provider delivers all of it again.",
+            ("channel", "outcome", "user_id", "sqlstate"),
+        ),
         "identity_conflict": Event(
             "warning", "A delivery's identifiers are those of several users; `user_id` has got it.", ("user_id",)
         ),
@@ -220,9 +225,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("user_id", "sqlstate"),
         ),
         "lanes_unavailable": Event(
-            "warning",
-            "Redis was away during a turn; the lane is due again when its lease ends.",
-            ("user_id", "error"),
+            "warning", "Redis was away in a turn; the lane is due again when its lease ends.", ("user_id", "error")
         ),
         "lease_failed": Event("warning", "Redis was away when lanes were to be leased.", ("error",)),
         "numbers_postponed": Event(

@@ -6,9 +6,10 @@ from onelane.telemetry.counters import Counter, Histogram
 
 DELIVERIES: Final = Counter(
     "onelane_deliveries",
-    "Messages of webhooks: committed in Postgres, or duplicates of committed ones.",
+    "Messages of webhooks. accepted: committed in Postgres; duplicate: of a committed one; full: its user has too many "
+    "waiting; skipped: its user's row was held; refused: by Postgres. The last three come again.",
     "outcome",
-    ("accepted", "duplicate"),
+    ("accepted", "duplicate", "full", "skipped", "refused"),
 )
 IDENTITY_CONFLICTS: Final = Counter(
     "onelane_identity_conflicts", "Deliveries whose identifiers are those of several users; nothing was merged."
