@@ -3,10 +3,10 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from statistics import median
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from redis.client import Monitor
@@ -18,11 +18,9 @@ from onelane.config import Settings
 from onelane.connection import Row
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
-from onelane.lanes.lanes import Lanes, Released
-from onelane.model import Accepted, Delivery, Lease
+from onelane.model import Accepted, Delivery
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
 from tests.proxy import Proxy
-from tests.renewing import renewed
 from tests.rows import Rows
 
 Far = tuple[Services, Settings]
@@ -116,84 +114,6 @@ def test_redis_behind_a_black_hole_is_left_after_its_time_and_found_again(
         with proxy.black_hole(), pytest.raises(LanesUnavailable):
             far.lanes.ping()
         _accept(services, "alice", "two")
-        eventually(lambda: rows.waiting() == 0)
-
-
-# a full Redis
-
-
-@pytest.fixture
-def fill(services: Services) -> Iterator[Callable[[], object]]:
-    """Fill Redis up: with this limit whatever may allocate is refused, as at maxmemory."""
-    client = services.lanes.client
-    client.ping()  # connected before, as a worker is
-    yield lambda: client.config_set("maxmemory", 1)
-    client.config_set("maxmemory", 0)
-
-
-def _lease_all(lanes: Lanes, call: int) -> dict[UUID, Lease]:
-    return {lease.user_id: lease for lease in lanes.lease("worker", call, USERS, 60).leases}
-
-
-def test_a_full_redis_refuses_new_jobs_and_lets_every_script_that_drains_run(
-    services: Services, fill: Callable[[], object]
-) -> None:
-    lanes, users = services.lanes, [UUID(int=nr) for nr in range(1, 6)]
-    for user in users:
-        lanes.enqueue(user, user)
-    held = _lease_all(lanes, 0)
-    fill()
-    with pytest.raises(LanesUnavailable, match="refuses"):
-        lanes.enqueue(users[0], UUID(int=99))
-    assert lanes.jobs(users[0]) == [str(users[0])]
-    assert renewed(lanes, held.values(), 60) == set()
-    assert (
-        lanes.finish(held[users[0]], has_more=True, may_go_on=True, session_id=users[0], session_ms=9) is Released.GO_ON
-    )
-    assert lanes.finish(held[users[0]], [users[0]], session_id=users[0], session_ms=99, pace_ms=9) is Released.FORGOTTEN
-    assert lanes.park(held[users[1]], 0)
-    assert lanes.bury(held[users[2]], users[2], "Traceback: …")
-    assert lanes.finish(held[users[2]], session_id=users[2], session_ms=9) is Released.FORGOTTEN
-    assert lanes.pause(users[1])
-    assert lanes.make_due(users[1], unpause=True)
-    assert lanes.raise_fence(held[users[1]].fence + 1_000) == held[users[1]].fence + 1_000
-    assert list(_lease_all(lanes, 1)) == [users[1]]
-    lanes.discard(users[3], users[3])
-    assert lanes.requeued([users[2]]) == []
-    lanes.pass_wake_on()
-
-
-def test_a_script_that_finds_redis_full_has_done_nothing(services: Services, fill: Callable[[], object]) -> None:
-    client = services.lanes.client
-    fill()
-    before = client.dbsize()
-    with pytest.raises(LanesUnavailable):
-        services.lanes.enqueue(UUID(int=1), UUID(int=1))
-    assert client.dbsize() == before
-    assert not client.exists("lanes:in", "rq:queues")
-
-
-def test_a_worker_drains_a_full_redis_while_intake_goes_on_accepting(
-    rows: Rows,
-    services: Services,
-    settings: Settings,
-    accept: Accept,
-    run_worker: RunWorker,
-    fill: Callable[[], object],
-) -> None:
-    for nr in range(USERS):
-        accept(f"user {nr}", "sleep 0.3")
-        accept(f"user {nr}", "two")
-    with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
-        client = services.lanes.client
-        eventually(lambda: len(client.keys("lock:in:*")) == USERS)
-        fill()
-        eventually(lambda: rows.waiting() == 0)
-        eventually(lambda: not client.exists("lanes:in"))
-        late = [accept(f"user {nr}", "three") for nr in range(USERS)]
-        assert all(not message.duplicate for message in late)
-        assert not client.exists("lanes:in")
-        client.config_set("maxmemory", 0)
         eventually(lambda: rows.waiting() == 0)
 
 
