@@ -60,12 +60,14 @@ class Lane:
     is_paused: bool = False
     last_fence: int = 0
     is_misplaced: bool = False
+    has_news: bool = False
+    """Whether a full Redis has taken no job of a message since the lease began."""
 
     def is_leased(self, now: int) -> bool:
         return self.token is not None and self.until > now
 
     def release(self) -> None:
-        self.token, self.runs, self.paced = None, 0, 0
+        self.token, self.runs, self.paced, self.has_news = None, 0, 0, False
 
     def become_due(self, now: int) -> None:
         if self.is_leased(now):
@@ -121,6 +123,7 @@ class LanesBeside(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.client.flushall()
+        self.make_room()
         self.now = START_MS
         self.messages = 0
         self.hires = 0
@@ -132,6 +135,10 @@ class LanesBeside(RuleBasedStateMachine):
         self.calls = [0] * WORKERS
         self.names = [self.hire() for _ in range(WORKERS)]
 
+    def make_room(self) -> None:
+        self.client.config_set("maxmemory", 0)
+        self.is_full = False
+
     def hire(self) -> str:
         self.hires += 1
         return f"worker {self.hires}"
@@ -142,7 +149,10 @@ class LanesBeside(RuleBasedStateMachine):
     def put(self, person: Lane, message: UUID, *, again: bool = False) -> None:
         self.scripts.again = again
         buried = message in person.dead | person.requeued
-        is_new = buried or message not in person.jobs
+        is_known = message in person.jobs and not buried
+        is_new = not is_known and (buried or not self.is_full)
+        if not is_known and not is_new and person.token:
+            person.has_news = True
         assert self.lanes.enqueue(person.id, message) is is_new
         person.dead.discard(message)
         person.requeued.discard(message)

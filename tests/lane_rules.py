@@ -58,8 +58,8 @@ class LanesMachine(LanesBeside):
         self.scripts.again = False
         for person in self.people:
             if person.score is None and person.waiting:
-                for message in person.waiting:
-                    self.put(person, message)
+                assert self.lanes.bring_back([person.id]) == [True]
+                person.score = max(self.now, person.allowed)
                 if person.is_paused:
                     self.lanes.pause(person.id)
                     person.score = inf
@@ -146,13 +146,14 @@ class LanesMachine(LanesBeside):
         due = self.paced(lane, pace_ms)
         if answer is Released.GO_ON:
             assert may_go_on
-            assert lane.waiting or len(lane.jobs) > foreign
+            assert lane.waiting or len(lane.jobs) > foreign or lane.has_news
             assert due <= self.now < lane.until
             assert lane.score != inf
             self.held[which % WORKERS].append(lease)
             return
+        has_news = lane.has_news
         lane.release()
-        if not lane.waiting and len(lane.jobs) <= foreign:
+        if not lane.waiting and len(lane.jobs) <= foreign and not has_news:
             assert answer is Released.FORGOTTEN
             lane.score = None
         elif lane.is_paused or lane.score == inf:
@@ -192,10 +193,12 @@ class LanesMachine(LanesBeside):
         if is_ours:
             lane.waiting.remove(message)
             lane.jobs = [job for job in lane.jobs if job != message]
-            lane.dead.add(message)
+            if not self.is_full:
+                lane.dead.add(message)
 
     @rule(who=users)
     def requeue_by_rq(self, who: int) -> None:
+        self.make_room()
         person = self.people[who]
         if not person.dead:
             self.bury(who, again=False)
@@ -212,7 +215,7 @@ class LanesMachine(LanesBeside):
         if not any(lane.requeued for lane in self.people):
             self.requeue_by_rq(0)
         self.scripts.again = again
-        found = self.lanes.requeued(self.lanes.buried_users(100))
+        found = self.lanes.requeued(self.lanes.buried_users())
         expected = {(lane.id, str(message)) for lane in self.people for message in lane.requeued}
         assert set(found) == expected
         for lane in self.people:
@@ -227,9 +230,19 @@ class LanesMachine(LanesBeside):
 
     # time and fate
 
+    @rule()
+    def fill_up(self) -> None:
+        self.client.config_set("maxmemory", 1)
+        self.is_full = True
+
+    @rule()
+    def have_room(self) -> None:
+        self.make_room()
+
     @rule(who=users)
     def meddle(self, who: int) -> None:
         """Somebody writes a leased lane's score by hand."""
+        self.make_room()
         if not any(self.held):
             self.find_work(who)
         if (lane := self.people[who]).is_leased(self.now) and lane.score != inf:

@@ -42,7 +42,7 @@ def _foreign(services: Services, kind: str, user_id: UUID, other: UUID, tmp_path
         case "a hash that claims to be buried":
             client.hset("rq:job:nonsense", "buried", "1")
             client.rpush(lane, "nonsense")
-            client.sadd("buried:in", str(user_id), "nobody")
+            client.zadd("buried:in", {f"{user_id} nonsense": 0, "nobody": 0})
 
 
 FOREIGN = [
@@ -99,7 +99,7 @@ def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(
     services.lanes.bury(lease, message.message_id, "Traceback: …")
     alice = UUID(int=7)
     services.lanes.client.rpush(keys.queue(alice), str(message.message_id))
-    services.lanes.client.sadd("buried:in", str(alice))
+    services.lanes.client.zadd("buried:in", {f"{alice} {message.message_id}": 0})
     assert duties.redrive_requeued() == 0
     assert rows.states(message.user_id) == ["dead"]
     assert str(message.message_id) in failed_jobs(services, message.user_id)

@@ -21,6 +21,7 @@ PATIENT = settings(stateful_step_count=30, deadline=None, suppress_health_check=
 def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
     client = connect(redis_server.url, timeout_s=5, wait_s=5, connections_max=2)
     yield client
+    client.config_set("maxmemory", 0)
     client.close()
 
 
@@ -33,7 +34,7 @@ def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int |
 
 PLANTED = {
     "finish for whoever asks": ("finish", "if lock[1] ~= token then return 'lost' end", ""),
-    "enqueue over whatever score": ("enqueue", "'NX', digits(due)", "digits(due)"),
+    "enqueue over whatever score": ("prelude", "if ours('ZSCORE', LANES, user) then return true end", ""),
     "lease whatever is held": ("lease", "if held > 0 then", "if false then"),
     "lease again for the same call": ("lease", "if last[1] == call then", "if false then"),
     "answer leases that others took over": (
@@ -48,6 +49,7 @@ PLANTED = {
     "count a turn twice": ("prelude", "ours('HGET', lock_key(user), 'paced') or '0'", "'0'"),
     "let a turn that failed go free": ("park", "paced(user, now, tonumber(ARGV[5]), tonumber(ARGV[6]))", "now"),
     "release an empty lane": ("finish", "if not has_work then", "if false then"),
+    "forget what came in a full Redis": ("finish", " or lock[3]", ""),
     "leave a queue listed": ("finish", "if jobs == 0 then forget_empty_queue(user) end", ""),
     "take a buried job for a waiting one": ("enqueue", "if is_buried(id) then", "if false then"),
 }

@@ -41,7 +41,7 @@ OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
     "with odd values": lambda client: [
         client.set(keys.FENCE, "12e9"),
         client.zadd(keys.lanes(), {b"nobody": 0, b"\xff\xfe": 0, b"": 0, str(uuid4()).encode(): 0}),
-        client.sadd(keys.buried(), "nobody", b"\xff"),
+        client.zadd(keys.buried(), {b"nobody": 0, b"\xff": 0, b"no body": 0}),
         client.set(keys.RECONCILE_CURSOR, "nobody"),
         client.hset(keys.NUMBERS, "onelane_turns:committed", "many"),
         client.sadd(keys.RQ_WORKERS, "rq:worker:odd", "rq:worker:text"),

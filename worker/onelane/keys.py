@@ -9,17 +9,17 @@
 | lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
-| buried:<kind>         | set    | bury.lua               | users with a dead message on their lane     |
+| buried:<kind>         | zset   | bury.lua               | the newest 1,000 dead: `user message`       |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
-| reconciled            | string | `duties.py`            | 15 s: a lap over all waiting users is done  |
-| cursor:reconcile      | string | `duties.py`            | a lap: the user after whom it goes on       |
+| reconciled            | string | lap.lua                | 15 s: a lap over all waiting users is done  |
+| cursor:reconcile      | string | lap.lua                | a lap: the user after whom it goes on       |
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
 | counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
 | rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
-| rq:results:<id>       | stream | bury.lua               | while the message is dead: its traceback    |
-| rq:failed:user:<id>   | zset   | bury.lua               | RQ's FailedJobRegistry of the lane          |
+| rq:results:<id>       | stream | bury.lua               | 30 days at most: a dead message's traceback |
+| rq:failed:user:<id>   | zset   | bury.lua               | the same: RQ's FailedJobRegistry of the lane|
 | rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
 | rq:worker:<name>      | hash   | `registration.py`, RQ  | the worker's heartbeat                      |
 | rq:workers            | set    | `registration.py`, RQ  | the workers that are registered             |
@@ -72,7 +72,7 @@ def wake(kind: str = IN) -> str:
 
 
 def buried(kind: str = IN) -> str:
-    """Key of the set of users with a dead message on their lane."""
+    """Key of the sorted set of the dead messages whose jobs Redis keeps, by the time of their burial."""
     return f"buried:{kind}"
 
 

@@ -56,9 +56,9 @@ class RqState:
         return sorted(found)
 
     def _with_failures(self) -> list[str]:
-        """Return lanes with a dead message. The set of them is cleaned late, so `rq:queues` is asked too."""
-        buried: Any = self._client.srandmember(keys.buried(), QUEUES_MAX // 2)
-        lanes = [keys.queue(text_of(user)) for user in buried]
+        """Return lanes with a dead message. What was requeued is cleaned late, so `rq:queues` is asked too."""
+        buried: Any = self._client.zrandmember(keys.buried(), QUEUES_MAX // 2)
+        lanes = [keys.queue(user) for user in {text_of(member).partition(" ")[0] for member in buried}]
         are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
         return [
             lane.removeprefix(keys.RQ_QUEUE_PREFIX)

@@ -151,10 +151,10 @@ def wake_before_push() -> None:
     runner.IDLE_WAIT_MAX_S = IDLE_POLL_S
     enqueue = Lanes.enqueue_many
 
-    def enqueue_many(lanes: Lanes, messages: Sequence[Any]) -> int:
+    def enqueue_many(lanes: Lanes, messages: Sequence[Any]) -> None:
         lanes.pass_wake_on()
         time.sleep(WAKE_S)
-        return enqueue(lanes, messages)
+        enqueue(lanes, messages)
 
     plant(Lanes, "enqueue_many", enqueue_many)
 

@@ -14,6 +14,9 @@ from onelane import keys
 FUNCTION = "onelane.lanes.jobs.turn"
 """What a job names as its function; no worker of ours ever looks at it."""
 
+FAILURE_MAX = 4_000
+"""Characters of a traceback that RQ's tools show; Postgres has all of it."""
+
 
 def turn(message_id: str) -> None:
     """Refuse to run: a stock RQ worker was pointed at a lane."""
@@ -39,8 +42,9 @@ def job_of(client: redis.Redis, kind: str, user_id: UUID, message_id: UUID) -> J
 
 def failure_of(client: redis.Redis, job: Job, failure: str) -> dict[str, Any]:
     """Make the fields of the job's result, as RQ stores a traceback."""
+    exc_string = failure[-FAILURE_MAX:]  # its end names the error
     fields: dict[str, Any] = Result(
-        job.id, Result.Type.FAILED, client, exc_string=failure, serializer=JSONSerializer
+        job.id, Result.Type.FAILED, client, exc_string=exc_string, serializer=JSONSerializer
     ).serialize()
     return fields
 

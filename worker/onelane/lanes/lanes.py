@@ -1,26 +1,31 @@
 """Lanes: the one sorted set that says who has work and who is on it, through the scripts in `lua/`."""
 
-import json
+import random
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import redis
-from pydantic import BaseModel, ConfigDict
 
 from onelane import keys
 from onelane.errors import describe
 from onelane.lanes import jobs
+from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event
 
-BURIAL_TTL_S = 365 * 86_400
+BURIAL_TTL_S = 30 * 86_400
+BURIED_MAX = 1_000
+"""Dead messages whose jobs and tracebacks Redis keeps: 2.5 MB at most. Postgres keeps all."""
 BATCH_TTL_S = 600
 """How long Redis remembers which batch of numbers a process sent last."""
-ENQUEUE_MANY_MAX = 500
+MANY_MAX = 500
+"""Scripts in one round trip."""
+NO_ROOM = -1
+"""What enqueue answers when Redis is full: the lane is due without the job, or is left to the reconciler."""
 BLOCK_MIN_S = 0.005
 """Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
 REQUEUED_MAX = 50
@@ -35,16 +40,6 @@ class Released(StrEnum):
     FORGOTTEN = "forgotten"
     PAUSED = "paused"
     LOST = "lost"
-
-
-class Leased(BaseModel):
-    """The answer to a lease call."""
-
-    model_config = ConfigDict(frozen=True)
-
-    leases: tuple[Lease, ...]
-    next_due_s: float | None
-    """Seconds until the next lane becomes due; None when no lane has a time."""
 
 
 class Lanes:
@@ -66,32 +61,35 @@ class Lanes:
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""
-        return bool(self.scripts.run("enqueue", *self._enqueue_args(user_id, message_id)))
+        return bool(self.scripts.run("enqueue", *self._enqueue_args(user_id, message_id)) == 1)
 
-    def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
-        """Enqueue (user, message) pairs, ENQUEUE_MANY_MAX in one round trip; return how many are new.
+    def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> None:
+        """Enqueue (user, message) pairs, MANY_MAX in one round trip. A full Redis takes no jobs, and that is logged."""
+        answers = self._run_each("enqueue", [(user, self._enqueue_args(user, message)) for user, message in messages])
+        if (left_out := answers.count(NO_ROOM)) > 0:
+            event("redis_full", messages=left_out)
 
-        A lane that fails is reported, and keeps none from its place.
-        """
-        added = 0
-        for start in range(0, len(messages), ENQUEUE_MANY_MAX):
-            batch = messages[start : start + ENQUEUE_MANY_MAX]
-            answers = self.scripts.run_each([("enqueue", self._enqueue_args(*pair)) for pair in batch])
-            for (user_id, _), answer in zip(batch, answers, strict=True):
+    def bring_back(self, users: Sequence[UUID]) -> list[bool]:
+        """Add lanes, without jobs, for users who have something waiting; False: a full Redis left this one out."""
+        answers = self._run_each("bring_back", [(user, (self._now(), user)) for user in users])
+        return [answer != 0 for answer in answers]
+
+    def _run_each(self, script: str, calls: Sequence[tuple[UUID, Sequence[Any]]]) -> list[Any]:
+        """Run a script for many users. A lane that fails is reported, answers None, and keeps none from its place."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), MANY_MAX):
+            batch = calls[start : start + MANY_MAX]
+            for (user_id, _), answer in zip(
+                batch, self.scripts.run_each([(script, args) for _, args in batch]), strict=True
+            ):
                 if isinstance(answer, Exception):
                     event("lane_failed", user_id=user_id, failure=describe(answer))
-                else:
-                    added += int(answer)
-        return added
+                answers.append(None if isinstance(answer, Exception) else answer)
+        return answers
 
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
         """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
-        answer = json.loads(self.scripts.run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
-        next_due_ms = float(answer["next_due_ms"])
-        return Leased(
-            leases=tuple(_lease(*entry) for entry in answer["leases"]),
-            next_due_s=None if next_due_ms < 0 else next_due_ms / 1000,
-        )
+        return leased(self.scripts.run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
 
     def finish(
         self,
@@ -157,6 +155,7 @@ class Lanes:
                 message_id,
                 jobs.now(),
                 BURIAL_TTL_S,
+                BURIED_MAX,
                 len(fields) // 2,
                 *fields,
                 *jobs.flat(jobs.failure_of(self.client, job, failure)),
@@ -187,11 +186,12 @@ class Lanes:
         scores: list[float | None] = self.scripts.ask_ours(key, lambda: self.client.zmscore(key, members))
         return scores
 
-    def buried_users(self, at_most: int) -> list[UUID]:
-        """Return some users with a dead message on their lane."""
+    def buried_users(self) -> list[UUID]:
+        """Return users whose dead messages Redis keeps, in an order that is another each time."""
         key = keys.buried(self.kind)
-        users = self.scripts.ask_ours(key, lambda: self.client.srandmember(key, at_most))
-        return [user for text in users if (user := uuid_or_none(text_of(text))) is not None]
+        members = self.scripts.ask_ours(key, lambda: self.client.zrandmember(key, 2 * BURIED_MAX))
+        users = {user for member in members if (user := uuid_or_none(text_of(member).partition(" ")[0]))}
+        return random.sample(sorted(users), len(users))
 
     def discard(self, user_id: UUID, job: UUID | str) -> None:
         """Take a job off a lane for which Postgres has no use."""
@@ -229,18 +229,6 @@ class Lanes:
 
     def _now(self) -> int | str:
         return "" if self._clock_ms is None else self._clock_ms()
-
-
-def _lease(user: str, token: str, fence: str, taken_over: int, session: str | bool) -> Lease:
-    hint = uuid_or_none(session) if isinstance(session, str) else None
-    return Lease(
-        user_id=UUID(user),
-        token=token,
-        fence=int(fence),
-        taken_over=bool(taken_over),
-        session_hint=hint,
-        hint_is_malformed=isinstance(session, str) and hint is None,
-    )
 
 
 def _ms(seconds: float) -> int:

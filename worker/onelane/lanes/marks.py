@@ -26,9 +26,8 @@ class Marks:
         return bool(0 <= left_s <= seconds)  # a mark that never ends is none of ours
 
     def note_reconciled(self, seconds: int) -> None:
-        """Note that a lap is done; the next is due after `seconds`, and begins with the first user."""
-        self._scripts.ask(lambda: self._client.set(keys.RECONCILED, 1, ex=seconds))
-        self._scripts.ask(lambda: self._client.delete(keys.RECONCILE_CURSOR))
+        """Note that a lap is done: the next begins with the first user, after `seconds`, or at once in a full Redis."""
+        self._scripts.run("lap", "", seconds)
 
     def cursor(self) -> UUID | None:
         """Return the user after whom the lap goes on; None at its beginning, or when the mark is none of ours."""
@@ -40,4 +39,4 @@ class Marks:
 
     def move_cursor(self, after: UUID) -> None:
         """Let the lap go on after this user, whichever worker does the next round."""
-        self._scripts.ask(lambda: self._client.set(keys.RECONCILE_CURSOR, str(after)))
+        self._scripts.run("lap", after, 0)

@@ -1,4 +1,4 @@
-"""The duties that workers take turns at: put back what waits in Postgres and not in Redis; end what is over.
+"""The duties that workers take turns at: put back who waits in Postgres and not in Redis; end what is over.
 
 Every few seconds one of the workers does a round, bounded in time. Nothing here is needed for a worker's death: the
 lanes of the dead become due by themselves.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from onelane.db import Database
@@ -28,8 +28,6 @@ REDRIVE_MAX_S = 10.0
 LAP_EVERY_S = 15
 """A message whose web process died before Redis had it waits so long at most."""
 USERS_PER_PAGE = 500
-JOBS_PER_USER_MAX = 100
-BURIED_PER_ROUND_MAX = 5_000
 DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
 FORGET_MAX = 1_000
@@ -50,19 +48,21 @@ SELECT w.user_id, u.paused_at IS NOT NULL AS is_paused
   JOIN users u ON u.id = w.user_id
  ORDER BY w.user_id
 """
-WAITING_MESSAGES = """
-SELECT w.user_id, w.id
-  FROM users u
- CROSS JOIN LATERAL (SELECT user_id, id FROM inbox
-                      WHERE user_id = u.id AND seq >= u.next_seq ORDER BY seq LIMIT %s) w
- WHERE u.id = ANY(%s)
-"""
 # Only a message of this very lane: somebody may have put another user's job there.
 REQUEUED = """
 SELECT state, processed_at AS died_at FROM messages WHERE id = %(message_id)s AND user_id = %(user_id)s
 UNION ALL
 SELECT 'received', NULL FROM inbox WHERE id = %(message_id)s AND user_id = %(user_id)s
 """
+
+
+class Page(NamedTuple):
+    """What came of some users in a lap."""
+
+    added: int
+    """Lanes that they had not."""
+    reached: int
+    """How many of the users were dealt with; the next was left out by a full Redis."""
 
 
 class Duties:
@@ -86,27 +86,31 @@ class Duties:
         _alone("forget_deliveries", self.forget_deliveries)
 
     def reconcile(self) -> int:
-        """Enqueue what waits in Postgres and has no lane in Redis; return how many jobs were new.
+        """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
 
         A lap over all waiting users is made when the mark of the last one is gone: every LAP_EVERY_S, and at once when
-        Redis has lost its memory. It goes on where the last round ended, whichever worker did that.
+        Redis has lost its memory, or is full. It goes on where the last round ended, whichever worker did that.
         """
         if self._lanes.marks.is_reconciled(LAP_EVERY_S):
             return 0
         ends = time.monotonic() + ROUND_MAX_S
-        after, enqueued = self._lanes.marks.cursor() or FIRST_USER, 0
+        after, added = self._lanes.marks.cursor() or FIRST_USER, 0
         while time.monotonic() < ends:
             users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})
-            enqueued += self._reconcile_page(users)
-            if len(users) < USERS_PER_PAGE:
+            page = self._reconcile_page(users)
+            added += page.added
+            if page.reached == len(users) < USERS_PER_PAGE:
                 self._lanes.marks.note_reconciled(LAP_EVERY_S)
                 break
-            after = users[-1].user_id
-            self._lanes.marks.move_cursor(after)
-        if enqueued:
-            RECONCILED.count(amount=enqueued)
-            event("reconciled", jobs=enqueued)
-        return enqueued
+            if page.reached:
+                after = users[page.reached - 1].user_id
+                self._lanes.marks.move_cursor(after)
+            if page.reached < len(users):
+                break  # a full Redis takes no more lanes now
+        if added:
+            RECONCILED.count(amount=added)
+            event("reconciled", lanes=added)
+        return added
 
     def forget_deliveries(self) -> None:
         """Forget deliveries that no provider repeats any more, in bounded batches."""
@@ -119,7 +123,7 @@ class Duties:
         Postgres redrives all of them, lowest first, before any lane becomes due: they run in their user's order,
         whichever was pressed first.
         """
-        found = self._lanes.requeued(self._lanes.buried_users(BURIED_PER_ROUND_MAX))
+        found = self._lanes.requeued(self._lanes.buried_users())
         ends = time.monotonic() + REDRIVE_MAX_S
         redriven = []
         for user_id, job in self._in_order(found):
@@ -133,7 +137,7 @@ class Duties:
             _lane(user_id, partial(self._lanes.make_due, user_id))
         return len(redriven)
 
-    def _reconcile_page(self, users: list[Any]) -> int:
+    def _reconcile_page(self, users: list[Any]) -> Page:
         """Reconcile some users; a page that fails is reported, and the lap goes on after it."""
         try:
             return self._reconcile(users)
@@ -141,23 +145,21 @@ class Duties:
             raise
         except Exception as error:  # noqa: BLE001 - else nobody after this page would be put back
             event("duty_failed", duty="reconcile", failure=describe(error))
-            return 0
+            return Page(0, len(users))
 
-    def _reconcile(self, users: list[Any]) -> int:
+    def _reconcile(self, users: list[Any]) -> Page:
         """Give every waiting user of `users` a lane that is not paused unless the user is."""
         lanes = self._lanes.scores([user.user_id for user in users])
         unknown = [user for user, score in zip(users, lanes, strict=True) if score is None]
         for user, score in zip(users, lanes, strict=True):
             if score == inf and not user.is_paused:
                 _lane(user.user_id, partial(self._lanes.make_due, user.user_id, unpause=True))
-        if not unknown:
-            return 0
-        waiting = self._database.rows(WAITING_MESSAGES, (JOBS_PER_USER_MAX, [user.user_id for user in unknown]))
-        enqueued = self._lanes.enqueue_many([(row.user_id, row.id) for row in waiting])
-        for user in unknown:
-            if user.is_paused:
+        have_lanes = self._lanes.bring_back([user.user_id for user in unknown])
+        for user, has_lane in zip(unknown, have_lanes, strict=True):
+            if user.is_paused and has_lane:
                 _lane(user.user_id, partial(self._lanes.pause, user.user_id))
-        return enqueued
+        reached = users.index(unknown[have_lanes.index(False)]) if False in have_lanes else len(users)
+        return Page(sum(have_lanes), reached)
 
     def _in_order(self, found: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
         """Sort each user's requeued jobs by their messages' numbers; what is no message comes last.

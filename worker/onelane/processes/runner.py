@@ -14,7 +14,8 @@ from onelane import keys, periodic
 from onelane.config import Settings
 from onelane.errors import LanesUnavailable, describe
 from onelane.lanes.keeper import Keeper
-from onelane.lanes.lanes import Lanes, Leased
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.leased import Leased
 from onelane.periodic import Periodic, hopeless_task
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.registration import Registration

@@ -54,6 +54,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "enqueue_postponed": Event(
             "warning", "Redis was away when messages were accepted; the reconciler will enqueue them.", ("messages",)
         ),
+        "redis_full": Event(
+            "warning",
+            "A full Redis took no jobs of `messages` messages; their lanes are due without, or are added later.",
+            ("messages",),
+        ),
         "turn_ended": Event(
             "info", "A turn was settled as `outcome`, in the session `session_id`.", ("outcome", "turn_ms", *TURN)
         ),
@@ -238,7 +243,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "lane_failed": Event(
             "error", "A duty could not do its work for one user; the others are done.", ("user_id", "failure")
         ),
-        "reconciled": Event("info", "Jobs that Redis had lost were enqueued again.", ("jobs",)),
+        "reconciled": Event("info", "Lanes that Redis had lost, or had no room for, were added.", ("lanes",)),
         "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),
         "task_stuck": Event(
             "error",

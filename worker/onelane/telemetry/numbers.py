@@ -68,7 +68,9 @@ SESSIONS_ENDED: Final = Counter(
     "reason",
     ("timeout", "end_of_day", "max_age", "user_request", "handler", "operator"),
 )
-RECONCILED: Final = Counter("onelane_reconciled", "Jobs that Redis had lost and the reconciler enqueued again.")
+RECONCILED: Final = Counter(
+    "onelane_reconciled", "Lanes that Redis had lost, or had no room for, and the reconciler added."
+)
 REDRIVEN: Final = Counter("onelane_redriven", "Dead messages that RQ's own tools requeued.")
 
 

@@ -5,5 +5,6 @@
 local key, worker, lasts = 'duty:' .. ARGV[1], ARGV[2], ARGV[3]
 local left = redis.call('PTTL', key)
 if left >= 0 and left <= tonumber(lasts) then return 0 end
+redis.call('DEL', key) -- first, so that a full Redis allows what follows
 redis.call('SET', key, worker, 'PX', lasts)
 return 1

@@ -6,6 +6,7 @@
 local process_key, batch, ttl = 'counted:' .. ARGV[1], ARGV[2], ARGV[3]
 redis.call('HLEN', 'numbers')
 if redis.call('GET', process_key) == batch then return 0 end
+even_when_full()
 redis.call('SET', process_key, batch, 'PX', ttl)
 for i = 4, #ARGV, 2 do redis.pcall('HINCRBY', 'numbers', ARGV[i], ARGV[i + 1]) end
 return 1

@@ -5,6 +5,6 @@ local user, id = ARGV[1], ARGV[2]
 ours('LREM', queue_key(user), 0, id)
 if redis.pcall('HGET', job_key(id), 'origin') == queue_name(user) then
   redis.call('DEL', job_key(id), results_key(id))
-  ours('ZREM', failed_key(user), id)
+  unbury(user, id)
 end
 forget_empty_queue(user)

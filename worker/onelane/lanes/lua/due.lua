@@ -1,17 +1,18 @@
 -- Makes a lane due now: ends parking and pacing, a pause only with `unpause`, and never a valid lease.
 -- ARGV: now, user, unpause (1: the user was resumed)
--- Returns 1 when the lane is due, 0 when it stays leased or paused.
+-- Returns 1 when the lane is due, 0 when it stays leased or paused, or is left to the reconciler by a full Redis.
 local now, user, unpause = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
 local score = ours('ZSCORE', LANES, user)
 if score == 'inf' and not unpause then return 0 end
-even_when_full()
 local held = locked_until(user, now)
+if held == 0 and not score then return add_lane(user, now, DUE_WHEN_FULL_MAX) and 1 or 0 end
+even_when_full()
 if held > 0 then
   redis.call('ZADD', LANES, digits(held), user)
   return 0
 end
 -- Due already: it keeps its place in the order.
-if score and tonumber(score) <= now then return 1 end
+if tonumber(score) <= now then return 1 end
 redis.call('ZADD', LANES, digits(now), user)
 wake_one()
 return 1

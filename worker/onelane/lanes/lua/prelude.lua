@@ -55,13 +55,35 @@ local function clock(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Redis at maxmemory refuses a script whose first write may allocate memory. A DEL first avoids that, so that lanes
--- drain; enqueue omits it, so that a full Redis gets no new jobs.
+-- Redis at maxmemory refuses a script's first write if it may allocate memory, and none after a DEL.
 local function even_when_full() redis.call('DEL', 'nothing') end
+
+-- Call a command that may allocate memory as the script's first write; return nil when Redis is full.
+local is_full = false
+local function unless_full(command, ...)
+  local answer = redis.pcall(command, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  even_when_full() -- raises the error, if Redis takes no writes at all
+  is_full = true
+  return nil
+end
 
 -- Wake one idle worker. More tokens than workers would wake nobody else.
 local function wake_one()
   if ours('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
+end
+
+-- Add a lane that is to be due then, unless it is there. A full Redis gets no more while `most` are due by then.
+-- Returns whether the lane is there now.
+local DUE_WHEN_FULL_MAX = 1000
+local function add_lane(user, due, most)
+  if ours('ZSCORE', LANES, user) then return true end
+  if is_full or not unless_full('ZADD', LANES, digits(due), user) then
+    if ours('ZCOUNT', LANES, '-inf', digits(due)) >= most then return false end
+    redis.call('ZADD', LANES, digits(due), user)
+  end
+  wake_one()
+  return true
 end
 
 -- When the user's lock ends, in ms; 0 when nobody holds it.
@@ -114,13 +136,19 @@ local function fence_now()
   if type(fence) == 'string' and #fence <= 18 and string.find(fence, '^%d+$') then return tonumber(fence) end
 end
 
+-- Removes a message's job from where the dead are.
+local function unbury(user, id)
+  ours('ZREM', failed_key(user), id)
+  ours('ZREM', BURIED, user .. ' ' .. id)
+end
+
 -- Removes the jobs of terminal messages from a lane: their ids are the arguments from `first` on. A job may be anywhere
 -- in the list; mostly it is the first. A message that was redriven while Redis was away may still be among the dead.
 local function take_off(user, first)
   for i = first, #ARGV do
     redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
     ours('LREM', queue_key(user), 1, ARGV[i])
-    ours('ZREM', failed_key(user), ARGV[i])
+    if ours('ZREM', failed_key(user), ARGV[i]) == 1 then unbury(user, ARGV[i]) end
   end
 end
 

@@ -1,5 +1,5 @@
--- Finds dead messages that RQ's own tools have requeued, and removes lanes without dead messages from the set. RQ puts
--- them at an end of the list; of a long list only the ends are searched, so that the work for each user is bounded.
+-- Finds dead messages that RQ's own tools have requeued. RQ puts them at an end of the list; of a long list only the ends
+-- are searched, so that the work for each user is bounded.
 -- ARGV: users that had a dead message
 -- Returns the ids of buried jobs that are on a lane, as user, id, user, id, …
 local END = 500
@@ -19,7 +19,6 @@ for _, user in ipairs(ARGV) do
   local any = search(user, 0, END - 1)
   if jobs > END then any = search(user, math.max(END, jobs - END), -1) or any end
   if not any and jobs <= 2 * END and redis.call('EXISTS', failed_key(user)) == 0 then
-    ours('SREM', BURIED, user)
     forget_empty_queue(user)
   end
 end
