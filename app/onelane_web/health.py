@@ -9,7 +9,6 @@ from onelane import migrations
 from onelane.bootstrap import Services
 from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
-from onelane.lanes.lanes import Lanes
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -25,7 +24,7 @@ def blueprint(services: Services) -> Blueprint:
         """Name what is wrong, from a fixed list: no host, no address, no error text."""
         checks = {
             "postgres": _state(lambda: _postgres_faults(services.database)),
-            "redis": _state(lambda: _redis_faults(services.lanes)),
+            "redis": _state(lambda: _redis_faults(services)),
         }
         has_postgres = checks["postgres"] == "ok"
         checks["migrations"] = _state(lambda: _pending(services.database)) if has_postgres else "unknown"
@@ -45,10 +44,10 @@ def _pending(database: Database) -> str | None:
     return "pending" if migrations.pending(database) else None
 
 
-def _redis_faults(lanes: Lanes) -> str | None:
-    """Return `evicting` under an evicting policy. A host that hides its policy counts as fit."""
-    lanes.ping()
-    return "evicting" if lanes.eviction_policy() not in {None, "noeviction"} else None
+def _redis_faults(services: Services) -> str | None:
+    """Return `evicting` where workers take no lanes. A host that hides its policy counts as fit."""
+    services.lanes.ping()
+    return "evicting" if services.lanes.evicting_policy() and not services.settings.redis_may_evict else None
 
 
 def _state(check: Callable[[], str | None]) -> str:

@@ -408,14 +408,16 @@ def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(
 # the servers
 
 
-def test_a_redis_that_evicts_fails(services: Services, examine: Examine) -> None:
-    services.lanes.client.config_set("maxmemory-policy", "volatile-lru")
+def test_a_full_redis_is_shown_and_fails_nothing(services: Services, accept: Accept, examine: Examine) -> None:
+    accept("alice")
+    services.lanes.client.config_set("maxmemory", 1)
     try:
-        finding = examine()["eviction"]
+        findings = examine()
     finally:
-        services.lanes.client.config_set("maxmemory-policy", "noeviction")
-    assert finding.health is Health.FAILED
-    assert "volatile-lru" in finding.found
+        services.lanes.client.config_set("maxmemory", 0)
+    assert failures(findings) == set()
+    assert findings["memory"].health is Health.WARNING
+    assert findings["memory"].found.startswith("Redis is full: ")
 
 
 def test_a_host_that_forbids_config_and_info_gets_warnings_only(

@@ -2,29 +2,38 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
 
 import pytest
+from redis import OutOfMemoryError, Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from onelane import keys
 from onelane.bootstrap import Services
+from onelane.channels import provider_of
 from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes import jobs, lanes
 from onelane.lanes.lanes import Lanes, Released
-from onelane.model import Lease
+from onelane.model import Delivery, Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import LAP_EVERY_S, Duties
 from onelane.turns.idle import release_idle
 from onelane.turns.records import Records
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import cached_session, failed_jobs
+from tests.processes import web_process, worker_process
 from tests.renewing import renewed
 from tests.rows import Rows
 
 USERS = 6
+CROWD = 500
 DUE_MAX = 1_000
 """DUE_WHEN_FULL_MAX of prelude.lua."""
 
@@ -269,3 +278,76 @@ def test_a_thousand_dead_messages_fit_a_small_redis(services: Services, accept: 
     kept = (services.lanes.client.info("memory")["used_memory"] - before) / 100
     print(f"\n{kept:.0f} bytes a dead message")  # noqa: T201 - for -s
     assert kept * lanes.BURIED_MAX < 8e6
+
+
+# real processes, on a Redis that others have filled
+
+
+def _fill_with_foreign_keys(redis: Redis) -> None:
+    with suppress(OutOfMemoryError):
+        while True:
+            redis.set(f"foreign:{uuid4()}", "x" * 500)
+
+
+def _post_all(port: int, settings: Settings, numbers: range) -> None:
+    """Let a provider deliver messages of every user, four at a time."""
+
+    def post(user: int) -> None:
+        for nr in numbers:
+            delivery = Delivery(senders=(f"user {user}",), external_id=f"{user}-{nr}", text=f"hello {nr}")
+            signed = provider_of(settings.channels["demo"]).sign("", delivery)
+            request = Request(f"http://127.0.0.1:{port}/webhooks/demo", signed.body, dict(signed.headers))
+            with urlopen(request, timeout=30) as answer:
+                assert answer.status == 202
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(post, range(CROWD)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maxmemory", [1, 4_000_000])
+@pytest.mark.parametrize("is_full_from_the_start", [True, False], ids=["from the start", "while workers are away"])
+def test_a_crowd_is_answered_in_order_over_a_redis_that_is_full(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    tmp_path: Path,
+    maxmemory: int,
+    *,
+    is_full_from_the_start: bool,
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server, Redis.from_url(server.url) as redis, ExitStack() as started:
+        settings = settings.model_copy(update={"redis_url": server.url})
+
+        def fill() -> None:
+            redis.config_set("maxmemory", maxmemory)
+            _fill_with_foreign_keys(redis)
+
+        if is_full_from_the_start:
+            fill()
+        port = started.enter_context(web_process(settings, tmp_path))
+        if not is_full_from_the_start:
+            _post_all(port, settings, range(1))
+            fill()
+            _post_all(port, settings, range(1, 4))
+        before = redis.info("memory")["used_memory"]
+        workers = [started.enter_context(worker_process(settings)) for _ in range(2)]
+        provider = started.enter_context(ThreadPoolExecutor(1))
+        posted = provider.submit(_post_all, port, settings, range(4) if is_full_from_the_start else range(0))
+        eventually(lambda: rows.answered() > CROWD // 2)
+        workers[0].kill()
+        started.enter_context(worker_process(settings))
+        posted.result()
+        eventually(lambda: rows.waiting() == 0, within_s=120)
+        grown = redis.info("memory")["used_memory"] - before
+        print(f"\n{grown / 1e6:+.2f} MB while full")  # noqa: T201 - for -s
+        assert grown < 2e6
+        redis.delete(*redis.keys("foreign:*"), "foreign:")
+        redis.config_set("maxmemory", 0)
+        _post_all(port, settings, range(4, 5))
+        eventually(lambda: rows.waiting() == 0)
+        eventually(lambda: not redis.keys("lanes:*") and not redis.keys("lock:*") and not redis.keys("rq:queue*"))
+        eventually(lambda: redis.exists(keys.RECONCILED))
+        assert redis.keys("rq:job:*") == []
+    assert rows.answered() == 5 * CROWD
+    assert rows.out_of_order() == []

@@ -223,15 +223,6 @@ def test_a_database_that_is_not_migrated_is_not_ready(
     assert client.get("/readyz").status_code == 200
 
 
-def test_a_redis_that_evicts_is_not_ready(client: FlaskClient, services: Services) -> None:
-    services.lanes.client.config_set("maxmemory-policy", "volatile-lru")
-    try:
-        response = client.get("/readyz")
-    finally:
-        services.lanes.client.config_set("maxmemory-policy", "noeviction")
-    assert (response.status_code, (response.json or {})["redis"]) == (503, "evicting")
-
-
 def test_replies_come_in_order_with_the_message_they_answer(
     rows: Rows, client: FlaskClient, services: Services, settings: Settings
 ) -> None:

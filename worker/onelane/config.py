@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """False accepts a self-signed certificate, which some hosted Redis plans have."""
     redis_tls_ca_file: FilePath | None = None
     """The certificate authorities to trust on rediss://, as PEM; None: those of the system."""
+    redis_may_evict: bool = False
+    """True lets workers go on while Redis' maxmemory-policy evicts keys."""
     channels: dict[ChannelName, Channel] = {}
     handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000

@@ -47,6 +47,7 @@ CHECKS = (
     Check("postgres", servers.postgres),
     Check("redis", servers.redis_server),
     Check("eviction", servers.eviction, ("redis",)),
+    Check("memory", servers.memory, ("redis",)),
     Check("clocks", servers.clocks, ("postgres", "redis")),
     Check("migrations", schema.migrations_are_current, ("postgres",)),
     Check("functions", schema.functions_match, ("postgres",)),

@@ -155,7 +155,7 @@ def _in_redis(deployment: Deployment, users: list[UUID]) -> tuple[float, list[fl
 
 
 def _scores_and_locks(deployment: Deployment, users: list[UUID]) -> list[Any]:
-    with deployment.lanes.client.pipeline() as pipeline:
+    with deployment.lanes.client.pipeline(transaction=False) as pipeline:  # a full Redis refuses transactions
         pipeline.time()
         pipeline.zmscore(keys.lanes(), [str(user) for user in users])
         for user in users:

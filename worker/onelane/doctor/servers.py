@@ -11,6 +11,8 @@ POSTGRES_MIN = 150_000
 OFFSET_WARNING_S = 1.0
 OFFSET_FAILED_S = 30.0
 
+MIB = 2**20
+MAKE_ROOM = "raise its maxmemory, or find what fills it with `redis-cli --bigkeys`; no message is lost"
 KEEP_POLICY = "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf or in your host's settings"
 
 
@@ -46,8 +48,22 @@ def eviction(deployment: Deployment) -> Finding:
     if policy is None:
         return warning("this host hides its maxmemory-policy", "make sure that it is `noeviction`")
     if policy != "noeviction":
-        return failed(f"maxmemory-policy is {policy}: Redis may forget locks and lanes", KEEP_POLICY)
+        found = f"maxmemory-policy is {policy}: Redis may forget locks and lanes"
+        if deployment.settings.redis_may_evict:
+            return warning(f"{found}, which REDIS_MAY_EVICT allows", KEEP_POLICY)
+        return failed(f"{found}, so workers take none", KEEP_POLICY)
     return ok("maxmemory-policy is noeviction")
+
+
+def memory(deployment: Deployment) -> Finding:
+    """Check that Redis has room."""
+    used, most = (deployment.lanes.scripts.setting("memory", name) for name in ("used_memory", "maxmemory"))
+    if used is None or most is None:
+        return warning("this host hides how much memory its Redis has", "watch it in your host's own figures")
+    found = f"{used / MIB:.1f} MB used" + (f" of {most / MIB:.1f} MB" if most else "")
+    if most and used >= most:
+        return warning(f"Redis is full: {found}; lanes get no jobs, nobody can log in to /ops", MAKE_ROOM)
+    return ok(found)
 
 
 def clocks(deployment: Deployment) -> Finding:

@@ -219,6 +219,11 @@ class Lanes:
         policy: str | None = self.scripts.setting("memory", "maxmemory_policy", "maxmemory-policy")
         return policy
 
+    def evicting_policy(self) -> str | None:
+        """Name the policy by which Redis evicts keys; None when it keeps them, or its host hides the policy."""
+        policy = self.eviction_policy()
+        return None if policy == "noeviction" else policy
+
     def add_numbers(self, process: str, number: int, batch: dict[str, int]) -> None:
         """Add batch `number` of a process's counts to those of all processes, once."""
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))

@@ -57,7 +57,7 @@ def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
 
 
 def _all_about(lanes: Lanes, user_id: UUID) -> list[Any]:
-    with lanes.client.pipeline() as pipeline:
+    with lanes.client.pipeline(transaction=False) as pipeline:  # a full Redis refuses transactions
         pipeline.time()
         pipeline.zscore(keys.lanes(), str(user_id))
         pipeline.hmget(keys.lock(user_id), "worker", "fence", "until")

@@ -18,6 +18,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.leased import Leased
 from onelane.periodic import Periodic, hopeless_task
 from onelane.processes.duties import ROUND_S, Duties
+from onelane.processes.eviction import Eviction
 from onelane.processes.registration import Registration
 from onelane.processes.slots import Slots
 from onelane.telemetry.log import event
@@ -62,6 +63,7 @@ class Runner:
         self._keeper = crew.keeper
         self._stopping = workplace.stopping
         self._breaker = workplace.records.breaker
+        self._eviction = Eviction(lanes, is_allowed=settings.redis_may_evict)
         self._asked_to_stop_at: float | None = None
         self._is_stuck = False
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
@@ -118,7 +120,7 @@ class Runner:
                 self._slots.freed.clear()
                 continue
             try:
-                if not self._breaker.lets_lease():
+                if not (self._breaker.lets_lease() and self._eviction.lets_lease()):
                     self._stopping.wait(SUSPENDED_TICK_S)
                     continue
                 leased = self._lease(free)

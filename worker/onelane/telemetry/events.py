@@ -59,6 +59,13 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A full Redis took no jobs of `messages` messages; their lanes are due without, or are added later.",
             ("messages",),
         ),
+        "redis_evicts": Event(
+            "error",
+            "Redis' maxmemory-policy (`policy`) evicts keys: this worker takes no lanes until it is `noeviction`, or"
+            " REDIS_MAY_EVICT is true.",
+            ("policy",),
+        ),
+        "redis_keeps": Event("info", "Redis' maxmemory-policy is `noeviction` again; this worker takes lanes."),
         "turn_ended": Event(
             "info", "A turn was settled as `outcome`, in the session `session_id`.", ("outcome", "turn_ms", *TURN)
         ),
