@@ -169,7 +169,7 @@ MUTANTS: dict[str, Mutant] = {
         ("calm",),
         (
             Patch(patches.wake_before_push),
-            Script("enqueue", "== 1 then wake_one() end", "== 1 then local _ = 0 end"),
+            Script("enqueue", "  wake_one()\n  return true", "  return true"),
         ),
         rate=2,
     ),

@@ -5,18 +5,10 @@ The code names an event and gives its fields; everything else about it is listed
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
-Level = Literal["info", "warning", "error", "critical"]
-
-
-class Event(NamedTuple):
-    """One kind of log line."""
-
-    level: Level
-    meaning: str
-    fields: tuple[str, ...] = ()
-
+from onelane.telemetry.away import AWAY
+from onelane.telemetry.event import Event
 
 TURN = ("user_id", "message_id", "session_id", "seq", "fence")
 """The fields that identify a turn."""
@@ -54,18 +46,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "enqueue_postponed": Event(
             "warning", "Redis was away when messages were accepted; the reconciler will enqueue them.", ("messages",)
         ),
-        "redis_full": Event(
-            "warning",
-            "A full Redis took no jobs of `messages` messages; their lanes are due without, or are added later.",
-            ("messages",),
-        ),
-        "redis_evicts": Event(
-            "error",
-            "Redis' maxmemory-policy (`policy`) evicts keys: this worker takes no lanes until it is `noeviction`, or"
-            " REDIS_MAY_EVICT is true.",
-            ("policy",),
-        ),
-        "redis_keeps": Event("info", "Redis' maxmemory-policy is `noeviction` again; this worker takes lanes."),
         "turn_ended": Event(
             "info", "A turn was settled as `outcome`, in the session `session_id`.", ("outcome", "turn_ms", *TURN)
         ),
@@ -219,44 +199,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A request has held a thread of a web process for too long; the process ends, and a new one is started.",
             ("stacks",),
         ),
-        # Redis and Postgres away
-        "postgres_away": Event(
-            "error",
-            "Postgres cannot be worked with from here: this process takes no lanes until a probe succeeds.",
-            ("error",),
-        ),
-        "postgres_back": Event("info", "Postgres takes writes again, after `away_s` seconds.", ("away_s",)),
-        "store_unavailable": Event(
-            "warning",
-            "Postgres was away during a turn; the lane is parked, no attempt is counted.",
-            ("user_id", "error"),
-        ),
-        "turn_impossible": Event(
-            "error",
-            "Postgres refused a turn (`sqlstate`); the lane is parked, no attempt is counted.",
-            ("user_id", "sqlstate"),
-        ),
-        "lanes_unavailable": Event(
-            "warning", "Redis was away in a turn; the lane is due again when its lease ends.", ("user_id", "error")
-        ),
-        "lease_failed": Event("warning", "Redis was away when lanes were to be leased.", ("error",)),
-        "numbers_postponed": Event(
-            "warning", "Redis was away when numbers were to be added; they are kept and sent later.", ("error",)
-        ),
-        "duty_postponed": Event("warning", "Postgres or Redis was away when a duty was to be done.", ("duty", "error")),
-        "duty_failed": Event(
-            "error", "An unexpected error ended a duty, or a page of it; the next ones are done.", ("duty", "failure")
-        ),
-        "lane_failed": Event(
-            "error", "A duty could not do its work for one user; the others are done.", ("user_id", "failure")
-        ),
-        "reconciled": Event("info", "Lanes that Redis had lost, or had no room for, were added.", ("lanes",)),
-        "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),
-        "task_stuck": Event(
-            "error",
-            "A periodic task's thread hangs or has died (`failure`: where); it goes on in a new one.",
-            ("task", "failure"),
-        ),
-        "task_failed": Event("error", "An unexpected error ended one round of a periodic task.", ("task", "failure")),
+        **AWAY,
     }
 )
