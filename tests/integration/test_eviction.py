@@ -1,7 +1,6 @@
 """A Redis that may evict keys: not ready, and no lanes are taken, unless the settings allow it."""
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,13 +62,18 @@ def test_workers_take_no_lanes_of_a_redis_that_evicts_and_come_back_by_themselve
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(eviction, "LOOK_EVERY_S", 0.01)
-    looks = count(1)
+    looks = []
     policy = Lanes.evicting_policy
-    monkeypatch.setattr(Lanes, "evicting_policy", lambda lanes: policy(lanes) if next(looks) else None)
+
+    def noted(lanes: Lanes) -> str | None:
+        looks.append(policy(lanes))
+        return looks[-1]
+
+    monkeypatch.setattr(Lanes, "evicting_policy", noted)
     services.lanes.client.config_set("maxmemory-policy", "allkeys-lru")
     with run_worker(settings):
         accept("alice")
-        eventually(lambda: next(looks) > 5)
+        eventually(lambda: len(looks) > 5)
         assert rows.waiting() == 1
         services.lanes.client.config_set("maxmemory-policy", "noeviction")
         eventually(lambda: rows.waiting() == 0)

@@ -271,13 +271,13 @@ def test_a_dead_message_is_kept_in_redis_for_thirty_days_and_its_traceback_is_bo
     assert not client.exists(keys.job(job), keys.results(job), keys.failed(user_id))
 
 
-def test_a_thousand_dead_messages_fit_a_small_redis(services: Services, accept: Accept) -> None:
+def test_the_dead_take_a_bounded_part_of_a_small_redis(services: Services, accept: Accept) -> None:
     before = services.lanes.client.info("memory")["used_memory"]
     for nr in range(100):
         _bury(services, accept, f"user {nr}", "\n".join(f"{uuid4()}" for _ in range(200)))
     kept = (services.lanes.client.info("memory")["used_memory"] - before) / 100
     print(f"\n{kept:.0f} bytes a dead message")  # noqa: T201 - for -s
-    assert kept * lanes.BURIED_MAX < 8e6
+    assert kept * lanes.BURIED_MAX < 5e6
 
 
 # real processes, on a Redis that others have filled

@@ -9,7 +9,7 @@
 | lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
-| buried:<kind>         | zset   | bury.lua               | the newest 1,000 dead: `user message`       |
+| buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
 | reconciled            | string | lap.lua                | 15 s: a lap over all waiting users is done  |

@@ -18,8 +18,8 @@ from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event
 
 BURIAL_TTL_S = 30 * 86_400
-BURIED_MAX = 1_000
-"""Dead messages whose jobs and tracebacks Redis keeps: 2.5 MB at most. Postgres keeps all."""
+BURIED_MAX = 500
+"""Dead messages whose jobs and tracebacks Redis keeps: 7 kB each, since a stream begins with 4. Postgres keeps all."""
 BATCH_TTL_S = 600
 """How long Redis remembers which batch of numbers a process sent last."""
 MANY_MAX = 500
