@@ -22,7 +22,7 @@ from onelane import migrations
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
-from onelane.errors import StoreUnavailable
+from onelane.errors import StoreDenied, StoreUnavailable
 from onelane.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
@@ -172,7 +172,7 @@ def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(
     with faulty_runs(url) as run:
         code, statements = run("never", 0)
         assert code == 0
-        assert statements > 3 * len(list(SQL.glob("*/*.sql")))
+        assert statements > 2 * len(list(SQL.glob("*/*.sql")))
         fresh = schema(database)
         for side, number in product(("before", "after"), range(1, statements + 1, every)):
             database.execute(EMPTY)
@@ -268,6 +268,81 @@ def test_a_file_that_fails_leaves_nothing_of_itself_and_what_came_before_it_stay
     broken.write_text("CREATE TABLE whole (n integer)")
     assert migrate(url)[0] == "migrations/9999_broken"
     assert database.execute("SELECT pg_try_advisory_lock(%s)", (GUARD,)).fetchone() == (True,), "the guard was released"
+
+
+def test_code_goes_in_as_one_so_that_no_call_meets_half_of_a_release(
+    url: str, database: Connection[Any], shipped: Path
+) -> None:
+    migrate(url)
+    append(shipped / "functions" / "accept.sql", "-- changed")
+    append(shipped / "views" / "session_reuse.sql", "SELECT 1 / 0;")
+    before = applied_at(database)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(url)
+    assert applied_at(database) == before
+
+
+def test_a_run_that_cannot_lock_a_table_lets_others_pass_and_tries_again(
+    url: str, database: Connection[Any], shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_WAIT_MS", 50)
+    monkeypatch.setattr(migrations, "LOCK_PAUSE_S", 0.05)
+    migrate(url)
+    (shipped / "migrations" / "9999_later.sql").write_text("ALTER TABLE users ADD COLUMN later text")
+    with database.transaction():
+        database.execute("SELECT 1 FROM users")
+        with pytest.raises(StoreUnavailable, match=r"^what migrations/9999_later changes is in use all the time"):
+            migrate(url)
+    assert migrate(url) == ["migrations/9999_later"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("CREATE TABLE users (id integer)", "there is a table users that is not Onelane's"),
+        ("ALTER DATABASE {name} SET search_path = nosuchschema", "the search_path names no schema that exists"),
+    ],
+)
+def test_a_database_that_is_not_ours_is_left_as_it_is(
+    url: str, database: Connection[Any], made: str, said: str
+) -> None:
+    database.execute(made.format(name=database.info.dbname).encode())
+    with pytest.raises(StoreDenied, match=f"^{said}"):
+        migrate(url)
+    assert database.execute("SELECT to_regclass('public.schema_files')").fetchone() == (None,)
+
+
+def test_a_database_of_another_encoding_is_refused(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        with pytest.raises(StoreDenied, match=r"^the database's encoding is LATIN1, not UTF8"):
+            migrate(postgres.url.replace("/postgres?", "/latin?"))
+        admin.execute("DROP DATABASE latin WITH (FORCE)")
+
+
+def test_a_user_who_may_make_nothing_is_told_what_to_grant(
+    url: str, database: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute("CREATE ROLE visitor")
+    monkeypatch.setenv("PGOPTIONS", "-c role=visitor")
+    try:
+        with pytest.raises(StoreDenied, match="GRANT CREATE ON SCHEMA public"):
+            migrate(url)
+    finally:
+        database.execute("DROP ROLE visitor")
+
+
+def test_calls_are_read_committed_and_durable_whatever_the_databases_defaults_are(
+    url: str, database: Connection[Any]
+) -> None:
+    for setting in ("default_transaction_isolation = 'serializable'", "synchronous_commit = off"):
+        database.execute(f"ALTER DATABASE {database.info.dbname} SET {setting}".encode())
+    migrate(url)
+    with closing_database(url) as asked:
+        row = asked.row(
+            "SELECT current_setting('transaction_isolation') AS isolation, current_setting('synchronous_commit') AS kept"
+        )
+    assert row == ("read committed", "on")
 
 
 def test_before_the_first_run_everything_is_pending(url: str) -> None:

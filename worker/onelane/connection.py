@@ -24,7 +24,9 @@ CONNECT_S_MIN: Final = 2
 SESSION_OPTIONS: Final = (
     "-c client_min_messages=notice"
     " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=2000 -c statement_timeout=5000"
+    r" -c default_transaction_isolation=read\ committed -c synchronous_commit=on"
 )
+"""The last two are what the SQL is written for and what a 2xx promises, whatever the database's own defaults are."""
 ALL_IN_USE: Final = "all connections that it allows are in use"
 DENIALS: Final = {
     "certificate verify failed": "its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL",

@@ -1,11 +1,13 @@
 """Brings a database to this release: numbered migrations once, functions and views whenever their text changed.
 
 Safe to run concurrently and to kill: one runner at a time by an advisory lock that is polled (a blocking wait would
-deadlock with CREATE INDEX CONCURRENTLY), each file in a transaction together with the row that records it.
+deadlock with CREATE INDEX CONCURRENTLY). Each migration is a transaction with the row that records it; functions and
+views go in together, so that no call meets half of a release. None waits long for a table: behind one that waits, all
+that use the table would wait too.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 
 import psycopg
 
-from onelane.connection import Connection, Watchdog
+from onelane.connection import DENIALS, Connection, Watchdog, refusal_of
 from onelane.db import Database
-from onelane.errors import StoreUnavailable
+from onelane.errors import StoreDenied, StoreUnavailable
 
 PACKAGE = Path(__file__).resolve().parent
 SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") if folder.is_dir()), PACKAGE / "sql")
@@ -23,6 +25,10 @@ SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") i
 CODE = ("functions", "views")
 GUARD = 7_264_011_930
 GUARD_WAIT_MAX_S = 120
+LOCK_WAIT_MS = 2_000
+LOCK_PAUSE_S = 1.0
+"""Between two tries, whoever was held up goes on."""
+LOCK_TRIES = 30
 RUN_MAX_S = 3_600
 """A run that takes longer is cut off: its link may have gone silent, which only our own clock notices."""
 
@@ -40,19 +46,31 @@ ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = clock_ti
 
 
 def migrate(url: str, *, wait_max_s: float = GUARD_WAIT_MAX_S, run_max_s: float = RUN_MAX_S) -> list[str]:
-    """Apply what is pending and return the names of the files applied, in order."""
+    """Apply what is pending and return the names of the files applied, in order.
+
+    Raise StoreDenied, in words, for a database that is none of ours or lets us make nothing, and StoreUnavailable.
+    """
     watchdog = Watchdog()
     try:
         with Connection.connect(url, autocommit=True, connect_timeout=10) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             watchdog.watch(connection, run_max_s)
             with _guard(connection, wait_max_s):
+                _check(connection)
                 connection.execute(FILES_TABLE)
                 todo = _pending(connection)
-                for path in todo:
-                    _apply(connection, path)
+                for paths in _steps(todo):
+                    _apply_patiently(connection, paths)
             return [_name(path) for path in todo]
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreDenied(
+            "Postgres lets the user of DATABASE_URL make no tables or functions here: make it the database's owner, or "
+            "GRANT CREATE ON SCHEMA public"
+        ) from error
     except psycopg.OperationalError as error:
-        raise StoreUnavailable("Postgres cannot be reached: check DATABASE_URL") from error
+        why = refusal_of(error)
+        kind = StoreDenied if why in DENIALS.values() else StoreUnavailable
+        raise kind(f"no connection to Postgres: {why}; check DATABASE_URL") from error
     finally:
         watchdog.stop()
 
@@ -92,12 +110,42 @@ def _pending(connection: psycopg.Connection[Any]) -> list[Path]:
     ]
 
 
-def _apply(connection: psycopg.Connection[Any], path: Path) -> None:
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Refuse a database whose texts could not be stored, and a schema whose tables are somebody else's."""
+    if (encoding := _scalar(connection, "SHOW server_encoding")) != "UTF8":
+        raise StoreDenied(f"the database's encoding is {encoding}, not UTF8: CREATE DATABASE … ENCODING 'UTF8'")
+    if _scalar(connection, "SELECT current_schema()") is None:
+        raise StoreDenied("the search_path names no schema that exists: CREATE SCHEMA, or another search_path")
+    if _scalar(connection, "SELECT to_regclass('schema_files') IS NULL AND to_regclass('users') IS NOT NULL"):
+        raise StoreDenied("there is a table users that is not Onelane's: use a database, or a schema, of its own")
+
+
+def _steps(todo: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """Divide the files into transactions: one a migration, one for all functions and views."""
+    yield from ([path] for path in todo if path.parent.name not in CODE)
+    if code := [path for path in todo if path.parent.name in CODE]:
+        yield code
+
+
+def _apply_patiently(connection: psycopg.Connection[Any], paths: Sequence[Path]) -> None:
+    for _ in range(LOCK_TRIES):
+        try:
+            _apply(connection, paths)
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
+    raise StoreUnavailable(f"what {_name(paths[0])} changes is in use all the time: run it again when less is going on")
+
+
+def _apply(connection: psycopg.Connection[Any], paths: Sequence[Path]) -> None:
     with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
         # Functions may name each other, and tables of a later file, in any order.
         connection.execute("SET LOCAL check_function_bodies = off")
-        connection.execute(path.read_bytes())
-        connection.execute(RECORD, (_name(path), _digest(path)))
+        for path in paths:
+            connection.execute(path.read_bytes())
+            connection.execute(RECORD, (_name(path), _digest(path)))
 
 
 def _files() -> list[Path]:
