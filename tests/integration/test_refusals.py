@@ -1,0 +1,160 @@
+"""Redis says no: what is committed is answered as such, nobody is charged, and the operator reads what to do."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from onelane.bootstrap import Services, open_services, open_worker
+from onelane.channels import provider_of
+from onelane.cli import main
+from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedRedis
+from onelane.doctor.examination import examine
+from onelane.doctor.finding import Deployment, Health
+from onelane.errors import LanesDenied
+from onelane.model import Delivery
+from onelane.processes.supervisor import EXIT_CONFIG
+from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.door import operator_of, pages_of, try_to_log_in, web_of
+from tests.processes import environment
+from tests.refusing import RUBBISH, RULES, SETTINGS_MEND, Limited, Refusing, answering
+from tests.rows import Rows
+
+FIXED_WORDS = {"ok", "unavailable", "refuses"}
+REFUSING = SETTINGS_MEND | {
+    name: lambda stack, _server, _folder, answer=answer: stack.enter_context(answering(answer))
+    for name, answer in RUBBISH.items()
+}
+
+
+@pytest.fixture
+def limited(redis_server: EmbeddedRedis) -> Iterator[Limited]:
+    with Limited(redis_server) as limited:
+        yield limited
+
+
+def deliver(settings: Settings, client: object, external_id: str) -> TestResponse:
+    signed = provider_of(settings.channels["demo"]).sign(
+        "", Delivery(senders=("alice",), external_id=external_id, text="x")
+    )
+    return client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("refusing", REFUSING.values(), ids=REFUSING)
+def test_whatever_redis_answers_the_web_accepts_messages_and_its_pages_say_that_redis_is_away(
+    services: Services, settings: Settings, redis_server: EmbeddedRedis, rows: Rows, tmp_path: Path, refusing: Refusing
+) -> None:
+    """A webhook was answered 500 after its message was committed, and 500 again whenever it was repeated."""
+    operator_cookie = operator_of(web_of(services))
+    with ExitStack() as stack:
+        url = refusing(stack, redis_server, tmp_path / "redis")
+        refused = open_services(settings.model_copy(update={"redis_url": url}))
+        stack.callback(refused.close)
+        app = web_of(refused, metrics_token=SecretStr("token"))
+        client = app.test_client()
+        assert [deliver(settings, client, name).status_code for name in ("m1", "m1", "m2")] == [202] * 3
+        ready = client.get("/readyz")
+        assert (ready.status_code, (ready.json or {})["postgres"]) == (503, "ok")
+        assert (ready.json or {})["redis"] in FIXED_WORDS - {"ok"}
+        assert client.get("/healthz").status_code == 200
+        for page in ("/metrics", "/autoscale.json"):
+            answer = client.get(page, headers={"Authorization": "Bearer token"})
+            assert (answer.status_code, "Redis" in answer.text) == (503, True), page
+        assert try_to_log_in(client).status_code == 503
+        for page in pages_of("user:x", "x"):
+            answer = operator_cookie.get(page)
+            assert answer.status_code < 500
+        inside = app.test_client()
+        for name in ("onelane_ops", "_csrf_token"):
+            cookie = operator_cookie.get_cookie(name, path="/ops")
+            assert cookie is not None
+            inside.set_cookie(name, cookie.value, path="/ops")
+        assert {inside.get(page).status_code for page in pages_of("user:x", "x")} <= {200, 404, 503}
+    assert len(rows.accepted()) == 2
+
+
+@pytest.mark.parametrize("refusing", SETTINGS_MEND.values(), ids=SETTINGS_MEND)
+def test_what_only_a_setting_mends_ends_a_worker_at_its_start_and_is_named_by_readyz_and_the_doctor(
+    services: Services, settings: Settings, redis_server: EmbeddedRedis, tmp_path: Path, refusing: Refusing
+) -> None:
+    with ExitStack() as stack:
+        url = refusing(stack, redis_server, tmp_path / "redis")
+        denied = settings.model_copy(update={"redis_url": url, "handler": "tests.bots:handle"})
+        with pytest.raises(LanesDenied, match="Redis"):
+            open_worker(denied)
+        refused = open_services(denied)
+        stack.callback(refused.close)
+        answer = web_of(refused).test_client().get("/readyz")
+        assert (answer.json or {})["redis"] == "refuses"
+        examined = {one.check: one.finding for one in examine(Deployment(denied, refused.database, refused.lanes))}
+    assert examined["postgres"].health is Health.OK
+    assert examined["redis"].health is Health.FAILED
+    assert examined["redis"].todo
+    assert str(redis_server.port) not in examined["redis"].found
+
+
+def test_a_worker_that_redis_refuses_at_its_start_exits_as_for_any_mistake_of_configuration(
+    settings: Settings, limited: Limited, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limited.allow(*RULES["no keys of ours"])
+    for name, value in environment(settings, redis_url=limited.url, handler="tests.bots:handle").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["onelane", "worker", "--unsupervised"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == EXIT_CONFIG
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("onelane:")]
+    assert "REDIS_URL" in line
+
+
+@pytest.mark.parametrize(
+    "rules", [*RULES.values(), ("resetchannels",), ("-publish", "-subscribe")], ids=[*RULES, "no channels", "no RQ"]
+)
+def test_a_running_worker_sits_a_refusal_out_and_nobody_is_charged(
+    settings: Settings,
+    limited: Limited,
+    accept: Accept,
+    run_worker: RunWorker,
+    rows: Rows,
+    log_lines: LogLines,
+    tmp_path: Path,
+    rules: tuple[str, ...],
+) -> None:
+    gate = tmp_path / "gate"
+    settings = settings.model_copy(update={"redis_url": limited.url, "lock_ttl_s": 1})
+    with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
+        during = accept("alice", f"wait {gate}")
+        eventually(lambda: any(line["event"] == "worker_started" for line in log_lines))
+        threads = {thread.name for thread in threading.enumerate()}
+        limited.allow(*rules)
+        waiting = [accept(f"user {nr}") for nr in range(3)]
+        if not rules[0].endswith("channels") and "-publish" not in rules:
+            eventually(lambda: any(line["event"] == "lease_failed" for line in log_lines))
+        gate.touch()
+        limited.allow()
+        eventually(lambda: all(rows.is_settled(message.user_id) for message in (during, *waiting)))
+        assert threads <= {thread.name for thread in threading.enumerate()} | {"slot"}
+    assert rows.attempts_max() == 0
+    assert [line["event"] for line in log_lines if line["event"] in {"task_failed", "slot_failed"}] == []
+    assert sum(line["event"] == "lease_failed" for line in log_lines) <= 1
+
+
+def test_a_password_changed_under_a_running_worker_is_an_outage_until_it_is_right_again(
+    settings: Settings, limited: Limited, accept: Accept, run_worker: RunWorker, rows: Rows, log_lines: LogLines
+) -> None:
+    settings = settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})
+    with run_worker(settings):
+        eventually(lambda: any(line["event"] == "worker_started" for line in log_lines))
+        limited.change_password("another")
+        message = accept("alice")
+        [line] = eventually(lambda: [line for line in log_lines if line["event"] == "lease_failed"])
+        assert "REDIS_URL" in line["error"]
+        limited.change_password("open sesame")
+        eventually(lambda: rows.is_settled(message.user_id))
+    assert rows.attempts_max() == 0
