@@ -1,15 +1,14 @@
 """The web: thin, and the only package that imports Flask."""
 
-import traceback
-
 from flask import Flask, Response, json, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from onelane.bootstrap import Services
-from onelane.telemetry.log import event, name_request
+from onelane.telemetry.log import name_request
 from onelane_web import health, metrics, webhook
 from onelane_web.development import replies
+from onelane_web.failure import report
 from onelane_web.ops import login
 
 
@@ -49,9 +48,7 @@ def _in_json(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> tuple[Response, int]:
-    """Log a bug by its type and its place: the text of an error may quote a message."""
-    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    event("request_failed", error=type(error).__name__, frames=frames)
+    report(error)
     return jsonify(error="internal error"), 500
 
 

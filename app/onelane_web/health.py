@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from onelane import migrations
 from onelane.bootstrap import Services
 from onelane.db import Database
-from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.errors import LanesDenied, LanesUnavailable, StoreDenied, StoreUnavailable
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -46,13 +46,15 @@ def _pending(database: Database) -> str | None:
 
 def _redis_faults(services: Services) -> str | None:
     """Return `evicting` where workers take no lanes. A host that hides its policy counts as fit."""
-    services.lanes.ping()
+    services.lanes.probe()
     return "evicting" if services.lanes.evicting_policy() and not services.settings.redis_may_evict else None
 
 
 def _state(check: Callable[[], str | None]) -> str:
-    """Run one check; `check` raises, or returns what is wrong, or None."""
+    """Run one check; `check` raises, or returns what is wrong, or None. What `refuses` needs another setting."""
     try:
         return check() or "ok"
+    except (StoreDenied, LanesDenied):
+        return "refuses"
     except (StoreUnavailable, LanesUnavailable):
         return "unavailable"

@@ -112,7 +112,7 @@ def test_redis_behind_a_black_hole_is_left_after_its_time_and_found_again(
         _accept(far, "alice", "one")
         eventually(lambda: rows.waiting() == 0)
         with proxy.black_hole(), pytest.raises(LanesUnavailable):
-            far.lanes.ping()
+            far.lanes.probe()
         _accept(services, "alice", "two")
         eventually(lambda: rows.waiting() == 0)
 

@@ -21,7 +21,7 @@ from onelane.errors import LanesDenied, LanesUnavailable, StoreDenied, StoreUnav
 from onelane.intake import Intake
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
-from onelane.lanes.scripts import connect, redis_refusal
+from onelane.lanes.scripts import connect
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
 from onelane.periodic import Periodic
@@ -116,6 +116,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pool_wait_s=WORKER_POOL_WAIT_S,
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
+    _once_there(services.lanes.probe)
     registration = _once_there(lambda: _registered(services.lanes.client))
     _once_there(lambda: publish_policies(services.database, settings.policies))
     stopping = threading.Event()
@@ -139,10 +140,6 @@ def _registered(client: redis.Redis) -> Registration:
     """Register with RQ, over the connections that everything here shares."""
     try:
         return Registration(client, worker_name())
-    except LanesUnavailable as error:
-        if refusal := redis_refusal(error):
-            raise LanesDenied(refusal) from error
-        raise
     finally:
         # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
         client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S

@@ -15,7 +15,7 @@ from onelane.commands.lanes import lane, lanes
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.config import Settings
-from onelane.errors import EXIT_CONFIG, ConfigError, OnelaneError
+from onelane.errors import EXIT_CONFIG, ConfigError, LanesDenied, OnelaneError, StoreDenied
 from onelane.processes import supervisor
 from onelane.telemetry.log import configure
 
@@ -88,7 +88,7 @@ def main() -> None:
     """Run the command; what is wrong is said in one line."""
     try:
         onelane()
-    except ConfigError as error:
+    except (ConfigError, LanesDenied, StoreDenied) as error:
         click.echo(f"onelane: {error}", err=True)
         sys.exit(EXIT_CONFIG)
     except OnelaneError as error:

@@ -7,7 +7,7 @@ OnelaneError
 │       └── StoreDenied   it is there and refuses us: what DATABASE_URL says of certificates or passwords is wrong
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
 ├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
-│   └── LanesDenied       it is there and its certificate is not trusted, or it speaks no TLS
+│   └── LanesDenied       only another setting mends it: certificate, password, rights, a cluster, an old server
 │       └── LanesForeign  the lanes in it are another database's: another deployment uses this Redis
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
@@ -64,11 +64,11 @@ class StoreRefused(OnelaneError):  # noqa: N818 - as above
 
 
 class LanesUnavailable(OnelaneError):  # noqa: N818 - as above
-    """Redis cannot be reached or did not answer in time."""
+    """Redis cannot be reached, did not answer in time, or refuses."""
 
 
 class LanesDenied(LanesUnavailable):
-    """We do not trust Redis, or cannot speak to it as REDIS_URL says: waiting does not help."""
+    """Redis refuses us or what we ask, or we refuse it: waiting does not help; the text names what does."""
 
 
 class LanesForeign(LanesDenied):
@@ -184,6 +184,11 @@ def describe(error: BaseException) -> str:
     text = str(error) if _shows_texts or isinstance(error, OnelaneError) else ""
     said = f"{kind_of(error)}: {text}" if text else kind_of(error)
     return storable(f"Traceback (most recent call last):\n{''.join(frames)}{said}")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the text of an error of ours, which quotes nobody, and the kind of any other."""
+    return str(error) if isinstance(error, OnelaneError) else kind_of(error)
 
 
 def kind_of(error: BaseException) -> str:

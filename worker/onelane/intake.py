@@ -7,7 +7,7 @@ from typing import Final
 
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import BacklogFull, LanesUnavailable, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
+from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable, reason_of
 from onelane.faults import LOCK_NOT_AVAILABLE, refusal
 from onelane.lanes.lanes import Lanes
 from onelane.model import Accepted, Delivery, JsonObject
@@ -50,7 +50,7 @@ class Intake:
         Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
         `note` gets each as soon as it stands. Then the gravest of what went wrong is raised for all: StoreUnavailable
         with Postgres away or a user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too
-        many waiting messages. Redis away is no error: the reconciler enqueues what Postgres has.
+        many waiting messages. Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
         if not deliveries:
             return []
@@ -132,11 +132,11 @@ class Intake:
             return
         try:
             self._lanes.enqueue_many([(message.user_id, message.message_id) for message in messages])
-        except LanesUnavailable:
+        except Exception as error:  # noqa: BLE001 - the messages are committed, and so is the answer to the provider
             # A race of two requests makes the pause a little longer or shorter, which is fine.
             self._rest_until = time.monotonic() + REDIS_REST_S
             self._postpone(messages)
-            event("enqueue_postponed", messages=len(messages))
+            event("enqueue_postponed", messages=len(messages), error=reason_of(error))
 
     def _postpone(self, messages: Sequence[Accepted]) -> None:
         """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""

@@ -34,6 +34,8 @@ class Periodic:
         self._is_stopped = False
         self._began_at: float | None = None
         self._revivals = 0
+        self._postponed_for: str | None = None
+        """Why its last call was in vain: an outage is logged when it begins, and when its reason is another."""
         self._new_thread()
 
     def start(self) -> None:
@@ -93,8 +95,11 @@ class Periodic:
     def _call(self) -> None:
         try:
             self._task()
+            self._postponed_for = None
         except LanesUnavailable as error:
-            event("task_postponed", task=self.name, error=str(error))
+            if str(error) != self._postponed_for:
+                event("task_postponed", task=self.name, error=str(error))
+            self._postponed_for = str(error)
         except Exception as error:  # noqa: BLE001 - the next round may succeed, and nobody else would do it
             event("task_failed", task=self.name, failure=describe(error))
 

@@ -19,7 +19,9 @@ from flask.typing import ResponseReturnValue
 from markupsafe import escape
 
 from onelane.errors import NotRequeued
+from onelane.lanes.refusals import UNREADABLE
 from onelane.telemetry.log import event
+from onelane_web.failure import report
 from onelane_web.ops.rq_state import JOB_ID, QUEUED, REGISTRIES, Row, RqState, showable
 
 NAME: Final = "rq_dashboard"
@@ -48,6 +50,8 @@ def blueprint(client: redis.Redis) -> Blueprint:
     _add_data(pages, state)
     _add_actions(pages, state)
     pages.register_error_handler(redis.exceptions.RedisError, _redis_unavailable)
+    for kind in UNREADABLE:
+        pages.register_error_handler(kind, _redis_unreadable)
     pages.register_error_handler(NotRequeued, _not_requeued)
     return pages
 
@@ -233,6 +237,11 @@ def _escaped(value: Any, but: Iterable[str] = ()) -> Any:
 
 def _redis_unavailable(_error: redis.exceptions.RedisError) -> ResponseReturnValue:
     return jsonify(error="Redis does not answer. Accepted messages wait in Postgres."), 503
+
+
+def _redis_unreadable(error: Exception) -> ResponseReturnValue:
+    report(error)
+    return jsonify(error="What Redis answered cannot be read. Accepted messages wait in Postgres."), 503
 
 
 def _not_requeued(error: NotRequeued) -> ResponseReturnValue:

@@ -33,7 +33,7 @@ def postgres(deployment: Deployment) -> Finding:
 
 def redis_server(deployment: Deployment) -> Finding:
     """Check that Redis answers, and is new enough."""
-    deployment.lanes.ping()
+    deployment.lanes.probe()
     version = deployment.lanes.scripts.setting("server", "redis_version")
     if version is None:
         return warning("this host hides the version of its Redis", "make sure that it is 6.2 or later")

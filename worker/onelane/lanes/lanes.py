@@ -9,10 +9,11 @@ from uuid import UUID
 import redis
 
 from onelane import keys
-from onelane.errors import describe
+from onelane.errors import LanesDenied, describe
 from onelane.lanes import jobs
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
+from onelane.lanes.refusals import A_CLUSTER
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event
@@ -210,9 +211,11 @@ class Lanes:
         """Wake another worker in our place."""
         self.scripts.run("wake")
 
-    def ping(self) -> None:
-        """Raise LanesUnavailable unless Redis answers."""
-        self.scripts.ask(self.client.ping)
+    def probe(self) -> None:
+        """Raise LanesUnavailable unless Redis does all that the scripts ask of it, on one server."""
+        if self.scripts.setting("cluster", "cluster_enabled") == 1:
+            raise LanesDenied(f"Redis {A_CLUSTER}")
+        self.scripts.run("probe")
 
     def eviction_policy(self) -> str | None:
         """Read which keys Redis forgets when it is full; None where the host does not allow to ask."""

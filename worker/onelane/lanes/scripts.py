@@ -5,7 +5,6 @@ all reads) is asked once more on a fresh connection if its own broke: a lost rep
 life. What ran out of time is not: whoever waits for it has waited long enough.
 """
 
-import ssl
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -18,14 +17,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from onelane import forks, keys
-from onelane.errors import LanesForeign, LanesUnavailable
+from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.gathering import Call, Gathering
-
-REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "MASTERDOWN")
-"""The errors of a Redis that is full, a replica, without a disk, or busy."""
-
-FOREIGN = "FOREIGN "
-"""How the scripts begin their answer when the lanes are another database's."""
+from onelane.lanes.refusals import translated
 
 SCRIPTS = Path(__file__).parent / "lua"
 
@@ -121,15 +115,13 @@ class Scripts:
         return self.ask(read)
 
     def ask_once(self, call: Callable[[], Any]) -> Any:
-        """Translate Redis' outages into ours."""
+        """Ask once; raise LanesUnavailable unless what is wrong concerns this call alone."""
         try:
             return call()
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
-        except redis.exceptions.ResponseError as error:
-            if (translated := _translated(error)) is error:
+        except Exception as error:
+            if (outage := translated(error)) is error:
                 raise
-            raise translated from error
+            raise outage from error
 
     def setting(self, section: str, field: str, name: str | None = None) -> Any:
         """Read a field of INFO, else CONFIG's `name`; None when the host forbids it, as many do."""
@@ -141,7 +133,7 @@ class Scripts:
     def _if_allowed(self, call: Callable[[], Any]) -> Any:
         try:
             return self.ask(call)
-        except redis.exceptions.ResponseError:
+        except (redis.exceptions.ResponseError, LanesDenied):
             return None
 
     def _run_known_or_load(self, calls: Sequence[Call]) -> list[Any]:
@@ -156,7 +148,7 @@ class Scripts:
 
     def _run_gathered(self, calls: Sequence[Call]) -> list[Any]:
         """Run the scripts of several threads. A full Redis refuses some and runs others: each gets its own answer."""
-        return [_translated(answer) for answer in self.ask(lambda: self._run_known_or_load(calls))]
+        return [translated(answer) for answer in self.ask(lambda: self._run_known_or_load(calls))]
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
         pipeline, database_id = self.client.pipeline(transaction=False), self._database_id()
@@ -174,39 +166,9 @@ def _was_cut(error: BaseException | None) -> bool:
 def _unless_refused(answers: list[Any]) -> list[Any]:
     """Return the answers; raise what would meet every other script."""
     for answer in answers:
-        if _translated(answer) is not answer:
+        if translated(answer) is not answer:
             raise answer
     return answers
-
-
-def _translated(answer: Any) -> Any:
-    """Return an answer, or our error for an error of Redis that is not the script's own."""
-    if not isinstance(answer, redis.exceptions.ResponseError):
-        return answer
-    if str(answer).startswith(FOREIGN):
-        return LanesForeign()
-    return LanesUnavailable(f"Redis refuses writes: {type(answer).__name__}") if _is_refusal(answer) else answer
-
-
-def _is_refusal(error: redis.exceptions.ResponseError) -> bool:
-    """Distinguish an outage from a mistake of ours. Redis 6.2 quotes a refused command's error inside the script's."""
-    if isinstance(error, (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)):
-        return True
-    text = str(error)
-    return any(text.startswith(f"{word} ") or f": -{word} " in text for word in REFUSALS)
-
-
-def redis_refusal(error: BaseException) -> str | None:
-    """Explain what is wrong with Redis' certificate; None when that is not what `error` comes from."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"Redis' certificate is not trusted ({cause.verify_message}): name whom to trust in REDIS_TLS_CA_FILE, "
-            "or trust anybody with REDIS_TLS_VERIFY=false"
-        )
-    return "Redis does not speak TLS as we do: check REDIS_URL (redis:// is without)" if cause else None
 
 
 def text_of(value: bytes | str) -> str:

@@ -12,7 +12,8 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from onelane.errors import LanesUnavailable
+from onelane.errors import kind_of, reason_of
+from onelane.lanes.refusals import translated
 from onelane.telemetry.log import event
 
 RECONNECT_PAUSE_S = 1.0
@@ -26,8 +27,8 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
     def __init__(self, connection: redis.Redis, name: str) -> None:
         try:
             super().__init__([], name=name, connection=connection)
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-            raise LanesUnavailable("Redis cannot be reached: check REDIS_URL") from error
+        except Exception as error:
+            raise translated(error) from error
         self.is_suspended = True
         """Until Redis was asked."""
         self._lanes: list[str] = []
@@ -47,18 +48,18 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             if news != self._written or time.monotonic() - self._written_at > REPEAT_S:
                 self._write(*news)
                 self._written, self._written_at = news, time.monotonic()
-        except redis.exceptions.ResponseError as error:
-            event("worker_not_registered", worker=self.name, error=type(error).__name__)
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+        except Exception as error:
             self._written = None
-            raise LanesUnavailable(f"Redis did not answer: {type(error).__name__}") from error
+            if (outage := translated(error)) is not error:
+                raise outage from error
+            event("worker_not_registered", worker=self.name, error=kind_of(error))
 
     def withdraw(self) -> None:
         """Take the registration back; where Redis does not let us, it runs out by itself."""
         try:
             self.register_death()
             self.unsubscribe()
-        except redis.exceptions.RedisError:
+        except Exception:  # noqa: BLE001 - whatever Redis answers, or does not
             event("worker_not_unregistered", worker=self.name)
 
     def _register(self) -> None:
@@ -85,5 +86,5 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
         """Listen again after an outage, however long it was."""
-        event("commands_lost", error=type(exc).__name__)
+        event("commands_lost", error=reason_of(translated(exc)))
         time.sleep(RECONNECT_PAUSE_S)

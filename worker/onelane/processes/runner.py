@@ -75,6 +75,8 @@ class Runner:
             Periodic("duties", crew.duties.round, ROUND_S),
         )
         self._lease_calls = 0
+        self._outage: str | None = None
+        """Why the last call failed; only the dispatcher writes it."""
         self._leasing_since = inf
         """When the dispatcher, which is no periodic task, began its last round."""
 
@@ -130,7 +132,7 @@ class Runner:
                 if len(leased.leases) < free:  # all that was due; the answer holds when the next will be
                     self._wait_for_work(leased.next_due_s)
             except LanesUnavailable as error:
-                event("lease_failed", error=str(error))
+                self._note_outage(str(error))
                 self._stopping.wait(OUTAGE_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - without this thread the process would live and do nothing
                 event("task_failed", task="dispatcher", failure=describe(error))
@@ -140,9 +142,16 @@ class Runner:
         """Lease for all free slots in one call. A call whose answer was lost is asked again by its number."""
         leased = self._lanes.lease(self._registration.name, self._lease_calls, free, self._settings.lock_ttl_s)
         self._lease_calls += 1
+        self._outage = None
         for holding in self._keeper.hold(leased.leases):
             self._slots.start(holding)
         return leased
+
+    def _note_outage(self, error: str) -> None:
+        """Log an outage when it begins, and whenever its reason is another."""
+        if error != self._outage:
+            event("lease_failed", error=error)
+        self._outage = error
 
     def _wait_for_work(self, next_due_s: float | None) -> None:
         wait_s = IDLE_WAIT_MAX_S if next_due_s is None else min(IDLE_WAIT_MAX_S, next_due_s)

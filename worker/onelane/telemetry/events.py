@@ -44,7 +44,9 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "warning", "A delivery's identifiers are those of several users; `user_id` has got it.", ("user_id",)
         ),
         "enqueue_postponed": Event(
-            "warning", "Redis was away when messages were accepted; the reconciler will enqueue them.", ("messages",)
+            "warning",
+            "Redis was away, or refused (`error`), when messages were accepted; the reconciler will enqueue them.",
+            ("messages", "error"),
         ),
         "turn_ended": Event(
             "info", "A turn was settled as `outcome`, in the session `session_id`.", ("outcome", "turn_ms", *TURN)

@@ -1,0 +1,23 @@
+-- Uses every command that the scripts use, and a key of every kind: a user of Redis to whom one of them is forbidden
+-- can do no work. It changes nothing: what it writes is under a key that nothing reads, and is gone at its end.
+-- Returns 1.
+local key = 'nothing'
+for _, other in ipairs({
+  LANES, WAKE, BURIED, FENCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key), lock_key(key),
+  session_key(key), pace_key(key), 'numbers', 'counted:' .. key, 'duty:' .. key, 'lease:' .. KIND .. ':' .. key,
+  'rq:workers', 'rq:worker:' .. key, 'rq:suspended',
+}) do redis.call('EXISTS', other) end
+even_when_full()
+for _, commands in ipairs({
+  { { 'SET', 1 }, { 'GET' }, { 'INCR' }, { 'PTTL' }, { 'EXPIRE', 60 }, { 'PEXPIRE', 60000 } },
+  { { 'HSET', 'a', 1 }, { 'HINCRBY', 'a', 1 }, { 'HGET', 'a' }, { 'HMGET', 'a' }, { 'HGETALL' }, { 'HEXISTS', 'a' },
+    { 'HLEN' } },
+  { { 'RPUSH', 1 }, { 'LPUSH', 1 }, { 'LLEN' }, { 'LRANGE', 0, 0 }, { 'LREM', 1, 1 } },
+  { { 'SADD', 1 }, { 'SREM', 2 }, { 'SMEMBERS' } },
+  { { 'ZADD', 1, 1 }, { 'ZREM', 2 }, { 'ZSCORE', 1 }, { 'ZCARD' }, { 'ZCOUNT', 1, 1 }, { 'ZRANGE', 0, 0, 'BYSCORE' } },
+  { { 'XADD', '*', 'a', 1 } },
+}) do
+  for _, command in ipairs(commands) do redis.call(command[1], key, unpack(command, 2)) end
+  redis.call('DEL', key)
+end
+return 1
