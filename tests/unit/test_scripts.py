@@ -1,13 +1,17 @@
 """How scripts are asked: what is an outage, and what is asked again."""
 
+import re
 from collections.abc import Callable
 
 import fakeredis
 import pytest
 import redis
 
-from onelane.errors import LanesUnavailable
+from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.scripts import SCRIPTS, Scripts
+
+IN_SCRIPT = "Error running script (call to f_1): @user_script:1:"
+"""How Redis 6.2 quotes an error of a command that a script called."""
 
 
 @pytest.fixture
@@ -29,6 +33,9 @@ def test_a_server_that_does_not_know_the_scripts_is_taught_them(scripts: Scripts
         "MISCONF Errors writing to the AOF file: No space left on device",
         "READONLY You can't write against a read only replica.",
         "BUSY Redis is busy running a script.",
+        "STRANGE news of a later release",
+        f"{IN_SCRIPT} @user_script: 1: -READONLY You can't write",
+        "no words of ours",
     ],
 )
 def test_a_redis_that_refuses_is_an_outage(scripts: Scripts, text: str) -> None:
@@ -36,8 +43,37 @@ def test_a_redis_that_refuses_is_an_outage(scripts: Scripts, text: str) -> None:
         scripts.ask(_raising(redis.exceptions.ResponseError(text)))
 
 
-def test_a_mistake_of_ours_is_no_outage(scripts: Scripts) -> None:
-    error = redis.exceptions.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+        "NOPERM ACL failure in script: User x has no permissions to run the 'set' command on @user_script:1.",
+        f"{IN_SCRIPT} @user_script: 1: The user executing the script can't run this command or subcommand",
+        f"{IN_SCRIPT} @user_script: 1: Lua script attempted to access a non local key in a cluster node",
+        "MOVED 3999 10.0.0.1:6381",
+        "CROSSSLOT Keys in request don't hash to the same slot",
+        "unknown command `ZRANGE`, with args beginning with: ",
+        f"{IN_SCRIPT} @user_script: 1: Unknown Redis command called from Lua script",
+    ],
+)
+def test_what_only_a_setting_mends_is_worded_as_such_and_names_no_address(scripts: Scripts, text: str) -> None:
+    with pytest.raises(LanesDenied, match="REDIS_URL") as raised:
+        scripts.ask(_raising(redis.exceptions.ResponseError(text)))
+    assert "10.0.0.1" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WRONGTYPE Operation against a key holding the wrong kind of value",
+        f"{IN_SCRIPT} WRONGTYPE Operation against a key",
+        f"{IN_SCRIPT} user_script:1: attempt to perform arithmetic on a nil value",
+        "user_script:1: attempt to index a nil value script: 1, on @user_script:1.",
+        f"{IN_SCRIPT} ERR value is not an integer or out of range",
+    ],
+)
+def test_what_concerns_one_call_is_no_outage(scripts: Scripts, text: str) -> None:
+    error = redis.exceptions.ResponseError(text)
     with pytest.raises(redis.exceptions.ResponseError):
         scripts.ask(_raising(error))
 
@@ -79,3 +115,15 @@ def _raising(error: Exception) -> Callable[[], object]:
         raise error
 
     return call
+
+
+def test_the_probe_uses_every_command_that_the_scripts_use() -> None:
+    used = {
+        command
+        for path in SCRIPTS.glob("*.lua")
+        if path.stem != "probe"
+        for command in re.findall(r"(?:ours|peek|redis\.p?call)\('([A-Z]+)'", path.read_text("utf-8"))
+    }
+    probed = (SCRIPTS / "probe.lua").read_text("utf-8")
+    assert used - set(re.findall(r"'([A-Z]+)'", probed)) <= {"TIME"}
+    assert len(used) > 20

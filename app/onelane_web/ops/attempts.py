@@ -13,6 +13,7 @@ import redis
 
 from onelane import keys
 from onelane.errors import LanesUnavailable
+from onelane.lanes.refusals import UNREADABLE
 
 WINDOW_S: Final = 15 * 60
 PER_ADDRESS_MAX: Final = 5
@@ -60,7 +61,7 @@ class Attempts:
     def _ask(call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (redis.exceptions.RedisError, OSError, *UNREADABLE) as error:
             raise LanesUnavailable(f"Redis did not count: {type(error).__name__}") from error
 
 
