@@ -46,6 +46,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
 }
 SETTINGS = {
     "LOCK_TTL_S": TTL_S,
+    "REDIS_MAY_EVICT": "true",
     "STALL_LIMIT_S": 6,
     "WORKER_SLOTS": SLOTS,
     "RETRY_BASE_S": 0.05,
