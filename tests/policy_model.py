@@ -5,9 +5,11 @@ it runs, what a handler did when its turn commits, a command after the messages 
 no cache, no clock but the events'.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 EXPLICIT = ("handler", "user_request")
@@ -65,19 +67,40 @@ class Session:
     seqs: list[int] = field(default_factory=list)
 
     @property
+    def status(self) -> str:
+        if self.ended_at is not None:
+            return "ended"
+        return "active" if self.escalated_at is None else "escalated"
+
+    @property
     def is_with_a_human(self) -> bool:
-        return self.escalated_at is not None and self.ended_at is None
+        return self.status == "escalated"
 
     def end(self, at: datetime, reason: str) -> None:
         self.ended_at, self.reason = at, reason
 
 
+class Waiting(NamedTuple):
+    """A message that waits, with the ends by command that are noted on it. One that is redriven is none: see Model."""
+
+    seq: int
+    at: datetime
+    ends: tuple[datetime, ...] = ()
+
+
 class Model:
-    """One user's sessions. `does` is what the handler does with a message: None, or one of EXPLICIT, or `escalate`."""
+    """One user's sessions. `does` is what the handler does with a message: None, or one of EXPLICIT, or `escalate`.
+
+    A redriven message runs in the session in which it died. It ends no session: that one's end would depend on who came
+    first.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.sessions: list[Session] = []
+        self.answers: dict[int, str] = {}
+        """What became of the reply to a message, by number: `pending`, or `withheld` when a human had taken over."""
+        self._taken_over: dict[int, datetime] = {}
 
     @property
     def open(self) -> Session | None:
@@ -88,46 +111,68 @@ class Model:
         session = self._session_at(at)
         session.seqs.append(seq)
         session.last_message_at = at
+        if seq in self._taken_over:
+            session.escalated_at = self._taken_over[seq]
         return not session.is_with_a_human
 
     def begin_again(self, seq: int) -> bool:
         """Begin the turn of a redriven message where it died; return whether the handler runs."""
         return not self._session_of(seq).is_with_a_human
 
-    def commit(self, seq: int, does: str | None) -> None:
-        """Let the effects of a turn stand, unless a human has taken over, or the session is over."""
+    def commit(self, seq: int, does: str | None, redriven_at: datetime | None = None) -> None:
+        """Let the effects of a handler stand, unless a human has taken over, or the session is over."""
         session = self._session_of(seq)
+        self.answers[seq] = "withheld" if session.is_with_a_human else "pending"
         if session.ended_at is not None or session.is_with_a_human:
             return
-        if does in EXPLICIT:
+        if does in EXPLICIT and redriven_at is None:
             session.end(session.last_message_at, does)
         elif does == "escalate":
-            session.escalated_at = session.last_message_at
+            session.escalated_at = max(session.last_message_at, redriven_at or session.last_message_at)
 
     def end(self, at: datetime, reason: str = "operator") -> None:
         self.look(at)
         if self.open:
             self.open.end(at, reason)
 
-    def escalate(self, at: datetime, *, next_message_at: datetime | None, is_running: bool) -> None:
-        """Escalate the session of the message that runs now, else of the next one, else the open one."""
-        if next_message_at is not None and not is_running:
-            self._session_at(next_message_at)
-        elif next_message_at is None:
-            self.look(at)
-        if self.open:
+    def escalate(self, at: datetime, waiting: list[Waiting], running: int | None = None) -> None:
+        """Hand over the session that is open at `at` when all is worked off; what waits in it is the human's too."""
+        later = deepcopy(self)
+        for message in waiting:
+            if message.seq != running:
+                later.begin(message.seq, message.at)
+            for end in message.ends:
+                later.end(end)
+        later.look(at)
+        taken_over = later.open
+        if taken_over is None:
+            if not waiting:
+                self.look(at)
+            return
+        if waiting and taken_over.seqs[0] == waiting[0].seq and waiting[0].seq != running:
+            self._session_at(waiting[0].at)
+        if self.open and self.open.started_at == taken_over.started_at:
             self.open.escalated_at = at
+        else:
+            self._taken_over |= {message.seq: at for message in waiting if message.seq in taken_over.seqs}
 
     def hand_back(self) -> None:
+        self._taken_over.clear()
         if self.open:
             self.open.escalated_at = None
 
     def look(self, at: datetime) -> None:
-        """End what is over by `at`."""
-        if self.open:
-            ends_at, reason = self.policy.end(self.open.started_at, self.open.last_message_at)
-            if ends_at <= at:
-                self.open.end(ends_at, reason)
+        """End what is over by `at`: a session, or that a human has it."""
+        session = self.open
+        if session is None:
+            return
+        ends_at, reason = self.policy.end(session.started_at, session.last_message_at)
+        if ends_at <= at:
+            session.end(ends_at, reason)
+        elif session.escalated_at is not None:
+            silent_since = max(session.escalated_at, session.last_message_at)
+            if silent_since + self.policy.escalation <= at:
+                session.escalated_at = None
 
     def _session_at(self, at: datetime) -> Session:
         self.look(at)
@@ -135,8 +180,6 @@ class Model:
         if session is None:
             session = Session(at, at)
             self.sessions.append(session)
-        if session.escalated_at is not None and session.escalated_at + self.policy.escalation <= at:
-            session.escalated_at = None
         return session
 
     def _session_of(self, seq: int) -> Session:

@@ -229,24 +229,84 @@ def test_the_end_of_a_turn_that_an_escalation_overtook_is_withheld(rows: Rows, b
     """The human has the session: a handler that knows nothing of it took it away again."""
     by_hand.say(MONDAY)
     turn = by_hand.begin()
-    by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + SECOND)
+    by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + SECOND)
     assert by_hand.commit(turn, end="handler").outcome == "committed"
     assert [(session.id, session.status) for session in rows.sessions(by_hand.user_id)] == [
         (turn.session_id, "escalated")
     ]
 
 
-def test_an_escalation_expires_in_logical_time_and_the_same_session_goes_on(
-    by_hand: ByHand, services: Services
-) -> None:
+def test_a_conversation_with_a_human_stays_with_them_until_its_user_is_silent(rows: Rows, by_hand: ByHand) -> None:
+    """It fell back to the bot seven hours after it began, in the middle of an hourly conversation."""
+    by_hand.channel = "support"
+    rows.publish("support", idle_s=24 * 3_600, escalation_s=7 * 3_600)
     by_hand.say(MONDAY)
     session_id = by_hand.turn().session_id
-    assert by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + HOUR) == session_id
-    for at in (MONDAY + 4 * HOUR, MONDAY + 8 * HOUR - SECOND, MONDAY + 8 * HOUR):
-        by_hand.say(at)
-    turns = [by_hand.turn() for _ in range(3)]  # all of them years later
-    assert [turn.session_status for turn in turns] == ["escalated", "escalated", "active"]
+    assert by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + HOUR) == str(session_id)
+    hours = [*range(1, 12), 18 - 1 / 3_600, 25 - 1 / 3_600]
+    for hour in hours:
+        by_hand.say(MONDAY + hour * HOUR)
+    turns = [by_hand.turn() for _ in hours]  # all of them years later
+    assert [turn.session_status for turn in turns] == ["escalated"] * 12 + ["active"]
     assert {turn.session_id for turn in turns} == {session_id}
+
+
+def _in_turn(by_hand: ByHand) -> None:
+    by_hand.work_off()
+
+
+def _later(_: ByHand) -> None:
+    pass
+
+
+def _after_a_sweep(by_hand: ByHand) -> None:
+    by_hand.do("(sweep_sessions(NULL, 1000, %s)).seen", MONDAY + 20 * HOUR)
+
+
+@pytest.mark.parametrize("and_then", [_in_turn, _later, _after_a_sweep])
+def test_an_escalation_is_of_the_session_of_the_last_message_however_late_it_is_worked_off(
+    rows: Rows, by_hand: ByHand, and_then: Callable[[ByHand], None]
+) -> None:
+    """It was of the session of the first that waited: over by then, so that the bot went on with the next."""
+    for at in (MONDAY, MONDAY + 8 * HOUR, MONDAY + 16 * HOUR):
+        by_hand.say(at)
+        and_then(by_hand)
+    assert by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 17 * HOUR) is not None
+    and_then(by_hand)
+    by_hand.say(MONDAY + 18 * HOUR)
+    and_then(by_hand)
+    by_hand.work_off()
+    assert rows.shape(by_hand.user_id) == [([1], "timeout"), ([2], "timeout"), ([3, 4], None)]
+    assert [session.status for session in rows.sessions(by_hand.user_id)] == ["ended", "ended", "escalated"]
+
+
+@pytest.mark.parametrize("is_worked_off", [True, False])
+def test_nothing_is_escalated_when_the_last_message_is_over_too(
+    rows: Rows, by_hand: ByHand, *, is_worked_off: bool
+) -> None:
+    by_hand.say(MONDAY)
+    if is_worked_off:
+        by_hand.work_off()
+    assert by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 7 * HOUR) is None
+    by_hand.say(MONDAY + 8 * HOUR)
+    by_hand.work_off()
+    assert [session.status for session in rows.sessions(by_hand.user_id)] == ["ended", "active"]
+
+
+def test_of_what_waits_the_bot_answers_only_what_lies_in_earlier_sessions(by_hand: ByHand) -> None:
+    for at in (MONDAY, MONDAY + 8 * HOUR, MONDAY + 9 * HOUR):
+        by_hand.say(at)
+    assert by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 10 * HOUR) == "noted"
+    assert [by_hand.turn().session_status for _ in range(3)] == ["active", "escalated", "escalated"]
+
+
+def test_a_noted_escalation_can_be_taken_back(by_hand: ByHand) -> None:
+    for at in (MONDAY, MONDAY + 8 * HOUR):
+        by_hand.say(at)
+    by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 9 * HOUR)
+    assert by_hand.do("hand_back_session(%s)", by_hand.user_id) == "noted"
+    assert by_hand.do("hand_back_session(%s)", by_hand.user_id) is None
+    assert [by_hand.turn().session_status for _ in range(2)] == ["active", "active"]
 
 
 def test_an_escalation_is_of_the_session_of_the_next_message(by_hand: ByHand, services: Services) -> None:
@@ -254,16 +314,16 @@ def test_an_escalation_is_of_the_session_of_the_next_message(by_hand: ByHand, se
     by_hand.say(MONDAY)
     old = by_hand.turn().session_id
     by_hand.say(MONDAY + 8 * HOUR)
-    escalated = by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + 8 * HOUR + SECOND)
+    escalated = by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 8 * HOUR + SECOND)
     turn = by_hand.turn()
-    assert turn.session_id == escalated != old
+    assert str(turn.session_id) == escalated != str(old)
     assert turn.session_status == "escalated"
 
 
 def test_a_session_whose_time_is_over_is_not_escalated(rows: Rows, by_hand: ByHand, services: Services) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
-    assert by_hand.do("escalate_session(%s, %s)", by_hand.user_id, MONDAY + 7 * HOUR) is None
+    assert by_hand.do("escalate_session(%s, p_now => %s)", by_hand.user_id, MONDAY + 7 * HOUR) is None
     assert rows.shape(by_hand.user_id) == [([1], "timeout")]
 
 
@@ -351,15 +411,56 @@ def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand: ByHand, se
     assert by_hand.begin().session_status == "escalated"
 
 
-def test_an_end_by_a_redriven_message_comes_too_late_for_a_session_that_is_over(
-    rows: Rows, by_hand: ByHand, services: Services
+ORDERS = {
+    "before the others": ("redrive", "again", "work", "act"),
+    "while another runs": ("begin", "redrive", "commit", "again", "work", "act"),
+    "after the others": ("work", "redrive", "again", "act"),
+    "after a sweep": ("work", "sweep", "redrive", "sweep", "again", "act"),
+    "after a command": ("work", "act", "redrive", "again"),
+    "after a command that waits for the others": ("act", "redrive", "again", "work"),
+}
+"""When a redriven message runs again, others are worked off, the sweep comes by, and an operator ends the session."""
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+def test_a_redrive_changes_neither_why_nor_when_a_session_ended(
+    rows: Rows, services: Services, order: tuple[str, ...]
 ) -> None:
-    """Whether the sweep had come by decided it: swept, the policy's instant stood; else the handler's end."""
-    dead = by_hand.say(MONDAY)
-    by_hand.fail(by_hand.begin())
-    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 8 * HOUR)
-    by_hand.turn(end="handler")
-    assert rows.shape(by_hand.user_id) == [([1], "timeout")]
+    """Whether others had been worked off, or the sweep had come by, decided whether its handler ended the session."""
+    for hours in ((), (6,), (6, 12), (8,), (6, 14)):
+        for acts_at in (None, 15):
+
+            def play(order: tuple[str, ...], hours: tuple[int, ...] = hours, acts_at: int | None = acts_at) -> Any:
+                user = ByHand(services.database)
+                _play(user, order, hours, acts_at)
+                sessions = zip(rows.sessions(user.user_id), rows.shape(user.user_id), strict=True)
+                return [(session.status, session.ended_at, shape) for session, shape in sessions]
+
+            assert play(order) == play(("work", "act")), (hours, acts_at)
+
+
+def _play(user: ByHand, order: tuple[str, ...], hours: tuple[int, ...], acts_at: int | None) -> None:
+    """Let the first message die; bring the rest of its story about in an order, and let time go by."""
+    dead = user.say(MONDAY)
+    user.fail(user.begin())
+    for hour in hours:
+        user.say(MONDAY + hour * HOUR)
+    running: list[Any] = []
+    steps: dict[str, Callable[[], object]] = {
+        "begin": lambda: running.append(user.begin()),
+        "commit": lambda: running[0].outcome == "turn" and user.commit(running[0]),
+        "redrive": lambda: user.rows.redrive(dead.message_id, MONDAY + 14.5 * HOUR),
+        "again": lambda: user.commit(user.begin(), end="handler"),
+        "work": user.work_off,
+        "sweep": lambda: user.do("(sweep_sessions(NULL, 1000, %s)).seen", MONDAY + 14.4 * HOUR),
+        "act": lambda: (
+            acts_at and user.do("request_session_end(%s, p_now => %s)", user.user_id, MONDAY + acts_at * HOUR)
+        ),
+    }
+    for step in order:
+        steps[step]()
+    user.work_off()
+    user.do("(sweep_sessions(NULL, 1000, %s)).seen", MONDAY + 40 * HOUR)
 
 
 # a command names what it is about: asked again, after a lost answer, it does nothing more

@@ -1,7 +1,7 @@
 """The SQL against the model of the policy: whatever happens, and however late it is worked off, sessions are the same.
 
 A story is a list of steps of one user. It is played with the real functions, and with the model in the order in which
-things take effect; then the sessions must be equal: their messages, times and reasons.
+things take effect; then the sessions must be equal: their messages, times, states and reasons, and the replies too.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import shipped_code
 from tests.by_hand import ByHand
 from tests.conftest import examples_of, slow_after
-from tests.policy_model import Model, Policy, day_start_on
+from tests.policy_model import Model, Policy, Waiting, day_start_on
 
 pytestmark = pytest.mark.timeout(1_800)  # the nightly profile plays 2,000 stories
 
@@ -39,6 +39,11 @@ YEARS = {"Pacific/Apia": (2011, 2012)}
 POISON_ATTEMPTS = 3
 LATER = timedelta(days=400)
 MICROSECOND = timedelta(microseconds=1)
+EFFECTS: dict[str, dict[str, Any]] = {
+    "handler": {"end": "handler"},
+    "user_request": {"end": "user_request"},
+    "escalate": {"escalate": True},
+}
 NOBODY = UUID(int=0)
 FAR_FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 FOREIGN = "SELECT id FROM conversation_sessions WHERE user_id <> %s AND status = 'active'"
@@ -108,7 +113,8 @@ class Turn(NamedTuple):
     seq: int
     at: datetime
     does: str | None
-    is_redriven: bool = False
+    redriven_at: datetime | None = None
+    is_handled: bool = True
 
 
 class Player:
@@ -138,9 +144,10 @@ class Player:
         for step in steps:
             getattr(self, type(step).__name__.lower())(step)
         self.work(Work(1_000, "right"))
+        stored, expected = self.stored(), self.expected()
         self.sweep_at(self.now + LATER)
         self.model.look(self.now + LATER)
-        return self.stored(), self.expected()
+        return stored + self.stored(), expected + self.expected()
 
     # what a step does
 
@@ -163,9 +170,7 @@ class Player:
 
     def begin(self, step: Begin) -> None:
         if self.running is None and self.waiting:
-            turn, _ = self.begin_turn(step.hint)
-            if turn.is_redriven:
-                self.settle()
+            self.begin_turn(step.hint)
 
     def end(self, step: End) -> None:
         self.pass_time(step.wait)
@@ -185,13 +190,9 @@ class Player:
         self.now = max(self.logical, self.now)
         if self.ids:  # before the first message there is no user for whom time could pass
             self.logical = self.now
-        fresh = self.fresh()
-        self.ask("SELECT escalate_session(%s, %s)", self.user_id, self.now)
-        self.model.escalate(
-            self.now,
-            next_message_at=self.waiting[min(fresh)].at if fresh else None,
-            is_running=self.running is not None,
-        )
+        self.ask("SELECT escalate_session(%s, p_now => %s)", self.user_id, self.now)
+        waiting = [Waiting(seq, self.waiting[seq].at, tuple(self.noted.get(seq, ()))) for seq in self.fresh()]
+        self.model.escalate(self.now, waiting, self.running[0].seq if self.running else None)
 
     def handback(self, _: HandBack) -> None:
         self.ask("SELECT hand_back_session(%s)", self.user_id)
@@ -201,10 +202,10 @@ class Player:
         if not self.dead:
             return
         seq = self.dead.pop(step.which % len(self.dead))
-        if not self.waiting:
-            self.model.look(self.now)
+        fresh = self.fresh()
+        self.model.look(self.waiting[fresh[0]].at if fresh else self.now)
         assert self.ask("SELECT redrive_message(%s, NULL, %s)", self.ids[seq - 1], self.now)[0] == self.user_id
-        self.waiting[seq] = Turn(seq, self.now, step.does, is_redriven=True)
+        self.waiting[seq] = Turn(seq, self.now, step.does, redriven_at=max(self.now, self.logical))
 
     def sweep(self, step: Sweep) -> None:
         self.pass_time(step.wait)
@@ -212,7 +213,7 @@ class Player:
 
     def peek(self, _: Peek) -> None:
         """By hand while a message waits: it must change nothing. (What waits redriven comes before it.)"""
-        if self.waiting and not any(turn.is_redriven for turn in self.waiting.values()):
+        if self.waiting and not any(turn.redriven_at for turn in self.waiting.values()):
             first, second = (self.by_hand.resolve() for _ in range(2))
             assert first == second
 
@@ -223,29 +224,33 @@ class Player:
         row = self.by_hand.begin(self.hint(hint))
         assert row.outcome == "turn"
         assert row.seq == turn.seq
-        is_handled = self.model.begin_again(turn.seq) if turn.is_redriven else self.model.begin(turn.seq, turn.at)
+        is_handled = self.model.begin_again(turn.seq) if turn.redriven_at else self.model.begin(turn.seq, turn.at)
         assert is_handled == (row.session_status != "escalated")
-        self.running = turn if is_handled else turn._replace(does=None), row
+        self.running = turn._replace(is_handled=is_handled), row
         return self.running
 
     def settle(self) -> None:
         assert self.running is not None
         turn, row = self.running
-        failures = {"dies": POISON_ATTEMPTS, "stumbles": POISON_ATTEMPTS - 1}.get(turn.does or "", 0)
+        does = turn.does if turn.is_handled else None
+        failures = {"dies": POISON_ATTEMPTS, "stumbles": POISON_ATTEMPTS - 1}.get(does or "", 0)
+        is_handled = turn.is_handled
         for nr in range(failures):
             if nr and turn.seq == min(self.waiting):  # else something was redriven meanwhile and would come first
-                assert self.by_hand.begin().session_id == row.session_id
+                again = self.by_hand.begin()
+                is_handled = self.model.begin_again(turn.seq)
+                assert (again.session_id, again.session_status != "escalated") == (row.session_id, is_handled)
+                if not is_handled:
+                    break
             self.by_hand.fail(row, attempts_max=POISON_ATTEMPTS, attempts=nr)
-        if turn.does == "dies":
+        if does == "dies" and is_handled:
             self.dead.append(turn.seq)
+        elif is_handled:
+            effects = {"replies": [{"text": "answer"}], **EFFECTS.get(does or "", {})}
+            assert self.by_hand.commit(row, **effects).outcome == "committed"
+            self.model.commit(turn.seq, does, turn.redriven_at)
         else:
-            effects: dict[str, dict[str, Any]] = {
-                "handler": {"end": "handler"},
-                "user_request": {"end": "user_request"},
-                "escalate": {"escalate": True},
-            }
-            assert self.by_hand.commit(row, **effects.get(turn.does or "", {})).outcome == "committed"
-            self.model.commit(turn.seq, turn.does)
+            assert self.by_hand.commit(row).outcome == "committed"
         self.hints.append(row.session_id)
         del self.waiting[turn.seq]
         self.running = None
@@ -269,7 +274,7 @@ class Player:
         self.ask("SELECT * FROM sweep_sessions(NULL, 1000, %s)", now)
 
     def fresh(self) -> list[int]:
-        return [turn.seq for turn in self.waiting.values() if not turn.is_redriven]
+        return [turn.seq for turn in self.waiting.values() if not turn.redriven_at]
 
     def hint(self, kind: str) -> UUID | None:
         match kind:
@@ -289,15 +294,18 @@ class Player:
     def stored(self) -> list[Any]:
         shapes = self.by_hand.rows.shape(self.user_id)
         return [
-            (session.started_at, session.last_message_at, session.ended_at, reason, seqs)
+            (session.started_at, session.last_message_at, session.status, session.ended_at, reason, seqs)
             for session, (seqs, reason) in zip(self.by_hand.rows.sessions(self.user_id), shapes, strict=True)
-        ]
+        ] + [(reply.turn_seq, reply.state) for reply in self.by_hand.rows.replies(self.user_id)]
 
     def expected(self) -> list[Any]:
         return [
-            (session.started_at, session.last_message_at, session.ended_at, session.reason, sorted(session.seqs))
+            (
+                *(session.started_at, session.last_message_at, session.status, session.ended_at),
+                *(session.reason, sorted(session.seqs)),
+            )
             for session in self.model.sessions
-        ]
+        ] + sorted(self.model.answers.items())
 
     def _publish(self) -> None:
         policy = self.policy
