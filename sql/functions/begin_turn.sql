@@ -6,6 +6,7 @@
 -- `version` names. A statement that locks a row and reads others gets that row in its newest version and the others in
 -- an older one. Where a lock is needed (a take-over, no session, a redriven message) it is a statement of its own, and
 -- all is read again after it.
+-- An escalation that is noted on the message takes effect now.
 -- A good hint costs no lock. One that is not this user's open session for this message is wrong.
 -- A redriven message runs before one that may be running: it takes the fence at once, so that a turn under an older one
 -- commits nothing.
@@ -58,7 +59,7 @@ BEGIN
             EXIT WHEN v_is_locked;
         ELSIF v_hint IS NULL THEN
             v_hint_is := 'miss';
-        ELSIF v_session.status = 'active' AND should_create_new_session(
+        ELSIF v_session.status = 'active' AND v_message.escalate_at IS NULL AND should_create_new_session(
                 v_user.channel, v_session.started_at, v_session.last_message_at, v_message.accepted_at) IS NULL THEN
             v_hint_is := 'hit';
             EXIT;
@@ -84,6 +85,11 @@ BEGIN
     IF v_session.id IS NULL THEN
         v_session_id := get_or_create_session(v_user_id, v_message.accepted_at);
         SELECT * INTO v_session FROM conversation_sessions WHERE id = v_session_id;
+    END IF;
+    IF v_message.escalate_at IS NOT NULL THEN
+        UPDATE conversation_sessions
+           SET status = 'escalated', escalated_at = greatest(escalated_at, v_message.escalate_at)
+         WHERE id = v_session.id RETURNING * INTO v_session;
     END IF;
 
     RETURN json_build_object(

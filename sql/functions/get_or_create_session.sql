@@ -36,9 +36,7 @@ BEGIN
             v_user.channel, v_session.started_at, v_session.last_message_at, v_at);
         IF v_reason IS NULL THEN
             IF v_session.status = 'escalated' THEN
-                UPDATE conversation_sessions SET status = 'active'
-                 WHERE id = v_session.id
-                   AND escalated_at + make_interval(secs => (policy_of(v_user.channel)).escalation_timeout_s) <= v_at;
+                PERFORM end_escalation_if_over(v_user, v_at);
             END IF;
             RETURN v_session.id;
         END IF;

@@ -3,7 +3,8 @@
 -- The caller holds the user's row lock, has read the message under it, and has compared fence and version.
 -- p_effects: {replies: [{text, attachments}], tool_calls: [{name, output}], session_state, user_state, summary,
 --             end: reason, escalate: true}, each optional.
--- A redriven message is older than its session's last message: it moves nothing back and reopens nothing.
+-- A redriven message is older than its session's last message: it moves nothing back, reopens nothing and ends nothing,
+-- else why and when its session ended would depend on whether others were worked off before it.
 -- A session that a human took over while the turn ran is the human's: replies and an end are withheld.
 -- Returns whether more waits, and for how many ms the session id may be cached: 0, not at all, unless it is active.
 CREATE OR REPLACE FUNCTION settle_message(
@@ -50,12 +51,13 @@ BEGIN
     END IF;
 
     IF p_effects ? 'escalate' THEN
-        -- Now, in the session's time: a redriven message is older, and its hour would be over at once.
-        UPDATE conversation_sessions SET status = 'escalated', escalated_at = last_message_at
+        -- A redriven message is old, and its hour would be over at once: it counts from when it was redriven.
+        UPDATE conversation_sessions
+           SET status = 'escalated', escalated_at = greatest(last_message_at, p_message.redriven_at)
          WHERE id = v_session.id AND status = 'active';
         v_session.status := 'escalated';
     END IF;
-    IF p_effects ? 'end' AND NOT v_overtaken THEN
+    IF p_effects ? 'end' AND NOT v_overtaken AND p_message.redriven_at IS NULL THEN
         PERFORM end_session(v_session.id, p_message.accepted_at, p_effects ->> 'end');
         v_session.status := 'ended';
     END IF;

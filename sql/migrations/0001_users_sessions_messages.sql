@@ -143,6 +143,8 @@ CREATE TABLE inbox (
     -- An end that a command asked for while this message was the last waiting: it takes effect once it is terminal.
     end_at      timestamptz,
     end_reason  text,
+    -- An escalation by command of the session that this message is to lie in.
+    escalate_at timestamptz,
     PRIMARY KEY (user_id, seq),
     CONSTRAINT a_noted_end_is_whole CHECK ((end_at IS NULL) = (end_reason IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

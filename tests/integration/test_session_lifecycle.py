@@ -535,11 +535,22 @@ def test_a_resume_asked_for_again_ends_no_later_pause(rows: Rows, by_hand: ByHan
 def test_a_hand_back_asked_for_again_gives_no_later_session_back(rows: Rows, by_hand: ByHand) -> None:
     by_hand.say(MONDAY)
     seen = by_hand.turn(escalate=True).session_id
-    assert by_hand.do("hand_back_session(%s, %s)", by_hand.user_id, seen) == seen
+    assert by_hand.do("hand_back_session(%s, %s)", by_hand.user_id, seen) == str(seen)
     by_hand.say(MONDAY + 8 * HOUR)
     by_hand.turn(escalate=True)
     assert by_hand.do("hand_back_session(%s, %s)", by_hand.user_id, seen) is None
     assert [session.status for session in rows.sessions(by_hand.user_id)] == ["ended", "escalated"]
+
+
+def test_an_escalation_asked_for_again_is_of_no_later_session(rows: Rows, by_hand: ByHand) -> None:
+    by_hand.say(MONDAY)
+    seen = by_hand.turn().session_id
+    ask = "escalate_session(%s, p_session_id => %s, p_last_seq => 1, p_now => %s)"
+    assert by_hand.do(ask, by_hand.user_id, seen, MONDAY + SECOND) == str(seen)
+    by_hand.say(MONDAY + 8 * HOUR)
+    by_hand.turn()
+    assert by_hand.do(ask, by_hand.user_id, seen, MONDAY + 8 * HOUR + SECOND) is None
+    assert [session.status for session in rows.sessions(by_hand.user_id)] == ["ended", "active"]
 
 
 # get_or_create_session by hand

@@ -44,6 +44,10 @@ EFFECTS: dict[str, dict[str, Any]] = {
     "user_request": {"end": "user_request"},
     "escalate": {"escalate": True},
 }
+LOOK = """
+SELECT end_session_if_over(u, %(now)s), end_escalation_if_over(u, %(now)s) FROM users u WHERE id = %(user_id)s
+"""
+"""What every command does before it acts: end what is over."""
 NOBODY = UUID(int=0)
 FAR_FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 FOREIGN = "SELECT id FROM conversation_sessions WHERE user_id <> %s AND status = 'active'"
@@ -144,6 +148,8 @@ class Player:
         for step in steps:
             getattr(self, type(step).__name__.lower())(step)
         self.work(Work(1_000, "right"))
+        self.sql.execute(LOOK, {"user_id": self.user_id, "now": self.now})
+        self.model.look(self.now)
         stored, expected = self.stored(), self.expected()
         self.sweep_at(self.now + LATER)
         self.model.look(self.now + LATER)
@@ -341,6 +347,10 @@ THEMES: dict[str, tuple[list[str | None], list[str]]] = {
     "ends": ([None, None, "handler", "user_request", "stumbles"], ["End", "End", "Begin", "Sweep"]),
     "deaths": ([None, "dies"], ["Redrive", "Redrive", "Sweep", "Peek"]),
     "late effects": (["dies", "dies", "handler", "escalate"], ["Redrive", "Redrive", "End", "Sweep"]),
+    "late humans": (
+        ["dies", "dies", None, "escalate"],
+        ["Redrive", "Redrive", "Escalate", "HandBack", "Begin", "Sweep"],
+    ),
     "humans": ([None, None, None, "escalate", "handler"], ["Escalate", "HandBack", "Begin", "Sweep", "Peek"]),
     "everything": (
         [None, None, None, "handler", "user_request", "escalate", "dies", "dies", "stumbles"],
@@ -541,11 +551,58 @@ PLANTED = {
     "a redriven message finds a new session": ("deaths", "begin_turn", "v_message.session_id IS NOT NULL", "false"),
     "escalation never expires": (
         "humans",
-        "get_or_create_session",
-        "(policy_of(v_user.channel)).escalation_timeout_s",
+        "end_escalation_if_over",
+        "(policy_of(p_user.channel)).escalation_timeout_s",
         "1000000000",
     ),
-    "an escalation is of whatever session is open": ("humans", "escalate_session", "IF FOUND THEN", "IF false THEN"),
+    "an escalation expires although its user writes": (
+        "humans",
+        "end_escalation_if_over",
+        "greatest(escalated_at, last_message_at)",
+        "escalated_at",
+    ),
+    "an escalation expires before it begins": (
+        "humans",
+        "end_escalation_if_over",
+        "greatest(escalated_at, last_message_at)",
+        "last_message_at",
+    ),
+    "an escalation is of the session of the next message": (
+        "humans",
+        "escalate_session",
+        "v_in_use.opens_seq = v_in_use.next_seq",
+        "v_in_use.next_seq IS NOT NULL",
+    ),
+    "an escalation is of whatever session is open": (
+        "humans",
+        "escalate_session",
+        "v_session_id uuid := v_in_use.session_id",
+        "v_session_id uuid := (SELECT id FROM conversation_sessions WHERE user_id = p_user_id AND status <> 'ended')",
+    ),
+    "an escalation does not ask about noted ends": (
+        "everything",
+        "session_in_use_at",
+        "v_message.end_at IS NOT NULL",
+        "false",
+    ),
+    "an escalation does not ask whether the session is over": (
+        "humans",
+        "session_in_use_at",
+        "v_last_at, p_at) IS NOT NULL",
+        "v_last_at, p_at) IS NULL AND false",
+    ),
+    "a noted escalation is forgotten": (
+        "humans",
+        "begin_turn",
+        "IF v_message.escalate_at IS NOT NULL THEN",
+        "IF false THEN",
+    ),
+    "a noted escalation is not taken back": (
+        "humans",
+        "hand_back_session",
+        "SET escalate_at = NULL",
+        "SET kind = kind",
+    ),
     "a turn ends the session that a human took over": ("humans", "settle_message", "AND NOT v_overtaken", ""),
     "an end is not taken back when a message is redriven": (
         "late effects",
@@ -555,11 +612,29 @@ PLANTED = {
             WHERE id = v_dead.id AND v_dead.end_at IS NOT NULL;
            RETURN v_user.id""",
     ),
-    "a redriven message ends what was over": (
+    "a redriven message ends its session": (
         "late effects",
+        "settle_message",
+        "AND p_message.redriven_at IS NULL THEN",
+        "THEN",
+    ),
+    "a redriven message finds a human whose session is over": (
+        "late humans",
         "redrive_message",
-        "IF v_user.waiting = 0 THEN",
-        "IF false THEN",
+        "PERFORM end_session_if_over(v_user, coalesce(v_at, v_now));",
+        "",
+    ),
+    "a redriven message finds a human whose time is over": (
+        "late humans",
+        "redrive_message",
+        "PERFORM end_escalation_if_over(v_user, coalesce(v_at, v_now));",
+        "",
+    ),
+    "an escalation by a redriven message is as old as its session": (
+        "late humans",
+        "settle_message",
+        "greatest(last_message_at, p_message.redriven_at)",
+        "last_message_at",
     ),
     "a redriven message lies below where looking begins": (
         "deaths",

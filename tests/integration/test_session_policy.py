@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import uuid4
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import psycopg
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.config import Settings
+from onelane.config import Policy, Settings
+from onelane.errors import ConfigError
+from onelane.sessions import publish_policies
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease, settlement
 from tests.conftest import slow_after
@@ -252,3 +254,44 @@ def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(
     assert [session.started_at for session in rows.sessions(by_hand.user_id)] == [
         evening + nr * HOUR for nr in (0, 10, 24, 31)
     ]
+
+
+# zones
+
+
+def _is_refused(services: Services, zone: str) -> bool:
+    policy = Policy(
+        channel="zone", idle_timeout_s=1, day_start=MORNING, timezone=zone, max_age_s=None, escalation_timeout_s=1
+    )
+    try:
+        publish_policies(services.database, (policy,))
+    except ConfigError as error:
+        assert "CHANNELS.zone: the time zone is another one in Postgres" in str(error)  # noqa: PT017 - it may not come
+        return True
+    return False
+
+
+@pytest.mark.parametrize("zone", ["CET", "EET", "MET", "WET"])
+def test_a_time_zone_that_postgres_takes_for_an_abbreviation_is_refused(services: Services, zone: str) -> None:
+    """It has no summer time there: days started an hour late for half of the year."""
+    assert _is_refused(services, zone)
+    assert services.database.rows("SELECT FROM channel_policies WHERE channel = 'zone'") == []
+
+
+@pytest.mark.slow
+def test_of_all_time_zones_those_are_refused_whose_clocks_differ_in_postgres(services: Services) -> None:
+    year = datetime.now(UTC).year
+    instants = [datetime(year, 1, 1, tzinfo=UTC) + nr * 24 * HOUR for nr in range(365)]
+    query = "SELECT array_agg(at AT TIME ZONE %s ORDER BY at) AS shown FROM unnest(%s::timestamptz[]) at"
+    refused, differing = set(), set()
+    for zone in sorted(available_timezones()):
+        refused |= {zone} if _is_refused(services, zone) else set()
+        shown = [instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for instant in instants]
+        try:
+            [row] = services.database.rows(query, (zone, instants))
+        except psycopg.errors.InvalidParameterValue:
+            differing.add(zone)
+            continue
+        differing |= {zone} if row.shown != shown else set()
+    assert refused == differing
+    assert {"CET", "EET", "MET", "WET"} <= refused

@@ -1,18 +1,21 @@
-"""Sessions: what a turn reads of its own, and the commands that end, escalate and hand back.
+"""Sessions: what a turn reads of its own, the commands that end, escalate and hand back, and the policies.
 
 Which session a message belongs to is decided in SQL alone (`sql/functions/get_or_create_session.sql`). The id that
 Redis keeps is a hint: it is deleted after every end, and when it is wrong all the same, the SQL sees it.
 """
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane.config import Policy
 from onelane.connection import Row
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import LanesUnavailable
+from onelane.errors import ConfigError, LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Utterance
 from onelane.telemetry.log import event
@@ -21,11 +24,25 @@ HISTORY_MAX = 1_000
 SWEEP_LOOKS_MAX = 500
 SWEEP_ENDS_MAX = 32
 SEEN = """
-SELECT u.last_seq, s.id AS session_id, s.status, s.escalated_at
+SELECT u.last_seq, s.id AS session_id, s.status, s.escalated_at,
+       (SELECT max(escalate_at) FROM inbox WHERE user_id = u.id AND seq >= u.next_seq) AS noted_at
   FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
  WHERE u.id = %s
 """
 """What a command is about: asked again after a lost reply it must not meet a later session or message."""
+AHEAD = """
+SELECT u.id, greatest(u.last_accepted_at, s.last_message_at) - clock_timestamp() AS by, count(*) OVER () AS total
+  FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
+ WHERE greatest(u.last_accepted_at, s.last_message_at) > clock_timestamp() + interval '10 s'
+ ORDER BY by DESC LIMIT %s
+"""
+"""Users whose time stands still: the clock was set back behind it. Some seconds are over before anybody acts."""
+ZONE_AGREES = """
+SELECT bool_and(instant AT TIME ZONE %s = shown) AS is_so
+  FROM unnest(%s::timestamptz[], %s::timestamp[]) clocks (instant, shown)
+"""
+Escalated = UUID | Literal["noted"]
+"""The escalated session, or `noted` when it opens only after messages of an earlier one, which wait."""
 
 
 class Sessions:
@@ -81,7 +98,7 @@ class Sessions:
         self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
         return did
 
-    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
         """Hand the user's open session to a human; return it, or None when none is open.
 
         With a `session_id` it is that session or none.
@@ -90,24 +107,32 @@ class Sessions:
         if seen is None:
             return None
         row = self._database.row(
-            "SELECT escalate_session(%s, %s, %s, %s, %s) AS id",
+            "SELECT escalate_session(%s, %s, %s, %s, %s) AS did",
             (user_id, self._now(), seen.session_id, seen.escalated_at, seen.last_seq),
         )
         self._forget(user_id)
-        return row.id if row else None
+        return _escalated(row)
 
-    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated.
 
         With a `session_id` it is that session or none.
         """
         seen = self._seen(user_id, session_id)
-        if seen is None or seen.status != "escalated":
+        if seen is None or (seen.status != "escalated" and seen.noted_at is None):
             return None
+        escalated = (seen.session_id, seen.escalated_at) if seen.status == "escalated" else (None, None)
         row = self._database.row(
-            "SELECT hand_back_session(%s, %s, %s) AS id", (user_id, seen.session_id, seen.escalated_at)
+            "SELECT hand_back_session(%s, %s, %s, %s) AS did", (user_id, *escalated, seen.noted_at)
         )
-        return row.id if row else None
+        return _escalated(row)
+
+    def fit_time(self, user_id: UUID) -> timedelta | None:
+        """Bring a user's times back to the clock; return by how much they were ahead, or None when they were not."""
+        row = self._database.row("SELECT fit_time(%s, %s) AS by", (user_id, self._now()))
+        self._forget(user_id)
+        by: timedelta | None = row.by if row else None
+        return by
 
     def sweep(self) -> int:
         """End sessions whose time is over, one bounded batch; return how many."""
@@ -132,7 +157,38 @@ class Sessions:
             event("cache_not_cleared", user_id=user_id)
 
 
+def _escalated(row: Row | None) -> Escalated | None:
+    if row is None or row.did is None:
+        return None
+    return "noted" if row.did == "noted" else UUID(row.did)
+
+
+def users_ahead(database: Database, most: int) -> list[Row]:
+    """Return users whose time is ahead of the clock, with `by` how much, the furthest first, and their `total`."""
+    return database.rows(AHEAD, (most,))
+
+
 def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
-    """Write the channels' session policies to where the SQL functions read them."""
+    """Write the channels' session policies to where the SQL functions read them.
+
+    Raises ConfigError for a time zone that Postgres knows as something else, or not at all.
+    """
     for policy in policies:
+        if policy.timezone is not None and not _is_known_to_postgres(database, policy.timezone):
+            raise ConfigError(
+                f"CHANNELS.{policy.channel}: the time zone is another one in Postgres, such as an abbreviation without"
+                " summer time: name a place instead, for example Europe/Paris"
+            )
         database.rows("SELECT publish_policy(%s)", (Jsonb(policy.model_dump(mode="json")),))
+
+
+def _is_known_to_postgres(database: Database, zone: str) -> bool:
+    """Compare the zone's clocks in January and July. Postgres takes names such as CET for an offset."""
+    year = datetime.now(UTC).year
+    instants = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
+    shown = [instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for instant in instants]
+    try:
+        row = database.row(ZONE_AGREES, (zone, instants, shown))
+    except psycopg.errors.InvalidParameterValue:
+        return False
+    return row is not None and bool(row.is_so)

@@ -1,5 +1,6 @@
 """`onelane session`: show a user's sessions, end them, hand them to a human and back."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import click
@@ -20,6 +21,7 @@ from onelane.commands.console import (
     user_or_owner,
 )
 from onelane.operations.users import SessionRecord, UserRecord, sessions_of
+from onelane.sessions import users_ahead
 
 SESSIONS_MAX = 1_000
 HEADERS = ("session", "status", "started", "last message", "ended", "reason", "messages", "replies", "dead")
@@ -27,7 +29,7 @@ HEADERS = ("session", "status", "started", "last message", "ended", "reason", "m
 
 @click.group()
 def session() -> None:
-    """Show a user's sessions; end, escalate or hand back one.
+    """Show a user's sessions; end, escalate or hand back one; repair their times.
 
     USER is a user's id or channel:name. end, escalate and hand-back also take the id of a session: then they act on
     that one and no other, however often and late they are asked again.
@@ -83,6 +85,8 @@ def escalate(user_or_session: Named, is_json: bool) -> None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
     if is_json:
         print_json({"user_id": record.id, "escalated": escalated})
+    elif escalated == "noted":
+        click.echo("noted: a human has the session as soon as the waiting messages of the one before have left")
     else:
         click.echo(f"session {escalated} is escalated; to give it back: onelane session hand-back {record.id}")
 
@@ -99,8 +103,41 @@ def hand_back(user_or_session: Named, is_json: bool) -> None:
         raise click.ClickException(f"user {record.id} has no escalated session: there is nothing to hand back")
     if is_json:
         print_json({"user_id": record.id, "handed_back": handed_back})
+    elif handed_back == "noted":
+        click.echo("the noted escalation is taken back")
     else:
         click.echo(f"session {handed_back} is the bot's again")
+
+
+@session.command(name="fit-time")
+@click.argument("user", type=USER, required=False)
+@click.option("--all", "is_all", is_flag=True, help="Of all users whom the doctor names.")
+@as_json
+def fit_time(user: Named | None, *, is_all: bool, is_json: bool) -> None:
+    """Bring times that are ahead of Postgres' clock back to it."""
+    if (user is None) != is_all:
+        raise click.UsageError("name a user, or give --all")
+    with opened() as services:
+        fitted = _fit(services, [user_of(services, user).id]) if user is not None else _fit_all(services)
+    if is_json:
+        print_json({"fitted": [{"user_id": one, "ahead_s": by.total_seconds()} for one, by in fitted.items()]})
+        return
+    for one, by in fitted.items():
+        click.echo(f"user {one}: brought back by {by}")
+    if not fitted:
+        click.echo("no times are ahead of the clock")
+
+
+def _fit(services: Services, users: list[UUID]) -> dict[UUID, timedelta]:
+    fitted = {user_id: services.acts.fit_time(user_id) for user_id in users}
+    return {user_id: by for user_id, by in fitted.items() if by is not None}
+
+
+def _fit_all(services: Services) -> dict[UUID, timedelta]:
+    fitted: dict[UUID, timedelta] = {}
+    while found := _fit(services, [row.id for row in users_ahead(services.database, SESSIONS_MAX)]):
+        fitted |= found
+    return fitted
 
 
 def user_pairs(user: UserRecord) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import psycopg
 from onelane.db import Database
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
+from onelane.sessions import users_ahead
 
 SCRATCH_CHANNEL = ".doctor"
 """No configured channel can have this name."""
@@ -88,6 +89,18 @@ def ten_seconds_apart(deployment: Deployment) -> Finding:
         f"should_create_new_session separates messages ten seconds apart in {rows[0].minutes} minutes of the day",
         "see the check `functions`: the rule has been replaced",
         tuple(f"channel {row.channel}: {row.minutes} minutes, from {row.first} to {row.last}" for row in rows),
+    )
+
+
+def time_goes_on(deployment: Deployment) -> Finding:
+    """Check that no user's time is ahead of Postgres' clock: it stands still until the clock has caught up."""
+    rows = users_ahead(deployment.database, SHOWN_MAX)
+    if not rows:
+        return ok("no user's time is ahead of Postgres' clock")
+    return failed(
+        f"the time of {rows[0].total} users is ahead of Postgres' clock, by up to {rows[0].by}: it stands still",
+        "see that the clock is right, then: onelane session fit-time --all",
+        tuple(f"user {row.id}: ahead by {row.by}" for row in rows),
     )
 
 

@@ -5,6 +5,7 @@ counts all the same: its result is marked, and the workers update Redis when it 
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from uuid import UUID
 
 from onelane.db import Database
@@ -12,7 +13,7 @@ from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
-from onelane.sessions import Sessions
+from onelane.sessions import Escalated, Sessions
 from onelane.telemetry.log import event
 
 MESSAGE = """
@@ -108,19 +109,26 @@ class Acts:
             _record("session_end_requested", user_id=user_id, outcome=did)
         return did
 
-    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
         """Hand the user's open session to a human; return it, or None when none is open."""
-        session_id = self._sessions.escalate(user_id, session_id)
-        if session_id is not None:
-            _record("session_escalated", user_id=user_id, session_id=session_id)
-        return session_id
+        escalated = self._sessions.escalate(user_id, session_id)
+        if escalated is not None:
+            _record("session_escalated", user_id=user_id, session_id=escalated)
+        return escalated
 
-    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> UUID | None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated."""
-        session_id = self._sessions.hand_back(user_id, session_id)
-        if session_id is not None:
-            _record("session_handed_back", user_id=user_id, session_id=session_id)
-        return session_id
+        handed_back = self._sessions.hand_back(user_id, session_id)
+        if handed_back is not None:
+            _record("session_handed_back", user_id=user_id, session_id=handed_back)
+        return handed_back
+
+    def fit_time(self, user_id: UUID) -> timedelta | None:
+        """Bring a user's times back to the clock; return by how much they were ahead, or None when they were not."""
+        by = self._sessions.fit_time(user_id)
+        if by is not None:
+            _record("time_fitted", user_id=user_id, ahead_s=by.total_seconds())
+        return by
 
     def _every_dead(self, user_id: UUID | None) -> Iterable[DeadMessage]:
         """Walk on by user and number, so that one that dies again meanwhile is not met twice."""

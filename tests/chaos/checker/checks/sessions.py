@@ -141,7 +141,6 @@ class _Past:
     def __init__(self, messages: list[MessageRow]) -> None:
         self._accepted = [message.accepted_at for message in messages]
         self.settled = list(accumulate(map(_settled_at, messages), max))
-        self._redriven = [(one.redriven_at, one.left_at) for one in messages if one.redriven_at is not None]
 
     def place_of(self, at: datetime) -> int:
         """Count the messages accepted by `at`."""
@@ -152,12 +151,6 @@ class _Past:
         place = self.place_of(at)
         return max(at, self.settled[place - 1]) if place else at
 
-    def waits_at(self, at: datetime) -> bool:
-        """Tell whether any message waited at `at`, one that was redriven at this moment apart."""
-        place = self.place_of(at)
-        is_waiting = place > 0 and self.settled[place - 1] > at
-        return is_waiting or any(redriven_at < at < left_at for redriven_at, left_at in self._redriven)
-
 
 def _settled_at(message: MessageRow) -> datetime:
     """Tell when a message left its order; when one died that was redriven since, only its neighbours tell."""
@@ -165,41 +158,26 @@ def _settled_at(message: MessageRow) -> datetime:
 
 
 def _steps(evidence: Evidence, person: Person, ends: list[datetime]) -> list[Step]:
-    """Bring everything into the order in which it takes effect: what is of one moment, by the messages' numbers."""
-    past, escalations, last = _Past(person.messages), Escalations(evidence, person), len(person.messages)
+    """Bring everything into the order in which it takes effect: what is of one moment, by the messages' numbers.
+
+    A redriven message ends no session, so that its first turn is all that counts.
+    """
+    past, escalations = _Past(person.messages), Escalations(evidence, person)
     steps: list[Step] = []
     for place, message in enumerate(person.messages, 1):
-        does = _does(person, message, escalations)
-        if message.redriven_at is None:
-            steps.append(Step(past.settled[place - 1], place, _first(message, does)))
-            continue
-        steps.append(Step(past.settled[place - 1], place, _first(message, None)))
-        if not past.waits_at(message.redriven_at):
-            steps.append(Step(message.redriven_at, last, _look(message.redriven_at)))
-        steps.append(Step(message.left_at, last, _again(message, does)))
+        does = _does(person, message, escalations) if message.redriven_at is None else None
+        steps.append(Step(past.settled[place - 1], place, _turn(message, does)))
     ends_at = [*ends, *_ends_without_trace(evidence, person, ends)]
     steps += [Step(past.has_effect_at(at), past.place_of(at), _end(at)) for at in ends_at]
     return sorted(steps, key=lambda step: step[:2])
 
 
-def _first(message: MessageRow, does: str | None) -> Callable[[Model], object]:
+def _turn(message: MessageRow, does: str | None) -> Callable[[Model], object]:
     def step(model: Model) -> None:
         model.begin(message.seq, message.accepted_at)
         model.commit(message.seq, does)
 
     return step
-
-
-def _again(message: MessageRow, does: str | None) -> Callable[[Model], object]:
-    def step(model: Model) -> None:
-        model.begin_again(message.seq)
-        model.commit(message.seq, does)
-
-    return step
-
-
-def _look(at: datetime) -> Callable[[Model], object]:
-    return lambda model: model.look(at)
 
 
 def _end(at: datetime) -> Callable[[Model], object]:
