@@ -1,8 +1,8 @@
--- Brings a user's times back to the clock, after it was ahead for a while: else accepted_at stands still until the clock
--- has caught up, and no session ends by silence.
+-- Brings a user's times back to the clock, after it was ahead for a while: else accepted_at stands still until the
+-- clock has caught up, and no session ends by silence.
 --
 -- Times after p_now move back, all by as much as the latest is ahead, so that their order and the time between them
--- stay; but not before the latest that is not ahead. Times up to p_now stay. So sessions stay whole, apart and in order.
+-- stay; but not before the latest that is not ahead. Times up to p_now stay. So sessions stay whole, apart, in order.
 -- What a turn that runs has read changes: it is stale, and runs again. Asked again, it finds nothing ahead.
 -- Locks the user's row. Returns by how much the times were ahead, or NULL when they were not.
 CREATE OR REPLACE FUNCTION fit_time(p_user_id uuid, p_now timestamptz DEFAULT NULL) RETURNS interval

@@ -215,6 +215,15 @@ def _end_by_hand(story: Story) -> None:
     story.database.rows("SELECT end_session(%s, now(), 'operator')", (session_id,))
 
 
+def _ahead(story: Story) -> None:
+    story.user.say(datetime.now(UTC) + timedelta(days=1))
+    story.work()
+
+
+def _fit_time(story: Story) -> None:
+    story.sessions.fit_time(story.user.user_id)
+
+
 def _paused(story: Story) -> None:
     assert story.others().pause(story.user.user_id).did
 
@@ -260,6 +269,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "and another escalated it": Case(_user("hand_back"), _other("escalate"), _escalated),
     },
+    "fit_time": {"and another message came": Case(_fit_time, lambda story: story.user.say(), after=_ahead)},
     "redrive_message": {
         "and it died again": Case(_message("retry"), Story.die, Story.die),
         "and it died again after RQ's requeue": Case(_requeue, Story.die, Story.die),

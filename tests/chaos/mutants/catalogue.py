@@ -150,7 +150,7 @@ MUTANTS: dict[str, Mutant] = {
             Sql(
                 {
                     " AND s.user_id = u.id": "",
-                    "v_session.status = 'active' AND should_create_new_session(\n"
+                    "v_session.status = 'active' AND v_message.escalate_at IS NULL AND should_create_new_session(\n"
                     "                v_user.channel, v_session.started_at, v_session.last_message_at,"
                     " v_message.accepted_at) IS NULL": "v_session.id IS NOT NULL",
                 },

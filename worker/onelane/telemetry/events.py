@@ -106,19 +106,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "An operator ended a session: `outcome` is the reason, or `noted` while messages wait.",
             ("user_id", "outcome"),
         ),
-        "session_escalated": Event(
-            "info",
-            "An operator handed a session to a human; `session_id` is `noted` until earlier messages have left.",
-            ("user_id", "session_id"),
-        ),
+        "session_escalated": Event("info", "An operator handed a session to a human.", ("user_id", "session_id")),
         "session_handed_back": Event(
             "info", "An operator gave an escalated session back to the bot.", ("user_id", "session_id")
         ),
-        "time_fitted": Event(
-            "info",
-            "An operator brought a user's times, which were ahead of Postgres' clock by `ahead_s`, back to it.",
-            ("user_id", "ahead_s"),
-        ),
+        "time_fitted": Event("info", "An operator brought a user's time back to the clock.", ("user_id", "ahead_s")),
         "lanes_not_updated": Event(
             "warning",
             "Redis was away when an operator acted; Postgres has it, and the reconciler will update Redis.",
