@@ -63,7 +63,8 @@ local is_full = false
 local function unless_full(command, ...)
   local answer = redis.pcall(command, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end
-  even_when_full() -- raises the error, if Redis takes no writes at all
+  if not string.find(answer.err, 'OOM ', 1, true) then return ours(command, ...) end
+  even_when_full()
   is_full = true
   return nil
 end

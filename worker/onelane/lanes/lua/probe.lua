@@ -5,7 +5,7 @@ local key = 'nothing'
 for _, other in ipairs({
   LANES, WAKE, BURIED, FENCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key), lock_key(key),
   session_key(key), pace_key(key), 'numbers', 'counted:' .. key, 'duty:' .. key, 'lease:' .. KIND .. ':' .. key,
-  'rq:workers', 'rq:worker:' .. key, 'rq:suspended',
+  'rq:workers', 'rq:worker:' .. key, 'rq:suspended', 'reconciled', 'cursor:reconcile',
 }) do redis.call('EXISTS', other) end
 even_when_full()
 for _, commands in ipairs({
