@@ -34,7 +34,7 @@ def access(url: str) -> JsonObject:
 @pytest.fixture
 def keeper(settings: Settings) -> Iterator[Keeper]:
     """A keeper that renews."""
-    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start()
     yield keeper
     keeper.stop()
@@ -121,7 +121,7 @@ def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, wat
 
 
 def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, watch: Watch) -> None:
-    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start()
     leases = lease(2)
     keeper.hold(leases)
@@ -185,7 +185,7 @@ def test_a_redis_that_is_away_for_a_leases_life_loses_it_and_is_used_again(
 ) -> None:
     first, second = lease(1), lease(1)
     with Proxy(settings.redis_url) as proxy:
-        keeper = Keeper(access(proxy.url), TTL_S, DEADLINE_S)
+        keeper = Keeper("ours", access(proxy.url), TTL_S, DEADLINE_S)
         keeper.start()
         [holding] = keeper.hold(first)
         watch.await_renewal(*first)
@@ -273,7 +273,7 @@ def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_call
     monkeypatch.setattr(helper, "COMMAND", ("sleep", "600"))
     monkeypatch.setattr(helper, "STARTS_S", 0.5)
     beats: list[int] = []
-    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start(lambda: beats.append(1))
     assert not keeper.can_renew
     eventually(lambda: len(events(log_lines, "renewer_silent")) > 1)
@@ -332,7 +332,7 @@ def test_a_killed_workers_lanes_are_taken_over_though_a_process_of_a_handler_kee
 
 def test_a_lease_that_lives_for_minutes_stalls_no_worker(settings: Settings) -> None:
     beats: list[int] = []
-    keeper = Keeper(access(settings.redis_url), ttl_s=600, stall_limit_s=2)
+    keeper = Keeper("ours", access(settings.redis_url), ttl_s=600, stall_limit_s=2)
     keeper.start(lambda: beats.append(1))
     began = time.monotonic()
     eventually(lambda: len(beats) > 4)
@@ -343,7 +343,7 @@ def test_a_lease_that_lives_for_minutes_stalls_no_worker(settings: Settings) -> 
 def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
     settings: Settings, lease: Leases, watch: Watch
 ) -> None:
-    keeper = Keeper(access(settings.redis_url), TTL_S, stall_limit_s=0.2)
+    keeper = Keeper("ours", access(settings.redis_url), TTL_S, stall_limit_s=0.2)
     keeper.start()
     leases = lease(1)
     keeper.hold(leases)
@@ -355,7 +355,7 @@ def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
 
 def test_every_beat_calls_back(settings: Settings) -> None:
     beats: list[int] = []
-    keeper = Keeper(access(settings.redis_url), TTL_S, DEADLINE_S)
+    keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start(lambda: beats.append(1))
     eventually(lambda: len(beats) > 2)
     keeper.stop()

@@ -31,6 +31,8 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "results_key": keys.results(ARGUMENT),
         "lock_key": keys.lock(ARGUMENT, kind),
         "session_key": keys.session(ARGUMENT),
+        "beat_key": keys.beat(ARGUMENT),
+        "worker_key": keys.worker(ARGUMENT),
     } == {name: made(expression, kind) for name, expression in MADE.items() if name != "pace_key"}
     assert "local LANES, WAKE, BURIED = 'lanes:' .. KIND, 'wake:' .. KIND, 'buried:' .. KIND" in PRELUDE
     assert (keys.lanes(kind), keys.wake(kind), keys.buried(kind)) == (f"lanes:{kind}", f"wake:{kind}", f"buried:{kind}")

@@ -131,6 +131,97 @@ def test_a_lease_that_ran_out_and_that_nobody_took_can_be_renewed(lanes: Lanes, 
     assert _lease(lanes) == ()
 
 
+# who is dead, and who is only late
+
+
+def _hear(lanes: Lanes, clock: Clock, ttl_s: float, *beats: str, held: Sequence[Lease] = ()) -> None:
+    """Let a third of a lease's life pass, then hear these workers; "holder" renews what it holds."""
+    clock.ms += round(ttl_s * 1000 / 3)
+    for worker in beats:
+        renewed(lanes, held if worker == "holder" else [], ttl_s, worker)
+
+
+def _held_and_renewed(lanes: Lanes, clock: Clock, ttl_s: float) -> Lease:
+    lanes.enqueue(ALICE, _message(1))
+    [lease] = lanes.lease("holder", next(calls), 1, ttl_s).leases
+    for _ in range(4):
+        _hear(lanes, clock, ttl_s, "holder", "other", held=[lease])
+    return lease
+
+
+def _is_a_death(lanes: Lanes, worker: str = "other") -> bool:
+    return _one(lanes, worker=worker).taken_over
+
+
+@pytest.mark.parametrize("ttl_s", [1, 15, 600])
+def test_a_worker_that_is_killed_is_taken_for_dead_when_its_lease_ends(
+    ttl_s: float, lanes: Lanes, clock: Clock
+) -> None:
+    _held_and_renewed(lanes, clock, ttl_s)
+    for _ in range(4):
+        _hear(lanes, clock, ttl_s, "other")
+    assert _is_a_death(lanes)
+
+
+@pytest.mark.parametrize("ttl_s", [1, 15, 600])
+def test_a_worker_that_is_heard_is_not_dead_however_late_its_release_is(
+    ttl_s: float, lanes: Lanes, clock: Clock
+) -> None:
+    _held_and_renewed(lanes, clock, ttl_s)
+    for _ in range(4):
+        _hear(lanes, clock, ttl_s, "holder", "other")  # it let the lane go, and renews it no more
+    assert not _is_a_death(lanes)
+
+
+def test_a_worker_killed_after_it_let_a_lane_go_did_not_die_with_it(lanes: Lanes, clock: Clock) -> None:
+    _held_and_renewed(lanes, clock, TTL_S)
+    for beats in (["holder", "other"], ["holder", "other"], ["other"], ["other"], ["other"]):
+        _hear(lanes, clock, TTL_S, *beats)
+    assert not _is_a_death(lanes)
+
+
+def test_a_worker_that_takes_its_own_lane_over_has_not_died(lanes: Lanes, clock: Clock) -> None:
+    _held_and_renewed(lanes, clock, TTL_S)
+    clock.ms += TTL_S * 1000
+    assert not _is_a_death(lanes, worker="holder")
+
+
+def test_a_worker_that_said_goodbye_has_not_died(lanes: Lanes, clock: Clock) -> None:
+    _held_and_renewed(lanes, clock, TTL_S)
+    lanes.client.hset(keys.worker("holder"), "death", "2026-11-26T04:00:00Z")
+    for _ in range(4):
+        _hear(lanes, clock, TTL_S, "other")
+    assert not _is_a_death(lanes)
+
+
+@pytest.mark.parametrize("heard_first", [True, False], ids=["heard again", "not heard again yet"])
+def test_nobody_is_dead_because_redis_was_away(heard_first: bool, lanes: Lanes, clock: Clock) -> None:
+    _held_and_renewed(lanes, clock, TTL_S)
+    clock.ms += 2 * TTL_S * 1000
+    if heard_first:
+        renewed(lanes, [], TTL_S, "other")
+    assert not _is_a_death(lanes)
+
+
+def test_a_worker_killed_after_redis_was_away_is_dead(lanes: Lanes, clock: Clock) -> None:
+    lease = _held_and_renewed(lanes, clock, TTL_S)
+    clock.ms += 2 * TTL_S * 1000
+    _hear(lanes, clock, TTL_S, "other", "holder", held=[lease])
+    for _ in range(4):
+        _hear(lanes, clock, TTL_S, "other")
+    assert _is_a_death(lanes)
+
+
+def test_what_nobody_knows_of_a_holder_is_taken_for_its_death(lanes: Lanes, clock: Clock) -> None:
+    _held_and_renewed(lanes, clock, TTL_S)
+    lanes.client.delete(keys.beat("holder"), keys.beat("other"))
+    clock.ms += TTL_S * 1000
+    assert _is_a_death(lanes)
+
+
+# asked again
+
+
 def test_a_lease_call_asked_again_answers_the_same(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
     first = lanes.lease("w", 1, 5, TTL_S)

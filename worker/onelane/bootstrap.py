@@ -131,7 +131,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     crew = Crew(
         registration,
         Duties(services.database, services.lanes, services.sessions, registration.name),
-        Keeper(renewals, settings.lock_ttl_s, settings.stall_limit_s),
+        Keeper(registration.name, renewals, settings.lock_ttl_s, settings.stall_limit_s),
     )
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
 

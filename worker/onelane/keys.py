@@ -11,6 +11,7 @@
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
 | buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
+| beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
 | reconciled            | string | lap.lua                | 15 s: a lap over all waiting users is done  |
 | cursor:reconcile      | string | lap.lua                | a lap: the user after whom it goes on       |
@@ -114,6 +115,16 @@ def session(user_id: UUID | str) -> str:
 def duty(name: str) -> str:
     """Key that holds which worker does a periodic duty this round."""
     return f"duty:{name}"
+
+
+def worker(name: str) -> str:
+    """Key of what RQ and we know of a worker."""
+    return f"{RQ_WORKER_PREFIX}{name}"
+
+
+def beat(worker_name: str) -> str:
+    """Key of when a worker's helper was heard."""
+    return f"beat:{worker_name}"
 
 
 def attempts(address_digest: str) -> str:

@@ -26,11 +26,12 @@ REDIS_WAIT_MIN_S: Final = 0.5
 class Keeper:
     """The leases of one process."""
 
-    def __init__(self, redis_access: JsonObject, ttl_s: float, stall_limit_s: float) -> None:
+    def __init__(self, worker: str, redis_access: JsonObject, ttl_s: float, stall_limit_s: float) -> None:
         """`redis_access` are the arguments of `scripts.connect`, as JSON has them."""
         self._life_s = min(ttl_s, stall_limit_s)
         wait_s = min(redis_access["timeout_s"], max(REDIS_WAIT_MIN_S, self._life_s / REDIS_WAIT_OF_LIFE))
         self._settings = {
+            "worker": worker,
             "redis": {**redis_access, "timeout_s": wait_s},
             "ttl_s": ttl_s,
             "stall_limit_s": stall_limit_s,

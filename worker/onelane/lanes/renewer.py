@@ -33,6 +33,7 @@ class Renewer:
     def __init__(self, wire: Wire, parent_pid: int, settings: dict[str, Any]) -> None:
         self._wire = wire
         self._parent_pid = parent_pid
+        self._worker = str(settings["worker"])
         self._ttl_s = float(settings["ttl_s"])
         self._stall_limit_s = float(settings["stall_limit_s"])
         self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS)
@@ -54,14 +55,18 @@ class Renewer:
                 self._wire.send(TAKEN)
 
     def _renew(self) -> float:
-        """Renew once, send the parent how it went, and return the seconds until the next time."""
-        if not self._leases or not self._parent_is_well():
+        """Renew once, send the parent how it went, and return the seconds until the next time.
+
+        Also without leases: others see by it that the worker lives, although a lane that it let go may be late.
+        """
+        if not self._parent_is_well():
             self._renewed_at = time.monotonic()
             return self._ttl_s / RENEWALS_PER_TTL
         try:
-            lost = renew(self._scripts, self._leases, self._ttl_s)
+            lost = renew(self._scripts, self._worker, self._leases, self._ttl_s)
         except LanesUnavailable as error:
-            self._wire.send({"failed": str(error)})
+            if self._leases:
+                self._wire.send({"failed": str(error)})
             if time.monotonic() - self._renewed_at > self._ttl_s:
                 self._wire.send({"lost": list(self._leases)})  # by now they have run out
             return RETRY_S
@@ -75,10 +80,10 @@ class Renewer:
         return has_sent and not _is_stopped(self._parent_pid)
 
 
-def renew(scripts: Scripts, leases: Mapping[str, str], ttl_s: float, now_ms: int | str = "") -> list[str]:
-    """Extend `leases` (user by token) by `ttl_s` from now; return the tokens of those that are lost."""
+def renew(scripts: Scripts, worker: str, leases: Mapping[str, str], ttl_s: float, now_ms: int | str = "") -> list[str]:
+    """Extend a worker's `leases` (user by token) by `ttl_s` from now; return the tokens of those that are lost."""
     pairs = [part for token, user in leases.items() for part in (user, token)]
-    return [text_of(token) for token in scripts.run("renew", now_ms, round(ttl_s * 1000), *pairs)]
+    return [text_of(token) for token in scripts.run("renew", now_ms, round(ttl_s * 1000), worker, *pairs)]
 
 
 def _is_stopped(pid: int) -> bool:

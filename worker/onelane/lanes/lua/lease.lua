@@ -1,6 +1,6 @@
 -- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms. A lane whose lock is
--- still valid is not due, whatever its score is. A lock that ended without being released means that its holder died or
--- hangs. A second run with the same call number returns the same leases, except those that another worker has taken
+-- still valid is not due, whatever its score is. A lock that ended without being released is taken over when its holder is
+-- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another worker has taken
 -- over since.
 -- ARGV: now, worker, call number, free slots, ttl in ms
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1}
@@ -16,12 +16,33 @@ local function cached_session(user)
   return cached
 end
 
+-- When a worker was heard last, and when again after a silence; 0 for what nobody knows.
+local function heard(name)
+  local beat = ours('HMGET', beat_key(name), 'last', 'resumed')
+  return { last = tonumber(beat[1] or '0') or 0, resumed = tonumber(beat[2] or '0') or 0 }
+end
+
+-- Whether the lane's last holder is gone: it let its lease end, and was not heard meanwhile. Who is heard is slow, or
+-- could not send its release; who said goodbye to RQ has ended in order. When we were not heard either, Redis was away,
+-- and nobody's silence means anything. What nobody knows any more counts as gone.
+local function holder_is_gone(user)
+  local lock = ours('HMGET', lock_key(user), 'worker', 'until', 'life')
+  local ended, life = tonumber(lock[2] or ''), tonumber(lock[3] or '')
+  if not lock[1] or not ended or not life then return redis.call('EXISTS', lock_key(user)) == 1 end
+  local silent = ended - SILENCE * life
+  if lock[1] == worker or heard(lock[1]).last > silent then return false end
+  if redis.pcall('HEXISTS', worker_key(lock[1]), 'death') == 1 then return false end
+  local we = heard(worker)
+  return we.last == 0 or (we.last > silent and we.resumed <= silent)
+end
+
 local function take(user)
-  local taken_over = redis.call('EXISTS', lock_key(user))
+  local taken_over = holder_is_gone(user) and 1 or 0
   local fence = digits(redis.call('INCR', FENCE))
   local token = worker .. ':' .. fence
   redis.call('DEL', lock_key(user))
-  redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker)
+  redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker,
+    'life', ttl)
   redis.call('PEXPIRE', lock_key(user), ttl + 60000)
   redis.call('ZADD', LANES, ends, user)
   return { user, token, fence, taken_over, cached_session(user) }

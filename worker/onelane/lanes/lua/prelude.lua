@@ -14,6 +14,8 @@ local function job_key(id) return 'rq:job:' .. id end
 local function results_key(id) return 'rq:results:' .. id end
 local function lock_key(user) return 'lock:' .. KIND .. ':' .. user end
 local function session_key(user) return 'session:user:' .. user end
+local function beat_key(worker) return 'beat:' .. worker end
+local function worker_key(worker) return 'rq:worker:' .. worker end
 local function pace_key(user) return 'pace:' .. KIND .. ':' .. user end
 
 -- Call a command on a key of ours. Under another type somebody else has written it, and it would stop its lane, or all
@@ -99,6 +101,10 @@ local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4
 local function is_user(member) return string.find(member, UUID) ~= nil end
 
 local function is_paused(user) return ours('ZSCORE', LANES, user) == 'inf' end
+
+-- A worker is heard three times in a lease's life, and every time with all of its leases. Who has not been heard for this
+-- part of a life before a lease ended has died with it, or was cut off.
+local SILENCE = 2 / 3
 
 -- Whose lease holds the lane, by its token.
 local function holder(user) return ours('HGET', lock_key(user), 'token') end

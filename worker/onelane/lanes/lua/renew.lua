@@ -1,12 +1,13 @@
--- Extends all leases of a process, and returns those that it has lost. A paused lane keeps its score.
+-- Extends all leases of a worker process, and returns those that it has lost. A paused lane keeps its score. With it, or
+-- without any leases, the worker is heard: by this lease.lua tells a worker that is slow from one that died.
 -- A lease that ended but was not taken over still belongs to its holder: leasing and renewing are atomic.
--- ARGV: now, ttl in ms, then user, token, user, token, …
+-- ARGV: now, ttl in ms, worker, then user, token, user, token, …
 -- Returns the tokens of the leases whose lock has another token, or is gone.
-local now, ttl = clock(ARGV[1]), tonumber(ARGV[2])
+local now, ttl, worker = clock(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local ends = digits(now + ttl)
 local lost = {}
 even_when_full()
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local user, token = ARGV[i], ARGV[i + 1]
   if holder(user) == token then
     redis.call('HSET', lock_key(user), 'until', ends)
@@ -16,4 +17,10 @@ for i = 3, #ARGV, 2 do
     lost[#lost + 1] = token
   end
 end
+
+-- `resumed`: when it was heard again after a silence in which a lease could have ended. Then Redis may have been away.
+local last = tonumber(ours('HGET', beat_key(worker), 'last') or '')
+if last and now - last > SILENCE * ttl then redis.call('HSET', beat_key(worker), 'resumed', digits(now)) end
+redis.call('HSET', beat_key(worker), 'last', digits(now))
+redis.call('PEXPIRE', beat_key(worker), ttl + 60000)
 return lost
