@@ -1,5 +1,6 @@
 """The package's own names: what a bot imports, and what a helper process does not pay for."""
 
+import os
 import subprocess
 import sys
 
@@ -23,3 +24,10 @@ def test_the_process_that_renews_leases_does_not_import_pydantic() -> None:
     """It would cost each worker 9 MB."""
     code = "import sys, onelane.lanes.renewer; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_terminal_that_lacks_a_letter_gets_the_others() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    asked = [sys.executable, "-m", "onelane", "send", "--help"]
+    shown = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "'TEXT 1', 'TEXT 2', \\u2026" in " ".join(shown.split())

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -86,6 +87,9 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Run the command; what is wrong is said in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without some letter is no reason to fail
     try:
         onelane()
     except (ConfigError, LanesDenied, StoreDenied) as error:

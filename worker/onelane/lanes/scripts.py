@@ -70,10 +70,9 @@ class Scripts:
         self.client = client
         self._gathering = Gathering(self._run_gathered)
         self._database_id = database_id
-        prelude = (
-            (folder / "prelude.lua").read_text().replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
-        )
-        self._texts = {path.stem: prelude + path.read_text() for path in folder.glob("*.lua") if path.stem != "prelude"}
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
+        prelude = texts.pop("prelude").replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
+        self._texts = {name: prelude + text for name, text in texts.items()}
         self._digests = {
             name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
         }

@@ -1,0 +1,36 @@
+"""The service under locales whose encoding is not UTF-8: files, messages and logs are the same there."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.dev.target import Target, sign
+from onelane.model import Delivery
+from tests.conftest import eventually
+from tests.processes import web_process, worker_process
+from tests.rows import Rows
+
+SAID = "你好, été, ノート, 🙂"
+LOCALES = {"zh_CN": "GBK", "ja_JP": "EUC-JP"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("localedef") is None, reason="there is nothing that makes locales")
+@pytest.mark.parametrize("country", LOCALES)
+def test_web_and_worker_do_their_work_whatever_the_locales_encoding_is(
+    services: Services, settings: Settings, rows: Rows, tmp_path: Path, country: str
+) -> None:
+    name = f"{country}.{LOCALES[country]}"
+    subprocess.run(["localedef", "-c", "-i", country, "-f", LOCALES[country], str(tmp_path / name)], check=True)
+    locale = {"LOCPATH": tmp_path, "LC_ALL": name}
+    with web_process(settings, tmp_path, **locale) as port, worker_process(settings, **locale):
+        target = Target(f"http://127.0.0.1:{port}", "demo", settings.channels["demo"])
+        delivery = Delivery(senders=("été",), external_id="m1", text=SAID)
+        build_opener(ProxyHandler({})).open(sign(target, delivery)).close()
+        eventually(lambda: rows.ask("SELECT count(*) AS n FROM messages WHERE direction = 'out'").n)
+    assert rows.ask("SELECT text FROM messages WHERE direction = 'out'").text == SAID
