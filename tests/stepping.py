@@ -45,5 +45,6 @@ class SteppingRedis(EmbeddedRedis):
 def _library() -> Path:
     """Find what stands between a program and the system's clock, without importing its package."""
     spec = find_spec("libfaketime")
-    assert spec is not None and spec.submodule_search_locations, "make install"
+    assert spec, "make install"
+    assert spec.submodule_search_locations, "make install"
     return Path(spec.submodule_search_locations[0], "vendor/libfaketime/src/libfaketime.so.1")

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -27,7 +28,7 @@ def test_web_and_worker_do_their_work_whatever_the_locales_encoding_is(
 ) -> None:
     name = f"{country}.{LOCALES[country]}"
     subprocess.run(["localedef", "-c", "-i", country, "-f", LOCALES[country], str(tmp_path / name)], check=True)
-    locale = {"LOCPATH": tmp_path, "LC_ALL": name}
+    locale: dict[str, Any] = {"LOCPATH": tmp_path, "LC_ALL": name}
     with web_process(settings, tmp_path, **locale) as port, worker_process(settings, **locale):
         target = Target(f"http://127.0.0.1:{port}", "demo", settings.channels["demo"])
         delivery = Delivery(senders=("été",), external_id="m1", text=SAID)

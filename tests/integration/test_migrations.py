@@ -340,7 +340,7 @@ def test_calls_are_read_committed_and_durable_whatever_the_databases_defaults_ar
     migrate(url)
     with closing_database(url) as asked:
         row = asked.row(
-            "SELECT current_setting('transaction_isolation') AS isolation, current_setting('synchronous_commit') AS kept"
+            "SELECT current_setting('transaction_isolation') AS level, current_setting('synchronous_commit') AS kept"
         )
     assert row == ("read committed", "on")
 

@@ -27,7 +27,7 @@ def test_the_process_that_renews_leases_does_not_import_pydantic() -> None:
 
 
 def test_a_terminal_that_lacks_a_letter_gets_the_others() -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     asked = [sys.executable, "-m", "onelane", "send", "--help"]
     shown = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "'TEXT 1', 'TEXT 2', \\u2026" in " ".join(shown.split())
