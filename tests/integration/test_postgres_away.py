@@ -1,12 +1,15 @@
 """A worker that cannot work with Postgres: it takes no lanes, keeps what is finished, and comes back by itself."""
 
+import json
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
@@ -18,13 +21,39 @@ from tests.processes import worker_process
 from tests.proxy import Proxy
 from tests.rows import Rows
 
-WAIT_MAX_MS = 5_000
+SLOTS = 4
+LOCK = "lock:in:"
 TRIES = 10
 """More than a handler's run would have had, did its commit wait two seconds and no more."""
 
 
 def _logged(log: Path, name: str) -> bool:
     return log.exists() and name in log.read_text()
+
+
+def _name_in(log: Path) -> str:
+    """Return the name of the worker whose log this is."""
+    started = next(line for line in log.read_text().splitlines() if "worker_started" in line)
+    return str(json.loads(started)["worker"])
+
+
+@contextmanager
+def _leases_of(worker: str, settings: Settings) -> Iterator[list[str]]:
+    """List, as they come, the locks that a worker takes."""
+    locks: list[str] = []
+    with redis.Redis.from_url(settings.redis_url) as client, client.monitor() as monitor:
+
+        def listen() -> None:
+            with suppress(redis.ConnectionError, OSError, ValueError):
+                for heard in monitor.listen():
+                    if heard["command"].startswith(f"HSET {LOCK}") and f"worker {worker}" in heard["command"]:
+                        locks.append(heard["command"].split()[1])  # noqa: PERF401 - they are read as they come
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        yield locks
+        monitor.connection.disconnect()
+        listener.join(DEADLINE_S)
 
 
 @contextmanager
@@ -76,14 +105,16 @@ def test_a_worker_behind_a_dead_link_leaves_all_lanes_to_a_healthy_one_and_comes
     cut_off, healthy = tmp_path / "cut_off.log", tmp_path / "healthy.log"
     names = map(str, count())
     with Proxy(settings.database_url) as proxy:
-        beyond = settings.model_copy(update={"database_url": proxy.url})
+        beyond = settings.model_copy(update={"database_url": proxy.url, "worker_slots": SLOTS})
         with worker_process(beyond, log=cut_off), worker_process(settings, log=healthy):
             eventually(lambda: _logged(cut_off, "worker_started") and _logged(healthy, "worker_started"))
             with proxy.silencing():
                 eventually(lambda: accept(next(names)) and _logged(cut_off, "postgres_away"), every_s=0.1)
-                after = [accept(next(names)).user_id for _ in range(30)]
-                eventually(lambda: rows.waiting() == 0)
-                assert rows.waits_ms(after)[-1] < WAIT_MAX_MS
+                with _leases_of(_name_in(cut_off), settings) as leases:
+                    for _ in range(30):
+                        accept(next(names))
+                    eventually(lambda: rows.waiting() == 0)
+                assert len(leases) <= SLOTS  # what it had asked for at that moment
             eventually(lambda: _logged(cut_off, "postgres_back"))
     assert rows.attempts_max() == 0
 
