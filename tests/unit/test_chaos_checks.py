@@ -172,7 +172,11 @@ def test_what_may_happen_breaks_no_promise(tale: Tale, happens: Callable[[Tale],
 
 
 def die(tale: Tale, seq: int) -> None:
+    """A message dies in its third run."""
     tale.messages[seq - 1] |= {"state": "dead", "attempts": 3}
+    run = tale.find("start", message_id=message_id(seq))
+    for nr in (1, 2):
+        tale.note(**{**run, "at": run["at"] - nr * 0.001, "run": f"{run['run']} before, {nr}"})
     tale.find("commit", message_id=message_id(seq)).update(kind="fail", outcome="dead")
     run_ended(tale, seq, "raised")
     unanswered(tale, seq)
@@ -421,6 +425,7 @@ MUST_NOT_HAPPEN = {
     "a message was charged for the provider's failure": ("blame", lambda tale: charged(tale, "unsent")),
     "a message was charged for a slow loop": ("blame", lambda tale: charged(tale, "ok")),
     "a message was charged and never ran": ("blame", never_begun),
+    "a failure was counted twice": ("blame", lambda tale: tale.messages[2].update(attempts=1)),
     "a delivery was answered late in peace": (
         "intake",
         lambda tale: tale.find("ack", delivery="d7").update(at=73.0),

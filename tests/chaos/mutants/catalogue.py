@@ -192,4 +192,12 @@ MUTANTS: dict[str, Mutant] = {
         (Patch(patches.outage_charged),),
         ("lock-table",),
     ),
+    "failures-counted-twice": Mutant(
+        "the number of the attempt in a failure, and the answer to every first time that it is asked for",
+        ("blame",),
+        (
+            Sql({"p_message.attempts = (v_failure ->> 'attempts')::integer": "true"}, ("fail_message",)),
+            Patch(patches.failures_asked_twice),
+        ),
+    ),
 }

@@ -26,6 +26,8 @@ from onelane.processes.duties import Duties
 from onelane.turns import hosting, loop
 from onelane.turns.hosting import Host
 from onelane.turns.loop import HandlerLoop
+from onelane.turns.memory import TurnMemory
+from onelane.turns.records import Records
 from onelane.turns.shift import Shift
 
 RETRIES = 10
@@ -180,3 +182,15 @@ def outage_charged() -> None:
             raise HandlerFailed(describe(error)) from None
 
     plant(Host, "run", run_charged)
+    plant(TurnMemory, "outage", None)
+
+
+def failures_asked_twice() -> None:
+    """Ask for every failure twice, as after an answer that was lost."""
+    fail = Records.fail
+
+    def fail_again(records: Records, *args: Any) -> Any:
+        fail(records, *args)
+        return fail(records, *args)
+
+    plant(Records, "fail", fail_again)

@@ -1,11 +1,15 @@
 """An attempt is charged only to a message whose own handler failed: not for a server that is away, nor for another's.
 
+And once each: a message has failed as often as it ran, but for the last time if that went well.
+
 A handler fails by itself when it raises, ends its process, or takes too long because it was told to. It does not when
 what it reads of the service fails, when the provider's API does, when it never began, or when it waits for a loop that
 another handler has blocked.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from math import inf
 
 from tests.chaos.checker.evidence import Evidence, Person
 from tests.chaos.checker.records import Fail, Run
@@ -31,13 +35,25 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 number = message.seq if message else fail.message_id
                 sentence = f"message {number} was charged an attempt by process {fail.pid}, and {why}"
                 yield Violation(PROMISE, person.user_id, fail.at, sentence)
+        yield from _counted_twice(evidence, person)
+
+
+def _counted_twice(evidence: Evidence, person: Person) -> Iterator[Violation]:
+    """Look for messages that failed more often than they ran; a redriven one begins anew."""
+    runs = Counter(run.message_id for run in person.runs)
+    for message in person.messages:
+        went_well = message.state == "processed" and message.seq in person.replies
+        is_known = message.redriven_at is None and not _may_be_unseen(person, message.id)
+        if is_known and message.attempts + went_well > runs[message.id]:
+            sentence = f"message {message.seq} has {message.attempts} attempts, and ran {runs[message.id]} times"
+            yield Violation(PROMISE, person.user_id, evidence.at(message.accepted_at), f"{sentence} in all")
 
 
 def _wrongly_charged(evidence: Evidence, person: Person, fail: Fail) -> str | None:
     """Say what speaks for the message; None when it is to blame, or when too little is known."""
     run = _last_run(evidence, person, fail)
     if run is None:
-        return None if _may_be_unseen(person, fail) else "its handler never began there"
+        return None if _may_be_unseen(person, fail.message_id, fail.at) else "its handler never began there"
     if run.result in OWN_FAILURES or run.order is not None or ask_of(run.text).word in LONG:
         return None
     if run.result in {"unread", "unsent"}:
@@ -60,11 +76,11 @@ def _last_run(evidence: Evidence, person: Person, fail: Fail) -> Run | None:
     return runs[-1] if runs else None
 
 
-def _may_be_unseen(person: Person, fail: Fail) -> bool:
+def _may_be_unseen(person: Person, message_id: str, by: float = inf) -> bool:
     return any(
-        begin.message_id == fail.message_id and (begin.deaths or 0) >= UNSEEN_DEATHS
+        begin.message_id == message_id and (begin.deaths or 0) >= UNSEEN_DEATHS
         for begin in person.begins
-        if begin.at <= fail.at
+        if begin.at <= by
     )
 
 
