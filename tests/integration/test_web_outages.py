@@ -1,8 +1,9 @@
 """Postgres takes no writes, or falls silent: webhooks are refused for now, and none is lost."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from flask.testing import FlaskClient
 
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
+from onelane.channels.provider import Signed
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres
+from onelane.dev.embedded.redis import free_port
+from onelane.dev.stack import Stack, is_ready
 from onelane.model import Delivery
 from onelane_web import create_app
-from tests.conftest import DEADLINE_S, eventually
-from tests.processes import web_process
+from tests.conftest import DEADLINE_S, ROOT, eventually
+from tests.processes import environment, web_process
 from tests.proxy import Proxy
 from tests.rows import Rows
 
@@ -38,6 +42,22 @@ def read_only(postgres: EmbeddedPostgres) -> Iterator[None]:
             yield
         finally:
             switch("off")
+
+
+def post(port: int, signed: Signed) -> int:
+    """Deliver to a web on this machine."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    connection.request("POST", "/webhooks/demo", signed.body, dict(signed.headers))
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def is_listening(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S).close()
+        return True
+    return False
 
 
 @pytest.fixture
@@ -91,11 +111,7 @@ def test_connections_that_fall_silent_cost_no_thread_and_no_message(
     ):
 
         def deliver(nr: int) -> int:
-            connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-            connection.request("POST", "/webhooks/demo", signed[nr].body, dict(signed[nr].headers))
-            status = connection.getresponse().status
-            connection.close()
-            return status
+            return post(port, signed[nr])
 
         assert list(clients.map(deliver, range(6))) == [202] * 6
         proxy.silence()
@@ -104,3 +120,22 @@ def test_connections_that_fall_silent_cost_no_thread_and_no_message(
         assert eventually(lambda: set(clients.map(deliver, range(12))) == {202})
         assert "web_stuck" not in (tmp_path / "web.log").read_text()
     assert len(rows.accepted()) == 12
+
+
+@pytest.mark.parametrize(("away", "meanwhile"), [("database_url", 503), ("redis_url", 202)])
+def test_a_web_that_starts_while_a_server_is_away_does_its_work_as_soon_as_that_is_back(
+    away: str, meanwhile: int, services: Services, settings: Settings, rows: Rows, tmp_path: Path
+) -> None:
+    signed = provider_of(settings.channels["demo"]).sign("", Delivery(senders=("alice",), external_id="m1", text="x"))
+    port = free_port()
+    with Proxy(str(getattr(settings, away))) as proxy:
+        beyond = settings.model_copy(update={away: proxy.url})
+        with Stack(tmp_path, environment(beyond), cwd=ROOT) as stack:
+            with proxy.refusing():
+                web = stack.start_web(port)
+                eventually(lambda: is_listening(port))
+                assert post(port, signed) == meanwhile
+                assert not is_ready(port)
+            eventually(lambda: is_ready(port) and post(port, signed) == 202)
+            assert web.is_running
+    assert [row.external_id for row in rows.accepted()] == ["m1"]
