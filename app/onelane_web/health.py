@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from onelane import migrations
 from onelane.bootstrap import Services
 from onelane.db import Database
-from onelane.errors import LanesDenied, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -54,6 +54,8 @@ def _state(check: Callable[[], str | None]) -> str:
     """Run one check; `check` raises, or returns what is wrong, or None. What `refuses` needs another setting."""
     try:
         return check() or "ok"
+    except LanesForeign:
+        return "another deployment's"
     except (StoreDenied, LanesDenied):
         return "refuses"
     except (StoreUnavailable, LanesUnavailable):

@@ -5,9 +5,9 @@ import sys
 
 from flask import Flask
 
-from onelane.bootstrap import open_services
+from onelane.bootstrap import open_services, refuse_foreign_lanes
 from onelane.config import Settings
-from onelane.errors import ConfigError
+from onelane.errors import ConfigError, LanesForeign
 from onelane.telemetry import log as telemetry
 from onelane_web import create_app
 
@@ -20,11 +20,12 @@ def _application() -> Flask:
     telemetry.configure(settings.log_level, settings.log_format, is_development=settings.development)
     services = open_services(settings)
     atexit.register(services.close)
+    refuse_foreign_lanes(services.lanes)
     return create_app(services)
 
 
 try:
     app = _application()
-except ConfigError as error:
+except (ConfigError, LanesForeign) as error:
     sys.stderr.write(f"onelane: {error}\n")
     sys.exit(APP_LOAD_ERROR)

@@ -23,6 +23,15 @@ CREATE DOMAIN session_end_reason AS text CHECK (
     VALUE IN ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator'));
 CREATE DOMAIN pause_reason AS text CHECK (VALUE IN ('operator', 'poison'));
 
+-- Whose lanes in Redis are ours: this id stands there, too, and two deployments that share a Redis by mistake see it.
+-- A restored database, and a copy of one, has the id of the original.
+CREATE TABLE deployment (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid()
+);
+-- Forbids a second row.
+CREATE UNIQUE INDEX one_deployment ON deployment ((true));
+INSERT INTO deployment DEFAULT VALUES;
+
 -- When a channel's sessions end. Written from the settings when a process starts; a channel without a row has
 -- the defaults of policy_of().
 CREATE TABLE channel_policies (

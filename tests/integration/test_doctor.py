@@ -42,7 +42,7 @@ from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
-UPLOADED = ("numbers", "counted:")
+UPLOADED = ("numbers", "counted:", "instance")
 """What this process counts, and uploads every second, is not the doctor's."""
 
 Findings = dict[str, Finding]

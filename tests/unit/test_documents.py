@@ -46,7 +46,7 @@ def documented(heading: str) -> dict[str, list[str]]:
 def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None or field.default == {}:
+    if field.default in (None, "", {}):
         return ""
     return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
 

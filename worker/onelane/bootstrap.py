@@ -10,14 +10,13 @@ from socket import gethostname
 from typing import TypeVar
 from uuid import uuid4
 
-import redis
-
 from onelane import forks
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import LanesDenied, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.identity import Identity
 from onelane.intake import Intake
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
@@ -117,7 +116,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
     _once_there(services.lanes.probe)
-    registration = _once_there(lambda: _registered(services.lanes.client))
+    registration = _once_there(lambda: _registered(services.lanes))
     _once_there(lambda: publish_policies(services.database, settings.policies))
     stopping = threading.Event()
     workplace = Workplace(
@@ -128,18 +127,26 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         stopping,
     )
     renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
+    lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
     crew = Crew(
         registration,
         Duties(services.database, services.lanes, services.sessions, registration.name),
-        Keeper(registration.name, renewals, settings.lock_ttl_s, settings.stall_limit_s),
+        Keeper(
+            registration.name,
+            renewals,
+            settings.lock_ttl_s,
+            settings.stall_limit_s,
+            services.lanes.scripts.database_id(),
+        ),
     )
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
 
 
-def _registered(client: redis.Redis) -> Registration:
+def _registered(lanes: Lanes) -> Registration:
     """Register with RQ, over the connections that everything here shares."""
+    client = lanes.client
     try:
-        return Registration(client, worker_name())
+        return Registration(client, worker_name(), lanes.check_owner)
     finally:
         # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
         client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S
@@ -183,7 +190,9 @@ def open_services(
     database = Database(
         settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, on_notice=session_notices.on_notice
     )
-    lanes = Lanes(connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)))
+    identity = Identity(database)
+    client = connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
+    lanes = Lanes(client, database_id=identity.id)
     intake = Intake(settings, database, lanes, now)
     sessions = Sessions(database, lanes, now)
     services = Services(
@@ -202,6 +211,16 @@ def open_services(
     return services
 
 
+def refuse_foreign_lanes(lanes: Lanes) -> None:
+    """Raise LanesForeign when another deployment uses this Redis; with a server away, that is found out later."""
+    try:
+        lanes.check_owner()
+    except LanesForeign:
+        raise
+    except LanesUnavailable:
+        return
+
+
 def _redis_access(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> JsonObject:
     """Return the arguments of `scripts.connect`, as JSON has them."""
     return {
@@ -211,4 +230,5 @@ def _redis_access(settings: Settings, timeout_s: float, wait_s: float, connectio
         "connections_max": connections_max,
         "verify_tls": settings.redis_tls_verify,
         "ca_file": settings.redis_tls_ca_file and str(settings.redis_tls_ca_file),
+        "prefix": settings.redis_prefix,
     }

@@ -19,6 +19,7 @@ from onelane.formats import (
     LogLevel,
     PostgresUrl,
     PublicUrl,
+    RedisPrefix,
     RedisUrl,
     Seconds,
     TimeZone,
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
     """False accepts a self-signed certificate, which some hosted Redis plans have."""
     redis_tls_ca_file: FilePath | None = None
     """The certificate authorities to trust on rediss://, as PEM; None: those of the system."""
+    redis_prefix: RedisPrefix = ""
+    """What stands in front of all keys in Redis, so that two deployments can share one."""
     redis_may_evict: bool = False
     """True lets workers go on while Redis' maxmemory-policy evicts keys."""
     channels: dict[ChannelName, Channel] = {}

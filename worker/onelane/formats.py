@@ -73,6 +73,9 @@ PublicUrl = Annotated[
 ]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_scheme)]
 RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
+RedisPrefix = Annotated[
+    str, matching(r"[A-Za-z0-9:._-]{0,32}", "must be letters, digits, : . _ and -, at most 32, for example staging:")
+]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 DayStart = Annotated[time, BeforeValidator(_whole_minute)]
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]

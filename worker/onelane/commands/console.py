@@ -12,7 +12,7 @@ import click
 from pydantic import BaseModel
 
 from onelane import users
-from onelane.bootstrap import Services, open_services
+from onelane.bootstrap import Services, open_services, refuse_foreign_lanes
 from onelane.config import Settings
 from onelane.model import uuid_or_none
 from onelane.operations.acts import Act, Redriven
@@ -59,8 +59,11 @@ USER = UserName()
 
 
 @contextmanager
-def opened() -> Iterator[Services]:
-    """Connect to what the environment names, else to the `onelane run` of this folder."""
+def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
+    """Connect to what the environment names, else to the `onelane run` of this folder.
+
+    Raise LanesForeign when another deployment uses that Redis, unless the command works `on_any_redis`.
+    """
     if not os.environ.get("DATABASE_URL") and not os.environ.get("REDIS_URL"):
         from onelane.dev.run.data_folder import running
 
@@ -70,6 +73,8 @@ def opened() -> Iterator[Services]:
     configure("ERROR", settings.log_format)
     services = open_services(settings, redis_timeout_s=REDIS_TIMEOUT_S)
     try:
+        if not on_any_redis:
+            refuse_foreign_lanes(services.lanes)
         yield services
     finally:
         services.close()

@@ -15,16 +15,20 @@ from pydantic import computed_field
 
 from onelane.doctor import connections, handlers, lanes, schema, servers, sessions
 from onelane.doctor.finding import Deployment, Finding, Health, failed
-from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
 from onelane.model import Value
 
 DEADLINE_S = 15.0
 
 CHECK_POSTGRES = "check DATABASE_URL, and that the server runs"
 CHECK_REDIS = "check REDIS_URL, and that the server runs"
+CHECK_OWNER = (
+    "set REDIS_PREFIX, or another REDIS_URL; if this database was restored or replaced: onelane doctor --adopt-redis"
+)
 EXPLANATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (psycopg.errors.QueryCanceled, "Postgres needs longer than a statement may take", "find out what delays it"),
     (StoreUnavailable, "{text}", CHECK_POSTGRES),
+    (LanesForeign, "the lanes in Redis are those of another database", CHECK_OWNER),
     (LanesUnavailable, "{text}", CHECK_REDIS),
     (psycopg.OperationalError, "Postgres did not answer: {kind}", CHECK_POSTGRES),
     (psycopg.Error, "Postgres answers: {text}", "see the checks `migrations`, `functions` and `tables`"),
@@ -46,6 +50,7 @@ class Check(NamedTuple):
 CHECKS = (
     Check("postgres", servers.postgres),
     Check("redis", servers.redis_server),
+    Check("owner", servers.owner, ("postgres", "redis")),
     Check("eviction", servers.eviction, ("redis",)),
     Check("memory", servers.memory, ("redis",)),
     Check("clocks", servers.clocks, ("postgres", "redis")),
@@ -57,8 +62,8 @@ CHECKS = (
     Check("ten seconds", sessions.ten_seconds_apart, ("postgres",)),
     Check("time", sessions.time_goes_on, ("postgres",)),
     Check("anomalies", sessions.anomalies, ("postgres",)),
-    Check("lanes", lanes.lanes_agree, ("postgres", "redis")),
-    Check("workers", lanes.workers_live, ("redis",)),
+    Check("lanes", lanes.lanes_agree, ("postgres", "owner")),
+    Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )

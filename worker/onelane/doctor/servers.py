@@ -42,6 +42,12 @@ def redis_server(deployment: Deployment) -> Finding:
     return ok(f"Redis {version}")
 
 
+def owner(deployment: Deployment) -> Finding:
+    """Check that the lanes in Redis are those of this database."""
+    deployment.lanes.check_owner()
+    return ok("the lanes in Redis are this database's")
+
+
 def eviction(deployment: Deployment) -> Finding:
     """Check that Redis evicts nothing: `volatile-*` would evict locks first."""
     policy = deployment.lanes.eviction_policy()

@@ -26,13 +26,16 @@ REDIS_WAIT_MIN_S: Final = 0.5
 class Keeper:
     """The leases of one process."""
 
-    def __init__(self, worker: str, redis_access: JsonObject, ttl_s: float, stall_limit_s: float) -> None:
-        """`redis_access` are the arguments of `scripts.connect`, as JSON has them."""
+    def __init__(
+        self, worker: str, redis_access: JsonObject, ttl_s: float, stall_limit_s: float, database_id: str = ""
+    ) -> None:
+        """`redis_access` are the arguments of `scripts.connect`, as JSON has them; `database_id` tells whose lanes."""
         self._life_s = min(ttl_s, stall_limit_s)
         wait_s = min(redis_access["timeout_s"], max(REDIS_WAIT_MIN_S, self._life_s / REDIS_WAIT_OF_LIFE))
         self._settings = {
             "worker": worker,
             "redis": {**redis_access, "timeout_s": wait_s},
+            "database_id": database_id,
             "ttl_s": ttl_s,
             "stall_limit_s": stall_limit_s,
         }

@@ -107,22 +107,8 @@ class Lanes:
         runs: int = 0,
     ) -> Released:
         """Take `done` messages off the lane, slide the cached session id, and keep or release the lease."""
-        answer = self.scripts.run(
-            "finish",
-            self._now(),
-            lease.user_id,
-            lease.token,
-            int(may_go_on),
-            int(has_more),
-            foreign,
-            int(pause),
-            session_id or "",
-            session_ms,
-            pace_ms,
-            runs,
-            *done,
-        )
-        return Released(text_of(answer))
+        how = (int(may_go_on), int(has_more), foreign, int(pause), session_id or "", session_ms, pace_ms, runs)
+        return Released(text_of(self.scripts.run("finish", self._now(), lease.user_id, lease.token, *how, *done)))
 
     def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = (), *, pace_ms: int = 0, runs: int = 0) -> bool:
         """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
@@ -200,7 +186,7 @@ class Lanes:
 
     def forget_session(self, user_id: UUID) -> None:
         """Delete the cached session id."""
-        self.scripts.ask(lambda: self.client.delete(keys.session(user_id)))
+        self.scripts.run("forget_session", user_id)
 
     def wait_for_wake(self, timeout_s: float) -> bool:
         """Block until a lane becomes due or `timeout_s` is over; return whether one has."""
@@ -216,6 +202,10 @@ class Lanes:
         if self.scripts.setting("cluster", "cluster_enabled") == 1:
             raise LanesDenied(f"Redis {A_CLUSTER}")
         self.scripts.run("probe")
+
+    def check_owner(self) -> None:
+        """Raise LanesForeign when these are the lanes of another database; those of a new Redis become ours."""
+        self.scripts.run("owner")
 
     def eviction_policy(self) -> str | None:
         """Read which keys Redis forgets when it is full; None where the host does not allow to ask."""

@@ -36,7 +36,7 @@ class Renewer:
         self._worker = str(settings["worker"])
         self._ttl_s = float(settings["ttl_s"])
         self._stall_limit_s = float(settings["stall_limit_s"])
-        self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS)
+        self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS, database_id=lambda: settings["database_id"])
         self._leases: dict[str, str] = {}
         """User by token."""
         self._received_at = self._renewed_at = time.monotonic()

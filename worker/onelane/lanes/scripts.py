@@ -19,7 +19,8 @@ from redis.retry import Retry
 from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.gathering import Call, Gathering
-from onelane.lanes.refusals import translated
+from onelane.lanes.prefixed import PrefixedRedis, prefix_of
+from onelane.lanes.refusals import FOREIGN, translated
 
 SCRIPTS = Path(__file__).parent / "lua"
 
@@ -32,8 +33,9 @@ def connect(
     connections_max: int,
     verify_tls: bool = True,
     ca_file: str | None = None,
+    prefix: str = "",
 ) -> redis.Redis:
-    """Open a client that never repeats a command by itself.
+    """Open a client that never repeats a command by itself, and puts `prefix` in front of all keys.
 
     It waits `timeout_s` for Redis, and `wait_s` for one of its own connections to be free.
     """
@@ -50,7 +52,7 @@ def connect(
         redis_connect_func=_on_connect,
         **(tls if url.startswith("rediss://") else {}),
     )
-    return redis.Redis.from_pool(pool)
+    return PrefixedRedis.of(pool, prefix)
 
 
 def _on_connect(connection: Any) -> None:
@@ -69,9 +71,12 @@ class Scripts:
     ) -> None:
         self.client = client
         self._gathering = Gathering(self._run_gathered)
-        self._database_id = database_id
+        self.database_id = database_id
+        self._may_claim = 1
+        """0 once the lanes were another's; nobody sets it back."""
         texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
         prelude = texts.pop("prelude").replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
+        prelude = prelude.replace("@PREFIX@", prefix_of(client))
         self._texts = {name: prelude + text for name, text in texts.items()}
         self._digests = {
             name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
@@ -150,10 +155,12 @@ class Scripts:
         return [translated(answer) for answer in self.ask(lambda: self._run_known_or_load(calls))]
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
-        pipeline, database_id = self.client.pipeline(transaction=False), self._database_id()
+        pipeline, owner = self.client.pipeline(transaction=False), (self._may_claim, self.database_id())
         for name, args in calls:
-            pipeline.evalsha(self._digests[name], 0, *map(_argument, args), database_id)
+            pipeline.evalsha(self._digests[name], 0, *map(_argument, args), *owner)
         answers: list[Any] = pipeline.execute(raise_on_error=False)
+        if any(_is_foreign(answer) for answer in answers):
+            self._may_claim = 0
         return answers
 
 
@@ -168,6 +175,10 @@ def _unless_refused(answers: list[Any]) -> list[Any]:
         if translated(answer) is not answer:
             raise answer
     return answers
+
+
+def _is_foreign(answer: Any) -> bool:
+    return isinstance(answer, redis.exceptions.ResponseError) and str(answer).startswith(FOREIGN)
 
 
 def text_of(value: bytes | str) -> str:

@@ -5,6 +5,7 @@ heartbeat and the commands are.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -12,7 +13,7 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from onelane.errors import kind_of, reason_of
+from onelane.errors import LanesUnavailable, kind_of, reason_of
 from onelane.lanes.refusals import translated
 from onelane.telemetry.log import event
 
@@ -24,11 +25,13 @@ REPEAT_S = 3.0
 class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
     """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
 
-    def __init__(self, connection: redis.Redis, name: str) -> None:
+    def __init__(self, connection: redis.Redis, name: str, check_owner: Callable[[], object]) -> None:
+        """`check_owner` raises LanesForeign when this Redis belongs to another deployment: then nothing is written."""
         try:
             super().__init__([], name=name, connection=connection)
         except Exception as error:
             raise translated(error) from error
+        self._check_owner = check_owner
         self.is_suspended = True
         """Until Redis was asked."""
         self._lanes: list[str] = []
@@ -48,6 +51,9 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             if news != self._written or time.monotonic() - self._written_at > REPEAT_S:
                 self._write(*news)
                 self._written, self._written_at = news, time.monotonic()
+        except LanesUnavailable:
+            self._written = None
+            raise
         except Exception as error:
             self._written = None
             if (outage := translated(error)) is not error:
@@ -70,6 +76,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             self.subscribe()
 
     def _write(self, state: WorkerStatus, lanes: list[str]) -> None:
+        self._check_owner()
         if not self.connection.exists(self.key):
             self._register()
         left, self._lanes = set(self._lanes) - set(lanes), lanes

@@ -12,7 +12,7 @@ from math import inf
 
 from onelane import keys, periodic
 from onelane.config import Settings
-from onelane.errors import LanesUnavailable, describe
+from onelane.errors import EXIT_CONFIG, LanesForeign, LanesUnavailable, describe
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.leased import Leased
@@ -65,6 +65,7 @@ class Runner:
         self._breaker = workplace.records.breaker
         self._eviction = Eviction(lanes, is_allowed=settings.redis_may_evict)
         self._asked_to_stop_at: float | None = None
+        self._exit_code = 0
         self._is_stuck = False
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
         self._host = workplace.handling.host
@@ -131,6 +132,8 @@ class Runner:
                     return
                 if len(leased.leases) < free:  # all that was due; the answer holds when the next will be
                     self._wait_for_work(leased.next_due_s)
+            except LanesForeign as error:
+                self._leave_redis(error)
             except LanesUnavailable as error:
                 self._note_outage(str(error))
                 self._stopping.wait(OUTAGE_PAUSE_S)
@@ -168,6 +171,12 @@ class Runner:
 
     def _keep_registered(self) -> None:
         self._registration.beat([keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings])
+
+    def _leave_redis(self, error: LanesForeign) -> None:
+        """End for good: Redis was swapped for one of another deployment, and another process would find the same."""
+        event("worker_refused", error=str(error))
+        self._exit_code = EXIT_CONFIG
+        self._stopping.set()
 
     def _watch(self) -> None:
         """Give up slots that are stuck. With every slot stuck, or the event loop blocked, the process is replaced."""
@@ -233,7 +242,7 @@ class Runner:
         self._rearm_stall_watchdog()
         self._registration.withdraw()
         event("worker_stopped", worker=self._registration.name)
-        return EXIT_STUCK if self._is_stuck else 0
+        return EXIT_STUCK if self._is_stuck else self._exit_code
 
     def disarm(self) -> None:
         """Take the last resort back, once everything is closed."""

@@ -149,6 +149,8 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "worker_waits": Event(
             "warning", "A worker process starts while Postgres or Redis is away, and waits for it.", ("error",)
         ),
+        "redis_adopted": Event("info", "An operator made the lanes in Redis this database's."),
+        "worker_refused": Event("error", "A worker ends: Redis has another deployment's lanes.", ("error",)),
         "worker_started": Event("info", "A worker process starts to lease lanes.", ("worker", "slots")),
         "worker_stopping": Event("info", "A worker process stops; it finishes the turns that run.", ("lanes",)),
         "worker_stopped": Event("info", "A worker process has ended.", ("worker",)),

@@ -47,7 +47,7 @@ redis.call('XADD', results_key(id), '*', unpack(ARGV, FIELDS + 2 * fields))
 redis.call('EXPIRE', results_key(id), ttl)
 ours('ZADD', failed_key(user), digits(math.floor(now / 1000) + ttl), id)
 redis.call('EXPIRE', failed_key(user), ttl)
-ours('SADD', QUEUES, queue_key(user))
+ours('SADD', QUEUES, listed(user))
 ours('ZADD', BURIED, digits(now), user .. ' ' .. id)
 drop_oldest()
 return 1

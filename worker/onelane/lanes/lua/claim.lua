@@ -2,7 +2,7 @@
 -- was not made here, and no round would begin again.
 -- ARGV: duty, worker, ms that a round lasts
 -- Returns 1, or 0 while a worker has it.
-local key, worker, lasts = 'duty:' .. ARGV[1], ARGV[2], ARGV[3]
+local key, worker, lasts = duty_key(ARGV[1]), ARGV[2], ARGV[3]
 local left = redis.call('PTTL', key)
 if left >= 0 and left <= tonumber(lasts) then return 0 end
 redis.call('DEL', key) -- first, so that a full Redis allows what follows

@@ -3,10 +3,10 @@
 -- amount; the other fields are added all the same, once.
 -- ARGV: the process, the batch's number, ms to remember it, then field, amount, …
 -- Returns 1, or 0 when the batch had been added before.
-local process_key, batch, ttl = 'counted:' .. ARGV[1], ARGV[2], ARGV[3]
-redis.call('HLEN', 'numbers')
+local process_key, batch, ttl = counted_key(ARGV[1]), ARGV[2], ARGV[3]
+redis.call('HLEN', NUMBERS)
 if redis.call('GET', process_key) == batch then return 0 end
 even_when_full()
 redis.call('SET', process_key, batch, 'PX', ttl)
-for i = 4, #ARGV, 2 do redis.pcall('HINCRBY', 'numbers', ARGV[i], ARGV[i + 1]) end
+for i = 4, #ARGV, 2 do redis.pcall('HINCRBY', NUMBERS, ARGV[i], ARGV[i + 1]) end
 return 1

@@ -19,7 +19,7 @@ if redis.call('EXISTS', job) == 0 then
     return -1
   end
   ours('RPUSH', queue_key(user), id)
-  ours('SADD', QUEUES, queue_key(user))
+  ours('SADD', QUEUES, listed(user))
   added = 1
 end
 add_lane(user, due, DUE_WHEN_FULL_MAX)

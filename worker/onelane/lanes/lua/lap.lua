@@ -3,9 +3,9 @@
 -- ARGV: the user after whom it goes on, or '' at its end; s until the next
 local after, seconds = ARGV[1], ARGV[2]
 if after == '' then
-  unless_full('SET', 'reconciled', '1', 'EX', seconds)
-  redis.call('DEL', 'cursor:reconcile')
+  unless_full('SET', RECONCILED, '1', 'EX', seconds)
+  redis.call('DEL', RECONCILE_CURSOR)
 else
   even_when_full()
-  redis.call('SET', 'cursor:reconcile', after)
+  redis.call('SET', RECONCILE_CURSOR, after)
 end

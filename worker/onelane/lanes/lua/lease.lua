@@ -5,7 +5,7 @@
 -- ARGV: now, worker, call number, free slots, ttl in ms
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1}
 local now, worker, call, free, ttl = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local reply_key = 'lease:' .. KIND .. ':' .. worker
+local reply_key = lease_key(worker)
 local ends = digits(now + ttl)
 
 -- If somebody else wrote the key it may be of another type, or not text, which JSON cannot hold.

@@ -1,2 +1,2 @@
 -- Reads the numbers of all processes. Returns field, number, field, number, …
-return peek('HGETALL', 'numbers') or {}
+return peek('HGETALL', NUMBERS) or {}

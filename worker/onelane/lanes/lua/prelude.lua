@@ -1,22 +1,31 @@
 -- Comes before every script: the keys (worker/onelane/keys.py lists them all), the clock, and how numbers are written.
 --
 -- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing.
--- @KIND@ and @QUEUE@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
-local KIND, QUEUE = '@KIND@', '@QUEUE@'
-local LANES, WAKE, BURIED = 'lanes:' .. KIND, 'wake:' .. KIND, 'buried:' .. KIND
-local FENCE, QUEUES, INSTANCE = 'fence', 'rq:queues', 'instance'
+-- @KIND@, @QUEUE@ and @PREFIX@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
+local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
+local LANES, WAKE, BURIED = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND, PREFIX .. 'buried:' .. KIND
+local FENCE, INSTANCE, NUMBERS = PREFIX .. 'fence', PREFIX .. 'instance', PREFIX .. 'numbers'
+local RECONCILED, RECONCILE_CURSOR = PREFIX .. 'reconciled', PREFIX .. 'cursor:reconcile'
+local QUEUES, WORKERS, SUSPENDED = PREFIX .. 'rq:queues', PREFIX .. 'rq:workers', PREFIX .. 'rq:suspended'
 local WAKE_MAX = 64
 
 local function queue_name(user) return QUEUE .. user end
-local function queue_key(user) return 'rq:queue:' .. QUEUE .. user end
-local function failed_key(user) return 'rq:failed:' .. QUEUE .. user end
-local function job_key(id) return 'rq:job:' .. id end
-local function results_key(id) return 'rq:results:' .. id end
-local function lock_key(user) return 'lock:' .. KIND .. ':' .. user end
-local function session_key(user) return 'session:user:' .. user end
-local function beat_key(worker) return 'beat:' .. worker end
-local function worker_key(worker) return 'rq:worker:' .. worker end
-local function pace_key(user) return 'pace:' .. KIND .. ':' .. user end
+local function queue_key(user) return PREFIX .. 'rq:queue:' .. QUEUE .. user end
+local function failed_key(user) return PREFIX .. 'rq:failed:' .. QUEUE .. user end
+local function job_key(id) return PREFIX .. 'rq:job:' .. id end
+local function results_key(id) return PREFIX .. 'rq:results:' .. id end
+local function lock_key(user) return PREFIX .. 'lock:' .. KIND .. ':' .. user end
+local function session_key(user) return PREFIX .. 'session:user:' .. user end
+local function beat_key(worker) return PREFIX .. 'beat:' .. worker end
+local function worker_key(worker) return PREFIX .. 'rq:worker:' .. worker end
+local function pace_key(user) return PREFIX .. 'pace:' .. KIND .. ':' .. user end
+local function lease_key(worker) return PREFIX .. 'lease:' .. KIND .. ':' .. worker end
+local function duty_key(name) return PREFIX .. 'duty:' .. name end
+local function counted_key(process) return PREFIX .. 'counted:' .. process end
+
+-- How rq:queues and rq:workers name a queue and a worker: by their keys, as RQ has them, without our prefix.
+local function listed(user) return 'rq:queue:' .. QUEUE .. user end
+local function listed_worker_key(name) return PREFIX .. name end
 
 -- Call a command on a key of ours. Under another type somebody else has written it, and it would stop its lane, or all
 -- lanes, for ever: such a key is removed, which Redis' own log notes.
@@ -32,11 +41,12 @@ end
 
 -- What Redis remembers of itself and whose it is: by the id of the database whose lanes these are. Ours is the last
 -- argument; an empty one is not compared. Of another database's lanes nothing is read and nothing changed. A Redis that
--- has none, because it is new or lost its memory, becomes ours; a full one a little later.
+-- has none, because it is new or lost its memory, becomes ours; a full one a little later. The last argument but one is
+-- 0 for a process that has found another's here: it takes nothing over when that one's Redis loses its memory.
 local instance = ours('HMGET', INSTANCE, 'id')
-local database = table.remove(ARGV)
+local database, may_claim = table.remove(ARGV), table.remove(ARGV) == '1'
 if database ~= '' and instance[1] ~= database then
-  if instance[1] then return redis.error_reply('FOREIGN these are the lanes of another database') end
+  if instance[1] or not may_claim then return redis.error_reply('FOREIGN these are the lanes of another database') end
   redis.pcall('HSET', INSTANCE, 'id', database)
 end
 
@@ -58,7 +68,7 @@ local function clock(given)
 end
 
 -- Redis at maxmemory refuses a script's first write if it may allocate memory, and none after a DEL.
-local function even_when_full() redis.call('DEL', 'nothing') end
+local function even_when_full() redis.call('DEL', PREFIX .. 'nothing') end
 
 -- Call a command that may allocate memory as the script's first write; return nil when Redis is full.
 local is_full = false
@@ -162,6 +172,6 @@ end
 -- rq:queues holds only lanes with jobs or failures, by their whole keys, as RQ reads it.
 local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
-    ours('SREM', QUEUES, queue_key(user))
+    ours('SREM', QUEUES, listed(user))
   end
 end

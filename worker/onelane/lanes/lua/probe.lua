@@ -3,10 +3,11 @@
 -- Returns 1.
 local key = 'nothing'
 for _, other in ipairs({
-  LANES, WAKE, BURIED, FENCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key), lock_key(key),
-  session_key(key), pace_key(key), 'numbers', 'counted:' .. key, 'duty:' .. key, 'lease:' .. KIND .. ':' .. key,
-  'rq:workers', 'rq:worker:' .. key, 'rq:suspended', 'reconciled', 'cursor:reconcile',
+  LANES, WAKE, BURIED, FENCE, INSTANCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key),
+  lock_key(key), session_key(key), pace_key(key), NUMBERS, counted_key(key), duty_key(key), lease_key(key), WORKERS,
+  worker_key(key), beat_key(key), SUSPENDED, RECONCILED, RECONCILE_CURSOR,
 }) do redis.call('EXISTS', other) end
+key = PREFIX .. key
 even_when_full()
 for _, commands in ipairs({
   { { 'SET', 1 }, { 'GET' }, { 'INCR' }, { 'PTTL' }, { 'EXPIRE', 60 }, { 'PEXPIRE', 60000 } },

@@ -39,9 +39,9 @@ local paused = peek('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows
 for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) end
 
 local workers = {}
-for i, key in ipairs(peek('SMEMBERS', 'rq:workers') or {}) do
+for i, key in ipairs(peek('SMEMBERS', WORKERS) or {}) do
   if i > workers_max then break end
-  local worker = peek('HMGET', key, 'last_heartbeat', 'queues') or {}
+  local worker = peek('HMGET', listed_worker_key(key), 'last_heartbeat', 'queues') or {}
   if worker[1] then workers[#workers + 1] = { key, worker[1], worker[2] } end
 end
 
@@ -54,7 +54,7 @@ return cjson.encode({
   looked_at = #ahead / 2,
   leased = leased,
   oldest_ms = due[2] or false,
-  is_suspended = redis.call('EXISTS', 'rq:suspended') == 1,
+  is_suspended = redis.call('EXISTS', SUSPENDED) == 1,
   lanes = lanes,
   workers = workers,
 })

@@ -1,0 +1,36 @@
+"""Which deployment this is: the id of its database, by which its lanes in Redis are known."""
+
+import threading
+
+import psycopg
+
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
+
+
+class Identity:
+    """The id that the first migration gave the database. A restored or copied database has that of the original."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._id = ""
+        self._reading = threading.Lock()
+        """Lets one thread read it, and the others wait for that one."""
+
+    def id(self) -> str:
+        """Return the id, read when it is first needed: no process uses lanes before it knows whose they are."""
+        if not self._id:  # once it is known it stays
+            with self._reading:
+                self._id = self._id or self._read()
+        return self._id
+
+    def _read(self) -> str:
+        try:
+            row = self._database.row("SELECT id FROM deployment")
+        except StoreUnavailable as error:
+            raise LanesUnavailable(f"whose lanes these are is not known yet: {error}") from error
+        except psycopg.errors.UndefinedTable as error:
+            raise LanesUnavailable("whose lanes these are is not known yet: onelane migrate") from error
+        if row is None:
+            raise LanesUnavailable("the database has lost its id: INSERT INTO deployment DEFAULT VALUES")
+        return str(row.id)
