@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import product
 from pathlib import Path
@@ -19,9 +19,12 @@ import pytest
 from psycopg import Connection
 
 from onelane import migrations
+from onelane.bootstrap import open_services
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
+from onelane.doctor.finding import Deployment
+from onelane.doctor.schema import functions_match, tables_match
 from onelane.errors import StoreDenied, StoreUnavailable
 from onelane.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, ROOT, eventually
@@ -330,6 +333,25 @@ def test_a_user_who_may_make_nothing_is_told_what_to_grant(
             migrate(url)
     finally:
         database.execute("DROP ROLE visitor")
+
+
+@pytest.mark.parametrize("is_in_address", [True, False], ids=["in the address", "PGOPTIONS"])
+def test_a_schema_of_ones_own_is_used_by_everything(
+    settings: Settings, url: str, database: Connection[Any], monkeypatch: pytest.MonkeyPatch, *, is_in_address: bool
+) -> None:
+    database.execute("CREATE SCHEMA bot")
+    if is_in_address:
+        url += "&options=-csearch_path%3Dbot"
+    else:
+        monkeypatch.setenv("PGOPTIONS", "-c search_path=bot")
+    migrate(url)
+    with closing(open_services(settings.model_copy(update={"database_url": url}))) as services:
+        delivery = {"channel": "demo", "senders": ["alice"], "external_id": "m1"}
+        assert services.database.ask("accept", [delivery])[0]["outcome"] == "accepted"
+        deployment = Deployment(services.settings, services.database, services.lanes)
+        assert [functions_match(deployment).health, tables_match(deployment).health] == ["ok", "ok"]
+    assert database.execute("SELECT sender FROM bot.users").fetchall() == [("alice",)]
+    assert database.execute("SELECT to_regclass('public.users')").fetchone() == (None,)
 
 
 def test_calls_are_read_committed_and_durable_whatever_the_databases_defaults_are(

@@ -48,6 +48,12 @@ def test_a_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
 
 IMPOSSIBLE = [
     ("DATABASE_URL", f"mysql://u:{SECRET}@db/d", "DATABASE_URL: must start with postgresql://"),
+    (
+        "DATABASE_URL",
+        f"postgres://u:{SECRET}@db/d?pgbouncer=true",
+        "DATABASE_URL: has the parameter pgbouncer, which is",
+    ),
+    ("DATABASE_URL", f"postgres://u:{SECRET}@db:{SECRET}/d?x", "DATABASE_URL: must be an address"),
     ("REDIS_URL", f"http://:{SECRET}@lanes", "REDIS_URL: must start with redis://"),
     ("PORT", SECRET, "PORT: must be a whole number"),
     ("PORT", "65536", "PORT: must be less than or equal to 65535"),

@@ -1,13 +1,14 @@
 """One connection to Postgres: how it is opened, what it reports beside its answers, and how it is cut."""
 
 import json
+import os
 import socket
 import time
 from contextlib import suppress
-from os import dup
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
@@ -62,7 +63,7 @@ class Connection(psycopg.Connection[Row]):
             autocommit=True,
             row_factory=namedtuple_row,
             prepare_threshold=0,
-            options=SESSION_OPTIONS,
+            options=session_options(url),
             application_name="onelane",
             target_session_attrs="read-write",
             connect_timeout=max(CONNECT_S_MIN, round(within_s)),
@@ -89,7 +90,10 @@ class Connection(psycopg.Connection[Row]):
 
     def cut(self) -> None:
         """Shut the socket down, so that the thread that waits on it sees its end."""
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=dup(self.fileno())) as wire:  # or closed meanwhile
+        with (
+            suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(self.fileno())) as wire,
+        ):  # or closed meanwhile
             wire.shutdown(socket.SHUT_RDWR)
 
 
@@ -122,6 +126,12 @@ class Watchdog:
         for connection, ends in list(self._waiting.items()):
             if ends < now:
                 connection.cut()
+
+
+def session_options(url: str) -> str:
+    """Return what the address asks for, or PGOPTIONS, a search_path for one; behind it ours, since the last counts."""
+    asked = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", "")
+    return f"{asked} {SESSION_OPTIONS}".lstrip()
 
 
 def refusal_of(error: Exception) -> str:

@@ -5,6 +5,8 @@ from datetime import time
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, Field
 
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -21,11 +23,17 @@ def matching(pattern: str, message: str) -> AfterValidator:
     return AfterValidator(matched)
 
 
-def _postgres_scheme(url: str) -> str:
+def _postgres_url(url: str) -> str:
     """Accept the `postgres://` of hosting platforms."""
     url = url.replace("postgres://", "postgresql://", 1)
     if not url.startswith("postgresql://"):
         raise ValueError("must start with postgresql:// or postgres://")
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        if word := re.search(r'invalid URI query parameter: "(\w+)"', str(error)):
+            raise ValueError(f"has a parameter that PostgreSQL's client does not know: {word[1]}") from None
+        raise ValueError("must be an address as PostgreSQL's client reads it") from None
     return url
 
 
@@ -71,7 +79,7 @@ HandlerPath = Annotated[
 PublicUrl = Annotated[
     str, matching(r"https?://[^\s?#]+", "must be http:// or https:// with host and path, without ? and #")
 ]
-PostgresUrl = Annotated[str, AfterValidator(_postgres_scheme)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
 RedisPrefix = Annotated[
     str, matching(r"[A-Za-z0-9:._-]{0,32}", "must be letters, digits, : . _ and -, at most 32, for example staging:")
