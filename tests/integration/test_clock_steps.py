@@ -45,7 +45,7 @@ class Process:
 
     def renew(self, lease: Lease) -> list[str]:
         """Return what is lost."""
-        return renew(self.lanes.scripts, {lease.token: str(lease.user_id)}, TTL_S, self._renewals)[1]
+        return renew(self.lanes.scripts, self.name, {lease.token: str(lease.user_id)}, TTL_S, self._renewals)[1]
 
     def due_in_s(self, user: UUID) -> float:
         [score] = self.lanes.scores([user])

@@ -49,7 +49,7 @@ def fill(services: Services) -> Iterator[Callable[[], object]]:
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test")
+    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
 
 
 def _lease_all(lanes: Lanes, call: int) -> dict[UUID, Lease]:

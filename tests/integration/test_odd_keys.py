@@ -131,7 +131,7 @@ def test_an_odd_lock_costs_a_worker_that_lease_alone(
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test")
+    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
 
 
 @pytest.mark.parametrize("broken", ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"])

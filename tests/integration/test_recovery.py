@@ -33,7 +33,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test")
+    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
 
 
 def _score(services: Services, user_id: UUID) -> float | None:

@@ -92,7 +92,7 @@ def test_a_second_deployment_s_web_accepts_and_leaves_the_first_one_s_lanes_alon
         }  # fmt: skip
         accept_all(other, [("bob", "hello")])
         assert Rows(other.database).waiting() == 1
-        duties = Duties(other.database, other.lanes, other.sessions, "w")
+        duties = Duties(other.database, other.lanes, other.sessions, "w", parked_max_s=3_600)
         acts = (
             duties.reconcile,
             partial(other.lanes.forget_session, message.user_id),

@@ -35,6 +35,7 @@ from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
 from onelane.turns.loading import load
+from onelane.turns.pacing import parked_max_s
 from onelane.turns.records import Records
 from onelane.turns.workplace import Workplace
 
@@ -130,14 +131,14 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
     crew = Crew(
         registration,
-        Duties(services.database, services.lanes, services.sessions, registration.name),
-        Keeper(
+        Duties(
+            services.database,
+            services.lanes,
+            services.sessions,
             registration.name,
-            renewals,
-            settings.lock_ttl_s,
-            settings.stall_limit_s,
-            services.lanes.scripts.database_id(),
+            parked_max_s=parked_max_s(settings),
         ),
+        Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.database_id()),
     )
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
 

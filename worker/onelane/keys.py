@@ -4,9 +4,10 @@
 |-----------------------|--------|------------------------|---------------------------------------------|
 | lanes:<kind>          | zset   | the scripts in `lua/`  | a member while its user has work            |
 | wake:<kind>           | list   | the scripts            | at most 64 tokens                           |
-| instance              | hash   | the scripts            | for ever: the id of the database (`id`)     |
+| instance              | hash   | the scripts            | for ever: whose it is, and the lanes' clock  |
+| unsure                | hash   | the scripts            | until a worker calls: lanes, by their scores|
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
-| lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease + 60 s                            |
+| lock:<kind>:<id>      | hash   | lease.lua, renew.lua   | the lease, and a day if nobody releases it  |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
 | buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
@@ -41,6 +42,7 @@ from uuid import UUID
 IN: Final = "in"
 """The kind of the lanes of turns."""
 INSTANCE: Final = "instance"
+UNSURE: Final = "unsure"
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
 RECONCILED: Final = "reconciled"

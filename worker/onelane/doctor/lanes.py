@@ -7,13 +7,16 @@ long as the workers' reconciler needs for its round: a fault that is still there
 import random
 import time
 from enum import StrEnum
+from math import inf
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from onelane import keys
 from onelane.doctor.finding import Deployment, Finding, Health, failed, ok, warning
+from onelane.lanes import clock
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import ROUND_S
+from onelane.turns.pacing import parked_max_s
 
 SAMPLE_MAX = 1_000
 """How many are checked of each: waiting users, any users, lanes. When there are fewer, all are."""
@@ -43,6 +46,7 @@ class Fault(StrEnum):
     MISCOUNTED = "users.waiting is not the number of waiting messages"
     FOREIGN = "a lane without a user"
     NOT_A_USER = "a lane whose name is no user id"
+    AHEAD = "the lane waits for longer than anything we set"
     NOT_PAUSED = "the user is paused, the lane is due"
     IDLE = "the lane is due, but nothing waits"
 
@@ -56,6 +60,7 @@ REMEDIES = {
     " WHERE id = 'USER'",
     Fault.FOREIGN: "check that REDIS_URL and DATABASE_URL belong together; if they do: redis-cli ZREM lanes:in USER",
     Fault.NOT_A_USER: "somebody else writes into this Redis: give Onelane its own; redis-cli ZREM lanes:in NAME",
+    Fault.AHEAD: "start a worker: it makes the lane due within seconds; if one runs, read its log",
     Fault.NOT_PAUSED: "start a worker: it takes the lane out of the due order",
     Fault.IDLE: "start a worker: it removes the lane",
 }
@@ -141,22 +146,25 @@ def _doubts(deployment: Deployment, users: list[UUID]) -> set[Doubt]:
         return set()
     standing = {row.id: row for row in deployment.database.rows(STANDING, (users,))}
     now_ms, scores, held_until = _in_redis(deployment, users)
-    return {
+    farthest_ms = now_ms + parked_max_s(deployment.settings) * 1000
+    doubts = {
         Doubt(fault, str(user))
         for user, score, until in zip(users, scores, held_until, strict=True)
         for fault in _faults(standing.get(user), score, is_due=score is not None and max(score, until) <= now_ms)
     }
+    ahead = {str(user) for user, score in zip(users, scores, strict=True) if farthest_ms < (score or 0) < inf}
+    return doubts | {Doubt(Fault.AHEAD, user) for user in ahead}
 
 
 def _in_redis(deployment: Deployment, users: list[UUID]) -> tuple[float, list[float | None], list[float]]:
-    """Return Redis' time, when each user's lane is due, and until when it is locked; all in ms."""
-    (seconds, microseconds), scores, *until = deployment.lanes.scripts.ask(lambda: _scores_and_locks(deployment, users))
-    return seconds * 1000 + microseconds / 1000, scores, [float(ends or 0) for ends in until]
+    """Return the lanes' time, when each user's lane is due, and until when it is locked; all in ms."""
+    now_ms = clock.read_ms(deployment.lanes.scripts)
+    scores, *until = deployment.lanes.scripts.ask(lambda: _scores_and_locks(deployment, users))
+    return now_ms, scores, [float(ends or 0) for ends in until]
 
 
 def _scores_and_locks(deployment: Deployment, users: list[UUID]) -> list[Any]:
     with deployment.lanes.client.pipeline(transaction=False) as pipeline:  # a full Redis refuses transactions
-        pipeline.time()
         pipeline.zmscore(keys.lanes(), [str(user) for user in users])
         for user in users:
             pipeline.hget(keys.lock(user), "until")

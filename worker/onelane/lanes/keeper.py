@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from onelane.lanes import helper
+from onelane.lanes.clock import note_step
 from onelane.lanes.helper import Helper
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease
@@ -108,6 +109,8 @@ class Keeper:
         match answer:
             case {"lost": list(lost)}:
                 self._lose(set(lost))
+            case {"stepped_ms": int(stepped_ms)}:
+                note_step(stepped_ms)
             case {"failed": str(error)}:
                 event("renewal_failed", leases=len(self._holdings), error=error)
 

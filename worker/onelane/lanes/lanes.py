@@ -11,6 +11,7 @@ import redis
 from onelane import keys
 from onelane.errors import LanesDenied, describe
 from onelane.lanes import jobs
+from onelane.lanes.clock import LanesClock, note_step
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
 from onelane.lanes.refusals import A_CLUSTER
@@ -59,6 +60,7 @@ class Lanes:
         self._clock_ms = clock_ms
         self.scripts = Scripts(client, SCRIPTS, kind, database_id)
         self.marks = Marks(self.scripts)
+        self._clock = LanesClock()
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""
@@ -90,7 +92,11 @@ class Lanes:
 
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
         """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
-        return leased(self.scripts.run("lease", self._now(), worker, call, slots, _ms(ttl_s)))
+        args = (self._now(), worker, call, slots, _ms(ttl_s), self._clock.expected())
+        answer = leased(self.scripts.run("lease", *args))
+        self._clock.note(answer.now_ms)
+        note_step(answer.stepped_ms)
+        return answer
 
     def finish(
         self,

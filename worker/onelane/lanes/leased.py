@@ -12,6 +12,10 @@ class Leased(Value):
     leases: tuple[Lease, ...]
     next_due_s: float | None
     """Seconds until the next lane becomes due; None when no lane has a time."""
+    now_ms: float
+    """The lanes' clock."""
+    stepped_ms: float
+    """By how much Redis' clock has stepped; 0 when it has not."""
 
 
 def leased(answer: str | bytes) -> Leased:
@@ -21,6 +25,8 @@ def leased(answer: str | bytes) -> Leased:
     return Leased(
         leases=tuple(_lease(*entry) for entry in fields["leases"]),
         next_due_s=None if next_due_ms < 0 else next_due_ms / 1000,
+        now_ms=float(fields["now_ms"]),
+        stepped_ms=fields["stepped_ms"],
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onelane.errors import LanesUnavailable
+from onelane.lanes.clock import LanesClock
 from onelane.lanes.scripts import SCRIPTS, Scripts, connect, text_of
 from onelane.wire import Wire
 
@@ -37,6 +38,7 @@ class Renewer:
         self._ttl_s = float(settings["ttl_s"])
         self._stall_limit_s = float(settings["stall_limit_s"])
         self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS, database_id=lambda: settings["database_id"])
+        self._clock = LanesClock()
         self._leases: dict[str, str] = {}
         """User by token."""
         self._received_at = self._renewed_at = time.monotonic()
@@ -63,7 +65,7 @@ class Renewer:
             self._renewed_at = time.monotonic()
             return self._ttl_s / RENEWALS_PER_TTL
         try:
-            lost = renew(self._scripts, self._worker, self._leases, self._ttl_s)
+            stepped_ms, lost = renew(self._scripts, self._worker, self._leases, self._ttl_s, self._clock)
         except LanesUnavailable as error:
             if self._leases:
                 self._wire.send({"failed": str(error)})
@@ -71,6 +73,8 @@ class Renewer:
                 self._wire.send({"lost": list(self._leases)})  # by now they have run out
             return RETRY_S
         self._renewed_at = time.monotonic()
+        if stepped_ms:
+            self._wire.send({"stepped_ms": stepped_ms})
         if lost:
             self._wire.send({"lost": lost})
         return self._ttl_s / RENEWALS_PER_TTL
@@ -80,10 +84,23 @@ class Renewer:
         return has_sent and not _is_stopped(self._parent_pid)
 
 
-def renew(scripts: Scripts, worker: str, leases: Mapping[str, str], ttl_s: float, now_ms: int | str = "") -> list[str]:
-    """Extend a worker's `leases` (user by token) by `ttl_s` from now; return the tokens of those that are lost."""
+def renew(
+    scripts: Scripts,
+    worker: str,
+    leases: Mapping[str, str],
+    ttl_s: float,
+    clock: LanesClock,
+    now_ms: int | str = "",
+) -> tuple[int, list[str]]:
+    """Extend a worker's `leases` (user by token) by `ttl_s` from now.
+
+    Return by how many ms Redis' clock has stepped, and the tokens of the leases that are lost.
+    """
     pairs = [part for token, user in leases.items() for part in (user, token)]
-    return [text_of(token) for token in scripts.run("renew", now_ms, round(ttl_s * 1000), worker, *pairs)]
+    answer = scripts.run("renew", now_ms, round(ttl_s * 1000), worker, clock.expected(), *pairs)
+    now, stepped_ms, *lost = map(text_of, answer)
+    clock.note(float(now))
+    return int(stepped_ms), lost
 
 
 def _is_stopped(pid: int) -> bool:

@@ -6,6 +6,7 @@ from uuid import UUID
 from onelane import keys
 from onelane.db import Database
 from onelane.errors import LanesUnavailable
+from onelane.lanes import clock
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.snapshot import Lane, LaneState
@@ -45,9 +46,8 @@ def view_lane(database: Database, lanes: Lanes, user: UserRecord, most: int) -> 
 
 
 def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
-    answers = lanes.scripts.ask(lambda: _all_about(lanes, user_id))
-    (seconds, microseconds), score, lock, jobs, session, session_ms, buried = answers
-    now_ms = seconds * 1000 + microseconds / 1000
+    now_ms = clock.read_ms(lanes.scripts)
+    score, lock, jobs, session, session_ms, buried = lanes.scripts.ask(lambda: _all_about(lanes, user_id))
     return {
         "lane": None if score is None else _lane(user_id, now_ms, score, jobs, lock),
         "cached_session": session.decode() if session else None,
@@ -58,7 +58,6 @@ def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
 
 def _all_about(lanes: Lanes, user_id: UUID) -> list[Any]:
     with lanes.client.pipeline(transaction=False) as pipeline:  # a full Redis refuses transactions
-        pipeline.time()
         pipeline.zscore(keys.lanes(), str(user_id))
         pipeline.hmget(keys.lock(user_id), "worker", "fence", "until")
         pipeline.llen(keys.queue(user_id))

@@ -127,9 +127,9 @@ def _arguments(rows: int) -> tuple[object, ...]:
 def _snapshot(answer: bytes) -> Snapshot:
     # A member that somebody else wrote may be anything, even bytes that are not UTF-8.
     found: dict[str, Any] = json.loads(answer.decode(errors="replace"))
-    now_ms = float(found["now_ms"])
+    now_ms, redis_ms = float(found["now_ms"]), float(found["redis_ms"])
     return Snapshot(
-        at=datetime.fromtimestamp(now_ms / 1000, UTC),
+        at=datetime.fromtimestamp(redis_ms / 1000, UTC),
         total=found["total"],
         due=found["due"],
         leased=found["leased"],
@@ -138,7 +138,7 @@ def _snapshot(answer: bytes) -> Snapshot:
         is_exact=found["looked_at"] == found["ahead"],
         oldest_wait_s=_seconds(now_ms, float(found["oldest_ms"])) if found["oldest_ms"] else 0,
         is_suspended=found["is_suspended"],
-        workers=tuple(sorted(_workers(now_ms, found["workers"]), key=lambda one: one.name)),
+        workers=tuple(sorted(_workers(redis_ms, found["workers"]), key=lambda one: one.name)),
         lanes=tuple(sorted((_lane(now_ms, *one) for one in found["lanes"]), key=_order)),
     )
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreAway, StoreUnavailable, describe
+from onelane.lanes import clock
 from onelane.lanes.lanes import Lanes
 from onelane.model import uuid_or_none
 from onelane.sessions import Sessions
@@ -68,11 +69,14 @@ class Page(NamedTuple):
 class Duties:
     """One worker's share."""
 
-    def __init__(self, database: Database, lanes: Lanes, sessions: Sessions, worker: str) -> None:
+    def __init__(
+        self, database: Database, lanes: Lanes, sessions: Sessions, worker: str, *, parked_max_s: float
+    ) -> None:
         self._database = database
         self._lanes = lanes
         self._sessions = sessions
         self._worker = worker
+        self._parked_max_s = parked_max_s
 
     def round(self) -> None:
         """Do the duties, unless another worker does them this round. Each fails alone."""
@@ -93,6 +97,7 @@ class Duties:
         """
         if self._lanes.marks.is_reconciled(LAP_EVERY_S):
             return 0
+        self._call_back()
         ends = time.monotonic() + ROUND_MAX_S
         after, added = self._lanes.marks.cursor() or FIRST_USER, 0
         while time.monotonic() < ends:
@@ -160,6 +165,11 @@ class Duties:
                 _lane(user.user_id, partial(self._lanes.pause, user.user_id))
         reached = users.index(unknown[have_lanes.index(False)]) if False in have_lanes else len(users)
         return Page(sum(have_lanes), reached)
+
+    def _call_back(self) -> None:
+        """Make lanes due that wait for longer than anything we set."""
+        if lanes := clock.call_back(self._lanes.scripts, self._parked_max_s):
+            event("lanes_called_back", lanes=lanes)
 
     def _in_order(self, found: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
         """Sort each user's requeued jobs by their messages' numbers; what is no message comes last.

@@ -131,6 +131,8 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A lease in use ended or was taken; its turn is cancelled, and the fence protects Postgres.",
             ("user_id", "fence"),
         ),
+        "clock_stepped": Event("warning", "Redis' clock stepped by `seconds`; the lanes' clock did not.", ("seconds",)),
+        "lanes_called_back": Event("warning", "Lanes waited for longer than anything we set.", ("lanes",)),
         "renewer_died": Event(
             "error", "The helper process that renews leases died; a new one is started.", ("exit_code",)
         ),

@@ -13,6 +13,8 @@ LATER_MIN_S = 1.0
 """A handler that asks for less would run without a pause."""
 DOUBLINGS_MAX = 30
 SUSPECT_PAUSE_S = 0.5
+PARKED_SLACK_S = 3_600.0
+"""What leases, outages and rate limits set ahead is less."""
 
 OUTAGE_PAUSE_S: Final = 2.0
 OUTAGE_PAUSE_MAX_S: Final = 60.0
@@ -59,6 +61,11 @@ def pause_s(settings: Settings, settled: Settled) -> float:
         return backoff_s(settings, settled.attempts or 1)
     wanted_s = backoff_s(settings, later.laters) if later.asked_s is None else max(later.asked_s, LATER_MIN_S)
     return min(wanted_s, later.left_s)
+
+
+def parked_max_s(settings: Settings) -> float:
+    """Return for how long a lane is set ahead at most: what waits for longer was set by hand, or by another clock."""
+    return max(settings.retry_max_s, settings.later_max_s) + PARKED_SLACK_S
 
 
 def backoff_s(settings: Settings, failures: int) -> float:

@@ -1,10 +1,12 @@
 -- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms. A lane whose lock is
 -- still valid is not due, whatever its score is. A lock that ended without being released is taken over when its holder is
--- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another worker has taken
--- over since.
--- ARGV: now, worker, call number, free slots, ttl in ms
--- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1}
-local now, worker, call, free, ttl = clock(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+-- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another
+-- worker has taken over since.
+-- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
+-- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1,
+--               now_ms, stepped_ms: by how much Redis' clock has stepped}
+local worker, call, free, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local now, stepped = confirmed_clock(ARGV[1], ARGV[6], ttl)
 local reply_key = lease_key(worker)
 local ends = digits(now + ttl)
 
@@ -24,10 +26,12 @@ end
 
 -- Whether the lane's last holder is gone: it let its lease end, and was not heard meanwhile. Who is heard is slow, or
 -- could not send its release; who said goodbye to RQ has ended in order. When we were not heard either, Redis was away,
--- and nobody's silence means anything. What nobody knows any more counts as gone.
+-- and nobody's silence means anything. A lease that a step of the clock has met proves nothing, nor does one that ends
+-- later than any lease. What nobody knows any more counts as gone.
 local function holder_is_gone(user)
   local lock = ours('HMGET', lock_key(user), 'worker', 'until', 'life')
   local ended, life = tonumber(lock[2] or ''), tonumber(lock[3] or '')
+  if ended and (ended <= calm or ended > now) then return false end
   if not lock[1] or not ended or not life then return redis.call('EXISTS', lock_key(user)) == 1 end
   local silent = ended - SILENCE * life
   if lock[1] == worker or heard(lock[1]).last > silent then return false end
@@ -43,14 +47,14 @@ local function take(user)
   redis.call('DEL', lock_key(user))
   redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker,
     'life', ttl)
-  redis.call('PEXPIRE', lock_key(user), ttl + 60000)
+  redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
   redis.call('ZADD', LANES, ends, user)
   return { user, token, fence, taken_over, cached_session(user) }
 end
 
 local function take_due()
   local leases = {}
-  if not fence_now() then redis.call('SET', FENCE, digits(now * 1000)) end
+  if not fence_now() then redis.call('SET', FENCE, digits(redis_clock(ARGV[1]) * 1000)) end
   for _ = 1, 8 do
     local due = {}
     if free > 0 then due = ours('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
@@ -96,4 +100,4 @@ local first = ours('ZRANGE', LANES, 0, 0, 'WITHSCORES')
 if first[2] and first[2] ~= 'inf' then next_due = math.max(0, tonumber(first[2]) - now) end
 -- Nothing more is due: the tokens that are left would wake workers for nothing.
 if next_due ~= 0 then redis.call('DEL', WAKE) end
-return cjson.encode({ leases = leases, next_due_ms = next_due })
+return cjson.encode({ leases = leases, next_due_ms = next_due, now_ms = digits(now), stepped_ms = stepped })

@@ -5,6 +5,7 @@
 local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
 local LANES, WAKE, BURIED = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND, PREFIX .. 'buried:' .. KIND
 local FENCE, INSTANCE, NUMBERS = PREFIX .. 'fence', PREFIX .. 'instance', PREFIX .. 'numbers'
+local UNSURE = PREFIX .. 'unsure'
 local RECONCILED, RECONCILE_CURSOR = PREFIX .. 'reconciled', PREFIX .. 'cursor:reconcile'
 local QUEUES, WORKERS, SUSPENDED = PREFIX .. 'rq:queues', PREFIX .. 'rq:workers', PREFIX .. 'rq:suspended'
 local WAKE_MAX = 64
@@ -43,7 +44,7 @@ end
 -- argument; an empty one is not compared. Of another database's lanes nothing is read and nothing changed. A Redis that
 -- has none, because it is new or lost its memory, becomes ours; a full one a little later. The last argument but one is
 -- 0 for a process that has found another's here: it takes nothing over when that one's Redis loses its memory.
-local instance = ours('HMGET', INSTANCE, 'id')
+local instance = ours('HMGET', INSTANCE, 'id', 'offset', 'seen', 'slack', 'calm')
 local database, may_claim = table.remove(ARGV), table.remove(ARGV) == '1'
 if database ~= '' and instance[1] ~= database then
   if instance[1] or not may_claim then return redis.error_reply('FOREIGN these are the lanes of another database') end
@@ -60,15 +61,86 @@ end
 -- Format a number without an exponent: Lua itself writes large ones as 1.79e+15.
 local function digits(number) return string.format('%.0f', number) end
 
--- ms since the epoch: Redis' own clock, unless a test gives another.
-local function clock(given)
+-- Redis at maxmemory refuses a script's first write if it may allocate memory, and none after a DEL.
+local function even_when_full() redis.call('DEL', PREFIX .. 'nothing') end
+
+-- A member that is not a UUID was added by hand, and would be leased for ever.
+local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
+local function is_user(member) return string.find(member, UUID) ~= nil end
+
+-- The lanes' clock, in ms since the epoch: all scores, leases and paces are times of it. Redis' own clock may be set back
+-- or ahead, by its host or by a fail-over; this one never runs back, and takes a step ahead out as soon as a worker calls.
+-- `instance` holds how far it is ahead of Redis' clock (offset), the last time that a worker was given (seen), how much
+-- later than that it can be by itself while workers call (slack), and by when a lease may end without a death (calm).
+local function whole(text)
+  if text and #text <= 15 and string.find(text, '^%-?%d+$') then return tonumber(text) end
+end
+local OFFSET, SEEN, SLACK = whole(instance[2]) or 0, whole(instance[3]), whole(instance[4]) or 0
+local calm = whole(instance[5]) or 0
+
+-- Redis' own clock, unless a test gives another.
+local function redis_clock(given)
   if given ~= '' then return tonumber(given) end
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Redis at maxmemory refuses a script's first write if it may allocate memory, and none after a DEL.
-local function even_when_full() redis.call('DEL', PREFIX .. 'nothing') end
+-- The lanes' clock, for a script that only reads.
+local function lanes_clock(given)
+  if given ~= '' then return tonumber(given) end
+  return math.max(redis_clock(given) + OFFSET, SEEN or 0)
+end
+
+-- The lanes' clock, for a script that sets the time of the lane of the user ARGV[2]. Where Redis' clock may have stepped
+-- ahead since a worker called, the lane is noted with the score that it had.
+local UNSURE_MAX = 10000
+local is_unsure = false
+local function clock(given)
+  local now = lanes_clock(given)
+  is_unsure = given == '' and SEEN ~= nil and now > SEEN + SLACK
+  if is_unsure and is_user(ARGV[2]) and ours('HLEN', UNSURE) < UNSURE_MAX then
+    redis.pcall('HSETNX', UNSURE, KIND .. ':' .. ARGV[2], ours('ZSCORE', LANES, ARGV[2]) or '')
+  end
+  return now
+end
+
+-- Takes a step ahead out of the scores that were set since, as far as they are ahead.
+local function take_back(step, now)
+  local unsure = ours('HGETALL', UNSURE)
+  for i = 1, #unsure, 2 do
+    local kind, user = string.match(unsure[i], '^(%l+):(.+)$')
+    local score = kind and redis.call('ZSCORE', PREFIX .. 'lanes:' .. kind, user)
+    if score and score ~= 'inf' and score ~= unsure[i + 1] and tonumber(score) > now then
+      redis.call('ZADD', PREFIX .. 'lanes:' .. kind, digits(score - step), user)
+    end
+  end
+end
+
+-- The lanes' clock, for a worker. It knows by a clock that never steps what time to expect; '' when it has not called
+-- before. What Redis' clock is ahead of that by more than half a lease, it stepped: the lanes' clock goes on as if it had
+-- not. Nobody knows better than a worker's first call: after a night without workers, a night has passed.
+-- Returns the time, and by how many ms Redis' clock has stepped, 0 when by less than half a lease.
+local SEEN_EVERY_MS = 500
+local function confirmed_clock(given, expected, ttl)
+  if given ~= '' then return tonumber(given), 0 end
+  local shown, known, slack = redis_clock(given) + OFFSET, whole(expected), math.floor(ttl / 2)
+  local least = SEEN or known or shown
+  known = known and math.max(known, least)
+  local now = shown
+  if shown < least then now = math.min(known or least, least + slack) end
+  if known and SEEN and shown > known + slack then now = known end
+  local step = shown - now
+  if step ~= 0 or now - (SEEN or 0) >= SEEN_EVERY_MS then
+    even_when_full()
+    ours('HSET', INSTANCE, 'offset', digits(OFFSET - step), 'seen', digits(now), 'slack', digits(slack))
+  end
+  if step > slack then take_back(step, now) end
+  if SEEN and shown > SEEN + SLACK then redis.call('DEL', UNSURE) end
+  if math.abs(step) <= slack then return now, 0 end
+  calm = now + ttl + slack
+  redis.call('HSET', INSTANCE, 'calm', digits(calm))
+  return now, step
+end
 
 -- Call a command that may allocate memory as the script's first write; return nil when Redis is full.
 local is_full = false
@@ -99,16 +171,14 @@ local function add_lane(user, due, most)
   return true
 end
 
--- When the user's lock ends, in ms; 0 when nobody holds it.
+-- When the user's lock ends, in ms; 0 when nobody holds it. What ends later than any lease is none.
+local LEASE_MAX_MS = 600000
+local LOCK_KEPT_MS = 86400000 -- after its lease: who finds it knows that nobody released it; a step ahead ends it not
 local function locked_until(user, now)
   local ends = tonumber(ours('HGET', lock_key(user), 'until') or '0')
-  if ends and ends > now then return ends end
+  if ends and ends > now and ends <= now + LEASE_MAX_MS then return ends end
   return 0
 end
-
--- A member that is not a UUID was added by hand, and would be leased for ever.
-local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
-local function is_user(member) return string.find(member, UUID) ~= nil end
 
 local function is_paused(user) return ours('ZSCORE', LANES, user) == 'inf' end
 
@@ -137,8 +207,9 @@ local function paced(user, now, pace, runs)
   local allowed = paced_until(user, now)
   local counted = tonumber(ours('HGET', lock_key(user), 'paced') or '0') or 0
   if runs > counted then
-    allowed = math.max(allowed, now - allowance) + pace * (runs - counted)
-    redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance - now))
+    local sure = is_unsure and SEEN + SLACK or now
+    allowed = math.max(allowed, sure - allowance) + pace * (runs - counted)
+    redis.call('SET', pace_key(user), digits(allowed), 'PX', digits(allowed + allowance - sure))
     redis.call('HSET', lock_key(user), 'paced', runs)
   end
   return math.max(now, allowed)

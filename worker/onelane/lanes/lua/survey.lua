@@ -2,9 +2,10 @@
 -- differ by their lock. Only the locks of the lanes that are due next are read: a lease ends soon, so leased lanes come
 -- before most of the parked ones.
 -- ARGV: now, the most lanes to list of each state, the most locks to read, the most workers to list
--- Returns JSON {now_ms, total, due, paused, ahead, looked_at, leased, oldest_ms or false, is_suspended,
+-- Returns JSON {now_ms, redis_ms: its own clock, total, due, paused, ahead, looked_at, leased, oldest_ms or false,
+--               is_suspended,
 --               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes], …]}
-local now, rows_max, locks_max, workers_max = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local now, rows_max, locks_max, workers_max = lanes_clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local lanes, shown = {}, {}
 
 local function holder_of(user)
@@ -47,6 +48,7 @@ end
 
 return cjson.encode({
   now_ms = digits(now),
+  redis_ms = digits(redis_clock(ARGV[1])),
   total = peek('ZCARD', LANES) or 0,
   due = peek('ZCOUNT', LANES, '-inf', digits(now)) or 0,
   paused = peek('ZCOUNT', LANES, '+inf', '+inf') or 0,
