@@ -188,7 +188,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "worker_not_registered": Event(
             "warning",
-            "Redis is full, or has other things under RQ's keys: a worker could not write its heartbeat; it continues.",
+            "Redis has other things under RQ's keys: a worker could not write its heartbeat; it continues.",
             ("worker", "error"),
         ),
         "commands_lost": Event(
