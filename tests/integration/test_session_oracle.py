@@ -347,9 +347,10 @@ THEMES: dict[str, tuple[list[str | None], list[str]]] = {
     "ends": ([None, None, "handler", "user_request", "stumbles"], ["End", "End", "Begin", "Sweep"]),
     "deaths": ([None, "dies"], ["Redrive", "Redrive", "Sweep", "Peek"]),
     "late effects": (["dies", "dies", "handler", "escalate"], ["Redrive", "Redrive", "End", "Sweep"]),
+    "silence": (["dies", "escalate"], ["Redrive", "Redrive", "Redrive", "Sweep", "Sweep", "Sweep"]),
     "late humans": (
         ["dies", "dies", None, "escalate"],
-        ["Redrive", "Redrive", "Escalate", "HandBack", "Begin", "Sweep"],
+        ["Redrive", "Redrive", "Escalate", "HandBack", "Begin", "Sweep", "Sweep"],
     ),
     "humans": ([None, None, None, "escalate", "handler"], ["Escalate", "HandBack", "Begin", "Sweep", "Peek"]),
     "everything": (
@@ -625,7 +626,7 @@ PLANTED = {
         "",
     ),
     "a redriven message finds a human whose time is over": (
-        "late humans",
+        "silence",
         "redrive_message",
         "PERFORM end_escalation_if_over(v_user, coalesce(v_at, v_now));",
         "",

@@ -10,8 +10,10 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Policy, Settings
+from onelane.doctor.finding import Deployment, Health
+from onelane.doctor.sessions import zones_agree
 from onelane.errors import ConfigError
-from onelane.sessions import publish_policies
+from onelane.sessions import clocks_differ, publish_policies
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease, settlement
 from tests.conftest import slow_after
@@ -278,20 +280,30 @@ def test_a_time_zone_that_postgres_takes_for_an_abbreviation_is_refused(services
     assert services.database.rows("SELECT FROM channel_policies WHERE channel = 'zone'") == []
 
 
+@pytest.mark.parametrize(("zone", "health"), [("CET", Health.WARNING), ("Europe/Paris", Health.OK)])
+def test_the_doctor_names_a_time_zone_whose_clocks_differ(services: Services, zone: str, health: Health) -> None:
+    channel = services.settings.channels["demo"].model_copy(update={"day_start": MORNING, "timezone": zone})
+    settings = services.settings.model_copy(update={"channels": {"demo": channel}})
+    vars(settings).pop("policies", None)  # of the settings before
+    found = zones_agree(Deployment(settings, services.database, services.lanes))
+    assert found.health is health
+    assert bool(found.details) == (health is Health.WARNING)
+
+
 @pytest.mark.slow
-def test_of_all_time_zones_those_are_refused_whose_clocks_differ_in_postgres(services: Services) -> None:
+def test_of_all_time_zones_those_are_refused_that_are_others_in_postgres_and_the_doctor_names_older_data(
+    services: Services,
+) -> None:
     year = datetime.now(UTC).year
-    instants = [datetime(year, 1, 1, tzinfo=UTC) + nr * 24 * HOUR for nr in range(365)]
+    days = [datetime(year, 1, 1, tzinfo=UTC) + nr * 24 * HOUR for nr in range(365)]
     query = "SELECT array_agg(at AT TIME ZONE %s ORDER BY at) AS shown FROM unnest(%s::timestamptz[]) at"
-    refused, differing = set(), set()
     for zone in sorted(available_timezones()):
-        refused |= {zone} if _is_refused(services, zone) else set()
-        shown = [instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for instant in instants]
+        ours = [day.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for day in days]
         try:
-            [row] = services.database.rows(query, (zone, instants))
+            [row] = services.database.rows(query, (zone, days))
         except psycopg.errors.InvalidParameterValue:
-            differing.add(zone)
-            continue
-        differing |= {zone} if row.shown != shown else set()
-    assert refused == differing
-    assert {"CET", "EET", "MET", "WET"} <= refused
+            row = None
+        theirs = row.shown if row else [None] * len(days)
+        differing = {day.month for day, is_, other in zip(days, ours, theirs, strict=True) if is_ != other}
+        assert _is_refused(services, zone) == bool({1, 7} & differing), zone
+        assert (clocks_differ(services.database, zone, days) != 0) == bool(differing), zone

@@ -37,9 +37,9 @@ SELECT u.id, greatest(u.last_accepted_at, s.last_message_at) - clock_timestamp()
  ORDER BY by DESC LIMIT %s
 """
 """Users whose time stands still: the clock was set back behind it. Some seconds are over before anybody acts."""
-ZONE_AGREES = """
-SELECT bool_and(instant AT TIME ZONE %s = shown) AS is_so
-  FROM unnest(%s::timestamptz[], %s::timestamp[]) clocks (instant, shown)
+CLOCKS_DIFFER = """
+SELECT count(*) AS times
+  FROM unnest(%s::timestamptz[], %s::timestamp[]) clocks (instant, shown) WHERE instant AT TIME ZONE %s <> shown
 """
 Escalated = UUID | Literal["noted"]
 """The escalated session, or `noted` when it opens only after messages of an earlier one, which wait."""
@@ -171,10 +171,13 @@ def users_ahead(database: Database, most: int) -> list[Row]:
 def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
     """Write the channels' session policies to where the SQL functions read them.
 
-    Raises ConfigError for a time zone that Postgres knows as something else, or not at all.
+    Raises ConfigError for a time zone that Postgres does not know, or takes for an offset, as it does with CET: its
+    clocks differ in January or July.
     """
+    year = datetime.now(UTC).year
+    seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     for policy in policies:
-        if policy.timezone is not None and not _is_known_to_postgres(database, policy.timezone):
+        if policy.timezone is not None and clocks_differ(database, policy.timezone, seasons) != 0:
             raise ConfigError(
                 f"CHANNELS.{policy.channel}: the time zone is another one in Postgres, such as an abbreviation without"
                 " summer time: name a place instead, for example Europe/Paris"
@@ -182,13 +185,11 @@ def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
         database.rows("SELECT publish_policy(%s)", (Jsonb(policy.model_dump(mode="json")),))
 
 
-def _is_known_to_postgres(database: Database, zone: str) -> bool:
-    """Compare the zone's clocks in January and July. Postgres takes names such as CET for an offset."""
-    year = datetime.now(UTC).year
-    instants = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
+def clocks_differ(database: Database, zone: str, instants: list[datetime]) -> int | None:
+    """Count the instants at which Postgres shows another time in a zone than Python; None: it knows no such zone."""
     shown = [instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for instant in instants]
     try:
-        row = database.row(ZONE_AGREES, (zone, instants, shown))
+        row = database.row(CLOCKS_DIFFER, (instants, shown, zone))
     except psycopg.errors.InvalidParameterValue:
-        return False
-    return row is not None and bool(row.is_so)
+        return None
+    return row.times if row else None

@@ -60,6 +60,7 @@ CHECKS = (
     Check("one session", sessions.one_session_each, ("postgres",)),
     Check("same session", sessions.resolves_to_one, ("postgres",)),
     Check("ten seconds", sessions.ten_seconds_apart, ("postgres",)),
+    Check("time zones", sessions.zones_agree, ("postgres",)),
     Check("time", sessions.time_goes_on, ("postgres",)),
     Check("anomalies", sessions.anomalies, ("postgres",)),
     Check("lanes", lanes.lanes_agree, ("postgres", "owner")),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from uuid import UUID, uuid4
 
@@ -11,12 +12,13 @@ import psycopg
 from onelane.db import Database
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
-from onelane.sessions import users_ahead
+from onelane.sessions import clocks_differ, users_ahead
 
 SCRATCH_CHANNEL = ".doctor"
 """No configured channel can have this name."""
 AT_ONCE = 20
 SHOWN_MAX = 20
+YEAR_DAYS = 365
 WINDOWS = ("24 hours", "1 hour", "5 minutes")
 """How far back to look; a shorter window is tried when a query takes too long."""
 WINDOW_MAX_MS = 4_000
@@ -101,6 +103,25 @@ def time_goes_on(deployment: Deployment) -> Finding:
         f"the time of {rows[0].total} users is ahead of Postgres' clock, by up to {rows[0].by}: it stands still",
         "see that the clock is right, then: onelane session fit-time --all",
         tuple(f"user {row.id}: ahead by {row.by}" for row in rows),
+    )
+
+
+def zones_agree(deployment: Deployment) -> Finding:
+    """Check that Postgres and Python know the same rules of the channels' time zones for the year to come."""
+    days = [datetime.now(UTC) + timedelta(days=nr) for nr in range(YEAR_DAYS)]
+    zones = sorted({policy.timezone for policy in deployment.settings.policies if policy.timezone is not None})
+    differing = {zone: clocks_differ(deployment.database, zone, days) for zone in zones}
+    details = tuple(
+        f"{zone}: {'unknown to Postgres' if times is None else f'on {times} of the next {YEAR_DAYS} days'}"
+        for zone, times in differing.items()
+        if times != 0
+    )
+    if not details:
+        return ok("Postgres and Python agree about the channels' time zones")
+    return warning(
+        f"Postgres and Python disagree about {len(details)} time zones: days may start an hour too early or late",
+        "bring the older time zone data up to date; days start by that of Postgres",
+        details,
     )
 
 
