@@ -11,24 +11,21 @@ import redis
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.dev.embedded import EmbeddedRedis
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.renewer import renew
+from onelane.lanes.scripts import connect
+from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import Duties
 from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.odd import CATALOGUE, VALUES, WORKER, Plant, is_a_users, key_of, plants_for
 from tests.rows import Rows
 
-Plant = Callable[[redis.Redis, UUID], object]
-
-OF_A_USER: Mapping[str, Plant] = {
-    "lock of another type": lambda client, user: client.set(keys.lock(user), "mine"),
-    "lock without numbers": lambda client, user: client.hset(
-        keys.lock(user), mapping={"token": b"\xff", "until": "late", "fence": "x", "worker": b"\xff"}
-    ),
-    "queue of another type": lambda client, user: client.set(keys.queue(user), "mine"),
-    "failures of another type": lambda client, user: client.set(keys.failed(user), "mine"),
-    "session of another type": lambda client, user: client.rpush(keys.session(user), "mine"),
-    "pace of another type": lambda client, user: client.rpush(f"pace:in:{user}", "mine"),
-    "pace without a number": lambda client, user: client.set(f"pace:in:{user}", "soon"),
-    "pace for ever": lambda client, user: client.set(f"pace:in:{user}", "1e400"),
+OF_USERS = {
+    f"{pattern}: {name}": (pattern, plant)
+    for pattern in filter(is_a_users, CATALOGUE)
+    for name, plant in plants_for(pattern)
 }
 OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
     "of another type": lambda client: (
@@ -60,24 +57,111 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-@pytest.mark.parametrize("is_planted_first", [True, False], ids=["before the message", "after it"])
-def test_odd_keys_of_users_stop_neither_them_nor_others(
-    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, rows: Rows, *, is_planted_first: bool
+def test_every_odd_value_is_of_a_key_in_the_catalogue() -> None:
+    assert set(VALUES) <= set(CATALOGUE)
+    assert len(CATALOGUE) > 20
+
+
+class Life:
+    """A lane's life, step by step, with one thing put under one key before each step; a neighbour lives beside it."""
+
+    def __init__(self, client: redis.Redis, pattern: str, plant: Plant) -> None:
+        self.lanes = Lanes(client)
+        self.client = client
+        self.odd, self.neighbour = (uuid4(), uuid4()), (uuid4(), uuid4())
+        self._key, self._plant = key_of(pattern, *self.odd), plant
+        self.call = 0
+
+    def __call__(self) -> Lanes:
+        """Put the thing there once more."""
+        self.client.delete(self._key)
+        self._plant(self.client, self._key)
+        return self.lanes
+
+    def lease(self) -> dict[UUID, Lease]:
+        self.call += 1
+        return {lease.user_id: lease for lease in self().lease(WORKER, self.call, 8, 60).leases}
+
+    def work(self) -> dict[UUID, Lease]:
+        """Live; return the leases of the last time, of whoever got one. Nothing in it may fail."""
+        for user, message in (self.odd, self.neighbour):
+            self().enqueue(user, message)
+        for _ in range(2):
+            leases = self.lease()
+            tokens = {lease.token: str(user) for user, lease in leases.items()}
+            self()
+            lost = renew(self.lanes.scripts, tokens, 60)
+            assert not {lease.token for user, lease in leases.items() if user == self.neighbour[0]} & set(lost)
+            for user, message in (self.odd, self.neighbour):
+                lease = leases.get(user)
+                if lease:
+                    self().bury(lease, message, "Traceback: …")
+                    self().requeued(self().buried_users())
+                    self().enqueue(user, message)
+                    self().park(lease, 0, pace_ms=100, runs=1)
+                self().pause(user)
+                self().make_due(user, unpause=True)
+                self().discard(user, uuid4())
+                self().jobs(user)
+                self().forget_session(user)
+            self().scores([self.odd[0], self.neighbour[0]])
+            self().bring_back([self.odd[0], self.neighbour[0]])
+            self.for_all()
+        leases = self.lease()
+        for user, message in (self.odd, self.neighbour):
+            if user in leases:
+                self().finish(leases[user], [message], session_id=uuid4(), session_ms=1_000, pace_ms=100, runs=1)
+        return leases
+
+    def for_all(self) -> None:
+        self().pass_wake_on()
+        self().raise_fence(1)
+        self().add_numbers(WORKER, self.call, {"onelane_turns:committed": 1})
+        marks = self().marks
+        marks.claim_duty("duties", WORKER, 1)
+        marks.is_reconciled(1)
+        marks.move_cursor(uuid4())
+        self()
+        marks.cursor()
+        marks.note_reconciled(1)
+        self().probe()
+        Survey(self()).numbers_and_snapshot()
+        Survey(self()).snapshot(100)
+
+
+@pytest.mark.parametrize("pattern", CATALOGUE)
+def test_whatever_stands_under_a_key_no_script_fails_and_no_neighbour_waits(
+    redis_server: EmbeddedRedis, pattern: str
 ) -> None:
-    """Two messages each: one that fails and is buried, one that is answered."""
-    odd = {name: rows.make_user("demo", name) for name in OF_A_USER}
+    client = connect(redis_server.url, timeout_s=3, wait_s=3, connections_max=4)
+    for name, plant in plants_for(pattern):
+        client.flushall()
+        life = Life(client, pattern, plant)
+        leases = life.work()
+        if is_a_users(pattern):
+            assert set(leases) == {life.odd[0], life.neighbour[0]}, name
+    client.close()
 
-    def plant() -> None:
-        for name, user in odd.items():
-            OF_A_USER[name](services.lanes.client, user)
 
-    if is_planted_first:
-        plant()
+def test_odd_keys_of_users_stop_neither_them_nor_others(
+    services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, rows: Rows
+) -> None:
+    """Two messages each: one that fails and is buried, one that is answered. Half are odd before, half after."""
+    odd = {name: rows.make_user("demo", name) for name in OF_USERS}
+
+    def plant(*, first: bool) -> None:
+        for place, (name, user) in enumerate(odd.items()):
+            if first is (place % 2 == 0):
+                pattern, plant = OF_USERS[name]
+                key = key_of(pattern, user, uuid4())
+                services.lanes.client.delete(key)
+                plant(services.lanes.client, key)
+
+    plant(first=True)
     for name in (*odd, "innocent"):
         accept(name, "raise")
         accept(name, "after")
-    if not is_planted_first:
-        plant()
+    plant(first=False)
     Survey(services.lanes).numbers_and_snapshot()
     with run_worker(settings):
         eventually(lambda: rows.waiting() == 0)
