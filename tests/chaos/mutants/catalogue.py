@@ -192,6 +192,12 @@ MUTANTS: dict[str, Mutant] = {
         (Patch(patches.outage_charged),),
         ("lock-table",),
     ),
+    "refusals-answered": Mutant(
+        "the 2xx for a message that Postgres has and Redis refuses",
+        ("intake",),
+        (Patch(patches.refusals_answered),),
+        ("read-only-redis", "refusing-redis"),
+    ),
     "failures-counted-twice": Mutant(
         "the number of the attempt in a failure, and the answer to every first time that it is asked for",
         ("blame",),

@@ -185,6 +185,15 @@ def outage_charged() -> None:
     plant(TurnMemory, "outage", None)
 
 
+def refusals_answered() -> None:
+    """Let the provider have what Redis answers when a message is to be put on its lane."""
+
+    def enqueue(intake: Intake, messages: Sequence[Accepted]) -> None:
+        intake._lanes.enqueue_many([(message.user_id, message.message_id) for message in messages])
+
+    plant(Intake, "_enqueue", enqueue)
+
+
 def failures_asked_twice() -> None:
     """Ask for every failure twice, as after an answer that was lost."""
     fail = Records.fail

@@ -33,7 +33,7 @@ STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "
 UUID = "[0-9a-f-]{36}"
 LIVES: Mapping[str, str] = {
     "wake:in|instance|fence|numbers|rq:workers": STAYS,
-    "counted:.+|lease:.+|duty:.+|reconciled|rq:worker:.+|rq:workers:.+": RUNS_OUT,
+    "beat:.+|counted:.+|lease:.+|duty:.+|reconciled|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}": RUNS_OUT,
     f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried:in": IS_OF_THE_DEAD,
     f"lanes:in|unsure|lock:in:{UUID}|rq:queue:user:{UUID}|cursor:reconcile": GOES,

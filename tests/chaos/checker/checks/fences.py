@@ -7,7 +7,7 @@ failure or begin under an older fence that surely came later should have been re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
 from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Park
@@ -26,9 +26,6 @@ class Act(NamedTuple):
     fence: int
     what: str
     writes: bool
-
-
-Numbered = TypeVar("Numbered", Act, Lease)
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -59,13 +56,13 @@ def _refused(evidence: Evidence, person: Person) -> Iterator[Violation]:
             )
 
 
-def _newest(numbered: list[Numbered]) -> list[Numbered]:
+def _newest(acts: list[Act]) -> list[Act]:
     """Return beside each the one with the largest fence up to it."""
 
-    def newer(one: Numbered, other: Numbered) -> Numbered:
+    def newer(one: Act, other: Act) -> Act:
         return other if other.fence > one.fence else one
 
-    return list(accumulate(numbered, newer))
+    return list(accumulate(acts, newer))
 
 
 def _acts(evidence: Evidence, person: Person) -> Iterator[Act]:
@@ -103,23 +100,34 @@ def _leased_once(person: Person) -> Iterator[Violation]:
 
 
 def _released_by_holder(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    """See that a lane was released only by its newest lease; a later lease's lock forbids it to any earlier one."""
-    fences = {lease.token: lease.fence for lease in person.leases}
+    """See that a lane was released only by its newest lease; a later lease's lock forbids it to any earlier one.
+
+    Their times count as well: a Redis that lost its counter, and whose clock was set back, gives lower numbers later.
+    """
+    own_leases = {lease.token: lease for lease in person.leases}
     leases = sorted(person.leases, key=lambda lease: lease.at)
-    newest = _newest(leases)
+    newest = list(accumulate(leases, _later))
     given = 0
     for release in sorted(person.releases, key=lambda release: release.since):
         while given < len(leases) and leases[given].at < release.since:
             given += 1
-        own = fences.get(release.token)
-        if own is not None and given and newest[given - 1].fence > own and _was_obeyed(release):
+        own = own_leases.get(release.token)
+        if own is not None and given and _is_newer(newest[given - 1], own) and _was_obeyed(release):
             yield Violation(
                 PROMISE,
                 person.user_id,
                 release.at,
-                f"the lease with fence {own} gave the lane on at {evidence.when(release.at)}, although fence "
+                f"the lease with fence {own.fence} gave the lane on at {evidence.when(release.at)}, although fence "
                 f"{newest[given - 1].fence} had been given by {evidence.when(newest[given - 1].at)}",
             )
+
+
+def _later(one: Lease, other: Lease) -> Lease:
+    return other if other.since > one.since else one
+
+
+def _is_newer(lease: Lease, own: Lease) -> bool:
+    return lease.since > own.at and lease.fence > own.fence
 
 
 def _acted_by_holder(person: Person) -> Iterator[Violation]:
