@@ -59,7 +59,7 @@ def _text(value: str | bytes) -> Plant:
 
 
 def _many(client: redis.Redis, key: str) -> None:
-    client.rpush(key, *(str(nr) for nr in range(20_000)))
+    client.rpush(key, *(str(nr) for nr in range(2_000)))
 
 
 NUMBERS: Final[tuple[str | bytes, ...]] = (
@@ -86,7 +86,7 @@ VALUES: Final[Mapping[str, Mapping[str, Plant]]] = {
         "dashes": _text("-" * 36),
     },
     "pace:<kind>:<id>": {str(value): _text(value) for value in NUMBERS},
-    "rq:queue:user:<id>": {"20,000 of them": _many, "binary": lambda client, key: client.rpush(key, b"\xff", b"")},
+    "rq:queue:user:<id>": {"2,000 of them": _many, "binary": lambda client, key: client.rpush(key, b"\xff", b"")},
     "rq:failed:user:<id>": {"binary": lambda client, key: client.zadd(key, {b"\xff": inf, b"": -inf})},
     "rq:job:<message id>": {"buried": _hash(buried=b"\xff", origin=b"\xff"), "empty fields": _hash(status="")},
     "fence": {str(value): _text(value) for value in NUMBERS},
@@ -108,7 +108,7 @@ VALUES: Final[Mapping[str, Mapping[str, Plant]]] = {
         str(value): _hash(last_heartbeat=value, queues=b"\xff") for value in (*NUMBERS, "0001-01-01T00:00:00", "never")
     },
     "rq:queues": {"no queues": lambda client, key: client.sadd(key, b"\xff", "")},
-    "wake:<kind>": {"20,000 of them": _many},
+    "wake:<kind>": {"2,000 of them": _many},
 }
 """Things of the right type that are none of ours."""
 

@@ -1,5 +1,6 @@
 """Keys and rows that somebody else wrote, or spoilt: each delays its own lane at most, and no duty stops for them."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -18,10 +19,11 @@ from onelane.lanes.scripts import connect
 from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import Duties
-from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
 from tests.odd import CATALOGUE, VALUES, WORKER, Plant, is_a_users, key_of, plants_for
 from tests.rows import Rows
 
+OF_EACH_USER = sum(map(is_a_users, CATALOGUE))
 OF_USERS = {
     f"{pattern}: {name}": (pattern, plant)
     for pattern in filter(is_a_users, CATALOGUE)
@@ -90,7 +92,7 @@ class Life:
             leases = self.lease()
             tokens = {lease.token: str(user) for user, lease in leases.items()}
             self()
-            lost = renew(self.lanes.scripts, tokens, 60)
+            lost = renew(self.lanes.scripts, WORKER, tokens, 60)
             assert not {lease.token for user, lease in leases.items() if user == self.neighbour[0]} & set(lost)
             for user, message in (self.odd, self.neighbour):
                 lease = leases.get(user)
@@ -126,10 +128,10 @@ class Life:
         marks.note_reconciled(1)
         self().probe()
         Survey(self()).numbers_and_snapshot()
-        Survey(self()).snapshot(100)
+        json.dumps(Survey(self()).snapshot(100).model_dump(mode="json"), allow_nan=False)
 
 
-@pytest.mark.parametrize("pattern", CATALOGUE)
+@pytest.mark.parametrize("pattern", slow_after(OF_EACH_USER, sorted(CATALOGUE, key=is_a_users, reverse=True)))
 def test_whatever_stands_under_a_key_no_script_fails_and_no_neighbour_waits(
     redis_server: EmbeddedRedis, pattern: str
 ) -> None:

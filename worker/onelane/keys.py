@@ -25,6 +25,7 @@
 | rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
 | rq:worker:<name>      | hash   | `registration.py`, RQ  | the worker's heartbeat                      |
 | rq:workers            | set    | `registration.py`, RQ  | the workers that are registered             |
+| rq:workers:user:<id>  | set    | `registration.py`      | 10 s: the worker that is on the lane        |
 | rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
 | ops:tried:<who>       | string | `ops/attempts.py`      | 15 min: log-in attempts of one address      |
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |

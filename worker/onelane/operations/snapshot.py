@@ -19,6 +19,7 @@ from onelane.telemetry.counters import numbers_in
 ROWS_MAX = 10_000
 LOCKS_MAX = 2_000
 WORKERS_MAX = 1_000
+FAR_S = 1e12
 COUNT_MAX = 100_000
 """Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
@@ -163,7 +164,7 @@ def _order(lane: Lane) -> int:
 def _workers(now_ms: float, found: list[Any]) -> Iterator[Worker]:
     """Read the workers; one whose heartbeat is no time was not written by RQ."""
     for one in found:
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             yield _worker(now_ms, *one)
 
 
@@ -177,7 +178,8 @@ def _worker(now_ms: float, key: str, heartbeat: str, queues: str | bool) -> Work
 
 
 def _seconds(later_ms: float, earlier_ms: float) -> float:
-    return round((later_ms - earlier_ms) / 1000, 3)
+    """Subtract times; one that somebody else wrote may be infinite, which JSON cannot hold."""
+    return round(max(-FAR_S, min(FAR_S, (later_ms - earlier_ms) / 1000)), 3)
 
 
 def _backlog(database: Database) -> Backlog:

@@ -74,10 +74,13 @@ local function take_due()
   return leases
 end
 
-local function still_held(leases)
-  local held = {}
+-- Those of the last call's leases that are still held; none where somebody else has written what cannot be read.
+local function still_held(text)
+  local held, is_read, leases = {}, pcall(cjson.decode, text)
+  if not is_read or type(leases) ~= 'table' then return held end
   for _, lease in ipairs(leases) do
-    if holder(lease[1]) == lease[2] then held[#held + 1] = lease end
+    local is_lease = type(lease) == 'table' and type(lease[1]) == 'string' and is_user(lease[1])
+    if is_lease and holder(lease[1]) == lease[2] then held[#held + 1] = lease end
   end
   return held
 end
@@ -85,7 +88,7 @@ end
 local last = ours('HMGET', reply_key, 'call', 'leases')
 local leases
 if last[1] == call then
-  leases = still_held(cjson.decode(last[2]))
+  leases = still_held(last[2])
 else
   redis.call('DEL', reply_key) -- first, so that a full Redis allows what follows: lanes must drain
   leases = take_due()

@@ -11,8 +11,8 @@ local lanes, shown = {}, {}
 local function holder_of(user)
   local lock = peek('HMGET', lock_key(user), 'worker', 'fence', 'until') or {}
   local ends = tonumber(lock[3] or '0')
-  local fence = string.find(lock[2] or '', '^%d+$') and lock[2] or false
-  if ends and ends > now then return { lock[1], fence, lock[3] } end
+  local fence = string.find(lock[2] or '', '^%d+$') and #lock[2] <= 18 and lock[2] or false
+  if ends and ends > now and ends <= now + LEASE_MAX_MS then return { lock[1], fence, digits(ends) } end
   return false
 end
 
