@@ -14,13 +14,13 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.lanes import Lanes
-from onelane.lanes.renewer import renew
 from onelane.lanes.scripts import connect
 from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import Duties
 from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
 from tests.odd import CATALOGUE, VALUES, WORKER, Plant, is_a_users, key_of, plants_for
+from tests.renewing import renewed
 from tests.rows import Rows
 
 OF_EACH_USER = sum(map(is_a_users, CATALOGUE))
@@ -90,10 +90,8 @@ class Life:
             self().enqueue(user, message)
         for _ in range(2):
             leases = self.lease()
-            tokens = {lease.token: str(user) for user, lease in leases.items()}
-            self()
-            lost = renew(self.lanes.scripts, WORKER, tokens, 60)
-            assert not {lease.token for user, lease in leases.items() if user == self.neighbour[0]} & set(lost)
+            lost = renewed(self(), leases.values(), 60, WORKER)
+            assert not {lease.token for user, lease in leases.items() if user == self.neighbour[0]} & lost
             for user, message in (self.odd, self.neighbour):
                 lease = leases.get(user)
                 if lease:
