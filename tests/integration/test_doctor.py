@@ -549,6 +549,16 @@ def test_a_lane_paused_only_in_redis_fails(services: Services, accept: Accept, e
     assert f"the lane is paused, the user is not: {user_id}" in finding.found
 
 
+def test_a_lane_that_waits_longer_than_anything_we_set_fails(
+    services: Services, accept: Accept, examine: Examine
+) -> None:
+    user_id = accept("emil").user_id
+    services.lanes.client.zadd("lanes:in", {str(user_id): 9e15})
+    finding = examine()["lanes"]
+    assert finding.health is Health.FAILED
+    assert f"the lane waits for longer than anything we set: {user_id}" in finding.found
+
+
 def test_a_user_paused_only_in_postgres_is_a_warning_since_no_turn_begins(
     rows: Rows, services: Services, accept: Accept, examine: Examine
 ) -> None:

@@ -15,7 +15,7 @@ from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.model import Accepted, Delivery
 from onelane.processes.duties import LAP_EVERY_S, ROUND_MAX_S, ROUND_S, Duties
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import failed_jobs
 from tests.proxy import Proxy
 from tests.rows import Rows
@@ -66,6 +66,16 @@ def test_flushall_with_messages_waiting_costs_none_and_no_order(
         eventually(lambda: rows.waiting() == 0)
     assert rows.processed(deep[0].user_id) == list(range(1, 151))
     assert rows.answered() == 190
+
+
+def test_a_lane_that_waits_longer_than_anything_we_set_is_due_after_a_lap(
+    services: Services, accept: Accept, duties: Duties, log_lines: LogLines
+) -> None:
+    user_id = accept("alice").user_id
+    services.lanes.client.zadd(keys.lanes(), {str(user_id): 9e15})
+    duties.reconcile()
+    assert [lease.user_id for lease in services.lanes.lease("w", 1, 1, 15).leases] == [user_id]
+    assert "lanes_called_back" in [line["event"] for line in log_lines]
 
 
 def test_a_paused_user_stays_paused_over_flushall(
