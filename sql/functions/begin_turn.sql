@@ -26,6 +26,7 @@ DECLARE
     v_session conversation_sessions;
     v_session_id uuid;
     v_is_locked boolean := false;
+    v_is_fenced boolean;
     v_hint_is text;
 BEGIN
     IF v_taken_over THEN
@@ -47,10 +48,11 @@ BEGIN
         v_user := v_read.u;
         v_message := v_read.m;
         v_session := v_read.s;
-        IF v_user.fence > v_fence OR v_user.paused_at IS NOT NULL OR v_message.id IS NULL THEN
+        v_is_fenced := is_fenced(v_user.fence, v_fence);
+        IF v_is_fenced OR v_user.paused_at IS NOT NULL OR v_message.id IS NULL THEN
             RETURN json_build_object(
                 'user_id', v_user_id, 'fence', coalesce(v_user.fence, 0),
-                'outcome', CASE WHEN v_user.fence > v_fence THEN 'fenced'
+                'outcome', CASE WHEN v_is_fenced THEN 'fenced'
                                 WHEN v_user.paused_at IS NOT NULL THEN 'paused' ELSE 'idle' END);
         END IF;
 

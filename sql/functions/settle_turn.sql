@@ -42,7 +42,7 @@ BEGIN
     v_has_more := v_user.waiting > 0;
     IF v_message.id IS NULL THEN
         v_outcome := 'already';
-    ELSIF v_user.fence > (p_turn ->> 'fence')::bigint THEN
+    ELSIF is_fenced(v_user.fence, (p_turn ->> 'fence')::bigint) THEN
         v_outcome := 'fenced';
     ELSIF v_user.version <> (p_turn ->> 'version')::bigint THEN
         v_outcome := 'stale';

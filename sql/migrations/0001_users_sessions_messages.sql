@@ -16,6 +16,8 @@ $$;
 CREATE DOMAIN jsonb_object AS jsonb CHECK (jsonb_typeof(VALUE) = 'object');
 CREATE DOMAIN jsonb_array AS jsonb CHECK (jsonb_typeof(VALUE) = 'array');
 CREATE DOMAIN amount AS integer CHECK (VALUE >= 0);
+-- A lease's number, exact also as a double, which scripts in Redis count with.
+CREATE DOMAIN fence_number AS bigint CHECK (VALUE BETWEEN 0 AND 9007199254740991);
 CREATE DOMAIN message_kind AS text CHECK (VALUE IN ('message', 'event', 'echo'));
 CREATE DOMAIN message_direction AS text CHECK (VALUE IN ('in', 'out'));
 CREATE DOMAIN session_status AS text CHECK (VALUE IN ('active', 'escalated', 'ended'));
@@ -61,7 +63,7 @@ CREATE TABLE users (
     -- Goes up with everything that changes what a turn may have read: a turn that read an older one is stale.
     version          bigint NOT NULL DEFAULT 0,
     -- The newest lease that has written.
-    fence            bigint NOT NULL DEFAULT 0,
+    fence            fence_number NOT NULL DEFAULT 0,
     last_accepted_at timestamptz,
     paused_at        timestamptz,
     pause_reason     pause_reason,

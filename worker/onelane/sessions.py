@@ -77,8 +77,8 @@ class Sessions:
 
     def is_current(self, user_id: UUID, version: int, fence: int) -> bool:
         """Whether nothing that a turn of this version may have read has changed, and no later lease has written."""
-        row = self._database.row("SELECT version, fence FROM users WHERE id = %s", (user_id,))
-        return row is not None and row.version == version and row.fence <= fence
+        row = self._database.row("SELECT version, is_fenced(fence, %s) FROM users WHERE id = %s", (fence, user_id))
+        return row is not None and row.version == version and not row.is_fenced
 
     def end(self, user_id: UUID, session_id: UUID | None = None, *, reason: str = "operator") -> str | None:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.

@@ -49,10 +49,10 @@ MUTANTS: dict[str, Mutant] = {
         "the fence, in begin and settle, and the version that backs it up",
         ("fences",),
         (
-            Sql({"v_user.fence > v_fence": "false"}, ("begin_turn",)),
+            Sql({"is_fenced(v_user.fence, v_fence)": "false"}, ("begin_turn",)),
             Sql(
                 {
-                    "v_user.fence > (p_turn ->> 'fence')::bigint": "false",
+                    "is_fenced(v_user.fence, (p_turn ->> 'fence')::bigint)": "false",
                     "v_user.version <> (p_turn ->> 'version')::bigint": "false",
                 },
                 ("settle_turn",),

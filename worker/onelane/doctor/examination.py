@@ -13,7 +13,7 @@ import psycopg
 import redis
 from pydantic import computed_field
 
-from onelane.doctor import connections, handlers, lanes, schema, servers, sessions
+from onelane.doctor import connections, fences, handlers, lanes, schema, servers, sessions
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
 from onelane.model import Value
@@ -63,6 +63,7 @@ CHECKS = (
     Check("time zones", sessions.zones_agree, ("postgres",)),
     Check("time", sessions.time_goes_on, ("postgres",)),
     Check("anomalies", sessions.anomalies, ("postgres",)),
+    Check("fences", fences.fences_are_credible, ("postgres", "owner")),
     Check("lanes", lanes.lanes_agree, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),

@@ -163,8 +163,8 @@ class Lanes:
         return [(UUID(user), job) for user, job in zip(found[::2], found[1::2], strict=True)]
 
     def raise_fence(self, fence: int) -> int:
-        """Lift the fence counter to at least `fence`; return the counter."""
-        return int(self.scripts.run("raise_fence", fence))
+        """Lift the fence counter to at least `fence`, unless no lease can have had that; return the counter."""
+        return int(self.scripts.run("raise_fence", self._now(), fence))
 
     def jobs(self, user_id: UUID) -> list[str]:
         """List the ids of the jobs on a lane, oldest first."""

@@ -54,7 +54,8 @@ end
 
 local function take_due()
   local leases = {}
-  if not fence_now() then redis.call('SET', FENCE, digits(redis_clock(ARGV[1]) * 1000)) end
+  local seed = redis_clock(ARGV[1])
+  if not fence_now(seed) then redis.call('SET', FENCE, digits(seed * 1000)) end
   for _ = 1, 8 do
     local due = {}
     if free > 0 then due = ours('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end

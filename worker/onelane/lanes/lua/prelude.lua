@@ -218,10 +218,16 @@ end
 -- Whether this is a dead message's job. A key of another type is not a job of ours.
 local function is_buried(id) return redis.pcall('HEXISTS', job_key(id), 'buried') == 1 end
 
--- The fence counter; nil when Redis has lost it, or somebody has written what is no counter.
-local function fence_now()
+-- The fence counter; nil when Redis has lost it, or somebody has written what is no counter: a number that no clock can
+-- have seeded in ten years (a clock may be behind the time when this was written). What is below is exact as a double.
+local WRITTEN_US, TEN_YEARS_US = 1767225600000000, 315360000000000
+local function fence_max(now) return math.max(now * 1000, WRITTEN_US) + TEN_YEARS_US end
+local function fence_now(now)
   local fence = redis.pcall('GET', FENCE)
-  if type(fence) == 'string' and #fence <= 18 and string.find(fence, '^%d+$') then return tonumber(fence) end
+  if type(fence) ~= 'string' or not string.find(fence, '^[1-9]%d*$') then return nil end
+  local number = tonumber(fence)
+  if number < fence_max(now) then return number end
+  return nil
 end
 
 -- Removes a message's job from where the dead are.
