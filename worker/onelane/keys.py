@@ -31,6 +31,7 @@
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |
 | ops:known:<who>       | string | `ops/attempts.py`      | 30 days: this address has logged in         |
 
+In Redis REDIS_PREFIX stands in front of each: the client (`lanes/prefixed.py`) and the scripts put it there.
 `<id>` is a user's id: a UUID, which does not reveal the sender. `<who>` is the digest of an address. Of RQ's other
 registries the dashboard shows the number of jobs.
 `<kind>` is the kind of lane: `in` for turns.
