@@ -16,8 +16,13 @@ PLANTED = {
         "false",
         "a lost or doubled update",
     ),
-    "the fence of a commit": ("settle_turn", "v_user.fence > (p_turn ->> 'fence')::bigint", "false", "settle: {"),
-    "the fence of a begin": ("begin_turn", "IF v_user.fence > v_fence OR", "IF", "begin: {"),
+    "the fence of a commit": (
+        "settle_turn",
+        "is_fenced(v_user.fence, (p_turn ->> 'fence')::bigint)",
+        "false",
+        "settle: {",
+    ),
+    "the fence of a begin": ("begin_turn", "is_fenced(v_user.fence, v_fence)", "false", "begin: {"),
 }
 """What is not compared any more, and what is then seen."""
 

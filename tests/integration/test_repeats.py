@@ -333,7 +333,7 @@ def _called_by_the_client() -> set[str]:
     changing = {
         name.removeprefix("functions/")
         for name, body in shipped_code().items()
-        if name.startswith("functions/") and "plpgsql STABLE" not in body
+        if name.startswith("functions/") and not re.search(r"^LANGUAGE \w+ (STABLE|IMMUTABLE)", body, re.MULTILINE)
     }
     calls = set(re.findall(r"(?:SELECT|FROM|THEN) (?:\* FROM )?(\w+)\(", text)) | set(
         re.findall(r'(?:ask|_call)\(\s*"(\w+)"', text)
