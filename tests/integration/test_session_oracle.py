@@ -656,7 +656,6 @@ FIRST = (
     "the hour-of-day rule",
     "a noted end is forgotten",
     "a hint is not asked about its time",
-    "escalation never expires",
 )
 """The bugs that the fast run plants; the slow one plants the others."""
 
