@@ -35,7 +35,7 @@ OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
             client.hset(key, "some", "thing")
             for key in (keys.FENCE, keys.wake(), keys.lanes(), keys.buried(), keys.RQ_QUEUES, keys.RECONCILE_CURSOR)
         ]
-        + [client.set(key, "mine") for key in (keys.NUMBERS, keys.RQ_WORKERS)]
+        + [client.set(key, "mine") for key in (keys.NUMBERS, keys.RQ_WORKERS, keys.HEARTBEATS)]
     ),
     "with odd values": lambda client: [
         client.set(keys.FENCE, "12e9"),

@@ -147,7 +147,7 @@ def _registered(lanes: Lanes) -> Registration:
     """Register with RQ, over the connections that everything here shares."""
     client = lanes.client
     try:
-        return Registration(client, worker_name(), lanes.check_owner)
+        return Registration(client, worker_name(), lanes.roster.note)
     finally:
         # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
         client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S

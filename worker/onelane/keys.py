@@ -24,6 +24,7 @@
 | rq:failed:user:<id>   | zset   | bury.lua               | the same: RQ's FailedJobRegistry of the lane|
 | rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
 | rq:worker:<name>      | hash   | `registration.py`, RQ  | the worker's heartbeat                      |
+| heartbeats            | zset   | heartbeat.lua          | 1 h: when workers were heard, by Redis      |
 | rq:workers            | set    | `registration.py`, RQ  | the workers that are registered             |
 | rq:workers:user:<id>  | set    | `registration.py`      | 10 s: the worker that is on the lane        |
 | rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
@@ -50,6 +51,7 @@ NUMBERS: Final = "numbers"
 RECONCILED: Final = "reconciled"
 RECONCILE_CURSOR: Final = "cursor:reconcile"
 ATTEMPTS_ALL: Final = "ops:tried"
+HEARTBEATS: Final = "heartbeats"
 RQ_QUEUES: Final = "rq:queues"
 RQ_WORKERS: Final = "rq:workers"
 RQ_QUEUE_PREFIX: Final = "rq:queue:"

@@ -8,7 +8,8 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 from zlib import decompressobj
 
@@ -24,6 +25,8 @@ from onelane.lanes.scripts import text_of
 QUEUES_MAX: Final = 500
 """Queues listed; those with failures first."""
 WORKERS_MAX: Final = 500
+NAMES_MAX: Final = 20_000
+"""Names of workers looked at, most of them dead."""
 DEPENDENCIES_MAX: Final = 50
 REQUEUE_MAX: Final = 1_000
 TEXT_MAX: Final = 50_000
@@ -116,17 +119,27 @@ class RqState:
 
     def workers(self) -> list[Row]:
         """Read the workers that are alive."""
-        names: list[str] = []
-        for key in self._client.sscan_iter(keys.RQ_WORKERS, count=WORKERS_MAX):
-            if len(names) >= WORKERS_MAX:
-                break
-            names.append(text_of(key).removeprefix(keys.RQ_WORKER_PREFIX))
+        listed = islice(self._client.sscan_iter(keys.RQ_WORKERS, count=WORKERS_MAX), NAMES_MAX)
+        names = [text_of(key).removeprefix(keys.RQ_WORKER_PREFIX) for key in listed]
         with self._client.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.hmget(keys.RQ_WORKER_PREFIX + name, *WORKER_FIELDS)
+                pipeline.hmget(keys.worker(name), *WORKER_FIELDS)
             answers = pipeline.execute(raise_on_error=False)
-        alive = [entry for entry in zip(names, answers, strict=True) if _has_any(entry[1])]
-        return [_worker(*entry) for entry in sorted(alive)]
+        alive = [entry for entry in zip(names, answers, strict=True) if _has_any(entry[1])][:WORKERS_MAX]
+        heard = self._heard([name for name, _ in alive])
+        return [_worker(*entry) | heard.get(entry[0], {}) for entry in sorted(alive)]
+
+    def _heard(self, names: list[str]) -> dict[str, Row]:
+        """Return when our workers were heard, by Redis' clock; of others only their own clocks' word is known."""
+        try:
+            scores: Any = self._client.zmscore(keys.HEARTBEATS, names) if names else []
+        except redis.exceptions.ResponseError:
+            return {}
+        return {
+            name: {"last_heartbeat": datetime.fromtimestamp(score / 1000, UTC).isoformat()}
+            for name, score in zip(names, scores, strict=True)
+            if score is not None
+        }
 
     def requeue(self, job_id: str) -> None:
         """Put a dead message's job back on its lane, as RQ does; the reconciler finds it by its mark `buried`."""

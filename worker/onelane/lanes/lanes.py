@@ -14,6 +14,7 @@ from onelane.lanes import jobs
 from onelane.lanes.clock import LanesClock, note_step
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
+from onelane.lanes.roster import Roster
 from onelane.lanes.refusals import A_CLUSTER
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
@@ -61,6 +62,7 @@ class Lanes:
         self.scripts = Scripts(client, SCRIPTS, kind, database_id)
         self.marks = Marks(self.scripts)
         self._clock = LanesClock()
+        self.roster = Roster(self.scripts, self._now)
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""

@@ -1,15 +1,12 @@
 """The snapshot: all lanes at one instant, in one call to Redis whose cost does not grow with the number of lanes."""
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import computed_field
 
-from onelane import keys
 from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -23,7 +20,7 @@ FAR_S = 1e12
 COUNT_MAX = 100_000
 """Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
-"""A worker whose heartbeat is older is not alive; it writes one every second."""
+"""A worker whose heartbeat is older, by Redis' clock, is not alive; it writes one every three seconds."""
 
 BACKLOG = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM inbox LIMIT %(most)s) _) AS waiting,
@@ -139,7 +136,7 @@ def _snapshot(answer: bytes) -> Snapshot:
         is_exact=found["looked_at"] == found["ahead"],
         oldest_wait_s=_seconds(now_ms, float(found["oldest_ms"])) if found["oldest_ms"] else 0,
         is_suspended=found["is_suspended"],
-        workers=tuple(sorted(_workers(redis_ms, found["workers"]), key=lambda one: one.name)),
+        workers=tuple(sorted((_worker(now_ms, *one) for one in found["workers"]), key=lambda one: one.name)),
         lanes=tuple(sorted((_lane(now_ms, *one) for one in found["lanes"]), key=_order)),
     )
 
@@ -161,19 +158,11 @@ def _order(lane: Lane) -> int:
     return list(LaneState).index(lane.state)
 
 
-def _workers(now_ms: float, found: list[Any]) -> Iterator[Worker]:
-    """Read the workers; one whose heartbeat is no time was not written by RQ."""
-    for one in found:
-        with suppress(ValueError, OverflowError):
-            yield _worker(now_ms, *one)
-
-
-def _worker(now_ms: float, key: str, heartbeat: str, queues: str | bool) -> Worker:
-    seen_at = datetime.fromisoformat(heartbeat)
+def _worker(now_ms: float, name: str, heard_ms: str, lanes: str) -> Worker:
     return Worker(
-        name=key.removeprefix(keys.RQ_WORKER_PREFIX),
-        heartbeat_age_s=max(0.0, _seconds(now_ms, seen_at.timestamp() * 1000)),
-        lanes=len(queues.split(",")) if isinstance(queues, str) and queues else 0,
+        name=name,
+        heartbeat_age_s=max(0.0, _seconds(now_ms, float(heard_ms))),
+        lanes=len(lanes.split(",")) if lanes else 0,
     )
 
 

@@ -88,6 +88,7 @@ class Duties:
         _alone("reconcile", self.reconcile)
         _alone("sweep", self._sessions.sweep)
         _alone("forget_deliveries", self.forget_deliveries)
+        _alone("forget_workers", self._lanes.roster.forget_dead)
 
     def reconcile(self) -> int:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.

@@ -25,13 +25,16 @@ REPEAT_S = 3.0
 class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
     """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
 
-    def __init__(self, connection: redis.Redis, name: str, check_owner: Callable[[], object]) -> None:
-        """`check_owner` raises LanesForeign when this Redis belongs to another deployment: then nothing is written."""
+    def __init__(self, connection: redis.Redis, name: str, heartbeat: Callable[[str], object]) -> None:
+        """`heartbeat` notes one by Redis' clock; RQ's is this machine's.
+
+        It raises LanesForeign when this Redis belongs to another deployment: then nothing is written.
+        """
         try:
             super().__init__([], name=name, connection=connection)
         except Exception as error:
             raise translated(error) from error
-        self._check_owner = check_owner
+        self._heartbeat = heartbeat
         self.is_suspended = True
         """Until Redis was asked."""
         self._lanes: list[str] = []
@@ -76,7 +79,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             self.subscribe()
 
     def _write(self, state: WorkerStatus, lanes: list[str]) -> None:
-        self._check_owner()
+        self._heartbeat(self.name)
         if not self.connection.exists(self.key):
             self._register()
         left, self._lanes = set(self._lanes) - set(lanes), lanes
@@ -87,6 +90,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             for lane in left:
                 pipeline.srem(WORKERS_BY_QUEUE_KEY % lane, self.key)
             for lane in lanes:  # where `rq info` looks; it runs out by itself if this process dies
+                pipeline.delete(WORKERS_BY_QUEUE_KEY % lane)  # a dead worker's name, too: a lane has one holder
                 pipeline.sadd(WORKERS_BY_QUEUE_KEY % lane, self.key)
                 pipeline.expire(WORKERS_BY_QUEUE_KEY % lane, ON_A_LANE_TTL_S)
             pipeline.execute()

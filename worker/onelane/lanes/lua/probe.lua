@@ -5,17 +5,18 @@ local key = 'nothing'
 for _, other in ipairs({
   LANES, WAKE, BURIED, FENCE, INSTANCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key),
   lock_key(key), session_key(key), pace_key(key), NUMBERS, counted_key(key), duty_key(key), lease_key(key), WORKERS,
-  worker_key(key), beat_key(key), SUSPENDED, RECONCILED, RECONCILE_CURSOR,
+  worker_key(key), beat_key(key), HEARTBEATS, SUSPENDED, RECONCILED, RECONCILE_CURSOR,
 }) do redis.call('EXISTS', other) end
 key = PREFIX .. key
 even_when_full()
 for _, commands in ipairs({
   { { 'SET', 1 }, { 'GET' }, { 'INCR' }, { 'PTTL' }, { 'EXPIRE', 60 }, { 'PEXPIRE', 60000 } },
-  { { 'HSET', 'a', 1 }, { 'HSETNX', 'a', 1 }, { 'HINCRBY', 'a', 1 }, { 'HGET', 'a' }, { 'HMGET', 'a' }, { 'HGETALL' }, { 'HEXISTS', 'a' },
-    { 'HLEN' } },
+  { { 'HSET', 'a', 1 }, { 'HSETNX', 'a', 1 }, { 'HINCRBY', 'a', 1 }, { 'HGET', 'a' }, { 'HMGET', 'a' }, { 'HGETALL' },
+    { 'HEXISTS', 'a' }, { 'HLEN' } },
   { { 'RPUSH', 1 }, { 'LPUSH', 1 }, { 'LLEN' }, { 'LRANGE', 0, 0 }, { 'LREM', 1, 1 } },
-  { { 'SADD', 1 }, { 'SREM', 2 }, { 'SMEMBERS' } },
-  { { 'ZADD', 1, 1 }, { 'ZREM', 2 }, { 'ZSCORE', 1 }, { 'ZCARD' }, { 'ZCOUNT', 1, 1 }, { 'ZRANGE', 0, 0, 'BYSCORE' } },
+  { { 'SADD', 1 }, { 'SREM', 2 }, { 'SSCAN', 0 } },
+  { { 'ZADD', 1, 1 }, { 'ZREM', 2 }, { 'ZSCORE', 1 }, { 'ZCARD' }, { 'ZREVRANGE', 0, 0 }, { 'ZREMRANGEBYSCORE', 2, 2 },
+    { 'ZCOUNT', 1, 1 }, { 'ZRANGE', 0, 0, 'BYSCORE' } },
   { { 'XADD', '*', 'a', 1 } },
 }) do
   for _, command in ipairs(commands) do redis.call(command[1], key, unpack(command, 2)) end

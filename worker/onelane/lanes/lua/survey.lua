@@ -1,4 +1,4 @@
--- Counts the lanes by state, lists the first of each state, and lists the workers. Reads only. Leased and parked lanes
+-- Counts the lanes by state, lists the first of each state, and lists the workers, last heard first. Reads only. Leased and parked lanes
 -- differ by their lock. Only the locks of the lanes that are due next are read: a lease ends soon, so leased lanes come
 -- before most of the parked ones.
 -- ARGV: now, the most lanes to list of each state, the most locks to read, the most workers to list
@@ -40,10 +40,10 @@ local paused = peek('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows
 for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) end
 
 local workers = {}
-for i, key in ipairs(peek('SMEMBERS', WORKERS) or {}) do
-  if i > workers_max then break end
-  local worker = peek('HMGET', listed_worker_key(key), 'last_heartbeat', 'queues') or {}
-  if worker[1] then workers[#workers + 1] = { key, worker[1], worker[2] } end
+local heard = peek('ZREVRANGE', HEARTBEATS, 0, workers_max - 1, 'WITHSCORES') or {}
+for i = 1, #heard, 2 do
+  local worker = peek('HMGET', worker_key(heard[i]), 'queues', 'death') or {}
+  if not worker[2] then workers[#workers + 1] = { heard[i], heard[i + 1], worker[1] or '' } end
 end
 
 return cjson.encode({

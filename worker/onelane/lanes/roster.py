@@ -1,0 +1,31 @@
+"""Who works: heartbeats by Redis' clock, beside RQ's, which are by each machine's own."""
+
+from collections.abc import Callable
+from typing import Final
+
+from onelane.lanes.scripts import Scripts
+
+KEPT_S: Final = 3_600
+"""How long a silent worker is remembered."""
+FORGOTTEN_MAX: Final = 10_000
+NAMES_PER_SCAN: Final = 500
+
+
+class Roster:
+    """The workers on one Redis, by their names."""
+
+    def __init__(self, scripts: Scripts, now_ms: Callable[[], int | str]) -> None:
+        self._scripts = scripts
+        self._now_ms = now_ms
+
+    def note(self, worker: str) -> None:
+        """Note that a worker lives."""
+        self._scripts.run("heartbeat", self._now_ms(), worker, KEPT_S * 1000)
+
+    def forget_dead(self) -> None:
+        """Take the names of dead workers off RQ's list, about FORGOTTEN_MAX at most."""
+        cursor = 0
+        for _ in range(0, FORGOTTEN_MAX, NAMES_PER_SCAN):
+            cursor = int(self._scripts.run("forget_workers", cursor, NAMES_PER_SCAN))
+            if cursor == 0:
+                return
