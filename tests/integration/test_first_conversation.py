@@ -66,6 +66,8 @@ def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(
     worker_keys = {
         key
         for key in left
-        if key.startswith(("rq:worker", "heartbeats", "beat:", "lease:", "duty:", "numbers", "counted:", "wake", "reconciled"))
+        if key.startswith(
+            ("rq:worker", "heartbeats", "beat:", "lease:", "duty:", "numbers", "counted:", "wake", "reconciled")
+        )
     }
     assert left - worker_keys == {f"session:user:{message.user_id}", "instance", "fence"}

@@ -14,8 +14,8 @@ from onelane.lanes import jobs
 from onelane.lanes.clock import LanesClock, note_step
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
-from onelane.lanes.roster import Roster
 from onelane.lanes.refusals import A_CLUSTER
+from onelane.lanes.roster import Roster
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event

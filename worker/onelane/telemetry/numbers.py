@@ -49,7 +49,7 @@ LEASES_LOST: Final = Counter("onelane_leases_lost", "Leases that ran out or were
 BEGINS_FENCED: Final = Counter(
     "onelane_begins_fenced", "Turns refused at their begin, because a later lease had written."
 )
-TAKEOVERS: Final = Counter("onelane_takeovers", "Lanes taken over from a worker that never released them.")
+TAKEOVERS: Final = Counter("onelane_takeovers", "Lanes taken over from a worker that died or was cut off.")
 SESSION_CACHE: Final = Counter(
     "onelane_session_cache",
     "Whether the cached session id was right. unused: a redriven message keeps its own session.",
