@@ -85,7 +85,7 @@ def test_calls_of_a_task_never_overlap(start: Start) -> None:
             LanesUnavailable("Redis did not answer"),
             {"event": "task_postponed", "task": "tidy", "error": "Redis did not answer", "log_level": "warning"},
         ),
-        (StoreUnavailable("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
+        (StoreUnavailable("in our words"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
         (ValueError("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
         (RecursionError("text"), {"event": "task_failed", "task": "tidy", "log_level": "error"}),
     ],

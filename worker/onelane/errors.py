@@ -181,7 +181,8 @@ def show_texts() -> None:
 def describe(error: BaseException) -> str:
     """Describe where an error arose and of which kind. Only our own texts are told: others' may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
-    text = str(error) if _shows_texts or isinstance(error, OnelaneError) else ""
+    is_ours = isinstance(error, OnelaneError) and not isinstance(error, Later)  # a Later's reason is the handler's
+    text = str(error) if _shows_texts or is_ours else ""
     said = f"{kind_of(error)}: {text}" if text else kind_of(error)
     return storable(f"Traceback (most recent call last):\n{''.join(frames)}{said}")
 
