@@ -10,10 +10,13 @@ JOBS ?= 3
 MINUTES ?= 3
 SEED ?=
 RUNS ?= 3
+SERVER ?=
+REDIS_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,lanes_model lanes_faults odd_keys keeper recovery \
+	roster rq_tools outages worker_process))
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow bench chaos chaos-mutants check format clean
+.PHONY: help install run test test-slow test-redis bench chaos chaos-mutants check format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +31,9 @@ test: $(INSTALLED) ## run the tests against real servers of their own, within mi
 
 test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, which `make test` leaves out
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
+
+test-redis: $(INSTALLED) ## run the tests of lanes and workers on another server: SERVER=/path/to/valkey-server
+	ONELANE_TEST_REDIS_SERVER=$(SERVER) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(REDIS_TESTS)
 
 bench: $(INSTALLED) ## measure beside peers, half an hour; CLAIMS="drain live" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)

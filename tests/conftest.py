@@ -81,7 +81,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis") / "data") as server:
+    other = os.environ.get("ONELANE_TEST_REDIS_SERVER")
+    program = Path(other).resolve() if other else None
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis") / "data", program=program) as server:
         yield server
 
 

