@@ -9,10 +9,10 @@ from tests.chaos.faults.strike import Steps, Strike
 from tests.chaos.service.orders import BLOCK, FOR_EVER_S, HANG, Order, Orders
 from tests.chaos.service.stack import SLOTS
 
-OBEYS_S = 0.3
+OBEYS_S = 1.0
 """What Redis may take to forget everything; all other faults wait meanwhile."""
 TAKEN_S = 5.0
-"""How long an order waits for a run to take it."""
+"""How long an order waits for a run to take it, at least: its worker may have to start first."""
 BLOCKS_S = (1.0, 8.0)
 HANGS_S = (4.0, 8.0)
 NOTICED_S = 15.0
@@ -61,7 +61,7 @@ def _ordered(strike: Strike, order: Order, count: int) -> Steps:
     """Give an order, and wait until all of it is taken."""
     orders = Orders(strike.stack.folder.history, strike.place)
     orders.give(order, count)
-    ends = time.monotonic() + TAKEN_S
+    ends = time.monotonic() + max(TAKEN_S, strike.lasts_s - BLOCKS_S[1])
     try:
         while orders.left and time.monotonic() < ends:
             yield
