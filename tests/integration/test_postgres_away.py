@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import redis
 
-from onelane.bootstrap import Services
+from onelane.bootstrap import Services, open_worker
 from onelane.config import Settings
-from onelane.errors import StoreUnavailable
+from onelane.errors import StoreDenied, StoreUnavailable
 from onelane.migrations import shipped_code
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
@@ -196,3 +196,14 @@ def test_a_worker_that_waits_for_a_server_ends_at_once_when_asked_to(settings: S
         eventually(lambda: _logged(log, "worker_waits"))
         worker.ask_to_stop()
         assert worker.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.parametrize(("part", "wrong"), [("/postgres?", "/nothing?"), ("//postgres@", "//nobody@")])
+def test_a_worker_with_a_wrong_database_url_ends_as_for_any_mistake_of_configuration(
+    settings: Settings, part: str, wrong: str
+) -> None:
+    """It waited for a server that was there."""
+    assert part in settings.database_url
+    mistaken = settings.model_copy(update={"database_url": settings.database_url.replace(part, wrong)})
+    with pytest.raises(StoreDenied, match="DATABASE_URL"):
+        open_worker(mistaken.model_copy(update={"handler": "tests.bots:handle"}))

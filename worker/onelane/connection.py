@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import time
 from contextlib import suppress
@@ -34,7 +35,12 @@ DENIALS: Final = {
     "does not match host name": "its certificate is for another host than that in DATABASE_URL",
     "root certificate file": "there is no file to verify its certificate by: name it by sslrootcert in DATABASE_URL",
     "does not support SSL": "it speaks no TLS, which sslmode in DATABASE_URL (or PGSSLMODE) asks for",
-    "authentication failed": "it refuses the user or the password in DATABASE_URL",
+    "authentication failed|no password supplied": "it refuses the user or the password in DATABASE_URL",
+    'role ".*" does not exist|is not permitted to log in': "it has no such user that may log in as DATABASE_URL names",
+    'database ".*" does not exist': "it has no such database as DATABASE_URL names: create it, or correct the name",
+    "permission denied for database": "the user in DATABASE_URL may not connect to the database: GRANT CONNECT",
+    r"no pg_hba\.conf entry": "it lets nobody in from here as DATABASE_URL asks: check user, database and sslmode"
+    " in it, or add a line to the server's pg_hba.conf",
 }
 """What only another DATABASE_URL mends."""
 REFUSALS: Final = DENIALS | {
@@ -42,7 +48,10 @@ REFUSALS: Final = DENIALS | {
     "connection slots": ALL_IN_USE,
     "is read-only": "it is read-only: a replica, or a primary that takes no writes",
 }
-"""Parts of what libpq or the server says, and our sentence instead: theirs name hosts and users."""
+"""Parts of what libpq or the server says, as patterns, and our sentence instead: theirs name hosts and users.
+
+An error of connecting has no SQLSTATE. A server that speaks another language is taken for one that is away.
+"""
 
 
 class Connection(psycopg.Connection[Row]):
@@ -137,7 +146,7 @@ def session_options(url: str) -> str:
 def refusal_of(error: Exception) -> str:
     """Explain why Postgres refused a connection, without repeating what it said."""
     text = str(error)
-    return next((sentence for part, sentence in REFUSALS.items() if part in text), "it cannot be reached")
+    return next((sentence for part, sentence in REFUSALS.items() if re.search(part, text)), "it cannot be reached")
 
 
 def _json(text: str | bytes) -> Any:
