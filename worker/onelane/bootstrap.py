@@ -116,6 +116,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pool_wait_s=WORKER_POOL_WAIT_S,
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
+    _once_there(services.database.ping)
     _once_there(services.lanes.probe)
     registration = _once_there(lambda: _registered(services.lanes))
     _once_there(lambda: publish_policies(services.database, settings.policies))
