@@ -42,7 +42,7 @@ PLANTED = {
         "holder(lease[1]) == lease[2]",
         "true",
     ),
-    "a fence from nothing": ("lease", "digits(redis_clock(ARGV[1]) * 1000)", "'0'"),
+    "a fence from nothing": ("lease", "digits(seed * 1000)", "'0'"),
     "renew over a pause": ("renew", "if not is_paused(user) then", "if true then"),
     "park over a pause": ("park", "if not is_paused(user) then", "if true then"),
     "make due what is leased": ("due", "if held > 0 then", "if false then"),
