@@ -10,7 +10,9 @@ from typing import Self
 import redis
 
 from onelane.dev.embedded import EmbeddedRedis
+from onelane.errors import EmbeddedServerError
 
+NODE_TRIES = 5
 USER, PASSWORD = "limited", "open sesame"
 ALL_ALLOWED = ("~*", "&*", "+@all")
 RULES: Mapping[str, tuple[str, ...]] = {
@@ -78,10 +80,19 @@ def answering(answer: bytes) -> Iterator[str]:
 @contextmanager
 def cluster(folder: Path) -> Iterator[str]:
     """Run a Redis Cluster of one node that serves every slot; yields its address."""
-    with EmbeddedRedis(folder, settings={"cluster-enabled": "yes"}) as server:
+    with ExitStack() as stack:
+        server = _cluster_node(stack, folder)
         with redis.Redis.from_url(server.url) as admin:
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE" if _is_new(admin) else "ADDSLOTS", *_slots(admin))
         yield server.url
+
+
+def _cluster_node(stack: ExitStack, folder: Path) -> EmbeddedRedis:
+    """Start a node. It takes the port 10,000 above its own as well; when that is in use, another node gets others."""
+    for nr in range(NODE_TRIES - 1):
+        with suppress(EmbeddedServerError):
+            return stack.enter_context(EmbeddedRedis(folder / str(nr), settings={"cluster-enabled": "yes"}))
+    return stack.enter_context(EmbeddedRedis(folder / "last", settings={"cluster-enabled": "yes"}))
 
 
 def _is_new(admin: redis.Redis) -> bool:

@@ -117,7 +117,8 @@ def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, wat
     holding.close()
     assert eventually(watch.others_get)[0].user_id == dropped.user_id
     watch.await_renewal(kept)
-    assert [line for line in log_lines if line["log_level"] != "info"] == []
+    # A machine that stands still for half a lease looks like a clock that steps.
+    assert {line["event"] for line in log_lines if line["log_level"] != "info"} <= {"clock_stepped"}
 
 
 def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, watch: Watch) -> None:
@@ -278,8 +279,10 @@ def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_call
     assert not keeper.can_renew
     eventually(lambda: len(events(log_lines, "renewer_silent")) > 1)
     assert beats == []
-    monkeypatch.setattr(helper, "STARTS_S", DEADLINE_S)
     monkeypatch.setattr(helper, "COMMAND", working)
+    replaced = len(events(log_lines, "renewer_silent"))
+    eventually(lambda: keeper.can_renew or len(events(log_lines, "renewer_silent")) > replaced)
+    monkeypatch.setattr(helper, "STARTS_S", DEADLINE_S)
     eventually(lambda: keeper.can_renew and beats)
     keeper.stop()
 

@@ -245,17 +245,15 @@ def test_numbers_begin_again_when_redis_forgets(web: Web, services: Services, ac
     assert numbers(client)["onelane_deliveries_total accepted"] == 1
 
 
-def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message(
+def test_a_foreign_key_in_the_place_of_the_numbers_stops_no_message_and_is_removed(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:
     services.lanes.client.set(NUMBERS, "mine")
     with run_worker(settings):
         message = accept("alice")
         eventually(lambda: rows.states(message.user_id) == ["processed"])
-    accept("bob")
-    assert not services.upload.flush()
-    services.lanes.client.delete(NUMBERS)
     assert services.upload.flush()
+    assert services.lanes.client.type(NUMBERS) == b"hash"
 
 
 def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> None:

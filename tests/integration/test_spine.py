@@ -19,10 +19,13 @@ VALUES_AND_DRIVERS = {
     "onelane.lanes.holding",
     "onelane.turns.pacing",
     "onelane.lanes.scripts",
+    "onelane.lanes.gathering",
+    "onelane.lanes.prefixed",
+    "onelane.lanes.refusals",
     "onelane.turns.hosting",
     "onelane.turns.memory",
 }
-"""What is held or called through: two values, the driver of Redis, and the bot's side of a turn: it runs and reads."""
+"""What is held or called through: two values, what drives Redis, and the bot's side of a turn: it runs and reads."""
 ENTRIES_MAX = 12
 MODULES_MAX = 5
 

@@ -65,11 +65,11 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
 
     def withdraw(self) -> None:
         """Take the registration back; where Redis does not let us, it runs out by itself."""
-        try:
-            self.register_death()
-            self.unsubscribe()
-        except Exception:  # noqa: BLE001 - whatever Redis answers, or does not
-            event("worker_not_unregistered", worker=self.name)
+        for step in (self.register_death, self.unsubscribe):
+            try:
+                step()
+            except Exception:  # noqa: BLE001 - whatever Redis answers, or does not
+                event("worker_not_unregistered", worker=self.name)
 
     def _register(self) -> None:
         """Register, the first time or after Redis lost its memory, and listen to commands."""
