@@ -200,7 +200,7 @@ def test_a_grandchild_that_leaves_the_handler_answers_nothing(text: str, run: Ru
     assert text_of(run(text)) == "ours"
 
 
-@pytest.mark.parametrize("text", slow_after(2, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
+@pytest.mark.parametrize("text", slow_after(1, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     text: str, run: Run, strict: Isolation, begin: Begin
 ) -> None:

@@ -320,6 +320,7 @@ def test_a_renewer_ends_with_its_worker_however_that_ends(
         assert len(eventually(watch.others_get)) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_workers_lanes_are_taken_over_though_a_process_of_a_handler_keeps_its_wire(
     settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
 ) -> None:

@@ -72,7 +72,10 @@ def _kill_and_forget(services: Services, redis_server: EmbeddedRedis) -> None:
     redis_server.start()
 
 
-@pytest.mark.parametrize("lose", [_flush, _kill_and_forget], ids=["FLUSHALL", "killed, back empty"])
+@pytest.mark.parametrize(
+    "lose",
+    [pytest.param(_flush, id="FLUSHALL"), pytest.param(_kill_and_forget, id="killed", marks=pytest.mark.slow)],
+)
 def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
     rows: Rows,
     lose: Callable[[Services, EmbeddedRedis], None],

@@ -143,7 +143,7 @@ def _requeue_by_command(_services: Services, settings: Settings, message: Accept
     subprocess.run([*rq, *lane, str(message.message_id)], check=True, capture_output=True, timeout=30)
 
 
-@pytest.mark.parametrize("requeue", [_requeue_by_registry, _requeue_by_command])
+@pytest.mark.parametrize("requeue", [_requeue_by_registry, pytest.param(_requeue_by_command, marks=pytest.mark.slow)])
 def test_a_dead_message_requeued_with_rqs_tools_is_answered_within_five_seconds(
     rows: Rows,
     services: Services,
@@ -162,6 +162,7 @@ def test_a_dead_message_requeued_with_rqs_tools_is_answered_within_five_seconds(
         eventually(lambda: not services.lanes.client.exists("rq:queues", "lanes:in"))
 
 
+@pytest.mark.slow
 def test_a_requeued_message_runs_next_in_its_users_order(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, tmp_path: Path
 ) -> None:

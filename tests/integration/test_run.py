@@ -21,7 +21,6 @@ from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.stack import PYTHON
 from onelane.errors import EXIT_CONFIG
-from tests.conftest import slow_after
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 
@@ -234,7 +233,8 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
     assert run.last_line().startswith("onelane: worker ended with exit code")
 
 
-@pytest.mark.parametrize("name", slow_after(1, ["gunicorn", "onelane worker", "redis-server", "postgres"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis-server", "postgres"])
 def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name: str) -> None:
     run = start().until_ready()
     os.kill(run.named(name), signal.SIGKILL)

@@ -246,7 +246,7 @@ def test_hanging_handlers_count_as_stuck_although_their_leases_were_lost(
     assert {line["user_id"] for line in events(log_lines, "slot_stuck")} == {str(user) for user in users}
 
 
-@pytest.mark.parametrize("handler", ["handle", "handle_async"])
+@pytest.mark.parametrize("handler", ["handle", pytest.param("handle_async", marks=pytest.mark.slow)])
 def test_a_turn_that_is_kept_in_a_read_of_ours_when_its_time_is_over_is_charged_nothing(
     handler: str, start: Start, accept: Accept, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +440,7 @@ def test_a_dispatcher_that_dies_ends_the_process_so_that_another_begins(
     assert [line["task"] for line in events(log_lines, "worker_hopeless")] == ["dispatcher"]
 
 
+@pytest.mark.slow
 def test_a_task_that_no_new_thread_helps_ends_the_process(
     start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
 ) -> None:

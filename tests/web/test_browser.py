@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 from redis import Redis
@@ -69,6 +70,7 @@ def test_the_queues_of_users_with_waiting_messages_and_a_worker_with_its_lane(
         expect(inside.get_by_text("No queues.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_requeue_in_the_list_and_on_the_jobs_page_gets_the_messages_answered(
     rows: Rows, inside: Page, services: Services, settings: Settings, dead: list[Accepted], run_worker: RunWorker
 ) -> None:
@@ -125,6 +127,7 @@ def test_there_is_no_button_that_deletes_and_a_refusal_is_told(
     expect(inside.get_by_role("status")).to_contain_text("Not requeued: this job is not a dead message of ours")
 
 
+@pytest.mark.slow
 def test_a_page_left_open_leads_back_to_the_door(inside: Page) -> None:
     inside.context.clear_cookies()
     inside.wait_for_url(re.compile(r"/ops/login\?next="))  # at its next poll
