@@ -77,7 +77,7 @@ def _wait_until_frozen(frozen: Child) -> None:
 
 
 def _without_fence_checks(text: str) -> str:
-    mutant = text.replace("v_user.fence > v_fence", "false")
+    mutant = text.replace("is_fenced(v_user.fence, v_fence)", "false")
     assert mutant != text
     return mutant
 

@@ -64,6 +64,9 @@ class Watch:
     def until(self, lease: Lease) -> int:
         return int(self._lanes.client.hget(keys.lock(lease.user_id), "until") or 0)
 
+    def beat_of(self, worker: str) -> int:
+        return int(self._lanes.client.hget(keys.beat(worker), "last") or 0)
+
     def await_renewal(self, *leases: Lease, times: int = 1) -> None:
         """Wait until all of `leases` were renewed, so many times after now."""
         for _ in range(times):
@@ -129,6 +132,20 @@ def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, w
     keeper.stop()
     assert keeper._helper.process.poll() == 0
     assert len(eventually(watch.others_get)) == 2
+
+
+def test_a_worker_that_falls_silent_keeps_its_leases_for_a_while_and_is_not_heard(
+    keeper: Keeper, lease: Leases, watch: Watch
+) -> None:
+    """Its helper would speak for a lease that it never heard of: the worker's death would count for nothing."""
+    [kept] = lease(1)
+    keeper.hold([kept])
+    watch.await_renewal(kept)
+    keeper._beats.stop(DEADLINE_S)
+    watch.await_renewal(kept)
+    heard = watch.beat_of("ours")
+    watch.await_renewal(kept, times=2)
+    assert watch.beat_of("ours") == heard
 
 
 def test_a_platforms_signals_to_every_process_end_no_renewer(keeper: Keeper, lease: Leases, watch: Watch) -> None:

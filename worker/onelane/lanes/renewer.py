@@ -21,6 +21,8 @@ from onelane.lanes.scripts import SCRIPTS, Scripts, connect, text_of
 from onelane.wire import Wire
 
 RENEWALS_PER_TTL = 3
+SILENCES_PER_LIFE = 4
+"""Three beats of the parent; less than the time between two renewals."""
 RETRY_S = 0.5
 STALL_LIMIT_S = 10.0
 PARENT_TICK_S = 1.0
@@ -37,6 +39,7 @@ class Renewer:
         self._worker = str(settings["worker"])
         self._ttl_s = float(settings["ttl_s"])
         self._stall_limit_s = float(settings["stall_limit_s"])
+        self._heard_s = min(self._ttl_s, self._stall_limit_s) / SILENCES_PER_LIFE
         self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS, database_id=lambda: settings["database_id"])
         self._clock = LanesClock()
         self._leases: dict[str, str] = {}
@@ -59,13 +62,15 @@ class Renewer:
     def _renew(self) -> float:
         """Renew once, send the parent how it went, and return the seconds until the next time.
 
-        Also without leases: others see by it that the worker lives, although a lane that it let go may be late.
+        Also without leases: others see by it that the worker lives, although a lane that it let go may be late. Of a
+        parent that has just gone silent they hear nothing: a lease that it took may not have come here any more.
         """
         if not self._parent_is_well():
             self._renewed_at = time.monotonic()
             return self._ttl_s / RENEWALS_PER_TTL
         try:
-            stepped_ms, lost = renew(self._scripts, self._worker, self._leases, self._ttl_s, self._clock)
+            heard = self._worker if self._silence_s() < self._heard_s else ""
+            stepped_ms, lost = renew(self._scripts, heard, self._leases, self._ttl_s, self._clock)
         except LanesUnavailable as error:
             if self._leases:
                 self._wire.send({"failed": str(error)})
@@ -80,8 +85,10 @@ class Renewer:
         return self._ttl_s / RENEWALS_PER_TTL
 
     def _parent_is_well(self) -> bool:
-        has_sent = time.monotonic() - self._received_at < self._stall_limit_s
-        return has_sent and not _is_stopped(self._parent_pid)
+        return self._silence_s() < self._stall_limit_s and not _is_stopped(self._parent_pid)
+
+    def _silence_s(self) -> float:
+        return time.monotonic() - self._received_at
 
 
 def renew(
@@ -92,7 +99,7 @@ def renew(
     clock: LanesClock,
     now_ms: int | str = "",
 ) -> tuple[int, list[str]]:
-    """Extend a worker's `leases` (user by token) by `ttl_s` from now.
+    """Extend a worker's `leases` (user by token) by `ttl_s` from now; with an empty name the worker is not heard.
 
     Return by how many ms Redis' clock has stepped, and the tokens of the leases that are lost.
     """
