@@ -72,6 +72,26 @@ def test_a_handler_that_keeps_the_gil_is_ended_with_its_stacks_and_dead_lettered
 
 
 @pytest.mark.slow
+def test_a_worker_that_was_stopped_charges_nobody_for_the_time_in_which_it_was(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={**QUICK, "turn_timeout_s": 3, "lock_ttl_s": 1})
+    gate, runs = tmp_path / "gate", tmp_path / "runs"
+    message = accept("alice", f"wait {gate}")
+    with worker_process(settings, log=tmp_path / "worker.log", bot_log=runs, stall_limit_s=600) as worker:
+        eventually(runs.exists)
+        for stopped_s, works_s in ((6, 1.0), (6, 0.0)):
+            os.kill(worker.pid, signal.SIGSTOP)
+            time.sleep(stopped_s)
+            os.kill(worker.pid, signal.SIGCONT)
+            time.sleep(works_s)
+        gate.touch()
+        eventually(lambda: rows.states(message.user_id) == ["processed"])
+    assert rows.accepted()[0].attempts == 0
+    assert "slot_stuck" not in (tmp_path / "worker.log").read_text()
+
+
+@pytest.mark.slow
 def test_killing_a_busy_worker_several_times_convicts_nobody(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ Each turn has a context of its own (`contextvars`), a copy of the slot's.
 
 import inspect
 import threading
-import time
 from collections.abc import Awaitable
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextvars import copy_context
@@ -18,6 +17,7 @@ from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.turns.blame import blamed
+from onelane.turns.clock import WorkingClock
 from onelane.turns.loop import RUNNING, Blockage, HandlerLoop
 
 READERS_MAX = 4
@@ -45,6 +45,7 @@ class Host:
     def __init__(self, handler: Handler, turn_timeout_s: float) -> None:
         self._handler: Any = handler
         self._turn_timeout_s = turn_timeout_s
+        self._clock = WorkingClock()
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reads")
         self._loop: HandlerLoop | None = None
         self._starting = threading.Lock()
@@ -61,11 +62,12 @@ class Host:
             raise blamed(error) from None
 
     def clock(self) -> float:
-        """Return the time by which turns are measured: it stands still while the event loop does not answer."""
-        return self._loop.clock() if self._loop else time.monotonic()
+        """Return the time by which turns are measured: it stands still while process or event loop do not go on."""
+        return self._loop.clock() if self._loop else self._clock.now()
 
     def beat(self) -> Blockage | None:
-        """Ask the event loop for a sign of life; return what keeps it from answering."""
+        """Tick, and ask the event loop for a sign of life; return what keeps it from answering."""
+        self._clock.tick()
         return self._loop.beat() if self._loop else None
 
     def _replies(self, turn: Turn | AsyncTurn, memory: Memory, holding: Holding) -> Replies:
@@ -95,7 +97,7 @@ class Host:
 
     def _running_loop(self) -> HandlerLoop:
         with self._starting:
-            self._loop = self._loop or HandlerLoop()
+            self._loop = self._loop or HandlerLoop(self._clock.now)
             return self._loop
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
@@ -60,7 +60,9 @@ class Visit:
 class HandlerLoop:
     """One event loop, in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is the clock without which the loop cannot work either."""
+        self._now = now
         self._loop = asyncio.new_event_loop()
         end_in_children(self._loop)
         self._asked_at: float | None = None
@@ -79,13 +81,13 @@ class HandlerLoop:
     def clock(self) -> float:
         """Return the time in seconds, on a monotonic clock that stands still while the loop does not answer."""
         asked_at = self._asked_at
-        return (time.monotonic() if asked_at is None else asked_at) - self._late_s
+        return (self._now() if asked_at is None else asked_at) - self._late_s
 
     def beat(self) -> Blockage | None:
         """Ask for a sign of life; return what the loop is kept by while the last one has not come."""
         if self._asked_at is None:
             self._handle, self._beats = None, 0
-            self._asked_at = time.monotonic()
+            self._asked_at = self._now()
             self._loop.call_soon_threadsafe(self._answer)
             return None
         frames, handle = self._call_at_hand()
@@ -96,7 +98,7 @@ class HandlerLoop:
 
     def _answer(self) -> None:
         if self._asked_at is not None:
-            self._late_s += time.monotonic() - self._asked_at
+            self._late_s += self._now() - self._asked_at
             self._asked_at = None
 
     def _call_at_hand(self) -> tuple[list[traceback.FrameSummary], asyncio.Handle | None]:
