@@ -352,6 +352,8 @@ THEMES: dict[str, tuple[list[str | None], list[str]]] = {
         ["dies", "dies", None, "escalate"],
         ["Redrive", "Redrive", "Escalate", "HandBack", "Begin", "Sweep", "Sweep"],
     ),
+    "overdue humans": (["dies", "dies", "escalate"], ["Redrive", "Redrive", "Redrive", "Escalate"]),
+    "patient humans": ([None, None, None, None, "escalate"], ["Escalate"]),
     "humans": ([None, None, None, "escalate", "handler"], ["Escalate", "HandBack", "Begin", "Sweep", "Peek"]),
     "everything": (
         [None, None, None, "handler", "user_request", "escalate", "dies", "dies", "stumbles"],
@@ -557,7 +559,7 @@ PLANTED = {
         "1000000000",
     ),
     "an escalation expires although its user writes": (
-        "humans",
+        "patient humans",
         "end_escalation_if_over",
         "greatest(escalated_at, last_message_at)",
         "escalated_at",
@@ -620,7 +622,7 @@ PLANTED = {
         "THEN",
     ),
     "a redriven message finds a human whose session is over": (
-        "late humans",
+        "overdue humans",
         "redrive_message",
         "PERFORM end_session_if_over(v_user, coalesce(v_at, v_now));",
         "",
@@ -672,7 +674,7 @@ def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: 
                 stories(theme),
                 lambda story: differs(connection, story),
                 settings=settings(
-                    max_examples=1_500, phases=[Phase.generate], derandomize=True, database=None, deadline=None
+                    max_examples=4_000, phases=[Phase.generate], derandomize=True, database=None, deadline=None
                 ),
             )
         except NoSuchExample:
