@@ -4,13 +4,14 @@
 -- Which session that is does not depend on how much is worked off: it is the one of the newest message, unless its time
 -- is over by now. When it is not open yet, because messages of an earlier one wait, the escalation is noted on those
 -- that lie in it, and takes effect as the first of them begins. What waits in an earlier session is the bot's.
--- p_session_id, p_escalated_at and p_last_seq name together what the caller saw: the open session (NULL: none), when it
--- was last escalated, and the newest accepted message. A repeated call escalates no later session, and none that
--- somebody has handed back since. Without p_last_seq it is about whatever there is now.
+-- p_session_id, p_escalated_at, p_last_seq and p_notes name together what the caller saw: the open session (NULL: none),
+-- when it was last escalated, the newest accepted message, and how many escalations had been noted. A repeated call
+-- escalates no later session, and none that somebody has handed back since. Without p_last_seq it is about whatever
+-- there is now.
 -- Returns the session's id, 'noted', or NULL when none is open.
 CREATE OR REPLACE FUNCTION escalate_session(
     p_user_id uuid, p_now timestamptz DEFAULT NULL, p_session_id uuid DEFAULT NULL,
-    p_escalated_at timestamptz DEFAULT NULL, p_last_seq bigint DEFAULT NULL) RETURNS text
+    p_escalated_at timestamptz DEFAULT NULL, p_last_seq bigint DEFAULT NULL, p_notes integer DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user users := lock_user(p_user_id);
@@ -25,6 +26,8 @@ BEGIN
     ELSIF p_last_seq IS NOT NULL AND v_open.escalated_at IS DISTINCT FROM
           (CASE WHEN v_open.id = p_session_id THEN p_escalated_at END) THEN
         RETURN v_open.id; -- it has been escalated since
+    ELSIF v_user.notes <> p_notes THEN
+        RETURN 'noted';
     END IF;
 
     UPDATE users SET last_accepted_at = v_at WHERE id = p_user_id;
@@ -33,6 +36,7 @@ BEGIN
     ELSIF v_in_use.opens_seq = v_in_use.next_seq THEN
         v_session_id := get_or_create_session(p_user_id);
     ELSIF v_in_use.opens_seq IS NOT NULL THEN
+        UPDATE users SET notes = notes + 1 WHERE id = p_user_id;
         UPDATE inbox SET escalate_at = v_at
          WHERE user_id = p_user_id AND seq BETWEEN v_in_use.opens_seq AND v_in_use.last_seq AND session_id IS NULL;
         RETURN 'noted';

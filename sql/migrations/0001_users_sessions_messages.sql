@@ -69,6 +69,8 @@ CREATE TABLE users (
     pause_reason     pause_reason,
     -- How often the user was paused: names a pause for one who asks for it again.
     pauses           integer NOT NULL DEFAULT 0,
+    -- The same of escalations that were noted on waiting messages.
+    notes            integer NOT NULL DEFAULT 0,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
 ) WITH (fillfactor = 70);

@@ -259,6 +259,9 @@ CASES: dict[str, dict[str, Case]] = {
         "and the waiting message opened its session, and the next began": Case(_user("escalate")),
         "and another handed it back": Case(_user("escalate"), _other("hand_back"), Story.work),
         "and another handed back what waited": Case(_user("escalate"), _other("hand_back")),
+        "and another took back what was noted": Case(
+            _user("escalate"), _other("hand_back"), _steps(_other("end_session"), lambda story: story.user.say())
+        ),
         "and another handed it back and escalated it": Case(
             _user("escalate"), _steps(_other("hand_back"), _other("escalate")), Story.work
         ),

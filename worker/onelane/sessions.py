@@ -24,7 +24,7 @@ HISTORY_MAX = 1_000
 SWEEP_LOOKS_MAX = 500
 SWEEP_ENDS_MAX = 32
 SEEN = """
-SELECT u.last_seq, s.id AS session_id, s.status, s.escalated_at,
+SELECT u.last_seq, u.notes, s.id AS session_id, s.status, s.escalated_at,
        (SELECT max(escalate_at) FROM inbox WHERE user_id = u.id AND seq >= u.next_seq) AS noted_at
   FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
  WHERE u.id = %s
@@ -107,8 +107,8 @@ class Sessions:
         if seen is None:
             return None
         row = self._database.row(
-            "SELECT escalate_session(%s, %s, %s, %s, %s) AS did",
-            (user_id, self._now(), seen.session_id, seen.escalated_at, seen.last_seq),
+            "SELECT escalate_session(%s, %s, %s, %s, %s, %s) AS did",
+            (user_id, self._now(), seen.session_id, seen.escalated_at, seen.last_seq, seen.notes),
         )
         self._forget(user_id)
         return _escalated(row)
