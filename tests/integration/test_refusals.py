@@ -173,8 +173,10 @@ def test_the_rights_that_the_documents_name_are_enough(
 ) -> None:
     [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD ([^`]+)`", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
     limited.allow("resetkeys", "resetchannels", "-@all", *rules.split())
-    with run_worker(settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})):
+    with run_worker(settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})) as worker:
         message = accept("alice")
         eventually(lambda: rows.is_settled(message.user_id))
-    # A machine that stands still for half a lease looks like a clock that steps.
-    assert {line["event"] for line in log_lines if line["log_level"] not in {"info", "debug"}} <= {"clock_stepped"}
+        assert worker.services.upload.flush()
+    # A machine that stands still for half a lease looks like a clock that steps. Numbers of another test may be late.
+    warnings = {line["event"] for line in log_lines if line["log_level"] not in {"info", "debug"}}
+    assert warnings <= {"clock_stepped", "numbers_postponed"}

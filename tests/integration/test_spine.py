@@ -18,6 +18,7 @@ ROOMS = ("onelane.turns.", "onelane.lanes.", "onelane.processes.")
 VALUES_AND_DRIVERS = {
     "onelane.lanes.holding",
     "onelane.turns.pacing",
+    "onelane.turns.clock",
     "onelane.lanes.scripts",
     "onelane.lanes.gathering",
     "onelane.lanes.prefixed",
@@ -25,7 +26,7 @@ VALUES_AND_DRIVERS = {
     "onelane.turns.hosting",
     "onelane.turns.memory",
 }
-"""What is held or called through: two values, what drives Redis, and the bot's side of a turn: it runs and reads."""
+"""What is held or called through: three values, what drives Redis, and the bot's side of a turn: it runs and reads."""
 ENTRIES_MAX = 12
 MODULES_MAX = 5
 
