@@ -369,6 +369,7 @@ def test_a_child_that_waits_for_a_read_when_its_time_is_over_is_not_to_blame(
         strict.run(turn, holding, TurnMemory(services.sessions, turn, holding.lease))
 
 
+@pytest.mark.slow
 def test_no_descriptor_is_left_open(run: Run, isolation: Isolation) -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from rq import Worker
 from rq.command import send_shutdown_command
 from rq.suspension import resume, suspend
@@ -37,6 +38,7 @@ def test_rq_info_shows_the_worker_its_state_and_its_lanes(
         eventually(lambda: " idle ." in (out := _rq(settings, "info", "--raw")) and lane not in out)
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_suspended(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

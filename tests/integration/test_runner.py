@@ -270,6 +270,7 @@ def _users(lines: Lines, name: str) -> set[str]:
     return {str(line["user_id"]) for line in events(lines, name)}
 
 
+@pytest.mark.slow
 def test_a_message_whose_every_attempt_hangs_holds_one_slot(
     start: Start, accept: Accept, rows: Rows, gate: Path
 ) -> None:
@@ -417,6 +418,7 @@ def test_a_lane_at_hand_when_the_grace_is_over_is_handed_back_without_an_attempt
     assert len(rows.texts(message.user_id)) == 1
 
 
+@pytest.mark.slow
 def test_a_dispatcher_that_hangs_ends_the_process(
     start: Start, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
 ) -> None:
