@@ -43,7 +43,12 @@ class ConfigError(OnelaneError):
 
 
 class StoreUnavailable(OnelaneError):  # noqa: N818 - it names a state, and reads so where it is caught
-    """Postgres did not do what it was asked, and may do it later."""
+    """Postgres did not do what it was asked, and may do it later; `sqlstate` says why, if it was asked at all."""
+
+    def __init__(self, text: str = "", sqlstate: str | None = None) -> None:
+        """Take a text that quotes nobody."""
+        super().__init__(text)
+        self.sqlstate = sqlstate
 
 
 class StoreAway(StoreUnavailable):

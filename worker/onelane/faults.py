@@ -19,6 +19,8 @@ AWAY: Final = ("08", "57P", "53100", "53300", "25006")
 NOT_THE_MESSAGES: Final = ("08", "25", "40", "42", "53", "55", "57", "58")
 CONFLICT: Final = "40"
 LOCK_NOT_AVAILABLE: Final = "55P03"
+QUERY_CANCELED: Final = "57014"
+"""Its time was over, or an operator ended it."""
 
 
 def sqlstate_of(error: psycopg.Error) -> str:
@@ -38,10 +40,15 @@ def is_worth_repeating(sqlstate: str) -> bool:
     return is_away(sqlstate) or sqlstate.startswith(CONFLICT)
 
 
+def is_held_up(sqlstate: str) -> bool:
+    """Whether another transaction was in the way."""
+    return sqlstate.startswith((CONFLICT, LOCK_NOT_AVAILABLE))
+
+
 def refusal(sqlstate: str) -> StoreUnavailable | StoreRefused:
     """Make the error of what Postgres refused."""
     if is_away(sqlstate):
         return StoreAway(f"Postgres is away: SQLSTATE {sqlstate}")
     if sqlstate.startswith(NOT_THE_MESSAGES):
-        return StoreUnavailable(f"Postgres refused for now: SQLSTATE {sqlstate}")
+        return StoreUnavailable(f"Postgres refused for now: SQLSTATE {sqlstate}", sqlstate)
     return StoreRefused(sqlstate)

@@ -1,0 +1,166 @@
+"""What many threads and coroutines ask of one SQL function at once goes to Postgres in few lists.
+
+`grouping` decides what is sent when; here are the threads that send it. They begin when they are needed, end with the
+process, and cost nothing while nobody asks: a thread waits until there is something to send, or until the next look.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from math import inf
+from queue import SimpleQueue
+from typing import Final
+
+from onelane import forks
+from onelane.errors import StoreUnavailable
+from onelane.gathering.grouping import DEADLINE_S, Grouping
+from onelane.gathering.requests import Answers, Call, Request
+from onelane.model import JsonObject
+
+AT_ONCE: Final = 4
+
+Ask = Callable[[Sequence[JsonObject], bool], list[JsonObject]]
+"""Sends a list, with whether to wait for rows that somebody holds; answers each item, or raises for all."""
+
+
+class Gatherer:
+    """One SQL function, as all of a process ask it."""
+
+    def __init__(self, ask: Ask, *, at_once: int = AT_ONCE) -> None:
+        """Send at most `at_once` calls at once: half of them lists, half of them items that go alone."""
+        self._ask = ask
+        self._changing = threading.Condition()
+        """Guards what follows. Nobody is answered under it: who gets an answer may ask again at once."""
+        self._grouping = Grouping(at_once)
+        self._idle = 0
+        """Senders that wait for a call."""
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._watch: threading.Thread | None = None
+        self._looks_at = inf
+        """When the watch looks next."""
+        self._is_closed = False
+
+    def submit(self, item: JsonObject, whose: str) -> "Future[JsonObject]":
+        """Ask for one item of a user; the answer comes, or StoreUnavailable or StoreRefused is raised, in time.
+
+        The answer may be `refused`, or `skipped` if somebody holds the user's row for long.
+        """
+        [future] = self.submit_all([item], whose)
+        return future
+
+    def submit_all(self, items: Sequence[JsonObject], whose: str) -> list["Future[JsonObject]"]:
+        """Ask for items of one user in their order: they go in one list, and stay together when they are skipped."""
+        futures: list[Future[JsonObject]] = [Future() for _ in items]
+        if forks.is_child():
+            _answer([(future, StoreUnavailable("a handler's forked child has no Postgres")) for future in futures])
+            return futures
+        now = time.monotonic()
+        request = Request(whose, list(items), futures, now + DEADLINE_S)
+        with self._changing:
+            if self._is_closed or not self._grouping.add(request):
+                why = "this process ends" if self._is_closed else "too many wait for Postgres"
+                answers = request.all_get(StoreUnavailable(why))
+            else:
+                answers = self._send_what_is_ready(now)
+        _answer(answers)
+        return futures
+
+    def ask(self, item: JsonObject, whose: str) -> JsonObject:
+        """Ask, and wait for the answer."""
+        return self.submit(item, whose).result()
+
+    def close(self) -> None:
+        """Send nothing more. What is under way is still answered."""
+        with self._changing:
+            self._is_closed = True
+            answers = self._abandoned()
+            for _ in range(self._idle):
+                self._calls.put(None)
+            self._changing.notify()
+        _answer(answers)
+
+    def _send_what_is_ready(self, now: float) -> Answers:
+        """Give what is ready to senders; return the answers to what no sender could be had for."""
+        answers: Answers = []
+        try:
+            while call := self._grouping.next_call(now):
+                try:
+                    self._give_to_sender(call)
+                except RuntimeError:
+                    answers += self._grouping.failed(call, StoreUnavailable("no thread to ask Postgres"), now)
+            self._keep_watch(now)
+        except RuntimeError:
+            answers += self._grouping.abandoned(StoreUnavailable("no thread to watch over what is asked"))
+        return answers
+
+    def _give_to_sender(self, call: Call) -> None:
+        if self._idle:
+            self._idle -= 1
+            self._calls.put(call)
+        else:
+            threading.Thread(target=self._send_all, args=(call,), name="sender", daemon=True).start()
+
+    def _send_all(self, call: Call | None) -> None:
+        """Be a sender: send one call after the other."""
+        while call is not None:
+            _answer(self._sent(call))
+            with self._changing:
+                if self._is_closed:
+                    return
+                self._idle += 1
+            call = self._calls.get()
+
+    def _sent(self, call: Call) -> Answers:
+        """Send a call, and what has become ready by its answers; return those that are final."""
+        answers: list[JsonObject] | Exception
+        try:
+            answers = self._ask(call.items, call.waits)
+            if len(answers) != len(call.items):
+                answers = StoreUnavailable("Postgres did not answer each item")
+        except Exception as error:  # noqa: BLE001 - who asked raises it
+            answers = error
+        now = time.monotonic()
+        with self._changing:
+            if isinstance(answers, Exception):
+                final = self._grouping.failed(call, answers, now)
+            else:
+                final = self._grouping.answered(call, answers, now)
+            return final + (self._abandoned() if self._is_closed else self._send_what_is_ready(now))
+
+    def _abandoned(self) -> Answers:
+        return self._grouping.abandoned(StoreUnavailable("this process ends"))
+
+    def _keep_watch(self, now: float) -> None:
+        """See to it that the watch looks in time."""
+        if self._watch is None or not self._watch.is_alive():
+            watch = threading.Thread(target=self._look_in_time, name="watch", daemon=True)
+            watch.start()
+            self._watch = watch
+        elif (at := self._grouping.look_at(now)) is not None and at < self._looks_at:
+            self._changing.notify()
+
+    def _look_in_time(self) -> None:
+        """Be the watch: send what has waited long enough, and answer those whose time is over."""
+        while True:
+            with self._changing:
+                if self._is_closed:
+                    return
+                now = time.monotonic()
+                at = self._grouping.look_at(now)
+                self._looks_at = inf if at is None else at
+                self._changing.wait(None if at is None else max(0.0, at - now))
+                now = time.monotonic()
+                answers = self._grouping.expired(now) + self._send_what_is_ready(now)
+            _answer(answers)
+
+
+def _answer(answers: Answers) -> None:
+    """Give the answers to who still waits for them."""
+    for future, answer in answers:
+        with suppress(InvalidStateError):  # cancelled, or its time is over
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

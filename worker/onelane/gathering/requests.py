@@ -1,0 +1,54 @@
+"""What is asked of a SQL function, and the calls in which it goes."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from math import inf
+
+from onelane.model import JsonObject
+
+Answers = list[tuple["Future[JsonObject]", JsonObject | Exception]]
+"""What to answer to whom."""
+
+
+@dataclass(eq=False)
+class Request:
+    """Items of one user that are asked together, in their order."""
+
+    whose: str
+    items: list[JsonObject]
+    futures: list["Future[JsonObject]"]
+    ends: float
+    skips: int = 0
+    skipped_at: float = inf
+    waits: bool = False
+    """Whether it is to wait for the row that somebody holds."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for an answer any more."""
+        return all(future.done() for future in self.futures)
+
+    def all_get(self, answer: Exception) -> Answers:
+        """Answer all items alike."""
+        return [(future, answer) for future in self.futures]
+
+
+@dataclass(eq=False)
+class Call:
+    """Requests that go to Postgres in one list."""
+
+    requests: list[Request]
+    is_alone: bool = False
+    is_half: bool = False
+    """Whether it is half of a list that failed as a whole."""
+    began: float = inf
+
+    @property
+    def items(self) -> list[JsonObject]:
+        """All items, one request after the other."""
+        return [item for request in self.requests for item in request.items]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for rows that somebody holds. In a list nobody does."""
+        return self.is_alone and self.requests[0].waits
