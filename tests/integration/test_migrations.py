@@ -207,7 +207,7 @@ def test_a_run_that_waits_for_another_gives_up_with_one_sentence(url: str, datab
 def test_a_run_over_a_link_that_went_silent_ends(url: str, database: Connection[Any]) -> None:
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
     with ThreadPoolExecutor(1) as threads, Proxy(url) as proxy:
-        silenced = threads.submit(migrate, proxy.url, run_max_s=2)
+        silenced = threads.submit(migrate, proxy.url, answer_max_s=2)
         eventually(lambda: waiting(database) == 1)
         proxy.silence()
         with pytest.raises(StoreUnavailable):

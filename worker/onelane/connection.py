@@ -16,6 +16,7 @@ from psycopg.types.json import set_json_loads
 
 from onelane import forks
 from onelane.periodic import Periodic
+from onelane.places import places_of
 
 Row = Any
 """A named tuple: the row's columns are its attributes."""
@@ -47,6 +48,7 @@ REFUSALS: Final = DENIALS | {
     "too many ": ALL_IN_USE,
     "connection slots": ALL_IN_USE,
     "is read-only": "it is read-only: a replica, or a primary that takes no writes",
+    "no name server": "no name server answers where its host is",
 }
 """Parts of what libpq or the server says, as patterns, and our sentence instead: theirs name hosts and users.
 
@@ -67,15 +69,15 @@ class Connection(psycopg.Connection[Row]):
     @classmethod
     def open(cls, url: str, within_s: float, generation: int) -> "Connection":
         """Connect to a server that takes writes, or raise psycopg.OperationalError."""
-        connection = cls.connect(
+        connection = cls.reach(
             url,
+            within_s,
             autocommit=True,
             row_factory=namedtuple_row,
             prepare_threshold=0,
             options=session_options(url),
             application_name="onelane",
             target_session_attrs="read-write",
-            connect_timeout=max(CONNECT_S_MIN, round(within_s)),
             keepalives_idle=30,
             tcp_user_timeout=10_000,
         )
@@ -86,6 +88,25 @@ class Connection(psycopg.Connection[Row]):
         connection.add_notice_handler(connection.keep_notice)
         set_json_loads(_json, connection)
         return connection
+
+    @classmethod
+    def reach(cls, url: str, within_s: float, **options: Any) -> "Connection":
+        """Connect within so many seconds, whatever is waited for, or raise psycopg.OperationalError.
+
+        The driver looks up hosts without a deadline, and gives each address the whole time: here they share it.
+        """
+        ends, places = time.monotonic() + within_s, places_of(url, within_s)
+        failures: list[str] = []
+        for place, others in zip(places, range(len(places), 0, -1), strict=True):
+            left_s = ends - time.monotonic()
+            if failures and left_s <= 0:
+                break
+            try:
+                share_s = max(CONNECT_S_MIN, round(left_s / others))
+                return cls.connect(url, **place, connect_timeout=share_s, **options)
+            except psycopg.OperationalError as error:
+                failures.append(str(error))
+        raise psycopg.OperationalError("\n".join(failures))
 
     @property
     def is_idle(self) -> bool:

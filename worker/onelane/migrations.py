@@ -7,7 +7,7 @@ that use the table would wait too.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,10 @@ LOCK_PAUSE_S = 1.0
 """Between two tries, whoever was held up goes on."""
 LOCK_TRIES = 30
 RUN_MAX_S = 3_600
-"""A run that takes longer is cut off: its link may have gone silent, which only our own clock notices."""
+"""What one step may take, however large the tables are."""
+ANSWER_MAX_S = 15
+"""The same for what changes no table. Who takes longer is cut off: a link may go silent, which only our clock notices.
+"""
 
 FILES_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_files (
@@ -45,22 +48,29 @@ ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = clock_ti
 """
 
 
-def migrate(url: str, *, wait_max_s: float = GUARD_WAIT_MAX_S, run_max_s: float = RUN_MAX_S) -> list[str]:
+def migrate(
+    url: str,
+    *,
+    wait_max_s: float = GUARD_WAIT_MAX_S,
+    run_max_s: float = RUN_MAX_S,
+    answer_max_s: float = ANSWER_MAX_S,
+) -> list[str]:
     """Apply what is pending and return the names of the files applied, in order.
 
     Raise StoreDenied, in words, for a database that is none of ours or lets us make nothing, and StoreUnavailable.
     """
     watchdog = Watchdog()
     try:
-        with Connection.connect(url, autocommit=True, connect_timeout=10) as connection:
+        with Connection.reach(url, answer_max_s, autocommit=True) as connection:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            watchdog.watch(connection, run_max_s)
-            with _guard(connection, wait_max_s):
+            with _guard(connection, wait_max_s, lambda: watchdog.watch(connection, answer_max_s)):
                 _check(connection)
                 connection.execute(FILES_TABLE)
                 todo = _pending(connection)
                 for paths in _steps(todo):
+                    watchdog.watch(connection, run_max_s)
                     _apply_patiently(connection, paths)
+                watchdog.watch(connection, answer_max_s)
             return [_name(path) for path in todo]
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreDenied(
@@ -88,9 +98,12 @@ def shipped_code() -> dict[str, str]:
 
 
 @contextmanager
-def _guard(connection: psycopg.Connection[Any], wait_max_s: float) -> Iterator[None]:
+def _guard(connection: psycopg.Connection[Any], wait_max_s: float, watch: Callable[[], object]) -> Iterator[None]:
+    """Let one runner in at a time. `watch` gives each question, and what comes after the last, a deadline."""
     deadline = time.monotonic() + wait_max_s
+    watch()
     while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", GUARD):
+        watch()
         if time.monotonic() > deadline:
             raise StoreUnavailable(f"another migration has been running for {wait_max_s:.0f} s")
         time.sleep(0.1)

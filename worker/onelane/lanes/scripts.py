@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
+from onelane.lanes.connections import connection_class
 from onelane.lanes.gathering import Call, Gathering
 from onelane.lanes.prefixed import PrefixedRedis, prefix_of
 from onelane.lanes.refusals import FOREIGN, translated
@@ -42,6 +43,7 @@ def connect(
     tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file}
     pool = redis.BlockingConnectionPool.from_url(
         url,
+        **connection_class(url),
         max_connections=connections_max,
         timeout=wait_s,
         socket_timeout=timeout_s,
