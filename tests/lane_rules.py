@@ -9,7 +9,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from onelane import keys
-from onelane.lanes.lanes import Released
+from onelane.lanes.releases import Released
 from onelane.model import Lease
 from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
 from tests.renewing import renewed

@@ -14,7 +14,8 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.lanes import clock
 from onelane.lanes.clock import LanesClock
-from onelane.lanes.lanes import Lanes, Released
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.releases import Released
 from onelane.lanes.renewer import renew
 from onelane.lanes.scripts import SCRIPTS, Scripts
 from onelane.model import Lease

@@ -19,8 +19,9 @@ from onelane.channels import provider_of
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
-from onelane.lanes import jobs, lanes
-from onelane.lanes.lanes import Lanes, Released
+from onelane.lanes import jobs, releases
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.releases import Released
 from onelane.model import Delivery, Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import LAP_EVERY_S, Duties
@@ -235,7 +236,7 @@ def _bury(services: Services, accept: Accept, sender: str, failure: str = "Trace
 def test_redis_keeps_the_newest_dead_and_the_oldest_go_first(
     services: Services, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "BURIED_MAX", 3)
+    monkeypatch.setattr(releases, "BURIED_MAX", 3)
     dead = [_bury(services, accept, f"user {nr}") for nr in range(5)]
     client = services.lanes.client
     assert {job for job in dead if client.exists(keys.job(job), keys.results(job)) == 2} == set(dead[2:])
@@ -246,7 +247,7 @@ def test_redis_keeps_the_newest_dead_and_the_oldest_go_first(
 def test_a_dead_message_that_rqs_tools_have_requeued_is_not_dropped_before_it_has_run(
     services: Services, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "BURIED_MAX", 1)
+    monkeypatch.setattr(releases, "BURIED_MAX", 1)
     first = _bury(services, accept, "alice")
     [user_id] = services.lanes.buried_users()
     failed_jobs(services, user_id).requeue(str(first))
@@ -277,7 +278,7 @@ def test_the_dead_take_a_bounded_part_of_a_small_redis(services: Services, accep
         _bury(services, accept, f"user {nr}", "\n".join(f"{uuid4()}" for _ in range(200)))
     kept = (services.lanes.client.info("memory")["used_memory"] - before) / 100
     print(f"\n{kept:.0f} bytes a dead message")  # noqa: T201 - for -s
-    assert kept * lanes.BURIED_MAX < 5e6
+    assert kept * releases.BURIED_MAX < 5e6
 
 
 # real processes, on a Redis that others have filled

@@ -33,8 +33,8 @@ def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int |
 
 
 PLANTED = {
-    "finish for whoever asks": ("finish", "if lock[1] ~= token then return 'lost' end", ""),
-    "enqueue over whatever score": ("prelude", "if ours('ZSCORE', LANES, user) then return true end", ""),
+    "finish for whoever asks": ("finish", "if lock[1] ~= lane.token then return 'lost' end", ""),
+    "enqueue over whatever score": ("prelude", "'ZADD', LANES, 'NX', ", "'ZADD', LANES, "),
     "lease whatever is held": ("lease", "if held > 0 then", "if false then"),
     "lease again for the same call": ("lease", "if last[1] == call then", "if false then"),
     "answer leases that others took over": (
@@ -47,11 +47,11 @@ PLANTED = {
     "park over a pause": ("park", "if not is_paused(user) then", "if true then"),
     "make due what is leased": ("due", "if held > 0 then", "if false then"),
     "count a turn twice": ("prelude", "ours('HGET', lock_key(user), 'paced') or '0'", "'0'"),
-    "let a turn that failed go free": ("park", "paced(user, now, tonumber(ARGV[5]), tonumber(ARGV[6]))", "now"),
+    "let a turn that failed go free": ("park", "paced(user, now, lane.pace_ms, lane.runs)", "now"),
     "release an empty lane": ("finish", "if not has_work then", "if false then"),
     "forget what came in a full Redis": ("finish", " or lock[3]", ""),
-    "leave a queue listed": ("finish", "if jobs == 0 then forget_empty_queue(user) end", ""),
-    "take a buried job for a waiting one": ("enqueue", "if is_buried(id) then", "if false then"),
+    "leave a queue listed": ("finish", "finally('SREM', QUEUES, listed(user))", ""),
+    "take a buried job for a waiting one": ("enqueue", "if is_buried(item.id) then", "if false then"),
 }
 
 

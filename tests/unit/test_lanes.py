@@ -8,7 +8,8 @@ import fakeredis
 import pytest
 
 from onelane import keys
-from onelane.lanes.lanes import Lanes, Released
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.releases import Released
 from onelane.model import Lease
 from tests.renewing import renewed
 

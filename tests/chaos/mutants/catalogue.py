@@ -119,9 +119,9 @@ MUTANTS: dict[str, Mutant] = {
         ("acceptance", "recovery", "leftovers"),
         (
             Patch(patches.retries_on),
-            Script("finish", "if lock[1] ~= token then return 'lost' end", ""),
-            Script("finish", "ours('LREM', queue_key(user), 1, ARGV[i])", "redis.call('LPOP', queue_key(user))"),
-            Script("finish", "local has_work = more or jobs > foreign", "local has_work = jobs > foreign"),
+            Script("finish", "if lock[1] ~= lane.token then return 'lost' end", ""),
+            Script("finish", "ours('LREM', queue_key(user), 1, id)", "redis.call('LPOP', queue_key(user))"),
+            Script("finish", " or lane.has_more", ""),
             NO_RECONCILER,
         ),
         ("drop-reply", "cut"),
@@ -129,7 +129,7 @@ MUTANTS: dict[str, Mutant] = {
     "finish-without-ownership": Mutant(
         "the check that only a lane's holder gives it on",
         ("fences",),
-        (Script("finish", "if lock[1] ~= token then return 'lost' end", "if not lock[1] then return 'lost' end"),),
+        (Script("finish", "if lock[1] ~= lane.token then return 'lost' end", "if not lock[1] then return 'lost' end"),),
         ("flush-redis", "lose-redis"),
     ),
     "reconciler-off": Mutant("the reconciler", ("acceptance",), (NO_RECONCILER,), ("flush-redis", "lose-redis")),

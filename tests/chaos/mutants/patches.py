@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from copy import copy
 from math import inf
@@ -132,13 +133,13 @@ def settle_late() -> None:
 
 def finish_late() -> None:
     """Leave time between a turn's commit and what Redis is told of it: an operator may end the session meanwhile."""
-    finish = Lanes.finish
+    finish, late = Lanes.finish_soon, ThreadPoolExecutor()
 
     def finish_later(lanes: Lanes, *args: Any, **kwargs: Any) -> Any:
         time.sleep(LATE_S)
-        return finish(lanes, *args, **kwargs)
+        return finish(lanes, *args, **kwargs).result()
 
-    plant(Lanes, "finish", finish_later)
+    plant(Lanes, "finish_soon", lambda *args, **kwargs: late.submit(finish_later, *args, **kwargs))
 
 
 def children_go_on() -> None:

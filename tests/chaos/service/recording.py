@@ -10,6 +10,7 @@ CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what i
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import wraps
 from importlib import import_module
 from typing import Any
@@ -41,8 +42,8 @@ def install(role: str) -> None:
 
 def _record_lanes(recorder: Recorder) -> None:
     _wrap(recorder, Lanes, "lease", _leased)
-    _wrap(recorder, Lanes, "finish", _finished)
-    _wrap(recorder, Lanes, "park", _parked)
+    _wrap(recorder, Lanes, "finish_soon", _finished)
+    _wrap(recorder, Lanes, "park_soon", _parked)
 
 
 def _record_turns(recorder: Recorder) -> None:
@@ -57,11 +58,18 @@ def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
     @wraps(original)
     def recorded(self: object, *args: Any, **kwargs: Any) -> Any:
         since, answer = time.monotonic(), None
+
+        def note(answer: Any) -> None:
+            for kind, fields in notes(answer, *args, **kwargs):
+                recorder.note(kind, since=since, **fields)
+
         try:
             answer = original(self, *args, **kwargs)
         finally:
-            for kind, fields in notes(answer, *args, **kwargs):
-                recorder.note(kind, since=since, **fields)
+            if isinstance(answer, Future):
+                answer.add_done_callback(lambda done: note(None if done.exception() else done.result()))
+            else:
+                note(answer)
         return answer
 
     setattr(owner, method, recorded)

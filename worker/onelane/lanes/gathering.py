@@ -1,4 +1,4 @@
-"""What many threads ask at once goes in one round trip.
+"""What many ask at once goes in one round trip.
 
 A worker has hundreds of slots and a few connections. Would each slot wait for one of its own, releases would queue, one
 round trip behind the other, and of a slow Redis the last would give up. Alone, a call leaves at once.
@@ -7,7 +7,9 @@ round trip behind the other, and of a slow Redis the last would give up. Alone, 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from concurrent.futures import Future
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from onelane.errors import LanesUnavailable
 
@@ -16,15 +18,9 @@ Call = tuple[str, Sequence[Any]]
 GATHERED_MAX: Final = 256
 """Calls in one round trip."""
 
-
-class Asked:
-    """A call that waits for its answer."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.is_answered = False
-        self.answer: Any = None
-        """An exception is an answer, too."""
+Read = TypeVar("Read")
+Owner = TypeVar("Owner")
+Given = ParamSpec("Given")
 
 
 class Gathering:
@@ -33,29 +29,91 @@ class Gathering:
     def __init__(self, send: Callable[[Sequence[Call]], list[Any]]) -> None:
         """`send` answers each call, by its answer or its error; what it raises is the answer to all."""
         self._send = send
-        self._waiting: deque[Asked] = deque()
-        """Every thread adds its own; only the one that sends takes out."""
+        self._waiting: deque[tuple[Call, Future[Any]]] = deque()
+        """Everybody adds their own; only the thread that sends takes out."""
         self._sending = threading.Lock()
         """Held over a round trip."""
+        self._has_more = threading.Event()
+        self._sender: threading.Thread | None = None
+        self._starting = threading.Lock()
+        """Guards the start of the sender: one is enough."""
 
     def ask(self, call: Call) -> Any:
-        """Return the answer to `call`, or raise it."""
-        asked = Asked(call)
-        self._waiting.append(asked)
+        """Return the answer to `call`, or raise it; the thread that asks sends."""
+        answer = self._add(call)
         with self._sending:
-            while not asked.is_answered:
+            while not answer.done():
                 self._send_oldest()
-        if isinstance(asked.answer, Exception):
-            raise asked.answer
-        return asked.answer
+        return answer.result()
+
+    def submit(self, call: Call) -> Future[Any]:
+        """Send `call` as soon as may be; never waits."""
+        answer = self._add(call)
+        if self._sender is None:
+            self._start_sender()
+        self._has_more.set()
+        return answer
+
+    def _add(self, call: Call) -> Future[Any]:
+        answer: Future[Any] = Future()
+        self._waiting.append((call, answer))
+        return answer
+
+    def _start_sender(self) -> None:
+        with self._starting:
+            if self._sender is None:
+                self._sender = threading.Thread(target=self._send_on, name="lanes", daemon=True)
+                self._sender.start()
+
+    def _send_on(self) -> None:
+        """Send what is submitted, until the process ends."""
+        while self._has_more.wait():
+            self._has_more.clear()
+            with self._sending:
+                while self._waiting:
+                    self._send_oldest()
 
     def _send_oldest(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), GATHERED_MAX))]
         answers: list[Any] = len(batch) * [LanesUnavailable("the thread that asked was interrupted")]
         try:
-            answers = self._send([asked.call for asked in batch])
-        except Exception as error:  # noqa: BLE001 - each of the threads raises it
+            answers = self._send([call for call, _ in batch])
+        except Exception as error:  # noqa: BLE001 - each of those who asked raises it
             answers = len(batch) * [error]
         finally:
-            for asked, answer in zip(batch, answers, strict=True):
-                asked.answer, asked.is_answered = answer, True
+            for (_, future), answer in zip(batch, answers, strict=True):
+                _settle(future, answer)
+
+
+def _settle(future: Future[Any], answer: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def read_as(read: Callable[[Any], Read], answer: Future[Any]) -> Future[Read]:
+    """Return a future of what `read` makes of an answer."""
+    made: Future[Read] = Future()
+
+    def settle(done: Future[Any]) -> None:
+        try:
+            made.set_result(read(done.result()))
+        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
+            made.set_exception(error)
+
+    answer.add_done_callback(settle)
+    return made
+
+
+def waiting(soon: Callable[Concatenate[Owner, Given], Future[Read]]) -> Callable[Concatenate[Owner, Given], Read]:
+    """Make of a method that never waits one that waits for its answer, for threads of their own."""
+
+    @wraps(soon)
+    def wait(self: Owner, /, *args: Given.args, **kwargs: Given.kwargs) -> Read:
+        answer: Future[Read] = getattr(self, soon.__name__)(*args, **kwargs)
+        return answer.result()
+
+    return wait

@@ -1,8 +1,8 @@
 """Lanes: the one sorted set that says who has work and who is on it, through the scripts in `lua/`."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +15,12 @@ from onelane.lanes.clock import LanesClock, note_step
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
 from onelane.lanes.refusals import A_CLUSTER
+from onelane.lanes.releases import BURIED_MAX, Releases, ms_of
 from onelane.lanes.roster import Roster
 from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
-from onelane.model import Lease, uuid_or_none
+from onelane.model import uuid_or_none
 from onelane.telemetry.log import event
 
-BURIAL_TTL_S = 30 * 86_400
-BURIED_MAX = 500
-"""Dead messages whose jobs and tracebacks Redis keeps: 7 kB each, since a stream begins with 4. Postgres keeps all."""
 BATCH_TTL_S = 600
 """How long Redis remembers which batch of numbers a process sent last."""
 MANY_MAX = 500
@@ -35,17 +33,7 @@ REQUEUED_MAX = 50
 """Lanes searched in one script: Redis does nothing else meanwhile."""
 
 
-class Released(StrEnum):
-    """What finish did with the lease."""
-
-    GO_ON = "go_on"
-    RELEASED = "released"
-    FORGOTTEN = "forgotten"
-    PAUSED = "paused"
-    LOST = "lost"
-
-
-class Lanes:
+class Lanes(Releases):
     """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
 
     def __init__(
@@ -56,27 +44,32 @@ class Lanes:
         database_id: Callable[[], str] = lambda: "",
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
-        self.client = client
-        self.kind = kind
-        self._clock_ms = clock_ms
-        self.scripts = Scripts(client, SCRIPTS, kind, database_id)
+        super().__init__(client, kind, Scripts(client, SCRIPTS, kind, database_id), clock_ms)
         self.marks = Marks(self.scripts)
-        self._clock = LanesClock()
         self.roster = Roster(self.scripts, self._now)
+        self._clock = LanesClock()
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
         """Put a message's job on its lane and make the lane due; return whether the job is new."""
-        return bool(self.scripts.run("enqueue", *self._enqueue_args(user_id, message_id)) == 1)
+        [(_, args)] = self._enqueue_calls([(user_id, message_id)])
+        return bool(self.scripts.run("enqueue", *args) == 1)
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> None:
         """Enqueue (user, message) pairs, MANY_MAX in one round trip. A full Redis takes no jobs, and that is logged."""
-        answers = self._run_each("enqueue", [(user, self._enqueue_args(user, message)) for user, message in messages])
+        answers = self._run_each("enqueue", self._enqueue_calls(messages))
         if (left_out := answers.count(NO_ROOM)) > 0:
             event("redis_full", messages=left_out)
 
+    def _enqueue_calls(self, messages: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, Sequence[Any]]]:
+        now, fields = self._now(), json.dumps(jobs.fields_of_all())
+        return [
+            (user, (now, fields, {"user": str(user), "id": str(message), "fields": jobs.fields_of(message)}))
+            for user, message in messages
+        ]
+
     def bring_back(self, users: Sequence[UUID]) -> list[bool]:
         """Add lanes, without jobs, for users who have something waiting; False: a full Redis left this one out."""
-        answers = self._run_each("bring_back", [(user, (self._now(), user)) for user in users])
+        answers = self._run_each("bring_back", [(user, (self._now(), {"user": str(user)})) for user in users])
         return [answer != 0 for answer in answers]
 
     def _run_each(self, script: str, calls: Sequence[tuple[UUID, Sequence[Any]]]) -> list[Any]:
@@ -94,37 +87,11 @@ class Lanes:
 
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
         """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
-        args = (self._now(), worker, call, slots, _ms(ttl_s), self._clock.expected())
+        args = (self._now(), worker, call, slots, ms_of(ttl_s), self._clock.expected())
         answer = leased(self.scripts.run("lease", *args))
         self._clock.note(answer.now_ms)
         note_step(answer.stepped_ms)
         return answer
-
-    def finish(
-        self,
-        lease: Lease,
-        done: Sequence[UUID | str] = (),
-        *,
-        may_go_on: bool = False,
-        has_more: bool = False,
-        foreign: int = 0,
-        pause: bool = False,
-        session_id: UUID | None = None,
-        session_ms: int = 0,
-        pace_ms: int = 0,
-        runs: int = 0,
-    ) -> Released:
-        """Take `done` messages off the lane, slide the cached session id, and keep or release the lease."""
-        how = (int(may_go_on), int(has_more), foreign, int(pause), session_id or "", session_ms, pace_ms, runs)
-        return Released(text_of(self.scripts.run("finish", self._now(), lease.user_id, lease.token, *how, *done)))
-
-    def park(self, lease: Lease, delay_s: float, done: Sequence[UUID] = (), *, pace_ms: int = 0, runs: int = 0) -> bool:
-        """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
-
-        Return False when the lease was lost.
-        """
-        args = (self._now(), lease.user_id, lease.token, _ms(delay_s), pace_ms, runs)
-        return bool(self.scripts.run("park", *args, *done))
 
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""
@@ -134,44 +101,12 @@ class Lanes:
         """Take a lane out of the due order; return whether it had work or a holder."""
         return bool(self.scripts.run("pause", user_id))
 
-    def bury(self, lease: Lease, message_id: UUID, failure: str) -> bool:
-        """Move a dead message's job to the lane's FailedJobRegistry; return False when the lease was lost.
-
-        A job that is buried already, and was put back on the lane since, is left for the reconciler.
-        """
-        job = jobs.job_of(self.client, self.kind, lease.user_id, message_id)
-        fields = jobs.flat(job.to_dict())
-        return bool(
-            self.scripts.run(
-                "bury",
-                self._now(),
-                lease.user_id,
-                lease.token,
-                message_id,
-                jobs.now(),
-                BURIAL_TTL_S,
-                BURIED_MAX,
-                len(fields) // 2,
-                *fields,
-                *jobs.flat(jobs.failure_of(self.client, job, failure)),
-            )
-        )
-
     def requeued(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
         """Find (user, job id) of dead messages that somebody put back on their lane with RQ's own tools."""
         found: list[str] = []
         for start in range(0, len(users), REQUEUED_MAX):
             found += [text_of(part) for part in self.scripts.run("requeued", *users[start : start + REQUEUED_MAX])]
         return [(UUID(user), job) for user, job in zip(found[::2], found[1::2], strict=True)]
-
-    def raise_fence(self, fence: int) -> int:
-        """Lift the fence counter to at least `fence`, unless no lease can have had that; return the counter."""
-        return int(self.scripts.run("raise_fence", self._now(), fence))
-
-    def jobs(self, user_id: UUID) -> list[str]:
-        """List the ids of the jobs on a lane, oldest first."""
-        key = keys.queue(user_id, self.kind)
-        return [text_of(job) for job in self.scripts.ask_ours(key, lambda: self.client.lrange(key, 0, -1))]
 
     def scores(self, users: Sequence[UUID]) -> list[float | None]:
         """Return when each user's lane is due, in ms; inf while paused, None without a lane."""
@@ -228,14 +163,3 @@ class Lanes:
     def add_numbers(self, process: str, number: int, batch: dict[str, int]) -> None:
         """Add batch `number` of a process's counts to those of all processes, once."""
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
-
-    def _enqueue_args(self, user_id: UUID, message_id: UUID) -> tuple[Any, ...]:
-        job = jobs.job_of(self.client, self.kind, user_id, message_id)
-        return (self._now(), user_id, message_id, *jobs.flat(job.to_dict()))
-
-    def _now(self) -> int | str:
-        return "" if self._clock_ms is None else self._clock_ms()
-
-
-def _ms(seconds: float) -> int:
-    return max(0, round(seconds * 1000))

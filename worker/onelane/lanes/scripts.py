@@ -6,6 +6,7 @@ life. What ran out of time is not: whoever waits for it has waited long enough.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from hashlib import sha1
 from pathlib import Path
 from queue import Empty
@@ -20,6 +21,7 @@ from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.connections import connection_class
 from onelane.lanes.gathering import Call, Gathering
+from onelane.lanes.listing import listed
 from onelane.lanes.prefixed import PrefixedRedis, prefix_of
 from onelane.lanes.refusals import FOREIGN, translated
 
@@ -87,6 +89,10 @@ class Scripts:
     def run(self, name: str, *args: Any) -> Any:
         """Run one script, together with those that other threads ask for at the moment."""
         return self._gathering.ask((name, args))
+
+    def submit(self, name: str, *args: Any) -> Future[Any]:
+        """Run one script soon, with those that others ask for at the moment; never waits."""
+        return self._gathering.submit((name, args))
 
     def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; load those that this server does not know yet."""
@@ -158,11 +164,15 @@ class Scripts:
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
         pipeline, owner = self.client.pipeline(transaction=False), (self._may_claim, self.database_id())
-        for name, args in calls:
-            pipeline.evalsha(self._digests[name], 0, *map(_argument, args), *owner)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        if any(_is_foreign(answer) for answer in answers):
-            self._may_claim = 0
+        sent = listed(calls)
+        for one in sent:
+            pipeline.evalsha(self._digests[one.name], 0, *map(_argument, one.arguments()), *owner)
+        answers: list[Any] = len(calls) * [None]
+        for one, answer in zip(sent, pipeline.execute(raise_on_error=False), strict=True):
+            if _is_foreign(answer):
+                self._may_claim = 0
+            for place, its_own in zip(one.places, one.answers(answer), strict=True):
+                answers[place] = its_own
         return answers
 
 

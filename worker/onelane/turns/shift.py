@@ -14,7 +14,7 @@ import psycopg
 from onelane.bot import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
-from onelane.lanes.lanes import Released
+from onelane.lanes.releases import Released
 from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.log import event, forget_names, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS

@@ -4,7 +4,7 @@
 -- ARGV: now, user, token, message id, ended at, ttl of the burial in s, most burials, field count n, then n job fields
 --       and values (2n entries; for a job that Redis has lost), then the failure's fields and values for RQ's results
 -- Returns 1, or 0 when the lease was lost.
-local now, user, token, id = clock(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local now, user, token, id = clock(ARGV[1], ARGV[2]), ARGV[2], ARGV[3], ARGV[4]
 local ended_at, ttl, most, fields = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIELDS = 9
 local DROPPED_MAX = 100 -- in one call

@@ -1,7 +1,7 @@
 -- Makes a lane due now: ends parking and pacing, a pause only with `unpause`, and never a valid lease.
 -- ARGV: now, user, unpause (1: the user was resumed)
 -- Returns 1 when the lane is due, 0 when it stays leased or paused, or is left to the reconciler by a full Redis.
-local now, user, unpause = clock(ARGV[1]), ARGV[2], ARGV[3] == '1'
+local now, user, unpause = clock(ARGV[1], ARGV[2]), ARGV[2], ARGV[3] == '1'
 local score = ours('ZSCORE', LANES, user)
 if score == 'inf' and not unpause then return 0 end
 local held = locked_until(user, now)

@@ -1,26 +1,38 @@
--- Puts a message's job on its user's lane, makes the lane due and wakes a worker, in one step: a message never waits
+-- Puts messages' jobs on their users' lanes, makes the lanes due and wakes workers, in one step: a message never waits
 -- without a worker that can find it. A job that is there already is left there, unless it is buried: then it waits
 -- again. A full Redis takes no job: the lane is due without one, and who holds it learns that something came.
--- ARGV: now, user, message id, then the job's hash as field, value, …
--- Returns 1 when the job was added, 0 when it was there, -1 when Redis is full.
-local now, user, id = clock(ARGV[1]), ARGV[2], ARGV[3]
-local job, added = job_key(id), 0
-if is_buried(id) then
-  redis.call('DEL', job, results_key(id))
-  unbury(user, id)
-  ours('LREM', queue_key(user), 0, id) -- RQ's own requeue puts it there
-end
--- The rate limit also holds for a lane that was empty for a while.
-local due = math.max(now, paced_until(user, now))
-if redis.call('EXISTS', job) == 0 then
-  if not unless_full('HSET', job, unpack(ARGV, 4)) then
-    if holder(user) then redis.call('HSET', lock_key(user), 'news', '1') end
-    add_lane(user, due, DUE_WHEN_FULL_MAX)
-    return -1
+-- ARGV: now, JSON [field, value, …] of all jobs' hashes, JSON [{user, id: of the message, fields: of its own job}, …]
+-- Returns for each 1 when the job was added, 0 when it was there, -1 when Redis is full.
+local fields = cjson.decode(ARGV[2])
+
+-- Returns whether the job is new; nil in a full Redis.
+local function add_job(user, item)
+  local job = job_key(item.id)
+  local own = { job, 'origin', queue_name(user), unpack(item.fields) }
+  for _, part in ipairs(fields) do own[#own + 1] = part end
+  local added = unless_full('HSET', unpack(own))
+  if added == (#own - 1) / 2 then return true end
+  if is_buried(item.id) then
+    redis.call('DEL', job, results_key(item.id))
+    unbury(user, item.id)
+    ours('LREM', queue_key(user), 0, item.id) -- RQ's own requeue puts it there
+    redis.call('HSET', unpack(own))
+    return true
   end
-  ours('RPUSH', queue_key(user), id)
-  ours('SADD', QUEUES, listed(user))
-  added = 1
+  if added or redis.call('EXISTS', job) == 1 then return false end
+  return nil
 end
-add_lane(user, due, DUE_WHEN_FULL_MAX)
-return added
+
+return for_each(ARGV[3], clock(ARGV[1]), function(item, now)
+  local user = item.user
+  local is_new = add_job(user, item)
+  if is_new then
+    ours('RPUSH', queue_key(user), item.id)
+    finally('SADD', QUEUES, listed(user))
+  elseif is_new == nil and holder(user) then
+    redis.call('HSET', lock_key(user), 'news', '1')
+  end
+  -- The rate limit also holds for a lane that was empty for a while.
+  add_lane(user, math.max(now, paced_until(user, now)), DUE_WHEN_FULL_MAX)
+  return is_new == nil and -1 or is_new and 1 or 0
+end)

@@ -62,7 +62,11 @@ end
 local function digits(number) return string.format('%.0f', number) end
 
 -- Redis at maxmemory refuses a script's first write if it may allocate memory, and none after a DEL.
-local function even_when_full() redis.call('DEL', PREFIX .. 'nothing') end
+local has_written = false
+local function even_when_full()
+  if not has_written then redis.call('DEL', PREFIX .. 'nothing') end
+  has_written = true
+end
 
 -- A member that is not a UUID was added by hand, and would be leased for ever.
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 4) .. string.rep('%x', 8) .. '$'
@@ -91,16 +95,20 @@ local function lanes_clock(given)
   return math.max(redis_clock(given) + OFFSET, SEEN or 0)
 end
 
--- The lanes' clock, for a script that sets the time of the lane of the user ARGV[2]. Where Redis' clock may have stepped
--- ahead since a worker called, the lane is noted with the score that it had.
+-- The lanes' clock, for a script that sets the times of lanes. Where Redis' clock may have stepped ahead since a worker
+-- called, each is noted with the score that it had.
 local UNSURE_MAX = 10000
 local is_unsure = false
-local function clock(given)
+local function note_unsure(user)
+  if is_unsure and is_user(user) and ours('HLEN', UNSURE) < UNSURE_MAX then
+    redis.pcall('HSETNX', UNSURE, KIND .. ':' .. user, ours('ZSCORE', LANES, user) or '')
+  end
+end
+
+local function clock(given, user)
   local now = lanes_clock(given)
   is_unsure = given == '' and SEEN ~= nil and now > SEEN + SLACK
-  if is_unsure and is_user(ARGV[2]) and ours('HLEN', UNSURE) < UNSURE_MAX then
-    redis.pcall('HSETNX', UNSURE, KIND .. ':' .. ARGV[2], ours('ZSCORE', LANES, ARGV[2]) or '')
-  end
+  if user then note_unsure(user) end
   return now
 end
 
@@ -142,9 +150,11 @@ local function confirmed_clock(given, expected, ttl)
   return now, step
 end
 
--- Call a command that may allocate memory as the script's first write; return nil when Redis is full.
+-- Call a command that may allocate memory as the script's first write; return nil when Redis is full. What follows then
+-- is allowed, but for the other items of a list: they get no more than if each were alone.
 local is_full = false
 local function unless_full(command, ...)
+  if is_full then return nil end
   local answer = redis.pcall(command, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   if not string.find(answer.err, 'OOM ', 1, true) then return ours(command, ...) end
@@ -155,15 +165,17 @@ end
 
 -- Wake one idle worker. More tokens than workers would wake nobody else.
 local function wake_one()
-  if ours('LLEN', WAKE) < WAKE_MAX then redis.call('LPUSH', WAKE, '1') end
+  if ours('LPUSH', WAKE, '1') > WAKE_MAX then redis.call('LTRIM', WAKE, 0, WAKE_MAX - 1) end
 end
 
 -- Add a lane that is to be due then, unless it is there. A full Redis gets no more while `most` are due by then.
 -- Returns whether the lane is there now.
 local DUE_WHEN_FULL_MAX = 1000
 local function add_lane(user, due, most)
-  if ours('ZSCORE', LANES, user) then return true end
-  if is_full or not unless_full('ZADD', LANES, digits(due), user) then
+  local added = unless_full('ZADD', LANES, 'NX', digits(due), user)
+  if added == 0 then return true end
+  if not added then
+    if ours('ZSCORE', LANES, user) then return true end
     if ours('ZCOUNT', LANES, '-inf', digits(due)) >= most then return false end
     redis.call('ZADD', LANES, digits(due), user)
   end
@@ -236,13 +248,12 @@ local function unbury(user, id)
   ours('ZREM', BURIED, user .. ' ' .. id)
 end
 
--- Removes the jobs of terminal messages from a lane: their ids are the arguments from `first` on. A job may be anywhere
--- in the list; mostly it is the first. A message that was redriven while Redis was away may still be among the dead.
-local function take_off(user, first)
-  for i = first, #ARGV do
-    redis.call('DEL', job_key(ARGV[i]), results_key(ARGV[i]))
-    ours('LREM', queue_key(user), 1, ARGV[i])
-    if ours('ZREM', failed_key(user), ARGV[i]) == 1 then unbury(user, ARGV[i]) end
+-- Removes the jobs of terminal messages from a lane. A job may be anywhere in the list; mostly it is the first. A message
+-- that was redriven while Redis was away may still be among the dead: only they have results.
+local function take_off(user, done)
+  for _, id in ipairs(done) do
+    ours('LREM', queue_key(user), 1, id)
+    if redis.call('DEL', job_key(id), results_key(id)) == 2 then unbury(user, id) end
   end
 end
 
@@ -251,4 +262,26 @@ local function forget_empty_queue(user)
   if redis.call('EXISTS', queue_key(user), failed_key(user)) == 0 then
     ours('SREM', QUEUES, listed(user))
   end
+end
+
+-- Adds a member to a set, or removes one, at the end of the script: one command for all items of a list.
+local at_end = {}
+local function finally(command, key, member)
+  local last = at_end[key] or { command, key }
+  last[#last + 1] = member
+  at_end[key] = last
+end
+
+-- Does something for each item of a list. One's error is its own answer, and keeps no other from its turn.
+-- items: JSON, [{user, …}, …]. Returns an answer for each.
+local function for_each(items, now, act)
+  local answers = {}
+  for i, item in ipairs(cjson.decode(items)) do
+    note_unsure(item.user)
+    local is_done, answer = pcall(act, item, now)
+    if not is_done then answer = { err = type(answer) == 'table' and answer.err or tostring(answer) } end
+    answers[i] = answer
+  end
+  for _, last in pairs(at_end) do ours(unpack(last)) end
+  return answers
 end

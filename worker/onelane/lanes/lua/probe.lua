@@ -13,7 +13,7 @@ for _, commands in ipairs({
   { { 'SET', 1 }, { 'GET' }, { 'INCR' }, { 'PTTL' }, { 'EXPIRE', 60 }, { 'PEXPIRE', 60000 } },
   { { 'HSET', 'a', 1 }, { 'HSETNX', 'a', 1 }, { 'HINCRBY', 'a', 1 }, { 'HGET', 'a' }, { 'HMGET', 'a' }, { 'HGETALL' },
     { 'HEXISTS', 'a' }, { 'HLEN' } },
-  { { 'RPUSH', 1 }, { 'LPUSH', 1 }, { 'LLEN' }, { 'LRANGE', 0, 0 }, { 'LREM', 1, 1 } },
+  { { 'RPUSH', 1 }, { 'LPUSH', 1 }, { 'LLEN' }, { 'LRANGE', 0, 0 }, { 'LREM', 1, 1 }, { 'LTRIM', 0, 0 } },
   { { 'SADD', 1 }, { 'SREM', 2 }, { 'SSCAN', 0 } },
   { { 'ZADD', 1, 1 }, { 'ZREM', 2 }, { 'ZSCORE', 1 }, { 'ZCARD' }, { 'ZREVRANGE', 0, 0 }, { 'ZREMRANGEBYSCORE', 2, 2 },
     { 'ZCOUNT', 1, 1 }, { 'ZRANGE', 0, 0, 'BYSCORE' } },
