@@ -82,7 +82,14 @@ MUTANTS: dict[str, Mutant] = {
     "pop-before-processing": Mutant(
         "the lane's place in the due order while it is leased, and the reconciler",
         ("acceptance", "recovery"),
-        (Script("lease", "redis.call('ZADD', LANES, ends, user)", "redis.call('ZREM', LANES, user)"), NO_RECONCILER),
+        (
+            Script(
+                "lease",
+                "redis.call('ZADD', LANES, unpack(scores))",
+                "for _, lane in ipairs(lanes) do redis.call('ZREM', LANES, lane.user) end",
+            ),
+            NO_RECONCILER,
+        ),
         ("kill-worker",),
     ),
     "answer-before-commit": Mutant(

@@ -8,4 +8,5 @@ for _, user in ipairs(lanes) do
   redis.call('ZADD', LANES, digits(now), user)
   wake_one()
 end
+wake_workers()
 return #lanes

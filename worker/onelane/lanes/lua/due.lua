@@ -4,8 +4,12 @@
 local now, user, unpause = clock(ARGV[1], ARGV[2]), ARGV[2], ARGV[3] == '1'
 local score = ours('ZSCORE', LANES, user)
 if score == 'inf' and not unpause then return 0 end
-local held = locked_until(user, now)
-if held == 0 and not score then return add_lane(user, now, DUE_WHEN_FULL_MAX) and 1 or 0 end
+local held = locked_until(ours('HGET', lock_key(user), 'until'), now)
+if held == 0 and not score then
+  local is_there = add_lane(user, now, DUE_WHEN_FULL_MAX)
+  wake_workers()
+  return is_there and 1 or 0
+end
 even_when_full()
 if held > 0 then
   redis.call('ZADD', LANES, digits(held), user)
@@ -15,4 +19,5 @@ end
 if tonumber(score) <= now then return 1 end
 redis.call('ZADD', LANES, digits(now), user)
 wake_one()
+wake_workers()
 return 1

@@ -1,22 +1,16 @@
--- Takes the due lanes with the lowest scores for a worker's free slots, and locks each for ttl ms. A lane whose lock is
+-- Takes the due lanes with the lowest scores for a worker's free slots, so many at once, and locks each for ttl ms. A lane whose lock is
 -- still valid is not due, whatever its score is. A lock that ended without being released is taken over when its holder is
 -- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another
 -- worker has taken over since.
 -- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1,
 --               now_ms, stepped_ms: by how much Redis' clock has stepped}
-local worker, call, free, ttl = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local LEASED_MAX = 128 -- Redis does nothing else meanwhile
+local worker, call, ttl = ARGV[2], ARGV[3], tonumber(ARGV[5])
+local free = math.min(tonumber(ARGV[4]), LEASED_MAX)
 local now, stepped = confirmed_clock(ARGV[1], ARGV[6], ttl)
 local reply_key = lease_key(worker)
 local ends = digits(now + ttl)
-
--- If somebody else wrote the key it may be of another type, or not text, which JSON cannot hold.
-local function cached_session(user)
-  local cached = redis.pcall('GET', session_key(user))
-  if type(cached) == 'string' and not string.match(cached, '^[%x-]+$') then return 'malformed' end
-  if type(cached) == 'table' then return 'malformed' end
-  return cached
-end
 
 -- When a worker was heard last, and when again after a silence; 0 for what nobody knows.
 local function heard(name)
@@ -28,49 +22,77 @@ end
 -- could not send its release; who said goodbye to RQ has ended in order. When we were not heard either, Redis was away,
 -- and nobody's silence means anything. A lease that a step of the clock has met proves nothing, nor does one that ends
 -- later than any lease. What nobody knows any more counts as gone.
-local function holder_is_gone(user)
-  local lock = ours('HMGET', lock_key(user), 'worker', 'until', 'life')
-  local ended, life = tonumber(lock[2] or ''), tonumber(lock[3] or '')
+local function holder_is_gone(user, lock)
+  local ended, life = tonumber(lock[1] or ''), tonumber(lock[3] or '')
   if ended and (ended <= calm or ended > now) then return false end
-  if not lock[1] or not ended or not life then return redis.call('EXISTS', lock_key(user)) == 1 end
+  if not lock[2] or not ended or not life then return redis.call('EXISTS', lock_key(user)) == 1 end
   local silent = ended - SILENCE * life
-  if lock[1] == worker or heard(lock[1]).last > silent then return false end
-  if redis.pcall('HEXISTS', worker_key(lock[1]), 'death') == 1 then return false end
+  if lock[2] == worker or heard(lock[2]).last > silent then return false end
+  if redis.pcall('HEXISTS', worker_key(lock[2]), 'death') == 1 then return false end
   local we = heard(worker)
   return we.last == 0 or (we.last > silent and we.resumed <= silent)
 end
 
-local function take(user)
-  local taken_over = holder_is_gone(user) and 1 or 0
-  local fence = digits(redis.call('INCR', FENCE))
-  local token = worker .. ':' .. fence
-  redis.call('DEL', lock_key(user))
-  redis.call('HSET', lock_key(user), 'token', token, 'fence', fence, 'until', ends, 'worker', worker,
-    'life', ttl)
-  redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
-  redis.call('ZADD', LANES, ends, user)
-  return { user, token, fence, taken_over, cached_session(user) }
+-- Removes what is no user from the due lanes, and gives those that are held their right scores. Returns the others.
+local function free_lanes(due)
+  local lanes = {}
+  for _, user in ipairs(due) do
+    local lock = ours('HMGET', lock_key(user), 'until', 'worker', 'life')
+    local held = locked_until(lock[1], now)
+    if held > 0 then
+      redis.call('ZADD', LANES, digits(held), user)
+    elseif not is_user(user) then
+      redis.call('ZREM', LANES, user)
+    else
+      lanes[#lanes + 1] = { user = user, lock = lock }
+    end
+  end
+  return lanes
+end
+
+-- Raises the fence for so many leases; returns the one before the first.
+local function raise_fence(count)
+  local seed = redis_clock(ARGV[1])
+  if not fence_now(seed) then redis.call('SET', FENCE, digits(seed * 1000)) end
+  return redis.call('INCRBY', FENCE, count) - count
+end
+
+-- The cached ids of sessions. What somebody else wrote there may be no text, which JSON cannot hold.
+local function cached_sessions(lanes)
+  local session_keys = {}
+  for i, lane in ipairs(lanes) do session_keys[i] = session_key(lane.user) end
+  local cached = redis.call('MGET', unpack(session_keys))
+  for i, id in ipairs(cached) do
+    if id and not string.match(id, '^[%x-]+$') then cached[i] = 'malformed' end
+  end
+  return cached
+end
+
+local function take(lanes, leases)
+  local fence, scores = raise_fence(#lanes), {}
+  local sessions = cached_sessions(lanes)
+  for i, lane in ipairs(lanes) do
+    local user, own = lane.user, digits(fence + i)
+    local token = worker .. ':' .. own
+    local taken_over = holder_is_gone(user, lane.lock) and 1 or 0
+    redis.call('DEL', lock_key(user))
+    redis.call('HSET', lock_key(user), 'token', token, 'fence', own, 'until', ends, 'worker', worker, 'life', ttl)
+    redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
+    scores[2 * i - 1], scores[2 * i] = ends, user
+    leases[#leases + 1] = { user, token, own, taken_over, sessions[i] }
+  end
+  redis.call('ZADD', LANES, unpack(scores))
 end
 
 local function take_due()
   local leases = {}
-  local seed = redis_clock(ARGV[1])
-  if not fence_now(seed) then redis.call('SET', FENCE, digits(seed * 1000)) end
   for _ = 1, 8 do
-    local due = {}
-    if free > 0 then due = ours('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, free) end
-    if #due == 0 then break end
-    for _, user in ipairs(due) do
-      local held = locked_until(user, now)
-      if held > 0 then
-        redis.call('ZADD', LANES, digits(held), user)
-      elseif not is_user(user) then
-        redis.call('ZREM', LANES, user)
-      else
-        leases[#leases + 1] = take(user)
-        free = free - 1
-      end
-    end
+    local most = free - #leases
+    local due = most > 0 and ours('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, most) or {}
+    if #due > 0 then redis.call('DEL', reply_key) end -- first, so that a full Redis allows what follows: lanes must drain
+    local lanes = free_lanes(due)
+    if #lanes > 0 then take(lanes, leases) end
+    if #lanes == #due then break end
   end
   return leases
 end
@@ -91,7 +113,6 @@ local leases
 if last[1] == call then
   leases = still_held(last[2])
 else
-  redis.call('DEL', reply_key) -- first, so that a full Redis allows what follows: lanes must drain
   leases = take_due()
   if #leases > 0 then
     redis.call('HSET', reply_key, 'call', call, 'leases', cjson.encode(leases))

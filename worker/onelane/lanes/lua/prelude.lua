@@ -163,9 +163,15 @@ local function unless_full(command, ...)
   return nil
 end
 
--- Wake one idle worker. More tokens than workers would wake nobody else.
+-- Wake one idle worker, when the script is done. More tokens than workers would wake nobody else.
+local tokens = {}
 local function wake_one()
-  if ours('LPUSH', WAKE, '1') > WAKE_MAX then redis.call('LTRIM', WAKE, 0, WAKE_MAX - 1) end
+  if #tokens < WAKE_MAX then tokens[#tokens + 1] = '1' end
+end
+
+local function wake_workers()
+  if #tokens == 0 then return end
+  if ours('LPUSH', WAKE, unpack(tokens)) > WAKE_MAX then redis.call('LTRIM', WAKE, 0, WAKE_MAX - 1) end
 end
 
 -- Add a lane that is to be due then, unless it is there. A full Redis gets no more while `most` are due by then.
@@ -183,11 +189,11 @@ local function add_lane(user, due, most)
   return true
 end
 
--- When the user's lock ends, in ms; 0 when nobody holds it. What ends later than any lease is none.
+-- When a lock ends, in ms, by its `until`; 0 when nobody holds it. What ends later than any lease is none.
 local LEASE_MAX_MS = 600000
 local LOCK_KEPT_MS = 86400000 -- after its lease: who finds it knows that nobody released it; a step ahead ends it not
-local function locked_until(user, now)
-  local ends = tonumber(ours('HGET', lock_key(user), 'until') or '0')
+local function locked_until(written, now)
+  local ends = tonumber(written or '0')
   if ends and ends > now and ends <= now + LEASE_MAX_MS then return ends end
   return 0
 end
@@ -283,5 +289,6 @@ local function for_each(items, now, act)
     answers[i] = answer
   end
   for _, last in pairs(at_end) do ours(unpack(last)) end
+  wake_workers()
   return answers
 end
