@@ -120,7 +120,8 @@ class Life:
         marks = self().marks
         marks.claim_duty("duties", WORKER, 1)
         marks.is_reconciled(1)
-        marks.move_cursor(uuid4())
+        marks.move_cursor(marks.cursor(), uuid4(), WORKER)
+        marks.put_cursor_back(uuid4())
         self()
         marks.cursor()
         marks.note_reconciled(1)
@@ -229,7 +230,7 @@ def test_a_duty_that_fails_is_reported_and_the_others_are_done(
         if name == broken:
             raise ValueError("text")
 
-    for owner, name in [(duties, "redrive_requeued"), (duties, "reconcile"), (services.sessions, "sweep")]:
+    for owner, name in [(duties, "redrive_requeued"), (duties, "reconcile"), (duties, "sweep")]:
         monkeypatch.setattr(owner, name, lambda name=name: act(name))
     monkeypatch.setattr(duties, "forget_deliveries", lambda: act("forget_deliveries"))
     duties.round()

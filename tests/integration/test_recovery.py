@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,16 +13,19 @@ import pytest
 from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
+from onelane.connection import Row
 from onelane.dev.embedded import EmbeddedRedis
+from onelane.lanes.marks import FIRST_USER
 from onelane.model import Accepted, Delivery
-from onelane.processes.duties import LAP_EVERY_S, ROUND_MAX_S, ROUND_S, Duties
+from onelane.processes.duties import LAP_EVERY_S, RECONCILE_MAX_S, ROUND_S, USERS_PER_PAGE, Duties, Page
+from onelane.sessions import SWEEP_ENDS_MAX
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import failed_jobs
 from tests.proxy import Proxy
 from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
-LAP_S = LAP_EVERY_S + ROUND_S + ROUND_MAX_S
+LAP_S = LAP_EVERY_S + ROUND_S + RECONCILE_MAX_S
 BUSY_S = 5
 """What a busy machine may add to a bound."""
 
@@ -31,9 +35,13 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
 
 
+def _duties(services: Services, worker: str) -> Duties:
+    return Duties(services.database, services.lanes, services.sessions, worker, parked_max_s=3_600)
+
+
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
+    return _duties(services, "a test")
 
 
 def _score(services: Services, user_id: UUID) -> float | None:
@@ -123,11 +131,65 @@ def test_thousands_of_waiting_users_are_put_back_in_bounded_rounds(
     while enqueued < many:
         began = time.monotonic()
         enqueued += duties.reconcile()
-        assert time.monotonic() - began < ROUND_MAX_S + BUSY_S, "a round without a bound"
+        assert time.monotonic() - began < RECONCILE_MAX_S + BUSY_S, "a round without a bound"
         rounds += 1
         assert rounds < 60
     assert services.lanes.client.zcard("lanes:in") == many
     assert duties.reconcile() == 0
+
+
+def test_workers_put_users_back_together_and_no_two_take_the_same(
+    rows: Rows, services: Services, duties: Duties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.make_waiting_users(2 * USERS_PER_PAGE + 1)
+    other = _duties(services, "another")
+    added_by_other: list[int] = []
+    work_off = duties._reconcile_page
+
+    def meanwhile(users: list[Row]) -> Page:
+        if not added_by_other:
+            added_by_other.append(other.reconcile())
+        return work_off(users)
+
+    monkeypatch.setattr(duties, "_reconcile_page", meanwhile)
+    assert duties.reconcile() == USERS_PER_PAGE
+    assert added_by_other == [USERS_PER_PAGE + 1]
+
+
+def test_a_worker_that_does_not_have_the_round_helps_to_put_users_back(
+    rows: Rows, services: Services, duties: Duties
+) -> None:
+    services.lanes.marks.claim_duty("duties", "another", ROUND_S)
+    rows.make_waiting_users(3)
+    duties.round()
+    assert services.lanes.client.zcard(keys.lanes()) == 3
+
+
+def test_whoever_a_worker_died_with_is_put_back_in_the_next_lap(rows: Rows, services: Services, duties: Duties) -> None:
+    rows.make_waiting_users(USERS_PER_PAGE + 1)
+    marks = services.lanes.marks
+    first = [row.id for row in services.database.rows("SELECT id FROM users ORDER BY id")]
+    assert marks.move_cursor(marks.cursor(), first[USERS_PER_PAGE - 1], "one that dies")
+    assert duties.reconcile() == 1
+    services.lanes.client.delete(keys.RECONCILED)
+    assert duties.reconcile() == USERS_PER_PAGE
+
+
+def test_a_cursor_whose_move_was_not_answered_moves_once(services: Services) -> None:
+    marks, page, next_page = services.lanes.marks, UUID(int=7), UUID(int=9)
+    for _ in range(2):
+        assert marks.move_cursor(FIRST_USER, page, "a")
+    assert not marks.move_cursor(FIRST_USER, page, "b")
+    assert marks.move_cursor(page, next_page, "b")
+    assert marks.cursor() == next_page
+
+
+def test_a_round_ends_more_sessions_than_one_transaction_does(rows: Rows, services: Services, duties: Duties) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    users = [rows.make_user("demo", str(nr)) for nr in range(2 * SWEEP_ENDS_MAX + 1)]
+    for user_id in users:
+        rows.make_session(user_id, started_at=long_ago)
+    assert duties.sweep() == len(users)
 
 
 # RQ's own tools

@@ -89,7 +89,7 @@ def test_the_sweep_logs_the_policys_reason(rows: Rows, at: Any, log_lines: Lines
     user = accept(at(MORNING)).user_id
     rows.session_of(user)
     rows.settle(user, 1)
-    assert at(LATER).sessions.sweep() == 1
+    assert at(LATER).sessions.sweep().ended == 1
     assert names(log_lines)[-1] == "session_ended timeout"
 
 

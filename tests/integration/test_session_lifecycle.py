@@ -162,7 +162,7 @@ def test_the_sweep_ends_a_silent_session_at_the_policys_instant(
 ) -> None:
     by_hand.say(MONDAY)
     by_hand.turn()
-    assert services.sessions.sweep() == 1
+    assert services.sessions.sweep().ended == 1
     session = rows.sessions(by_hand.user_id)[0]
     assert (session.ended_at, session.ended_reason) == (MONDAY + 7 * HOUR, "timeout")
 

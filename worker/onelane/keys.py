@@ -15,7 +15,7 @@
 | beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
 | reconciled            | string | lap.lua                | 15 s: a lap over all waiting users is done  |
-| cursor:reconcile      | string | lap.lua                | a lap: the user after whom it goes on       |
+| cursor:reconcile      | string | lap.lua                | a lap: where it goes on, and who moved it there
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
 | counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |

@@ -5,7 +5,7 @@ Redis keeps is a hint: it is deleted after every end, and when it is wrong all t
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -43,6 +43,14 @@ SELECT count(*) AS times
 """
 Escalated = UUID | Literal["noted"]
 """The escalated session, or `noted` when it opens only after messages of an earlier one, which wait."""
+
+
+class Swept(NamedTuple):
+    """What came of one batch."""
+
+    ended: int
+    has_more: bool
+    """Whether it was full: more may be over."""
 
 
 class Sessions:
@@ -134,15 +142,16 @@ class Sessions:
         by: timedelta | None = row.by if row else None
         return by
 
-    def sweep(self) -> int:
-        """End sessions whose time is over, one bounded batch; return how many."""
+    def sweep(self) -> Swept:
+        """End sessions whose time is over, one bounded batch."""
         row = self._database.row(
             "SELECT * FROM sweep_sessions(%s, %s, %s)", (SWEEP_LOOKS_MAX, SWEEP_ENDS_MAX, self._now())
         )
         assert row is not None  # noqa: S101 - the function answers one row
         for user_id in row.ended_users:
             self._forget(user_id)
-        return len(row.ended_users)
+        ended = len(row.ended_users)
+        return Swept(ended, has_more=ended == SWEEP_ENDS_MAX or row.seen == SWEEP_LOOKS_MAX)
 
     def _seen(self, user_id: UUID, session_id: UUID | None) -> Row | None:
         """Read what a command is about; None when there is no such user, or another session than the named is open."""

@@ -8,6 +8,9 @@ from onelane import keys
 from onelane.lanes.scripts import Scripts, text_of
 from onelane.model import uuid_or_none
 
+FIRST_USER = UUID(int=0)
+"""Before all users."""
+
 
 class Marks:
     """The marks. All of them may be lost: then a duty is done once more, or from its beginning."""
@@ -29,14 +32,18 @@ class Marks:
         """Note that a lap is done: the next begins with the first user, after `seconds`, or at once in a full Redis."""
         self._scripts.run("lap", "", seconds)
 
-    def cursor(self) -> UUID | None:
-        """Return the user after whom the lap goes on; None at its beginning, or when the mark is none of ours."""
+    def cursor(self) -> UUID:
+        """Return the user after whom the lap goes on: FIRST_USER at its beginning, or when the mark is none of ours."""
         try:
             cursor = self._scripts.ask(lambda: self._client.get(keys.RECONCILE_CURSOR))
         except redis.exceptions.ResponseError:
-            return None
-        return uuid_or_none(text_of(cursor)) if cursor else None
+            return FIRST_USER
+        return uuid_or_none(text_of(cursor or "").partition(" ")[0]) or FIRST_USER
 
-    def move_cursor(self, after: UUID) -> None:
-        """Let the lap go on after this user, whichever worker does the next round."""
+    def move_cursor(self, after: UUID, to: UUID, worker: str) -> bool:
+        """Move the lap on from where it is; False when that is not behind `after` any more."""
+        return bool(self._scripts.run("lap", to, 0, after, worker))
+
+    def put_cursor_back(self, after: UUID) -> None:
+        """Let the lap go on after this user once more."""
         self._scripts.run("lap", after, 0)

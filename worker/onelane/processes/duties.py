@@ -1,7 +1,7 @@
 """The duties that workers take turns at: put back who waits in Postgres and not in Redis; end what is over.
 
-Every few seconds one of the workers does a round, bounded in time. Nothing here is needed for a worker's death: the
-lanes of the dead become due by themselves.
+Every few seconds one of the workers does a round, bounded in time; the others help it to put back. Nothing here is
+needed for a worker's death: the lanes of the dead become due by themselves.
 """
 
 import time
@@ -23,7 +23,8 @@ from onelane.telemetry.numbers import RECONCILED, REDRIVEN
 
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
-ROUND_MAX_S = 1.0
+RECONCILE_MAX_S = 3.0
+SWEEP_MAX_S = 1.0
 REDRIVE_MAX_S = 10.0
 """Users whose rows are locked take seconds each; whoever is left is found again, in another order."""
 LAP_EVERY_S = 15
@@ -32,7 +33,6 @@ USERS_PER_PAGE = 500
 DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
 FORGET_MAX = 1_000
-FIRST_USER = UUID(int=0)
 
 Done = TypeVar("Done")
 
@@ -79,14 +79,15 @@ class Duties:
         self._parked_max_s = parked_max_s
 
     def round(self) -> None:
-        """Do the duties, unless another worker does them this round. Each fails alone."""
+        """Do the duties; those of them that another worker does this round are left to it. Each fails alone."""
         if self._database.breaker.is_open:
             return  # another worker may be able to
         if not self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
+            _alone("reconcile", self.reconcile)
             return
         _alone("redrive", self.redrive_requeued)
         _alone("reconcile", self.reconcile)
-        _alone("sweep", self._sessions.sweep)
+        _alone("sweep", self.sweep)
         _alone("forget_deliveries", self.forget_deliveries)
         _alone("forget_workers", self._lanes.roster.forget_dead)
 
@@ -94,29 +95,38 @@ class Duties:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
 
         A lap over all waiting users is made when the mark of the last one is gone: every LAP_EVERY_S, and at once when
-        Redis has lost its memory, or is full. It goes on where the last round ended, whichever worker did that.
+        Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a page,
+        so that no two take the same. Who dies with a page leaves its users to the next lap.
         """
-        if self._lanes.marks.is_reconciled(LAP_EVERY_S):
-            return 0
-        self._call_back()
-        ends = time.monotonic() + ROUND_MAX_S
-        after, added = self._lanes.marks.cursor() or FIRST_USER, 0
-        while time.monotonic() < ends:
+        ends, added = time.monotonic() + RECONCILE_MAX_S, 0
+        marks = self._lanes.marks
+        if not marks.is_reconciled(LAP_EVERY_S):
+            self._call_back()
+        while time.monotonic() < ends and not marks.is_reconciled(LAP_EVERY_S):
+            after = marks.cursor()
             users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})
+            if users and not marks.move_cursor(after, users[-1].user_id, self._worker):
+                continue  # another worker has taken this page
             page = self._reconcile_page(users)
             added += page.added
-            if page.reached == len(users) < USERS_PER_PAGE:
-                self._lanes.marks.note_reconciled(LAP_EVERY_S)
+            if page.reached < len(users):  # a full Redis takes no more lanes now
+                marks.put_cursor_back(users[page.reached - 1].user_id if page.reached else after)
                 break
-            if page.reached:
-                after = users[page.reached - 1].user_id
-                self._lanes.marks.move_cursor(after)
-            if page.reached < len(users):
-                break  # a full Redis takes no more lanes now
+            if len(users) < USERS_PER_PAGE:
+                marks.note_reconciled(LAP_EVERY_S)
         if added:
             RECONCILED.count(amount=added)
             event("reconciled", lanes=added)
         return added
+
+    def sweep(self) -> int:
+        """End sessions whose time is over, batch by batch; return how many."""
+        ends, ended = time.monotonic() + SWEEP_MAX_S, 0
+        while True:
+            batch = self._sessions.sweep()
+            ended += batch.ended
+            if not batch.has_more or time.monotonic() > ends:
+                return ended
 
     def forget_deliveries(self) -> None:
         """Forget deliveries that no provider repeats any more, in bounded batches."""
