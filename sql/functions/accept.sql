@@ -19,7 +19,10 @@ BEGIN
             ELSE
                 v_answer := accept_one(p_deliveries -> nr, p_waits, v_blocked);
             END IF;
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            v_answer := json_build_object('outcome', 'skipped');
+        WHEN OTHERS THEN
             v_answer := json_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
         END;
         IF v_answer ->> 'user_id' IS NULL AND v_answer ->> 'outcome' = 'skipped' THEN

@@ -85,7 +85,7 @@ def test_of_a_list_that_meets_a_locked_user_the_rest_stands_and_no_order_changes
 def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few(
     rows: Rows, services: Services, settings: Settings, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "LOCKED_WAIT_MAX_S", 0.7)
+    monkeypatch.setattr(intake, "HELD_WAIT_MAX_S", 0.7)
     locked = [accept(f"locked {nr}").user_id for nr in range(LOCKED)]
     free = accept("free").user_id
     deliveries = [_delivery(sender, "1") for sender in (*(f"locked {nr}" for nr in range(LOCKED)), "free")]

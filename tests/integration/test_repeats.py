@@ -19,6 +19,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.connection import Row
 from onelane.db import Database, Params
+from onelane.gathering import Gatherer
 from onelane.intake import Intake
 from onelane.migrations import shipped_code
 from onelane.model import Delivery, Failure, Lease, TurnRead
@@ -148,7 +149,8 @@ class Case(NamedTuple):
 
 
 def _accept(story: Story) -> None:
-    intake = Intake(story.settings, story.database, story.services.lanes)
+    gatherer = Gatherer(story.database.asks("accept"))
+    intake = Intake(story.settings, gatherer, story.database.breaker, story.services.lanes)
     intake.accept("demo", [Delivery(senders=("bob",), external_id="b1", text="hello")])
 
 
@@ -339,7 +341,7 @@ def _called_by_the_client() -> set[str]:
         if name.startswith("functions/") and not re.search(r"^LANGUAGE \w+ (STABLE|IMMUTABLE)", body, re.MULTILINE)
     }
     calls = set(re.findall(r"(?:SELECT|FROM|THEN) (?:\* FROM )?(\w+)\(", text)) | set(
-        re.findall(r'(?:ask|_call)\(\s*"(\w+)"', text)
+        re.findall(r'(?:asks?|_call)\(\s*"(\w+)"', text)
     )
     return changing & calls
 

@@ -1,5 +1,6 @@
 """A webhook of several messages: each stands or fails alone, and what cannot be accepted hides nothing."""
 
+import threading
 from collections.abc import Sequence
 from itertools import permutations
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from structlog.testing import capture_logs
 from onelane import intake
 from onelane.config import Channel, Settings
 from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
+from onelane.gathering import Gatherer
 from onelane.intake import Intake
 from onelane.model import Accepted, Delivery
 from tests.calls import Item
+from tests.conftest import DEADLINE_S
 
 SETTINGS = Settings(
     database_url="postgresql://host/db",
@@ -31,24 +34,26 @@ class Answers:
         self.at_once, self.later = at_once, later or {}
         self.waited_for: list[str] = []
         self.enqueued: list[UUID] = []
-        self.enqueued_before_waiting: list[UUID] = []
-        self.breaker = self
+        self.may_wait = threading.Event()
+        """Who is to wait waits until it is set."""
+        self.may_wait.set()
 
     def close(self) -> None:
         """Answer as a breaker does."""
 
-    def ask(self, _function: str, items: Sequence[Item], *, waits: bool = False) -> list[Item]:
+    def ask(self, items: Sequence[Item], waits: bool) -> list[Item]:
         """Answer each item."""
         names = [item["senders"][0] for item in items]
         if not waits:
             return [self.at_once[name] for name in names]
-        self.enqueued_before_waiting = self.enqueued_before_waiting or [*self.enqueued]
+        assert self.may_wait.wait(DEADLINE_S)
         self.waited_for += names
         return [self.later.get(name, self.at_once[name]) for name in names]
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
         """Take what lanes are given."""
         self.enqueued += [user_id for user_id, _ in messages]
+        self.may_wait.set()
         return len(messages)
 
 
@@ -74,7 +79,11 @@ SKIPPED = {"outcome": "skipped"}
 
 def take(database: Any, note: Any = lambda _message: None) -> list[Accepted]:
     deliveries = [Delivery(senders=(name,), external_id=name) for name in database.at_once]
-    return Intake(SETTINGS, database, database).accept("demo", deliveries, note)
+    gatherer = Gatherer(database.ask)
+    try:
+        return Intake(SETTINGS, gatherer, database, database).accept("demo", deliveries, note)
+    finally:
+        gatherer.close()
 
 
 GRAVEST: dict[str, tuple[type[OnelaneError], list[Item]]] = {
@@ -115,9 +124,10 @@ def test_what_stands_beside_a_refusal_is_counted_noted_and_on_its_lane(monkeypat
 def test_nobody_waits_for_a_locked_user_before_the_others_are_on_their_lanes() -> None:
     bob = accepted()
     database = Answers({"alice": {**SKIPPED, "user_id": str(uuid4())}, "bob": bob}, {"alice": accepted()})
-    answers = take(database)
-    assert [str(user_id) for user_id in database.enqueued_before_waiting] == [bob["user_id"]]
-    assert [str(one.user_id) for one in answers] == [str(database.enqueued[1]), bob["user_id"]]
+    database.may_wait.clear()
+    alice, other = take(database)
+    assert [str(user_id) for user_id in database.enqueued] == [bob["user_id"], str(alice.user_id)]
+    assert str(other.user_id) == bob["user_id"]
 
 
 def test_one_new_user_whose_name_is_held_keeps_no_other_new_user_from_being_waited_for() -> None:
@@ -125,4 +135,4 @@ def test_one_new_user_whose_name_is_held_keeps_no_other_new_user_from_being_wait
     database = Answers({"alice": SKIPPED, "bob": SKIPPED, "carol": refused(UNSTORABLE), "dave": SKIPPED})
     with pytest.raises(StoreUnavailable):
         take(database)
-    assert database.waited_for == ["alice", "bob", "dave"]
+    assert sorted(database.waited_for) == ["alice", "bob", "dave"]

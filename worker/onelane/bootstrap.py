@@ -16,6 +16,7 @@ from onelane.channels import Provider, providers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.gathering import Gatherer
 from onelane.identity import Identity
 from onelane.intake import Intake
 from onelane.lanes.keeper import Keeper
@@ -62,6 +63,7 @@ class Services:
     database: Database
     lanes: Lanes
     intake: Intake
+    accepts: Gatherer
     sessions: Sessions
     acts: Acts
     upload: Upload
@@ -73,6 +75,7 @@ class Services:
         """Give all connections back."""
         self.postponed.stop()
         self.upload.close()
+        self.accepts.close()
         self.database.close()
         self.lanes.client.close()
 
@@ -195,13 +198,15 @@ def open_services(
     identity = Identity(database)
     client = connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
     lanes = Lanes(client, database_id=identity.id)
-    intake = Intake(settings, database, lanes, now)
+    accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
+    intake = Intake(settings, accepts, database.breaker, lanes, now)
     sessions = Sessions(database, lanes, now)
     services = Services(
         settings=settings,
         database=database,
         lanes=lanes,
         intake=intake,
+        accepts=accepts,
         sessions=sessions,
         acts=Acts(database, lanes, sessions),
         upload=Upload(lanes.add_numbers),

@@ -31,7 +31,7 @@ PROBE_DEADLINE_S: Final = 3.0
 TRANSACTION_MAX_S: Final = 120.0
 LOCK_QUEUE_S: Final = 1.0
 """How long a call waits until it may wait for a lock."""
-AT_ONCE: Final = "SELECT {function}(%s, false) AS answers"
+AT_ONCE: Final = "SELECT {function}(%s, false) AS answers FROM set_config('lock_timeout', '50ms', true)"
 PATIENTLY: Final = "SELECT {function}(%s, true) AS answers FROM set_config('lock_timeout', '500ms', true)"
 
 
@@ -96,6 +96,10 @@ class Database:
             else:
                 self.breaker.open(str(refusal(away[0])))
         return answers
+
+    def asks(self, function: str) -> Callable[[Sequence[JsonObject], bool], list[JsonObject]]:
+        """Return `ask` of one function, by items and whether it waits."""
+        return lambda items, waits: self.ask(function, items, waits=waits)
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless Postgres answers."""

@@ -3,12 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
 
+from onelane.breaker import Breaker
 from onelane.config import Settings
-from onelane.db import Clock, Database, database_clock
-from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable, reason_of
-from onelane.faults import LOCK_NOT_AVAILABLE, refusal
+from onelane.db import Clock, database_clock
+from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
+from onelane.faults import refusal
+from onelane.gathering import Gatherer
 from onelane.lanes.lanes import Lanes
 from onelane.model import Accepted, Delivery, JsonObject
 from onelane.telemetry.log import event
@@ -16,28 +19,30 @@ from onelane.telemetry.numbers import DELIVERIES, IDENTITY_CONFLICTS
 
 REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
-LOCKED_REST_S: Final = 2.0
-"""After a user's row could not be locked, nobody waits for it so long: few threads would be left for others."""
-LOCKED_WAIT_MAX_S: Final = 5.0
-"""How long one list waits for all users whose rows somebody holds; who is left is not accepted, and delivered again."""
+HELD_WAIT_MAX_S: Final = 5.0
+"""How long a webhook waits for all users whose rows somebody holds, once others of it have their answer."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
+HELD: Final[JsonObject] = {"outcome": "skipped"}
 GRAVEST_FIRST: Final = (StoreAway, StoreUnavailable, StoreRefused, BacklogFull)
 """Which of several refusals of one webhook is its answer: that of the server before that of a message or a user."""
 
 Note = Callable[[Accepted], object]
+Answer = Future[JsonObject]
 
 
 class Intake:
     """Accepts deliveries: Postgres first, then Redis."""
 
-    def __init__(self, settings: Settings, database: Database, lanes: Lanes, now: Clock = database_clock) -> None:
+    def __init__(
+        self, settings: Settings, gatherer: Gatherer, breaker: Breaker, lanes: Lanes, now: Clock = database_clock
+    ) -> None:
+        """`gatherer` asks `accept`, for all requests of the process."""
         self._settings = settings
-        self._database = database
+        self._gatherer = gatherer
+        self._breaker = breaker
         self._lanes = lanes
         self._now = now
         self._rest_until = 0.0
-        self._locked: dict[str, float] = {}
-        """Users whose rows somebody holds, and until when nobody waits for them. Replaced, never changed."""
         self._postponed: list[Accepted] = []
         self._postponing = threading.Lock()
         """Guards the list: requests add to it, one thread takes it."""
@@ -52,16 +57,24 @@ class Intake:
         with Postgres away or a user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too
         many waiting messages. Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
-        if not deliveries:
-            return []
         items = self._items(channel, deliveries)
-        answers = self._database.ask("accept", items)
-        self._take(answers, note)
-        self._wait_for_held(items, answers, note)
-        problems = [_problem(channel, answer) for answer in answers if answer["outcome"] not in STANDS]
+        futures = self._gatherer.submit_all(list(zip(items, _whose(channel, items), strict=True)))
+        self._take_as_they_come(futures, note)
+        problems = [problem for future in futures if (problem := _problem(channel, future))]
         if problems:
             raise min(problems, key=_gravity)
-        return [_accepted(answer) for answer in answers]
+        return [_accepted(future.result()) for future in futures]
+
+    def _take_as_they_come(self, futures: Sequence[Answer], note: Note) -> None:
+        """Take what stands as soon as it does; do not wait for long for those whom others' locks hold up."""
+        waiting, ends = set(futures), None
+        while waiting:
+            left_s = None if ends is None else ends - time.monotonic()
+            done, waiting = wait(waiting, left_s, FIRST_COMPLETED)
+            if not done:
+                done, waiting = {future for future in waiting if not future.cancel()}, set()
+            self._take([future.result() for future in futures if future in done and _stands(future)], note)
+            ends = ends or time.monotonic() + HELD_WAIT_MAX_S
 
     def _items(self, channel: str, deliveries: Sequence[Delivery]) -> list[JsonObject]:
         settings, now = self._settings, self._now()
@@ -72,9 +85,8 @@ class Intake:
         }
         return [{**delivery.model_dump(mode="json", exclude_none=True), **extra} for delivery in deliveries]
 
-    def _take(self, answers: Sequence[JsonObject], note: Note) -> None:
+    def _take(self, standing: Sequence[JsonObject], note: Note) -> None:
         """Count what stands, note it, and put what waits on its lanes."""
-        standing = [answer for answer in answers if answer["outcome"] in STANDS]
         accepted = [_accepted(answer) for answer in standing]
         for answer, message in zip(standing, accepted, strict=True):
             DELIVERIES.count(answer["outcome"])
@@ -83,38 +95,8 @@ class Intake:
                 IDENTITY_CONFLICTS.count()
                 event("identity_conflict", user_id=answer["user_id"])
         if any(answer["outcome"] == "accepted" for answer in standing):
-            self._database.breaker.close()
+            self._breaker.close()
         self._enqueue([message for message in accepted if message.is_waiting])
-
-    def _wait_for_held(self, items: Sequence[JsonObject], answers: list[JsonObject], note: Note) -> None:
-        """Accept what somebody held up, and put its answer in the place of the first.
-
-        In a list nothing waits for another transaction, so that two lists never wait for each other in a circle. What
-        was skipped goes alone, in its order: with a message all later ones of its user are skipped.
-        """
-        waits_until = time.monotonic() + LOCKED_WAIT_MAX_S
-        held: set[str] = set()
-        for nr, item in enumerate(items):
-            whose = _whose(item, answers[nr])
-            if answers[nr]["outcome"] == "skipped" and whose not in held:
-                answers[nr] = self._waited_for(item, answers[nr], whose, waits_until)
-                self._take([answers[nr]], note)
-            if answers[nr]["outcome"] not in STANDS:
-                held.add(whose)
-
-    def _waited_for(self, item: JsonObject, skipped: JsonObject, whose: str, waits_until: float) -> JsonObject:
-        """Accept what somebody holds up; not if the time is over, or if that was in vain for this user a moment ago."""
-        now = time.monotonic()
-        if now > waits_until or self._locked.get(whose, 0.0) > now:
-            return skipped
-        try:
-            [answer] = self._database.ask("accept", [item], waits=True)
-        except StoreUnavailable:
-            return skipped
-        if answer.get("sqlstate") == LOCK_NOT_AVAILABLE:
-            current = {user: until for user, until in self._locked.items() if until > now}
-            self._locked = {**current, whose: time.monotonic() + LOCKED_REST_S}
-        return answer
 
     def enqueue_postponed(self) -> None:
         """Enqueue what could not be while Redis was away: called again and again, and mostly nothing to do."""
@@ -144,8 +126,29 @@ class Intake:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
 
 
-def _problem(channel: str, answer: JsonObject) -> OnelaneError:
+def _whose(channel: str, items: Sequence[JsonObject]) -> list[str]:
+    """Name the user of each delivery, alike for those that share an identifier: their order counts."""
+    names: dict[str, str] = {}
+    whose = []
+    for item in items:
+        its_names = [item["conversation"]] if item.get("conversation") else item["senders"]
+        whose.append(next((names[name] for name in its_names if name in names), f"{channel}:{its_names[0]}"))
+        names.update(dict.fromkeys(its_names, whose[-1]))
+    return whose
+
+
+def _stands(future: Answer) -> bool:
+    return not future.exception() and future.result()["outcome"] in STANDS
+
+
+def _problem(channel: str, future: Answer) -> BaseException | None:
     """Count and log a message that was not accepted; return what that means for its webhook."""
+    if not future.cancelled():
+        if (error := future.exception()) or _stands(future):
+            return error
+        answer = future.result()
+    else:
+        answer = HELD
     outcome = answer["outcome"]
     DELIVERIES.count(outcome)
     event(
@@ -163,14 +166,8 @@ def _problem(channel: str, answer: JsonObject) -> OnelaneError:
     return StoreUnavailable("another transaction holds what the delivery needs")
 
 
-def _gravity(problem: OnelaneError) -> int:
-    return next(place for place, kind in enumerate(GRAVEST_FIRST) if isinstance(problem, kind))
-
-
-def _whose(item: JsonObject, answer: JsonObject) -> str:
-    """Name the user of a delivery: by the first identifier, where the user is not known yet."""
-    whose: str = answer.get("user_id") or item.get("conversation") or item["senders"][0]
-    return whose
+def _gravity(problem: BaseException) -> int:
+    return next((place for place, kind in enumerate(GRAVEST_FIRST) if isinstance(problem, kind)), -1)
 
 
 def _accepted(answer: JsonObject) -> Accepted:

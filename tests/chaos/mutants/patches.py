@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from copy import copy
+from functools import partial
 from math import inf
 from threading import Timer
 from typing import Any
@@ -17,6 +18,7 @@ from redis.retry import Retry
 
 from onelane import bootstrap, forks
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
+from onelane.gathering import Gatherer
 from onelane.intake import Intake, _accepted
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
@@ -76,31 +78,29 @@ def answer_before_commit() -> None:
 
     def accept_early(intake: Intake, channel: str, deliveries: Sequence[Delivery], note: Note) -> list[Accepted]:
         early = copy(intake)
-        plant(early, "_database", _Early(intake))
-        return accept(early, channel, deliveries, note)
+        gatherer = Gatherer(partial(_ask_early, intake))
+        plant(early, "_gatherer", gatherer)
+        try:
+            return accept(early, channel, deliveries, note)
+        finally:
+            gatherer.close()
 
     plant(Intake, "accept", accept_early)
 
 
-class _Early:
-    """Asks what intake asks of its database, and commits after the answer."""
+def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list[JsonObject]:
+    """Ask what intake asks, and commit after the answer."""
+    connection = psycopg.connect(intake._settings.database_url)
+    rows = connection.execute("SELECT accept(%s, %s)", (Jsonb(list(items)), waits)).fetchall()
+    answers: list[JsonObject] = rows[0][0]
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self.breaker = intake._database.breaker
+    def commit() -> None:
+        with connection:
+            connection.commit()
+        intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
 
-    def ask(self, function: str, items: list[JsonObject], *, waits: bool = False) -> list[JsonObject]:
-        connection = psycopg.connect(self._intake._settings.database_url)
-        rows = connection.execute(f"SELECT {function}(%s, %s)", (Jsonb(items), waits)).fetchall()
-        answers: list[JsonObject] = rows[0][0]
-
-        def commit() -> None:
-            with connection:
-                connection.commit()
-            self._intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
-
-        Timer(EARLY_S, commit).start()
-        return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
+    Timer(EARLY_S, commit).start()
+    return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
 
 
 def dedup_in_redis() -> None:

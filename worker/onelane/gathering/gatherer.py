@@ -6,7 +6,7 @@ process, and cost nothing while nobody asks: a thread waits until there is somet
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from math import inf
@@ -47,23 +47,21 @@ class Gatherer:
 
         The answer may be `refused`, or `skipped` if somebody holds the user's row for long.
         """
-        [future] = self.submit_all([item], whose)
+        [future] = self.submit_all([(item, whose)])
         return future
 
-    def submit_all(self, items: Sequence[JsonObject], whose: str) -> list["Future[JsonObject]"]:
-        """Ask for items of one user in their order: they go in one list, and stay together when they are skipped."""
-        futures: list[Future[JsonObject]] = [Future() for _ in items]
-        if forks.is_child():
-            _answer([(future, StoreUnavailable("a handler's forked child has no Postgres")) for future in futures])
-            return futures
+    def submit_all(self, asked: Sequence[tuple[JsonObject, str]]) -> list["Future[JsonObject]"]:
+        """Ask for several items, each with whose it is; those of one user go in one list, in their order."""
+        futures: list[Future[JsonObject]] = [Future() for _ in asked]
         now = time.monotonic()
-        request = Request(whose, list(items), futures, now + DEADLINE_S)
-        with self._changing:
-            if self._is_closed or not self._grouping.add(request):
-                why = "this process ends" if self._is_closed else "too many wait for Postgres"
-                answers = request.all_get(StoreUnavailable(why))
-            else:
-                answers = self._send_what_is_ready(now)
+        requests: dict[str, Request] = {}
+        for future, (item, whose) in zip(futures, asked, strict=True):
+            requests.setdefault(whose, Request(whose, now + DEADLINE_S)).add(item, future)
+        if forks.is_child():
+            answers = _all_get(requests.values(), "a handler's forked child has no Postgres")
+        else:
+            with self._changing:
+                answers = self._taken(requests.values(), now)
         _answer(answers)
         return futures
 
@@ -80,6 +78,13 @@ class Gatherer:
                 self._calls.put(None)
             self._changing.notify()
         _answer(answers)
+
+    def _taken(self, requests: Collection[Request], now: float) -> Answers:
+        if self._is_closed:
+            return _all_get(requests, "this process ends")
+        if not self._grouping.add(requests):
+            return _all_get(requests, "too many wait for Postgres")
+        return self._send_what_is_ready(now)
 
     def _send_what_is_ready(self, now: float) -> Answers:
         """Give what is ready to senders; return the answers to what no sender could be had for."""
@@ -154,6 +159,10 @@ class Gatherer:
                 now = time.monotonic()
                 answers = self._grouping.expired(now) + self._send_what_is_ready(now)
             _answer(answers)
+
+
+def _all_get(requests: Iterable[Request], why: str) -> Answers:
+    return [answer for request in requests for answer in request.all_get(StoreUnavailable(why))]
 
 
 def _answer(answers: Answers) -> None:

@@ -8,7 +8,7 @@ Here are neither threads nor a clock; `gatherer` has both.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice, takewhile
 from math import inf
 from typing import Final
@@ -53,12 +53,12 @@ class Grouping:
         self._suspects = Marks(SUSPECT_S)
         self._held = Marks(HELD_REST_S)
 
-    def add(self, request: Request) -> bool:
-        """Take a request; not if too many wait."""
-        if len(self._open) >= REQUESTS_MAX:
+    def add(self, requests: Collection[Request]) -> bool:
+        """Take requests; not if too many wait."""
+        if len(self._open) + len(requests) > REQUESTS_MAX:
             return False
-        self._open[request] = None
-        self._waiting.append(request)
+        self._open.update(dict.fromkeys(requests))
+        self._waiting.extend(requests)
         return True
 
     def next_call(self, now: float) -> Call | None:

@@ -1,7 +1,7 @@
 """What is asked of a SQL function, and the calls in which it goes."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from onelane.model import JsonObject
@@ -15,13 +15,18 @@ class Request:
     """Items of one user that are asked together, in their order."""
 
     whose: str
-    items: list[JsonObject]
-    futures: list["Future[JsonObject]"]
     ends: float
+    items: list[JsonObject] = field(default_factory=list)
+    futures: list["Future[JsonObject]"] = field(default_factory=list)
     skips: int = 0
     skipped_at: float = inf
     waits: bool = False
     """Whether it is to wait for the row that somebody holds."""
+
+    def add(self, item: JsonObject, future: "Future[JsonObject]") -> None:
+        """Ask for an item, too."""
+        self.items.append(item)
+        self.futures.append(future)
 
     @property
     def is_over(self) -> bool:
