@@ -36,6 +36,7 @@ def blueprint(services: Services) -> Blueprint:
 
 def _postgres_faults(database: Database) -> str | None:
     """Return `read-only` for a standby, or a server that was told to take no writes: no webhook can be accepted."""
+    database.ping()
     row = database.row("SELECT current_setting('transaction_read_only') = 'on' AS is_read_only")
     return "read-only" if row and row.is_read_only else None
 

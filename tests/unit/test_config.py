@@ -48,7 +48,9 @@ def test_a_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, name: str, v
 
 IMPOSSIBLE = [
     ("DATABASE_URL", f"mysql://u:{SECRET}@db/d", "DATABASE_URL: must start with postgresql://"),
-    ("DATABASE_URL", f"postgres://u:{SECRET}@db/d?pgbouncer=true", "DATABASE_URL: has a parameter that PostgreSQL's"),
+    ("DATABASE_URL", f"postgres://u:{SECRET}@db/d?sslmod=require", "DATABASE_URL: has a parameter that PostgreSQL's"),
+    ("DATABASE_URL", f"postgres://u:{SECRET}@db/d?pgbouncer=true", "DATABASE_URL: has pgbouncer=true: leave that out"),
+    ("PG_POOLER", "session", "PG_POOLER: must be 'transaction'"),
     ("DATABASE_URL", f"postgres://u:{SECRET}@db:{SECRET}/d?x", "DATABASE_URL: must be an address"),
     ("REDIS_URL", f"http://:{SECRET}@lanes", "REDIS_URL: must start with redis://"),
     ("PORT", SECRET, "PORT: must be a whole number"),

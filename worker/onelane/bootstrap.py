@@ -192,12 +192,9 @@ def open_services(
     """
     by_channel = providers(settings.channels)
     pools = pools or web_process(settings)
-    database = Database(
-        settings.database_url, pool_max=pools.postgres, wait_s=pool_wait_s, on_notice=session_notices.on_notice
-    )
-    identity = Identity(database)
+    database = _database(settings, pools.postgres, pool_wait_s)
     client = connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
-    lanes = Lanes(client, database_id=identity.id)
+    lanes = Lanes(client, database_id=Identity(database).id)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
     intake = Intake(settings, accepts, database.breaker, lanes, now)
     sessions = Sessions(database, lanes, now)
@@ -216,6 +213,17 @@ def open_services(
     services.upload.start()
     services.postponed.start()
     return services
+
+
+def _database(settings: Settings, connections_max: int, wait_s: float) -> Database:
+    """Make the pool of connections to Postgres, or to what stands before it."""
+    return Database(
+        settings.database_url,
+        pooler=settings.pg_pooler,
+        pool_max=connections_max,
+        wait_s=wait_s,
+        on_notice=session_notices.on_notice,
+    )
 
 
 def refuse_foreign_lanes(lanes: Lanes) -> None:

@@ -48,7 +48,7 @@ def run(handler: str | None) -> None:
 def migrate() -> None:
     """Bring the database to this release. Safe to repeat and to run concurrently."""
     settings = _settings()
-    applied = migrations.migrate(settings.database_url)
+    applied = migrations.migrate(settings.database_url, pooler=settings.pg_pooler)
     for name in applied:
         click.echo(f"applied {name}")
     click.echo("the database is current" if not applied else f"{len(applied)} files applied")

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     database_url: Annotated[PostgresUrl, Field(repr=False)]
+    pg_pooler: Literal["transaction"] | None = None
+    """That DATABASE_URL is a pooler's which lends a connection for one transaction only, as PgBouncer may."""
     redis_url: Annotated[RedisUrl, Field(repr=False)]
     redis_tls_verify: bool = True
     """False accepts a self-signed certificate, which some hosted Redis plans have."""

@@ -5,8 +5,9 @@ import os
 import re
 import socket
 import time
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -15,6 +16,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from onelane import forks
+from onelane.faults import POOLER
 from onelane.periodic import Periodic
 from onelane.places import places_of
 
@@ -24,21 +26,28 @@ NOTICE_SQLSTATE: Final = "OL001"
 """The SQLSTATE of notices that are for us: the message is a name, the detail JSON."""
 CONNECT_S_MIN: Final = 2
 """What libpq takes for less."""
-SESSION_OPTIONS: Final = (
-    "-c client_min_messages=notice"
-    " -c idle_in_transaction_session_timeout=3000 -c lock_timeout=2000 -c statement_timeout=5000"
-    r" -c default_transaction_isolation=read\ committed -c synchronous_commit=on"
-)
-"""The last two are what the SQL is written for and what a 2xx promises, whatever the database's own defaults are."""
+SETTINGS: Final = {
+    "client_min_messages": "notice",
+    "idle_in_transaction_session_timeout": "3s",
+    "lock_timeout": "2s",
+    "statement_timeout": "5s",
+    "synchronous_commit": "on",
+}
+"""What every transaction of ours has. The last is what a 2xx promises, whatever the database's own default is."""
+ISOLATION_OPTION: Final = r"-c default_transaction_isolation=read\ committed"
+"""What the SQL is written for."""
 ALL_IN_USE: Final = "all connections that it allows are in use"
 DENIALS: Final = {
+    "unsupported startup parameter|command-line options": POOLER,
     "certificate verify failed": "its certificate is not trusted: name whom to trust by sslrootcert in DATABASE_URL",
     "does not match host name": "its certificate is for another host than that in DATABASE_URL",
     "root certificate file": "there is no file to verify its certificate by: name it by sslrootcert in DATABASE_URL",
     "does not support SSL": "it speaks no TLS, which sslmode in DATABASE_URL (or PGSSLMODE) asks for",
     "authentication failed|no password supplied": "it refuses the user or the password in DATABASE_URL",
-    'role ".*" does not exist|is not permitted to log in': "it has no such user that may log in as DATABASE_URL names",
-    'database ".*" does not exist': "it has no such database as DATABASE_URL names: create it, or correct the name",
+    'role ".*" does not exist|is not permitted to log in|no such user': "it has no such user that may log in as"
+    " DATABASE_URL names",
+    'database ".*" does not exist|no such database': "it has no such database as DATABASE_URL names: create it, or"
+    " correct the name",
     "permission denied for database": "the user in DATABASE_URL may not connect to the database: GRANT CONNECT",
     r"no pg_hba\.conf entry": "it lets nobody in from here as DATABASE_URL asks: check user, database and sslmode"
     " in it, or add a line to the server's pg_hba.conf",
@@ -46,8 +55,8 @@ DENIALS: Final = {
 """What only another DATABASE_URL mends."""
 REFUSALS: Final = DENIALS | {
     "too many ": ALL_IN_USE,
-    "connection slots": ALL_IN_USE,
-    "is read-only": "it is read-only: a replica, or a primary that takes no writes",
+    "connection slots|no more connections allowed": ALL_IN_USE,
+    "read-only": "it is read-only: a replica, or a primary that takes no writes",
     "no name server": "no name server answers where its host is",
 }
 """Parts of what libpq or the server says, as patterns, and our sentence instead: theirs name hosts and users.
@@ -67,19 +76,17 @@ class Connection(psycopg.Connection[Row]):
     """On the monotonic clock."""
 
     @classmethod
-    def open(cls, url: str, within_s: float, generation: int) -> "Connection":
+    def open(cls, url: str, within_s: float, generation: int) -> Self:
         """Connect to a server that takes writes, or raise psycopg.OperationalError."""
         connection = cls.reach(
             url,
             within_s,
             autocommit=True,
             row_factory=namedtuple_row,
-            prepare_threshold=0,
-            options=session_options(url),
             application_name="onelane",
-            target_session_attrs="read-write",
             keepalives_idle=30,
             tcp_user_timeout=10_000,
+            **cls.access(url),
         )
         forks.keep_from_children(connection)
         connection.generation = generation
@@ -90,7 +97,7 @@ class Connection(psycopg.Connection[Row]):
         return connection
 
     @classmethod
-    def reach(cls, url: str, within_s: float, **options: Any) -> "Connection":
+    def reach(cls, url: str, within_s: float, **options: Any) -> Self:
         """Connect within so many seconds, whatever is waited for, or raise psycopg.OperationalError.
 
         The driver looks up hosts without a deadline, and gives each address the whole time: here they share it.
@@ -107,6 +114,21 @@ class Connection(psycopg.Connection[Row]):
             except psycopg.OperationalError as error:
                 failures.append(str(error))
         raise psycopg.OperationalError("\n".join(failures))
+
+    @classmethod
+    def access(cls, url: str) -> dict[str, Any]:
+        """Return what libpq is asked for: a server that takes writes, and what the session has from its start."""
+        return {"prepare_threshold": 0, "options": session_options(url), "target_session_attrs": "read-write"}
+
+    def run(self, query: Any, params: Any = None) -> psycopg.Cursor[Row]:
+        """Run one statement in a transaction of its own."""
+        return self.execute(query, params)
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Be inside a transaction."""
+        with self.transaction():
+            yield
 
     @property
     def is_idle(self) -> bool:
@@ -158,10 +180,15 @@ class Watchdog:
                 connection.cut()
 
 
+def options_of(url: str) -> str:
+    """Return what the address asks for, or PGOPTIONS, a search_path for one."""
+    return str(conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", ""))
+
+
 def session_options(url: str) -> str:
-    """Return what the address asks for, or PGOPTIONS, a search_path for one; behind it ours, since the last counts."""
-    asked = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", "")
-    return f"{asked} {SESSION_OPTIONS}".lstrip()
+    """Return what is asked for; behind it ours, since the last counts."""
+    ours = (f"-c {name}={value}" for name, value in SETTINGS.items())
+    return " ".join([options_of(url), *ours, ISOLATION_OPTION]).lstrip()
 
 
 def refusal_of(error: Exception) -> str:

@@ -16,11 +16,12 @@ from psycopg.types.json import Jsonb
 
 from onelane import forks
 from onelane.breaker import Breaker
-from onelane.connection import Connection, Row, Watchdog
-from onelane.errors import StoreAway, StoreUnavailable
-from onelane.faults import is_away, is_worth_repeating, refusal, sqlstate_of
+from onelane.connection import SETTINGS, Connection, Row, Watchdog
+from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
+from onelane.faults import POOLER, is_away, is_worth_repeating, refusal, sqlstate_of
 from onelane.model import JsonObject
 from onelane.pool import Pool
+from onelane.pooled import connector
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 OnNotice = Callable[[str, str], None]
@@ -42,6 +43,7 @@ class Database:
         self,
         url: str,
         *,
+        pooler: str | None = None,
         pool_max: int = 8,
         deadline_s: float = 10,
         wait_s: float = 2,
@@ -49,6 +51,7 @@ class Database:
     ) -> None:
         """Prepare a pool of at most `pool_max` connections; nothing connects before it is needed.
 
+        `pooler` is PG_POOLER: what stands between them and the server.
         A call without an answer for `deadline_s`, or without a connection for `wait_s`, raises StoreUnavailable.
         `on_notice` gets the name and the JSON of what SQL functions report beside their answer, once the call has
         succeeded.
@@ -57,7 +60,7 @@ class Database:
         self._wait_s = wait_s
         self._on_notice = on_notice
         self._watchdog = Watchdog()
-        self._pool = Pool(lambda within_s, generation: Connection.open(url, within_s, generation), pool_max)
+        self._pool = Pool(connector(url, pooler), pool_max)
         self._lock_waits = BoundedSemaphore(max(1, pool_max // 2))
         """Who waits for locks of others leaves half of the pool to those who need none."""
         self.breaker = Breaker(self.probe)
@@ -102,8 +105,10 @@ class Database:
         return lambda items, waits: self.ask(function, items, waits=waits)
 
     def ping(self) -> None:
-        """Raise StoreUnavailable unless Postgres answers."""
-        self.rows("SELECT 1")
+        """Raise StoreUnavailable unless Postgres answers, under the settings that we ask for."""
+        row = self.row("SELECT current_setting('statement_timeout') AS statement_timeout")
+        if row is None or row.statement_timeout != SETTINGS["statement_timeout"]:
+            raise StoreDenied(f"no connection to Postgres: {POOLER}")
 
     def probe(self) -> None:
         """Raise StoreUnavailable unless Postgres takes writes; nothing of it stays."""
@@ -119,10 +124,10 @@ class Database:
             with (
                 self._pool.connection(self._wait_s, self._deadline_s) as connection,
                 self._watched(connection, deadline_s),
-                connection.transaction(),
+                connection.begun(),
             ):
                 yield connection
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}") from error
 
     def close(self) -> None:
@@ -145,6 +150,7 @@ class Database:
             translated = refusal(sqlstate_of(error))
             if isinstance(translated, StoreAway):
                 self.breaker.open(str(translated))
+                raise translated from error
             if isinstance(translated, StoreUnavailable) and not isinstance(error, psycopg.ProgrammingError):
                 raise translated from error
             raise
@@ -158,7 +164,7 @@ class Database:
             connection.kept_notices.clear()
             try:
                 with self._watched(connection, min(within_s, ends - time.monotonic())):
-                    cursor = connection.execute(query, params)
+                    cursor = connection.run(query, params)
             except psycopg.Error as error:
                 if is_away(sqlstate_of(error)):
                     self._pool.forget(connection)

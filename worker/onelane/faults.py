@@ -11,7 +11,7 @@ from typing import Final
 
 import psycopg
 
-from onelane.errors import StoreAway, StoreRefused, StoreUnavailable
+from onelane.errors import StoreAway, StoreDenied, StoreRefused, StoreUnavailable
 
 CONNECTION_LOST: Final = "08006"
 NOT_STORABLE: Final = "22000"
@@ -21,6 +21,9 @@ CONFLICT: Final = "40"
 LOCK_NOT_AVAILABLE: Final = "55P03"
 QUERY_CANCELED: Final = "57014"
 """Its time was over, or an operator ended it."""
+PREPARED_ELSEWHERE: Final = ("26000", "42P05")
+"""A prepared statement is missing, or is there already: the connection leads to another server process than before."""
+POOLER: Final = "a pooler stands before it that keeps nothing for a session: set PG_POOLER=transaction"
 
 
 def sqlstate_of(error: psycopg.Error) -> str:
@@ -47,6 +50,8 @@ def is_held_up(sqlstate: str) -> bool:
 
 def refusal(sqlstate: str) -> StoreUnavailable | StoreRefused:
     """Make the error of what Postgres refused."""
+    if sqlstate in PREPARED_ELSEWHERE:
+        return StoreDenied(f"no connection to Postgres: {POOLER}")
     if is_away(sqlstate):
         return StoreAway(f"Postgres is away: SQLSTATE {sqlstate}")
     if sqlstate.startswith(NOT_THE_MESSAGES):

@@ -31,6 +31,8 @@ def _postgres_url(url: str) -> str:
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
+        if "pgbouncer=true" in url:
+            raise ValueError("has pgbouncer=true: leave that out, and set PG_POOLER=transaction") from None
         if word := re.search(r'invalid URI query parameter: "(\w+)"', str(error)):
             raise ValueError(f"has a parameter that PostgreSQL's client does not know: {word[1]}") from None
         raise ValueError("must be an address as PostgreSQL's client reads it") from None

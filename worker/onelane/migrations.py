@@ -1,14 +1,16 @@
 """Brings a database to this release: numbered migrations once, functions and views whenever their text changed.
 
-Safe to run concurrently and to kill: one runner at a time by an advisory lock that is polled (a blocking wait would
-deadlock with CREATE INDEX CONCURRENTLY). Each migration is a transaction with the row that records it; functions and
-views go in together, so that no call meets half of a release. None waits long for a table: behind one that waits, all
-that use the table would wait too.
+Safe to run concurrently and to kill: each step is one transaction, which finds out what is pending, applies it and
+records it. Each migration is a step; functions and views go in together, so that no call meets half of a release. One
+step is taken at a time, by an advisory lock that the transaction holds, since a session's would not hold behind a
+pooler; it is polled (a blocking wait would deadlock with CREATE INDEX CONCURRENTLY). None waits long for a table:
+behind one that waits, all that use the table would wait too.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import psycopg
 from onelane.connection import DENIALS, Connection, Watchdog, refusal_of
 from onelane.db import Database
 from onelane.errors import StoreDenied, StoreUnavailable
+from onelane.pooled import connector
 
 PACKAGE = Path(__file__).resolve().parent
 SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") if folder.is_dir()), PACKAGE / "sql")
@@ -25,6 +28,7 @@ SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") i
 CODE = ("functions", "views")
 GUARD = 7_264_011_930
 GUARD_WAIT_MAX_S = 120
+GUARD_PAUSE_S = 0.1
 LOCK_WAIT_MS = 2_000
 LOCK_PAUSE_S = 1.0
 """Between two tries, whoever was held up goes on."""
@@ -34,6 +38,15 @@ RUN_MAX_S = 3_600
 ANSWER_MAX_S = 15
 """The same for what changes no table. Who takes longer is cut off: a link may go silent, which only our clock notices.
 """
+TERMS = """
+SET LOCAL lock_timeout = {lock_wait_ms};
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = '60s';
+SET LOCAL check_function_bodies = off
+"""
+"""Functions may name each other, and tables of a later file, in any order."""
+Watch = Callable[[], object]
+"""Gives what comes next a deadline."""
 
 FILES_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_files (
@@ -51,6 +64,7 @@ ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = clock_ti
 def migrate(
     url: str,
     *,
+    pooler: str | None = None,
     wait_max_s: float = GUARD_WAIT_MAX_S,
     run_max_s: float = RUN_MAX_S,
     answer_max_s: float = ANSWER_MAX_S,
@@ -60,24 +74,20 @@ def migrate(
     Raise StoreDenied, in words, for a database that is none of ours or lets us make nothing, and StoreUnavailable.
     """
     watchdog = Watchdog()
+    applied: list[str] = []
     try:
-        with Connection.reach(url, answer_max_s, autocommit=True) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            with _guard(connection, wait_max_s, lambda: watchdog.watch(connection, answer_max_s)):
-                _check(connection)
-                connection.execute(FILES_TABLE)
-                todo = _pending(connection)
-                for paths in _steps(todo):
-                    watchdog.watch(connection, run_max_s)
-                    _apply_patiently(connection, paths)
-                watchdog.watch(connection, answer_max_s)
-            return [_name(path) for path in todo]
+        with connector(url, pooler)(answer_max_s, 0) as connection:
+            answers = partial(watchdog.watch, connection, answer_max_s)
+            runs = partial(watchdog.watch, connection, run_max_s)
+            while paths := _take_step(connection, wait_max_s, answers, runs):
+                applied += map(_name, paths)
+            return applied
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreDenied(
             "Postgres lets the user of DATABASE_URL make no tables or functions here: make it the database's owner, or "
             "GRANT CREATE ON SCHEMA public"
         ) from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
         why = refusal_of(error)
         kind = StoreDenied if why in DENIALS.values() else StoreUnavailable
         raise kind(f"no connection to Postgres: {why}; check DATABASE_URL") from error
@@ -97,20 +107,40 @@ def shipped_code() -> dict[str, str]:
     return {_name(path): path.read_text(encoding="utf-8") for path in _code_files()}
 
 
+def _take_step(connection: Connection, wait_max_s: float, answers: Watch, runs: Watch) -> Sequence[Path]:
+    """Apply what comes next and return it; nothing when all is applied."""
+    paths: Sequence[Path] = ()
+    for _ in range(LOCK_TRIES):
+        try:
+            with _alone(connection, wait_max_s, answers):
+                _check(connection)
+                connection.execute(FILES_TABLE)
+                paths = next(_steps(_pending(connection)), ())
+                if paths:
+                    runs()
+                _apply(connection, paths)
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return paths
+    name = _name(paths[0]) if paths else "schema_files"
+    raise StoreUnavailable(f"what {name} changes is in use all the time: run it again when less is going on")
+
+
 @contextmanager
-def _guard(connection: psycopg.Connection[Any], wait_max_s: float, watch: Callable[[], object]) -> Iterator[None]:
-    """Let one runner in at a time. `watch` gives each question, and what comes after the last, a deadline."""
-    deadline = time.monotonic() + wait_max_s
-    watch()
-    while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", GUARD):
-        watch()
-        if time.monotonic() > deadline:
+def _alone(connection: Connection, wait_max_s: float, answers: Watch) -> Iterator[None]:
+    """Be inside a transaction beside which no other run has one."""
+    ends = time.monotonic() + wait_max_s
+    while True:
+        answers()
+        with connection.begun():
+            connection.execute(TERMS.format(lock_wait_ms=LOCK_WAIT_MS).encode(), prepare=False)
+            if _scalar(connection, "SELECT pg_try_advisory_xact_lock(%s)", GUARD):
+                yield
+                return
+        if time.monotonic() > ends:
             raise StoreUnavailable(f"another migration has been running for {wait_max_s:.0f} s")
-        time.sleep(0.1)
-    try:
-        yield
-    finally:
-        _scalar(connection, "SELECT pg_advisory_unlock(%s)", GUARD)
+        time.sleep(GUARD_PAUSE_S)
 
 
 def _pending(connection: psycopg.Connection[Any]) -> list[Path]:
@@ -140,25 +170,10 @@ def _steps(todo: Sequence[Path]) -> Iterator[Sequence[Path]]:
         yield code
 
 
-def _apply_patiently(connection: psycopg.Connection[Any], paths: Sequence[Path]) -> None:
-    for _ in range(LOCK_TRIES):
-        try:
-            _apply(connection, paths)
-        except psycopg.errors.LockNotAvailable:
-            time.sleep(LOCK_PAUSE_S)
-        else:
-            return
-    raise StoreUnavailable(f"what {_name(paths[0])} changes is in use all the time: run it again when less is going on")
-
-
 def _apply(connection: psycopg.Connection[Any], paths: Sequence[Path]) -> None:
-    with connection.transaction():
-        connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
-        # Functions may name each other, and tables of a later file, in any order.
-        connection.execute("SET LOCAL check_function_bodies = off")
-        for path in paths:
-            connection.execute(path.read_bytes())
-            connection.execute(RECORD, (_name(path), _digest(path)))
+    for path in paths:
+        connection.execute(path.read_bytes(), prepare=False)
+        connection.execute(RECORD, (_name(path), _digest(path)))
 
 
 def _files() -> list[Path]:
