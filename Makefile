@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer and make; everything else comes with `make install`, which the other targets call.
+# Needs Python 3.11 to 3.14 and make; everything else comes with `make install`, which the other targets call.
 # Another interpreter: make install PYTHON=/path/to/python3.13. Fewer tests at a time: make test JOBS=1
 # A longer run of the chaos harness, or the same again: make chaos MINUTES=60 SEED=7
 
@@ -14,6 +14,14 @@ SERVER ?=
 REDIS_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,lanes_model lanes_faults odd_keys keeper recovery \
 	roster rq_tools outages worker_process))
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+
+# A .venv of another Python than the one that is asked for is made anew.
+ifneq ($(and $(PYTHON),$(wildcard $(BIN)/python)),)
+ifneq ($(shell "$(PYTHON)" --version 2>&1),$(shell $(BIN)/python --version 2>&1))
+.PHONY: $(INSTALLED)
+CLEAR := --clear
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow test-redis bench chaos chaos-mutants check format clean
@@ -59,15 +67,16 @@ clean: ## remove .venv and caches; the data in .onelane stays
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
 	find app bench worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is made last: what failed half-way is done again. pip is quiet, but not about errors.
+# Only wheels: nothing is compiled. The stamp is made last: what failed half-way is done again. pip is quiet, but not
+# about errors.
 $(INSTALLED): pyproject.toml requirements-dev.txt
 	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
-		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then \
 			echo "installing into $(VENV), with $$("$$python" --version)"; \
-			exec "$$python" -m venv $(VENV); \
+			exec "$$python" -m venv $(CLEAR) $(VENV); \
 		fi; \
 	done; \
-	echo "Onelane needs Python 3.11 or newer, and found none: make install PYTHON=/path/to/python" >&2; exit 1
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	echo "Onelane needs Python 3.11 to 3.14, and found none: make install PYTHON=/path/to/python" >&2; exit 1
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
 		--requirement requirements-dev.txt --editable '.[embedded,dev]'
 	@touch $@

@@ -5,6 +5,7 @@ The whole server sees the step: TIME, the keys' ends, and how long a client may 
 
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -25,8 +26,8 @@ class SteppingRedis(EmbeddedRedis):
         self.offset_s = 0.0
         """How far its clock is ahead of the right time."""
         self._offset_file = self.data_dir.parent / f"{self.data_dir.name}.offset"
-        self._real_server = self._server
-        self._server = self.data_dir.parent / f"{self.data_dir.name}.sh"
+        self._real_server = self._program.path
+        self._program = replace(self._program, path=self.data_dir.parent / f"{self.data_dir.name}.sh")
 
     def step(self, seconds: float) -> None:
         """Set its clock ahead; back, with a negative number."""
@@ -37,8 +38,10 @@ class SteppingRedis(EmbeddedRedis):
 
     def _launch(self) -> None:
         self.step(0)
-        self._server.write_text(SERVER.format(library=_library(), offset=self._offset_file, server=self._real_server))
-        self._server.chmod(stat.S_IRWXU)
+        self._program.path.write_text(
+            SERVER.format(library=_library(), offset=self._offset_file, server=self._real_server)
+        )
+        self._program.path.chmod(stat.S_IRWXU)
         super()._launch()
 
 

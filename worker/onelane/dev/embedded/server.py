@@ -2,10 +2,11 @@
 
 import os
 import signal
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -33,6 +34,11 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def url(self) -> str:
         """Where clients find it."""
+
+    @property
+    @abstractmethod
+    def program(self) -> str:
+        """Which server it is, of which version, and where it lies."""
 
     @property
     def pid(self) -> int:
@@ -112,11 +118,15 @@ class EmbeddedServer(ABC):
         self.stop()
 
 
-def wheel_folder(package: str, variable: str) -> Path:
-    """Find an installed package's folder without importing it: only its programs are wanted."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError(
-            f"no embedded server is installed: set {variable}, or pip install 'onelane[embedded]'"
+def version_of(program: Path, within_s: float) -> str:
+    """Return what a program answers about its version. Raise OSError, subprocess.TimeoutExpired.
+
+    The answer goes to a file: a pipe would be waited for while anybody, whom the program has started, holds it.
+    """
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
+        command = [str(program), "--version"]
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=answer, stderr=subprocess.DEVNULL, timeout=within_s, check=False
         )
-    return Path(spec.submodule_search_locations[0])
+        answer.seek(0)
+        return answer.read()

@@ -13,6 +13,7 @@ from onelane.dev.run.data_folder import VARIABLE
 def text(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
     """Format it for this environment and these servers."""
     own = {server.variable: server.url for server in servers}
+    started = "".join(f"  started     {server.program}\n" for server in servers)
     command = _command()
     if os.environ.get(VARIABLE):
         command = f"{VARIABLE}={shlex.quote(str(folder))} {command}"
@@ -23,7 +24,7 @@ Onelane runs.
   operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
   PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else "your own (DATABASE_URL)"}
   Redis       {own.get("REDIS_URL", "your own (REDIS_URL)")}
-  data, logs  {folder}
+{started}  data, logs  {folder}
 
   talk to it, from a second terminal             {command} send --user alice "hello"
   run a bot of yours: handle(turn) in mybot.py   {command} run mybot:handle
