@@ -23,10 +23,10 @@
 | rq:results:<id>       | stream | bury.lua               | 30 days at most: a dead message's traceback |
 | rq:failed:user:<id>   | zset   | bury.lua               | the same: RQ's FailedJobRegistry of the lane|
 | rq:queues             | set    | the scripts            | keys of lanes with jobs or failures         |
-| rq:worker:<name>      | hash   | `registration.py`, RQ  | the worker's heartbeat                      |
-| heartbeats            | zset   | heartbeat.lua          | 1 h: when workers were heard, by Redis      |
+| rq:worker:<name>      | hash   | RQ, register.lua       | the worker's heartbeat                      |
+| heartbeats            | zset   | register.lua           | 1 h: when workers were heard, by Redis      |
 | rq:workers            | set    | `registration.py`, RQ  | the workers that are registered             |
-| rq:workers:user:<id>  | set    | `registration.py`      | 10 s: the worker that is on the lane        |
+| rq:workers:user:<id>  | set    | register.lua           | 1 min: the worker that is on the lane       |
 | rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
 | ops:tried:<who>       | string | `ops/attempts.py`      | 15 min: log-in attempts of one address      |
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |

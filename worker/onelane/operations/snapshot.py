@@ -162,7 +162,7 @@ def _worker(now_ms: float, name: str, heard_ms: str, lanes: str) -> Worker:
     return Worker(
         name=name,
         heartbeat_age_s=max(0.0, _seconds(now_ms, float(heard_ms))),
-        lanes=len(lanes.split(",")) if lanes else 0,
+        lanes=int(lanes) if lanes.isdigit() else 0,
     )
 
 

@@ -5,28 +5,33 @@ heartbeat and the commands are.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import redis
-from rq.suspension import WORKERS_SUSPENDED
+from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from onelane.errors import LanesUnavailable, kind_of, reason_of
 from onelane.lanes.refusals import translated
+from onelane.lanes.roster import Noted
+from onelane.model import JsonObject
 from onelane.telemetry.log import event
 
-RECONNECT_PAUSE_S = 1.0
-ON_A_LANE_TTL_S = 10
-REPEAT_S = 3.0
+RECONNECT_PAUSE_S: Final = 1.0
+ON_A_LANE_TTL_S: Final = 60
+REPEAT_S: Final = 10.0
+SHOWN_MAX: Final = 100
+"""Lanes of one worker that RQ's tools show; they need seconds for hundreds."""
+JOINED_MAX: Final = 10
+"""Lanes that begin to be shown at one beat."""
 
 
 class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
     """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
 
-    def __init__(self, connection: redis.Redis, name: str, heartbeat: Callable[[str], object]) -> None:
-        """`heartbeat` notes one by Redis' clock; RQ's is this machine's.
+    def __init__(self, connection: redis.Redis, name: str, note: Callable[[str, JsonObject | None], Noted]) -> None:
+        """`note` notes a heartbeat by Redis' clock, and what RQ's tools are to show.
 
         It raises LanesForeign when this Redis belongs to another deployment: then nothing is written.
         """
@@ -34,26 +39,30 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             super().__init__([], name=name, connection=connection)
         except Exception as error:
             raise translated(error) from error
-        self._heartbeat = heartbeat
+        self._note = note
         self.is_suspended = True
         """Until Redis was asked."""
-        self._lanes: list[str] = []
-        self._written: tuple[WorkerStatus, list[str]] | None = None
+        self._shown: dict[str, float] = {}
+        """Lanes that RQ's tools show, and when that was written."""
+        self._at_hand: frozenset[str] = frozenset()
+        """At the last beat. A lane is shown from the second beat on: most turns are shorter."""
+        self._written: tuple[str, ...] | None = None
         self._written_at = 0.0
 
     def queue_names(self) -> list[str]:
-        """Name the lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
-        return self._lanes
+        """Name lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
+        return list(self._shown)
 
-    def beat(self, lanes: list[str]) -> None:
-        """Read whether this worker should take no more work; write its heartbeat and its lanes, if they are news."""
+    def beat(self, lanes: Iterable[str]) -> None:
+        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work."""
+        at_hand = frozenset(lanes)
         try:
-            self.is_suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
-            busy = WorkerStatus.BUSY if lanes else WorkerStatus.IDLE
-            news = (WorkerStatus.SUSPENDED if self.is_suspended else busy, lanes)
-            if news != self._written or time.monotonic() - self._written_at > REPEAT_S:
-                self._write(*news)
-                self._written, self._written_at = news, time.monotonic()
+            noted = self._note(self.name, self._news(at_hand))
+            if not noted.is_known:
+                self._register()
+            if not noted.is_known or noted.is_suspended != self.is_suspended:
+                self.is_suspended = noted.is_suspended
+                self._note(self.name, self._news(at_hand))
         except LanesUnavailable:
             self._written = None
             raise
@@ -62,6 +71,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             if (outage := translated(error)) is not error:
                 raise outage from error
             event("worker_not_registered", worker=self.name, error=kind_of(error))
+        self._at_hand = at_hand
 
     def withdraw(self) -> None:
         """Take the registration back; where Redis does not let us, it runs out by itself."""
@@ -73,27 +83,33 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
 
     def _register(self) -> None:
         """Register, the first time or after Redis lost its memory, and listen to commands."""
-        self._lanes = []
+        self._shown, self._written = {}, None
         self.register_birth()
         if self.pubsub_thread is None:
             self.subscribe()
 
-    def _write(self, state: WorkerStatus, lanes: list[str]) -> None:
-        self._heartbeat(self.name)
-        if not self.connection.exists(self.key):
-            self._register()
-        left, self._lanes = set(self._lanes) - set(lanes), lanes
-        with self.connection.pipeline(transaction=False) as pipeline:
-            self.heartbeat(pipeline=pipeline)
-            self.set_state(state, pipeline=pipeline)
-            pipeline.hset(self.key, "queues", ",".join(lanes))
-            for lane in left:
-                pipeline.srem(WORKERS_BY_QUEUE_KEY % lane, self.key)
-            for lane in lanes:  # where `rq info` looks; it runs out by itself if this process dies
-                pipeline.delete(WORKERS_BY_QUEUE_KEY % lane)  # a dead worker's name, too: a lane has one holder
-                pipeline.sadd(WORKERS_BY_QUEUE_KEY % lane, self.key)
-                pipeline.expire(WORKERS_BY_QUEUE_KEY % lane, ON_A_LANE_TTL_S)
-            pipeline.execute()
+    def _news(self, at_hand: frozenset[str]) -> JsonObject | None:
+        """Return what RQ's tools are to show from now on, as register.lua has it; None when nothing is news."""
+        moment = time.monotonic()
+        left = [lane for lane in self._shown if lane not in at_hand]
+        kept = [lane for lane, at in self._shown.items() if lane in at_hand and moment - at > ON_A_LANE_TTL_S / 3]
+        stayed = sorted((at_hand & self._at_hand) - self._shown.keys())
+        joined = stayed[: min(JOINED_MAX, SHOWN_MAX - len(self._shown) + len(left))]
+        self._shown = {lane: at for lane, at in self._shown.items() if lane in at_hand}
+        self._shown.update((lane, moment) for lane in [*kept, *joined])
+        busy = WorkerStatus.BUSY if at_hand else WorkerStatus.IDLE
+        state = WorkerStatus.SUSPENDED if self.is_suspended else busy
+        shown = ("state", state, "queues", ",".join(self._shown), "lanes", str(len(at_hand)))
+        if shown == self._written and not kept and moment - self._written_at < REPEAT_S:
+            return None
+        self._written, self._written_at = shown, moment
+        return {
+            "fields": [*shown, "last_heartbeat", utcformat(now())],
+            "kept_s": self.worker_ttl + 60,
+            "left": left,
+            "joined": [*joined, *kept],
+            "lane_s": ON_A_LANE_TTL_S,
+        }
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
         """Listen again after an outage, however long it was."""

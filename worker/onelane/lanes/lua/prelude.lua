@@ -19,6 +19,7 @@ local function lock_key(user) return PREFIX .. 'lock:' .. KIND .. ':' .. user en
 local function session_key(user) return PREFIX .. 'session:user:' .. user end
 local function beat_key(worker) return PREFIX .. 'beat:' .. worker end
 local function worker_key(worker) return PREFIX .. 'rq:worker:' .. worker end
+local function on_lane_key(queue) return PREFIX .. 'rq:workers:' .. queue end
 local function pace_key(user) return PREFIX .. 'pace:' .. KIND .. ':' .. user end
 local function lease_key(worker) return PREFIX .. 'lease:' .. KIND .. ':' .. worker end
 local function duty_key(name) return PREFIX .. 'duty:' .. name end
@@ -26,6 +27,7 @@ local function counted_key(process) return PREFIX .. 'counted:' .. process end
 
 -- How rq:queues and rq:workers name a queue and a worker: by their keys, as RQ has them, without our prefix.
 local function listed(user) return 'rq:queue:' .. QUEUE .. user end
+local function listed_worker(worker) return 'rq:worker:' .. worker end
 local function listed_worker_key(name) return PREFIX .. name end
 
 -- Call a command on a key of ours. Under another type somebody else has written it, and it would stop its lane, or all

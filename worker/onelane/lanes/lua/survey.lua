@@ -42,8 +42,8 @@ for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) en
 local workers = {}
 local heard = peek('ZREVRANGE', HEARTBEATS, 0, workers_max - 1, 'WITHSCORES') or {}
 for i = 1, #heard, 2 do
-  local worker = peek('HMGET', worker_key(heard[i]), 'queues', 'death') or {}
-  if not worker[2] then workers[#workers + 1] = { heard[i], heard[i + 1], worker[1] or '' } end
+  local worker = peek('HMGET', worker_key(heard[i]), 'lanes', 'death') or {}
+  if not worker[2] then workers[#workers + 1] = { heard[i], heard[i + 1], worker[1] or '0' } end
 end
 
 return cjson.encode({
