@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import partial
 from statistics import median
+from threading import Timer
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from redis.client import Monitor
-from redis.exceptions import TimeoutError  # noqa: A004 - what its monitor raises
 from rq.suspension import resume, suspend
 
 from onelane.bootstrap import Services, open_services
@@ -31,9 +33,11 @@ LONG = "sleep 0.8"
 WORDS = ["hello", LONG, "hello", POISON, "hello", "raise-until 1", "hello"]
 """Something for each script: a long turn where it is to be renewed, failures that park, one that buries."""
 
-IDLE_COMMANDS_MAX = 10
+IDLE_COMMANDS_MAX = 3
 """A second."""
-IDLE_S = 2
+IDLE_STATEMENTS_MAX = 4
+IDLE_S = 6
+OVER = "the window is over"
 numbers = itertools.count()
 
 
@@ -136,29 +140,42 @@ def _have_been_answered(rows: Rows, messages: int) -> bool:
     return rows.answered() == messages
 
 
-def test_an_idle_worker_asks_redis_little(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
+def test_an_idle_worker_asks_little(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    statements: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def counted(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        statements.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
     with run_worker(settings):
         accept("alice")
         eventually(lambda: rows.waiting() == 0)
         # Not what clients of other tests do who look for their Redis: theirs are new connections.
-        connected = {client["addr"] for client in services.lanes.client.client_list()}
-        with services.lanes.client.monitor() as monitor:
-            commands = _commands(monitor, seconds=IDLE_S, of=connected)
-    print(commands.most_common())  # noqa: T201 - for -s
-    assert commands.total() < IDLE_COMMANDS_MAX * (IDLE_S + 1)  # one tick may be the window's edge
+        client = services.lanes.client
+        connected = {client_of["addr"] for client_of in client.client_list()}
+        with monkeypatch.context() as patched, client.monitor() as monitor:
+            patched.setattr(psycopg.Cursor, "execute", counted)
+            over = Timer(IDLE_S, lambda: client.echo(OVER))
+            over.start()
+            commands = _commands_until(OVER, monitor, of=connected)
+            over.join()
+    print(commands.most_common(), statements)  # noqa: T201 - for -s
+    assert commands.total() <= IDLE_COMMANDS_MAX * (IDLE_S + 2)  # a tick of each may be the window's edge
+    assert len(statements) <= IDLE_STATEMENTS_MAX
 
 
-def _commands(monitor: Monitor, seconds: float, of: Collection[str]) -> Counter[str]:
+def _commands_until(mark: str, monitor: Monitor, of: Collection[str]) -> Counter[str]:
     """Count what the clients at these addresses send; not what scripts call."""
     commands: Counter[str] = Counter()
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        try:
-            command = monitor.next_command()
-        except TimeoutError:
-            continue
+    while mark not in (command := monitor.next_command())["command"]:
         if command["client_type"] != "lua" and f"{command['client_address']}:{command['client_port']}" in of:
             commands[command["command"].split()[0].upper()] += 1
     return commands

@@ -233,6 +233,7 @@ def test_a_duty_that_fails_is_reported_and_the_others_are_done(
     for owner, name in [(duties, "redrive_requeued"), (duties, "reconcile"), (duties, "sweep")]:
         monkeypatch.setattr(owner, name, lambda name=name: act(name))
     monkeypatch.setattr(duties, "forget_deliveries", lambda: act("forget_deliveries"))
+    services.lanes.client.zadd(keys.buried(), {"somebody dead": 0})
     duties.round()
     assert done == ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"]
     [line] = [line for line in log_lines if line["event"] == "duty_failed"]

@@ -19,9 +19,10 @@ class Marks:
         self._scripts = scripts
         self._client = scripts.client
 
-    def claim_duty(self, name: str, worker: str, seconds: float) -> bool:
-        """Take a duty for one round; return False while another worker has it."""
-        return bool(self._scripts.run("claim", name, worker, round(seconds * 1000)))
+    def claim_duty(self, name: str, worker: str, seconds: float) -> int | None:
+        """Take a duty for one round; return how many dead messages Redis keeps, None while another worker has it."""
+        dead: int | None = self._scripts.run("claim", name, worker, round(seconds * 1000))
+        return dead
 
     def is_reconciled(self, seconds: int) -> bool:
         """Whether a lap over all waiting users was done in the last `seconds`, on this Redis."""

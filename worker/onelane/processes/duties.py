@@ -24,9 +24,12 @@ from onelane.telemetry.numbers import RECONCILED, REDRIVEN
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
 RECONCILE_MAX_S = 3.0
-SWEEP_MAX_S = 1.0
+SWEEP_MAX_S = 5.0
 REDRIVE_MAX_S = 10.0
 """Users whose rows are locked take seconds each; whoever is left is found again, in another order."""
+SWEEP_ROUNDS = 5
+FORGET_ROUNDS = 20
+"""What nobody waits for is done in every fifth or twentieth round: an idle worker asks little."""
 LAP_EVERY_S = 15
 """A message whose web process died before Redis had it waits so long at most."""
 USERS_PER_PAGE = 500
@@ -77,19 +80,24 @@ class Duties:
         self._sessions = sessions
         self._worker = worker
         self._parked_max_s = parked_max_s
+        self._rounds = 0
 
     def round(self) -> None:
         """Do the duties; those of them that another worker does this round are left to it. Each fails alone."""
         if self._database.breaker.is_open:
             return  # another worker may be able to
-        if not self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9):
-            _alone("reconcile", self.reconcile)
-            return
-        _alone("redrive", self.redrive_requeued)
+        dead = self._lanes.marks.claim_duty("duties", self._worker, ROUND_S * 0.9)
+        if dead:
+            _alone("redrive", self.redrive_requeued)
         _alone("reconcile", self.reconcile)
-        _alone("sweep", self.sweep)
-        _alone("forget_deliveries", self.forget_deliveries)
-        _alone("forget_workers", self._lanes.roster.forget_dead)
+        if dead is None:
+            return
+        if self._rounds % SWEEP_ROUNDS == 0:
+            _alone("sweep", self.sweep)
+        if self._rounds % FORGET_ROUNDS == 0:
+            _alone("forget_deliveries", self.forget_deliveries)
+            _alone("forget_workers", self._lanes.roster.forget_dead)
+        self._rounds += 1
 
     def reconcile(self) -> int:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
@@ -100,8 +108,9 @@ class Duties:
         """
         ends, added = time.monotonic() + RECONCILE_MAX_S, 0
         marks = self._lanes.marks
-        if not marks.is_reconciled(LAP_EVERY_S):
-            self._call_back()
+        if marks.is_reconciled(LAP_EVERY_S):
+            return 0
+        self._call_back()
         while time.monotonic() < ends and not marks.is_reconciled(LAP_EVERY_S):
             after = marks.cursor()
             users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})

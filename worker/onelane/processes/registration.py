@@ -58,10 +58,10 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         at_hand = frozenset(lanes)
         try:
             noted = self._note(self.name, self._news(at_hand))
+            was_suspended, self.is_suspended = self.is_suspended, noted.is_suspended
             if not noted.is_known:
-                self._register()
-            if not noted.is_known or noted.is_suspended != self.is_suspended:
-                self.is_suspended = noted.is_suspended
+                self._register()  # which a full Redis refuses: work goes on
+            if not noted.is_known or self.is_suspended != was_suspended:
                 self._note(self.name, self._news(at_hand))
         except LanesUnavailable:
             self._written = None

@@ -25,12 +25,13 @@ from onelane.telemetry.log import event
 from onelane.turns.loop import Blockage
 from onelane.turns.workplace import Workplace
 
-IDLE_WAIT_MAX_S = 1.0
+IDLE_WAIT_MAX_S = 2.0
+"""Less than what is waited for an answer of Redis: it says nothing meanwhile."""
 SUSPENDED_TICK_S = 0.1
 BUSY_WAIT_MAX_S = 0.5
 STOP_TICK_S = 0.1
 OUTAGE_PAUSE_S = 0.5
-REGISTRATION_TICK_S = 1.0
+REGISTRATION_TICK_S = 2.0
 WATCH_TICK_S = 0.25
 GIVING_UP_S = 2.0
 """For the failures of stuck slots to be written before their process ends."""
