@@ -43,7 +43,7 @@ test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, w
 test-redis: $(INSTALLED) ## run the tests of lanes and workers on another server: SERVER=/path/to/valkey-server
 	ONELANE_TEST_REDIS_SERVER=$(SERVER) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(REDIS_TESTS)
 
-bench: $(INSTALLED) ## measure beside peers, half an hour; CLAIMS="drain live" RUNS=5 QUICK=1
+bench: $(INSTALLED) ## measure beside peers, an hour; CLAIMS="whole_way cost" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)
 
 chaos: $(INSTALLED) ## break everything at random under traffic, then check every promise

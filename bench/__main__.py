@@ -4,17 +4,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bench import plots, publishing, result
+from bench.checkout import ROOT
 from bench.claims import CLAIMS
 from bench.errors import BenchError
 from bench.plan import Plan, to_terminal
 from bench.result import Result
-from bench.stack import ROOT
 from bench.table import in_terminal
 from onelane.config import Settings
 from onelane.errors import OnelaneError
@@ -24,17 +25,34 @@ EXIT_FAILED = 1
 EXIT_STOPPED = 143
 
 
+OPTIONS = (
+    click.option(
+        "--runs",
+        type=click.IntRange(1, 25),
+        default=3,
+        show_default=True,
+        help="How many rounds; results are their medians.",
+    ),
+    click.option("--quick", is_flag=True, help="Small sizes, to see that everything works."),
+    click.option("--peer", "peers", multiple=True, help="Measure only peers whose names begin so; may be repeated."),
+    click.option(
+        "--against",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="A checkout of an earlier version, installed: the whole way is measured beside it.",
+    ),
+)
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what a Plan is made of."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("claims", nargs=-1, type=click.Choice(list(CLAIMS)), metavar="[CLAIM]...")
-@click.option(
-    "--runs",
-    type=click.IntRange(1, 25),
-    default=3,
-    show_default=True,
-    help="How many rounds; results are their medians.",
-)
-@click.option("--quick", is_flag=True, help="Small sizes, to see that everything works.")
-@click.option("--peer", "peers", multiple=True, help="Measure only peers whose names begin so; may be repeated.")
+@_with_options
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, help="The folder for JSON and plots."
 )
@@ -42,12 +60,11 @@ EXIT_STOPPED = 143
     "--publish", is_flag=True, help="Write into docs/benchmarks instead, and update the tables of docs/BENCHMARKS.md."
 )
 @click.option("--redraw", is_flag=True, help="Measure nothing: make tables and plots from the JSON of earlier runs.")
-def main(
-    claims: tuple[str, ...], runs: int, quick: bool, peers: tuple[str, ...], out: Path, publish: bool, redraw: bool
-) -> None:
+def main(claims: tuple[str, ...], out: Path, publish: bool, redraw: bool, *, quick: bool, **plan: Any) -> None:
     """Measure Onelane beside its peers, in the same run, on this machine.
 
-    Claims: drain, skewed, live, webhook, fairness, slow, lanes, memory, cost, takeover; all of them when none is named.
+    Claims: whole_way, drain, skewed, live, webhook, fairness, slow, async_slots, lanes, memory, cost, idle, takeover;
+    all of them when none is named. Each run ends with a check of its rows: nothing lost, doubled or out of order.
     Results of claims that are not measured again stay. Everything runs on servers of its own, which leave nothing
     behind.
     """
@@ -60,7 +77,7 @@ def main(
         for one in results.values():
             _show(one, folder)
     else:
-        _measure(claims or tuple(CLAIMS), Plan(runs, quick, peers), results, folder)
+        _measure(claims or tuple(CLAIMS), Plan(is_quick=quick, **plan), results, folder)
     if publish:
         publishing.publish(results)
     to_terminal(f"{time.monotonic() - began:.0f} s; JSON and plots are in {folder}")

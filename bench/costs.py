@@ -1,7 +1,7 @@
 """What work costs: CPU of each process, memory, commands to Redis, statements to Postgres. Reads Linux' /proc."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from bench.stack import Stack
 from onelane.dev.embedded.child import Child, descendants
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+WAL = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 DISCONNECTED_S = 10.0
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 AFTER_NAME = 2
@@ -23,36 +24,32 @@ class Costs:
     """Totals since the processes started."""
 
     processed: int
-    worker_cpu_s: float
-    postgres_cpu_s: float
-    redis_cpu_s: float
+    cpu_s: Mapping[str, float]
+    """By kind of process."""
     redis_commands: int
     redis_scripts: int
+    wal_bytes: int
 
     @classmethod
-    def now(cls, stack: Stack, workers: Sequence[Child], processed: int) -> Self:
-        """Read all totals."""
+    def now(cls, stack: Stack, processes: Mapping[str, Sequence[Child]], processed: int) -> Self:
+        """Read all totals: of Postgres, of Redis, and of the processes beside them."""
         stats = stack.redis.info("commandstats")
+        used = {kind: cpu_s(child.pid for child in some if child.is_running) for kind, some in processes.items()}
         return cls(
             processed,
-            cpu_s(child.pid for child in workers if child.is_running),
-            cpu_s([stack.postgres.pid]),
-            cpu_s([stack.redis_server.pid]),
+            {**used, "postgres": cpu_s([stack.postgres.pid]), "redis": cpu_s([stack.redis_server.pid])},
             sum(one["calls"] for one in stats.values()),
             sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha")),
+            stack.value(WAL),
         )
 
     def per_message_since(self, before: Self) -> dict[str, float]:
         """Divide what was used since `before` by the messages processed since."""
         messages = max(1, self.processed - before.processed)
-        used = {name: vars(self)[name] - vars(before)[name] for name in vars(self) if name != "processed"}
-        return {
-            "worker_cpu_ms": 1000 * used["worker_cpu_s"] / messages,
-            "postgres_cpu_ms": 1000 * used["postgres_cpu_s"] / messages,
-            "redis_cpu_ms": 1000 * used["redis_cpu_s"] / messages,
-            "redis_commands": used["redis_commands"] / messages,
-            "redis_scripts": used["redis_scripts"] / messages,
-        }
+        counted = ("redis_commands", "redis_scripts", "wal_bytes")
+        used = {f"{kind}_cpu_ms": 1000 * (self.cpu_s[kind] - before.cpu_s[kind]) for kind in self.cpu_s}
+        used |= {name: getattr(self, name) - getattr(before, name) for name in counted}
+        return {name: round(amount / messages, 4) for name, amount in used.items()}
 
 
 def statements(stack: Stack) -> int:
@@ -62,6 +59,11 @@ def statements(stack: Stack) -> int:
     would count each statement by itself, but the PostgreSQL of the wheel does not have it.
     """
     stack.wait_for(lambda: not stack.value(CONNECTIONS), "the end of all connections", DISCONNECTED_S)
+    return transactions(stack)
+
+
+def transactions(stack: Stack) -> int:
+    """Count them while processes run, which report their numbers seconds later."""
     stack.rows("SELECT pg_stat_force_next_flush()")
     total: int = stack.value("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
     return total - stack.asked
@@ -78,9 +80,9 @@ def machine_cpu_s() -> float:
     return (user + nice + system + sum(rest)) / TICKS_A_SECOND
 
 
-def memory_mb(pid: int) -> float:
-    """Add up the memory of a process and its children; what they share counts once (PSS)."""
-    return sum(_pss_kb(member) for member in [pid, *descendants(pid)]) / 1024
+def memory_mb(pid: int, kind: str = "Pss") -> float:
+    """Add up the memory of a process and its children; what they share counts once (PSS), or for each of them (Rss)."""
+    return sum(_memory_kb(member, kind) for member in [pid, *descendants(pid)]) / 1024
 
 
 def _ticks(pid: int) -> int:
@@ -90,8 +92,8 @@ def _ticks(pid: int) -> int:
     return 0
 
 
-def _pss_kb(pid: int) -> int:
+def _memory_kb(pid: int, kind: str) -> int:
     with suppress(OSError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+        return int(next(line for line in lines if line.startswith(f"{kind}:")).split()[1])
     return 0

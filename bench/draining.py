@@ -7,7 +7,7 @@ from functools import partial
 from bench import checking
 from bench.costs import Costs, statements
 from bench.errors import BenchError
-from bench.measuring import OURS, Figures
+from bench.measuring import Figures
 from bench.peers import Contestant
 from bench.plan import Plan
 from bench.stack import STOP_S, Stack, fresh
@@ -34,22 +34,25 @@ def drain(contestant: Contestant, workload: Workload, size: int) -> Figures:
         children = [servers.start(f"worker-{nr}", argv, may_end=True) for nr, argv in enumerate(commands)]
         costs = _watch(servers, children, workload.messages)
         stop_all(children, STOP_S)
-        figures = {
+        return {
             "messages_per_s": round(checking.messages_per_s(servers), 1),
             "accepted_per_s": round(workload.messages / accepted_s, 1) if accepted_s > INSTANT_S else None,
             "who": contestant.name,
             "with": with_unit(contestant, size),
             "messages": workload.messages,
-            "lost": checking.lost(servers, workload.messages),
-            "users_out_of_order": checking.users_out_of_order(servers),
-            **{name: round(value, 4) for name, value in costs.items()},
+            **costs,
             "statements": round((statements(servers) - statements_before) / workload.messages, 2),
+            **judged(servers, contestant.name, workload),
         }
-    if figures["lost"] == workload.messages:
-        raise BenchError(f"{contestant.name} processed nothing")
-    if contestant.name == OURS and (figures["lost"] or figures["users_out_of_order"]):
-        raise BenchError(f"ours lost messages or their order: {figures}")
-    return figures
+
+
+def judged(servers: Stack, name: str, workload: Workload) -> Figures:
+    """Judge a run that is over. Raise BenchError when ours broke a promise, or when anybody did nothing."""
+    verdict = checking.judge(servers, name, workload.sent())
+    lost = checking.lost(servers, workload.messages)
+    if lost == workload.messages:
+        raise BenchError(f"{name} processed nothing")
+    return {"lost": lost, "users_out_of_order": checking.users_out_of_order(servers), "verdict": verdict}
 
 
 def drains(plan: Plan, contestants: Sequence[Contestant], workload: Workload) -> dict[str, Callable[[], Figures]]:
@@ -57,7 +60,7 @@ def drains(plan: Plan, contestants: Sequence[Contestant], workload: Workload) ->
     return {
         f"{one.name}, {with_unit(one, size)}": partial(drain, one, workload.part(one.share), size)
         for one in contestants
-        for size in _sizes(plan, one, workload)
+        for size in sizes(plan, one, workload)
     }
 
 
@@ -67,7 +70,7 @@ def with_unit(contestant: Contestant, size: int) -> str:
     return f"{size} {contestant.unit}{plural}"
 
 
-def _sizes(plan: Plan, contestant: Contestant, workload: Workload) -> Sequence[int]:
+def sizes(plan: Plan, contestant: Contestant, workload: Workload) -> Sequence[int]:
     """Choose the sizes to measure; of a contestant that is tuned, the one that was fastest in a smaller drain."""
     if plan.is_quick:
         return contestant.sizes[:1]
@@ -85,11 +88,11 @@ def _watch(servers: Stack, children: Sequence[Child], messages: int) -> dict[str
     """
     ends = time.monotonic() + PATIENCE_S
     servers.wait_for(lambda: checking.processed(servers) or _have_ended(children), "the first commit", START_S)
-    first = last = Costs.now(servers, children, checking.processed(servers))
+    first = last = Costs.now(servers, {"worker": children}, checking.processed(servers))
     while time.monotonic() < ends and not (last.processed >= messages or _have_ended(children)):
         time.sleep(POLL_S)
         if any(child.is_running for child in children):
-            last = Costs.now(servers, children, checking.processed(servers))
+            last = Costs.now(servers, {"worker": children}, checking.processed(servers))
     return last.per_message_since(first)
 
 

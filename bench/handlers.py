@@ -1,5 +1,6 @@
 """A bot that waits, as one that calls another service does, and notes when it ran. Peers' jobs do the same."""
 
+import asyncio
 import json
 import os
 import time
@@ -7,15 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onelane.bot import Turn
+from onelane.bot import AsyncTurn, Turn
 
 WAIT = "BENCH_WAIT_S"
 NOTES = "BENCH_NOTES"
+SYNC, ASYNC = "bench.handlers:handle", "bench.handlers:handle_async"
 
 
 def handle(turn: Turn) -> str:
     """Wait, and echo."""
     return handled(str(turn.user.id), turn.message.seq, turn.message.text)
+
+
+async def handle_async(turn: AsyncTurn) -> str:
+    """Do the same without a thread."""
+    wait_s, notes = float(os.environ.get(WAIT, "0")), os.environ.get(NOTES)
+    _note(notes, "begin", str(turn.user.id), turn.message.seq)
+    await asyncio.sleep(wait_s)
+    _note(notes, "end", str(turn.user.id), turn.message.seq)
+    return turn.message.text
 
 
 def handled(user_id: str, seq: int, text: str) -> str:
@@ -28,9 +39,9 @@ def handled(user_id: str, seq: int, text: str) -> str:
     return text
 
 
-def environment(notes: Path | None, wait_s: float) -> dict[str, object]:
+def environment(notes: Path | None, wait_s: float, handler: str = SYNC) -> dict[str, object]:
     """Return the environment of a process that runs this bot; without `notes` it notes nothing."""
-    return {"HANDLER": "bench.handlers:handle", WAIT: wait_s, **({NOTES: notes} if notes else {})}
+    return {"HANDLER": handler, WAIT: wait_s, **({NOTES: notes} if notes else {})}
 
 
 def read(notes: Path) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -23,6 +24,8 @@ class Plan:
     """Small sizes, to check that everything works; the numbers mean little."""
     peers: tuple[str, ...] = ()
     """Only peers whose names begin with one of these; all when empty."""
+    against: Path | None = None
+    """A checkout of an earlier version, to be measured beside this one."""
     report: Callable[[str], None] = field(default=to_terminal)
 
     def size(self, full: Size, quick: Size) -> Size:

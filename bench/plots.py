@@ -17,9 +17,9 @@ from bench.serving import CURVE
 
 WIDTH, BAR_HEIGHT, LINES_HEIGHT = 8.0, 0.42, 3.6
 FRAME_HEIGHT = 1.1
-COLOURS = {fairness.ALONE: "#8a8a8a", OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c"}
+COLOURS = {fairness.ALONE: "#8a8a8a", OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c", "earlier": "#5a9fd4"}
 SHADES = ("#d08c3c", "#a8522a", "#e3b778")
-STRENGTHS = {"worker_cpu_ms": 1.0, "postgres_cpu_ms": 0.6, "redis_cpu_ms": 0.3}
+STRENGTHS = {"web_cpu_ms": 1.0, "worker_cpu_ms": 0.8, "postgres_cpu_ms": 0.5, "redis_cpu_ms": 0.3}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": OURS,
@@ -81,7 +81,7 @@ def _cost(axes: Axes, rounds: Rounds) -> None:
     names = list(rounds.found)
     lefts = [0.0] * len(names)
     for part, strength in STRENGTHS.items():
-        values = [rounds.median(name, part) for name in names]
+        values = [rounds.median(name, part) if part in rounds.found[name][0] else 0.0 for name in names]
         colours = [_colour(name) for name in names]
         axes.barh(names, values, left=lefts, color=colours, alpha=strength, height=0.7)
         lefts = [left + value for left, value in zip(lefts, values, strict=True)]
@@ -89,7 +89,12 @@ def _cost(axes: Axes, rounds: Rounds) -> None:
     axes.set_xlim(0, max(lefts) * 1.2)
     for at, total in enumerate(lefts):
         axes.text(total, at, f" {total:.1f}", va="center")
-    axes.set_xlabel("CPU ms a message, from dark to light: worker, Postgres, Redis")
+    axes.set_xlabel("CPU ms a message, from dark to light: web, worker, Postgres, Redis")
+
+
+def _idle(axes: Axes, rounds: Rounds) -> None:
+    values = [rounds.median(name, "commands") for name in rounds.found]
+    _bars(axes, list(rounds.found), values, [f"{value:.1f}" for value in values], "Redis commands a second")
 
 
 def _lanes(axes: Axes, rounds: Rounds) -> None:
@@ -144,14 +149,17 @@ def _colour(name: str) -> str:
 
 LINES = {"live", "webhook", "fairness", "lanes"}
 DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
+    "whole_way": _drain,
     "drain": _drain,
     "skewed": _drain,
     "live": _curves("reply_curve_ms"),
     "webhook": _curves("answer_curve_ms"),
     "fairness": _curves("reply_curve_ms"),
     "slow": _slow,
+    "async_slots": _slow,
     "lanes": _lanes,
     "memory": _memory,
     "cost": _cost,
+    "idle": _idle,
     "takeover": _takeover,
 }

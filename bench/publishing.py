@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from bench.checkout import ROOT
 from bench.result import Result
-from bench.stack import ROOT
 from bench.table import in_markdown
 
 DOCUMENT = ROOT / "docs" / "BENCHMARKS.md"

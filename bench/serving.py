@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
-from bench import traffic
+from bench import checking, traffic
+from bench.checking import Sent
 from bench.costs import cpu_s
 from bench.errors import BenchError
 from bench.measuring import OURS, Figures
@@ -46,9 +48,20 @@ class Service:
     worker: Sequence[str]
     environment: Mapping[str, object] = field(default_factory=dict)
     """The worker's, beyond what every process of a stack knows."""
+    name: str = OURS
 
 
 ONELANE = Service(WEB, WORKER)
+
+
+class Ignored(NamedTuple):
+    """Users who are not measured, and what they have sent: it may still wait at the end."""
+
+    users: Sequence[UUID] = ()
+    sent: Sequence[Sent] = ()
+
+
+NOBODY = Ignored()
 
 
 def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
@@ -57,19 +70,19 @@ def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
         return serve_on(stack, service, rate, patience_s)
 
 
-def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, ignored: Sequence[UUID] = ()) -> Figures:
+def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, ignored: Ignored = NOBODY) -> Figures:
     """Measure from the moment a webhook is due to its answer, and to its reply's commit.
 
-    `patience_s` is how long the last replies are waited for; replies to `ignored` users are not measured.
+    `patience_s` is how long the last replies are waited for.
     """
-    replies = Replies(stack, ignored)
+    replies = Replies(stack, ignored.users)
     port = free_port()
     web = stack.start_web(port, service.application)
     stack.await_web(port)
     worker = stack.start("worker", service.worker, service.environment)
     waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
     warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
-    traffic.send(port, waiting[:warm_up], rate.per_s)
+    warmed_up = traffic.send(port, waiting[:warm_up], rate.per_s)
     replies.wait_for(warm_up, patience_s)
     web_cpu_s = cpu_s([web.pid])
     answers = traffic.send(port, waiting[warm_up:], rate.per_s)
@@ -77,8 +90,11 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, igno
     replies.wait_for(len(waiting), patience_s)
     replied = replies.stop()
     worker.stop(STOP_S)
-    good = [answer for answer in answers if answer.status // 100 == 2]  # noqa: PLR2004 - HTTP's own number
-    took = [1000 * (replied[one.external_id] - one.due) for one in good if one.external_id in replied]
+    rules = checking.AT_THE_END if patience_s and not ignored.sent else checking.AT_ANY_TIME
+    sent = [*ignored.sent, *(one.message for one in [*warmed_up, *answers] if one.is_good)]
+    good = [answer for answer in answers if answer.is_good]
+    ends = [(one.due, replied.get(one.message.external_id)) for one in good]
+    took = [1000 * (at - due) for due, at in ends if at]
     return {
         "rate": rate.per_s,
         "refused": len(answers) - len(good),
@@ -86,6 +102,7 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, igno
         "web_cpu_ms": round(1000 * web_cpu_s / len(answers), 2),
         **_quantiles("answer", [answer.took_ms for answer in good]),
         **_quantiles("reply", took),
+        "verdict": checking.judge(stack, service.name, sent, rules),
     }
 
 
@@ -116,7 +133,7 @@ def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[s
         found["pgbench, the SQL alone"] = partial(sql_alone, rate, turns=turns)
     for peer, its_rate in rates.items():
         if plan.wants(peer.name):
-            found[peer.name] = partial(serve, Service(peer.web, peer.command), its_rate, patience_s)
+            found[peer.name] = partial(serve, Service(peer.web, peer.command, name=peer.name), its_rate, patience_s)
     return found
 
 

@@ -6,7 +6,7 @@ PostgreSQL and Redis have exactly the settings of `onelane run`: every commit is
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +15,14 @@ from typing import Any
 import psycopg
 from redis import Redis
 
+from bench.checkout import HERE, ROOT, Checkout
+from bench.errors import BenchError
 from onelane.bootstrap import Services, open_services
 from onelane.config import Channel, Settings
 from onelane.dev import stack
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded.child import Child
 
-ROOT = Path(__file__).resolve().parent.parent
 CHANNEL = "demo"
 SECRET = "whsec_dGhlIHNlY3JldCBvZiBhIGNoYW5uZWwgZm9yIG1lYXN1cmluZw=="  # noqa: S105 - opens nothing
 STOP_S = 10.0
@@ -28,13 +30,20 @@ REDIS_TIMEOUT_S = 5.0
 BACKLOG_MAX = 100_000
 """What one user may have waiting before a run; processes that are measured keep their default."""
 
+INBOX_OF_EARLIER = """
+CREATE TEMPORARY VIEW inbox AS
+SELECT user_id, seq, external_id, text FROM messages WHERE direction = 'in' AND state = 'received'
+"""
+"""Before there was an inbox, what waits lay in `messages`."""
+
 
 class Stack(stack.Stack):
-    """Two servers, the database migrated once they are up."""
+    """Two servers, the database migrated once they are up, by `checkout`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkout: Checkout = HERE) -> None:
         channels = {CHANNEL: {"provider": "standard", "secrets": [SECRET]}}
-        super().__init__(folder, {**os.environ, "PYTHONPATH": ROOT, "CHANNELS": json.dumps(channels)}, cwd=ROOT)
+        super().__init__(folder, {**os.environ, **HERE.environment, "CHANNELS": json.dumps(channels)}, cwd=ROOT)
+        self._checkout = checkout
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.redis_server = EmbeddedRedis(folder / "redis")
         self.redis = Redis.from_url(self.redis_server.url)
@@ -47,12 +56,14 @@ class Stack(stack.Stack):
         """Run the servers for the block's time."""
         with self, ExitStack() as closing:
             self.start_servers(self.postgres, self.redis_server)
-            self.migrate()
+            self._migrate()
             self._observer = psycopg.connect(
                 self.postgres.url, autocommit=True, application_name="bench", prepare_threshold=0, connect_timeout=5
             )
             closing.callback(self._observer.close)
             closing.callback(self.redis.close)
+            if self._checkout.package != HERE.package:
+                self.do(INBOX_OF_EARLIER)
             yield
 
     @property
@@ -70,6 +81,15 @@ class Stack(stack.Stack):
         finally:
             services.close()
 
+    def start_of(self, checkout: Checkout, name: str, argv: Sequence[str], **environment: object) -> Child:
+        """Start a process in a checkout, with that one's packages."""
+        return self.start(name, argv, {**checkout.environment, **environment}, cwd=checkout.folder)
+
+    def do(self, statement: str, *params: object) -> None:
+        """Let Postgres execute what has no answer."""
+        self.asked += 1
+        self._observer.execute(statement, params or None)
+
     def rows(self, query: str, *params: object) -> list[tuple[Any, ...]]:
         """Ask Postgres as a bystander."""
         self.asked += 1
@@ -79,11 +99,23 @@ class Stack(stack.Stack):
         """Ask Postgres for one value."""
         return self.rows(query, *params)[0][0]
 
+    def _migrate(self) -> None:
+        child = self.start(
+            "migrate",
+            self._checkout.command("migrate"),
+            self._checkout.environment,
+            cwd=self._checkout.folder,
+            may_end=True,
+        )
+        self.wait_for(lambda: not child.is_running, "the end of the migrations", stack.MIGRATED_S)
+        if child.exit_code:
+            raise BenchError(f"the migrations failed:\n{child.last_lines()}")
+
 
 @contextmanager
-def fresh() -> Iterator[Stack]:
+def fresh(checkout: Checkout = HERE) -> Iterator[Stack]:
     """Run new servers for the block's time; nothing of them stays."""
     with TemporaryDirectory(prefix="onelane-bench-") as folder:
-        servers = Stack(Path(folder))
+        servers = Stack(Path(folder), checkout)
         with servers.up():
             yield servers

@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from math import ceil
 
+from bench.checking import Sent
 from bench.stack import CHANNEL, SECRET
 from onelane.channels import provider_of
 from onelane.channels.provider import Signed
 from onelane.config import Channel
-from onelane.model import Delivery
 
 SENDERS = 24
 ANSWER_S = 30.0
@@ -24,7 +24,7 @@ PATH = f"/webhooks/{CHANNEL}"
 class Request:
     """One webhook, signed beforehand."""
 
-    external_id: str
+    message: Sent
     signed: Signed
 
 
@@ -32,10 +32,15 @@ class Request:
 class Answered:
     """The answer to one webhook; times are of the monotonic clock, and `due` is when it should have been sent."""
 
-    external_id: str
+    message: Sent
     due: float
     answered: float
     status: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was accepted."""
+        return self.status // 100 == 2  # noqa: PLR2004 - HTTP's own number
 
     @property
     def took_ms(self) -> float:
@@ -45,12 +50,15 @@ class Answered:
 
 def requests(how_many: int, users: int) -> list[Request]:
     """Make webhooks of users who write in turns."""
+    messages = [Sent(f"m{number}", f"user {number % users}", f"message {number}") for number in range(how_many)]
+    return [Request(message, signed) for message, signed in zip(messages, signed(messages), strict=True)]
+
+
+def signed(messages: Iterable[Sent]) -> Iterator[Signed]:
+    """Sign each message's webhook, as of now."""
     provider = provider_of(Channel(provider="standard", secrets=(SECRET,)))
-    made = []
-    for number in range(how_many):
-        delivery = Delivery(senders=(f"user {number % users}",), external_id=f"m{number}", text=f"message {number}")
-        made.append(Request(delivery.external_id, provider.sign("", delivery)))
-    return made
+    for one in messages:
+        yield provider.sign("", one.delivery)
 
 
 def send(port: int, waiting: Sequence[Request], rate: float) -> list[Answered]:
@@ -63,7 +71,7 @@ def send(port: int, waiting: Sequence[Request], rate: float) -> list[Answered]:
             due = began + number / rate
             time.sleep(max(0.0, due - time.monotonic()))
             status = _post(connection, waiting[number].signed)
-            answers.append(Answered(waiting[number].external_id, due, time.monotonic(), status))
+            answers.append(Answered(waiting[number].message, due, time.monotonic(), status))
         connection.close()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(SENDERS)]

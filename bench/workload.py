@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Self
 
+from bench.checking import Sent
 from onelane.model import Delivery
 
 HOT_PART = 0.5
@@ -25,10 +26,11 @@ class Workload:
 
     def part(self, share: float) -> Self:
         """Take as many users as `share` says, each writing as much as before."""
+        users = max(1, round(self.users * share))
         return replace(
             self,
-            users=max(1, round(self.users * share)),
-            messages=max(1, round(self.messages * share)),
+            users=users,
+            messages=users * (self.messages // self.users),
             hot_users=max(1, round(self.hot_users * share)) if self.hot_users else 0,
         )
 
@@ -43,12 +45,16 @@ class Workload:
         random.Random(SEED).shuffle(senders)  # noqa: S311 - the same order for all contestants
         return senders
 
-    def deliveries(self) -> list[Delivery]:
-        """Make the messages as a channel's adapter would."""
+    def sent(self) -> list[Sent]:
+        """Return who sends what, in order."""
         written: Counter[int] = Counter()
         found = []
         for sender in self.senders():
             written[sender] += 1
-            text = f"message {written[sender]}"
-            found.append(Delivery(senders=(f"user {sender}",), external_id=f"{sender}-{written[sender]}", text=text))
+            number = written[sender]
+            found.append(Sent(f"{sender}-{number}", f"user {sender}", f"message {number}", number))
         return found
+
+    def deliveries(self) -> list[Delivery]:
+        """Make the messages as a channel's adapter would."""
+        return [one.delivery for one in self.sent()]

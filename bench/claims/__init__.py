@@ -3,12 +3,40 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bench.claims import cost, drain, fairness, lanes, live, memory, skewed_drain, slow_handlers, takeover, webhook
+from bench.claims import (
+    async_slots,
+    cost,
+    drain,
+    fairness,
+    idle,
+    lanes,
+    live,
+    memory,
+    skewed_drain,
+    slow_handlers,
+    takeover,
+    webhook,
+    whole_way,
+)
 from bench.plan import Plan
 from bench.result import Result
 
 CLAIMS: Final[Mapping[str, Callable[[Plan], Result]]] = {
     claim.NAME: claim.measure
-    for claim in (drain, skewed_drain, live, webhook, fairness, slow_handlers, lanes, memory, cost, takeover)
+    for claim in (
+        whole_way,
+        drain,
+        skewed_drain,
+        live,
+        webhook,
+        fairness,
+        slow_handlers,
+        async_slots,
+        lanes,
+        memory,
+        cost,
+        idle,
+        takeover,
+    )
 }
 """Each claim's script by its name, in the order of the document."""

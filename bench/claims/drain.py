@@ -15,7 +15,7 @@ NAME = "drain"
 TITLE = "Drain: messages a second, from accepted to reply committed"
 FIGURE = "messages_per_s"
 COLUMNS = ["who", "with", "messages", "messages/s", "our best ÷ it", "accepted/s", "order", "lost"]
-GOALS = {FORKING.name: 20.0, SIMPLE.name: 5.0, pgbench.TURNS.name: 0.4}
+GOALS = {FORKING.name: 20.0, SIMPLE.name: 5.0, pgbench.TURNS.name: 2.0}
 NOTES = [
     "Of pgbench, the fastest of three numbers of clients.",
     "Slow peers get a part of the users, each of whom writes as much.",

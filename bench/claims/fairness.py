@@ -4,14 +4,14 @@ from functools import partial
 from uuid import uuid4
 
 from bench import handlers
+from bench.checking import Sent
 from bench.errors import BenchError
 from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.peers import onelane
 from bench.plan import Plan
 from bench.result import Goal, Result
-from bench.serving import ONELANE, PATIENCE_S, USERS, Rate, Service, serve_on
+from bench.serving import ONELANE, PATIENCE_S, USERS, Ignored, Rate, Service, serve_on
 from bench.stack import fresh
-from onelane.model import Delivery
 
 NAME = "fairness"
 TITLE = "Fairness: from POST to reply committed, alone and beside one user's flood"
@@ -65,21 +65,19 @@ def measure(plan: Plan) -> Result:
     )
 
 
-def flood_of(messages: int) -> list[Delivery]:
+def flood_of(messages: int) -> list[Sent]:
     """Make the messages of one user, who is not one of those that write meanwhile."""
-    return [
-        Delivery(senders=(FLOODER,), external_id=f"flood-{number}", text=f"message {number}")
-        for number in range(messages)
-    ]
+    return [Sent(f"flood-{number}", FLOODER, f"message {number}", number) for number in range(1, messages + 1)]
 
 
 def _live(rate: Rate, flood: int) -> Figures:
     """Measure the others. Raise BenchError when the flood ended before their last message: that one was alone."""
     service = Service(ONELANE.application, ONELANE.worker, handlers.environment(None, HANDLER_S))
     with fresh() as stack:
-        onelane.accept(stack, flood_of(flood))
+        sent = flood_of(flood)
+        onelane.accept(stack, [one.delivery for one in sent])
         flooder = stack.value(FLOODER_ID, FLOODER) if flood else uuid4()
-        figures = serve_on(stack, service, rate, PATIENCE_S, ignored=[flooder])
+        figures = serve_on(stack, service, rate, PATIENCE_S, Ignored([flooder], sent))
         left, has_lasted = stack.value(LEFT, flooder), stack.value(LASTED, flooder, flooder)
     if flood and not has_lasted:
         raise BenchError(f"{flood:,} messages were worked off before the others had written theirs")

@@ -9,8 +9,8 @@ from bench.serving import Rate
 NAME = "live"
 TITLE = "Live: from POST to reply committed, at a steady rate"
 COLUMNS = ["who", "a second", "p50 ms", "p99 ms", "max ms", "ours ÷ its p50", "without a reply"]
-P50_MAX_MS = 6.0
-P99_MAX_MS = 25.0
+P50_MAX_MS = 4.0
+P99_MAX_MS = 10.0
 NOTES = [
     "One web process (gunicorn), one worker process, 100 users, after 2 s of warm-up.",
     "Counted from the moment a webhook is due, not from when it could be sent; its end is Postgres' own notification.",

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import handlers
+from bench import checking, handlers
 from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.peers import Contestant
 from bench.peers.onelane import Onelane
@@ -78,7 +78,9 @@ def _kill(rehearsal: Rehearsal) -> Figures:
         _let_idle(stack)
         killed_at = time.monotonic()
         first.kill()
-        return _seen(rehearsal, notes, killed_at)
+        seen = _seen(rehearsal, notes, killed_at)
+        verdict = checking.judge(stack, rehearsal.contestant.name, workload.sent(), checking.AT_ANY_TIME)
+        return {**seen, "verdict": verdict}
 
 
 def _let_idle(stack: Stack) -> None:

@@ -9,8 +9,8 @@ from bench.serving import Rate
 NAME = "webhook"
 TITLE = "Webhook: from POST to answer, at a steady rate"
 COLUMNS = ["who", "a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "ours ÷ its p99", "web CPU ms", "refused"]
-P99_MAX_MS = 25.0
-P999_MAX_MS = 250.0
+P99_MAX_MS = 15.0
+P999_MAX_MS = 100.0
 NOTES = [
     "The same stack as above, the worker at work beside the web; an answer means that the message is committed.",
     "Peers have our endpoint, signature check and SQL, and put a job on RQ's queue.",

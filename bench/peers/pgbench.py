@@ -13,11 +13,11 @@ from psycopg.types.json import Jsonb
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
 
-KNOWN = f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' AND alias = :person::text \\gset"  # noqa: S608
+KNOWN = f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' AND alias = 'user ' || :person::text \\gset"  # noqa: S608
 ACCEPT = (
     "SELECT answer ->> 'user_id' AS user_id FROM json_array_elements(accept(jsonb_build_array(jsonb_build_object("  # noqa: S608 - a constant of ours
-    f"'channel', '{CHANNEL}', 'senders', jsonb_build_array(:person::text), "
-    "'external_id', :person::text || '-' || {id}, 'text', 'message', 'backlog_max', 1000)))) answer \\gset"
+    f"'channel', '{CHANNEL}', 'senders', jsonb_build_array('user ' || :person::text), "
+    "'external_id', :person::text || '-' || {id}, 'text', 'message ' || {id}, 'backlog_max', 1000)))) answer \\gset"
 )
 BEGIN = (
     "SELECT turn -> 'version' AS version, turn -> 'messages' -> 0 -> 'seq' AS seq, "
@@ -54,18 +54,10 @@ class Pgbench:
         """Commit the messages beforehand, if accepting is no part of the run."""
         if self.accepts:
             return
-        for start in range(0, workload.messages, BATCH):
-            numbers = range(start, min(start + BATCH, workload.messages))
-            items = [
-                {
-                    "channel": CHANNEL,
-                    "senders": [str(number % workload.users)],
-                    "external_id": str(number),
-                    "text": "message",
-                }
-                for number in numbers
-            ]
-            stack.rows("SELECT accept(%s)", Jsonb(items))
+        deliveries = workload.deliveries()
+        for start in range(0, len(deliveries), BATCH):
+            batch = [one.model_dump(mode="json", exclude_none=True) for one in deliveries[start : start + BATCH]]
+            stack.do("SELECT accept(%s)", Jsonb([{**one, "channel": CHANNEL} for one in batch]))
 
     def commands(self, stack: Stack, workload: Workload, size: int) -> list[list[str]]:
         """Start one pgbench; it ends by itself."""
@@ -76,10 +68,10 @@ class Pgbench:
 
     def _conversation(self, messages: int) -> list[str]:
         lines = [*NEXT_PERSON, "\\if :person < :users", *([] if self.accepts else [KNOWN])]
-        for number in range(messages):
+        for number in range(1, messages + 1):
             if self.accepts:
                 lines.append(ACCEPT.format(id=f"'{number}'"))
-            lines += [BEGIN.format(hint=":session_id::text" if number else "NULL"), COMMIT]
+            lines += [BEGIN.format(hint=":session_id::text" if number > 1 else "NULL"), COMMIT]
         return [*lines, "\\endif"]
 
 

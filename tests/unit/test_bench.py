@@ -80,11 +80,11 @@ def test_a_part_of_a_workload_has_fewer_users_who_write_as_much() -> None:
 
 def test_a_flood_is_one_users_who_is_none_of_the_others() -> None:
     flood = fairness.flood_of(200)
-    assert {delivery.senders[0] for delivery in flood} == {fairness.FLOODER}
-    ids = {delivery.external_id for delivery in flood}
+    assert {message.sender for message in flood} == {fairness.FLOODER}
+    ids = {message.external_id for message in flood}
     assert len(ids) == 200
     others = requests(200, users=100)
-    assert not ids & {request.external_id for request in others}
+    assert not ids & {request.message.external_id for request in others}
     assert not any(fairness.FLOODER.encode() in request.signed.body for request in others)
 
 
