@@ -1,0 +1,241 @@
+"""The loop of a web process: health beside requests that hang, a deadline for whatever waits, an end when it is stuck.
+
+It runs in a thread of the test, with an application of the test's own; real processes are in test_slow_clients.py.
+"""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from onelane import periodic
+from onelane.periodic import Periodic
+from onelane_web.serving import worker as serving
+from onelane_web.serving.worker import LoopWorker
+from tests.conftest import DEADLINE_S, LogLines, eventually
+
+THREADS = 2
+PATIENCE_S = 4.0
+
+
+@dataclass
+class Pages:
+    """An application: what /hang answers hangs until it is let go; what it was asked is noted."""
+
+    asked: list[str] = field(default_factory=list)
+    go: threading.Event = field(default_factory=threading.Event)
+    hanging: tuple[str, ...] = ("/hang",)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        self.asked.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] in self.hanging:
+            self.go.wait(DEADLINE_S)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return [b"ok"]
+
+
+class Web:
+    """The loop, in a thread."""
+
+    def __init__(self, pages: Pages, **options: object) -> None:
+        self.pages = pages
+        config = Config()
+        for name, value in {"threads": THREADS, "worker_connections": 1_000, **options}.items():
+            config.set(name, value)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.loop = LoopWorker(1, os.getppid(), [listener], None, config.timeout, config, Logger(config))
+        self.loop.wsgi = pages
+        self.thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self.exit_code: object = None
+
+    def _run(self) -> None:
+        try:
+            self.loop.run()
+        except SystemExit as end:
+            self.exit_code = end.code
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+
+    def get(self, path: str) -> HTTPResponse:
+        connection = self.connect()
+        connection.request("GET", path)
+        return connection.getresponse()
+
+    @contextmanager
+    def asking(self, path: str, how_many: int) -> Iterator[list[HTTPConnection]]:
+        """Ask for a page so often, and read no answer."""
+        with ExitStack() as opened:
+            connections = [self.connect() for _ in range(how_many)]
+            for connection in connections:
+                opened.callback(connection.close)
+                connection.request("GET", path)
+            yield connections
+
+
+Serve = Callable[..., Web]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Serve an application, with a look at everything ten times as often; afterwards let go what hangs."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9")
+    monkeypatch.setattr(serving, "ROUND_S", 0.1)
+    monkeypatch.setattr(serving, "end_within", lambda _seconds: None, raising=False)  # it would end the tests
+    served: list[Web] = []
+
+    def serve(**options: object) -> Web:
+        served.append(Web(Pages(), **options))
+        served[-1].thread.start()
+        return served[-1]
+
+    yield serve
+    for web in served:
+        web.loop.alive = False
+        web.pages.go.set()
+        web.thread.join(DEADLINE_S)
+        assert not web.thread.is_alive()
+
+
+# health
+
+
+def test_health_is_answered_beside_as_many_hanging_requests_as_there_are_threads(serve: Serve) -> None:
+    web = serve()
+    with web.asking("/hang", THREADS + 3):
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        assert [web.get(path).status for path in ("/healthz", "/readyz", "/healthz")] == [200, 200, 200]
+
+
+def test_a_readiness_that_is_not_known_yet_holds_up_neither_the_other_check_nor_requests(serve: Serve) -> None:
+    web = serve()
+    web.pages.hanging = ("/readyz",)
+    with web.asking("/readyz", THREADS + 1):
+        eventually(lambda: "/readyz" in web.pages.asked)
+        assert [web.get(path).status for path in ("/healthz", "/page")] == [200, 200]
+        assert web.pages.asked.count("/readyz") == 1, "one after the other"
+
+
+def test_health_is_asked_many_times_on_one_connection(serve: Serve) -> None:
+    web, times = serve(), 2_000
+    with socket.create_connection(("127.0.0.1", web.port), timeout=PATIENCE_S) as wire:
+        wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: web\r\n\r\n" * times)
+        received = b""
+        while received.count(b"HTTP/1.1 200 OK") < times:
+            data = wire.recv(65_536)
+            assert data
+            received += data
+
+
+# a request waits for a thread
+
+
+def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_handed_over(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    monkeypatch.setattr(serving, "QUEUE_S", 0.2, raising=False)
+    web = serve()
+    with web.asking("/hang", THREADS) as held:
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        with web.asking("/late", 3) as late:
+            answers = [connection.getresponse() for connection in late]
+            assert [answer.status for answer in answers] == [503] * 3
+            assert {int(answer.headers["Retry-After"]) for answer in answers} == {5}
+            assert {answer.headers["Connection"] for answer in answers} == {"close"}
+            assert {answer.headers["Content-Type"] for answer in answers} == {"application/json"}
+            assert {json.loads(answer.read())["error"] for answer in answers} == {
+                "every thread is busy: send it again in 5 s"
+            }
+        web.pages.go.set()
+        assert [connection.getresponse().status for connection in held] == [200] * THREADS
+        assert web.get("/page").status == 200
+    assert "/late" not in web.pages.asked
+    assert sum(line["requests"] for line in log_lines if line["event"] == "web_busy") == 3
+
+
+def test_what_waits_for_a_thread_is_bounded_in_bytes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HELD_MAX_BYTES", 250_000)
+    web, body = serve(), b"x" * 100_000
+    with web.asking("/hang", THREADS), ExitStack() as opened:
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        late = [web.connect() for _ in range(4)]
+        for connection in late:
+            opened.callback(connection.close)
+            connection.request("POST", "/late", body)
+        assert [connection.getresponse().status for connection in late[:2]] == [503] * 2, "those that wait longest"
+        web.pages.go.set()
+        assert [connection.getresponse().status for connection in late[2:]] == [200] * 2
+
+
+# a process that cannot work ends
+
+
+def test_a_thread_that_hangs_ends_its_process_which_says_so_and_answers_the_request(
+    serve: Serve, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LEAVE_S", PATIENCE_S)
+    web = serve(timeout=1)
+    watching = web.connect()
+    watching.request("GET", "/healthz")
+    assert watching.getresponse().read() == b"ok"
+    with web.asking("/hang", 1) as [hung]:
+        answer = hung.getresponse()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        watching.request("GET", "/healthz")
+        assert watching.getresponse().status == 503
+        web.thread.join(DEADLINE_S)
+        assert web.exit_code == 1
+    [line] = [line for line in log_lines if line["event"] == "web_stuck"]
+    assert "in __call__" in "".join(frame for stack in line["stacks"].values() for frame in stack)
+
+
+def test_a_thread_that_has_died_ends_its_process(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("onelane_web.serving.connection.respond", die)
+    monkeypatch.setattr("onelane_web.serving.connection.refuse", die)
+    web = serve()
+    with web.asking("/page", 1) as [unlucky]:
+        assert unlucky.getresponse().status == 503
+        web.thread.join(DEADLINE_S)
+    assert web.exit_code == 1
+
+
+def test_a_periodic_task_that_hangs_in_every_thread_ends_its_process_also_if_it_is_the_only_one(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    monkeypatch.setattr(periodic, "LIMIT_S", 0.1)
+    monkeypatch.setattr(periodic, "_started", set())
+    gate = threading.Event()
+    task = Periodic("hopeless", lambda: gate.wait(DEADLINE_S), 0)
+    task.start()
+    try:
+        web = serve()
+        web.thread.join(DEADLINE_S)
+    finally:
+        task.stop()
+        gate.set()
+    assert web.exit_code == 1
+    assert [line["task"] for line in log_lines if line["event"] == "web_hopeless"] == ["hopeless"]
+
+
+def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_off(serve: Serve) -> None:
+    web = serve(graceful_timeout=2)
+    with web.asking("/hang", THREADS + 1) as connections:
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        web.loop.handle_exit(0, None)
+        assert [connection.getresponse().status for connection in connections] == [503] * (THREADS + 1)
+        web.thread.join(DEADLINE_S)
+    assert web.exit_code is None
