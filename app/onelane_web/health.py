@@ -1,6 +1,11 @@
-"""Health checks: whether this process lives, and whether it can do its work."""
+"""Health checks: whether this process lives, and whether it can do its work.
 
+`serving` answers both beside requests: the first in its loop, which refuses it once a thread or a task hangs for good.
+"""
+
+import time
 from collections.abc import Callable
+from typing import Final
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
@@ -10,24 +15,30 @@ from onelane.bootstrap import Services
 from onelane.db import Database
 from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
 
+ALIVE: Final = "/healthz"
+READY: Final = "/readyz"
+CHECKS_S: Final = 10.0
+"""After it the last check does not begin. Each has a deadline of its own; all of them end before a thread hangs."""
+
 
 def blueprint(services: Services) -> Blueprint:
     """Serve /healthz and /readyz."""
     pages = Blueprint("health", __name__)
 
-    @pages.get("/healthz")
+    @pages.get(ALIVE)
     def alive() -> ResponseReturnValue:
         return jsonify(status="ok")
 
-    @pages.get("/readyz")
+    @pages.get(READY)
     def ready() -> ResponseReturnValue:
         """Name what is wrong, from a fixed list: no host, no address, no error text."""
+        ends = time.monotonic() + CHECKS_S
         checks = {
             "postgres": _state(lambda: _postgres_faults(services.database)),
             "redis": _state(lambda: _redis_faults(services)),
         }
-        has_postgres = checks["postgres"] == "ok"
-        checks["migrations"] = _state(lambda: _pending(services.database)) if has_postgres else "unknown"
+        is_known = checks["postgres"] == "ok" and time.monotonic() < ends
+        checks["migrations"] = _state(lambda: _pending(services.database)) if is_known else "unknown"
         is_ready = set(checks.values()) == {"ok"}
         return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
 

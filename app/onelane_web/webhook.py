@@ -18,6 +18,7 @@ from onelane.telemetry.numbers import REASONS, REFUSALS
 STORE_RETRY_AFTER_S = 5
 BACKLOG_RETRY_AFTER_S = 30
 ADDRESS_MAX = 300
+PREFIX = "/webhooks/"
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -25,7 +26,7 @@ def blueprint(services: Services) -> Blueprint:
     channels = services.settings.channels
     pages = Blueprint("webhook", __name__)
 
-    @pages.post("/webhooks/<channel>")
+    @pages.post(f"{PREFIX}<channel>")
     def receive(channel: str) -> ResponseReturnValue:
         if channel not in channels:
             event("channel_unknown", channel=channel if CHANNEL_NAME.fullmatch(channel) else None)

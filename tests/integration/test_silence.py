@@ -7,6 +7,7 @@ from threading import Barrier
 
 import pytest
 
+from onelane import migrations
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.errors import StoreUnavailable
@@ -86,3 +87,16 @@ def test_a_transaction_over_a_silent_link_ends_too(database: Database, proxy: Pr
     with pytest.raises(StoreUnavailable):
         read_twice()
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
+
+
+@pytest.mark.timeout(60)
+def test_whether_migrations_are_pending_is_asked_with_a_deadline(
+    database: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "PENDING_S", 0.5, raising=False)
+    assert _answers(database)
+    proxy.silence()
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        migrations.pending(database)
+    assert time.monotonic() - began < 0.5 + SLACK_S

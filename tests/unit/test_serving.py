@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from onelane_web.serving.worker import LoopWorker
 from tests.conftest import DEADLINE_S, LogLines, eventually
 
 THREADS = 2
-PATIENCE_S = 4.0
+PATIENCE_S = 20.0
 
 
 @dataclass
@@ -41,6 +41,12 @@ class Pages:
             self.go.wait(DEADLINE_S)
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
+
+
+def status_of(connection: HTTPConnection) -> int:
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.status
 
 
 class Web:
@@ -67,10 +73,21 @@ class Web:
     def connect(self) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
-    def get(self, path: str) -> HTTPResponse:
-        connection = self.connect()
-        connection.request("GET", path)
-        return connection.getresponse()
+    def get(self, path: str) -> int:
+        with self.asking(path, 1) as [connection]:
+            return status_of(connection)
+
+    def end(self) -> None:
+        """Let go what hangs, and close what the end of a process closes."""
+        self.loop.alive = False
+        self.pages.go.set()
+        self.thread.join(DEADLINE_S)
+        assert not self.thread.is_alive()
+        for connection in (*self.loop._waiting, *self.loop._answering):
+            connection.wire.close()
+        self.loop._poller.close()
+        self.loop._answered.close()
+        self.loop.tmp.close()
 
     @contextmanager
     def asking(self, path: str, how_many: int) -> Iterator[list[HTTPConnection]]:
@@ -92,7 +109,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9")
     monkeypatch.setattr(serving, "ROUND_S", 0.1)
-    monkeypatch.setattr(serving, "end_within", lambda _seconds: None, raising=False)  # it would end the tests
+    monkeypatch.setattr(serving, "end_within", lambda _seconds: None)  # it would end the tests
     served: list[Web] = []
 
     def serve(**options: object) -> Web:
@@ -102,10 +119,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
     yield serve
     for web in served:
-        web.loop.alive = False
-        web.pages.go.set()
-        web.thread.join(DEADLINE_S)
-        assert not web.thread.is_alive()
+        web.end()
 
 
 # health
@@ -115,7 +129,7 @@ def test_health_is_answered_beside_as_many_hanging_requests_as_there_are_threads
     web = serve()
     with web.asking("/hang", THREADS + 3):
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
-        assert [web.get(path).status for path in ("/healthz", "/readyz", "/healthz")] == [200, 200, 200]
+        assert [web.get(path) for path in ("/healthz", "/readyz", "/healthz")] == [200, 200, 200]
 
 
 def test_a_readiness_that_is_not_known_yet_holds_up_neither_the_other_check_nor_requests(serve: Serve) -> None:
@@ -123,7 +137,7 @@ def test_a_readiness_that_is_not_known_yet_holds_up_neither_the_other_check_nor_
     web.pages.hanging = ("/readyz",)
     with web.asking("/readyz", THREADS + 1):
         eventually(lambda: "/readyz" in web.pages.asked)
-        assert [web.get(path).status for path in ("/healthz", "/page")] == [200, 200]
+        assert [web.get(path) for path in ("/healthz", "/page")] == [200, 200]
         assert web.pages.asked.count("/readyz") == 1, "one after the other"
 
 
@@ -144,22 +158,20 @@ def test_health_is_asked_many_times_on_one_connection(serve: Serve) -> None:
 def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_handed_over(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
-    monkeypatch.setattr(serving, "QUEUE_S", 0.2, raising=False)
+    monkeypatch.setattr(serving, "QUEUE_S", 0.2)
     web = serve()
     with web.asking("/hang", THREADS) as held:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
         with web.asking("/late", 3) as late:
-            answers = [connection.getresponse() for connection in late]
-            assert [answer.status for answer in answers] == [503] * 3
-            assert {int(answer.headers["Retry-After"]) for answer in answers} == {5}
-            assert {answer.headers["Connection"] for answer in answers} == {"close"}
-            assert {answer.headers["Content-Type"] for answer in answers} == {"application/json"}
-            assert {json.loads(answer.read())["error"] for answer in answers} == {
-                "every thread is busy: send it again in 5 s"
-            }
+            for connection in late:
+                with connection.getresponse() as answer:
+                    assert answer.status == 503
+                    told = [answer.headers[name] for name in ("Retry-After", "Connection", "Content-Type")]
+                    assert told == ["5", "close", "application/json"]
+                    assert json.load(answer) == {"error": "every thread is busy: send it again in 5 s"}
         web.pages.go.set()
-        assert [connection.getresponse().status for connection in held] == [200] * THREADS
-        assert web.get("/page").status == 200
+        assert [status_of(connection) for connection in held] == [200] * THREADS
+        assert web.get("/page") == 200
     assert "/late" not in web.pages.asked
     assert sum(line["requests"] for line in log_lines if line["event"] == "web_busy") == 3
 
@@ -173,9 +185,9 @@ def test_what_waits_for_a_thread_is_bounded_in_bytes(serve: Serve, monkeypatch: 
         for connection in late:
             opened.callback(connection.close)
             connection.request("POST", "/late", body)
-        assert [connection.getresponse().status for connection in late[:2]] == [503] * 2, "those that wait longest"
+        assert [status_of(connection) for connection in late[:2]] == [503] * 2, "those that wait longest"
         web.pages.go.set()
-        assert [connection.getresponse().status for connection in late[2:]] == [200] * 2
+        assert [status_of(connection) for connection in late[2:]] == [200] * 2
 
 
 # a process that cannot work ends
@@ -188,27 +200,29 @@ def test_a_thread_that_hangs_ends_its_process_which_says_so_and_answers_the_requ
     web = serve(timeout=1)
     watching = web.connect()
     watching.request("GET", "/healthz")
-    assert watching.getresponse().read() == b"ok"
+    assert status_of(watching) == 200
     with web.asking("/hang", 1) as [hung]:
-        answer = hung.getresponse()
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        with hung.getresponse() as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         watching.request("GET", "/healthz")
-        assert watching.getresponse().status == 503
-        web.thread.join(DEADLINE_S)
-        assert web.exit_code == 1
+        assert status_of(watching) == 503
+        watching.close()
+    web.thread.join(DEADLINE_S)
+    assert web.exit_code == 1
     [line] = [line for line in log_lines if line["event"] == "web_stuck"]
     assert "in __call__" in "".join(frame for stack in line["stacks"].values() for frame in stack)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_died_ends_its_process(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise SystemExit
 
     monkeypatch.setattr("onelane_web.serving.connection.respond", die)
     monkeypatch.setattr("onelane_web.serving.connection.refuse", die)
     web = serve()
     with web.asking("/page", 1) as [unlucky]:
-        assert unlucky.getresponse().status == 503
+        assert status_of(unlucky) == 503
         web.thread.join(DEADLINE_S)
     assert web.exit_code == 1
 
@@ -236,6 +250,6 @@ def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_o
     with web.asking("/hang", THREADS + 1) as connections:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
         web.loop.handle_exit(0, None)
-        assert [connection.getresponse().status for connection in connections] == [503] * (THREADS + 1)
+        assert [status_of(connection) for connection in connections] == [503] * (THREADS + 1)
         web.thread.join(DEADLINE_S)
     assert web.exit_code is None

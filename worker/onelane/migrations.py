@@ -38,6 +38,8 @@ RUN_MAX_S = 3_600
 ANSWER_MAX_S = 15
 """The same for what changes no table. Who takes longer is cut off: a link may go silent, which only our clock notices.
 """
+PENDING_S = 5.0
+"""For the few rows that tell what is pending: /readyz asks, and load balancers do not wait long."""
 TERMS = """
 SET LOCAL lock_timeout = {lock_wait_ms};
 SET LOCAL statement_timeout = 0;
@@ -97,7 +99,7 @@ def migrate(
 
 def pending(database: Database) -> list[str]:
     """Name the files that `migrate` would apply."""
-    with database.transaction() as connection:
+    with database.transaction(PENDING_S) as connection:
         exists = connection.execute("SELECT to_regclass('schema_files') IS NOT NULL").fetchone()
         return [_name(path) for path in (_pending(connection) if exists and exists[0] else _files())]
 

@@ -1,7 +1,8 @@
 """The one scheduler of what is done again and again: a thread a task, which no error of the task ends.
 
 After each call a task looks after all others of its process: a thread that hangs in its call, or has died, is replaced.
-So none needs a watcher, which would need one in turn.
+So none needs a watcher, which would need one in turn. Should all hang at once, whoever is watched from outside finds
+it: in the web the loop, whose heartbeat gunicorn expects.
 """
 
 import sys
@@ -87,9 +88,7 @@ class Periodic:
             if over.is_set():
                 return
             self._began_at = None
-            for other in _all():
-                if other.is_stuck:
-                    other.revive()
+            revive_stuck()
             over.wait(self._every_s)
 
     def _call(self) -> None:
@@ -102,6 +101,13 @@ class Periodic:
             self._postponed_for = str(error)
         except Exception as error:  # noqa: BLE001 - the next round may succeed, and nobody else would do it
             event("task_failed", task=self.name, failure=describe(error))
+
+
+def revive_stuck() -> None:
+    """Let each task of this process that hangs or has died go on in a new thread."""
+    for task in _all():
+        if task.is_stuck:
+            task.revive()
 
 
 def hopeless_task() -> str | None:

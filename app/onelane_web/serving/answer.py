@@ -1,9 +1,20 @@
 """The answer to a whole request: gunicorn's request goes in, bytes come out."""
 
+import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from gunicorn.http import wsgi
+
+RETRY_AFTER_S: Final = 5
+
+
+class Answer(NamedTuple):
+    """What a client gets."""
+
+    data: bytes | bytearray
+    is_last: bool
+    """Whether the connection ends with it."""
 
 
 class Output:
@@ -50,3 +61,13 @@ def refuse(worker: Any, request: Any, client: Any, error: BaseException) -> byte
     output = Output()
     worker.handle_error(request, output, client, error)
     return output.data
+
+
+def unavailable(why: str) -> Answer:
+    """Refuse for now, without the application: whoever sent the request sends it again."""
+    body = json.dumps({"error": f"{why}: send it again in {RETRY_AFTER_S} s"}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Retry-After: {RETRY_AFTER_S}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return Answer(head.encode() + body, is_last=True)

@@ -36,8 +36,8 @@ class Arrival:
         """Whether its end is unknown, or too far away to wait for: the connection ends with its answer."""
 
     def __len__(self) -> int:
-        """Count the bytes that are held and not handed over."""
-        return len(self._received)
+        """Count the bytes that are held."""
+        return len(self._received) + sum(map(len, self._pieces))
 
     @property
     def has_begun(self) -> bool:
@@ -55,6 +55,11 @@ class Arrival:
         if self._error:
             raise self._error
         return self._request
+
+    @property
+    def path(self) -> str:
+        """The path of the whole request; empty where it cannot be understood."""
+        return self._request.path if self._request and not self._error else ""
 
     def add(self, data: bytes) -> None:
         """Take what has come in."""

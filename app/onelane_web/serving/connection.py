@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from onelane_web.serving.answer import refuse, respond
+from onelane_web.serving.answer import Answer, refuse, respond
 from onelane_web.serving.arrival import Arrival
 
 RECEIVE_BYTES: Final = 65_536
@@ -27,9 +27,9 @@ class Stage(Enum):
 
 
 class Connection:
-    """A socket and what has come in on it. A thread runs `answer`, the loop everything else, never both at once.
+    """A socket and what has come in on it. A thread runs `answer` and `give`, the loop all else, never both at once.
 
-    Methods return the stage that follows.
+    Methods without another answer return the stage that follows.
     """
 
     def __init__(self, wire: socket.socket, server: Any, arrival: Arrival, client: Any) -> None:
@@ -37,7 +37,7 @@ class Connection:
         self.wire = wire
         self.stage = Stage.GONE
         self.since = 0.0
-        """When its stage began; of ANSWERING, when a thread began with it."""
+        """When its stage began."""
         self.arrival = arrival
         self._server = server
         self._client = client
@@ -71,17 +71,20 @@ class Connection:
                 self.wire.send(CONTINUE)
         return Stage.ARRIVING if self.arrival.has_begun else Stage.IDLE
 
-    def answer(self, worker: Any, *, is_last: bool) -> None:
-        """Let the application answer, and send what the client takes at once."""
-        self._is_last, request = True, None
+    def answer(self, worker: Any, *, is_last: bool) -> Answer:
+        """Let the application answer."""
+        request = None
         try:
             request = self.arrival.request
             is_last = is_last or self.arrival.is_broken
-            answer, goes_on = respond(worker, request, self._client, self._server, is_last=is_last)
-            self._is_last = not (goes_on and self.arrival.is_read())
+            data, goes_on = respond(worker, request, self._client, self._server, is_last=is_last)
+            return Answer(data, is_last=not (goes_on and self.arrival.is_read()))
         except BaseException as error:  # noqa: BLE001 - a thread has to live, whatever the application raises
-            answer = refuse(worker, request, self._client, error)
-        self._output = memoryview(answer)
+            return Answer(refuse(worker, request, self._client, error), is_last=True)
+
+    def give(self, answer: Answer) -> None:
+        """Send of an answer what the client takes at once."""
+        self._output, self._is_last = memoryview(answer.data), answer.is_last
         with suppress(OSError):  # the loop will see it too
             self._send_some()
 

@@ -1,38 +1,51 @@
-"""Gunicorn's worker: one loop waits for all clients, and a few threads answer whole requests."""
+"""Gunicorn's worker: one loop waits for all clients, and a few threads answer whole requests.
+
+The loop watches everything else of its process. Gunicorn watches the loop, by its heartbeat; where that is no help, as
+the process starts and ends, the last resort does.
+"""
 
 import errno
 import os
-import resource
 import selectors
 import socket
 import sys
-import threading
 import time
-import traceback
-from contextlib import suppress
+from collections.abc import Iterable
 from functools import partial
-from queue import SimpleQueue
+from math import inf
 from typing import Any, Final
 
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import PollableMethodQueue
 
 from onelane.config import Settings
-from onelane.errors import FRAMES_MAX
+from onelane.periodic import hopeless_task, revive_stuck
 from onelane.telemetry.log import event
+from onelane.telemetry.numbers import BUSY, REFUSALS
+from onelane_web import health, webhook
+from onelane_web.serving.answer import Answer, unavailable
 from onelane_web.serving.arrival import Arrival
 from onelane_web.serving.connection import Connection, Stage
+from onelane_web.serving.descriptors import allow_files
+from onelane_web.serving.last_resort import end_within, name_threads_on_abort
+from onelane_web.serving.threads import Threads
 
 REQUEST_S: Final = 10.0
 """From the first byte of a request to its last."""
+QUEUE_S: Final = 5.0
+"""Until a thread takes a whole request."""
 ANSWER_S: Final = 30.0
 LEAVE_S: Final = 2.0
 """For a client to close, and while we stop for an idle one to send what it may be sending already."""
 HELD_MAX_BYTES: Final = 64 * 2**20
-"""Of requests that are not whole yet, all clients together."""
+"""Of requests that are not whole yet, all clients together; as much again of those that wait for a thread."""
 SPARE_FILES: Final = 100
 """Descriptors that are no clients."""
 ROUND_S: Final = 1.0
+BOOT_S: Final = 60.0
+"""For the application to be loaded, also while its servers do not answer."""
+ENDS_S: Final = 2.0
+"""For what is left to be refused, and all to be closed, before gunicorn kills the process."""
 
 EVENTS: Final = {
     Stage.IDLE: selectors.EVENT_READ,
@@ -45,11 +58,21 @@ EVENTS: Final = {
 
 
 class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
-    """Moves connections from stage to stage. Only `_answer_all` runs in threads.
+    """Moves connections from stage to stage.
 
     When there are too many connections, the one that has been in its stage for longest makes room: a request that
     arrives at once is never that one.
     """
+
+    def init_process(self) -> None:
+        """Load the application and serve it. Gunicorn misses no heartbeat of a process that has not had one yet."""
+        end_within(BOOT_S)
+        super().init_process()
+
+    def init_signals(self) -> None:
+        """Show where the threads are when gunicorn ends a process whose heart has stopped."""
+        super().init_signals()
+        name_threads_on_abort()
 
     def run(self) -> None:
         """Serve until asked to stop, then answer those who have asked: within `graceful_timeout`."""
@@ -57,16 +80,18 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._waiting: dict[Connection, None] = {}
         """Whoever waits for a client, in the order in which their stages began."""
         self._answering: set[Connection] = set()
-        self._whole: SimpleQueue[Connection] = SimpleQueue()
         self._answered = PollableMethodQueue()
         self._answered.init()
         self._poller.register(self._answered, selectors.EVENT_READ, self._take_answered)
         self._body_max_bytes = Settings.from_environment().body_max_bytes
-        self._connections_max = _allow_files(self.cfg.worker_connections + SPARE_FILES) - SPARE_FILES
+        self._connections_max = allow_files(self.cfg.worker_connections + SPARE_FILES) - SPARE_FILES
         self._looked = 0.0
         self._exit_code = 0
-        for number in range(self.cfg.threads):
-            threading.Thread(target=self._answer_all, name=f"request-{number}", daemon=True).start()
+        """1 once this process was found unable to work."""
+        self._requests = Threads("request", self.cfg.threads, self._answer, self._take_later)
+        self._readiness = Threads("readiness", 1, self._answer, self._take_later)
+        self._all_threads = (self._requests, self._readiness)
+        end_within(None)
         self._serve()
         if self._exit_code:
             sys.exit(self._exit_code)
@@ -82,14 +107,18 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         while self.alive and self.ppid == os.getppid():
             self._round()
         self.alive = False
+        leaves_s = LEAVE_S if self._exit_code else max(0.0, self.cfg.graceful_timeout - ENDS_S)
+        end_within(leaves_s + ENDS_S)
+        ends = time.monotonic() + leaves_s
         for listener in self.sockets:
-            while self._accept(listener):
-                pass
+            for _ in range(self.cfg.backlog):
+                if not self._accept(listener):
+                    break
             self._poller.unregister(listener)
             listener.close()
-        ends = time.monotonic() + (LEAVE_S if self._exit_code else self.cfg.graceful_timeout)
         while (self._waiting or self._answering) and time.monotonic() < ends:
             self._round()
+        self._refuse(self._taken_back(0, 0, 0), "this process ends")
 
     def _round(self) -> None:
         self.notify()
@@ -129,9 +158,8 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             case Stage.GONE:
                 connection.wire.close()
             case Stage.ANSWERING:
-                connection.since = float("inf")
                 self._answering.add(connection)
-                self._whole.put(connection)
+                self._hand_over(connection)
             case _:
                 self._waiting[connection] = None
 
@@ -147,13 +175,23 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         if connection in self._waiting:  # else it made room in this very round
             self._move(connection, connection.send() if connection.stage is Stage.SENDING else connection.read())
 
-    def _answer_all(self) -> None:
-        """Answer one request after the other; a thread's whole life."""
-        while True:
-            connection = self._whole.get()
-            connection.since = time.monotonic()
-            connection.answer(self, is_last=not self.alive)
-            self._answered.defer(self._after_answer, connection)
+    def _hand_over(self, connection: Connection) -> None:
+        """Queue a whole request for a thread. Whether we live is answered here, beside all requests."""
+        match connection.arrival.path:
+            case health.ALIVE:
+                unfit = unavailable("this process cannot work and ends") if self._exit_code else None
+                connection.give(unfit or self._answer(connection))
+                self._take_later(connection)
+            case health.READY:
+                self._readiness.put(connection)
+            case _:
+                self._requests.put(connection)
+
+    def _answer(self, connection: Connection) -> Answer:
+        return connection.answer(self, is_last=not self.alive)
+
+    def _take_later(self, connection: Connection) -> None:
+        self._answered.defer(self._after_answer, connection)
 
     def _take_answered(self) -> None:
         self._answered.run_callbacks(None)
@@ -162,8 +200,24 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._move(connection, connection.send())
 
     def _look_at_all(self) -> None:
-        """End what has taken too long, hold no more than is allowed, and notice a thread that does not come back."""
+        """Give up what has taken too long. A process that cannot do its work any more ends."""
         self._looked = now = time.monotonic()
+        self._give_up_slow_clients(now)
+        if late := self._taken_back(QUEUE_S, HELD_MAX_BYTES, inf):
+            self._refuse(late, "every thread is busy")
+            REFUSALS.count(BUSY, sum(connection.arrival.path.startswith(webhook.PREFIX) for connection in late))
+            event("web_busy", requests=len(late))
+        revive_stuck()
+        if self.alive and (task := hopeless_task()):
+            self._replace()
+            event("web_hopeless", task=task)
+        elif self.alive and any(threads.hang(self.cfg.timeout) for threads in self._all_threads):
+            stacks = {name: stack for threads in self._all_threads for name, stack in threads.stacks().items()}
+            self._replace()
+            event("web_stuck", stacks=stacks)
+
+    def _give_up_slow_clients(self, now: float) -> None:
+        """End what has waited too long for its client, and hold no more than is allowed."""
         lives_s = {
             Stage.IDLE: self.cfg.keepalive if self.alive else LEAVE_S,
             Stage.ARRIVING: REQUEST_S,
@@ -176,28 +230,21 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             if is_held or now - connection.since > lives_s[connection.stage]:
                 held -= len(connection.arrival)
                 self._move(connection, connection.give_up())
-        if self.alive and any(now - connection.since > self.cfg.timeout for connection in self._answering):
-            self._replace()
+
+    def _taken_back(self, queued_s: float, queued_max_bytes: int, held_s: float) -> list[Connection]:
+        """Take requests back that wait for a thread, or that one has had, for so long."""
+        return [
+            connection
+            for threads in self._all_threads
+            for connection in (*threads.take_back_queued(queued_s, queued_max_bytes), *threads.take_back_held(held_s))
+        ]
+
+    def _refuse(self, connections: Iterable[Connection], why: str) -> None:
+        for connection in connections:
+            connection.give(unavailable(why))
+            self._after_answer(connection)
 
     def _replace(self) -> None:
-        """End this process, since a thread of it hangs; gunicorn starts the next."""
-        frames = sys._current_frames()  # noqa: SLF001 - Python's own way to look at other threads
-        stacks = {
-            thread.name: traceback.StackSummary.from_list(
-                traceback.extract_stack(frames[thread.ident])[-FRAMES_MAX:]
-            ).format()
-            for thread in threading.enumerate()
-            if thread.ident in frames and thread.name.startswith("request-")
-        }
-        event("web_stuck", stacks=stacks)
+        """End this process; gunicorn starts the next. Done before it is logged, which may hang as well."""
         self.alive, self._exit_code = False, 1
-
-
-def _allow_files(wanted: int) -> int:
-    """Raise the limit on open descriptors as far as it may be raised, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if allowed > soft:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return min(wanted, max(soft, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+        self._refuse(self._taken_back(inf, HELD_MAX_BYTES, self.cfg.timeout), "the request has taken too long")

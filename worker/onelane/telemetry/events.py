@@ -206,6 +206,17 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "A request has held a thread of a web process for too long; the process ends, and a new one is started.",
             ("stacks",),
         ),
+        "web_hopeless": Event(
+            "error",
+            "A periodic task (`task`) of a web process hangs in every thread that it gets; the process ends, and a new "
+            "one is started.",
+            ("task",),
+        ),
+        "web_busy": Event(
+            "warning",
+            "No thread of a web process took `requests` requests in time; they were answered with 503.",
+            ("requests",),
+        ),
         **AWAY,
     }
 )

@@ -25,7 +25,11 @@ REASONS: Final = {
     503: "store_unavailable",
 }
 """Why a webhook was refused, by the answer's status."""
-REFUSALS: Final = Counter("onelane_refusals", "Webhook requests that were refused.", "reason", tuple(REASONS.values()))
+BUSY: Final = "busy"
+"""No thread of the web took it in time."""
+REFUSALS: Final = Counter(
+    "onelane_refusals", "Webhook requests that were refused.", "reason", (*REASONS.values(), BUSY)
+)
 TURNS: Final = Counter(
     "onelane_turns",
     "Turns by outcome. already: done before; fenced: a later lease had written; stale: what it read has changed, "
