@@ -4,7 +4,6 @@ It writes where all threads are, and ends the process at once, with exit code 1.
 """
 
 import faulthandler
-import signal
 from typing import Final
 
 STDERR_FD: Final = 2
@@ -19,5 +18,5 @@ def end_within(seconds: float | None) -> None:
 
 
 def name_threads_on_abort() -> None:
-    """Write where all threads are when SIGABRT comes, also while Python runs no handler, then handle it as before."""
-    faulthandler.register(signal.SIGABRT, file=STDERR_FD, chain=True)
+    """Write where all threads are when SIGABRT comes, also while Python runs no handler; its handler is next."""
+    faulthandler.enable(file=STDERR_FD)
