@@ -38,6 +38,8 @@ from onelane.doctor import (
 from onelane.doctor.finding import Deployment, Finding, Health
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import text_of
+from onelane.processes.registration import Registration
+from onelane.turns.isolation import WORKS
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
@@ -161,6 +163,21 @@ def test_suspended_workers_are_a_warning(
         finding = examine()["workers"]
         services.lanes.client.delete("rq:suspended")
     assert (finding.health, finding.todo) == (Health.WARNING, "rq resume")
+
+
+def test_a_worker_that_cannot_run_a_suspect_message_apart_is_a_warning(services: Services, examine: Examine) -> None:
+    workers = [Registration(services.lanes.client, name, services.lanes.roster.note) for name in ("one", "two")]
+    for worker, isolation in zip(workers, ("the handler's process died with exit code 1", WORKS), strict=True):
+        worker.beat([], isolation)
+    finding = examine()["isolation"]
+    assert (finding.health, finding.details) == (
+        Health.WARNING,
+        ("one: the handler's process died with exit code 1",),
+    )
+    workers[0].beat([], WORKS)
+    assert examine()["isolation"].health is Health.OK
+    for worker in workers:
+        worker.withdraw()
 
 
 def test_it_leaves_nothing_behind(rows: Rows, services: Services, examine: Examine) -> None:

@@ -22,6 +22,7 @@ from onelane.lanes.holding import Holding
 from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
 from onelane.turns.isolated import FILES_MAX
+from onelane.operations.snapshot import Survey
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation, _Child
 from onelane.turns.memory import TurnMemory
 from onelane.turns.records import Records
@@ -306,6 +307,7 @@ def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begi
     broken = Isolation("tests.broken_apart:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
     with pytest.raises(IsolationBroken, match="exit code 1"):
         broken.run(*begin("echo hello"), Remembered([]))
+    assert broken.state == "the handler's process died with exit code 1 before it was ready"
 
 
 def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
@@ -326,7 +328,7 @@ def test_a_child_that_takes_too_long_to_start_is_given_up(run: Run, monkeypatch:
 
 
 def test_where_no_child_can_be_started_a_worker_says_so_at_once_and_suspects_wait_without_an_attempt(
-    rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
     suspect, bystander = accept("suspect"), accept("bystander")
     rows.set_deaths(suspect.message_id, 2)
@@ -334,6 +336,7 @@ def test_where_no_child_can_be_started_a_worker_says_so_at_once_and_suspects_wai
     with worker_process(settings, handler="tests.broken_apart:handle", log=log):
         eventually(lambda: rows.is_settled(bystander.user_id))
         eventually(lambda: {"isolation_broken", "suspect_postponed"} <= set(re.findall(r"\w+", log.read_text())))
+        eventually(lambda: "exit code 1" in Survey(services.lanes).snapshot().workers[0].isolation)
     [waiting] = rows.inbound(suspect.user_id)
     assert (waiting.state, waiting.attempts, waiting.deaths) == ("received", 0, 2)
 
