@@ -20,9 +20,9 @@ from onelane.config import Settings
 from onelane.errors import HandlerFailed, IsolationBroken, OnelaneError, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
+from onelane.operations.snapshot import Survey
 from onelane.sessions import Sessions
 from onelane.turns.isolated import FILES_MAX
-from onelane.operations.snapshot import Survey
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation, _Child
 from onelane.turns.memory import TurnMemory
 from onelane.turns.records import Records

@@ -67,6 +67,7 @@ CHECKS = (
     Check("lanes", lanes.lanes_agree, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
+    Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )
 

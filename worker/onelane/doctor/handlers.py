@@ -1,7 +1,9 @@
-"""Check of the handlers: whether messages wait for what their handler needs, fail, or have died lately."""
+"""Checks of the handlers: whether messages fail, wait or have died lately, and whether suspect ones can run apart."""
 
 from onelane.doctor.finding import Deployment, Finding, ok, warning
 from onelane.operations.dead import LISTED
+from onelane.operations.snapshot import Survey
+from onelane.turns.isolation import WORKS
 
 LOOKED_AT_MAX = 100_000
 SHOWN_MAX = 20
@@ -39,4 +41,19 @@ def handlers_succeed(deployment: Deployment) -> Finding:
         f"messages {' or '.join(sorted({row.state for row in rows}))}: {sum(row.messages for row in rows)}",
         "; ".join(remedy for state, remedy in REMEDIES.items() if state in {row.state for row in rows}),
         tuple(f"{row.messages} {STATES[row.state]}: {row.kind}" for row in rows),
+    )
+
+
+def suspects_run_apart(deployment: Deployment) -> Finding:
+    """Check that no worker fails to start the process that a suspect message gets: each tries it as it starts."""
+    alive = [worker for worker in Survey(deployment.lanes).snapshot().workers if worker.is_alive]
+    broken = [worker for worker in alive if worker.isolation not in {WORKS, ""}]
+    if not broken:
+        tried = sum(worker.isolation == WORKS for worker in alive)
+        return ok(f"workers that have started a process for suspect messages: {tried} of {len(alive)}")
+    return warning(
+        f"{len(broken)} of {len(alive)} workers cannot start the process of its own that a suspect message gets:"
+        " such messages wait",
+        "let a fresh process import the handler: the worker's log shows, before isolation_broken, why it cannot",
+        tuple(f"{worker.name}: {worker.isolation}" for worker in broken[:SHOWN_MAX]),
     )

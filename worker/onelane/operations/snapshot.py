@@ -59,6 +59,8 @@ class Worker(Value):
     name: str
     heartbeat_age_s: float
     lanes: int
+    isolation: str
+    """`works`, or why no process could be started for a suspect message; empty until that was tried."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -158,11 +160,12 @@ def _order(lane: Lane) -> int:
     return list(LaneState).index(lane.state)
 
 
-def _worker(now_ms: float, name: str, heard_ms: str, lanes: str) -> Worker:
+def _worker(now_ms: float, name: str, heard_ms: str, lanes: str, isolation: str) -> Worker:
     return Worker(
         name=name,
         heartbeat_age_s=max(0.0, _seconds(now_ms, float(heard_ms))),
         lanes=int(lanes) if lanes.isdigit() else 0,
+        isolation=isolation,
     )
 
 

@@ -46,6 +46,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         """Lanes that RQ's tools show, and when that was written."""
         self._at_hand: frozenset[str] = frozenset()
         """At the last beat. A lane is shown from the second beat on: most turns are shorter."""
+        self._isolation = ""
         self._written: tuple[str, ...] | None = None
         self._written_at = 0.0
 
@@ -53,9 +54,12 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         """Name lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
         return list(self._shown)
 
-    def beat(self, lanes: Iterable[str]) -> None:
-        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work."""
-        at_hand = frozenset(lanes)
+    def beat(self, lanes: Iterable[str], isolation: str = "") -> None:
+        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work.
+
+        `isolation` is the state of what runs suspect messages apart, which the doctor reads.
+        """
+        at_hand, self._isolation = frozenset(lanes), isolation
         try:
             noted = self._note(self.name, self._news(at_hand))
             was_suspended, self.is_suspended = self.is_suspended, noted.is_suspended
@@ -99,7 +103,8 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         self._shown.update((lane, moment) for lane in [*kept, *joined])
         busy = WorkerStatus.BUSY if at_hand else WorkerStatus.IDLE
         state = WorkerStatus.SUSPENDED if self.is_suspended else busy
-        shown = ("state", state, "queues", ",".join(self._shown), "lanes", str(len(at_hand)))
+        lanes = ("queues", ",".join(self._shown), "lanes", str(len(at_hand)))
+        shown = ("state", state, *lanes, "isolation", self._isolation)
         if shown == self._written and not kept and moment - self._written_at < REPEAT_S:
             return None
         self._written, self._written_at = shown, moment

@@ -172,7 +172,8 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "isolation_broken": Event(
             "error",
-            "A worker cannot start the process of its own that a suspect message gets (`failure`): such messages wait.",
+            "A worker cannot start the process of its own that a suspect message gets (`failure`): such messages wait. "
+            "The doctor's check `isolation` lists these workers.",
             ("failure",),
         ),
         "worker_hopeless": Event(

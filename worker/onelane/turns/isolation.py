@@ -28,6 +28,7 @@ from onelane.turns.held_memory import held_mb
 from onelane.turns.isolated import STALL_LIMIT_S, TURN_MAX_BYTES
 from onelane.wire import Wire
 
+WORKS = "works"
 CHILDREN_MAX = 2
 STARTS_MAX_S = 60.0
 """How long a child may take to start and to import the handler. Nothing of it is the turn's time."""
@@ -44,6 +45,8 @@ class Isolation:
         self._memory_mb = memory_mb
         self._turn_timeout_s = turn_timeout_s
         self._places = BoundedSemaphore(CHILDREN_MAX)
+        self.state = ""
+        """WORKS, or why the last child did not start; empty until one was tried. Any turn's thread writes it."""
 
     @contextmanager
     def place(self) -> Iterator[bool]:
@@ -58,21 +61,35 @@ class Isolation:
     def probe(self) -> None:
         """Start a child and end it; log it when that is impossible, before a message needs one."""
         try:
-            with _Child.started(self._handler_path) as child:
-                child.await_ready()
+            with self._child() as child:
+                self._await_ready(child)
         except IsolationBroken as error:
             event("isolation_broken", failure=str(error))
 
     def run(self, read: TurnRead, holding: Holding, memory: Memory) -> JsonObject:
         """Run the handler in a child and return the turn's effects; raise HandlerFailed if it fails or dies."""
-        with _Child.started(self._handler_path) as child:
+        with self._child() as child:
             holding.when_cancelled(lambda: child.give_up(HandlerFailed("the turn was cancelled")))
             try:
-                child.await_ready()
+                self._await_ready(child)
                 with _Limits(child, memory, self._turn_timeout_s, self._memory_mb):
                     return child.run(read, memory)
             finally:
                 holding.when_cancelled(None)
+
+    @contextmanager
+    def _child(self) -> Iterator["_Child"]:
+        """Start a child for the block, and keep why that was impossible."""
+        try:
+            with _Child.started(self._handler_path) as child:
+                yield child
+        except IsolationBroken as error:
+            self.state = str(error)
+            raise
+
+    def _await_ready(self, child: "_Child") -> None:
+        child.await_ready()
+        self.state = WORKS
 
 
 class _Child:
