@@ -48,8 +48,8 @@ class Web:
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"POST /webhooks/demo HTTP/1.1\r\n{head}\r\n".encode() + signed.body
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_S)
+    def connect(self, within_s: float = ANSWER_S) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=within_s)
 
     def terminate(self) -> None:
         """Send SIGTERM as a dyno gets it, to every process."""
@@ -68,8 +68,8 @@ class Web:
             return False
         return True
 
-    def status(self, request: bytes) -> int:
-        with self.connect() as wire:
+    def status(self, request: bytes, within_s: float = ANSWER_S) -> int:
+        with self.connect(within_s) as wire:
             wire.sendall(request)
             return status_of(wire)
 
@@ -87,10 +87,10 @@ def status_of(wire: socket.socket) -> int:
 
 
 @contextmanager
-def serving(settings: Settings, folder: Path, *options: str) -> Iterator[Web]:
+def serving(settings: Settings, folder: Path, *options: str, application: str = WEB, **extra: object) -> Iterator[Web]:
     port = free_port()
-    with Stack(folder, environment(settings), cwd=ROOT) as stack:
-        process = stack.start("web", web_command(port, WEB, *options), may_end=True)
+    with Stack(folder, environment(settings, **extra), cwd=ROOT) as stack:
+        process = stack.start("web", web_command(port, application, *options), may_end=True)
         stack.await_web(port)
         yield Web(port, process, settings)
 
@@ -192,3 +192,30 @@ def test_a_web_process_with_a_thread_that_hangs_is_replaced_and_names_where_it_h
             eventually(lambda: "web_stuck" in web.process.log.read_text())
             eventually(lambda: first not in children_of(web.process.pid) and is_ready(web.port))
     assert "odd_pages.py" in web.process.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_web_process_that_hangs_as_it_starts_or_whose_loop_is_blocked_is_replaced_and_names_where(
+    settings: Settings, tmp_path: Path
+) -> None:
+    hasty = ("--worker-class", "tests.hasty.HastyWorker", "--timeout", "2")
+    with serving(
+        settings, tmp_path, *hasty, application="tests.hasty:load()", hangs_once=tmp_path / "been here"
+    ) as web:
+        assert "in load" in web.process.log.read_text()
+        with web.connect() as wire:
+            wire.sendall(b"GET /healthz?block HTTP/1.1\r\nHost: web\r\n\r\n")
+            eventually(lambda: "in answer" in web.process.log.read_text())
+        eventually(lambda: is_ready(web.port))
+
+
+@pytest.mark.slow
+def test_a_web_that_waits_for_silent_clients_in_its_threads_fails_the_test_above(
+    settings: Settings, services: Services, tmp_path: Path
+) -> None:
+    with (
+        serving(settings, tmp_path, "--worker-class", "gthread") as web,
+        SlowClients(web.port, "silent", EVERY_KIND["silent"]),
+        pytest.raises(TimeoutError),
+    ):
+        web.status(web.request(1), within_s=2.0)
