@@ -16,7 +16,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from onelane import migrations
+from onelane import keys, migrations
 from onelane.bootstrap import Services, open_services
 from onelane.bot import Later, Turn
 from onelane.cli import onelane
@@ -166,18 +166,16 @@ def test_suspended_workers_are_a_warning(
 
 
 def test_a_worker_that_cannot_run_a_suspect_message_apart_is_a_warning(services: Services, examine: Examine) -> None:
-    workers = [Registration(services.lanes.client, name, services.lanes.roster.note) for name in ("one", "two")]
-    for worker, isolation in zip(workers, ("the handler's process died with exit code 1", WORKS), strict=True):
-        worker.beat([], isolation)
+    broken = "the handler's process died with exit code 1 before it was ready"
+    worker = Registration(services.lanes.client, "one", services.lanes.roster.note)
+    services.lanes.roster.note("two")
+    services.lanes.client.hset(keys.worker("two"), "isolation", WORKS)
+    worker.beat([], broken)
     finding = examine()["isolation"]
-    assert (finding.health, finding.details) == (
-        Health.WARNING,
-        ("one: the handler's process died with exit code 1",),
-    )
-    workers[0].beat([], WORKS)
+    assert (finding.health, finding.details) == (Health.WARNING, (f"one: {broken}",))
+    worker.beat([], WORKS)
     assert examine()["isolation"].health is Health.OK
-    for worker in workers:
-        worker.withdraw()
+    worker.withdraw()
 
 
 def test_it_leaves_nothing_behind(rows: Rows, services: Services, examine: Examine) -> None:
