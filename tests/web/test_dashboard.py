@@ -17,6 +17,7 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.model import Accepted
+from onelane_web.ops import rq_state
 from tests.conftest import Accept, RunWorker, eventually
 from tests.door import CANARY, DATA, jobs_of, operator_of, pages_of, read, web_of
 from tests.rows import Rows
@@ -77,6 +78,20 @@ def test_requeue_all_is_no_get_and_puts_all_back(
     assert _snapshot(services.lanes.client) == before
     assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 2}
     assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 0}
+
+
+def test_what_a_page_asks_of_redis_again_and_again_ends_when_its_time_is_over(
+    operator: FlaskClient, redis: Redis, dead: list[Accepted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rq_state, "PAGE_S", 0.0)
+    redis.sadd(keys.RQ_QUEUES, *(f"rq:queue:{nr}" for nr in range(5_000)))
+    redis.sadd(keys.RQ_WORKERS, *(f"rq:worker:{nr}" for nr in range(5_000)))
+    asked = redis.info("commandstats").get("cmdstat_sscan", {"calls": 0})["calls"]
+    read(operator, "queues")
+    read(operator, "workers")
+    assert redis.info("commandstats")["cmdstat_sscan"]["calls"] == asked + 2
+    queue = keys.queue_name(dead[0].user_id)
+    assert [(operator.post(f"/ops/rq/requeue/{queue}").json or {})["count"] for _ in range(3)] == [1, 1, 0]
 
 
 def test_nothing_can_be_deleted_emptied_or_compacted(

@@ -6,11 +6,12 @@ job is broken. A key of the wrong type, or with unreadable contents, counts as e
 
 import json
 import re
+import time
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zlib import decompressobj
 
 import redis
@@ -25,11 +26,15 @@ from onelane.lanes.scripts import text_of
 QUEUES_MAX: Final = 500
 """Queues listed; those with failures first."""
 WORKERS_MAX: Final = 500
+SCANNED: Final = 500
+"""Members of a set asked for at once."""
 NAMES_MAX: Final = 20_000
 """Names of workers looked at, most of them dead."""
 DEPENDENCIES_MAX: Final = 50
 REQUEUE_MAX: Final = 1_000
 TEXT_MAX: Final = 50_000
+PAGE_S: Final = 8.0
+"""For what one page asks of Redis again and again: a slow Redis must not hold a thread of the web for longer."""
 
 REGISTRIES: Final = keys.RQ_REGISTRY_PREFIXES
 QUEUED: Final = "queued"
@@ -41,6 +46,7 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 UNSHOWABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Row = dict[str, Any]
+Thing = TypeVar("Thing")
 
 
 class RqState:
@@ -52,11 +58,23 @@ class RqState:
     def queue_names(self) -> list[str]:
         """Return the names of at most QUEUES_MAX queues; those with dead messages come before others are left out."""
         found = set(self._with_failures())
-        for key in self._client.sscan_iter(keys.RQ_QUEUES, count=QUEUES_MAX):
+        for key in self._members(keys.RQ_QUEUES):
             if len(found) >= QUEUES_MAX:
                 break
             found.add(text_of(key).removeprefix(keys.RQ_QUEUE_PREFIX))
         return sorted(found)
+
+    def _members(self, key: str) -> Iterator[bytes]:
+        """Read a set, for PAGE_S at most."""
+        for page in _within(PAGE_S, self._pages(key)):
+            yield from page
+
+    def _pages(self, key: str) -> Iterator[list[bytes]]:
+        cursor = None
+        while cursor != 0:
+            answer: Any = self._client.sscan(key, cursor or 0, count=SCANNED)
+            cursor, page = answer
+            yield page
 
     def _with_failures(self) -> list[str]:
         """Return lanes with a dead message. What was requeued is cleaned late, so `rq:queues` is asked too."""
@@ -119,7 +137,7 @@ class RqState:
 
     def workers(self) -> list[Row]:
         """Read the workers that are alive."""
-        listed = islice(self._client.sscan_iter(keys.RQ_WORKERS, count=WORKERS_MAX), NAMES_MAX)
+        listed = islice(self._members(keys.RQ_WORKERS), NAMES_MAX)
         names = [text_of(key).removeprefix(keys.RQ_WORKER_PREFIX) for key in listed]
         with self._client.pipeline(transaction=False) as pipeline:
             for name in names:
@@ -151,9 +169,9 @@ class RqState:
             raise NotRequeued("it has been requeued already, or cannot be read") from error
 
     def requeue_all(self, queue: str) -> int:
-        """Requeue the dead messages of a lane, at most REQUEUE_MAX; return how many."""
+        """Requeue the dead messages of a lane, at most REQUEUE_MAX and for PAGE_S; return how many."""
         ids, _ = self.job_ids(queue, "failed", 0, REQUEUE_MAX, descending=False)
-        return sum(map(self._is_requeued, ids))
+        return sum(map(self._is_requeued, _within(PAGE_S, ids)))
 
     def _is_requeued(self, job_id: str) -> bool:
         try:
@@ -161,6 +179,15 @@ class RqState:
         except NotRequeued:
             return False
         return True
+
+
+def _within(seconds: float, things: Iterable[Thing]) -> Iterator[Thing]:
+    """Yield of `things` what there is time for, and the first in any case."""
+    ends = time.monotonic() + seconds
+    for thing in things:
+        yield thing
+        if time.monotonic() >= ends:
+            return
 
 
 def showable(text: str) -> str:
