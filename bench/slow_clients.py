@@ -16,7 +16,8 @@ RECEIVE_BUFFER: Final = 4_096
 POST: Final = b"POST /webhooks/demo HTTP/1.1\r\nHost: slow\r\n"
 BIG: Final = "/big"
 HANGING: Final = "/hanging"
-"""Two pages of the server under test: its answer is of several megabytes; it has none."""
+PLAIN: Final = "/plain"
+"""Three pages of the server under test: its answer is of several megabytes; it has none; a thread answers at once."""
 
 
 class SlowClients:

@@ -17,7 +17,7 @@ from click import echo
 
 from bench import traffic
 from bench.costs import cpu_s
-from bench.slow_clients import SlowClients
+from bench.slow_clients import PLAIN, SlowClients
 from bench.stack import Stack, fresh
 from bench.traffic import quantile
 from onelane.dev.embedded.redis import free_port
@@ -49,7 +49,7 @@ class Load:
 
     per_s: int
     is_webhook: bool
-    """Signed webhooks; else GET /healthz, which costs next to nothing but the server."""
+    """Signed webhooks; else a page that costs next to nothing but the server."""
 
 
 LOADS = (Load(200, is_webhook=True), Load(1_000, is_webhook=False))
@@ -98,7 +98,7 @@ def measure(stack: Stack, name: str, kind: str, how_many: int) -> None:
     stack.wait_for(lambda: is_ready(port), "the web's start", START_S)
     send(port, WARM_UP, LOADS[0], [web.pid])
     for load in LOADS:
-        what = f"{load.per_s:5d}/s {'webhooks' if load.is_webhook else '/healthz'}"
+        what = f"{load.per_s:5d}/s {'webhooks' if load.is_webhook else PLAIN}"
         with SlowClients(port, kind, how_many) as slow:
             outcome = send(port, load.per_s * SECONDS, load, [web.pid])
             echo(f"{name:17} {kind:12} ({how_many:4d})  {what}  {outcome}  cut {slow.cut}")
@@ -133,7 +133,7 @@ def _ask(connection: HTTPConnection, webhook: traffic.Request | None) -> bool:
         if webhook:
             connection.request("POST", traffic.PATH, webhook.signed.body, dict(webhook.signed.headers))
         else:
-            connection.request("GET", "/healthz")
+            connection.request("GET", PLAIN)
         response = connection.getresponse()
         response.read()
     except (OSError, HTTPException):

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.glogging import Logger
 
 from onelane import periodic
 from onelane.periodic import Periodic
@@ -59,7 +58,7 @@ class Web:
             config.set(name, value)
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
-        self.loop = LoopWorker(1, os.getppid(), [listener], None, config.timeout, config, Logger(config))
+        self.loop = LoopWorker(1, os.getppid(), [listener], None, config.timeout, config, Unread())
         self.loop.wsgi = pages
         self.thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.exit_code: object = None
@@ -98,6 +97,13 @@ class Web:
                 opened.callback(connection.close)
                 connection.request("GET", path)
             yield connections
+
+
+class Unread:
+    """Gunicorn's log, of which nothing is read here: its own would stay configured."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
 
 
 Serve = Callable[..., Web]
