@@ -166,14 +166,15 @@ def test_suspended_workers_are_a_warning(
 
 
 def test_a_worker_that_cannot_run_a_suspect_message_apart_is_a_warning(services: Services, examine: Examine) -> None:
-    broken = "the handler's process died with exit code 1 before it was ready"
-    worker = Registration(services.lanes.client, "one", services.lanes.roster.note)
+    states = ["the handler's process died with exit code 1 before it was ready", WORKS]
+    worker = Registration(services.lanes.client, "one", services.lanes.roster.note, lambda: states[0])
     services.lanes.roster.note("two")
     services.lanes.client.hset(keys.worker("two"), "isolation", WORKS)
-    worker.beat([], broken)
+    worker.beat([])
     finding = examine()["isolation"]
-    assert (finding.health, finding.details) == (Health.WARNING, (f"one: {broken}",))
-    worker.beat([], WORKS)
+    assert (finding.health, finding.details) == (Health.WARNING, (f"one: {states[0]}",))
+    del states[0]
+    worker.beat([])
     assert examine()["isolation"].health is Health.OK
     worker.withdraw()
 

@@ -121,7 +121,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     )
     _once_there(services.database.ping)
     _once_there(services.lanes.probe)
-    registration = _once_there(lambda: _registered(services.lanes))
+    registration = _once_there(lambda: _registered(services.lanes, isolation))
     _once_there(lambda: publish_policies(services.database, settings.policies))
     stopping = threading.Event()
     workplace = Workplace(
@@ -147,11 +147,11 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
 
 
-def _registered(lanes: Lanes) -> Registration:
+def _registered(lanes: Lanes, isolation: Isolation) -> Registration:
     """Register with RQ, over the connections that everything here shares."""
     client = lanes.client
     try:
-        return Registration(client, worker_name(), lanes.roster.note)
+        return Registration(client, worker_name(), lanes.roster.note, lambda: isolation.state)
     finally:
         # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
         client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S

@@ -30,9 +30,16 @@ JOINED_MAX: Final = 10
 class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomplete
     """A registered RQ worker without queues of its own; it obeys suspend, resume and shutdown."""
 
-    def __init__(self, connection: redis.Redis, name: str, note: Callable[[str, JsonObject | None], Noted]) -> None:
+    def __init__(
+        self,
+        connection: redis.Redis,
+        name: str,
+        note: Callable[[str, JsonObject | None], Noted],
+        isolation: Callable[[], str] = lambda: "",
+    ) -> None:
         """`note` notes a heartbeat by Redis' clock, and what RQ's tools are to show.
 
+        `isolation` answers the state of what runs suspect messages apart, which the doctor reads.
         It raises LanesForeign when this Redis belongs to another deployment: then nothing is written.
         """
         try:
@@ -40,13 +47,13 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         except Exception as error:
             raise translated(error) from error
         self._note = note
+        self._isolation = isolation
         self.is_suspended = True
         """Until Redis was asked."""
         self._shown: dict[str, float] = {}
         """Lanes that RQ's tools show, and when that was written."""
         self._at_hand: frozenset[str] = frozenset()
         """At the last beat. A lane is shown from the second beat on: most turns are shorter."""
-        self._isolation = ""
         self._written: tuple[str, ...] | None = None
         self._written_at = 0.0
 
@@ -54,12 +61,9 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         """Name lanes at hand: what `rq info` and the dashboard show as this worker's queues."""
         return list(self._shown)
 
-    def beat(self, lanes: Iterable[str], isolation: str = "") -> None:
-        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work.
-
-        `isolation` is the state of what runs suspect messages apart, which the doctor reads.
-        """
-        at_hand, self._isolation = frozenset(lanes), isolation
+    def beat(self, lanes: Iterable[str]) -> None:
+        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work."""
+        at_hand = frozenset(lanes)
         try:
             noted = self._note(self.name, self._news(at_hand))
             was_suspended, self.is_suspended = self.is_suspended, noted.is_suspended
@@ -104,7 +108,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         busy = WorkerStatus.BUSY if at_hand else WorkerStatus.IDLE
         state = WorkerStatus.SUSPENDED if self.is_suspended else busy
         lanes = ("queues", ",".join(self._shown), "lanes", str(len(at_hand)))
-        shown = ("state", state, *lanes, "isolation", self._isolation)
+        shown = ("state", state, *lanes, "isolation", self._isolation())
         if shown == self._written and not kept and moment - self._written_at < REPEAT_S:
             return None
         self._written, self._written_at = shown, moment

@@ -69,7 +69,7 @@ class Runner:
         self._exit_code = 0
         self._is_stuck = False
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
-        self._handling = workplace.handling
+        self._host = workplace.handling.host
         self._slots = Slots(settings.worker_slots, workplace)
         self._tasks = (
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
@@ -171,8 +171,7 @@ class Runner:
             return  # it waits no longer than a second
 
     def _keep_registered(self) -> None:
-        lanes = [keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings]
-        self._registration.beat(lanes, self._handling.isolation.state)
+        self._registration.beat([keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings])
 
     def _leave_redis(self, error: LanesForeign) -> None:
         """End for good: Redis was swapped for one of another deployment, and another process would find the same."""
@@ -186,7 +185,7 @@ class Runner:
         if self._slots.are_all_stuck and not self._is_stuck:
             event("worker_stuck", slots=self._settings.worker_slots)
             self._replace()
-        blockage = self._handling.host.beat()
+        blockage = self._host.beat()
         if blockage and blockage.beats * WATCH_TICK_S >= self._settings.loop_stall_limit_s:
             self._leave_loop(blockage)
 
