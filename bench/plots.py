@@ -97,6 +97,11 @@ def _idle(axes: Axes, rounds: Rounds) -> None:
     _bars(axes, list(rounds.found), values, [f"{value:.1f}" for value in values], "Redis commands a second")
 
 
+def _growth(axes: Axes, rounds: Rounds) -> None:
+    values = [sum(rounds.median(name, one) for one in ("accept", "begin", "settle")) for name in rounds.found]
+    _bars(axes, list(rounds.found), values, [f"{value:.2f}" for value in values], "CPU ms of accept, begin and settle")
+
+
 def _lanes(axes: Axes, rounds: Rounds) -> None:
     for who in dict.fromkeys(found[0]["who"] for found in rounds.found.values()):
         names = [name for name, found in rounds.found.items() if found[0]["who"] == who]
@@ -144,7 +149,7 @@ def _bars(
 
 
 def _colour(name: str) -> str:
-    return next(colour for start, colour in COLOURS.items() if name.startswith(start))
+    return next((colour for start, colour in COLOURS.items() if name.startswith(start)), COLOURS[OURS])
 
 
 LINES = {"live", "webhook", "fairness", "lanes"}
@@ -162,4 +167,5 @@ DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
     "cost": _cost,
     "idle": _idle,
     "takeover": _takeover,
+    "growth": _growth,
 }

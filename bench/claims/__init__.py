@@ -8,6 +8,7 @@ from bench.claims import (
     cost,
     drain,
     fairness,
+    growth,
     idle,
     lanes,
     live,
@@ -36,6 +37,7 @@ CLAIMS: Final[Mapping[str, Callable[[Plan], Result]]] = {
         memory,
         cost,
         idle,
+        growth,
         takeover,
     )
 }

@@ -17,7 +17,16 @@ from onelane.connection import Row
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.marks import FIRST_USER
 from onelane.model import Accepted, Delivery
-from onelane.processes.duties import LAP_EVERY_S, RECONCILE_MAX_S, ROUND_S, USERS_PER_PAGE, Duties, Page
+from onelane.processes.duties import (
+    LAP_EVERY_MAX_S,
+    LAP_EVERY_S,
+    RECONCILE_MAX_S,
+    ROUND_S,
+    USERS_PER_PAGE,
+    Duties,
+    Page,
+    _next_lap_s,
+)
 from onelane.sessions import SWEEP_ENDS_MAX
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import failed_jobs
@@ -182,6 +191,11 @@ def test_a_cursor_whose_move_was_not_answered_moves_once(services: Services) -> 
     assert not marks.move_cursor(FIRST_USER, page, "b")
     assert marks.move_cursor(page, next_page, "b")
     assert marks.cursor() == next_page
+
+
+@pytest.mark.parametrize(("read_s", "next_s"), [(0.01, LAP_EVERY_S), (1.5, 30), (9, LAP_EVERY_MAX_S)])
+def test_laps_take_postgres_a_bounded_part_of_the_time(read_s: float, next_s: int) -> None:
+    assert _next_lap_s(read_s) == next_s
 
 
 def test_a_round_ends_more_sessions_than_one_transaction_does(rows: Rows, services: Services, duties: Duties) -> None:

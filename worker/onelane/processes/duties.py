@@ -31,7 +31,10 @@ SWEEP_ROUNDS = 5
 FORGET_ROUNDS = 20
 """What nobody waits for is done in every fifth or twentieth round: an idle worker asks little."""
 LAP_EVERY_S = 15
-"""A message whose web process died before Redis had it waits so long at most."""
+"""A message whose web process died before Redis had it waits so long at most, unless a lap takes long."""
+LAP_EVERY_MAX_S = 60
+LAP_SHARE = 0.05
+"""Which part of the time Postgres may read for laps, where very much waits, or a snapshot keeps dead rows for long."""
 USERS_PER_PAGE = 500
 DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
@@ -106,14 +109,15 @@ class Duties:
         Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a page,
         so that no two take the same. Who dies with a page leaves its users to the next lap.
         """
-        ends, added = time.monotonic() + RECONCILE_MAX_S, 0
+        began, read_s, added = time.monotonic(), 0.0, 0
         marks = self._lanes.marks
-        if marks.is_reconciled(LAP_EVERY_S):
+        if marks.is_reconciled(LAP_EVERY_MAX_S):
             return 0
         self._call_back()
-        while time.monotonic() < ends and not marks.is_reconciled(LAP_EVERY_S):
-            after = marks.cursor()
+        while time.monotonic() < began + RECONCILE_MAX_S and not marks.is_reconciled(LAP_EVERY_MAX_S):
+            after, reads_at = marks.cursor(), time.monotonic()
             users = self._database.rows(WAITING_USERS, {"after": after, "most": USERS_PER_PAGE})
+            read_s += time.monotonic() - reads_at
             if users and not marks.move_cursor(after, users[-1].user_id, self._worker):
                 continue  # another worker has taken this page
             page = self._reconcile_page(users)
@@ -122,7 +126,7 @@ class Duties:
                 marks.put_cursor_back(users[page.reached - 1].user_id if page.reached else after)
                 break
             if len(users) < USERS_PER_PAGE:
-                marks.note_reconciled(LAP_EVERY_S)
+                marks.note_reconciled(_next_lap_s(read_s))
         if added:
             RECONCILED.count(amount=added)
             event("reconciled", lanes=added)
@@ -214,6 +218,11 @@ class Duties:
         if row.state == "dead":  # a death that was seen: asked again, no later one is undone
             self._database.rows("SELECT redrive_message(%s, %s)", (message_id, row.died_at))
         return True
+
+
+def _next_lap_s(read_s: float) -> int:
+    """Return after how long the next lap begins, behind one in whose last round Postgres read for so long."""
+    return round(min(LAP_EVERY_MAX_S, max(LAP_EVERY_S, read_s / LAP_SHARE)))
 
 
 def _alone(duty: str, act: Callable[[], object]) -> None:
