@@ -102,6 +102,12 @@ def _growth(axes: Axes, rounds: Rounds) -> None:
     _bars(axes, list(rounds.found), values, [f"{value:.2f}" for value in values], "CPU ms of accept, begin and settle")
 
 
+def _flushall(axes: Axes, rounds: Rounds) -> None:
+    values = [rounds.median(name, "after_s") for name in rounds.found]
+    names = [f"workers: {name}" for name in rounds.found]
+    _bars(axes, names, values, [f"{value:.1f} s" for value in values], "seconds after FLUSHALL")
+
+
 def _lanes(axes: Axes, rounds: Rounds) -> None:
     for who in dict.fromkeys(found[0]["who"] for found in rounds.found.values()):
         names = [name for name, found in rounds.found.items() if found[0]["who"] == who]
@@ -168,4 +174,5 @@ DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
     "idle": _idle,
     "takeover": _takeover,
     "growth": _growth,
+    "flushall": _flushall,
 }

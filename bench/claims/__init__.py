@@ -8,6 +8,7 @@ from bench.claims import (
     cost,
     drain,
     fairness,
+    flushall,
     growth,
     idle,
     lanes,
@@ -38,6 +39,7 @@ CLAIMS: Final[Mapping[str, Callable[[Plan], Result]]] = {
         cost,
         idle,
         growth,
+        flushall,
         takeover,
     )
 }
