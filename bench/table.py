@@ -12,7 +12,7 @@ def in_terminal(result: Result) -> str:
     """Format a result for a terminal."""
     lines = [f"{result.title}", "", *_aligned(result.columns, result.rows), ""]
     lines += [_goal(goal) for goal in result.goals]
-    lines += [f"  {note}" for note in result.notes]
+    lines += [f"  {note}" for note in [*result.notes, *_judgement(result)]]
     return "\n".join([*lines, f"  {_circumstances(result)}", ""])
 
 
@@ -22,7 +22,7 @@ def in_markdown(result: Result) -> str:
     rows = [result.columns, rule, *result.rows]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     goals = [f"- {goal.text} — **{goal.measured}**, {_verdict(goal)}" for goal in result.goals]
-    notes = [*result.notes, _circumstances(result)]
+    notes = [*result.notes, *_judgement(result), _circumstances(result)]
     return "\n".join([*lines, "", *goals, *([""] if goals else []), " ".join(notes)])
 
 
@@ -44,6 +44,16 @@ def _goal(goal: Goal) -> str:
 
 def _verdict(goal: Goal) -> str:
     return "reached" if goal.is_reached else "missed"
+
+
+def _judgement(result: Result) -> list[str]:
+    """Say what the judgement of all runs' rows is; nothing of a claim whose runs leave none."""
+    verdicts = {name: [one["verdict"] for one in found if "verdict" in one] for name, found in result.found.items()}
+    broken = [(name, rules) for name, some in verdicts.items() for rules in some]
+    faults = [f"{name}, {rule}: {times}" for name, rules in broken for rule, times in rules.items()]
+    if not any(verdicts.values()):
+        return []
+    return [f"Each run's rows were judged: {'; '.join(faults) or 'nothing lost, doubled or out of order'}."]
 
 
 def _circumstances(result: Result) -> str:

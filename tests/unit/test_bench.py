@@ -60,6 +60,14 @@ def test_a_missed_goal_is_called_missed() -> None:
     assert "- ours ÷ rq: at least 5 — **3**, missed" in table.in_markdown(a_result())
 
 
+def test_a_table_ends_with_the_judgement_of_the_rows() -> None:
+    assert "were judged" not in table.in_terminal(a_result())
+    right = a_result(found={"onelane": [{"verdict": {}}], "rq": [{"verdict": {}}, {}]})
+    assert "Each run's rows were judged: nothing lost, doubled or out of order." in table.in_markdown(right)
+    wrong = a_result(found={"onelane": [{"verdict": {}}], "rq": [{"verdict": {}}, {"verdict": {"stored twice": 3}}]})
+    assert "Each run's rows were judged: rq, stored twice: 3." in table.in_terminal(wrong)
+
+
 @pytest.mark.parametrize(("part", "value"), [(0, 1), (0.5, 50), (0.99, 99), (0.999, 100), (1, 100)])
 def test_a_quantile_is_a_value_that_was_measured(part: float, value: int) -> None:
     assert quantile(list(range(100, 0, -1)), part) == value
