@@ -23,7 +23,7 @@ Accept = Callable[..., Accepted]
 
 
 def bench(tmp_path: Path, *arguments: str) -> tuple[list[str], dict[str, Any]]:
-    """Run claims quickly; return the first column of what is printed, and the results."""
+    """Run a claim quickly, see that its table is printed, and return who took part and the results."""
     ended = subprocess.run(
         [sys.executable, "-m", "bench", *arguments, "--quick", "--runs", "1", "--out", str(tmp_path / "out")],
         cwd=ROOT,
@@ -35,15 +35,15 @@ def bench(tmp_path: Path, *arguments: str) -> tuple[list[str], dict[str, Any]]:
     )
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("onelane-bench-*")) == []
-    starts = ("  onelane", "  pgbench", "  earlier")
-    rows = [line[2:].partition("  ")[0] for line in ended.stdout.splitlines() if line.startswith(starts)]
-    return rows, json.loads((tmp_path / "out" / "results.json").read_text())
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert all(f"\n  {row[0]}  " in ended.stdout for row in results[arguments[0]]["rows"])
+    return list(results[arguments[0]]["found"]), results
 
 
 @pytest.mark.slow
 def test_a_small_drain_beside_a_peer_prints_its_table_and_leaves_json_and_a_plot(tmp_path: Path) -> None:
-    rows, results = bench(tmp_path, "drain", "--peer", "pgbench, begin")
-    assert rows == ["onelane", "pgbench, begin + commit"]
+    who, results = bench(tmp_path, "drain", "--peer", "pgbench, begin")
+    assert who == ["onelane, 1 process", "pgbench, begin + commit, 4 clients"]
     [ours] = results["drain"]["found"]["onelane, 1 process"]
     assert (ours["messages"], ours["lost"], ours["users_out_of_order"], ours["verdict"]) == (200, 0, 0, {})
     assert (tmp_path / "out" / "drain.svg").read_text().startswith("<?xml")
@@ -58,8 +58,8 @@ def test_the_whole_way_goes_over_intake_and_over_http_beside_another_checkout(tm
     (another / ".venv" / "bin").mkdir(parents=True)
     (another / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (another / ".venv" / "bin" / "python").chmod(0o755)
-    rows, results = bench(tmp_path, "whole_way", "--peer", "pgbench", "--against", str(another))
-    assert [row.partition(",")[0] for row in rows] == [
+    who, results = bench(tmp_path, "whole_way", "--peer", "pgbench", "--against", str(another))
+    assert [one.partition(",")[0] for one in who] == [
         "onelane",
         "onelane over signed HTTP",
         "earlier version",
@@ -74,8 +74,8 @@ def test_the_whole_way_goes_over_intake_and_over_http_beside_another_checkout(tm
 
 @pytest.mark.slow
 def test_the_cost_of_a_message_over_http_names_the_price_of_a_million(tmp_path: Path) -> None:
-    rows, results = bench(tmp_path, "cost", "--peer", "nobody")
-    assert rows == ["onelane, signed HTTP", "onelane"]
+    who, results = bench(tmp_path, "cost", "--peer", "nobody")
+    assert who == ["onelane, signed HTTP", "onelane"]
     [ours] = results["cost"]["found"]["onelane, signed HTTP"]
     assert min(ours[name] for name in ("web_cpu_ms", "worker_cpu_ms", "wal_bytes", "redis_commands", "statements")) > 0
     assert "million Redis commands" in results["cost"]["notes"][-1]
@@ -83,15 +83,15 @@ def test_the_cost_of_a_message_over_http_names_the_price_of_a_million(tmp_path: 
 
 @pytest.mark.slow
 def test_an_idle_worker_and_an_idle_web_are_looked_at(tmp_path: Path) -> None:
-    rows, results = bench(tmp_path, "idle")
-    assert rows == ["onelane worker", "onelane worker and web"]
+    who, results = bench(tmp_path, "idle")
+    assert who == ["onelane worker", "onelane worker and web"]
     assert all(one["commands"] > 0 and one["verdict"] == {} for [one] in results["idle"]["found"].values())
 
 
 @pytest.mark.slow
 def test_turns_wait_at_once_in_threads_and_on_the_loop(tmp_path: Path) -> None:
-    rows, results = bench(tmp_path, "async_slots")
-    assert rows == ["onelane, sync handler", "onelane, async handler"]
+    who, results = bench(tmp_path, "async_slots")
+    assert who == ["onelane, sync handler", "onelane, async handler"]
     at_once = [one["at_once"] for [one] in results["async_slots"]["found"].values()]
     assert at_once == [40, 200]
 
