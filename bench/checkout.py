@@ -33,9 +33,9 @@ class Checkout:
 
     @cached_property
     def commit(self) -> str:
-        """Its commit's short name."""
+        """Its commit's short name; the folder's, where git knows nothing of it."""
         command = ["git", "-C", str(self.folder), "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() or self.folder.name
 
     @property
     def environment(self) -> dict[str, str]:
