@@ -89,8 +89,11 @@ def test_what_only_a_setting_mends_ends_a_worker_at_its_start_and_is_named_by_re
     with ExitStack() as stack:
         url = refusing(stack, redis_server, tmp_path / "redis")
         denied = settings.model_copy(update={"redis_url": url, "handler": "tests.bots:handle"})
+        earlier = set(threading.enumerate())
         with pytest.raises(LanesDenied, match="Redis"):
             open_worker(denied)
+        left = set(threading.enumerate()) - earlier  # its tasks asked Redis for a connection once a second
+        eventually(lambda: not any(thread.is_alive() for thread in left))
         refused = open_services(denied)
         stack.callback(refused.close)
         answer = web_of(refused).test_client().get("/readyz")
