@@ -109,9 +109,6 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
     host = Host(load(settings.handler), settings.turn_timeout_s)
     forks.guard()
-    isolation = Isolation(
-        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
-    )
     services = open_services(
         settings,
         now=now,
@@ -119,9 +116,24 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pool_wait_s=WORKER_POOL_WAIT_S,
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
+    try:
+        return _wired(settings, services, host)
+    except BaseException:
+        services.close()
+        raise
+
+
+def _wired(settings: Settings, services: Services, host: Host) -> Worker:
+    """Wire what works over the services, once the servers are there."""
+    lanes = services.lanes
+    isolation = Isolation(
+        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
+    )
     _once_there(services.database.ping)
     _once_there(services.lanes.probe)
-    registration = _once_there(lambda: _registered(services.lanes, isolation))
+    registration = _once_there(
+        lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
+    )
     _once_there(lambda: publish_policies(services.database, settings.policies))
     stopping = threading.Event()
     workplace = Workplace(
@@ -145,17 +157,6 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.database_id()),
     )
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
-
-
-def _registered(lanes: Lanes, isolation: Isolation) -> Registration:
-    """Register with RQ, over the connections that everything here shares."""
-    client = lanes.client
-    try:
-        return Registration(client, worker_name(), lanes.roster.note, lambda: isolation.state)
-    finally:
-        # RQ has raised the pool's time-out to 415 s, as if it were to block on queues: take that back.
-        client.connection_pool.connection_kwargs["socket_timeout"] = WORKER_REDIS_TIMEOUT_S
-        client.connection_pool.disconnect()
 
 
 def _once_there(act: Callable[[], Found]) -> Found:

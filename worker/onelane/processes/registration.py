@@ -6,19 +6,19 @@ heartbeat and the commands are.
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import redis
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
-from onelane.errors import LanesUnavailable, kind_of, reason_of
+from onelane.errors import LanesUnavailable, kind_of
 from onelane.lanes.refusals import translated
 from onelane.lanes.roster import Noted
 from onelane.model import JsonObject
+from onelane.processes.commands import Commands
 from onelane.telemetry.log import event
 
-RECONNECT_PAUSE_S: Final = 1.0
 ON_A_LANE_TTL_S: Final = 60
 REPEAT_S: Final = 10.0
 SHOWN_MAX: Final = 100
@@ -48,6 +48,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             raise translated(error) from error
         self._note = note
         self._isolation = isolation
+        self._commands = Commands(connection, self.pubsub_channel_name, self.handle_payload)
         self.is_suspended = True
         """Until Redis was asked."""
         self._shown: dict[str, float] = {}
@@ -62,8 +63,25 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         return list(self._shown)
 
     def beat(self, lanes: Iterable[str]) -> None:
-        """Note a heartbeat, with what is news of the lanes; read whether this worker should take no more work."""
-        at_hand = frozenset(lanes)
+        """Note a heartbeat, with what is news of the lanes; obey commands, and whether to take no more work."""
+        try:
+            self._note_lanes(frozenset(lanes))
+        finally:
+            self._commands.read()
+
+    def withdraw(self) -> None:
+        """Take the registration back; where Redis does not let us, it runs out by itself."""
+        self._commands.close()
+        try:
+            self.register_death()
+        except Exception:  # noqa: BLE001 - whatever Redis answers, or does not
+            event("worker_not_unregistered", worker=self.name)
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """Leave the connections' time-out as it is. RQ would raise it to minutes, as if we were to block on queues."""
+        return connection
+
+    def _note_lanes(self, at_hand: frozenset[str]) -> None:
         try:
             noted = self._note(self.name, self._news(at_hand))
             was_suspended, self.is_suspended = self.is_suspended, noted.is_suspended
@@ -81,20 +99,10 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             event("worker_not_registered", worker=self.name, error=kind_of(error))
         self._at_hand = at_hand
 
-    def withdraw(self) -> None:
-        """Take the registration back; where Redis does not let us, it runs out by itself."""
-        for step in (self.register_death, self.unsubscribe):
-            try:
-                step()
-            except Exception:  # noqa: BLE001 - whatever Redis answers, or does not
-                event("worker_not_unregistered", worker=self.name)
-
     def _register(self) -> None:
-        """Register, the first time or after Redis lost its memory, and listen to commands."""
+        """Register, the first time or after Redis lost its memory."""
         self._shown, self._written = {}, None
         self.register_birth()
-        if self.pubsub_thread is None:
-            self.subscribe()
 
     def _news(self, at_hand: frozenset[str]) -> JsonObject | None:
         """Return what RQ's tools are to show from now on, as register.lua has it; None when nothing is news."""
@@ -119,8 +127,3 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             "joined": [*joined, *kept],
             "lane_s": ON_A_LANE_TTL_S,
         }
-
-    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
-        """Listen again after an outage, however long it was."""
-        event("commands_lost", error=reason_of(translated(exc)))
-        time.sleep(RECONNECT_PAUSE_S)

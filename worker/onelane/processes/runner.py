@@ -41,6 +41,8 @@ ENDS_S = 4.0
 DISPATCHER_ENDS_S = 1.0
 HAND_BACK_S = 2.0
 """Both are counted from the end of the grace: within what ending takes."""
+TASK_ENDS_S = 0.3
+"""What comes after the tasks undoes what they do."""
 LAST_RESORT_MIN_S = 0.1
 EXIT_STUCK = 75
 
@@ -238,7 +240,7 @@ class Runner:
         self._slots.hand_back(self._grace_ends_at + HAND_BACK_S)
         self._slots.await_given_up(GIVING_UP_S)
         for task in self._tasks:
-            task.stop()
+            task.stop(TASK_ENDS_S)
         self._keeper.stop()
         self._rearm_stall_watchdog()
         self._registration.withdraw()
