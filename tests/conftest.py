@@ -22,7 +22,7 @@ from onelane.config import Channel, Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.migrations import migrate
 from onelane.model import Accepted, Delivery
-from onelane.processes import runner
+from onelane.processes import ending
 from onelane.sessions import publish_policies
 from onelane.telemetry.log import log
 from tests.rows import Rows
@@ -32,7 +32,7 @@ DEADLINE_S = 90
 BATCH = 100
 NUMBERS = count()
 
-runner.ENDS_S = DEADLINE_S  # a worker in this very process would end it
+ending.ENDS_S = DEADLINE_S  # a worker in this very process would end it
 
 # 100 examples of each property, HYPOTHESIS_PROFILE=nightly plays 2,000; of the long ones the fast run plays fewer.
 hypothesis_settings.register_profile("quick", max_examples=100, deadline=None)

@@ -11,7 +11,7 @@ import redis
 
 from onelane.errors import LanesUnavailable
 from onelane.lanes import gathering
-from onelane.lanes.gathering import Call, Gathering
+from onelane.lanes.gathering import Call, Gathering, waiting
 from onelane.lanes.scripts import SCRIPTS, Scripts
 from tests.conftest import DEADLINE_S, eventually
 
@@ -89,3 +89,27 @@ def test_what_a_full_redis_refuses_to_one_it_may_do_for_another(monkeypatch: pyt
     refused, done = scripts._run_gathered([("enqueue", ()), ("finish", ())])
     assert isinstance(refused, LanesUnavailable)
     assert done == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_died_is_replaced_and_who_waits_for_what_it_took_has_a_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def send(calls: Sequence[Call]) -> list[Any]:
+        return [] if calls[0][0] == "bad" else [name for name, _ in calls]  # no answer: that cannot be
+
+    class Owner:
+        gathering = Gathering(send)
+
+        def ask_soon(self, name: str) -> Future[Any]:
+            return self.gathering.submit((name, ()))
+
+        ask = waiting(ask_soon)
+
+    monkeypatch.setattr(gathering, "ANSWER_MAX_S", 0.1)
+    owner = Owner()
+    with pytest.raises(LanesUnavailable):
+        owner.ask("bad")
+    monkeypatch.setattr(gathering, "ANSWER_MAX_S", DEADLINE_S)
+    eventually(lambda: not owner.gathering._sender or not owner.gathering._sender.is_alive())
+    assert owner.ask("good") == "good"

@@ -1,0 +1,93 @@
+"""Every wait has a deadline, or stands here with what ends it."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import ROOT
+
+WAITS = {"wait": 0, "join": 0, "result": 0, "acquire": 1, "communicate": 1, "get": 1, "select": 0}
+"""Methods that wait without end when no argument is given beyond so many."""
+PROGRAMS = {"run", "check_call", "check_output"}
+"""Functions of subprocess that take `timeout`."""
+WORKER = "worker/onelane"
+ENDED_OTHERWISE = {
+    "app/onelane_web/serving/worker.py LoopWorker._answer_all self._whole.get()": "it waits for the next request",
+    f"{WORKER}/dev/incident/naive_bot.py _cross request.result()": "both requests meet within a time, or fail",
+    f"{WORKER}/dev/incident/naive_bot.py _cross.let_the_first_act both_have_read.wait()": "the barrier has a time-out",
+    f"{WORKER}/doctor/sessions.py _resolve start.wait()": "the barrier has a time-out",
+    f"{WORKER}/gathering/gatherer.py Gatherer._send_all self._calls.get()": "it waits for the next call",
+    f"{WORKER}/gathering/gatherer.py Gatherer.ask self.submit(item, whose).result()": "each request has a deadline",
+    f"{WORKER}/intake.py Intake._take_as_they_come future.result()": "it is done",
+    f"{WORKER}/intake.py Intake.accept future.result()": "it is done",
+    f"{WORKER}/intake.py _problem future.result()": "it is done",
+    f"{WORKER}/intake.py _stands future.result()": "it is done",
+    f"{WORKER}/lanes/gathering.py Gathering.ask answer.result()": "it is done",
+    f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
+    f"{WORKER}/lanes/gathering.py read_as.settle done.result()": "it is done",
+    f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
+    f"{WORKER}/turns/hosting.py Host._await visit.future.result()": "it is done",
+    f"{WORKER}/turns/loop.py HandlerLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",
+}
+"""Waits without a deadline of their own, and why they end or need not."""
+FOLDERS = ("worker/onelane", "app/onelane_web")
+
+
+def endless_waits(code: str) -> Iterator[str]:
+    """Find calls that may wait for ever: where they stand, and their text."""
+
+    def walk(node: ast.AST, place: tuple[str, ...]) -> Iterator[str]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            place = (*place, node.name)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and waits_for_ever(node, node.func):
+            yield f"{'.'.join(place)} {ast.unparse(node)}"
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, place)
+
+    yield from walk(ast.parse(code), ())
+
+
+def waits_for_ever(call: ast.Call, function: ast.Attribute) -> bool:
+    if function.attr == "run_forever":
+        return True
+    if ast.unparse(function.value) == "subprocess" and function.attr in PROGRAMS:
+        return not any(keyword.arg == "timeout" for keyword in call.keywords)
+    if function.attr not in WAITS:
+        return False
+    bounded = any(keyword.arg in {"timeout", "blocking", "within_s"} for keyword in call.keywords)
+    takes_something = bool(call.args) if function.attr in {"wait", "join", "result", "get", "select"} else False
+    return not (bounded or takes_something or call.keywords)
+
+
+def test_every_wait_has_a_deadline_or_a_known_end() -> None:
+    found = {
+        f"{path.relative_to(ROOT)} {wait}"
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for wait in endless_waits(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(ENDED_OTHERWISE), "give it a deadline, or write down what ends it"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_endless"),
+    [
+        ("process.wait()", True),
+        ("process.wait(1)", False),
+        ("event.wait(timeout=1)", False),
+        ("thread.join()", True),
+        ("lock.acquire()", True),
+        ("lock.acquire(timeout=1)", False),
+        ("lock.acquire(blocking=False)", False),
+        ("answer.result()", True),
+        ("queue.get()", True),
+        ("names.get('one')", False),
+        ("process.communicate()", True),
+        ("subprocess.run(command)", True),
+        ("subprocess.run(command, timeout=1)", False),
+        ("loop.run_forever()", True),
+    ],
+)
+def test_a_wait_without_a_deadline_is_found(code: str, is_endless: bool) -> None:
+    assert bool(list(endless_waits(code))) is is_endless
