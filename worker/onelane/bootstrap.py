@@ -101,8 +101,8 @@ class Worker:
         try:
             return self.runner.run(burst=burst)
         finally:
-            self.services.close()
-            self.runner.disarm()
+            self.runner.ending.while_there_is_time(self.services.close)
+            self.runner.ending.disarm()
 
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:

@@ -1,11 +1,15 @@
 """Which deployment this is: the id of its database, by which its lanes in Redis are known."""
 
 import threading
+from typing import Final
 
 import psycopg
 
 from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
+
+READ_MAX_S: Final = 10.0
+"""As long as one call to the database: who waits for another's reading waits no longer than for an own one."""
 
 
 class Identity:
@@ -20,8 +24,12 @@ class Identity:
     def id(self) -> str:
         """Return the id, read when it is first needed: no process uses lanes before it knows whose they are."""
         if not self._id:  # once it is known it stays
-            with self._reading:
+            if not self._reading.acquire(timeout=READ_MAX_S):
+                raise LanesUnavailable("whose lanes these are is not known yet: Postgres does not answer")
+            try:
                 self._id = self._id or self._read()
+            finally:
+                self._reading.release()
         return self._id
 
     def _read(self) -> str:

@@ -77,7 +77,11 @@ def _numbered(delivery: Delivery, count: int) -> list[Delivery]:
 
 def _post_all(target: Target, deliveries: Sequence[Delivery]) -> list[Posted]:
     with ThreadPoolExecutor(min(len(deliveries), POSTS_AT_ONCE_MAX)) as pool:
-        return list(pool.map(lambda delivery: _post(target, delivery), deliveries))
+        try:
+            return list(pool.map(lambda delivery: _post(target, delivery), deliveries))
+        except click.ClickException:
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody answers: the others would wait as long, one by one
+            raise
 
 
 def _post(target: Target, delivery: Delivery) -> Posted:

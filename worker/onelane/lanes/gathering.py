@@ -17,6 +17,8 @@ Call = tuple[str, Sequence[Any]]
 """A script's name and its arguments."""
 GATHERED_MAX: Final = 256
 """Calls in one round trip."""
+ANSWER_MAX_S: Final = 40.0
+"""Longer than the round trips before a call's own may take, of a Redis that is silent: then nobody sends any more."""
 
 Read = TypeVar("Read")
 Owner = TypeVar("Owner")
@@ -49,7 +51,7 @@ class Gathering:
     def submit(self, call: Call) -> Future[Any]:
         """Send `call` as soon as may be; never waits."""
         answer = self._add(call)
-        if self._sender is None:
+        if self._sender is None or not self._sender.is_alive():
             self._start_sender()
         self._has_more.set()
         return answer
@@ -61,7 +63,7 @@ class Gathering:
 
     def _start_sender(self) -> None:
         with self._starting:
-            if self._sender is None:
+            if self._sender is None or not self._sender.is_alive():
                 self._sender = threading.Thread(target=self._send_on, name="lanes", daemon=True)
                 self._sender.start()
 
@@ -114,6 +116,9 @@ def waiting(soon: Callable[Concatenate[Owner, Given], Future[Read]]) -> Callable
     @wraps(soon)
     def wait(self: Owner, /, *args: Given.args, **kwargs: Given.kwargs) -> Read:
         answer: Future[Read] = getattr(self, soon.__name__)(*args, **kwargs)
-        return answer.result()
+        try:
+            return answer.result(ANSWER_MAX_S)
+        except TimeoutError:
+            raise LanesUnavailable("nobody sends what is asked of Redis") from None
 
     return wait

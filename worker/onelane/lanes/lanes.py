@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from onelane import keys
 from onelane.errors import LanesDenied, describe
 from onelane.lanes import jobs
 from onelane.lanes.clock import LanesClock, note_step
+from onelane.lanes.gathering import waiting
 from onelane.lanes.leased import Leased, leased
 from onelane.lanes.marks import Marks
 from onelane.lanes.refusals import A_CLUSTER
@@ -136,9 +138,11 @@ class Lanes(Releases):
         seconds = max(timeout_s, BLOCK_MIN_S)
         return self.scripts.ask_once(lambda: self.client.blpop([keys.wake(self.kind)], timeout=seconds)) is not None
 
-    def pass_wake_on(self) -> None:
+    def pass_wake_on_soon(self) -> Future[Any]:
         """Wake another worker in our place."""
-        self.scripts.run("wake")
+        return self.scripts.submit("wake")
+
+    pass_wake_on = waiting(pass_wake_on_soon)
 
     def probe(self) -> None:
         """Raise LanesUnavailable unless Redis does all that the scripts ask of it, on one server."""

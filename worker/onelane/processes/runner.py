@@ -4,7 +4,6 @@ One thread leases for all free slots, one renews, one keeps the registration, on
 the periodic duties; none of them waits for another. Signals only set a flag.
 """
 
-import faulthandler
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.leased import Leased
 from onelane.periodic import Periodic, hopeless_task
 from onelane.processes.duties import ROUND_S, Duties
+from onelane.processes.ending import Ending
 from onelane.processes.eviction import Eviction
 from onelane.processes.registration import Registration
 from onelane.processes.slots import Slots
@@ -33,17 +33,12 @@ STOP_TICK_S = 0.1
 OUTAGE_PAUSE_S = 0.5
 REGISTRATION_TICK_S = 2.0
 WATCH_TICK_S = 0.25
-GIVING_UP_S = 2.0
-"""For the failures of stuck slots to be written before their process ends."""
-STDERR_FD = 2
-ENDS_S = 4.0
-"""What ending takes at most after the grace: on dynos, and with the default grace, it leaves a second of 25."""
+LEAVING_S = 2.0
+"""For the failures of stuck slots to be written, and lanes to be released, before their process ends."""
 DISPATCHER_ENDS_S = 1.0
-HAND_BACK_S = 2.0
-"""Both are counted from the end of the grace: within what ending takes."""
+"""Counted from the end of the grace: within what ending takes."""
 TASK_ENDS_S = 0.3
 """What comes after the tasks undoes what they do."""
-LAST_RESORT_MIN_S = 0.1
 EXIT_STUCK = 75
 
 
@@ -67,7 +62,7 @@ class Runner:
         self._stopping = workplace.stopping
         self._breaker = workplace.records.breaker
         self._eviction = Eviction(lanes, is_allowed=settings.redis_may_evict)
-        self._asked_to_stop_at: float | None = None
+        self.ending = Ending(settings)
         self._exit_code = 0
         self._is_stuck = False
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
@@ -85,29 +80,24 @@ class Runner:
         """When the dispatcher, which is no periodic task, began its last round."""
 
     def stop(self, *_: object) -> None:
-        """Take no more lanes; end when the turns at hand have ended or their grace is over.
-
-        Safe as a signal handler, which a further signal may interrupt: no lock is taken. An event has one, and would
-        wait for itself for ever.
-        """
-        if self._asked_to_stop_at is None:
-            self._asked_to_stop_at = time.monotonic()
+        """Take no more lanes; end when the turns at hand have ended or their grace is over. A signal handler may."""
+        self.ending.ask_for()
 
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
         self._keeper.start(self._on_beat)
-        self._rearm_stall_watchdog()  # a helper may need longer to start than a process may stall
+        self.ending.put_off()  # a helper may need longer to start than a process may stall
         for task in self._tasks:
             task.start()
         event("worker_started", worker=self._registration.name, slots=self._settings.worker_slots)
         dispatcher = threading.Thread(target=self._dispatch, kwargs={"burst": burst}, name="dispatcher", daemon=True)
         dispatcher.start()
-        while dispatcher.is_alive() and time.monotonic() < self._grace_ends_at + DISPATCHER_ENDS_S:
+        while dispatcher.is_alive() and time.monotonic() < self.ending.grace_ends_at + DISPATCHER_ENDS_S:
             dispatcher.join(STOP_TICK_S)
-            if self._asked_to_stop_at is not None:
+            if self.ending.is_asked_for:
                 self._stopping.set()
-            if self._stopping.is_set():
-                self._wake_dispatcher()
+            if self._stopping.is_set():  # an idle dispatcher's wait ends; whoever else is woken finds nothing new
+                self._lanes.pass_wake_on_soon()
         if not self._stopping.is_set():  # it died, of what is no Exception
             event("worker_hopeless", task="dispatcher")
             self._replace()
@@ -165,13 +155,6 @@ class Runner:
         if was_woken and (self._stopping.is_set() or self._registration.is_suspended):
             self._lanes.pass_wake_on()
 
-    def _wake_dispatcher(self) -> None:
-        """End an idle dispatcher's wait at once; another worker that is woken in its place finds nothing new."""
-        try:
-            self._lanes.pass_wake_on()
-        except LanesUnavailable:
-            return  # it waits no longer than a second
-
     def _keep_registered(self) -> None:
         self._registration.beat([keys.queue_name(holding.lease.user_id) for holding in self._keeper.holdings])
 
@@ -207,46 +190,24 @@ class Runner:
         self.stop()
 
     def _on_beat(self) -> None:
-        self._rearm_stall_watchdog()
+        self.ending.put_off()
         hangs = time.monotonic() - self._leasing_since > periodic.LIMIT_S
         if (task := "dispatcher" if hangs else hopeless_task()) and not self._stopping.is_set():
             event("worker_hopeless", task=task)
             self._replace()
 
-    def _rearm_stall_watchdog(self) -> None:
-        """Put off the last resort, within bounds: a process whose keeper gets no CPU, or that does not end, ends.
-
-        It needs neither Python's lock nor a thread of ours, so nothing that hangs can hold it up.
-        """
-        left_s = max(LAST_RESORT_MIN_S, self._ends_at - time.monotonic())
-        faulthandler.dump_traceback_later(min(self._settings.stall_limit_s, left_s), exit=True, file=STDERR_FD)
-
-    @property
-    def _ends_at(self) -> float:
-        """When this process is to be gone, on the monotonic clock: never, unless it stops."""
-        return inf if self._grace_ends_at == inf else self._grace_ends_at + ENDS_S
-
-    @property
-    def _grace_ends_at(self) -> float:
-        began = self._asked_to_stop_at
-        return inf if began is None else began + self._settings.shutdown_grace_s
-
     def _shut_down(self) -> int:
         self.stop()  # the grace begins now, unless it has
         event("worker_stopping", lanes=len(self._keeper.holdings))
-        while self._keeper.holdings and time.monotonic() < self._grace_ends_at:
-            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, self._grace_ends_at - time.monotonic())))
+        while self._keeper.holdings and time.monotonic() < self.ending.grace_ends_at:
+            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, self.ending.grace_ends_at - time.monotonic())))
             self._slots.freed.clear()
-        self._slots.hand_back(self._grace_ends_at + HAND_BACK_S)
-        self._slots.await_given_up(GIVING_UP_S)
+        self._slots.hand_back()
+        self._slots.await_left(LEAVING_S)
         for task in self._tasks:
             task.stop(TASK_ENDS_S)
         self._keeper.stop()
-        self._rearm_stall_watchdog()
-        self._registration.withdraw()
+        self.ending.put_off()
+        self.ending.while_there_is_time(self._registration.withdraw)
         event("worker_stopped", worker=self._registration.name)
         return EXIT_STUCK if self._is_stuck else self._exit_code
-
-    def disarm(self) -> None:
-        """Take the last resort back, once everything is closed."""
-        faulthandler.cancel_dump_traceback_later()

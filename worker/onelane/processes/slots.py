@@ -6,8 +6,8 @@ lease, and a thread that hangs is no thread that others need.
 
 import threading
 import time
-from collections.abc import Sequence
-from math import inf
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Thread
 from uuid import UUID
 
@@ -37,7 +37,7 @@ class Slots:
         """By user: what threads work on, also after the lease was lost."""
         self._changing = threading.Lock()
         """Guards `_shifts`: the dispatcher adds, each thread removes its own, the watch reads."""
-        self._givers: list[Thread] = []
+        self._leavers: list[Thread] = []
         self.freed = threading.Event()
 
     @property
@@ -89,25 +89,27 @@ class Slots:
             if stay.turn.message.id == guilty:
                 self._give_up(shift, stay, f"the handler blocked the event loop for {blocked_s:g} s\n{blockage.stack}")
             else:
-                shift.hand_back()
+                self._leave(shift.hand_back)
 
-    def hand_back(self, until: float = inf) -> None:
-        """Release every lane that is still worked on, its message unhandled; what is left then runs out."""
+    def hand_back(self) -> None:
+        """Begin to release every lane that is still worked on, its message unhandled."""
         for shift in self._all():
-            if time.monotonic() < until:
-                shift.hand_back()
+            self._leave(shift.hand_back)
 
-    def await_given_up(self, within_s: float) -> None:
-        """Wait until those that were given up are settled."""
+    def await_left(self, within_s: float) -> None:
+        """Wait until those that were given up are settled, and those that were handed back released."""
         ends = time.monotonic() + within_s
-        for giver in list(self._givers):
-            giver.join(max(0.0, ends - time.monotonic()))
+        for leaver in list(self._leavers):
+            leaver.join(max(0.0, ends - time.monotonic()))
 
     def _give_up(self, shift: Shift, stay: Stay, why: str | StoreUnavailable) -> None:
-        """Give it up in a thread of its own: the watch waits for no server."""
-        giver = Thread(target=shift.give_up, args=(stay, why), name="give-up", daemon=True)
-        giver.start()
-        self._givers = [*(giver for giver in self._givers if giver.is_alive()), giver]
+        self._leave(partial(shift.give_up, stay, why))
+
+    def _leave(self, leave: Callable[[], object]) -> None:
+        """Leave a lane in a thread of its own: the watch waits for no server, and what many ask of one goes at once."""
+        leaver = Thread(target=leave, name="leave", daemon=True)
+        leaver.start()
+        self._leavers = [*(leaver for leaver in self._leavers if leaver.is_alive()), leaver]
 
     def _postpone(self, holding: Holding) -> None:
         """Give a lane back, for others or for later."""

@@ -34,7 +34,7 @@ STARTS_MAX_S = 60.0
 """How long a child may take to start and to import the handler. Nothing of it is the turn's time."""
 WATCH_TICK_S = 0.2
 DEATH_S = 1.0
-"""How long a child may live on that has closed its wire."""
+"""How long a child may live on that has closed its wire, or was killed."""
 
 
 class Isolation:
@@ -173,7 +173,7 @@ class _Limits:
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        self._watch.join()
+        self._watch.join(DEATH_S)  # the system may keep it: what it reads is the memory of a process
 
     def _keep(self) -> None:
         while not self._is_over.wait(min(WATCH_TICK_S, max(0.0, self._ends - time.monotonic()))):
@@ -219,4 +219,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):  # what the system cannot end is not waited for: it will not run again
+        process.wait(DEATH_S)

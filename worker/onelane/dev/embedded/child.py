@@ -16,6 +16,7 @@ from onelane.errors import EmbeddedServerError
 POLL_S = 0.02
 LEFTOVER_STOP_S = 15.0
 KILL_S = 5.0
+TRIAL_S = 10.0
 
 
 class Child:
@@ -116,7 +117,8 @@ class Child:
             _kill_family(self._process.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # what outlived its head of family
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # what the system cannot end is not waited for
+            self._process.wait(KILL_S)
         self._process = None
         self._note.unlink(missing_ok=True)
 
@@ -227,7 +229,9 @@ def _ends_with_us(stop_signal: signal.Signals) -> list[str]:
 @cache
 def _can_tie_lives() -> bool:
     try:
-        trial = subprocess.run(["setpriv", "--pdeathsig", "TERM", "true"], check=False, capture_output=True)
-    except OSError:
+        trial = subprocess.run(
+            ["setpriv", "--pdeathsig", "TERM", "true"], check=False, capture_output=True, timeout=TRIAL_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return trial.returncode == 0

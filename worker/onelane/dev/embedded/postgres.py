@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from onelane.dev.embedded.child import command_line
+from onelane.dev.embedded.child import TRIAL_S, command_line
 from onelane.dev.embedded.server import START_S, EmbeddedServer, version_of
 from onelane.errors import EmbeddedServerError
 
@@ -24,6 +24,7 @@ PORT = 5432
 """Only part of the socket's name: it does not listen on TCP."""
 SOCKET_PATH_BYTES_MAX = 103
 """What fits into the address of a Unix socket: 107 on Linux, 103 on macOS."""
+INITDB_S = 120.0
 STATUS_LINE = 8
 """Where its lock file `postmaster.pid` says "ready"; `pg_ctl` reads the same."""
 
@@ -88,14 +89,18 @@ class EmbeddedPostgres(EmbeddedServer):
         shutil.rmtree(draft, ignore_errors=True)
         _private_folder(draft, user)
         options = ["--username=postgres", "--auth=peer", "--encoding=UTF8", "--no-locale", "-D", str(draft)]
-        initdb = subprocess.run(
-            [*run_as, str(self._programs / "initdb"), *options],
-            check=False,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            cwd=draft,
-        )
+        try:
+            initdb = subprocess.run(
+                [*run_as, str(self._programs / "initdb"), *options],
+                check=False,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                cwd=draft,
+                timeout=INITDB_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise self._problem(f"initdb did not end within {INITDB_S:g} s") from None
         if initdb.returncode != 0:
             raise self._problem(f"initdb says: {initdb.stderr.strip()}")
         draft.rename(self.data_dir)
@@ -160,8 +165,9 @@ def _become(user: pwd.struct_passwd, programs: Path, folder: Path) -> list[str]:
         prefix = [*plain, *rights, "--"]
         # pg_config looks for its own place as the server does.
         trial = [*prefix, "sh", "-c", '"$1" --bindir && test -x "$2"', "sh", str(programs / "pg_config"), str(folder)]
-        if subprocess.run(trial, check=False, capture_output=True).returncode == 0:
-            return prefix
+        with suppress(subprocess.TimeoutExpired):
+            if subprocess.run(trial, check=False, capture_output=True, timeout=TRIAL_S).returncode == 0:
+                return prefix
     raise EmbeddedServerError(
         f"PostgreSQL does not run as root, and the user {user.pw_name} cannot reach {programs} or {folder}: "
         "use a folder that everybody may enter, an ordinary user, or a server of your own (DATABASE_URL)"
