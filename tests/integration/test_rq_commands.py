@@ -20,6 +20,8 @@ from tests.conftest import LogLines, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.refusing import USER, Limited
 
+WAIT_FOR_CALLS = {"handlers", "lanes", "sender"}
+"""Threads that nobody can make do anything any more."""
 SLACK_S = 5.0
 """For a machine that is busy."""
 
@@ -81,6 +83,6 @@ def test_a_worker_that_redis_refuses_as_it_ends_leaves_no_thread_and_no_connecti
             name = worker.runner._registration.pubsub_channel_name
             eventually(lambda: services.lanes.client.pubsub_numsub(name)[0][1] == 1)
             limited.allow("-@all")
-        left = {thread for thread in threading.enumerate() if thread not in earlier and thread.name != "handlers"}
+        left = {thread for thread in set(threading.enumerate()) - earlier if thread.name not in WAIT_FOR_CALLS}
         eventually(lambda: not any(thread.is_alive() for thread in left))
         eventually(lambda: USER not in {one["user"] for one in services.lanes.client.client_list()})

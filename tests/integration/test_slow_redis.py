@@ -19,7 +19,7 @@ from tests.rows import Rows
 SLOTS = 200
 AT_HAND = 100
 ROUND_TRIPS_MAX = 4
-"""The first call leaves alone, and threads come one after the other."""
+"""Threads come one after the other, and the first round trip may find that the server has to learn the script."""
 DELAY_S = 0.16
 """80 ms each way."""
 
@@ -55,7 +55,6 @@ def test_all_lanes_at_hand_when_the_grace_is_over_are_handed_back_in_few_round_t
             proxy.delay_s = DELAY_S
             worker.stop()
         (tmp_path / "gate").touch()
-    assert sum(parks) == AT_HAND
     assert len(parks) <= ROUND_TRIPS_MAX
     assert Survey(services.lanes).snapshot().due == AT_HAND
 
