@@ -69,8 +69,8 @@ def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
 
         os.environ.update(running() or {})
     settings = Settings.from_environment()
-    # The commands print what happens; log lines would come between.
-    configure("ERROR", settings.log_format)
+    # The commands print what happens, and what went wrong; log lines would come between.
+    configure("CRITICAL", settings.log_format)
     services = open_services(settings, redis_timeout_s=REDIS_TIMEOUT_S)
     try:
         if not on_any_redis:

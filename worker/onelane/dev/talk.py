@@ -5,6 +5,7 @@ endpoint that only a development stack opens.
 """
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
@@ -76,12 +77,19 @@ def _numbered(delivery: Delivery, count: int) -> list[Delivery]:
 
 
 def _post_all(target: Target, deliveries: Sequence[Delivery]) -> list[Posted]:
-    with ThreadPoolExecutor(min(len(deliveries), POSTS_AT_ONCE_MAX)) as pool:
+    nobody_answers = threading.Event()
+
+    def post(delivery: Delivery) -> Posted:
+        if nobody_answers.is_set():
+            raise click.ClickException("not sent, since nobody answers")
         try:
-            return list(pool.map(lambda delivery: _post(target, delivery), deliveries))
+            return _post(target, delivery)
         except click.ClickException:
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody answers: the others would wait as long, one by one
+            nobody_answers.set()  # or the others would wait as long, a few at a time
             raise
+
+    with ThreadPoolExecutor(min(len(deliveries), POSTS_AT_ONCE_MAX)) as pool:
+        return list(pool.map(post, deliveries))
 
 
 def _post(target: Target, delivery: Delivery) -> Posted:
