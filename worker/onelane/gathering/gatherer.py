@@ -4,13 +4,13 @@
 process, and cost nothing while nobody asks: a thread waits until there is something to send, or until the next look.
 """
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from math import inf
 from queue import SimpleQueue
+from threading import Condition, Thread
 from typing import Final
 
 from onelane import forks
@@ -31,13 +31,13 @@ class Gatherer:
     def __init__(self, ask: Ask, *, at_once: int = AT_ONCE) -> None:
         """Send at most `at_once` calls at once: half of them lists, half of them items that go alone."""
         self._ask = ask
-        self._changing = threading.Condition()
+        self._changing = Condition()
         """Guards what follows. Nobody is answered under it: who gets an answer may ask again at once."""
         self._grouping = Grouping(at_once)
         self._idle = 0
         """Senders that wait for a call."""
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        self._watch: threading.Thread | None = None
+        self._watch: Thread | None = None
         self._looks_at = inf
         """When the watch looks next."""
         self._is_closed = False
@@ -105,7 +105,7 @@ class Gatherer:
             self._idle -= 1
             self._calls.put(call)
         else:
-            threading.Thread(target=self._send_all, args=(call,), name="sender", daemon=True).start()
+            Thread(target=self._send_all, args=(call,), name="sender", daemon=True).start()
 
     def _send_all(self, call: Call | None) -> None:
         """Be a sender: send one call after the other."""
@@ -140,7 +140,7 @@ class Gatherer:
     def _keep_watch(self, now: float) -> None:
         """See to it that the watch looks in time."""
         if self._watch is None or not self._watch.is_alive():
-            watch = threading.Thread(target=self._look_in_time, name="watch", daemon=True)
+            watch = Thread(target=self._look_in_time, name="watch", daemon=True)
             watch.start()
             self._watch = watch
         elif (at := self._grouping.look_at(now)) is not None and at < self._looks_at:
