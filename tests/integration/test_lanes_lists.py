@@ -1,7 +1,7 @@
 """One script call for many lanes: each item of its list is an island, and nobody waits for an answer who must not."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from onelane.lanes.gathering import Call
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.releases import Released
 from onelane.lanes.scripts import connect
+from tests.conftest import eventually
 from tests.lane_model import START_MS, Dump
 
 TTL_S = 15
@@ -143,3 +144,17 @@ def test_a_job_is_what_rq_would_write_as_rq_reads_it(lanes: Lanes) -> None:
     ours.created_at, ours.enqueued_at = theirs.created_at, theirs.enqueued_at
     assert ours.to_dict() == theirs.to_dict()
     assert (ours.func_name, ours.args, ours.kwargs) == (theirs.func_name, theirs.args, theirs.kwargs)
+
+
+def test_the_messages_of_concurrent_requests_are_one_script_call(lanes: Lanes) -> None:
+    lanes.enqueue(USERS[0], MESSAGES[0])
+    gathering = lanes.scripts._gathering
+    lanes.client.config_resetstat()
+    with ThreadPoolExecutor(20) as threads:
+        with gathering._sending:  # as over a round trip
+            for nr in range(1, 21):
+                threads.submit(lanes.enqueue_many, [(UUID(int=nr << 64), UUID(int=nr))])
+            eventually(lambda: len(gathering._waiting) == 20)
+        gathering._leave_to_sender()
+    assert lanes.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert lanes.client.zcard("lanes:in") == 21

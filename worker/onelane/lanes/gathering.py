@@ -41,20 +41,37 @@ class Gathering:
         """Guards the start of the sender: one is enough."""
 
     def ask(self, call: Call) -> Any:
-        """Return the answer to `call`, or raise it; the thread that asks sends."""
-        answer = self._add(call)
-        with self._sending:
-            while not answer.done():
-                self._send_oldest()
-        return answer.result()
+        """Return the answer to `call`, or raise it."""
+        [answer] = self.ask_all([call])
+        return awaited(answer)
+
+    def ask_all(self, calls: Sequence[Call]) -> list[Future[Any]]:
+        """Ask for several. The thread that asks sends them itself, unless another sends just now."""
+        answers = [self._add(call) for call in calls]
+        if self._sending.acquire(blocking=False):
+            try:
+                while not all(answer.done() for answer in answers):
+                    self._send_oldest()
+            finally:
+                self._sending.release()
+                self._leave_to_sender()
+        return answers
 
     def submit(self, call: Call) -> Future[Any]:
         """Send `call` as soon as may be; never waits."""
         answer = self._add(call)
-        if self._sender is None or not self._sender.is_alive():
-            self._start_sender()
-        self._has_more.set()
+        self._leave_to_sender()
         return answer
+
+    def _leave_to_sender(self) -> None:
+        """Let the sender send what waits.
+
+        Who has sent calls it after that: what came meanwhile found somebody sending, and relied on it.
+        """
+        if self._waiting:
+            if self._sender is None or not self._sender.is_alive():
+                self._start_sender()
+            self._has_more.set()
 
     def _add(self, call: Call) -> Future[Any]:
         answer: Future[Any] = Future()
@@ -74,6 +91,7 @@ class Gathering:
             with self._sending:
                 while self._waiting:
                     self._send_oldest()
+            self._leave_to_sender()
 
     def _send_oldest(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), GATHERED_MAX))]
@@ -96,6 +114,14 @@ def _settle(future: Future[Any], answer: Any) -> None:
         future.set_result(answer)
 
 
+def awaited(answer: Future[Read]) -> Read:
+    """Wait for an answer and return it, or raise it."""
+    try:
+        return answer.result(ANSWER_MAX_S)
+    except TimeoutError:
+        raise LanesUnavailable("nobody sends what is asked of Redis") from None
+
+
 def read_as(read: Callable[[Any], Read], answer: Future[Any]) -> Future[Read]:
     """Return a future of what `read` makes of an answer."""
     made: Future[Read] = Future()
@@ -116,9 +142,6 @@ def waiting(soon: Callable[Concatenate[Owner, Given], Future[Read]]) -> Callable
     @wraps(soon)
     def wait(self: Owner, /, *args: Given.args, **kwargs: Given.kwargs) -> Read:
         answer: Future[Read] = getattr(self, soon.__name__)(*args, **kwargs)
-        try:
-            return answer.result(ANSWER_MAX_S)
-        except TimeoutError:
-            raise LanesUnavailable("nobody sends what is asked of Redis") from None
+        return awaited(answer)
 
     return wait

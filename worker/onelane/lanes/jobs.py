@@ -23,23 +23,22 @@ def turn(message_id: str) -> None:
     raise RuntimeError(f"message {message_id} belongs to a lane: start `onelane worker` instead of `rq worker`")
 
 
-def fields_of_all() -> list[str]:
-    """List the fields and values, by turns, that the hashes of all jobs have which are made now."""
-    made_at = now()
-    return [
-        *("status", "queued"),
-        *("result_ttl", "0"),
-        *("created_at", made_at),
-        *("enqueued_at", made_at),
-    ]
+OF_ALL = ("status", "queued", "result_ttl", "0")
+"""Fields and values, by turns, that the hashes of all jobs have."""
 
 
-def fields_of(message_id: UUID) -> list[str]:
-    """List those that are a message's own, without its lane's.
+def own_fields(message_id: UUID) -> list[str]:
+    """List the fields and values, by turns, that a job has of its own, without its lane's, as made now.
 
     `job_of` makes the same with RQ, for fifty times as much; what RQ compresses it also reads as it is.
     """
-    return ["data", f'["{FUNCTION}", null, ["{message_id}"], {{}}]', "description", f"turn {message_id}"]
+    made_at = now()
+    return [
+        *("data", f'["{FUNCTION}", null, ["{message_id}"], {{}}]'),
+        *("description", f"turn {message_id}"),
+        *("created_at", made_at),
+        *("enqueued_at", made_at),
+    ]
 
 
 def job_of(client: redis.Redis, kind: str, user_id: UUID, message_id: UUID) -> Job:

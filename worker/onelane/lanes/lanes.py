@@ -63,9 +63,9 @@ class Lanes(Releases):
             event("redis_full", messages=left_out)
 
     def _enqueue_calls(self, messages: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, Sequence[Any]]]:
-        now, fields = self._now(), json.dumps(jobs.fields_of_all())
+        now, fields = self._now(), json.dumps(jobs.OF_ALL)
         return [
-            (user, (now, fields, {"user": str(user), "id": str(message), "fields": jobs.fields_of(message)}))
+            (user, (now, fields, {"user": str(user), "id": str(message), "fields": jobs.own_fields(message)}))
             for user, message in messages
         ]
 

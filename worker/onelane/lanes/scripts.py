@@ -20,7 +20,7 @@ from redis.retry import Retry
 from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.connections import connection_class
-from onelane.lanes.gathering import Call, Gathering
+from onelane.lanes.gathering import Call, Gathering, awaited
 from onelane.lanes.listing import listed
 from onelane.lanes.prefixed import PrefixedRedis, prefix_of
 from onelane.lanes.refusals import FOREIGN, translated
@@ -104,7 +104,14 @@ class Scripts:
 
     def run_each(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip. One that fails answers its error, and the others theirs."""
-        answers: list[Any] = self.ask(lambda: _unless_refused(self._run_known_or_load(calls)))
+        answers: list[Any] = []
+        for answer in self._gathering.ask_all(calls):
+            try:
+                answers.append(awaited(answer))
+            except LanesUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - this call's own
+                answers.append(error)
         return answers
 
     def ask(self, call: Callable[[], Any]) -> Any:
@@ -179,14 +186,6 @@ class Scripts:
 def _was_cut(error: BaseException | None) -> bool:
     """Distinguish a connection that broke from an answer that took too long, and from a pool that has none to lend."""
     return isinstance(error, redis.exceptions.ConnectionError) and not isinstance(error.__context__, Empty)
-
-
-def _unless_refused(answers: list[Any]) -> list[Any]:
-    """Return the answers; raise what would meet every other script."""
-    for answer in answers:
-        if translated(answer) is not answer:
-            raise answer
-    return answers
 
 
 def _is_foreign(answer: Any) -> bool:
