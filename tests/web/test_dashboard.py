@@ -139,7 +139,8 @@ def test_a_worker_is_shown_with_its_state_and_its_lanes(
     with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
         message = accept("alice", f"wait {gate}")
         lane = keys.queue_name(message.user_id)
-        busy = eventually(lambda: [w for w in _workers(operator) if w["status"] == "busy"])[0]
+        [busy] = eventually(lambda: [w for w in _workers(operator) if w["lanes"]])
+        assert busy["status"] == "busy"
         assert [(each["name"], operator.get(each["url"]).status_code) for each in busy["lanes"]] == [(lane, 200)]
         gate.touch()
         eventually(lambda: [(w["status"], w["lanes"]) for w in _workers(operator)] == [("idle", [])])
