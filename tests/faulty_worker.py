@@ -7,7 +7,9 @@ the product: the calls are wrapped from outside.
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from inspect import iscoroutine
 from typing import Any
 
 from onelane.bootstrap import open_worker
@@ -38,9 +40,20 @@ def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
         if is_now and SIDE == "before":
             strike()
         answer = original(self, *args, **kwargs)
-        if is_now and SIDE == "after":
+        if not is_now or SIDE == "before":
+            return answer
+        if iscoroutine(answer):
+            return after(answer)
+        if isinstance(answer, Future):
+            answer.add_done_callback(lambda _: strike())
+        else:
             strike()
         return answer
+
+    async def after(answer: Awaitable[Any]) -> Any:
+        answered = await answer
+        strike()
+        return answered
 
     setattr(owner, method, wrapped)
 
@@ -53,7 +66,8 @@ def function_in(deadline_s: float, query: str, params: Any) -> str:
 if __name__ == "__main__":
     wrap(Database, "_within", function_in)
     wrap(Scripts, "run", lambda name, *args: name)
-    wrap(Host, "run", lambda read, memory, holding: "handler")
+    wrap(Scripts, "submit", lambda name, *args: name)
+    wrap(Host, "run", lambda read, memory, holding, thread: "handler")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")
     runner = open_worker(settings)

@@ -13,6 +13,7 @@ from onelane.bot import Handler
 from onelane.config import Settings
 from onelane.lanes.holding import Holding
 from onelane.sessions import publish_policies
+from onelane.turns.event_loop import WorkLoop
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -37,7 +38,7 @@ def work_off(
     for call in count():
         leased = services.lanes.lease(worker, call, LANES_AT_ONCE, TTL_S)
         for lease in leased.leases:
-            Shift(Holding(lease), workplace).run()
+            workplace.loop.run(Shift(Holding(lease), workplace).run()).result()
         if not leased.leases and (leased.next_due_s is None or leased.next_due_s > patience_s):
             return
         assert time.monotonic() < ends, "the lanes do not come to an end"
@@ -46,11 +47,12 @@ def work_off(
 
 
 def _workplace(services: Services, settings: Settings, handler: Handler | None) -> Workplace:
-    host = Host(handler or load(settings.handler), settings.turn_timeout_s)
+    loop = WorkLoop()
+    host = Host(handler or load(settings.handler), settings.turn_timeout_s, loop.clock)
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
     stopping = Event()
     records = Records(settings, services.database, stopping)
     handling = Handling(settings, services.sessions, host, isolation)
-    return Workplace(settings, services.lanes, records, handling, stopping)
+    return Workplace(settings, services.lanes, records, handling, stopping, loop)

@@ -1,5 +1,6 @@
 """A worker dies, or freezes, at every point between lease and finish; another one goes on."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -159,13 +160,13 @@ def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings
     accept("alice", "m2")
     records = Records(settings, services.database, Event())
     lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
-    begun = records.begin(lease, None, is_first=True)
+    begun = asyncio.run(records.begin(lease, None, is_first=True))
     rows.set_fence(user_id, 42)
     assert begun.turn is not None
-    settled = records.commit(lease, begun.turn, {}, Event(), goes_on=True)
+    settled = asyncio.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
     assert (settled.outcome, settled.next) == (SettleOutcome.FENCED, None)
     rows.set_fence(user_id, 41)
-    settled = records.commit(lease, begun.turn, {}, Event(), goes_on=True)
+    settled = asyncio.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
     assert settled.outcome is SettleOutcome.COMMITTED
     assert settled.next is not None
     assert settled.next.turn is not None

@@ -1,5 +1,6 @@
 """Redis at maxmemory, with nothing to spare: what waits is found and worked off all the same, within bounds."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +151,7 @@ def test_a_lane_without_a_job_is_as_good_as_another_for_operators(
     assert [(lane.user_id, lane.state, lane.jobs) for lane in snapshot.lanes] == [(str(user_id), "due", 0)]
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
     rows.settle(user_id, 1)
-    release_idle(services.lanes, _records(services), lease)
+    asyncio.run(release_idle(services.lanes, _records(services), lease))
     assert services.lanes.scores([user_id]) == [None]
 
 

@@ -1,5 +1,6 @@
 """A suspect's child process, whatever it does: its turn ends in time, its place is free again, and it is gone."""
 
+import asyncio
 import errno
 import os
 import re
@@ -83,7 +84,9 @@ def begin(services: Services, settings: Settings, accept: Accept) -> Begin:
     def begin(text: str) -> tuple[TurnRead, Holding]:
         accepted = accept(f"user {uuid4()}", text)
         lease = Lease(user_id=accepted.user_id, token="a:1", fence=1)
-        turn = Records(settings, services.database, threading.Event()).begin(lease, None, is_first=True).turn
+        turn = asyncio.run(
+            Records(settings, services.database, threading.Event()).begin(lease, None, is_first=True)
+        ).turn
         assert turn is not None
         assert turn.message.text == text
         return turn, Holding(lease)

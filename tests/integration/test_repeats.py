@@ -4,6 +4,7 @@ Whatever happened in between: the client cannot know, and repeats what may have 
 that the client itself sends, over a database whose replies are lost.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -102,7 +103,8 @@ class Story:
 
     def turn(self, lease: Lease) -> TurnRead:
         """Begin the user's next turn, without losing a reply."""
-        turn = Records(self.settings, self.services.database, Event()).begin(lease, None, is_first=False).turn
+        records = Records(self.settings, self.services.database, Event())
+        turn = asyncio.run(records.begin(lease, None, is_first=False)).turn
         assert turn is not None
         return turn
 
@@ -111,7 +113,7 @@ class Story:
         lease = self.lease()
         channel = self.settings.channels["demo"].model_copy(update={"poison": poison, "apology": "sorry"})
         records = self.records(attempts_max=attempts_max, channels={"demo": channel})
-        records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event())
+        asyncio.run(records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event()))
 
     # what others do, whose replies arrive
 
@@ -164,13 +166,13 @@ def _bob_is_answered(story: Story) -> None:
 
 
 def _begin(story: Story) -> None:
-    story.records().begin(story.lease(taken_over=True), None, is_first=True)
+    asyncio.run(story.records().begin(story.lease(taken_over=True), None, is_first=True))
 
 
 def _commit(story: Story) -> None:
     lease = story.lease()
     effects = {"replies": [{"text": "yes", "attachments": []}], "user_state": {"n": 1}, "end": "handler"}
-    story.records().commit(lease, story.turn(lease), effects, Event())
+    asyncio.run(story.records().commit(lease, story.turn(lease), effects, Event()))
 
 
 def _requeue(story: Story) -> None:

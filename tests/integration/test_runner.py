@@ -154,10 +154,10 @@ def test_a_lane_for_which_no_thread_can_be_started_is_left_to_others(
 ) -> None:
     run = start()
     with monkeypatch.context() as patch:
-        patch.setattr("onelane.processes.slots.Thread", _refuse)
+        patch.setattr("onelane.turns.lease_thread.Thread", _refuse)
         users = [accept(f"user {nr}").user_id for nr in range(SLOTS)]
         eventually(lambda: len(events(log_lines, "slot_failed")) >= SLOTS)
-    assert run.worker.runner._keeper.holdings == []
+    eventually(lambda: run.worker.runner._keeper.holdings == [])
     start()
     eventually(lambda: all(rows.is_settled(user) for user in users))
 

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -17,7 +17,9 @@ from onelane.bot import AsyncTurn, Memory, Turn
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
+from onelane.turns.event_loop import WorkLoop
 from onelane.turns.hosting import Host
+from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.loop import Blockage
 from tests.conftest import eventually
 
@@ -52,22 +54,19 @@ def turn_read(text: str) -> TurnRead:
 
 
 class Stage:
-    """A host with one handler for every text, each run in a thread as slots do it."""
+    """A host with one handler for every text, each awaited on a loop as shifts are."""
 
     def __init__(self, turn_timeout_s: float = 30) -> None:
         self.acts: dict[str, AsyncHandler] = {"hello": _hello}
         self.memory = Gated()
-        self.host = Host(self._handle, turn_timeout_s)
-        self._threads = ThreadPoolExecutor(8)
+        self.loop = WorkLoop()
+        self.host = Host(self._handle, turn_timeout_s, self.loop.clock)
 
     def run(self, text: str, holding: Holding | None = None) -> Future[JsonObject]:
-        return self._threads.submit(self.host.run, turn_read(text), self.memory, holding or a_holding())
+        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), LeaseThread()))
 
     async def _handle(self, turn: AsyncTurn) -> Any:
         return await self.acts[turn.message.text](turn)
-
-    def close(self) -> None:
-        self._threads.shutdown()
 
 
 async def _hello(turn: AsyncTurn) -> str:
@@ -79,10 +78,8 @@ def a_holding() -> Holding:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.close()
+def stage() -> Stage:
+    return Stage()
 
 
 @pytest.fixture
@@ -124,7 +121,8 @@ def test_an_async_handler_reads_by_coroutines_and_a_sync_one_by_plain_calls(stag
     stage.acts["read"] = reads
     assert replies(stage.run("read").result()) == ["[7] what was saved under x 1"]
     plain = Host(reads_plainly, 30)
-    assert replies(plain.run(turn_read("read"), stage.memory, a_holding())) == ["[7] what was saved under x"]
+    effects = asyncio.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread()))
+    assert replies(effects) == ["[7] what was saved under x"]
 
 
 class Bot:
@@ -137,7 +135,8 @@ class Bot:
 
 @pytest.mark.parametrize("handler", [Bot(), Bot().method, partial(Bot().method, greeting="")])
 def test_whatever_python_calls_an_async_function_gets_an_async_turn(handler: AsyncHandler) -> None:
-    assert replies(Host(handler, 30).run(turn_read(""), Gated(), a_holding())) == ["AsyncTurn"]
+    effects = asyncio.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread()))
+    assert replies(effects) == ["AsyncTurn"]
 
 
 def test_a_read_that_takes_long_keeps_nobody_else_from_the_loop(stage: Stage) -> None:
@@ -289,4 +288,3 @@ def test_the_time_in_which_the_loop_is_blocked_counts_for_nobody(gate: threading
     blocking = stage.run("block")
     eventually(lambda: stage.host.beat() is None and blocking.done(), every_s=0.02)
     assert replies(bystander.result(30)) == ["waited"]
-    stage.close()

@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from onelane import forks
+from onelane.bot import Handler
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.config import Settings
@@ -32,6 +33,7 @@ from onelane.processes.upload import Upload
 from onelane.sessions import Sessions, publish_policies
 from onelane.telemetry import session_notices
 from onelane.telemetry.log import event
+from onelane.turns.event_loop import WorkLoop
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -107,7 +109,7 @@ class Worker:
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
-    host = Host(load(settings.handler), settings.turn_timeout_s)
+    handler = load(settings.handler)
     forks.guard()
     services = open_services(
         settings,
@@ -117,15 +119,17 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
     try:
-        return _wired(settings, services, host)
+        return _wired(settings, services, handler)
     except BaseException:
         services.close()
         raise
 
 
-def _wired(settings: Settings, services: Services, host: Host) -> Worker:
+def _wired(settings: Settings, services: Services, handler: Handler) -> Worker:
     """Wire what works over the services, once the servers are there."""
     lanes = services.lanes
+    loop = WorkLoop()
+    host = Host(handler, settings.turn_timeout_s, loop.clock)
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
@@ -142,18 +146,14 @@ def _wired(settings: Settings, services: Services, host: Host) -> Worker:
         Records(settings, services.database, stopping),
         Handling(settings, services.sessions, host, isolation),
         stopping,
+        loop,
     )
     renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
     lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
+    duties = (services.database, services.lanes, services.sessions, registration.name)
     crew = Crew(
         registration,
-        Duties(
-            services.database,
-            services.lanes,
-            services.sessions,
-            registration.name,
-            parked_max_s=parked_max_s(settings),
-        ),
+        Duties(*duties, parked_max_s=parked_max_s(settings)),
         Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.database_id()),
     )
     return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)

@@ -55,7 +55,7 @@ def migrate() -> None:
 
 
 @onelane.command()
-@click.option("--slots", type=click.IntRange(1, 1_000), help="Lanes worked on at once; default WORKER_SLOTS.")
+@click.option("--slots", type=click.IntRange(1, 10_000), help="Lanes worked on at once; default WORKER_SLOTS.")
 @click.option("--burst", is_flag=True, help="End when no lane is due.")
 @click.option("--unsupervised", is_flag=True, help="Do not start again after a crash.")
 def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:

@@ -13,6 +13,7 @@ OnelaneError
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
 ├── IsolationBroken       no process can be started for a suspect message: it waits, and no attempt counts
+│   └── NoThread          the system starts no thread, for that or for a sync handler
 ├── Later                 a handler asks to run later: what it needs is away
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
 │   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
@@ -101,6 +102,14 @@ class EmbeddedServerError(OnelaneError):
 
 class IsolationBroken(OnelaneError):  # noqa: N818 - as above
     """No process for a suspect message can be started, or it ends before it has come to the message."""
+
+
+class NoThread(IsolationBroken):
+    """The system starts no thread."""
+
+    def __init__(self) -> None:
+        """Word it."""
+        super().__init__("the system starts no thread")
 
 
 class Later(OnelaneError):  # noqa: N818 - it reads so where a handler raises it

@@ -41,8 +41,13 @@ def is_child() -> bool:
 
 
 def end_in_children(loop: asyncio.AbstractEventLoop) -> None:
-    """End a child that is forked in a coroutine as it comes back to `loop`, where other users' coroutines wait."""
+    """End a child that is forked in a coroutine as it comes back to `loop`, where other users' coroutines wait.
+
+    By the socket that wakes the loop a child would wake ours.
+    """
     _loops.add(loop)
+    keep_from_children(loop._ssock)  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public names them
+    keep_from_children(loop._csock)  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The planted bugs that are Python."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,9 +125,9 @@ def settle_late() -> None:
     """Leave time between the last look at the lease and the turn's commit: the process may freeze meanwhile."""
     settle = Shift._settle
 
-    def settle_later(shift: Shift, *args: Any) -> Any:
-        time.sleep(SETTLES_LATE_S)
-        return settle(shift, *args)
+    async def settle_later(shift: Shift, *args: Any) -> Any:
+        await asyncio.sleep(SETTLES_LATE_S)
+        return await settle(shift, *args)
 
     plant(Shift, "_settle", settle_later)
 
@@ -176,9 +177,9 @@ def outage_charged() -> None:
     """Take an outage that a handler sees for the handler's failure."""
     run = Host.run
 
-    def run_charged(host: Host, *args: Any) -> JsonObject:
+    async def run_charged(host: Host, *args: Any) -> JsonObject:
         try:
-            return run(host, *args)
+            return await run(host, *args)
         except StoreUnavailable as error:
             raise HandlerFailed(describe(error)) from None
 
@@ -199,8 +200,8 @@ def failures_asked_twice() -> None:
     """Ask for every failure twice, as after an answer that was lost."""
     fail = Records.fail
 
-    def fail_again(records: Records, *args: Any) -> Any:
-        fail(records, *args)
-        return fail(records, *args)
+    async def fail_again(records: Records, *args: Any) -> Any:
+        await fail(records, *args)
+        return await fail(records, *args)
 
     plant(Records, "fail", fail_again)

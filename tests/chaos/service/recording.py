@@ -9,10 +9,11 @@ CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what i
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import wraps
 from importlib import import_module
+from inspect import iscoroutine
 from typing import Any
 
 from onelane.lanes.lanes import Lanes
@@ -53,24 +54,35 @@ def _record_turns(recorder: Recorder) -> None:
 
 
 def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
+    """Note each call of a method as it ends: it returns an answer, a future of one, or a coroutine."""
     original = getattr(owner, method)
 
     @wraps(original)
     def recorded(self: object, *args: Any, **kwargs: Any) -> Any:
-        since, answer = time.monotonic(), None
+        since = time.monotonic()
 
-        def note(answer: Any) -> None:
+        def note(answer: Any = None) -> Any:
             for kind, fields in notes(answer, *args, **kwargs):
                 recorder.note(kind, since=since, **fields)
+            return answer
+
+        async def noted(asked: Awaitable[Any]) -> Any:
+            try:
+                answer = await asked
+            except BaseException:
+                note()
+                raise
+            return note(answer)
 
         try:
             answer = original(self, *args, **kwargs)
-        finally:
-            if isinstance(answer, Future):
-                answer.add_done_callback(lambda done: note(None if done.exception() else done.result()))
-            else:
-                note(answer)
-        return answer
+        except BaseException:
+            note()
+            raise
+        if isinstance(answer, Future):
+            answer.add_done_callback(lambda done: note(None if done.exception() else done.result()))
+            return answer
+        return noted(answer) if iscoroutine(answer) else note(answer)
 
     setattr(owner, method, recorded)
 

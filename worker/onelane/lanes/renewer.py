@@ -21,6 +21,8 @@ from onelane.lanes.scripts import SCRIPTS, Scripts, connect, text_of
 from onelane.wire import Wire
 
 RENEWALS_PER_TTL = 3
+RENEWED_MAX = 500
+"""Leases in one call, which Redis makes in about 3 ms."""
 SILENCES_PER_LIFE = 4
 """Three beats of the parent; less than the time between two renewals."""
 RETRY_S = 0.5
@@ -101,13 +103,19 @@ def renew(
 ) -> tuple[int, list[str]]:
     """Extend a worker's `leases` (user by token) by `ttl_s` from now; with an empty name the worker is not heard.
 
-    Return by how many ms Redis' clock has stepped, and the tokens of the leases that are lost.
+    Return by how many ms Redis' clock has stepped, and the tokens of the leases that are lost. Between the calls for
+    RENEWED_MAX of them Redis does what others ask.
     """
-    pairs = [part for token, user in leases.items() for part in (user, token)]
-    answer = scripts.run("renew", now_ms, round(ttl_s * 1000), worker, clock.expected(), *pairs)
-    now, stepped_ms, *lost = map(text_of, answer)
-    clock.note(float(now))
-    return int(stepped_ms), lost
+    pairs = list(leases.items())
+    stepped_ms, all_lost = 0, []
+    for start in range(0, max(1, len(pairs)), RENEWED_MAX):
+        parts = [part for token, user in pairs[start : start + RENEWED_MAX] for part in (user, token)]
+        answer = scripts.run("renew", now_ms, round(ttl_s * 1000), worker, clock.expected(), *parts)
+        now, stepped, *lost = map(text_of, answer)
+        clock.note(float(now))
+        stepped_ms += int(stepped)
+        all_lost += lost
+    return stepped_ms, all_lost
 
 
 def _is_stopped(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The worker process: one RQ worker whose threads, its slots, work one lane each.
+"""The worker process: one RQ worker whose slots work one lane each, all on one event loop.
 
 One thread leases for all free slots, one renews, one keeps the registration, one watches for overdue turns, one does
 the periodic duties; none of them waits for another. Signals only set a flag.
@@ -25,6 +25,8 @@ from onelane.telemetry.log import event
 from onelane.turns.loop import Blockage
 from onelane.turns.workplace import Workplace
 
+LEASED_MAX = 500
+"""Lanes in one call: Redis does nothing else meanwhile."""
 IDLE_WAIT_MAX_S = 2.0
 """Less than what is waited for an answer of Redis: it says nothing meanwhile."""
 SUSPENDED_TICK_S = 0.1
@@ -66,7 +68,7 @@ class Runner:
         self._exit_code = 0
         self._is_stuck = False
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
-        self._host = workplace.handling.host
+        self._loop, self._host = workplace.loop, workplace.handling.host
         self._slots = Slots(settings.worker_slots, workplace)
         self._tasks = (
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
@@ -98,16 +100,14 @@ class Runner:
                 self._stopping.set()
             if self._stopping.is_set():  # an idle dispatcher's wait ends; whoever else is woken finds nothing new
                 self._lanes.pass_wake_on_soon()
-        if not self._stopping.is_set():  # it died, of what is no Exception
-            event("worker_hopeless", task="dispatcher")
-            self._replace()
+        self._end_hopeless("dispatcher")  # unless it was to end: then it died, of what is no Exception
         return self._shut_down()
 
     def _dispatch(self, *, burst: bool) -> None:
         """Lease whatever is due for all free slots, again and again."""
         while not self._stopping.is_set():
             self._leasing_since = time.monotonic()
-            free = self._slots.free
+            free = min(self._slots.free, LEASED_MAX)
             if self._registration.is_suspended or not self._keeper.can_renew:
                 self._stopping.wait(SUSPENDED_TICK_S)
                 continue
@@ -135,12 +135,11 @@ class Runner:
                 self._stopping.wait(OUTAGE_PAUSE_S)
 
     def _lease(self, free: int) -> Leased:
-        """Lease for all free slots in one call. A call whose answer was lost is asked again by its number."""
+        """Lease for free slots in one call. A call whose answer was lost is asked again by its number."""
         leased = self._lanes.lease(self._registration.name, self._lease_calls, free, self._settings.lock_ttl_s)
         self._lease_calls += 1
         self._outage = None
-        for holding in self._keeper.hold(leased.leases):
-            self._slots.start(holding)
+        self._slots.start(self._keeper.hold(leased.leases))
         return leased
 
     def _note_outage(self, error: str) -> None:
@@ -165,7 +164,9 @@ class Runner:
         self._stopping.set()
 
     def _watch(self) -> None:
-        """Give up slots that are stuck. With every slot stuck, or the event loop blocked, the process is replaced."""
+        """Give up slots that are stuck. With every slot stuck, or an event loop blocked, the process is replaced."""
+        if not self._loop.ask() and self._loop.missed * WATCH_TICK_S > periodic.LIMIT_S:
+            self._end_hopeless("shifts")
         self._slots.give_up_overdue()
         if self._slots.are_all_stuck and not self._is_stuck:
             event("worker_stuck", slots=self._settings.worker_slots)
@@ -192,7 +193,11 @@ class Runner:
     def _on_beat(self) -> None:
         self.ending.put_off()
         hangs = time.monotonic() - self._leasing_since > periodic.LIMIT_S
-        if (task := "dispatcher" if hangs else hopeless_task()) and not self._stopping.is_set():
+        if task := "dispatcher" if hangs else hopeless_task():
+            self._end_hopeless(task)
+
+    def _end_hopeless(self, task: str) -> None:
+        if not self._stopping.is_set():
             event("worker_hopeless", task=task)
             self._replace()
 
@@ -200,8 +205,7 @@ class Runner:
         self.stop()  # the grace begins now, unless it has
         event("worker_stopping", lanes=len(self._keeper.holdings))
         while self._keeper.holdings and time.monotonic() < self.ending.grace_ends_at:
-            self._slots.freed.wait(min(BUSY_WAIT_MAX_S, max(0.0, self.ending.grace_ends_at - time.monotonic())))
-            self._slots.freed.clear()
+            time.sleep(STOP_TICK_S)
         self._slots.hand_back()
         self._slots.await_left(LEAVING_S)
         for task in self._tasks:

@@ -1,20 +1,21 @@
 """The slots of a worker process: one user's lane each.
 
-Each lease is worked in a thread of its own, which ends with it: what a handler leaves in its thread is gone with the
-lease, and a thread that hangs is no thread that others need.
+Each lease is a shift on the work loop, which all share, and a sync handler has a thread of its own for the lease. The
+dispatcher and the watch ask from their own threads; what they ask for is done on the loop.
 """
 
+import asyncio
 import threading
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from threading import Thread
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any
 from uuid import UUID
 
-from onelane.errors import LanesUnavailable, StoreUnavailable, describe
+from onelane.errors import LanesUnavailable, NoThread, StoreUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import TAKEOVERS
+from onelane.turns.answers import answered
 from onelane.turns.loop import Blockage
 from onelane.turns.shift import Shift
 from onelane.turns.stages import Stage, Stay
@@ -23,7 +24,7 @@ from onelane.turns.workplace import Workplace
 POSTPONED_S = 0.5
 """How long a lane waits that cannot be worked now: its user's turn of a lost lease runs here, or there is no thread."""
 HANGING_MAX = 2
-"""Threads of one user that may hang: a handler's, and one that waits for a child."""
+"""Shifts of one user that may hang: in a handler, and in the wait for a child."""
 
 
 class Slots:
@@ -34,10 +35,10 @@ class Slots:
         self._workplace = workplace
         self._host = workplace.handling.host
         self._shifts: dict[UUID, list[Shift]] = {}
-        """By user: what threads work on, also after the lease was lost."""
+        """By user: what is worked on, also after the lease was lost."""
         self._changing = threading.Lock()
-        """Guards `_shifts`: the dispatcher adds, each thread removes its own, the watch reads."""
-        self._leavers: list[Thread] = []
+        """Guards `_shifts`: the dispatcher adds, each shift removes itself, the watch reads."""
+        self._leaving: list[Future[None]] = []
         self.freed = threading.Event()
 
     @property
@@ -55,33 +56,37 @@ class Slots:
         """Whether something is stuck in every slot."""
         return len({shift.lease.user_id for shift in self._all() if shift.is_given_up}) >= self._size
 
-    def start(self, holding: Holding) -> None:
-        """Work a lane, or give it back for a moment when its user must wait or no thread can be started."""
+    def start(self, holdings: Iterable[Holding]) -> None:
+        """Work lanes, all at once; give back for a moment those whose users must wait, or have no thread."""
+        self._workplace.loop.run_all([self._begun(holding) for holding in holdings])
+
+    def _begun(self, holding: Holding) -> Coroutine[Any, Any, None]:
         earlier = self._of(holding.lease.user_id)
         if _must_wait_for(earlier):
-            self._postpone(holding)
-            return
+            return self._postpone(holding)
         shift = Shift(holding, self._workplace, runs_apart=any(shift.is_given_up for shift in earlier))
+        if self._host.blocks:
+            try:
+                shift.thread.start()
+            except NoThread as error:
+                event("slot_failed", user_id=holding.lease.user_id, failure=str(error))
+                return self._postpone(holding)
         self._add(shift)
-        try:
-            Thread(target=self._work, args=(shift,), name="slot", daemon=True).start()
-        except RuntimeError as error:
-            event("slot_failed", user_id=holding.lease.user_id, failure=describe(error))
-            self._remove(shift)
-            self._postpone(holding)
+        return self._work(shift)
 
     def give_up_overdue(self) -> None:
         """End the leases of slots that are at one stage for longer than it may take, whoever holds them by now."""
         now, settings = self._host.clock(), self._workplace.settings
+        limits_s = {stage: stage.limit_s(settings) for stage in Stage}
         for shift in self._all():
             stay = shift.stay
-            if not shift.is_given_up and now - stay.since > stay.stage.limit_s(settings):
+            if now - stay.since > limits_s[stay.stage] and not shift.is_given_up:
                 took_too_long = f"the handler did not finish within {settings.turn_timeout_s:g} s"
                 self._give_up(shift, stay, stay.outage or took_too_long)
 
     def leave_loop(self, blockage: Blockage, blocked_s: float) -> None:
         """Hand back every turn that waits for a blocked event loop; only the one that blocks it is charged."""
-        guilty = blockage.turn and blockage.turn.message.id
+        guilty, bystanders = blockage.turn and blockage.turn.message.id, []
         for shift in self._all():
             stay = shift.stay
             if stay.stage is not Stage.HANDLE or stay.turn is None or shift.is_given_up:
@@ -89,43 +94,40 @@ class Slots:
             if stay.turn.message.id == guilty:
                 self._give_up(shift, stay, f"the handler blocked the event loop for {blocked_s:g} s\n{blockage.stack}")
             else:
-                self._leave(shift.hand_back)
+                bystanders.append(shift)
+        self._leave(_all_of([shift.hand_back() for shift in bystanders]))
 
     def hand_back(self) -> None:
         """Begin to release every lane that is still worked on, its message unhandled."""
-        for shift in self._all():
-            self._leave(shift.hand_back)
+        self._leave(_all_of([shift.hand_back() for shift in self._all()]))
 
     def await_left(self, within_s: float) -> None:
         """Wait until those that were given up are settled, and those that were handed back released."""
-        ends = time.monotonic() + within_s
-        for leaver in list(self._leavers):
-            leaver.join(max(0.0, ends - time.monotonic()))
+        wait(self._leaving, within_s)
 
     def _give_up(self, shift: Shift, stay: Stay, why: str | StoreUnavailable) -> None:
-        self._leave(partial(shift.give_up, stay, why))
+        self._leave(shift.give_up(stay, why))
 
-    def _leave(self, leave: Callable[[], object]) -> None:
-        """Leave a lane in a thread of its own: the watch waits for no server, and what many ask of one goes at once."""
-        leaver = Thread(target=leave, name="leave", daemon=True)
-        leaver.start()
-        self._leavers = [*(leaver for leaver in self._leavers if leaver.is_alive()), leaver]
+    def _leave(self, leave: Coroutine[Any, Any, None]) -> None:
+        """Leave lanes on the loop: the watch waits for no server."""
+        self._leaving = [leaving for leaving in self._leaving if not leaving.done()]
+        self._leaving.append(self._workplace.loop.run(leave))
 
-    def _postpone(self, holding: Holding) -> None:
+    async def _postpone(self, holding: Holding) -> None:
         """Give a lane back, for others or for later."""
         holding.close()
         try:
-            self._workplace.lanes.park(holding.lease, POSTPONED_S)
+            await answered(self._workplace.lanes.park_soon(holding.lease, POSTPONED_S))
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=holding.lease.user_id, error=str(error))
 
-    def _work(self, shift: Shift) -> None:
+    async def _work(self, shift: Shift) -> None:
         lease = shift.lease
         try:
             if lease.taken_over:
                 TAKEOVERS.count()
                 event("lane_taken_over", user_id=lease.user_id, fence=lease.fence)
-            shift.run()
+            await shift.run()
         except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
             event("slot_failed", user_id=lease.user_id, failure=describe(error))
         finally:
@@ -158,3 +160,7 @@ def _must_wait_for(earlier: Sequence[Shift]) -> bool:
     hanging = [shift for shift in earlier if shift.is_given_up]
     running = [shift for shift in earlier if not (shift.is_given_up or shift.stay.stage.is_leaving)]
     return bool(running) or len(hanging) >= HANGING_MAX
+
+
+async def _all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    await asyncio.gather(*coroutines, return_exceptions=True)

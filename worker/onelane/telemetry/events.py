@@ -178,7 +178,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "worker_hopeless": Event(
             "error",
-            "A periodic task (`task`) hangs in every thread that it gets; the worker ends, and a new one is started.",
+            "A task of the worker (`task`) hangs, and no new thread helps; the worker ends, and a new one is started.",
             ("task",),
         ),
         "worker_killed": Event(

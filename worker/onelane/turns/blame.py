@@ -47,6 +47,8 @@ FILES: Final = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirec
 
 def blamed(error: BaseException) -> HandlerFailed | StoreUnavailable:
     """Return what to raise in place of what a handler raised."""
+    if isinstance(error, HandlerFailed):
+        return error
     match _excuse(error):
         case StoreUnavailable() as outage:
             return outage

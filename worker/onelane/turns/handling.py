@@ -1,5 +1,6 @@
 """Who handles a message: nobody, when a human has the session; a command; a child process for a suspect; the host."""
 
+from functools import partial
 from typing import NamedTuple
 
 from onelane.config import Channel, Settings
@@ -9,6 +10,7 @@ from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
+from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.memory import TurnMemory
 
 SUSPECT_AFTER_DEATHS = 2
@@ -38,10 +40,12 @@ class Handling:
         """Make what the turn reads from."""
         return TurnMemory(self._sessions, turn, holding.lease)
 
-    def run(self, turn: TurnRead, holding: Holding, memory: TurnMemory, *, is_apart: bool) -> Handled:
+    async def run(
+        self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
+    ) -> Handled:
         """Return what the message leads to; whatever is the handler's fault is a failure.
 
-        With `is_apart`, the handler runs in a process of its own.
+        With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
         if turn.session.status == "escalated":
             return Handled({})
@@ -51,8 +55,8 @@ class Handling:
             return Handled({}, Failure(error=f"{turn.message.deaths} workers died with this message in flight"))
         try:
             if is_apart:
-                return Handled(self.isolation.run(turn, holding, memory))
-            return Handled(self.host.run(turn, memory, holding))
+                return Handled(await thread.run(partial(self.isolation.run, turn, holding, memory)))
+            return Handled(await self.host.run(turn, memory, holding, thread))
         except HandlerFailed as error:
             if (outage := memory.outage) is not None:
                 raise outage from error

@@ -1,24 +1,28 @@
-"""Run the handler: sync in the slot's own thread, async on the event loop that all share.
+"""Run the handler: sync in its lease's own thread, async on the event loop that all share.
 
-Each turn has a context of its own (`contextvars`), a copy of the slot's.
+Each turn has a context of its own (`contextvars`), a copy of its shift's. Whatever is as large as a user makes it, a
+turn's states and replies, is handled where the handler runs, and not on the loop of our own work.
 """
 
+import asyncio
 import inspect
-import threading
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from threading import Event
 from typing import Any
 
 from onelane.bot import AsyncTurn, Handler, Memory, Replies, Session, Turn, User
-from onelane.errors import HandlerFailed, StoreUnavailable
+from onelane.errors import HandlerFailed
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
+from onelane.turns.answers import answered
 from onelane.turns.blame import blamed
-from onelane.turns.clock import WorkingClock
-from onelane.turns.loop import RUNNING, Blockage, HandlerLoop
+from onelane.turns.lease_thread import LeaseThread
+from onelane.turns.loop import RUNNING, Blockage, HandlerLoop, Visit, awaited
 
 READERS_MAX = 4
 """Threads for the reads of async handlers: about as many as there are connections."""
@@ -40,53 +44,59 @@ def turn_of(
 
 
 class Host:
-    """Runs one handler for many slots."""
+    """Runs one handler for many shifts, on whose loop its coroutines are awaited."""
 
-    def __init__(self, handler: Handler, turn_timeout_s: float) -> None:
+    def __init__(self, handler: Handler, turn_timeout_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is the clock of those who await it."""
         self._handler: Any = handler
+        self.blocks = not _is_async(handler)
+        """Whether calling the handler may take time: then that needs a thread."""
         self._turn_timeout_s = turn_timeout_s
-        self._clock = WorkingClock()
+        self._now = now
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reads")
         self._loop: HandlerLoop | None = None
-        self._starting = threading.Lock()
-        """Guards the loop's start: two slots must not make two."""
+        """Started by the first who needs it, on the loop of the shifts."""
 
-    def run(self, read: TurnRead, memory: Memory, holding: Holding) -> JsonObject:
+    async def run(self, read: TurnRead, memory: Memory, holding: Holding, thread: LeaseThread) -> JsonObject:
         """Run the handler and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
-        turn = turn_of(self._handler, read, memory, holding.cancelled, self._readers)
+        context, call = copy_context(), partial(self._effects, read, memory, holding.cancelled)
+        effects = await thread.run(partial(context.run, call)) if self.blocks else _awaited_effects(call)
+        if not inspect.isawaitable(effects):
+            return effects
+        return await self._within_time(context.run(self._visit, effects), memory, holding)
+
+    def clock(self) -> float:
+        """Return the time by which turns are measured: it stands still while process or event loops do not go on."""
+        return self._loop.clock() if self._loop else self._now()
+
+    def beat(self) -> Blockage | None:
+        """Ask the handlers' loop for a sign of life; return what keeps it from answering."""
+        return self._loop.beat() if self._loop else None
+
+    def _effects(self, read: TurnRead, memory: Memory, cancelled: Event) -> JsonObject | Awaitable[JsonObject]:
+        """Call the handler, where it may take its time."""
         try:
-            return turn.effects(copy_context().run(self._replies, turn, memory, holding))
-        except (HandlerFailed, StoreUnavailable):
-            raise
+            turn = turn_of(self._handler, read, memory, cancelled, self._readers)
+            RUNNING.set(turn)
+            with children_end_here():
+                replies = self._handler(turn)
+                return _effects_of(turn, replies) if inspect.isawaitable(replies) else turn.effects(replies)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
             raise blamed(error) from None
 
-    def clock(self) -> float:
-        """Return the time by which turns are measured: it stands still while process or event loop do not go on."""
-        return self._loop.clock() if self._loop else self._clock.now()
+    def _visit(self, effects: Awaitable[JsonObject]) -> Visit:
+        self._loop = self._loop or HandlerLoop(self._now)
+        return self._loop.visit(effects)
 
-    def beat(self) -> Blockage | None:
-        """Tick, and ask the event loop for a sign of life; return what keeps it from answering."""
-        self._clock.tick()
-        return self._loop.beat() if self._loop else None
-
-    def _replies(self, turn: Turn | AsyncTurn, memory: Memory, holding: Holding) -> Replies:
-        RUNNING.set(turn)
-        with children_end_here():
-            replies = self._handler(turn)
-        return self._await(replies, memory, holding) if inspect.isawaitable(replies) else replies
-
-    def _await(self, replies: Awaitable[Replies], memory: Memory, holding: Holding) -> Replies:
-        visit = self._running_loop().visit(replies)
+    async def _within_time(self, visit: Visit, memory: Memory, holding: Holding) -> JsonObject:
         holding.when_cancelled(visit.cancel)
-        ends = self.clock() + self._turn_timeout_s
+        answer, ends = answered(visit.future), self.clock() + self._turn_timeout_s
         try:
-            while (left_s := ends - self.clock()) > 0:
-                try:
-                    return visit.future.result(max(left_s, LOOK_AGAIN_S))
-                except TimeoutError:
-                    if visit.future.done():  # it was the handler's own, or it has ended this moment
-                        return visit.future.result()
+            while not answer.done() and (left_s := ends - self.clock()) > 0:
+                await asyncio.wait([answer], timeout=max(left_s, LOOK_AGAIN_S))
+            if answer.done():
+                effects: JsonObject = answer.result()
+                return effects
             outage = memory.outage  # asked before the read is cancelled with its turn
             visit.cancel()
             raise outage or HandlerFailed(f"the handler did not finish within {self._turn_timeout_s:g} s")
@@ -95,10 +105,20 @@ class Host:
         finally:
             holding.when_cancelled(None)
 
-    def _running_loop(self) -> HandlerLoop:
-        with self._starting:
-            self._loop = self._loop or HandlerLoop(self._clock.now)
-            return self._loop
+
+async def _awaited_effects(call: Callable[[], Any]) -> JsonObject:
+    """Call an async handler on the loop on which this is awaited."""
+    effects: JsonObject = await call()
+    return effects
+
+
+async def _effects_of(turn: Turn | AsyncTurn, replies: Awaitable[Replies]) -> JsonObject:
+    try:
+        return turn.effects(await awaited(replies))
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        raise blamed(error) from None
 
 
 def _is_async(handler: Handler) -> bool:

@@ -3,21 +3,22 @@
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event
+from onelane.turns.answers import answered
 from onelane.turns.records import Records
 
 
-def release_idle(lanes: Lanes, records: Records, lease: Lease) -> None:
+async def release_idle(lanes: Lanes, records: Records, lease: Lease) -> None:
     """Remove finished jobs and bury dead ones. Jobs that are not ours stay, and are reported."""
-    jobs = lanes.jobs(lease.user_id)
+    jobs = await answered(lanes.jobs_soon(lease.user_id))
     ids = [job for job in jobs if (found := uuid_or_none(job)) and str(found) == job]
-    states = records.states(lease.user_id, ids) if jobs else []
+    states = await records.states(lease.user_id, ids) if jobs else []
     for row in states:
         if row.state == "dead":
-            lanes.bury(lease, row.id, row.last_error or "")
+            await answered(lanes.bury_soon(lease, row.id, row.last_error or ""))
     done = {str(row.id) for row in states if row.state == "processed"}
-    still_there = set(lanes.jobs(lease.user_id)) if jobs else set()
+    still_there = await answered(lanes.jobs_soon(lease.user_id)) if jobs else []
     left = [job for job in jobs if job in still_there and job not in done]
     if foreign := len(set(jobs)) - len(states):
         event("foreign_jobs", user_id=lease.user_id, jobs=foreign)
     is_waiting = any(row.state == "received" for row in states)
-    lanes.finish(lease, sorted(done), has_more=is_waiting, foreign=len(left))
+    await answered(lanes.finish_soon(lease, sorted(done), has_more=is_waiting, foreign=len(left)))

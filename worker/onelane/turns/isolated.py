@@ -18,7 +18,7 @@ from uuid import UUID
 
 from onelane import forks
 from onelane.bot import Memory
-from onelane.errors import HandlerFailed, HandlerWaits
+from onelane.errors import HandlerWaits
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
 from onelane.turns.blame import blamed
@@ -78,7 +78,7 @@ def main() -> None:
         wire.send({"effects": effects})
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything
         with suppress(OSError):  # a parent that has given the turn up listens no more
-            wire.send(_told(error if isinstance(error, HandlerFailed) else blamed(error)))
+            wire.send(_told(blamed(error)))
 
 
 def _run(handler: Any, wire: Wire) -> JsonObject:

@@ -20,7 +20,7 @@ from typing import Self
 import psycopg
 
 from onelane.bot import Memory
-from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, OnelaneError, describe, kind_of
+from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, NoThread, OnelaneError, describe, kind_of
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
@@ -168,7 +168,7 @@ class _Limits:
         try:
             self._watch.start()
         except RuntimeError as error:
-            raise IsolationBroken("the system starts no thread") from error
+            raise NoThread from error
         return self
 
     def __exit__(self, *_: object) -> None:

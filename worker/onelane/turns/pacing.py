@@ -7,7 +7,7 @@ from uuid import UUID
 
 from onelane.config import Settings
 from onelane.lanes.renewer import RENEWALS_PER_TTL
-from onelane.model import Settled
+from onelane.model import Settled, SettleOutcome
 
 LATER_MIN_S = 1.0
 """A handler that asks for less would run without a pause."""
@@ -56,7 +56,12 @@ class Outages:
 
 
 def pause_s(settings: Settings, settled: Settled) -> float:
-    """Return how long the lane waits after a failed run: longer each time, or as the handler asked while it may."""
+    """Return how long the lane waits for the next run: longer after each failure, or as the handler asked while it may.
+
+    What was stale runs again at once.
+    """
+    if settled.outcome is SettleOutcome.STALE:
+        return 0
     if (later := settled.later) is None:
         return backoff_s(settings, settled.attempts or 1)
     wanted_s = backoff_s(settings, later.laters) if later.asked_s is None else max(later.asked_s, LATER_MIN_S)

@@ -1,10 +1,10 @@
-"""The turn's SQL calls, one lane a call. Each may be repeated word for word: it answers the same."""
+"""The turn's SQL calls, many lanes' in one. Each may be repeated word for word: it answers the same."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
-from typing import Any
 from uuid import UUID
 
 from onelane.config import Settings
@@ -12,11 +12,21 @@ from onelane.connection import Row
 from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
+from onelane.gathering import Gatherer
 from onelane.model import BeginOutcome, Begun, Failure, JsonObject, Lease, Settled, SettleOutcome, TurnRead
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
+from onelane.turns.answers import answered
 
+READERS_MAX = 2
 HELD_PAUSE_S = 0.25
 HELD_PAUSE_MAX_S = 4.0
+STOP_TICK_S = 0.5
+STATES = """
+SELECT id, 'received' AS state, NULL AS last_error FROM inbox
+ WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
+UNION ALL
+SELECT id, state, last_error FROM messages WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
+"""
 
 
 class Records:
@@ -28,13 +38,15 @@ class Records:
         self._settings = settings
         self._database = database
         self._stopping = stopping
+        self._gatherers = {name: _gatherer(settings, database, name) for name in ("begin_turns", "settle_turns")}
+        self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="states")
 
-    def begin(self, lease: Lease, hint: UUID | None, *, is_first: bool) -> Begun:
+    async def begin(self, lease: Lease, hint: UUID | None, *, is_first: bool) -> Begun:
         """Ask for the user's next turn; the lease's first call counts a takeover.
 
         Raise StoreUnavailable, or StoreRefused when Postgres refuses something that is not the message's fault.
         """
-        answer = self._call(
+        answer = await self._call(
             "begin_turns",
             {
                 "user_id": str(lease.user_id),
@@ -47,7 +59,7 @@ class Records:
         _count_begun(begun, hint_is_malformed=is_first and lease.hint_is_malformed)
         return begun
 
-    def commit(
+    async def commit(
         self, lease: Lease, turn: TurnRead, effects: JsonObject, cancelled: Event, *, goes_on: bool = False
     ) -> Settled:
         """Commit a turn and, if the lane `goes_on`, begin its next: both or, when that is impossible, the commit alone.
@@ -57,14 +69,14 @@ class Records:
         """
         what: JsonObject = {"effects": effects, "goes_on": goes_on}
         try:
-            return self._held(cancelled, lambda: self._settle(lease, turn, what))
+            return await self._held(cancelled, lease, turn, what)
         except StoreRefused:
             if not goes_on:
                 raise
             what["goes_on"] = False  # it may be the begin that was refused
-            return self._held(cancelled, lambda: self._settle(lease, turn, what))
+            return await self._held(cancelled, lease, turn, what)
 
-    def fail(self, lease: Lease, turn: TurnRead, failure: Failure, cancelled: Event) -> Settled:
+    async def fail(self, lease: Lease, turn: TurnRead, failure: Failure, cancelled: Event) -> Settled:
         """Count a failed attempt; after the last one the channel's poison policy decides.
 
         A failure that waits is no attempt, until its message has waited for as long as it may. A message that
@@ -88,29 +100,22 @@ class Records:
                 **({"later": later} if failure.waits else {}),
             }
         }
-        return self._held(cancelled, lambda: self._settle(lease, turn, what))
+        return await self._held(cancelled, lease, turn, what)
 
-    def states(self, user_id: UUID, message_ids: list[str]) -> list[Row]:
+    async def states(self, user_id: UUID, message_ids: list[str]) -> list[Row]:
         """Return id, state (received, processed or dead) and last_error of those of `message_ids` of this user."""
-        return self._database.rows(
-            """
-            SELECT id, 'received' AS state, NULL AS last_error FROM inbox
-             WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
-            UNION ALL
-            SELECT id, state, last_error FROM messages WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
-            """,
-            {"user_id": user_id, "ids": message_ids},
-        )
+        asked = {"user_id": user_id, "ids": message_ids}
+        return await answered(self._readers.submit(self._database.rows, STATES, asked))
 
-    def _held(self, cancelled: Event, settle: Callable[[], Settled]) -> Settled:
+    async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
         ends, pause_s = time.monotonic() + self._settings.commit_hold_s, HELD_PAUSE_S
         with ExitStack() as hold:
             while True:
                 try:
-                    settled = settle()
+                    settled = await self._settle(lease, turn, what)
                 except StoreUnavailable:
-                    if time.monotonic() + pause_s > ends or cancelled.is_set() or self._stopping.wait(pause_s):
+                    if time.monotonic() + pause_s > ends or cancelled.is_set() or await self._stops_within(pause_s):
                         raise
                     if self.breaker.is_open:
                         hold.enter_context(self.breaker.holding())
@@ -120,8 +125,14 @@ class Records:
                         self.breaker.close()
                     return settled
 
-    def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
-        answer = self._call(
+    async def _stops_within(self, seconds: float) -> bool:
+        ends = time.monotonic() + seconds
+        while not self._stopping.is_set() and (left_s := ends - time.monotonic()) > 0:  # noqa: ASYNC110 - threads set it
+            await asyncio.sleep(min(STOP_TICK_S, left_s))
+        return self._stopping.is_set()
+
+    async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
+        answer = await self._call(
             "settle_turns",
             {
                 "user_id": str(lease.user_id),
@@ -138,14 +149,16 @@ class Records:
             _count_begun(settled.next)
         return settled
 
-    def _call(self, function: str, item: JsonObject) -> Any:
-        """Call one of the SQL functions that take a list, with a list of one; a held row is waited for a little."""
-        [answer] = self._database.ask(function, [item])
-        if answer["outcome"] == "skipped":
-            [answer] = self._database.ask(function, [item], waits=True)
+    async def _call(self, function: str, item: JsonObject) -> JsonObject:
+        """Ask one of the SQL functions that take a list, together with whoever else asks it now."""
+        answer = await answered(self._gatherers[function].submit(item, item["user_id"]))
         if answer["outcome"] == "refused":
             raise refusal(answer["sqlstate"])
         return answer
+
+
+def _gatherer(settings: Settings, database: Database, function: str) -> Gatherer:
+    return Gatherer(lambda items, waits: database.ask(function, items, waits=waits), at_once=settings.db_pool_max)
 
 
 def _count_begun(begun: Begun, *, hint_is_malformed: bool = False) -> None:

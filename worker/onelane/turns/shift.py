@@ -16,10 +16,12 @@ from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, Stor
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
 from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, TurnRead
-from onelane.telemetry.log import event, forget_names, ms_since, name_turn
+from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
+from onelane.turns.answers import answered
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
+from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.pacing import OUTAGE_PAUSE_S, SUSPECT_PAUSE_S, Quantum, jittered, pause_s
 from onelane.turns.stages import Stage, Stay
 from onelane.turns.workplace import Workplace
@@ -28,51 +30,49 @@ from onelane.turns.workplace import Workplace
 class Shift:
     """Works one leased lane off, until it is empty, must wait, or has had its quantum.
 
-    Its slot's thread runs it; meanwhile the watch may `give_up` and the shutdown may `hand_back`. Who of them decides
-    how the lease ends is settled by `Holding.close`. The watch reads `stay` as it is: what it finds overdue is compared
-    once more before that claim.
+    All shifts run on one loop, and so do `give_up`, which the watch asks for, and `hand_back`: who of them decides how
+    the lease ends is settled by `Holding.close`. The watch reads `stay` from its own thread; it is compared once more.
     """
 
     def __init__(self, holding: Holding, workplace: Workplace, *, runs_apart: bool = False) -> None:
         """With `runs_apart`, handlers run in a child: a thread of the user's hangs in this process."""
         self.holding = holding
         self.lease = holding.lease
+        self.thread = LeaseThread()
         self.stay = Stay(Stage.BEGIN, workplace.handling.host.clock())
         self.is_given_up = False
         """Whether it was somewhere for too long; it may be there still."""
         self._runs_apart = runs_apart
-        self._settings = workplace.settings
+        self._workplace = workplace
         self._lanes = workplace.lanes
         self._records = workplace.records
         self._handling = workplace.handling
-        self._stopping = workplace.stopping
-        self._outages = workplace.outages
         self._quantum = Quantum(workplace.settings)
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
         self._pace_ms = 0
         self._done: list[UUID] = []
         """Messages that became terminal under this lease, and that still have a job in Redis."""
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Run the lane's turns."""
         try:
-            self._work()
+            await self._work()
         except StoreUnavailable as error:
-            self._sit_out(error)
+            await self._sit_out(error)
         except (StoreRefused, psycopg.Error) as error:
             # The database's fault, not the message's: no attempt, and the lease is given back, which is no death.
             event("turn_impossible", user_id=self.lease.user_id, sqlstate=error.sqlstate)
-            self._park(self._outages.pause_s(self.lease.user_id))
+            await self._park(self._workplace.outages.pause_s(self.lease.user_id))
         except IsolationBroken as error:
             event("suspect_postponed", user_id=self.lease.user_id, failure=str(error))
-            self._park(jittered(OUTAGE_PAUSE_S))
+            await self._park(jittered(OUTAGE_PAUSE_S))
         except LanesUnavailable as error:
             # The lease runs out by itself, and Postgres knows what is done.
             event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
         finally:
-            forget_names()
+            self.thread.end()
 
-    def give_up(self, stay: Stay, why: str | StoreUnavailable) -> None:
+    async def give_up(self, stay: Stay, why: str | StoreUnavailable) -> None:
         """End the lease of a slot that is stuck at `stay`. Whatever it still does will be dropped.
 
         In the handler, that is a failed attempt of its message, which runs apart from now on; unless it is an outage.
@@ -85,40 +85,40 @@ class Shift:
             return
         self.holding.cancel()
         if isinstance(why, StoreUnavailable):
-            self._sit_out(why)
+            await self._sit_out(why)
         elif stay.turn is None:
-            self._park(jittered(OUTAGE_PAUSE_S))
+            await self._park(jittered(OUTAGE_PAUSE_S))
         else:
             try:
-                settled = self._fail(stay.turn, Failure(error=why, is_suspect=True))
-                self._release(stay.turn, settled, may_go_on=False)
+                settled = await self._fail(stay.turn, Failure(error=why, is_suspect=True))
+                await self._release(stay.turn, settled)
             except (OnelaneError, psycopg.Error) as error:
                 event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
 
-    def hand_back(self) -> None:
+    async def hand_back(self) -> None:
         """Release the lane at once, its message unhandled and first, because this process stops."""
         if self.holding.close():
             self.holding.cancel()
-            self._park(0)
+            await self._park(0)
 
-    def _work(self) -> None:
-        begun: Begun | None = self._records.begin(self.lease, self.lease.session_hint, is_first=True)
+    async def _work(self) -> None:
+        begun: Begun | None = await self._records.begin(self.lease, self.lease.session_hint, is_first=True)
         while begun is not None and begun.turn is not None:
-            begun = self._work_off(begun.turn)
+            begun = await self._work_off(begun.turn)
         if begun is not None:
-            self._leave_without_turn(begun)
+            await self._leave_without_turn(begun)
 
-    def _work_off(self, turn: TurnRead) -> Begun | None:
+    async def _work_off(self, turn: TurnRead) -> Begun | None:
         """Work one batch off, and return what was begun next; None when the lane is released, or no longer ours."""
         is_apart = self._runs_apart or is_suspect(turn)
         with self._handling.isolation.place() if is_apart else nullcontext(True) as has_place:
             if not has_place:
-                self._park(jittered(SUSPECT_PAUSE_S))
+                await self._park(jittered(SUSPECT_PAUSE_S))
                 return None
-            settled = self._handle_and_settle(turn, is_apart=is_apart)
-        return None if settled is None else self._go_on(turn, settled)
+            settled = await self._handle_and_settle(turn, is_apart=is_apart)
+        return None if settled is None else await self._go_on(turn, settled)
 
-    def _handle_and_settle(self, turn: TurnRead, *, is_apart: bool) -> Settled | None:
+    async def _handle_and_settle(self, turn: TurnRead, *, is_apart: bool) -> Settled | None:
         """Run the handler and store what came of it; None when the turn is dropped."""
         self.holding.is_leaving = False
         name_turn(**turn.names(self.lease.fence))
@@ -127,16 +127,15 @@ class Shift:
         self._pace_ms = self._handling.pace_ms(turn)
         memory = self._handling.memory(turn, self.holding)
         self._enter(Stage.APART if is_apart else Stage.HANDLE, turn, memory)
-        handled = self._handling.run(turn, self.holding, memory, is_apart=is_apart)
+        handled = await self._handling.run(turn, self.holding, memory, self.thread, is_apart=is_apart)
         self._enter(Stage.COMMIT)
-        was_told_to_stop = handled.failure is not None and self.holding.cancelled.is_set()
-        if was_told_to_stop or not self.holding.is_open:
+        if not self.holding.is_open or (handled.failure and self.holding.cancelled.is_set()):
             TURNS.count("dropped")
             event("turn_dropped", turn_ms=ms_since(began), **turn.names(self.lease.fence))
             return None
         self._quantum.turns_left -= 1
-        settled = self._settle(turn, handled)
-        self._outages.are_over(self.lease.user_id)
+        settled = await self._settle(turn, handled)
+        self._workplace.outages.are_over(self.lease.user_id)
         self.holding.is_leaving = settled.next is None
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is SettleOutcome.COMMITTED:
@@ -144,63 +143,62 @@ class Shift:
         event("turn_ended", outcome=settled.outcome, turn_ms=ms_since(began), **turn.names(self.lease.fence))
         return settled
 
-    def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
+    async def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
         if handled.failure is not None:
-            return self._fail(turn, handled.failure)
+            return await self._fail(turn, handled.failure)
         # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
-        goes_on = self._may_go_on and not self._pace_ms
+        goes_on = not (self._quantum.is_used_up or self._is_to_stop or self._pace_ms)
         try:
-            return self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
+            commit = self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
+            return await commit
         except StoreRefused as error:
             self._enter(Stage.COMMIT)  # that is kept as long once more
             why = f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})"
-            return self._fail(turn, Failure(error=why))
+            return await self._fail(turn, Failure(error=why))
 
-    def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
-        settled = self._records.fail(self.lease, turn, failure, self.holding.cancelled)
+    async def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
+        settled = await self._records.fail(self.lease, turn, failure, self.holding.cancelled)
         about = {"failure": failure.error, **turn.names(self.lease.fence)}
         if settled.later is not None:
             event("turn_postponed", laters=settled.later.laters, **about)
         else:
             event("turn_failed", outcome=settled.outcome, attempts=settled.attempts, **about)
         if settled.outcome is SettleOutcome.DEAD:
-            self._lanes.bury(self.lease, turn.message.id, failure.error)
+            await answered(self._lanes.bury_soon(self.lease, turn.message.id, failure.error))
         return settled
 
-    def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
+    async def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
         """Take the next turn if the lane goes on; else release it."""
         if settled.next is not None:
             self._note_done(turn, settled)
-            if self.holding.cancelled.is_set() or self._stopping.is_set() or not self.holding.is_open:
-                self._park(0)  # meanwhile the lease was lost, or the process stops
-                return None
-            return settled.next
-        if self._release(turn, settled, may_go_on=self._may_go_on) is not Released.GO_ON:
+            if not self._is_to_stop:
+                return settled.next
+            await self._park(0)
+            return None
+        if await self._release(turn, settled) is not Released.GO_ON:
             return None
         self._enter(Stage.BEGIN)
-        return self._records.begin(self.lease, turn.session.id if settled.session_ms else None, is_first=False)
+        return await self._records.begin(self.lease, turn.session.id if settled.session_ms else None, is_first=False)
 
     @property
-    def _may_go_on(self) -> bool:
-        return not (self._quantum.is_used_up or self.holding.cancelled.is_set() or self._stopping.is_set())
+    def _is_to_stop(self) -> bool:
+        """Whether the lease was lost or given up, or the process stops."""
+        return self.holding.cancelled.is_set() or self._workplace.stopping.is_set()
 
-    def _release(self, turn: TurnRead, settled: Settled, *, may_go_on: bool) -> Released:
+    async def _release(self, turn: TurnRead, settled: Settled) -> Released:
         """Turn the outcome into what Redis does with the lane: the only place that does."""
         self._note_done(turn, settled)
         match settled.outcome:
             case SettleOutcome.FENCED:
                 return Released.LOST
-            case SettleOutcome.STALE:
-                self._park(0)
-                return Released.RELEASED
-            case SettleOutcome.RETRY | SettleOutcome.LATER:
-                self._park(pause_s(self._settings, settled))
+            case SettleOutcome.STALE | SettleOutcome.RETRY | SettleOutcome.LATER:
+                await self._park(pause_s(self._workplace.settings, settled))
                 return Released.RELEASED
         self._enter(Stage.FINISH)
-        return self._lanes.finish(
+        finished = self._lanes.finish_soon(
             self.lease,
             self._take_done(),
-            may_go_on=may_go_on,
+            may_go_on=not (self._quantum.is_used_up or self._is_to_stop),
             has_more=settled.has_more,
             pause=settled.outcome is SettleOutcome.PAUSED,
             session_id=turn.session.id,
@@ -208,30 +206,32 @@ class Shift:
             pace_ms=self._pace_ms,
             runs=self._turns_run,
         )
+        return await answered(finished)
 
-    def _leave_without_turn(self, begun: Begun) -> None:
+    async def _leave_without_turn(self, begun: Begun) -> None:
         self.holding.is_leaving = True
         self._enter(Stage.FINISH)
         match begun.outcome:
             case BeginOutcome.PAUSED:
-                self._lanes.finish(self.lease, self._take_done(), pause=True)
+                await answered(self._lanes.finish_soon(self.lease, self._take_done(), pause=True))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
-                self._lanes.raise_fence(begun.fence)
-                self._park(0)
+                await answered(self._lanes.raise_fence_soon(begun.fence))
+                await self._park(0)
             case _:
-                release_idle(self._lanes, self._records, self.lease)
+                await release_idle(self._lanes, self._records, self.lease)
 
-    def _sit_out(self, outage: StoreUnavailable) -> None:
+    async def _sit_out(self, outage: StoreUnavailable) -> None:
         """Park the lane for an outage; one that a worker which is cut off hands back, another may take at once."""
         event("store_unavailable", user_id=self.lease.user_id, error=str(outage))
-        self._park(0 if self._records.breaker.is_open else self._outages.pause_s(self.lease.user_id))
+        await self._park(0 if self._records.breaker.is_open else self._workplace.outages.pause_s(self.lease.user_id))
 
-    def _park(self, delay_s: float) -> None:
+    async def _park(self, delay_s: float) -> None:
         self.holding.is_leaving = True
         self._enter(Stage.PARK)
         try:
-            self._lanes.park(self.lease, delay_s, self._take_done(), pace_ms=self._pace_ms, runs=self._turns_run)
+            how = {"pace_ms": self._pace_ms, "runs": self._turns_run}
+            await answered(self._lanes.park_soon(self.lease, delay_s, self._take_done(), **how))
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 

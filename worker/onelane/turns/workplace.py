@@ -5,6 +5,7 @@ from threading import Event
 
 from onelane.config import Settings
 from onelane.lanes.lanes import Lanes
+from onelane.turns.event_loop import EventLoop
 from onelane.turns.handling import Handling
 from onelane.turns.pacing import Outages
 from onelane.turns.records import Records
@@ -20,4 +21,6 @@ class Workplace:
     handling: Handling
     stopping: Event
     """Once set, a lane is handed on after the turn at hand."""
+    loop: EventLoop
+    """On which all shifts run."""
     outages: Outages = field(default_factory=Outages)

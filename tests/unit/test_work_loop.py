@@ -1,0 +1,120 @@
+"""The loop on which all shifts run, and the threads of sync handlers beside it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import pytest
+
+from onelane.errors import IsolationBroken
+from onelane.turns import lease_thread
+from onelane.turns.event_loop import EventLoop, WorkLoop
+from onelane.turns.lease_thread import LeaseThread
+from tests.conftest import DEADLINE_S, eventually
+
+NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
+BEATS = 3
+
+
+@pytest.fixture
+def loop() -> WorkLoop:
+    return WorkLoop()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What blocks a loop; opened when the test ends."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def blocked(loop: EventLoop, gate: threading.Event) -> None:
+    """Block the loop, and return once it is."""
+    arrived = threading.Event()
+
+    async def block() -> None:
+        arrived.set()
+        gate.wait(DEADLINE_S)
+
+    loop.run_all([block()])
+    assert arrived.wait(DEADLINE_S)
+
+
+def test_coroutines_that_begin_together_take_their_first_steps_before_anything_else(loop: WorkLoop) -> None:
+    steps: list[str] = []
+
+    async def step(name: str) -> None:
+        steps.append(f"{name} begins")
+        await asyncio.sleep(0)
+        steps.append(f"{name} goes on")
+
+    async def both() -> None:
+        loop.run_all([step("a"), step("b")])
+
+    loop.run(both()).result(DEADLINE_S)
+    eventually(lambda: len(steps) == 4)
+    assert steps[:2] == ["a begins", "b begins"]
+
+
+def test_each_coroutine_has_a_context_of_its_own(loop: WorkLoop) -> None:
+    seen: list[str] = []
+
+    async def name(value: str) -> None:
+        seen.append(NAME.get())
+        NAME.set(value)
+
+    loop.run_all(name(value) for value in ("alice", "bob"))
+    eventually(lambda: len(seen) == 2)
+    assert seen == ["nobody", "nobody"]
+    assert NAME.get() == "nobody"
+
+
+def test_its_clock_stands_still_while_it_is_blocked_and_missed_beats_are_counted(
+    loop: WorkLoop, gate: threading.Event
+) -> None:
+    blocked(loop, gate)
+    assert loop.ask()
+    before = loop.clock()
+    for _ in range(BEATS):
+        assert not loop.ask()
+    assert loop.missed == BEATS
+    assert loop.clock() == before
+    gate.set()
+    assert eventually(loop.ask)
+    assert loop.missed == 0
+
+
+def test_a_lease_thread_makes_all_calls_and_ends_when_it_is_told(loop: WorkLoop) -> None:
+    thread = LeaseThread()
+    first = loop.run(thread.run(threading.current_thread)).result(DEADLINE_S)
+    second = loop.run(thread.run(threading.current_thread)).result(DEADLINE_S)
+    assert first is second
+    assert first not in {threading.current_thread(), loop._thread}
+    thread.end()
+    first.join(DEADLINE_S)
+    assert not first.is_alive()
+
+
+def test_whatever_a_call_in_a_lease_thread_raises_is_raised_where_it_is_awaited(loop: WorkLoop) -> None:
+    def fail() -> None:
+        raise SystemExit(3)
+
+    async def run() -> int:
+        try:
+            await LeaseThread().run(fail)
+        except SystemExit as error:
+            return int(str(error.code))
+        return 0
+
+    assert loop.run(run()).result(DEADLINE_S) == 3
+
+
+def test_a_system_that_starts_no_thread_says_so(loop: WorkLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(lease_thread, "Thread", refuse)
+    with pytest.raises(IsolationBroken, match="starts no thread"):
+        LeaseThread().start()

@@ -1,0 +1,58 @@
+"""What threads answer, awaited on an event loop: many answers that come together wake the loop once."""
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary, ref
+
+Answer = TypeVar("Answer")
+
+
+class Letterbox:
+    """Calls that threads want an event loop to make, in the order in which they came."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._calls: deque[Callable[[], object]] = deque()
+        self._is_woken = False
+        """Whether the loop will look. It takes this back before it looks: a call that comes then wakes it again."""
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Let the loop make `call`, soon."""
+        self._calls.append(call)
+        if not self._is_woken:
+            self._is_woken = True
+            if loop := self._loop():
+                loop.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
+        self._is_woken = False
+        while self._calls:
+            self._calls.popleft()()
+
+
+_letterboxes: WeakKeyDictionary[AbstractEventLoop, Letterbox] = WeakKeyDictionary()
+"""Each is added by its own loop's thread."""
+
+
+def answered(asked: Future[Answer]) -> asyncio.Future[Answer]:
+    """Return a future of the running loop that ends as `asked` does; that it is cancelled is an error like others."""
+    loop = asyncio.get_running_loop()
+    if (letterbox := _letterboxes.get(loop)) is None:
+        letterbox = _letterboxes[loop] = Letterbox(loop)
+    answer: asyncio.Future[Answer] = loop.create_future()
+    asked.add_done_callback(lambda _: letterbox.post(partial(_pass_on, asked, answer)))
+    return answer
+
+
+def _pass_on(asked: Future[Answer], answer: asyncio.Future[Answer]) -> None:
+    if answer.done():
+        return  # nobody waits any more
+    try:
+        answer.set_result(asked.result())
+    except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        answer.set_exception(error)
