@@ -57,13 +57,14 @@ TROUBLES: dict[str, Callable[[Scene], AbstractContextManager[object]]] = {
 def test_three_sigterms_end_a_worker_in_time_whatever_hangs(
     services: Services, settings: Settings, accept: Accept, tmp_path: Path, trouble: str
 ) -> None:
-    runs = tmp_path / "runs"
+    runs, log = tmp_path / "runs", tmp_path / "worker.log"
     with Proxy(settings.redis_url) as redis, Proxy(settings.database_url) as postgres:
         ours = {"redis_url": redis.url, "database_url": postgres.url, "shutdown_grace_s": GRACE_S, "lock_ttl_s": 10}
         for nr in range(SLOTS):
             accept(f"user {nr}", f"wait {tmp_path / 'never'}")
+        slow_to_give_up = settings.model_copy(update=ours)
         with worker_process(
-            settings.model_copy(update=ours), f"--slots={SLOTS}", is_supervised=True, bot_log=runs, stall_limit_s=15
+            slow_to_give_up, f"--slots={SLOTS}", is_supervised=True, bot_log=runs, stall_limit_s=15, log=log
         ) as supervisor:
             eventually(lambda: runs.exists() and len(runs.read_text().splitlines()) == SLOTS)
             scene = Scene(supervisor, the_child(supervisor), redis, postgres)
@@ -75,6 +76,8 @@ def test_three_sigterms_end_a_worker_in_time_whatever_hangs(
                 assert supervisor.wait(DEADLINE_S) == 0
                 assert time.monotonic() - asked_at < ENDS_WITHIN_S + BUSY_S
                 assert not Path(f"/proc/{scene.worker}").exists()
+    # What a server keeps waiting is left out: the last resort is for processes that cannot end.
+    assert ("worker_stopped" in log.read_text(encoding="utf-8")) == (trouble != "the worker is frozen")
 
 
 @pytest.mark.slow

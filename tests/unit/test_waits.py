@@ -1,10 +1,16 @@
 """Every wait has a deadline, or stands here with what ends it."""
 
 import ast
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from onelane import identity
+from onelane.connection import Row
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
 from tests.conftest import ROOT
 
 WAITS = {"wait": 0, "join": 0, "result": 0, "acquire": 1, "communicate": 1, "get": 1, "select": 0}
@@ -91,3 +97,29 @@ def test_every_wait_has_a_deadline_or_a_known_end() -> None:
 )
 def test_a_wait_without_a_deadline_is_found(code: str, is_endless: bool) -> None:
     assert bool(list(endless_waits(code))) is is_endless
+
+
+def test_who_waits_while_another_thread_reads_whose_lanes_these_are_leaves_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    class Silent(Database):
+        def __init__(self) -> None:
+            """Connect to nothing."""
+
+        def row(self, *_: object) -> Row:
+            asked.set()
+            answers.wait()
+            raise StoreUnavailable("silent")
+
+    monkeypatch.setattr(identity, "READ_MAX_S", 0.1)
+    ours = identity.Identity(Silent())
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(ours.id)
+        asked.wait()
+        with pytest.raises(LanesUnavailable):
+            ours.id()
+        answers.set()
+        with pytest.raises(LanesUnavailable):
+            first.result()

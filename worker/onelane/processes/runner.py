@@ -38,7 +38,7 @@ WATCH_TICK_S = 0.25
 LEAVING_S = 2.0
 """For the failures of stuck slots to be written, and lanes to be released, before their process ends."""
 DISPATCHER_ENDS_S = 1.0
-"""Counted from the end of the grace: within what ending takes."""
+"""Both are counted from the end of the grace at most: within what ending takes."""
 TASK_ENDS_S = 0.3
 """What comes after the tasks undoes what they do."""
 EXIT_STUCK = 75
@@ -207,7 +207,7 @@ class Runner:
         while self._keeper.holdings and time.monotonic() < self.ending.grace_ends_at:
             time.sleep(STOP_TICK_S)
         self._slots.hand_back()
-        self._slots.await_left(LEAVING_S)
+        self._slots.await_left(min(LEAVING_S, self.ending.grace_ends_at + LEAVING_S - time.monotonic()))
         for task in self._tasks:
             task.stop(TASK_ENDS_S)
         self._keeper.stop()
