@@ -180,7 +180,7 @@ def test_workers_are_counted_with_what_they_hold(
 
 
 def linger(_turn: Turn) -> str:
-    time.sleep(1.5)
+    time.sleep(4.5)  # a lane is shown from the second beat on
     return "done"
 
 

@@ -20,7 +20,7 @@ from tests.conftest import LogLines, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.refusing import USER, Limited
 
-WAIT_FOR_CALLS = {"handlers", "lanes", "sender"}
+WAIT_FOR_CALLS = {"handlers", "shifts", "lanes", "sender"}
 """Threads that nobody can make do anything any more."""
 SLACK_S = 5.0
 """For a machine that is busy."""

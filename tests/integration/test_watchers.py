@@ -18,12 +18,13 @@ WATCHERS = {
     **dict.fromkeys(TASKS, "every other task, and the last resort, which the keeper puts off"),
     "runner": "the last resort, which the keeper puts off (it is the main thread of a process)",
     "dispatcher": "the keeper and the main thread",
-    "slot": "the watch, by the stage in which it is",
+    "lease": "the watch, by the stage of its shift",
+    "shifts": "the watch, which asks it for a sign of life",
     "handlers": "the watch, which asks it for a sign of life",
-    "reads": "the watch, by the stage of the slot that waits for it",
+    "reads": "the watch, by the stage of the shift that waits for it",
     "renewals": "the keeper, which counts what the helper leaves unanswered",
     "lanes": "who asks: it has a deadline, and starts another when this one has died",
-    "sender": "the slots that wait for it, by their stages",
+    "sender": "the shifts that wait for it, by their stages",
 }
 """Every thread of a worker, and who finds out when it hangs or has died."""
 LIMIT_S = 3.0

@@ -29,12 +29,13 @@ ENDED_OTHERWISE = {
     f"{WORKER}/intake.py Intake.accept future.result()": "it is done",
     f"{WORKER}/intake.py _problem future.result()": "it is done",
     f"{WORKER}/intake.py _stands future.result()": "it is done",
-    f"{WORKER}/lanes/gathering.py Gathering.ask answer.result()": "it is done",
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
     f"{WORKER}/lanes/gathering.py read_as.settle done.result()": "it is done",
     f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
-    f"{WORKER}/turns/hosting.py Host._await visit.future.result()": "it is done",
-    f"{WORKER}/turns/loop.py HandlerLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",
+    f"{WORKER}/turns/answers.py _pass_on asked.result()": "it is done",
+    f"{WORKER}/turns/event_loop.py EventLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",
+    f"{WORKER}/turns/hosting.py Host._within_time answer.result()": "it is done",
+    f"{WORKER}/turns/lease_thread.py _work calls.get()": "it waits for its shift's next call, or end",
 }
 """Waits without a deadline of their own, and why they end or need not."""
 FOLDERS = ("worker/onelane", "app/onelane_web")
