@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
 
 
+def job(message_id: str) -> None:
+    """Refuse to run: a stock RQ worker was pointed at a lane. RQ's jobs name this function (`lanes/jobs.py`)."""
+    raise RuntimeError(f"message {message_id} belongs to a lane: start `onelane worker` instead of `rq worker`")
+
+
 def __getattr__(name: str) -> object:
     """Import a bot's name; `onelane.bot` has them all."""
     if name not in __all__:

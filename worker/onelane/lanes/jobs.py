@@ -11,16 +11,14 @@ from rq.serializers import JSONSerializer
 
 from onelane import keys
 
-FUNCTION = "onelane.lanes.jobs.turn"
-"""What a job names as its function; no worker of ours ever looks at it."""
+FUNCTION = "onelane.job"
+"""What a job names as its function; no worker of ours ever looks at it.
+
+So short that no value of a job is longer than 64 bytes: Redis then keeps it in half the room.
+"""
 
 FAILURE_MAX = 4_000
 """Characters of a traceback that RQ's tools show; Postgres has all of it."""
-
-
-def turn(message_id: str) -> None:
-    """Refuse to run: a stock RQ worker was pointed at a lane."""
-    raise RuntimeError(f"message {message_id} belongs to a lane: start `onelane worker` instead of `rq worker`")
 
 
 OF_ALL = ("status", "queued", "result_ttl", "0")
@@ -34,7 +32,7 @@ def own_fields(message_id: UUID) -> list[str]:
     """
     made_at = now()
     return [
-        *("data", f'["{FUNCTION}", null, ["{message_id}"], {{}}]'),
+        *("data", f'["{FUNCTION}",null,["{message_id}"],{{}}]'),
         *("description", f"turn {message_id}"),
         *("created_at", made_at),
         *("enqueued_at", made_at),
