@@ -28,7 +28,7 @@ OF_ALL = ("status", "queued", "result_ttl", "0")
 def own_fields(message_id: UUID) -> list[str]:
     """List the fields and values, by turns, that a job has of its own, without its lane's, as made now.
 
-    `job_of` makes the same with RQ, for fifty times as much; what RQ compresses it also reads as it is.
+    `job_of` makes the same with RQ, for ten times as much; what RQ compresses it also reads as it is.
     """
     made_at = now()
     return [

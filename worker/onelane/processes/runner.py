@@ -31,9 +31,9 @@ IDLE_WAIT_MAX_S = 2.0
 """Less than what is waited for an answer of Redis: it says nothing meanwhile."""
 SUSPENDED_TICK_S = 0.1
 BUSY_WAIT_MAX_S = 0.5
-STOP_TICK_S = 0.1
+STOP_TICK_S = 0.25
 OUTAGE_PAUSE_S = 0.5
-REGISTRATION_TICK_S = 2.0
+REGISTRATION_TICK_S = 2.5
 WATCH_TICK_S = 0.25
 LEAVING_S = 2.0
 """For the failures of stuck slots to be written, and lanes to be released, before their process ends."""
