@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from onelane.bootstrap import Services, Worker, open_services, open_worker
 from onelane.config import Channel, Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
+from onelane.dev.embedded.postgres import without_libpq
 from onelane.migrations import migrate
 from onelane.model import Accepted, Delivery
 from onelane.processes import ending
@@ -47,6 +48,8 @@ def examples_of(number: int | None, base: hypothesis_settings | None = None) -> 
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in os.environ.keys() - without_libpq(os.environ).keys():
+        del os.environ[name]  # it would lead our clients elsewhere
     if threading.current_thread() is threading.main_thread():
         # A shell that starts us in the background has interrupts ignored, here and in everything that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -101,6 +101,22 @@ def test_postgres_is_version_18_in_utf_8(postgres: EmbeddedPostgres) -> None:
     assert ask(postgres.url, "SHOW server_encoding") == "UTF8"
 
 
+def test_variables_that_lead_clients_elsewhere_do_not_change_postgres(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("PGDATESTYLE", "German"),
+        ("PGTZ", "Asia/Tokyo"),
+        ("PGHOSTADDR", "127.0.0.9"),
+        ("PGDATA", "/"),
+    ):
+        monkeypatch.setenv(name, value)
+    url = postgres.start()
+    for name in ("PGDATESTYLE", "PGTZ", "PGHOSTADDR"):
+        monkeypatch.delenv(name)
+    assert ask(url, "SHOW DateStyle") == "ISO, MDY"
+
+
 def test_postgres_does_not_listen_on_the_network_and_its_folder_is_closed(postgres: EmbeddedPostgres) -> None:
     assert ask(postgres.start(), "SHOW listen_addresses") == ""
     assert postgres.data_dir.stat().st_mode & 0o077 == 0

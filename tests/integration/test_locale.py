@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -10,6 +12,7 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.db import Database
 from onelane.dev.target import Target, sign
 from onelane.model import Delivery
 from tests.conftest import eventually
@@ -18,6 +21,17 @@ from tests.rows import Rows
 
 SAID = "你好, été, ノート, 🙂"
 LOCALES = {"zh_CN": "GBK", "ja_JP": "EUC-JP"}
+
+
+def test_the_environments_encoding_and_format_of_dates_for_postgres_do_no_harm(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    with closing(Database(settings.database_url)) as database:
+        row = database.row("SELECT %s::text AS said, timestamptz '2026-11-26Z' AS at", (SAID,))
+    assert row is not None
+    assert (row.said, row.at) == (SAID, datetime(2026, 11, 26, tzinfo=UTC))
 
 
 @pytest.mark.slow

@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from redis import Redis
 
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -34,7 +37,9 @@ BANNER = "Onelane runs."
 class Run:
     """One `onelane run` in a folder of its own, as a terminal sees it."""
 
-    def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str] = COMMAND, *, terminal: int | None = None, **env: str
+    ) -> None:
         self.data = DataFolder(folder / "data")
         self.port = int(env.get("PORT") or free_port())
         self._output = folder / f"output-{free_port()}"
@@ -43,8 +48,9 @@ class Run:
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 command,
+                stdin=terminal if terminal is not None else subprocess.DEVNULL,
                 stdout=output,
-                stderr=output,
+                stderr=output if terminal is None else terminal,
                 cwd=folder,
                 env={
                     **inherited,
@@ -95,6 +101,13 @@ class Run:
         self.process.wait()
 
 
+def _read(terminal: int, screen: list[str]) -> None:
+    """Read what appears on a terminal, until its program has ended."""
+    with suppress(OSError):
+        while text := os.read(terminal, 4096):
+            screen[0] += text.decode()
+
+
 def _environment(process: Path) -> bytes:
     try:
         return (process / "environ").read_bytes()
@@ -107,8 +120,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     class Started(Run):
-        def __init__(self, command: Sequence[str] = COMMAND, **env: str) -> None:
-            super().__init__(tmp_path, command, **env)
+        def __init__(self, command: Sequence[str] = COMMAND, *, terminal: int | None = None, **env: str) -> None:
+            super().__init__(tmp_path, command, terminal=terminal, **env)
             runs.append(self)
 
     yield Started
@@ -245,16 +258,118 @@ def test_the_death_of_one_process_stops_the_rest(start: Callable[..., Run], name
     assert "ended with exit code -9" in run.output or "died" in run.output
 
 
+@pytest.fixture
+def foreign(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[dict[str, str]]:
+    """Addresses of a database and a Redis of another project, each with something in it and a password."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE theirs")
+    database = urlsplit(postgres.url)._replace(netloc="postgres:secret@", path="/theirs").geturl()
+    lanes = urlsplit(redis_server.url)._replace(path="/9").geturl()
+    with psycopg.connect(database) as connection, closing(Redis.from_url(lanes)) as client:
+        connection.execute("CREATE TABLE theirs AS SELECT 1")
+        client.hset("instance", "theirs", "1")
+    yield {"DATABASE_URL": database, "REDIS_URL": lanes}
+    with psycopg.connect(postgres.url, autocommit=True) as connection, closing(Redis.from_url(lanes)) as client:
+        client.flushdb()
+        connection.execute("DROP DATABASE theirs WITH (FORCE)")
+
+
+def assert_untouched(foreign: dict[str, str]) -> None:
+    tables = "SELECT array_agg(relname::text) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+    with (
+        psycopg.connect(foreign["DATABASE_URL"]) as connection,
+        closing(Redis.from_url(foreign["REDIS_URL"])) as client,
+    ):
+        assert connection.execute(tables).fetchone() == (["theirs"],)
+        assert client.keys() == [b"instance"]
+        assert client.hgetall("instance") == {b"theirs": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("exported", "named"),
+    [
+        (["DATABASE_URL", "REDIS_URL"], r"DATABASE_URL .* PostgreSQL, database theirs on /"),
+        (["REDIS_URL"], r"REDIS_URL .* Redis, 127\.0\.0\.1:\d+/9,"),
+    ],
+    ids=["both", "half"],
+)
+def test_without_a_terminal_a_server_of_another_project_is_not_used(
+    start: Callable[..., Run], foreign: dict[str, str], postgres: EmbeddedPostgres, exported: list[str], named: str
+) -> None:
+    own = {"DATABASE_URL": postgres.url}
+    run = start(**{**own, **{name: foreign[name] for name in exported}})
+    assert run.ends() == EXIT_CONFIG
+    assert re.fullmatch(rf"onelane: {named}.*--use-environment.*unset.*\n", run.output)
+    assert "secret" not in run.output
+    assert str(urlsplit(foreign["REDIS_URL"]).password) not in run.output
+    assert_untouched(foreign)
+
+
+@pytest.mark.slow
+def test_who_says_no_at_the_terminal_gets_embedded_servers_for_the_run_and_all_commands(
+    start: Callable[..., Run], foreign: dict[str, str]
+) -> None:
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, b"\n\n")  # no is what Enter means
+    run = start(terminal=terminal, **foreign)
+    os.close(terminal)
+    screen = [""]
+    threading.Thread(target=_read, args=(keyboard, screen), daemon=True).start()
+    run.until_ready()
+    assert screen[0].count("where Onelane has never been") == 2
+    shell = {**os.environ, **foreign, VARIABLE: str(run.data.path)}
+    for command in (["send", "--user", "alice", "hello"], ["doctor"], ["lanes"]):
+        done = subprocess.run(
+            [*PYTHON, "onelane", *command], env=shell, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert_untouched(foreign)
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(STOP_S) == 0
+
+
+@pytest.mark.slow
+def test_variables_of_another_project_change_nothing(start: Callable[..., Run]) -> None:
+    libpq = {
+        "PGHOSTADDR": "127.0.0.9",
+        "PGSERVICE": "theirs",
+        "PGOPTIONS": "-c search_path=theirs",
+        "PGDATESTYLE": "German",
+    }
+    web = {"GUNICORN_CMD_ARGS": "--bind 127.0.0.9:1 --worker-class sync", "FLASK_DEBUG": "1"}
+    theirs = {
+        **libpq,
+        **web,
+        "PGCLIENTENCODING": "LATIN1",
+        "REDIS_TLS_URL": "rediss://theirs",
+    }
+    run = start(**theirs, RQ_KEY_PREFIX="theirs").until_ready()
+    shell = {**os.environ, **theirs, VARIABLE: str(run.data.path)}
+    for command, answer in ((["send", "--user", "alice", "¿qué? 日本"], "¿qué? 日本   (session "), (["lanes"], "")):
+        done = subprocess.run(
+            [*PYTHON, "onelane", *command], env=shell, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.startswith(answer)
+    assert "LoopWorker" in run.output
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends() == 0
+
+
 @pytest.mark.slow
 def test_servers_of_ones_own_are_used_and_left_running(start: Callable[..., Run], tmp_path: Path) -> None:
     with (
         EmbeddedPostgres(tmp_path / "own-postgres", {"fsync": "off"}) as postgres,
         EmbeddedRedis(tmp_path / "own-redis") as lanes,
     ):
-        run = start(DATABASE_URL=postgres.url, REDIS_URL=lanes.url).until_ready()
-        assert postgres.url not in run.output  # it may hold a password
-        run.process.send_signal(signal.SIGINT)
-        assert run.ends() == 0
+        named = {"DATABASE_URL": postgres.url, "REDIS_URL": lanes.url}
+        for command in ((*COMMAND, "--use-environment"), COMMAND):  # Onelane has been there at the second run
+            run = start(command, **named).until_ready()
+            assert all(url not in run.output for url in named.values())  # it may hold a password
+            assert f"DATABASE_URL of the environment is used: database postgres on {postgres.data_dir}" in run.output
+            assert f"your own: 127.0.0.1:{lanes.port}/0 (REDIS_URL)" in run.output
+            run.process.send_signal(signal.SIGINT)
+            assert run.ends() == 0
         assert postgres.is_running
         assert lanes.is_running
         assert not (run.data.path / "postgres").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onelane.dev.embedded import EmbeddedRedis
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.child import command_line, descendants
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.stack import POLL_S, Stack
@@ -95,6 +95,26 @@ def test_leaving_the_block_ends_a_whole_family_also_one_that_ignores_requests(tm
         family = [parent.pid, grandchild, stubborn.pid]
     assert not any(map(command_line, family))
     assert not stack.has_processes
+
+
+def test_what_is_set_for_another_project_reaches_no_process(tmp_path: Path) -> None:
+    theirs = {"GUNICORN_CMD_ARGS": "--workers 9", "RQ_KEY_PREFIX": "theirs", "PGHOSTADDR": "127.0.0.9", "PG_POOLER": ""}
+    with Stack(tmp_path, theirs) as stack:
+        assert set(stack.environment) == {"PGHOSTADDR", "PG_POOLER"}, "they complete a DATABASE_URL of one's own"
+        server = EmbeddedPostgres(tmp_path / "postgres")
+        assert server.known_in(stack.environment) == {"PG_POOLER": "", "DATABASE_URL": server.url}
+
+
+def test_a_command_uses_the_run_of_its_folder_instead_of_what_that_run_has_declined(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    address = {"DATABASE_URL": "postgresql:///embedded", "REDIS_URL": "redis://embedded"}
+    folder.publish(address, [("REDIS_URL", "redis://:secret@theirs")])
+    assert "secret" not in (tmp_path / "run.json").read_text()
+    assert folder.published() == address
+    assert folder.instead({}) == address
+    own = {"DATABASE_URL": "postgresql:///own", "REDIS_URL": "redis://:secret@theirs"}
+    assert folder.instead(own) == {"REDIS_URL": "redis://embedded"}
+    assert folder.instead({"REDIS_URL": "redis://another"}) == {}
 
 
 @pytest.mark.parametrize("below", [".", "docs", "worker/onelane"])

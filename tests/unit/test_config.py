@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from onelane.config import Settings
 from onelane.errors import ConfigError
+from onelane.formats import database_of, redis_of
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SECRET = "hunter2"
@@ -142,3 +143,34 @@ def test_the_example_is_valid_and_shows_the_defaults(monkeypatch: pytest.MonkeyP
     for name, field in Settings.model_fields.items():
         if not field.is_required() and name != "channels":
             assert getattr(shown, name) == field.default, name
+
+
+def test_another_prefix_for_the_keys_of_rq_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RQ_KEY_PREFIX", "theirs")
+    with pytest.raises(ConfigError, match=r"RQ_KEY_PREFIX: must not be set.*REDIS_PREFIX"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://me:secret@db.example.com:5433/bot?sslmode=require", "database bot on db.example.com"),
+        ("postgresql:///bot?host=/run/postgresql&password=secret", "database bot on /run/postgresql"),
+        ("postgresql:///?service=", "database theirs on elsewhere"),
+    ],
+)
+def test_a_database_is_named_without_its_password(url: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGDATABASE", "theirs")
+    monkeypatch.setenv("PGHOST", "elsewhere")
+    assert database_of(url) == named
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("rediss://:secret@lanes.example.com/2?ssl_cert_reqs=none", "lanes.example.com:6379/2"),
+        ("unix://me:secret@/run/redis.sock?db=1&password=secret", "/run/redis.sock"),
+    ],
+)
+def test_a_redis_is_named_without_its_password(url: str, named: str) -> None:
+    assert redis_of(url) == named

@@ -69,6 +69,11 @@ def client_of(made: Any) -> FlaskClient:
     return create_app(cast("Services", made)).test_client()
 
 
+def test_the_debugging_of_another_project_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    assert not create_app(cast("Services", services())).debug
+
+
 @pytest.fixture
 def fake() -> Any:
     return services(body_max_bytes=4_096)
