@@ -32,7 +32,7 @@ help: ## list what there is
 install: $(INSTALLED) ## create .venv with everything in it
 
 run: $(INSTALLED) ## start embedded servers, web and worker; Ctrl-C stops them
-	@exec $(BIN)/onelane run
+	@exec $(BIN)/onelane run $(ARGS)
 
 test: $(INSTALLED) ## run the tests against real servers of their own, within minutes
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"

@@ -16,6 +16,7 @@ def create_app(services: Services) -> Flask:
     """Make the WSGI application; raise ConfigError when a channel's secrets cannot be used."""
     settings = services.settings
     app = Flask(__name__, static_folder=None)
+    app.debug = False  # whatever FLASK_DEBUG says, which may be set for another project
     app.config.update(
         MAX_CONTENT_LENGTH=settings.body_max_bytes,
         MAX_FORM_MEMORY_SIZE=settings.body_max_bytes,

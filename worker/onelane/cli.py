@@ -17,6 +17,7 @@ from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG, ConfigError, LanesDenied, OnelaneError, StoreDenied
+from onelane.formats import database_of
 from onelane.processes import supervisor
 from onelane.telemetry.log import configure
 
@@ -34,20 +35,27 @@ def onelane() -> None:
 
 @onelane.command()
 @click.argument("handler", required=False, metavar="[MODULE:FUNCTION]")
-def run(handler: str | None) -> None:
+@click.option(
+    "--use-environment", is_flag=True, help="Set Onelane up, without asking, where DATABASE_URL and REDIS_URL lead."
+)
+def run(handler: str | None, use_environment: bool) -> None:
     """Run everything here: embedded servers, web and worker.
 
     MODULE:FUNCTION is the bot, in the working folder; without it HANDLER is.
+
+    A server that DATABASE_URL or REDIS_URL names takes the place of an embedded one. One that Onelane has never used
+    may be another project's: it is used after a yes only.
     """
     from onelane.dev.run.run import run as run_here
 
-    sys.exit(run_here(handler))
+    sys.exit(run_here(handler, use_environment=use_environment))
 
 
 @onelane.command()
 def migrate() -> None:
     """Bring the database to this release. Safe to repeat and to run concurrently."""
     settings = _settings()
+    click.echo(f"onelane: migrating {database_of(settings.database_url)}", err=True)
     applied = migrations.migrate(settings.database_url, pooler=settings.pg_pooler)
     for name in applied:
         click.echo(f"applied {name}")

@@ -4,6 +4,7 @@
 the setting and what is allowed; it never repeats the value, since many are secrets.
 """
 
+import os
 from datetime import time
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -149,6 +150,8 @@ class Settings(BaseSettings):
     @classmethod
     def from_environment(cls) -> Self:
         """Read the environment, or raise a one-line ConfigError that names what is wrong."""
+        if os.environ.get("RQ_KEY_PREFIX", "rq") != "rq":
+            raise ConfigError("RQ_KEY_PREFIX: must not be set: the keys here are rq:…, behind REDIS_PREFIX")
         try:
             return cls()  # type: ignore[call-arg]  # the environment is the argument
         except ValidationError as error:

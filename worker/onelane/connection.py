@@ -89,6 +89,8 @@ class Connection(psycopg.Connection[Row]):
             **cls.access(url),
         )
         forks.keep_from_children(connection)
+        if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+            connection.execute("SET DateStyle = ISO")  # PGDATESTYLE, or the database's own: the driver reads no other
         connection.generation = generation
         connection.made_at = connection.used_at = time.monotonic()
         connection.kept_notices = []
@@ -110,7 +112,7 @@ class Connection(psycopg.Connection[Row]):
                 break
             try:
                 share_s = max(CONNECT_S_MIN, round(left_s / others))
-                return cls.connect(url, **place, connect_timeout=share_s, **options)
+                return cls.connect(url, **place, client_encoding="UTF8", connect_timeout=share_s, **options)
             except psycopg.OperationalError as error:
                 failures.append(str(error))
         raise psycopg.OperationalError("\n".join(failures))

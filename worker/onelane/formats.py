@@ -1,8 +1,10 @@
 """The formats of settings: addresses, names, times. A value of another form is refused with what is allowed."""
 
+import os
 import re
 from datetime import time
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -90,3 +92,17 @@ TimeZone = Annotated[str, AfterValidator(_time_zone)]
 DayStart = Annotated[time, BeforeValidator(_whole_minute)]
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
+
+
+def database_of(url: str) -> str:
+    """Name the database and host of an address, which PostgreSQL's own variables complete; no password, no user."""
+    values = conninfo_to_dict(url)
+    database = values.get("dbname") or os.environ.get("PGDATABASE") or values.get("user") or os.environ.get("PGUSER")
+    host = values.get("hostaddr") or values.get("host") or os.environ.get("PGHOST") or "this machine"
+    return f"database {database or 'of this user'} on {host}"
+
+
+def redis_of(url: str) -> str:
+    """Name the host and the database of an address; no password, no user."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}{parts.path.rstrip('/')}" if parts.hostname else parts.path

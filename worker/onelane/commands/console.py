@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -64,10 +65,7 @@ def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
 
     Raise LanesForeign when another deployment uses that Redis, unless the command works `on_any_redis`.
     """
-    if not os.environ.get("DATABASE_URL") and not os.environ.get("REDIS_URL"):
-        from onelane.dev.run.data_folder import running
-
-        os.environ.update(running() or {})
+    _use_the_run_of_this_folder()
     settings = Settings.from_environment()
     # The commands print what happens, and what went wrong; log lines would come between.
     configure("CRITICAL", settings.log_format)
@@ -78,6 +76,31 @@ def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
         yield services
     finally:
         services.close()
+
+
+def _use_the_run_of_this_folder() -> None:
+    """Take its addresses where the environment names none, or such as it has declined."""
+    is_named = os.environ.get("DATABASE_URL") or os.environ.get("REDIS_URL")
+    if is_named and not _may_be_a_run():
+        return
+    from onelane.dev.embedded.postgres import without_libpq
+    from onelane.dev.run.data_folder import DataFolder
+
+    found = DataFolder.of_environment().instead(os.environ)
+    if "DATABASE_URL" in found:
+        kept = without_libpq(os.environ)
+        for name in os.environ.keys() - kept.keys():
+            del os.environ[name]
+    os.environ.update(found)
+
+
+def _may_be_a_run() -> bool:
+    """Answer whether an `onelane run` may be at work here. Production has none, and imports no `dev`."""
+    chosen = os.environ.get("ONELANE_DATA")
+    folders = (
+        [Path(chosen).expanduser()] if chosen else [above / ".onelane" for above in (Path.cwd(), *Path.cwd().parents)]
+    )
+    return any((folder / "run.json").exists() for folder in folders)
 
 
 def user_of(services: Services, user: Named) -> UserRecord:

@@ -25,6 +25,8 @@ MIGRATE = (*PYTHON, "onelane", "migrate")
 WORKER = (*PYTHON, "onelane", "worker")
 WEB = "onelane_web.wsgi:app"
 
+IGNORED = frozenset({"GUNICORN_CMD_ARGS", "RQ_KEY_PREFIX"})
+"""What may be set for another project, and would change our processes behind our back."""
 MIGRATED_S = 180.0
 READY_S = 60.0
 ANSWER_S = 2.0
@@ -45,13 +47,13 @@ class Stack:
         echo: Callable[[str], object] | None = None,
         on_tick: Callable[[], object] = lambda: None,
     ) -> None:
-        """Keep logs in `folder`; the processes get `environment` and the addresses of the servers, nothing else.
+        """Keep logs in `folder`; the processes get `environment` but IGNORED, the addresses of the servers, no more.
 
         `echo` receives each line that web and workers write. `on_tick` is called while we wait, and may end that by
         raising.
         """
         self.folder = folder
-        self.environment = _as_text(environment)
+        self.environment = {name: value for name, value in _as_text(environment).items() if name not in IGNORED}
         self._cwd = cwd or Path.cwd()
         self._echo = echo
         self._on_tick = on_tick
@@ -68,7 +70,8 @@ class Stack:
         """Start them in this order. Every process that is started later gets their addresses."""
         for server in servers:
             self._servers.append(server)
-            self.environment[server.variable] = server.start()
+            server.start()
+            self.environment = server.known_in(self.environment)
 
     def migrate(self) -> None:
         """Bring the database to this release."""

@@ -57,6 +57,10 @@ class EmbeddedPostgres(EmbeddedServer):
         """Its own client, for machines without one."""
         return self._programs / "psql"
 
+    def known_in(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of processes that use it: nothing there leads its clients elsewhere."""
+        return super().known_in(without_libpq(environment))
+
     def stop(self) -> None:
         """Stop it in good order, within a bound; kill it otherwise."""
         super().stop()
@@ -81,7 +85,7 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         argv = [str(self._programs / "postgres"), "-D", str(self.data_dir)]
         argv += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._child.start(argv, cwd=self.data_dir, run_as=run_as)
+        self._child.start(argv, cwd=self.data_dir, env=without_libpq(os.environ), run_as=run_as)
 
     def _create_cluster(self, user: pwd.struct_passwd, run_as: list[str]) -> None:
         """Create the cluster beside its place, then move it: a half-made one must never pass for one."""
@@ -97,6 +101,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 encoding="utf-8",
                 errors="replace",
                 cwd=draft,
+                env=without_libpq(os.environ),
                 timeout=INITDB_S,
             )
         except subprocess.TimeoutExpired:
@@ -117,6 +122,11 @@ class EmbeddedPostgres(EmbeddedServer):
         except OSError:
             return False
         return lines[:1] == [str(self.pid)] and lines[STATUS_LINE - 1 :] == ["ready   "]
+
+
+def without_libpq(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the variables of PostgreSQL's own (PGHOSTADDR, PGSERVICE, …); PG_POOLER is ours."""
+    return {name: value for name, value in environment.items() if not name.startswith("PG") or name.startswith("PG_")}
 
 
 def _programs() -> Path:

@@ -60,6 +60,10 @@ class EmbeddedServer(ABC):
         """Whether it has ended, and nobody here has stopped it."""
         return self._child.has_died
 
+    def known_in(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of processes that use it."""
+        return {**environment, self.variable: self.url}
+
     def start(self) -> str:
         """Start the server and wait until it answers; return its URL. Raise EmbeddedServerError."""
         if self.is_running:

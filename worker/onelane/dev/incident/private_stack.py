@@ -24,7 +24,7 @@ STOP_S = 10.0
 ANSWER_S = 10.0
 WEB = "onelane_web.development.replay:application()"
 WORKER = (*PYTHON, "onelane.dev.incident.clocked_worker")
-FOREIGN = frozenset({"GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}) | {name.upper() for name in Settings.model_fields}
+FOREIGN = frozenset(name.upper() for name in Settings.model_fields)
 """What the environment may say about another service must not reach this one."""
 
 

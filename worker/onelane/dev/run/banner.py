@@ -6,7 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedServer
+from onelane.dev.run.addresses import target_of
 from onelane.dev.run.data_folder import VARIABLE
 
 
@@ -22,9 +24,10 @@ Onelane runs.
 
   web         http://127.0.0.1:{os.environ["PORT"]}
   operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
-  PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else "your own (DATABASE_URL)"}
-  Redis       {own.get("REDIS_URL", "your own (REDIS_URL)")}
-{started}  data, logs  {folder}
+  PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else _yours("DATABASE_URL")}
+  Redis       {own.get("REDIS_URL") or _yours("REDIS_URL")}
+{started}  bot         {os.environ.get("HANDLER") or Settings.model_fields["handler"].default}
+  data, logs  {folder}
 
   talk to it, from a second terminal             {command} send --user alice "hello"
   run a bot of yours: handle(turn) in mybot.py   {command} run mybot:handle
@@ -41,6 +44,11 @@ def _command() -> str:
 def _key(own_ops_password: str | None) -> str:
     """Format how the operator logs in. A password that somebody chose stays off the screen."""
     return f"{os.environ.get('OPS_USER') or 'operator'} / {own_ops_password or 'your own (OPS_PASSWORD)'}"
+
+
+def _yours(name: str) -> str:
+    """Format where an address of the environment leads; it may hold a password."""
+    return f"your own: {target_of(name)} ({name})"
 
 
 def _psql(servers: list[EmbeddedServer]) -> str:

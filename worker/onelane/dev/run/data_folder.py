@@ -5,14 +5,17 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from onelane.errors import ConfigError
 
 VARIABLE = "ONELANE_DATA"
 PACKAGE = Path(__file__).resolve().parents[2]
+SERVERS = ("DATABASE_URL", "REDIS_URL")
 SECRET_BYTES = 32
 OPS_PASSWORD_BYTES = 12
 
@@ -62,23 +65,51 @@ class DataFolder:
             _write_private(path, secrets.token_urlsafe(OPS_PASSWORD_BYTES))
         return path.read_text(encoding="utf-8")
 
-    def publish(self, address: Mapping[str, str]) -> None:
-        """Let other terminals of the same user know how to reach what runs here."""
-        _write_private(self._address, json.dumps({"pid": os.getpid(), **address}, indent=1))
+    def publish(self, address: Mapping[str, str], declined: Iterable[tuple[str, str]] = ()) -> None:
+        """Let other terminals of the same user know how to reach what runs here.
+
+        `declined` are the addresses of the environment that it does not use.
+        """
+        digests = {name: _digest(url) for name, url in declined}
+        _write_private(self._address, json.dumps({"pid": os.getpid(), "declined": digests, **address}, indent=1))
 
     def withdraw(self) -> None:
         """Take back what was published."""
         self._address.unlink(missing_ok=True)
 
+    def instead(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return what a command uses of a living run: all where `environment` names no server, else what it declined.
+
+        Raise ConfigError when it is another user's, and needed.
+        """
+        named = [name for name in SERVERS if environment.get(name)]
+        try:
+            published = self._read()
+        except ConfigError:
+            if named:
+                return {}
+            raise
+        declined = published.pop("declined", {})
+        return {
+            name: value
+            for name, value in published.items()
+            if not named or (name in named and declined.get(name) == _digest(environment[name]))
+        }
+
     def published(self) -> dict[str, str] | None:
         """Read what a living run has published; None when none runs. Raise ConfigError when it is another user's."""
+        published = self._read()
+        published.pop("declined", None)
+        return published or None
+
+    def _read(self) -> dict[str, Any]:
         try:
-            address = json.loads(self._address.read_text(encoding="utf-8"))
+            address: dict[str, Any] = json.loads(self._address.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            return {}
         except PermissionError:
             raise ConfigError(f"{VARIABLE}: what runs in {self.path} was started by another user") from None
-        return address if _is_alive(address.pop("pid")) else None
+        return address if _is_alive(address.pop("pid")) else {}
 
 
 def _home(working: Path) -> Path:
@@ -101,6 +132,11 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _digest(url: str) -> str:
+    """Return what an address is recognised by, and cannot be read from: it is another project's."""
+    return sha256(url.encode()).hexdigest()
 
 
 def _write_private(path: Path, text: str) -> None:

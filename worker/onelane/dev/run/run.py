@@ -14,10 +14,10 @@ from typing import TextIO
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from onelane.dev.embedded.child import Child
-from onelane.dev.run import banner
+from onelane.dev.run import addresses, banner
 from onelane.dev.run.data_folder import DataFolder
 from onelane.dev.run.stop_request import StopRequest
-from onelane.dev.stack import HOST, Stack
+from onelane.dev.stack import HOST, IGNORED, Stack
 from onelane.errors import ConfigError, OnelaneError
 
 PROCESSES = ("migrate", "web", "worker")
@@ -26,22 +26,23 @@ PORTS_FOR_EVERYBODY = range(1_024, 65_536)
 PUBLISHED = ("DATABASE_URL", "REDIS_URL", "CHANNELS", "PORT")
 
 
-def run(handler: str | None = None) -> int:
+def run(handler: str | None = None, *, use_environment: bool = False) -> int:
     """Run everything until a signal comes, then stop it all and return 0. `handler` takes the place of HANDLER.
+
+    `use_environment` sets Onelane up where the environment's addresses lead, without asking.
 
     Raise ConfigError when a setting is wrong, OnelaneError when something does not start or dies.
     """
-    stop_request = StopRequest()
     folder = DataFolder.of_environment()
     with folder.held():
         for name in PROCESSES:
             Child(name, folder.path).stop_leftover()
-        servers = _own_servers(folder)
-        own_ops_password = _complete_environment(folder, servers, handler)
+        servers, own_ops_password, declined = _settled(folder, handler, use_environment=use_environment)
+        stop_request = StopRequest()
         stack = Stack(folder.path, os.environ, echo=_print_log, on_tick=stop_request.check)
         try:
             _start(stack, servers)
-            folder.publish({name: os.environ[name] for name in PUBLISHED})
+            folder.publish({name: os.environ[name] for name in PUBLISHED}, declined.items())
             _print(banner.text(servers, folder.path, own_ops_password), sys.stdout)
             stack.watch()
         except (KeyboardInterrupt, OnelaneError):
@@ -55,12 +56,34 @@ def run(handler: str | None = None) -> int:
     return 0
 
 
-def _own_servers(folder: DataFolder) -> list[EmbeddedServer]:
+def _settled(
+    folder: DataFolder, handler: str | None, *, use_environment: bool
+) -> tuple[list[EmbeddedServer], str | None, dict[str, str]]:
+    """Settle everything before anything starts.
+
+    Return our servers, the operator's password if we made it up, and the addresses that are not used.
+    """
+    for name in IGNORED:
+        os.environ.pop(name, None)
+    named = addresses.named()
+    servers = _own_servers(folder, named)
+    own_ops_password = _complete_environment(folder, servers, handler)
+    declined = addresses.declined(named, Settings.from_environment(), is_wanted=use_environment)
+    left = {name: os.environ[name] for name in declined}
+    if declined:
+        servers = _own_servers(folder, named - declined)
+        os.environ.update({server.variable: server.url for server in servers})
+    for name in sorted(named - declined):
+        _print(f"onelane: {name} of the environment is used: {addresses.target_of(name)}", sys.stderr)
+    return servers, own_ops_password, left
+
+
+def _own_servers(folder: DataFolder, named: frozenset[str]) -> list[EmbeddedServer]:
     """Make the servers for which the environment names none."""
     servers: list[EmbeddedServer] = []
-    if not os.environ.get("DATABASE_URL"):
+    if "DATABASE_URL" not in named:
         servers.append(EmbeddedPostgres(folder.path / "postgres"))
-    if not os.environ.get("REDIS_URL"):
+    if "REDIS_URL" not in named:
         servers.append(EmbeddedRedis(folder.path / "redis"))
     return servers
 
