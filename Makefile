@@ -13,6 +13,8 @@ RUNS ?= 3
 SERVER ?=
 REDIS_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,lanes_model lanes_faults odd_keys keeper recovery \
 	roster rq_tools outages worker_process))
+POOLER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,spine first_conversation session_lifecycle \
+	session_events repeats fences lists acts commands later failures recovery))
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 
 # A .venv of another Python than the one that is asked for is made anew.
@@ -24,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-redis bench chaos chaos-mutants check format clean
+.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants check format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,9 @@ test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, w
 
 test-redis: $(INSTALLED) ## run the tests of lanes and workers on another server: SERVER=/path/to/valkey-server
 	ONELANE_TEST_REDIS_SERVER=$(SERVER) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(REDIS_TESTS)
+
+test-pooler: $(INSTALLED) ## run the tests of intake, turns and sessions through a PgBouncer with two connections
+	ONELANE_TEST_POOLER=2 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(POOLER_TESTS)
 
 bench: $(INSTALLED) ## measure beside peers, an hour; CLAIMS="whole_way cost" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)

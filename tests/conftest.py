@@ -26,6 +26,7 @@ from onelane.model import Accepted, Delivery
 from onelane.processes import ending
 from onelane.sessions import publish_policies
 from onelane.telemetry.log import log
+from tests.pooler import Pooler
 from tests.rows import Rows
 
 SECRET = "whsec_" + "dGhlIGRlbW8gY2hhbm5lbCdzIG93biBzZWNyZXQ="
@@ -90,10 +91,24 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_pooler(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooler | None]:
+    """A PgBouncer before Postgres, for `make test-pooler`: it says how many connections all tests share."""
+    connections = os.environ.get("ONELANE_TEST_POOLER")
+    if not connections:
+        yield None
+        return
+    os.environ["PG_POOLER"] = "transaction"  # for all commands and processes
+    with Pooler(tmp_path_factory.mktemp("pooler"), postgres.url, connections=int(connections)) as pooler:
+        yield pooler
+        assert pooler.left_behind() == []
+
+
 @pytest.fixture
-def settings(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Settings:
+def settings(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, shared_pooler: Pooler | None) -> Settings:
     return Settings(
-        database_url=postgres.url,
+        database_url=shared_pooler.url if shared_pooler else postgres.url,
+        pg_pooler="transaction" if shared_pooler else None,
         redis_url=redis_server.url,
         channels={"demo": Channel(provider="standard", secrets=(SECRET,))},
         development=True,

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,6 @@ import psycopg
 import pytest
 
 from onelane.dev.embedded.redis import free_port
-from tests.conftest import DEADLINE_S, eventually
 from tests.proxy import Proxy
 
 LEFT_BEHIND = """
@@ -27,6 +27,7 @@ UNION ALL SELECT 'temporary table', relname FROM pg_class WHERE relpersistence =
 """
 """Whatever belongs to a session, beside what PgBouncer itself keeps for its clients, and what is its transaction's."""
 SERVER_LOGIN_RETRY_S = 0.1
+START_S = 60
 
 
 def program() -> str:
@@ -83,13 +84,16 @@ class Pooler:
         as_user = ["-u", "nobody"] if os.geteuid() == 0 else []
         with (self._folder / "pgbouncer.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *as_user, str(self._settings)], stdout=log, stderr=log)
-        eventually(self._listens)
+        ends = time.monotonic() + START_S
+        while not self._listens():
+            assert time.monotonic() < ends, "PgBouncer does not listen"
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill it, with all that its clients have under way."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(DEADLINE_S)
+            self._process.wait(START_S)
 
     def left_behind(self) -> list[tuple[str, str]]:
         """Name what earlier transactions left in a session of the server: with one connection, the session of all."""
@@ -108,7 +112,7 @@ class Pooler:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "pgbouncer.log").read_text()
         try:
-            psycopg.connect(self.url, connect_timeout=DEADLINE_S).close()
+            psycopg.connect(self.url, connect_timeout=START_S).close()
         except psycopg.OperationalError as error:
             return "Connection refused" not in str(error)
         return True

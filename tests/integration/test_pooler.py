@@ -1,7 +1,9 @@
 """Behind a PgBouncer in transaction mode everything works as without; nothing stays on a connection."""
 
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from onelane.config import Settings
 from onelane.connection import SETTINGS
 from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
+from onelane.dev.target import Target, call, sign
 from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
@@ -23,6 +26,7 @@ from onelane.migrations import GUARD, SQL, migrate
 from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.pooler import Pooler
+from tests.processes import web_process, worker_process
 from tests.rows import Rows
 
 AT_ONCE = 5
@@ -31,6 +35,7 @@ USERS = range(10)
 
 @pytest.fixture
 def pooler(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Pooler]:
+    """One with a single connection to the server, which all share."""
     with Pooler(tmp_path, postgres.url) as pooler:
         yield pooler
 
@@ -76,7 +81,7 @@ def test_conversations_and_the_doctor_leave_nothing_on_the_servers_connection(
 ) -> None:
     with run_worker(beyond), closing(open_services(beyond)) as services:
         for nr in range(3):
-            messages = [Delivery(senders=(f"user {user}",), external_id=f"{user}.{nr}", text=str(nr)) for user in USERS]
+            messages = [Delivery(senders=(f"user {user}",), external_id=f"{user}-{nr}", text=str(nr)) for user in USERS]
             services.intake.accept("demo", messages)
         eventually(lambda: rows.waiting() == 0)
         deployment = Deployment(beyond, services.database, services.lanes)
@@ -232,6 +237,41 @@ def test_a_pooler_that_is_killed_under_way_costs_no_attempt(
     assert rows.answered() == 5 * len(USERS)
     for user in USERS:
         assert rows.texts(rows.user_of("demo", f"user {user}")) == [str(nr) for nr in range(5)]
+
+
+@pytest.mark.slow
+def test_a_thousand_messages_are_answered_once_and_in_order_over_two_connections_though_a_worker_is_killed(
+    rows: Rows, settings: Settings, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    senders = [f"user {nr}" for nr in range(100)]
+    texts = [str(nr) for nr in range(10)]
+    with Pooler(tmp_path, postgres.url, connections=2) as pooler:
+        beyond = settings.model_copy(update={"database_url": pooler.url, "pg_pooler": "transaction"})
+        with (
+            web_process(beyond, tmp_path) as port,
+            worker_process(beyond, log=tmp_path / "killed.log") as killed,
+            worker_process(beyond, log=tmp_path / "surviving.log"),
+            ThreadPoolExecutor(AT_ONCE) as threads,
+        ):
+            target = Target(f"http://127.0.0.1:{port}", "demo", beyond.channels["demo"])
+            written = [threads.submit(_write, target, sender, texts) for sender in senders]
+            eventually(lambda: rows.answered() > 200)
+            os.kill(killed.pid, signal.SIGKILL)
+            for one in written:
+                one.result(DEADLINE_S)
+            eventually(lambda: rows.answered() == 1_000)
+    for sender in senders:
+        assert rows.texts(rows.user_of("demo", sender)) == texts
+    assert rows.out_of_order() == []
+    assert rows.sessions_made() == len(senders)
+    assert rows.attempts_max() == 0
+
+
+def _write(target: Target, sender: str, texts: Sequence[str]) -> None:
+    """Post messages as a provider does, each after the one before was accepted."""
+    for text in texts:
+        external_id = f"{sender}-{text}".replace(" ", ".")
+        call(target, sign(target, Delivery(senders=(sender,), external_id=external_id, text=text)))
 
 
 def _answers(database: Database) -> bool:

@@ -35,8 +35,8 @@ from tests.rows import EMPTIED, Rows
 class LosesReplies(Database):
     """Repeats each statement word for word, as the client does when its reply is lost. `between` happens once."""
 
-    def __init__(self, url: str, between: Callable[[], object]) -> None:
-        super().__init__(url)
+    def __init__(self, settings: Settings, between: Callable[[], object]) -> None:
+        super().__init__(settings.database_url, pooler=settings.pg_pooler)
         self.asked: set[str] = set()
         self.changed_again: list[str] = []
         self._between: Callable[[], object] | None = between
@@ -62,8 +62,8 @@ class LosesReplies(Database):
 class Meanwhile(Database):
     """Lets something happen once, after the first statement."""
 
-    def __init__(self, url: str, happens: Callable[[], object]) -> None:
-        super().__init__(url)
+    def __init__(self, settings: Settings, happens: Callable[[], object]) -> None:
+        super().__init__(settings.database_url, pooler=settings.pg_pooler)
         self._happens: Callable[[], object] | None = happens
 
     def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
@@ -81,7 +81,7 @@ class Story:
         self.services, self.settings = services, settings
         self.user = ByHand(services.database)
         self.message_id = self.user.say().message_id
-        self.database = LosesReplies(settings.database_url, self.between)
+        self.database = LosesReplies(settings, self.between)
         self.sessions = Sessions(self.database, services.lanes)
         self.acts = Acts(self.database, services.lanes, self.sessions)
         self.happens: Callable[[Story], object] = lambda _story: None
@@ -326,7 +326,7 @@ def test_a_resume_that_saw_no_pause_ends_none_that_comes_at_the_same_time(
 ) -> None:
     story = Story(services, settings)
     story.happens = lambda story: None
-    database = Meanwhile(settings.database_url, lambda: story.others().pause(story.user.user_id))
+    database = Meanwhile(settings, lambda: story.others().pause(story.user.user_id))
     assert not Acts(database, services.lanes, story.sessions).resume(story.user.user_id).did
     database.close()
     story.database.close()

@@ -115,7 +115,9 @@ def test_a_worker_logs_too_and_counts(
 
 def test_what_did_not_happen_is_not_noticed(services: Services, settings: Settings) -> None:
     noticed: list[str] = []
-    database = Database(settings.database_url, on_notice=lambda name, _: noticed.append(name))
+    database = Database(
+        settings.database_url, pooler=settings.pg_pooler, on_notice=lambda name, _: noticed.append(name)
+    )
     user = accept(services).user_id
     with pytest.raises(Exception, match="division by zero"):
         database.rows("SELECT 1 / (CASE WHEN get_or_create_session(%s) IS NULL THEN 1 ELSE 0 END)", (user,))
