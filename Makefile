@@ -1,5 +1,6 @@
 # Needs Python 3.11 to 3.14 and make; everything else comes with `make install`, which the other targets call.
 # Another interpreter: make install PYTHON=/path/to/python3.13. Fewer tests at a time: make test JOBS=1
+# Servers of your own that Onelane has never used: make run ARGS=--use-environment
 # A longer run of the chaos harness, or the same again: make chaos MINUTES=60 SEED=7
 
 SHELL := /bin/sh
