@@ -195,6 +195,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "commands_lost": Event(
             "warning", "A worker lost its subscription to RQ's commands, and subscribed again.", ("error",)
         ),
+        "log_left_out": Event(
+            "warning",
+            "Nobody read the log for a while; so many lines (`lines`) of this process are not in it.",
+            ("lines",),
+        ),
         "process_crashed": Event("critical", "An unexpected error ended a thread or the process.", ("failure",)),
         "slot_failed": Event(
             "error",

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import nullcontext, suppress
 from textwrap import indent
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from onelane.errors import describe, show_texts
 from onelane.telemetry import libraries
 from onelane.telemetry.events import EVENTS
+from onelane.telemetry.standard_error import StandardError
 
 Log = structlog.typing.FilteringBoundLogger
 Form = Literal["auto", "json", "text"]
@@ -50,7 +51,7 @@ def configure(level: str, form: Form, *, is_development: bool = False) -> None:
         _describe_exception,
     ]
     rendered = Bounded(Readable() if as_text else structlog.processors.JSONRenderer())
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(_standard_error())
     handler.addFilter(libraries.passes)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -68,6 +69,14 @@ def configure(level: str, form: Form, *, is_development: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     _log_uncaught_errors()
+
+
+def _standard_error() -> TextIO | StandardError:
+    """Return what is written to within a deadline; as it is where it has been replaced by what is no file."""
+    try:
+        return StandardError(sys.stderr, lambda lines: event("log_left_out", lines=lines))
+    except (OSError, ValueError):
+        return sys.stderr
 
 
 def configure_by_environment() -> None:
