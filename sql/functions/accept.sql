@@ -4,8 +4,9 @@
 -- skipped, or whose user has a full backlog, no later item of the same user is accepted, so that order holds. Of a user
 -- who is not known yet that is one under the same name.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
+-- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION accept(p_deliveries jsonb, p_waits boolean DEFAULT true) RETURNS json
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_answer json;
     v_answers json[] := '{}';

@@ -34,7 +34,7 @@ from tests.proxy import Proxy
 from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
-LAP_S = LAP_EVERY_S + ROUND_S + RECONCILE_MAX_S
+LAP_S = LAP_EVERY_S + ROUND_S
 BUSY_S = 5
 """What a busy machine may add to a bound."""
 

@@ -23,7 +23,7 @@ from onelane.telemetry.numbers import RECONCILED, REDRIVEN
 
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
-RECONCILE_MAX_S = 3.0
+RECONCILE_MAX_S = 10.0
 SWEEP_MAX_S = 5.0
 REDRIVE_MAX_S = 10.0
 """Users whose rows are locked take seconds each; whoever is left is found again, in another order."""
