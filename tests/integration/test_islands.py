@@ -13,10 +13,12 @@ from onelane import connection
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.db import Database
+from onelane.dev.embedded import EmbeddedPostgres
 from onelane.errors import OnelaneError
 from onelane.gathering import Gatherer
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import DEADLINE_S
+from tests.proxy import Proxy
 from tests.rows import Rows
 
 SIXTEEN, BAD = 16, 5
@@ -98,12 +100,12 @@ TROUBLES: list[tuple[str, str, Callable[..., Any], Bend, set[str]]] = [
 ]
 
 
-def items_of(function: str, services: Services) -> list[Item]:
-    """Make an item of each of sixteen users, each of whom has a message waiting."""
+def items_of(function: str, services: Services, users_count: int = SIXTEEN) -> list[Item]:
+    """Make an item of each of many users, each of whom has a message waiting."""
     calls = Calls(services.database)
-    users = calls.accept(*(delivery(f"user {nr}", f"first {nr}") for nr in range(SIXTEEN)))
+    users = calls.accept(*(delivery(f"user {nr}", f"first {nr}") for nr in range(users_count)))
     if function == "accept":
-        return [delivery(f"user {nr}", f"second {nr}") for nr in range(SIXTEEN)]
+        return [delivery(f"user {nr}", f"second {nr}") for nr in range(users_count)]
     leases = [lease(one["user_id"]) for one in users]
     if function == "begin_turns":
         return leases
@@ -145,3 +147,27 @@ def test_one_users_trouble_delays_and_fails_nobody_else_in_its_list(
         gatherer.close()
     assert set(others) == GOOD[function]
     assert took_s < OTHERS_WAIT_MAX_S
+
+
+REPEATED = {"accept": "duplicate", "begin_turns": "turn", "settle_turns": "already"}
+
+
+@pytest.mark.parametrize("size", [1, SIXTEEN])
+@pytest.mark.parametrize("function", REPEATED)
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_a_list_whose_reply_is_lost_is_asked_again_and_changes_nothing_more(
+    services: Services, postgres: EmbeddedPostgres, rows: Rows, function: str, size: int, lost: str
+) -> None:
+    items = items_of(function, services, size)
+    with Proxy(postgres.url) as proxy:
+        database = Database(proxy.url)
+        fault = (proxy.drop_reply if lost == "reply" else proxy.drop_request)(function.encode())
+        gatherer = Gatherer(database.asks(function))
+        futures = gatherer.submit_all([(item, str(nr)) for nr, item in enumerate(items)])
+        outcomes = [outcome(future) for future in futures]
+        gatherer.close()
+        database.close()
+    assert fault.struck.is_set()
+    assert set(outcomes) == ({REPEATED[function]} if lost == "reply" else GOOD[function])
+    assert rows.waiting() == {"accept": 2 * size, "begin_turns": size, "settle_turns": 0}[function]
+    assert rows.answered() == (size if function == "settle_turns" else 0)

@@ -162,7 +162,7 @@ class Threadless(threading.Thread):
         raise RuntimeError("can't start new thread")
 
 
-@pytest.mark.parametrize("lacks", ["sender", "watch"])
+@pytest.mark.parametrize("lacks", ["sender", "lookout"])
 def test_without_a_thread_everybody_is_answered(
     lacks: str, gathering: Gatherer, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:

@@ -44,6 +44,13 @@ SELECT * FROM inbox UNION ALL
 SELECT (jsonb_populate_record(NULL::inbox, to_jsonb(m))).* FROM messages m WHERE direction = 'in'
 """
 
+SKIPPED_FOR_ALL = """
+        v_answers := v_answers || v_answer;
+        IF v_answer ->> 'outcome' = 'skipped' THEN
+            RAISE lock_not_available;
+        END IF;
+"""
+
 MUTANTS: dict[str, Mutant] = {
     "fence-off": Mutant(
         "the fence, in begin and settle, and the version that backs it up",
@@ -212,5 +219,20 @@ MUTANTS: dict[str, Mutant] = {
             Sql({"p_message.attempts = (v_failure ->> 'attempts')::integer": "true"}, ("fail_message",)),
             Patch(patches.failures_asked_twice),
         ),
+    ),
+    "fault-fails-its-list": Mutant(
+        "the island that each message of a list is: whose row is held fails all that came at the same time",
+        ("intake",),
+        (
+            Sql(
+                {
+                    "        v_answers := v_answers || v_answer;": SKIPPED_FOR_ALL,
+                    "    RETURN to_json(v_answers);": "    PERFORM pg_sleep(0.1);\n    RETURN to_json(v_answers);",
+                },
+                ("accept",),
+            ),
+        ),
+        ("lock-row",),
+        rate=30,
     ),
 }

@@ -37,9 +37,9 @@ class Gatherer:
         self._idle = 0
         """Senders that wait for a call."""
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        self._watch: Thread | None = None
+        self._lookout: Thread | None = None
         self._looks_at = inf
-        """When the watch looks next."""
+        """When the lookout looks next."""
         self._is_closed = False
 
     def submit(self, item: JsonObject, whose: str) -> "Future[JsonObject]":
@@ -95,7 +95,7 @@ class Gatherer:
                     self._give_to_sender(call)
                 except RuntimeError:
                     answers += self._grouping.failed(call, StoreUnavailable("no thread to ask Postgres"), now)
-            self._keep_watch(now)
+            self._keep_lookout(now)
         except RuntimeError:
             answers += self._grouping.abandoned(StoreUnavailable("no thread to watch over what is asked"))
         return answers
@@ -137,17 +137,17 @@ class Gatherer:
     def _abandoned(self) -> Answers:
         return self._grouping.abandoned(StoreUnavailable("this process ends"))
 
-    def _keep_watch(self, now: float) -> None:
-        """See to it that the watch looks in time."""
-        if self._watch is None or not self._watch.is_alive():
-            watch = Thread(target=self._look_in_time, name="watch", daemon=True)
-            watch.start()
-            self._watch = watch
+    def _keep_lookout(self, now: float) -> None:
+        """See to it that the lookout looks in time."""
+        if self._lookout is None or not self._lookout.is_alive():
+            lookout = Thread(target=self._look_in_time, name="lookout", daemon=True)
+            lookout.start()
+            self._lookout = lookout
         elif (at := self._grouping.look_at(now)) is not None and at < self._looks_at:
             self._changing.notify()
 
     def _look_in_time(self) -> None:
-        """Be the watch: send what has waited long enough, and answer those whose time is over."""
+        """Be the lookout: send what has waited long enough, and answer those whose time is over."""
         while True:
             with self._changing:
                 if self._is_closed:
