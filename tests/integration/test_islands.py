@@ -161,7 +161,8 @@ def test_a_list_whose_reply_is_lost_is_asked_again_and_changes_nothing_more(
     items = items_of(function, services, size)
     with Proxy(postgres.url) as proxy:
         database = Database(proxy.url)
-        fault = (proxy.drop_reply if lost == "reply" else proxy.drop_request)(function.encode())
+        drop = proxy.drop_reply if lost == "reply" else proxy.drop_request
+        fault = drop(function.encode(), nth=2)  # the first prepares the statement
         gatherer = Gatherer(database.asks(function))
         futures = gatherer.submit_all([(item, str(nr)) for nr, item in enumerate(items)])
         outcomes = [outcome(future) for future in futures]
