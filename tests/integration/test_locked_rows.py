@@ -1,10 +1,12 @@
 """Somebody holds one user's row for long: that user waits, and nobody else does."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from statistics import median
+from threading import Event
 from uuid import UUID
 
 import psycopg
@@ -14,7 +16,8 @@ from onelane import intake
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
-from onelane.model import Delivery
+from onelane.model import Delivery, Lease
+from onelane.turns.records import Records
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
 
@@ -109,3 +112,15 @@ def test_turns_of_others_go_on_beside_more_locked_users_than_connections(
     with run_worker(settings):
         eventually(lambda: rows.waiting() == 0)
     assert rows.attempts_max() == 0
+
+
+def test_a_turn_that_asks_again_for_a_held_row_is_refused_for_now_without_waiting_again(
+    services: Services, settings: Settings, accept: Accept
+) -> None:
+    user_id = accept("locked").user_id
+    records = Records(settings, services.database, Event())
+    lease = Lease(user_id=user_id, token="t", fence=1, taken_over=True)
+    with _held(settings, [user_id]):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                asyncio.run(records.begin(lease, None, is_first=True))

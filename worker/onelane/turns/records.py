@@ -154,6 +154,8 @@ class Records:
         answer = await answered(self._gatherers[function].submit(item, item["user_id"]))
         if answer["outcome"] == "refused":
             raise refusal(answer["sqlstate"])
+        if answer["outcome"] == "skipped":
+            raise StoreUnavailable("another transaction holds the user's row")
         return answer
 
 
