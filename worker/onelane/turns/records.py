@@ -160,7 +160,8 @@ class Records:
 
 
 def _gatherer(settings: Settings, database: Database, function: str) -> Gatherer:
-    return Gatherer(lambda items, waits: database.ask(function, items, waits=waits), at_once=settings.db_pool_max)
+    """Let begin and settle share the pool: a list that waits for a connection would wait for long."""
+    return Gatherer(database.asks(function), at_once=settings.db_pool_max // 2)
 
 
 def _count_begun(begun: Begun, *, hint_is_malformed: bool = False) -> None:
