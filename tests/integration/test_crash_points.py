@@ -21,6 +21,8 @@ from tests.processes import worker_process
 from tests.rows import Rows
 
 USERS = 3
+SIXTEEN = 16
+"""Lanes whose calls share lists."""
 MESSAGES = 3
 FAULTY = [*PYTHON, "tests.faulty_worker"]
 POINTS = ["lease 1", "begin_turns 2", "handler 2", "settle_turns 2", "finish 2"]
@@ -33,13 +35,14 @@ def _runs(log: Path) -> list[str]:
 
 @pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
 @pytest.mark.parametrize("point", slow_after(3, POINTS))
+@pytest.mark.parametrize("lanes", slow_after(1, [USERS, SIXTEEN]))
 def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
-    rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
+    rows: Rows, lanes: int, point: str, side: str, services: Services, settings: Settings, accept: Accept
 ) -> None:
-    settings = settings.model_copy(update={"lock_ttl_s": 1, "worker_slots": 2})
-    users = [accept(f"user {nr}", "text 1").user_id for nr in range(USERS)]
+    settings = settings.model_copy(update={"lock_ttl_s": 1, "worker_slots": lanes - 1})
+    users = [accept(f"user {nr}", "text 1").user_id for nr in range(lanes)]
     for text in range(2, MESSAGES + 1):
-        for nr in range(USERS):
+        for nr in range(lanes):
             accept(f"user {nr}", f"text {text}")
     with worker_process(settings, program=FAULTY, fault=f"kill {side} {point}") as doomed:
         assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
