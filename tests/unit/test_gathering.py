@@ -102,7 +102,7 @@ def test_a_sender_that_died_is_replaced_and_who_waits_for_what_it_took_has_a_dea
         gathering = Gathering(send)
 
         def ask_soon(self, name: str) -> Future[Any]:
-            return self.gathering.submit((name, ()))
+            return self.gathering.submit((name, ()), str)
 
         ask = waiting(ask_soon)
 

@@ -30,7 +30,6 @@ ENDED_OTHERWISE = {
     f"{WORKER}/intake.py _problem future.result()": "it is done",
     f"{WORKER}/intake.py _stands future.result()": "it is done",
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
-    f"{WORKER}/lanes/gathering.py read_as.settle done.result()": "it is done",
     f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
     f"{WORKER}/turns/answers.py _pass_on asked.result()": "it is done",
     f"{WORKER}/turns/event_loop.py EventLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",

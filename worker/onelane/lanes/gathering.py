@@ -31,7 +31,7 @@ class Gathering:
     def __init__(self, send: Callable[[Sequence[Call]], list[Any]]) -> None:
         """`send` answers each call, by its answer or its error; what it raises is the answer to all."""
         self._send = send
-        self._waiting: deque[tuple[Call, Future[Any]]] = deque()
+        self._waiting: deque[tuple[Call, Future[Any], Callable[[Any], Any]]] = deque()
         """Everybody adds their own; only the thread that sends takes out."""
         self._sending = threading.Lock()
         """Held over a round trip."""
@@ -47,7 +47,7 @@ class Gathering:
 
     def ask_all(self, calls: Sequence[Call]) -> list[Future[Any]]:
         """Ask for several. The thread that asks sends them itself, unless another sends just now."""
-        answers = [self._add(call) for call in calls]
+        answers = [self._add(call, _as_it_is) for call in calls]
         if self._sending.acquire(blocking=False):
             try:
                 while not all(answer.done() for answer in answers):
@@ -57,9 +57,9 @@ class Gathering:
                 self._leave_to_sender()
         return answers
 
-    def submit(self, call: Call) -> Future[Any]:
-        """Send `call` as soon as may be; never waits."""
-        answer = self._add(call)
+    def submit(self, call: Call, read: Callable[[Any], Read]) -> Future[Read]:
+        """Send `call` as soon as may be, for what `read` makes of its answer; never waits."""
+        answer = self._add(call, read)
         self._leave_to_sender()
         return answer
 
@@ -73,9 +73,9 @@ class Gathering:
                 self._start_sender()
             self._has_more.set()
 
-    def _add(self, call: Call) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self._waiting.append((call, answer))
+    def _add(self, call: Call, read: Callable[[Any], Read]) -> Future[Read]:
+        answer: Future[Read] = Future()
+        self._waiting.append((call, answer, read))
         return answer
 
     def _start_sender(self) -> None:
@@ -97,21 +97,29 @@ class Gathering:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), GATHERED_MAX))]
         answers: list[Any] = len(batch) * [LanesUnavailable("the thread that asked was interrupted")]
         try:
-            answers = self._send([call for call, _ in batch])
+            answers = self._send([call for call, _, _ in batch])
         except Exception as error:  # noqa: BLE001 - each of those who asked raises it
             answers = len(batch) * [error]
         finally:
-            for (_, future), answer in zip(batch, answers, strict=True):
-                _settle(future, answer)
+            for (_, future, read), answer in zip(batch, answers, strict=True):
+                _settle(future, answer, read)
 
 
-def _settle(future: Future[Any], answer: Any) -> None:
+def _settle(future: Future[Any], answer: Any, read: Callable[[Any], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+    try:
+        result = answer if isinstance(answer, Exception) else read(answer)
+    except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
+        result = error
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(answer)
+        future.set_result(result)
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
 
 def awaited(answer: Future[Read]) -> Read:
@@ -120,20 +128,6 @@ def awaited(answer: Future[Read]) -> Read:
         return answer.result(ANSWER_MAX_S)
     except TimeoutError:
         raise LanesUnavailable("nobody sends what is asked of Redis") from None
-
-
-def read_as(read: Callable[[Any], Read], answer: Future[Any]) -> Future[Read]:
-    """Return a future of what `read` makes of an answer."""
-    made: Future[Read] = Future()
-
-    def settle(done: Future[Any]) -> None:
-        try:
-            made.set_result(read(done.result()))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
-            made.set_exception(error)
-
-    answer.add_done_callback(settle)
-    return made
 
 
 def waiting(soon: Callable[Concatenate[Owner, Given], Future[Read]]) -> Callable[Concatenate[Owner, Given], Read]:

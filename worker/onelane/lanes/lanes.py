@@ -140,7 +140,7 @@ class Lanes(Releases):
 
     def pass_wake_on_soon(self) -> Future[Any]:
         """Wake another worker in our place."""
-        return self.scripts.submit("wake")
+        return self.scripts.submit(bool, "wake")
 
     pass_wake_on = waiting(pass_wake_on_soon)
 

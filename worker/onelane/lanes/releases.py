@@ -12,7 +12,7 @@ from uuid import UUID
 import redis
 
 from onelane.lanes import jobs
-from onelane.lanes.gathering import read_as, waiting
+from onelane.lanes.gathering import waiting
 from onelane.lanes.scripts import Scripts, text_of
 from onelane.model import Lease
 
@@ -66,7 +66,7 @@ class Releases:
             "session": str(session_id or ""),
             "session_ms": session_ms,
         }
-        return read_as(_released, self.scripts.submit("finish", self._now(), lane))
+        return self.scripts.submit(_released, "finish", self._now(), lane)
 
     def park_soon(
         self, lease: Lease, delay_s: float, done: Sequence[UUID] = (), *, pace_ms: int = 0, runs: int = 0
@@ -76,7 +76,7 @@ class Releases:
         Return False when the lease was lost.
         """
         lane = {**_end(lease, done, pace_ms, runs), "delay_ms": ms_of(delay_s)}
-        return read_as(bool, self.scripts.submit("park", self._now(), lane))
+        return self.scripts.submit(bool, "park", self._now(), lane)
 
     finish = waiting(finish_soon)
     park = waiting(park_soon)
@@ -88,32 +88,30 @@ class Releases:
         """
         job = jobs.job_of(self.client, self.kind, lease.user_id, message_id)
         fields = jobs.flat(job.to_dict())
-        return read_as(
+        return self.scripts.submit(
             bool,
-            self.scripts.submit(
-                "bury",
-                self._now(),
-                lease.user_id,
-                lease.token,
-                message_id,
-                jobs.now(),
-                BURIAL_TTL_S,
-                BURIED_MAX,
-                len(fields) // 2,
-                *fields,
-                *jobs.flat(jobs.failure_of(self.client, job, failure)),
-            ),
+            "bury",
+            self._now(),
+            lease.user_id,
+            lease.token,
+            message_id,
+            jobs.now(),
+            BURIAL_TTL_S,
+            BURIED_MAX,
+            len(fields) // 2,
+            *fields,
+            *jobs.flat(jobs.failure_of(self.client, job, failure)),
         )
 
     bury = waiting(bury_soon)
 
     def raise_fence_soon(self, fence: int) -> Future[int]:
         """Lift the fence counter to at least `fence`, unless no lease can have had that; return the counter."""
-        return read_as(int, self.scripts.submit("raise_fence", self._now(), fence))
+        return self.scripts.submit(int, "raise_fence", self._now(), fence)
 
     def jobs_soon(self, user_id: UUID) -> Future[list[str]]:
         """List the ids of the jobs on a lane, oldest first."""
-        return read_as(_texts, self.scripts.submit("jobs", user_id))
+        return self.scripts.submit(_texts, "jobs", user_id)
 
     raise_fence = waiting(raise_fence_soon)
     jobs = waiting(jobs_soon)

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
 from onelane.lanes.connections import connection_class
-from onelane.lanes.gathering import Call, Gathering, awaited
+from onelane.lanes.gathering import Call, Gathering, Read, awaited
 from onelane.lanes.listing import listed
 from onelane.lanes.prefixed import PrefixedRedis, prefix_of
 from onelane.lanes.refusals import FOREIGN, translated
@@ -90,9 +90,9 @@ class Scripts:
         """Run one script, together with those that other threads ask for at the moment."""
         return self._gathering.ask((name, args))
 
-    def submit(self, name: str, *args: Any) -> Future[Any]:
-        """Run one script soon, with those that others ask for at the moment; never waits."""
-        return self._gathering.submit((name, args))
+    def submit(self, read: Callable[[Any], Read], name: str, *args: Any) -> Future[Read]:
+        """Run one script soon, with those that others ask for at the moment; never waits. `read` reads its answer."""
+        return self._gathering.submit((name, args), read)
 
     def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; load those that this server does not know yet."""
