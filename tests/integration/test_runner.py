@@ -1,5 +1,6 @@
 """A worker process's slots: who works, who hangs, who waits; and how the process ends."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -297,9 +298,9 @@ def test_a_slot_that_waits_for_a_server_without_end_is_stuck_too(
     answers = threading.Event()
     begin = deaf.worker.runner._slots._workplace.records.begin
 
-    def begins_late(*args: Any, **kwargs: Any) -> Any:
-        answers.wait(DEADLINE_S)
-        return begin(*args, **kwargs)
+    async def begins_late(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.to_thread(answers.wait, DEADLINE_S)
+        return await begin(*args, **kwargs)
 
     monkeypatch.setattr(deaf.worker.runner._slots._workplace.records, "begin", begins_late)
     message = accept("alice")
