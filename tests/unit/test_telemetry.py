@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import psycopg
@@ -248,9 +249,11 @@ def test_a_request_without_a_sane_id_gets_one(lines: Lines, given: str | None) -
 
 
 def test_a_handlers_own_words_carry_the_turns_names(lines: Lines) -> None:
-    telemetry.name_turn(message_id="m1", session_id="s1")
-    logging.getLogger("mybot").info("asked the shop")
-    telemetry.forget_names()
+    def handle() -> None:
+        telemetry.name_turn(message_id="m1", session_id="s1")
+        logging.getLogger("mybot").info("asked the shop")
+
+    copy_context().run(handle)
     logging.getLogger("mybot").info("outside")
     inside, outside = lines()
     assert (inside["message_id"], inside["session_id"], inside["logger"]) == ("m1", "s1", "mybot")

@@ -101,14 +101,9 @@ def name_request(given: str | None) -> str:
 
 
 def name_turn(**names: object) -> None:
-    """Add the turn's ids to all log lines of this thread, those of the handler's own loggers too."""
+    """Add the turn's ids to all log lines of this context, which is a shift's; those of the handler's loggers too."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**names)
-
-
-def forget_names() -> None:
-    """Add no ids any more."""
-    structlog.contextvars.clear_contextvars()
 
 
 class Lines:
