@@ -98,6 +98,7 @@ def test_a_worker_whose_work_loop_hangs_is_replaced(
     settings: Settings, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     monkeypatch.setattr(periodic, "LIMIT_S", 2)
+    monkeypatch.setattr(runner, "IDLE_WAIT_MAX_S", 0.05)  # the dispatcher's wait is none that hangs
     gate = threading.Event()
 
     async def hangs() -> None:
