@@ -13,6 +13,7 @@ from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.lanes.scripts import Scripts
+from onelane.processes import runner
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from onelane.turns.records import Records
 from onelane.wire import Wire
