@@ -148,7 +148,7 @@ def test_a_running_worker_sits_a_refusal_out_and_nobody_is_charged(
         gate.touch()
         limited.allow()
         eventually(lambda: all(rows.is_settled(message.user_id) for message in (during, *waiting)))
-        assert threads <= {thread.name for thread in threading.enumerate()} | {"slot"}
+        assert threads <= {thread.name for thread in threading.enumerate()} | {"lease"}
     assert rows.attempts_max() == 0
     assert [line["event"] for line in log_lines if line["event"] in {"task_failed", "slot_failed"}] == []
     assert sum(line["event"] == "lease_failed" for line in log_lines) <= 1

@@ -128,8 +128,6 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
 def _wired(settings: Settings, services: Services, handler: Handler) -> Worker:
     """Wire what works over the services, once the servers are there."""
     lanes = services.lanes
-    loop = WorkLoop()
-    host = Host(handler, settings.turn_timeout_s, loop.clock)
     isolation = Isolation(
         settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
     )
@@ -139,7 +137,8 @@ def _wired(settings: Settings, services: Services, handler: Handler) -> Worker:
         lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
     )
     _once_there(lambda: publish_policies(services.database, settings.policies))
-    stopping = threading.Event()
+    stopping, loop = threading.Event(), WorkLoop()
+    host = Host(handler, settings.turn_timeout_s, loop.clock)
     workplace = Workplace(
         settings,
         services.lanes,
