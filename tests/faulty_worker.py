@@ -66,7 +66,7 @@ def function_in(deadline_s: float, query: str, params: Any) -> str:
 if __name__ == "__main__":
     wrap(Database, "_within", function_in)
     wrap(Scripts, "run", lambda name, *args: name)
-    wrap(Scripts, "submit", lambda name, *args: name)
+    wrap(Scripts, "submit", lambda read, name, *args: name)
     wrap(Host, "run", lambda read, memory, holding, thread: "handler")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")

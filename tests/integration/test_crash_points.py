@@ -1,6 +1,5 @@
 """A worker dies, or freezes, at every point between lease and finish; another one goes on."""
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -15,6 +14,7 @@ from onelane.dev.stack import PYTHON
 from onelane.migrations import shipped_code
 from onelane.model import Lease, SettleOutcome
 from onelane.turns.records import Records
+from tests import loops
 from tests.by_hand import ByHand
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 from tests.processes import worker_process
@@ -163,13 +163,13 @@ def test_a_fenced_commit_begins_nothing(rows: Rows, services: Services, settings
     accept("alice", "m2")
     records = Records(settings, services.database, Event())
     lease = Lease(user_id=user_id, token="a:41", fence=41, taken_over=False)
-    begun = asyncio.run(records.begin(lease, None, is_first=True))
+    begun = loops.run(records.begin(lease, None, is_first=True))
     rows.set_fence(user_id, 42)
     assert begun.turn is not None
-    settled = asyncio.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
+    settled = loops.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
     assert (settled.outcome, settled.next) == (SettleOutcome.FENCED, None)
     rows.set_fence(user_id, 41)
-    settled = asyncio.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
+    settled = loops.run(records.commit(lease, begun.turn, {}, Event(), goes_on=True))
     assert settled.outcome is SettleOutcome.COMMITTED
     assert settled.next is not None
     assert settled.next.turn is not None

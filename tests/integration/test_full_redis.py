@@ -1,6 +1,5 @@
 """Redis at maxmemory, with nothing to spare: what waits is found and worked off all the same, within bounds."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from onelane.operations.snapshot import Survey
 from onelane.processes.duties import LAP_EVERY_S, Duties
 from onelane.turns.idle import release_idle
 from onelane.turns.records import Records
+from tests import loops
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.lane_state import cached_session, failed_jobs
 from tests.processes import web_process, worker_process
@@ -151,7 +151,7 @@ def test_a_lane_without_a_job_is_as_good_as_another_for_operators(
     assert [(lane.user_id, lane.state, lane.jobs) for lane in snapshot.lanes] == [(str(user_id), "due", 0)]
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
     rows.settle(user_id, 1)
-    asyncio.run(release_idle(services.lanes, _records(services), lease))
+    loops.run(release_idle(services.lanes, _records(services), lease))
     assert services.lanes.scores([user_id]) == [None]
 
 

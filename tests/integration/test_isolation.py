@@ -1,6 +1,5 @@
 """A suspect's child process, whatever it does: its turn ends in time, its place is free again, and it is gone."""
 
-import asyncio
 import errno
 import os
 import re
@@ -27,6 +26,7 @@ from onelane.turns.isolated import FILES_MAX
 from onelane.turns.isolation import CHILDREN_MAX, DEATH_S, Isolation, _Child
 from onelane.turns.memory import TurnMemory
 from onelane.turns.records import Records
+from tests import loops
 from tests.conftest import DEADLINE_S, Accept, eventually, slow_after
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -84,9 +84,7 @@ def begin(services: Services, settings: Settings, accept: Accept) -> Begin:
     def begin(text: str) -> tuple[TurnRead, Holding]:
         accepted = accept(f"user {uuid4()}", text)
         lease = Lease(user_id=accepted.user_id, token="a:1", fence=1)
-        turn = asyncio.run(
-            Records(settings, services.database, threading.Event()).begin(lease, None, is_first=True)
-        ).turn
+        turn = loops.run(Records(settings, services.database, threading.Event()).begin(lease, None, is_first=True)).turn
         assert turn is not None
         assert turn.message.text == text
         return turn, Holding(lease)

@@ -1,6 +1,5 @@
 """Somebody holds one user's row for long: that user waits, and nobody else does."""
 
-import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from onelane.config import Settings
 from onelane.errors import StoreUnavailable
 from onelane.model import Delivery, Lease
 from onelane.turns.records import Records
+from tests import loops
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows
 
@@ -123,4 +123,4 @@ def test_a_turn_that_asks_again_for_a_held_row_is_refused_for_now_without_waitin
     with _held(settings, [user_id]):
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                asyncio.run(records.begin(lease, None, is_first=True))
+                loops.run(records.begin(lease, None, is_first=True))

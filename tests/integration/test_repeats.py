@@ -4,7 +4,6 @@ Whatever happened in between: the client cannot know, and repeats what may have 
 that the client itself sends, over a database whose replies are lost.
 """
 
-import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from onelane.operations.acts import Acts
 from onelane.processes.duties import Duties
 from onelane.sessions import Sessions, publish_policies
 from onelane.turns.records import Records
+from tests import loops
 from tests.by_hand import ByHand
 from tests.rows import EMPTIED, Rows
 
@@ -104,7 +104,7 @@ class Story:
     def turn(self, lease: Lease) -> TurnRead:
         """Begin the user's next turn, without losing a reply."""
         records = Records(self.settings, self.services.database, Event())
-        turn = asyncio.run(records.begin(lease, None, is_first=False)).turn
+        turn = loops.run(records.begin(lease, None, is_first=False)).turn
         assert turn is not None
         return turn
 
@@ -113,7 +113,7 @@ class Story:
         lease = self.lease()
         channel = self.settings.channels["demo"].model_copy(update={"poison": poison, "apology": "sorry"})
         records = self.records(attempts_max=attempts_max, channels={"demo": channel})
-        asyncio.run(records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event()))
+        loops.run(records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event()))
 
     # what others do, whose replies arrive
 
@@ -166,13 +166,13 @@ def _bob_is_answered(story: Story) -> None:
 
 
 def _begin(story: Story) -> None:
-    asyncio.run(story.records().begin(story.lease(taken_over=True), None, is_first=True))
+    loops.run(story.records().begin(story.lease(taken_over=True), None, is_first=True))
 
 
 def _commit(story: Story) -> None:
     lease = story.lease()
     effects = {"replies": [{"text": "yes", "attachments": []}], "user_state": {"n": 1}, "end": "handler"}
-    asyncio.run(story.records().commit(lease, story.turn(lease), effects, Event()))
+    loops.run(story.records().commit(lease, story.turn(lease), effects, Event()))
 
 
 def _requeue(story: Story) -> None:

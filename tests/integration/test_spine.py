@@ -1,6 +1,5 @@
 """The spine can be followed: one lease, from slot to release, enters few modules, and none of them often."""
 
-import asyncio
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -13,6 +12,7 @@ from onelane.config import Settings
 from onelane.lanes.holding import Holding
 from onelane.model import Accepted
 from onelane.turns.shift import Shift
+from tests import loops
 from tests.rows import Rows
 
 ROOMS = ("onelane.turns.", "onelane.lanes.", "onelane.processes.")
@@ -67,9 +67,13 @@ def test_one_lease_is_a_short_walk(
     shift = Shift(Holding(lease), slots._workplace)
     slots._add(shift)
     walk = Walk()
-    sys.setprofile(walk)
-    asyncio.run(slots._work(shift))
-    sys.setprofile(None)
+
+    async def walked() -> None:
+        sys.setprofile(walk)
+        await slots._work(shift)
+        sys.setprofile(None)
+
+    loops.run(walked())
     worker.services.close()
     assert rows.states(user_id) == ["processed"] * messages
     modules = {entry.split(".")[1] + "." + entry.split(".")[2] for entry in walk.entries}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from onelane.turns.answers import Letterbox, answered
+from tests import loops
 
 MANY = 100
 
@@ -19,7 +20,7 @@ def _in_a_thread(answer: Callable[[Future[str]], object]) -> str:
             threads.submit(answer, asked)
             return await answered(asked)
 
-    return asyncio.run(ask())
+    return loops.run(ask())
 
 
 def test_a_threads_answer_is_awaited_and_its_error_raised() -> None:
@@ -49,7 +50,7 @@ def test_many_answers_wake_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> Non
             one.set_result(nr)
         return [await answer for answer in answers], len(wakes)
 
-    found, wakes = asyncio.run(ask())
+    found, wakes = loops.run(ask())
     assert found == list(range(MANY))
     assert wakes == 1
 
@@ -69,7 +70,7 @@ def test_what_comes_while_the_loop_looks_is_found_too() -> None:
             await asyncio.sleep(0)
         return made
 
-    assert asyncio.run(post()) == [3, 2, 1, 0]
+    assert loops.run(post()) == [3, 2, 1, 0]
 
 
 def test_an_answer_for_which_nobody_waits_any_more_is_dropped() -> None:
@@ -81,4 +82,4 @@ def test_an_answer_for_which_nobody_waits_any_more_is_dropped() -> None:
         await asyncio.sleep(0)
         return answer.cancelled()
 
-    assert asyncio.run(ask())
+    assert loops.run(ask())

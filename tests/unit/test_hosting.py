@@ -21,6 +21,7 @@ from onelane.turns.event_loop import WorkLoop
 from onelane.turns.hosting import Host
 from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.loop import Blockage
+from tests import loops
 from tests.conftest import eventually
 
 AsyncHandler = Callable[[AsyncTurn], Awaitable[Any]]
@@ -121,7 +122,7 @@ def test_an_async_handler_reads_by_coroutines_and_a_sync_one_by_plain_calls(stag
     stage.acts["read"] = reads
     assert replies(stage.run("read").result()) == ["[7] what was saved under x 1"]
     plain = Host(reads_plainly, 30)
-    effects = asyncio.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread()))
+    effects = loops.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread()))
     assert replies(effects) == ["[7] what was saved under x"]
 
 
@@ -135,7 +136,7 @@ class Bot:
 
 @pytest.mark.parametrize("handler", [Bot(), Bot().method, partial(Bot().method, greeting="")])
 def test_whatever_python_calls_an_async_function_gets_an_async_turn(handler: AsyncHandler) -> None:
-    effects = asyncio.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread()))
+    effects = loops.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread()))
     assert replies(effects) == ["AsyncTurn"]
 
 

@@ -21,6 +21,7 @@ from onelane.errors import BadResult, describe
 from onelane.telemetry import libraries
 from onelane.telemetry import log as telemetry
 from onelane.telemetry.log import LINE_MAX_BYTES, log
+from tests import loops
 
 SAID = "what the user said"
 
@@ -165,7 +166,7 @@ def test_an_async_handlers_forgotten_task_quotes_nobody(lines: Lines) -> None:
         del task
         gc.collect()
 
-    asyncio.run(forget())
+    loops.run(forget())
     [line] = lines()
     assert line["event"] == "Task exception was never retrieved"
     assert SAID not in json.dumps(line)
