@@ -24,6 +24,7 @@ WATCHERS = {
     "reads": "the watch, by the stage of the shift that waits for it",
     "renewals": "the keeper, which counts what the helper leaves unanswered",
     "lanes": "who asks: it has a deadline, and starts another when this one has died",
+    "lookout": "the shifts that wait for it, by their stages; who asks starts another when it has died",
     "sender": "the shifts that wait for it, by their stages",
 }
 """Every thread of a worker, and who finds out when it hangs or has died."""
