@@ -27,7 +27,7 @@ class Onelane:
         accept(stack, workload.deliveries())
 
     def commands(self, _stack: Stack, _workload: Workload, size: int) -> list[list[str]]:
-        """Start workers; 16 slots each."""
+        """Start workers, with their default number of slots."""
         return [list(WORKER)] * size
 
 

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     development: bool = False
     """Opens what the internet must not see: GET /webhooks/<channel>/replies."""
 
-    worker_slots: Annotated[int, Field(ge=1, le=10_000)] = 16
+    worker_slots: Annotated[int, Field(ge=1, le=10_000)] = 64
     db_pool_max: Annotated[int, Field(ge=1, le=64)] = 3
     redis_pool_max: Annotated[int, Field(ge=3, le=64)] = 3
     """Connections of a worker process, whatever its slots; see `worker/onelane/budget.py`."""
