@@ -44,6 +44,7 @@ def test_a_wrong_password_is_told_and_the_right_one_leads_to_what_was_asked_for(
     expect(page.get_by_label("Password")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_queues_of_users_with_waiting_messages_and_a_worker_with_its_lane(
     inside: Page, settings: Settings, accept: Accept, run_worker: RunWorker, gate: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_page_of_jobs_and_the_way_to_the_next(operator: FlaskClient, redis: Re
     assert operator.get(last["prev_page"]["url"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_worker_is_shown_with_its_state_and_its_lanes(
     settings: Settings, operator: FlaskClient, accept: Accept, run_worker: RunWorker, gate: Path
 ) -> None:
