@@ -62,7 +62,7 @@ def test_every_thread_has_a_watcher_and_every_task_that_hangs_goes_on_in_a_new_t
             again = {name: plant_a_hang(tasks[name], release) for name in hanging}
             for called in again.values():
                 assert called.wait(DEADLINE_S)
-        assert {line["task"] for line in log_lines if line["event"] == "task_stuck"} >= set(TASKS)
+        eventually(lambda: {line["task"] for line in log_lines if line["event"] == "task_stuck"} >= set(TASKS))
 
 
 def plant_a_hang(task: Periodic, release: threading.Event) -> threading.Event:
