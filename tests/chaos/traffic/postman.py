@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from select import select
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -95,7 +96,14 @@ class Postman:
         if web not in connections:
             where = urlsplit(web)
             connections[web] = HTTPConnection(where.hostname or "", where.port, timeout=POST_TIMEOUT_S)
+        elif _is_closed(connections[web]):
+            connections[web].close()
         return connections[web]
+
+
+def _is_closed(connection: HTTPConnection) -> bool:
+    """Whether the web has closed it since its last answer, for instance at a deploy: clients look before they send."""
+    return connection.sock is not None and bool(select([connection.sock], [], [], 0)[0])
 
 
 def _accepted(answer: Answer) -> list[Event]:
