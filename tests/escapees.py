@@ -43,7 +43,7 @@ def _sleep(*_: object) -> None:
 
 
 def _close(argument: str, turn: Turn) -> None:
-    os.closerange(3, 64)
+    os.closerange(3, 4_096)
     _sleep()
 
 
