@@ -167,6 +167,7 @@ def test_without_lanes_there_are_totals_only(invoke: Invoke) -> None:
     assert invoke("lanes").output.splitlines()[0].split() == ["lanes", "0"]
 
 
+@pytest.mark.slow
 def test_workers_are_counted_with_what_they_hold(
     services: Services, settings: Settings, accept: Accept, ask: Ask, run_worker: RunWorker
 ) -> None:

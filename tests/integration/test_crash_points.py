@@ -57,7 +57,7 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
 
 
 @pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
-@pytest.mark.parametrize("point", FAILING_POINTS)
+@pytest.mark.parametrize("point", slow_after(1, FAILING_POINTS))
 def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
 ) -> None:

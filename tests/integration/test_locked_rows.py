@@ -100,6 +100,7 @@ def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few
     assert [row.text for row in rows.inbound(locked[-1])] == ["hello"]
 
 
+@pytest.mark.slow
 def test_turns_of_others_go_on_beside_more_locked_users_than_connections(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:

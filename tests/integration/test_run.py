@@ -233,9 +233,10 @@ def test_an_impossible_setting_is_said_in_one_line(start: Callable[..., Run]) ->
     assert run.output == "onelane: WORKER_SLOTS: must be a whole number\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "argument",
-    [(), pytest.param(("nosuchbot:handle",), marks=pytest.mark.slow)],
+    [(), ("nosuchbot:handle",)],
     ids=["HANDLER", "an argument"],
 )
 def test_a_bot_that_cannot_be_imported_ends_everything_with_the_reason(

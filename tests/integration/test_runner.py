@@ -235,6 +235,7 @@ def test_a_worker_whose_every_slot_hangs_ends_with_75_and_releases_its_lanes(
     assert [rows.states(user) for user in users] == [["received"]] * SLOTS
 
 
+@pytest.mark.slow
 def test_hanging_handlers_count_as_stuck_although_their_leases_were_lost(
     start: Start, accept: Accept, services: Services, gate: Path, log_lines: Lines
 ) -> None:
@@ -247,6 +248,7 @@ def test_hanging_handlers_count_as_stuck_although_their_leases_were_lost(
     assert {line["user_id"] for line in events(log_lines, "slot_stuck")} == {str(user) for user in users}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", ["handle", pytest.param("handle_async", marks=pytest.mark.slow)])
 def test_a_turn_that_is_kept_in_a_read_of_ours_when_its_time_is_over_is_charged_nothing(
     handler: str, start: Start, accept: Accept, rows: Rows, log_lines: Lines, monkeypatch: pytest.MonkeyPatch
@@ -343,6 +345,7 @@ def test_a_burst_ends_when_nothing_is_due(start: Start, accept: Accept, rows: Ro
     assert rows.message(failing.message_id).attempts == 1
 
 
+@pytest.mark.slow
 def test_a_burst_waits_for_the_turns_at_hand(start: Start, accept: Accept, rows: Rows, gate: Path) -> None:
     accept("alice", f"wait {gate}")
     run = start(burst=True)
@@ -362,6 +365,7 @@ def test_a_burst_does_not_wait_for_a_handler_that_hangs(start: Start, accept: Ac
     assert rows.is_settled(other.user_id)
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_takes_nothing_and_goes_on_when_resumed(
     start: Start, accept: Accept, rows: Rows, services: Services
 ) -> None:
