@@ -83,6 +83,7 @@ def test_a_message_that_is_tried_again_goes_before_the_next(
     assert rows.out_of_order() == []
 
 
+@pytest.mark.slow
 def test_a_killed_workers_lanes_are_due_within_one_lock_ttl(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
         eventually(lambda: client.scard("rq:workers") == 1)  # it registered again
 
 
+@pytest.mark.slow
 def test_redis_away_for_a_while_is_waited_for(
     rows: Rows, services: Services, settings: Settings, accept: Accept, redis_server: EmbeddedRedis
 ) -> None:

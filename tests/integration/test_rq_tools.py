@@ -21,6 +21,7 @@ def _rq(settings: Settings, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
+@pytest.mark.slow
 def test_rq_info_shows_the_worker_its_state_and_its_lanes(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

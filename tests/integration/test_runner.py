@@ -192,6 +192,7 @@ def test_a_thread_is_a_leases_and_a_context_a_turns(start: Start, accept: Accept
 # handlers that hang
 
 
+@pytest.mark.slow
 def test_a_handler_that_hangs_is_given_up_once_and_its_late_result_is_dropped(
     start: Start, accept: Accept, rows: Rows, gate: Path, log_lines: Lines
 ) -> None:

@@ -64,6 +64,7 @@ def test_after_one_call_found_silence_no_idle_connection_is_asked(database: Data
     assert max(_ask_at_once(database)) < DEADLINE_S * 0.6  # whoever asked a silent link waited so long at least
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_call_over_a_link_that_stays_silent_ends_at_its_deadline(database: Database, proxy: Proxy) -> None:
     _ask_at_once(database)
