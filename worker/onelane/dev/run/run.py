@@ -33,27 +33,33 @@ def run(handler: str | None = None, *, use_environment: bool = False) -> int:
 
     Raise ConfigError when a setting is wrong, OnelaneError when something does not start or dies.
     """
+    stop_request = StopRequest(interrupts=True)  # before anything is started: from here on a signal ends it in order
+    try:
+        _run(handler, stop_request, use_environment=use_environment)
+    except (KeyboardInterrupt, OnelaneError):
+        if not stop_request.has_come:  # a Ctrl-C during the start also ends helpers, which is no news then
+            raise
+    return 0
+
+
+def _run(handler: str | None, stop_request: StopRequest, *, use_environment: bool) -> None:
     folder = DataFolder.of_environment()
     with folder.held():
         for name in PROCESSES:
             Child(name, folder.path).stop_leftover()
         servers, own_ops_password, declined = _settled(folder, handler, use_environment=use_environment)
-        stop_request = StopRequest()
+        stop_request.wait_for_check()
         stack = Stack(folder.path, os.environ, echo=_print_log, on_tick=stop_request.check)
         try:
             _start(stack, servers)
             folder.publish({name: os.environ[name] for name in PUBLISHED}, declined.items())
             _print(banner.text(servers, folder.path, own_ops_password), sys.stdout)
             stack.watch()
-        except (KeyboardInterrupt, OnelaneError):
-            if not stop_request.has_come:  # a Ctrl-C during the start also ends helpers, which is no news then
-                raise
         finally:
             folder.withdraw()
             if stack.has_processes:
                 _print("onelane: stopping", sys.stderr)
             stack.stop()
-    return 0
 
 
 def _settled(
