@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from bench.errors import BenchError
 from bench.measuring import OURS
 from bench.stack import Stack
-from onelane.model import Delivery
+from onelane.deliveries import Delivery
 
 RATE = """
 SELECT count(*) AS processed,

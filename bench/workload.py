@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from bench.checking import Sent
-from onelane.model import Delivery
+from onelane.deliveries import Delivery
 
 HOT_PART = 0.5
 SEED = 20

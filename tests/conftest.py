@@ -19,10 +19,10 @@ from structlog.testing import capture_logs
 
 from onelane.bootstrap import Services, Worker, open_services, open_worker
 from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.postgres import without_libpq
 from onelane.migrations import migrate
-from onelane.model import Accepted, Delivery
 from onelane.processes import ending
 from onelane.sessions import publish_policies
 from onelane.telemetry.log import log

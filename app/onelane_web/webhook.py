@@ -9,9 +9,9 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from onelane.bootstrap import Services
 from onelane.channels import Inbound
+from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable
 from onelane.formats import CHANNEL_NAME
-from onelane.model import Accepted
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
 
@@ -34,8 +34,9 @@ def blueprint(services: Services) -> Blueprint:
         provider = services.providers[channel]
         inbound = _inbound(channels[channel].public_url)
         provider.verify(inbound)
-        accepted = services.intake.accept(channel, provider.parse(inbound), partial(_log_accepted, channel))
-        answer = provider.answer(accepted)
+        parsed = provider.parse(inbound)
+        accepted = services.intake.accept(channel, parsed.deliveries, partial(_log_accepted, channel))
+        answer = parsed.answer or provider.answer(accepted)
         return Response(answer.body, answer.status, content_type=answer.content_type)
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:

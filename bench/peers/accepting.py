@@ -6,7 +6,7 @@ from psycopg.types.json import Jsonb
 
 from bench.stack import CHANNEL
 from onelane.db import Database
-from onelane.model import Accepted, Delivery
+from onelane.deliveries import Accepted, Delivery
 
 BACKLOG_MAX = 1_000
 

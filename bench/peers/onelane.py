@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from bench.measuring import OURS
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
+from onelane.deliveries import Delivery
 from onelane.dev.stack import WORKER
-from onelane.model import Delivery
 
 BATCH = 50
 

@@ -12,7 +12,7 @@ from bench.peers.accepting import accept
 from bench.stack import Stack
 from bench.workload import Workload
 from onelane.db import Database
-from onelane.model import Accepted, Delivery
+from onelane.deliveries import Accepted, Delivery
 
 QUEUE = "turns"
 BATCH = 50

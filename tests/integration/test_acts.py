@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 from onelane.bootstrap import Services
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from tests.by_hand import ByHand
 
 ACTS = {

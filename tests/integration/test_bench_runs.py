@@ -15,7 +15,7 @@ from bench import checking
 from bench.checking import Sent
 from bench.errors import BenchError
 from onelane.bootstrap import Services
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from tests.conftest import ROOT
 from tests.rows import Rows
 

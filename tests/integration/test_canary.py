@@ -21,7 +21,8 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
-from onelane.model import Attachment, Delivery
+from onelane.deliveries import Delivery
+from onelane.model import Attachment
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from onelane.users import user_of
 from tests.conftest import DEADLINE_S, eventually

@@ -15,8 +15,8 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.cli import onelane
 from onelane.config import Settings
+from onelane.deliveries import Accepted
 from onelane.dev.embedded.redis import free_port
-from onelane.model import Accepted
 from onelane.operations.snapshot import LaneState, Survey
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually

@@ -17,12 +17,13 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes import jobs, releases
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.releases import Released
-from onelane.model import Delivery, Lease
+from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import LAP_EVERY_S, Duties
 from onelane.turns.idle import release_idle

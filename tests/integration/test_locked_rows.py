@@ -14,8 +14,9 @@ import pytest
 from onelane import intake
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.errors import StoreUnavailable
-from onelane.model import Delivery, Lease
+from onelane.model import Lease
 from onelane.turns.records import Records
 from tests import loops
 from tests.conftest import Accept, RunWorker, eventually

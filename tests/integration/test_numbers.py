@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Settings
+from onelane.deliveries import Accepted, Delivery
 from onelane.keys import NUMBERS
-from onelane.model import Accepted, Delivery
 from onelane.operations.snapshot import Snapshot, Survey
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import COUNTED

@@ -8,10 +8,10 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.deliveries import Accepted
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.errors import StoreUnavailable
 from onelane.migrations import shipped_code
-from onelane.model import Accepted
 from tests.conftest import Accept, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process

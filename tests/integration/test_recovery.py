@@ -14,9 +14,9 @@ from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.connection import Row
+from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.marks import FIRST_USER
-from onelane.model import Accepted, Delivery
 from onelane.processes.duties import (
     LAP_EVERY_MAX_S,
     LAP_EVERY_S,

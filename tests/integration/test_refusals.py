@@ -15,11 +15,11 @@ from onelane.bootstrap import Services, open_services, open_worker
 from onelane.channels import provider_of
 from onelane.cli import main
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.errors import EXIT_CONFIG, LanesDenied
-from onelane.model import Delivery
 from tests.conftest import ROOT, Accept, LogLines, RunWorker, eventually
 from tests.door import operator_of, pages_of, try_to_log_in, web_of
 from tests.processes import environment

@@ -19,10 +19,11 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.connection import Row
 from onelane.db import Database, Params
+from onelane.deliveries import Delivery
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
 from onelane.migrations import shipped_code
-from onelane.model import Delivery, Failure, Lease, TurnRead
+from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
 from onelane.processes.duties import Duties
 from onelane.sessions import Sessions, publish_policies

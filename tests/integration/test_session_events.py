@@ -12,7 +12,7 @@ from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.db import Database
-from onelane.model import Delivery
+from onelane.deliveries import Delivery
 from onelane.telemetry.counters import counters, numbers_in
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 from tests.conftest import eventually

@@ -13,8 +13,8 @@ from psycopg.rows import namedtuple_row
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.migrations import shipped_code
-from onelane.model import Delivery
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually
 from tests.lane_state import cached_session

@@ -16,10 +16,10 @@ from bench.traffic import quantile
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.dev.embedded.child import Child, children_of
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import Stack, is_ready, web_command
-from onelane.model import Delivery
 from onelane_web.serving.worker import REQUEST_S
 from tests.conftest import ROOT, eventually
 from tests.processes import environment

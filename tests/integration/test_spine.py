@@ -9,8 +9,8 @@ import pytest
 
 from onelane.bootstrap import open_worker
 from onelane.config import Settings
+from onelane.deliveries import Accepted
 from onelane.lanes.holding import Holding
-from onelane.model import Accepted
 from onelane.turns.shift import Shift
 from tests import loops
 from tests.rows import Rows

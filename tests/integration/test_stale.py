@@ -9,8 +9,8 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.config import Settings
+from onelane.deliveries import Accepted
 from onelane.errors import StoreUnavailable
-from onelane.model import Accepted
 from tests.calls import Calls, Item, lease, settlement
 from tests.rows import Rows
 from tests.working_off import work_off

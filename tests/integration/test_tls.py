@@ -21,8 +21,8 @@ import trustme
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.errors import StoreUnavailable
-from onelane.model import Delivery
 from tests.conftest import DEADLINE_S, ROOT, RunWorker, eventually
 from tests.processes import environment
 from tests.rows import Rows

@@ -15,10 +15,10 @@ from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.channels.provider import Signed
 from onelane.config import Settings
+from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import Stack, is_ready
-from onelane.model import Delivery
 from onelane_web import create_app
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment, web_process

@@ -10,12 +10,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from onelane.bootstrap import Services, open_services
-from onelane.channels import Answer, Inbound, provider_of
+from onelane.channels import Answer, Inbound, Parsed, provider_of
 from onelane.channels.standard import Standard, StandardSettings
 from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import migrate
-from onelane.model import Accepted, Attachment, Delivery
+from onelane.model import Attachment
 from onelane_web import create_app
 from onelane_web.development import replies
 from tests.conftest import LogLines
@@ -132,13 +133,15 @@ def test_a_user_with_too_many_waiting_messages_is_told_to_wait(
 class Album(Standard):
     """A provider whose webhooks carry several messages, as most do."""
 
-    def parse(self, request: Inbound) -> list[Delivery]:
+    def parse(self, request: Inbound) -> Parsed:
         """Read one message of each sender named in the body's text."""
-        [one] = super().parse(request)
-        return [
-            one.model_copy(update={"senders": (sender,), "external_id": f"{one.external_id} {nr}"})
-            for nr, sender in enumerate(one.text.split())
-        ]
+        [one] = super().parse(request).deliveries
+        return Parsed(
+            [
+                one.model_copy(update={"senders": (sender,), "external_id": f"{one.external_id} {nr}"})
+                for nr, sender in enumerate(one.text.split())
+            ]
+        )
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
         """Say how many are new."""

@@ -15,8 +15,9 @@ from onelane.channels import Inbound, provider_of
 from onelane.channels.fields import ATTACHMENTS_MAX, TEXT_MAX
 from onelane.channels.standard import Standard
 from onelane.config import Channel
+from onelane.deliveries import Delivery
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Attachment, Delivery
+from onelane.model import Attachment
 
 KEY, OLD_KEY = b"a key of enough bytes for anyone", b"the key from before the rotation"
 SECRET, OLD_SECRET = (f"whsec_{base64.b64encode(key).decode()}" for key in (KEY, OLD_KEY))
@@ -47,7 +48,7 @@ def posted(
 def parsed(body: Any, **how: Any) -> Delivery:
     request = posted(body, **how)
     STANDARD.verify(request)
-    [delivery] = STANDARD.parse(request)
+    [delivery] = STANDARD.parse(request).deliveries
     return delivery
 
 
@@ -204,7 +205,7 @@ def test_any_text_arrives_as_it_was_written(text: str) -> None:
     signed = STANDARD.sign("http://here", delivery)
     request = Inbound("http://here", signed.headers, "application/json", signed.body)
     STANDARD.verify(request)
-    assert STANDARD.parse(request) == [delivery]
+    assert STANDARD.parse(request).items == [delivery]
 
 
 def test_a_channel_chooses_its_provider() -> None:

@@ -11,8 +11,9 @@ from werkzeug.datastructures import MultiDict
 from onelane.channels import Inbound, provider_of
 from onelane.channels.twilio import EMPTY_TWIML, FORM, signature
 from onelane.config import Channel
+from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Accepted, Attachment, Delivery
+from onelane.model import Attachment
 
 Pairs = list[tuple[str, str]]
 Form = dict[str, str] | Pairs
@@ -36,7 +37,7 @@ def posted(
 def parsed(form: Form) -> list[Delivery]:
     request = posted(form)
     TWILIO.verify(request)
-    return TWILIO.parse(request)
+    return TWILIO.parse(request).deliveries
 
 
 def test_a_message_is_understood() -> None:
@@ -157,7 +158,7 @@ def test_json_is_verified_by_its_hash_in_the_signed_address_and_holds_no_message
     request = Inbound(url, headers, "application/json", body)
     assert RequestValidator(TOKEN).validate(url, body.decode(), headers["x-twilio-signature"])
     TWILIO.verify(request)
-    assert TWILIO.parse(request) == []
+    assert not TWILIO.parse(request).items
     with pytest.raises(BadSignature):
         TWILIO.verify(Inbound(url, headers, "application/json", body + b" "))
 
@@ -201,4 +202,4 @@ def test_a_delivery_survives_being_signed_and_parsed() -> None:
     headers = {name.lower(): value for name, value in signed.headers.items()}
     request = Inbound(URL, headers, FORM, signed.body)
     TWILIO.verify(request)
-    assert TWILIO.parse(request) == [delivery]
+    assert TWILIO.parse(request).items == [delivery]

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 
 from onelane import intake
 from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
-from onelane.model import Accepted, Delivery
 from tests.calls import Item
 from tests.conftest import DEADLINE_S
 

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 from onelane.bootstrap import Services
 from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BacklogFull, StoreUnavailable
-from onelane.model import Accepted, Delivery
 from onelane_web import create_app
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))

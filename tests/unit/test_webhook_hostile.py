@@ -21,7 +21,7 @@ from onelane.bootstrap import Services
 from onelane.channels import providers
 from onelane.channels.twilio import FORM, signature
 from onelane.config import Channel, Settings
-from onelane.model import Accepted, Delivery
+from onelane.deliveries import Accepted, Delivery
 from onelane_web import create_app
 
 KEY = b"the key of the demo channel, long"
@@ -33,7 +33,7 @@ class StrictIntake:
 
     def accept(self, _channel: str, deliveries: Sequence[Delivery], _note: object) -> list[Accepted]:
         for one in deliveries:
-            media = [part for file in one.attachments for part in (file.url, file.content_type or "")]
+            media = [part for file in one.attachments for part in (file.url or "", file.content_type or "")]
             stored = "".join([*one.senders, one.external_id, one.text, one.button or "", *media])
             assert b"\x00" not in stored.encode()
             assert one.sent_at is None or one.sent_at.utcoffset() == timedelta(0)

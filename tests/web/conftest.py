@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from tests.conftest import Accept
 from tests.door import CANARY, PASSWORD, operator_of, web_of
 from tests.rows import Rows

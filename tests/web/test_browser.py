@@ -12,7 +12,7 @@ from redis import Redis
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from tests.conftest import Accept, RunWorker, eventually
 from tests.door import CANARY, PASSWORD
 from tests.rows import Rows

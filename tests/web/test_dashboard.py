@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from onelane_web.ops import rq_state
 from tests.conftest import Accept, RunWorker, eventually
 from tests.door import CANARY, DATA, jobs_of, operator_of, pages_of, read, web_of

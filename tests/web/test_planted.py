@@ -14,7 +14,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from onelane import keys
-from onelane.model import Accepted
+from onelane.deliveries import Accepted
 from tests.door import DATA, jobs_of, pages_of, read
 
 

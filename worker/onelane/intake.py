@@ -9,11 +9,12 @@ from typing import Final
 from onelane.breaker import Breaker
 from onelane.config import Settings
 from onelane.db import Clock, database_clock
+from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
 from onelane.lanes.lanes import Lanes
-from onelane.model import Accepted, Delivery, JsonObject
+from onelane.model import JsonObject
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import DELIVERIES, IDENTITY_CONFLICTS
 

@@ -38,42 +38,34 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class AttachmentKind(StrEnum):
+    """What a file is to the person who sent it."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    VOICE = "voice"
+    STICKER = "sticker"
+    FILE = "file"
+
+
 class Attachment(Value):
-    """A file that a user sent, by address; Onelane never fetches it."""
+    """A file that a user sent, by address or by the provider's id; `turn.fetch` gets it."""
 
-    url: str
+    url: str | None = None
+    id: str | None = None
+    kind: AttachmentKind = AttachmentKind.FILE
     content_type: str | None = None
+    name: str | None = None
+    size: int | None = None
+    """In bytes, as the provider says."""
 
 
-class Delivery(Value):
-    """One message of a webhook, as its channel's adapter understood it, before it is accepted."""
+class Author(Value):
+    """Who wrote a line in a group or thread."""
 
-    senders: tuple[str, ...]
-    """Every identifier that the provider gives for who wrote (a phone number, a chat id), preferred first.
-
-    Stored in Postgres, shown nowhere else.
-    """
-    conversation: str | None = None
-    """The group or thread in which it was written, where that and not the person is the conversation partner."""
-    external_id: str
-    """The provider's id of the message: a second delivery with it is a duplicate."""
-    text: str = ""
-    button: str | None = None
-    attachments: tuple[Attachment, ...] = ()
-    route: JsonObject | None = None
-    """What the adapter needs for the way back."""
-    sent_at: datetime | None = None
-
-
-class Accepted(Value):
-    """The answer to one accepted message; it is committed."""
-
-    message_id: UUID
-    user_id: UUID
-    seq: int
-    duplicate: bool
-    is_waiting: bool
-    """Whether the message still waits for its turn; a duplicate may be long done."""
+    id: str
+    name: str | None = None
 
 
 class Lease(Value):

@@ -18,13 +18,14 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from onelane import bootstrap, forks
+from onelane.deliveries import Accepted, Delivery
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
 from onelane.intake import Intake, _accepted
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
-from onelane.model import Accepted, Delivery, JsonObject
+from onelane.model import JsonObject
 from onelane.processes import runner
 from onelane.processes.duties import Duties
 from onelane.turns import hosting, loop

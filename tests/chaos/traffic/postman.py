@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from onelane.channels import Provider, providers
 from onelane.config import Channel
-from onelane.model import Delivery
+from onelane.deliveries import Delivery
 from tests.chaos.history import Event, Recorder
 from tests.chaos.traffic.plan import Post, User
 

@@ -5,14 +5,25 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from onelane.channels.provider import Answer, Inbound, Provider
+from onelane.channels.provider import Answer, FileRequest, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.standard import Standard
 from onelane.channels.twilio import Twilio
 from onelane.config import Channel
 from onelane.errors import ConfigError
 from onelane.problems import first_problem
 
-__all__ = ["PROVIDERS", "Answer", "Inbound", "Provider", "provider_of", "providers"]
+__all__ = [
+    "PROVIDERS",
+    "Answer",
+    "FileRequest",
+    "Inbound",
+    "Parsed",
+    "Persona",
+    "Provider",
+    "Signed",
+    "provider_of",
+    "providers",
+]
 
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {"standard": Standard, "twilio": Twilio}
 """The class of each provider, by the name that a channel's `provider` gives."""

@@ -3,13 +3,15 @@
 An adapter imports this module, and names the fields as `fields.Text`.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from onelane.deliveries import Delivery, Item, Quarantined
 from onelane.errors import BadRequest
-from onelane.model import is_storable
+from onelane.model import JsonObject, is_storable, storable
 from onelane.problems import first_problem
 
 ID_MAX = 256
@@ -23,6 +25,7 @@ BUTTON_MAX = 256
 CONTENT_TYPE_MAX = 256
 URL_MAX = 4_096
 ATTACHMENTS_MAX = 32
+RAW_MAX_BYTES = 16_384
 
 
 class ProviderSettings(BaseModel):
@@ -98,3 +101,34 @@ def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         problem = first_problem(error)
     raise BadRequest(".".join(problem.path), problem.message)
+
+
+def only_delivery(item: Item) -> Delivery:
+    """Return `item` if it is a delivery; raise BadRequest for what a provider without such items never sends."""
+    if not isinstance(item, Delivery):
+        raise BadRequest("", f"this provider sends no {type(item).__name__}")
+    return item
+
+
+def understood(read: Callable[[], Iterable[Item]]) -> list[Item]:
+    """Return what `read` makes of one part of a webhook, or that the part goes into quarantine.
+
+    `read` raises BadRequest for what it does not understand; what it made of the part before does not count.
+    """
+    try:
+        return list(read())
+    except BadRequest as problem:
+        return [Quarantined(str(problem))]
+
+
+def bounded(raw: JsonObject) -> JsonObject | None:
+    """Return the provider's own object as Postgres can hold it, or None if it is larger than RAW_MAX_BYTES as JSON."""
+    return _cleaned(raw) if len(json.dumps(raw)) <= RAW_MAX_BYTES else None
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(key): _cleaned(inner) for key, inner in value.items()}
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value

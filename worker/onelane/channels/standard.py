@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from standardwebhooks import Webhook
 
 from onelane.channels import fields
-from onelane.channels.provider import Answer, Inbound, Signed
+from onelane.channels.provider import Answer, Inbound, Parsed, Persona, Provider, Signed
+from onelane.deliveries import Accepted, Delivery, Item
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Accepted, Attachment, Delivery, JsonObject
+from onelane.model import Attachment, JsonObject
 
 YEARS = range(1970, 3000)
 SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -47,7 +48,7 @@ class StandardSettings(fields.ProviderSettings):
     """base64, with or without `whsec_` before it."""
 
 
-class Standard:
+class Standard(Provider):
     """The provider `standard`: any service that signs by the Standard Webhooks specification."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = StandardSettings
@@ -66,29 +67,36 @@ class Standard:
         if not any(_verifies(webhook, request) for webhook in self._webhooks):
             raise BadSignature("the signature is missing, wrong or too old", _why_not(request))
 
-    def parse(self, request: Inbound) -> list[Delivery]:
+    def parse(self, request: Inbound) -> Parsed:
         """Read the one message of the body; its id is the delivery's."""
         body = fields.checked(_Body, {**_json_object(request.body), "webhook-id": request.header("webhook-id")})
         if not (body.text or body.button or body.attachments):
             raise BadRequest("text", "must not be empty without a button or attachments")
-        return [
-            Delivery(
-                senders=(body.user,),
-                external_id=body.external_id,
-                text=body.text,
-                button=body.button or None,
-                attachments=tuple(Attachment(**one.model_dump()) for one in body.attachments or ()),
-                sent_at=body.sent_at,
-            )
-        ]
+        return Parsed(
+            [
+                Delivery(
+                    senders=(body.user,),
+                    external_id=body.external_id,
+                    text=body.text,
+                    button=body.button or None,
+                    attachments=tuple(Attachment(**one.model_dump()) for one in body.attachments or ()),
+                    sent_at=body.sent_at,
+                )
+            ]
+        )
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
         """Return what became of the message: its id, its user, its number."""
         [message] = accepted
         return Answer(202, "application/json", message.model_dump_json(exclude={"is_waiting"}))
 
-    def sign(self, url: str, delivery: Delivery) -> Signed:  # noqa: ARG002 - the address is not signed here
+    def persona(self, name: str) -> Persona:
+        """Take the name itself."""
+        return Persona((name,))
+
+    def sign(self, url: str, item: Item) -> Signed:  # noqa: ARG002 - the address is not signed here
         """Sign id, time and body, as of now."""
+        delivery = fields.only_delivery(item)
         now = datetime.now(UTC)
         content = delivery.model_dump(mode="json", exclude={"senders", "external_id"}, exclude_defaults=True)
         body = json.dumps({"user": delivery.senders[0], "text": delivery.text, **content})

@@ -14,9 +14,10 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from pydantic import Field
 
 from onelane.channels import fields
-from onelane.channels.provider import Answer, Inbound, Signed
+from onelane.channels.provider import Answer, Inbound, Parsed, Persona, Provider, Signed
+from onelane.deliveries import Accepted, Delivery, Item
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Accepted, Attachment, Delivery
+from onelane.model import Attachment
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS_MAX = 1_000
@@ -36,7 +37,7 @@ class TwilioSettings(fields.ProviderSettings):
     """The account's auth tokens."""
 
 
-class Twilio:
+class Twilio(Provider):
     """The provider `twilio`: SMS and WhatsApp messages, and status reports at the same address."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = TwilioSettings
@@ -54,30 +55,37 @@ class Twilio:
         if not (self._is_signed(request, pairs) and (is_form or _is_body_hashed(request))):
             raise BadSignature("the signature is missing or wrong", _why_not(request))
 
-    def parse(self, request: Inbound) -> list[Delivery]:
+    def parse(self, request: Inbound) -> Parsed:
         """Read the form's message; a status report, or JSON (which never holds a message), has none."""
         if request.content_type != FORM:
-            return []
+            return Parsed()
         form = _unambiguous(_pairs(request.body))
         if _is_status_report(form):
-            return []
+            return Parsed()
         message = fields.checked(_Message, form)
-        return [
-            Delivery(
-                senders=(message.sender,),
-                external_id=message.external_id,
-                text=message.text or message.button_text,
-                button=message.button or None,
-                attachments=tuple(_attachments(form, message.media)),
-            )
-        ]
+        return Parsed(
+            [
+                Delivery(
+                    senders=(message.sender,),
+                    external_id=message.external_id,
+                    text=message.text or message.button_text,
+                    button=message.button or None,
+                    attachments=tuple(_attachments(form, message.media)),
+                )
+            ]
+        )
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
         """Answer without a reply: replies are sent in requests of their own."""
         return Answer(200, "text/xml", EMPTY_TWIML) if accepted else Answer(204, "text/plain", "")
 
-    def sign(self, url: str, delivery: Delivery) -> Signed:
+    def persona(self, name: str) -> Persona:
+        """Take the name itself."""
+        return Persona((name,))
+
+    def sign(self, url: str, item: Item) -> Signed:
         """Sign the address and the form."""
+        delivery = fields.only_delivery(item)
         form = {
             "MessageSid": delivery.external_id,
             "From": delivery.senders[0],
@@ -87,7 +95,7 @@ class Twilio:
         if delivery.button:
             form |= {"ButtonPayload": delivery.button, "ButtonText": delivery.text}
         for number, media in enumerate(delivery.attachments):
-            form |= {f"MediaUrl{number}": media.url, f"MediaContentType{number}": media.content_type or ""}
+            form |= {f"MediaUrl{number}": media.url or "", f"MediaContentType{number}": media.content_type or ""}
         headers = {
             "Content-Type": FORM,
             "X-Twilio-Signature": signature(self._secrets[0], url, list(form.items())),

@@ -15,9 +15,10 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from onelane.channels.fields import ExternalId
+from onelane.deliveries import Delivery
 from onelane.dev.outcomes import Outcomes, Posted
 from onelane.dev.target import Target, call, find_target, sign
-from onelane.model import Delivery, JsonObject
+from onelane.model import JsonObject
 
 POSTS_AT_ONCE_MAX = 32
 WAIT_S = 30

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
+from onelane.deliveries import Delivery
 from onelane.dev.run.data_folder import running
 from onelane.errors import ConfigError
-from onelane.model import Delivery
 
 ANSWER_WITHIN_S = 30
 DEFAULT_CHANNEL = "demo"

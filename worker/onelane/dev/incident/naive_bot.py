@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 from onelane.bot import Memory, Session, Turn, User
 from onelane.channels import Inbound
 from onelane.channels.twilio import FORM
+from onelane.deliveries import Delivery
 from onelane.dev.incident.account import Account, Line, Opened
 from onelane.dev.incident.naive import Flaws, Resolver, Rows, StatementFailed
 from onelane.dev.incident.timeline import ADDRESS, CHANNEL, EVENING, Moment, Step, provider
 from onelane.handlers.sites import OUTPUT, handle
-from onelane.model import Delivery, Message, Utterance
+from onelane.model import Message, Utterance
 
 MEET_S = 10.0
 """Far more than two threads need to meet; after it the replay fails with an error."""
@@ -66,7 +67,7 @@ class NaiveBot:
         headers = {name.lower(): value for name, value in signed.headers.items()}
         inbound = Inbound(ADDRESS, headers, FORM, signed.body)
         twilio.verify(inbound)
-        [delivery] = twilio.parse(inbound)
+        [delivery] = twilio.parse(inbound).deliveries
         return delivery
 
     def _answer(self, moment: Moment, delivery: Delivery, session: UUID) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from onelane.channels import Provider, provider_of
 from onelane.channels.provider import Signed
 from onelane.config import Channel
-from onelane.model import Delivery
+from onelane.deliveries import Delivery
 
 CHANNEL: Final = "support"
 PUBLIC_URL: Final = "https://bot.example"
