@@ -1,0 +1,53 @@
+"""What becomes of each provider's webhooks: the cases of tests/payloads."""
+
+from dataclasses import asdict
+
+import pytest
+
+from onelane.channels import PROVIDERS, Inbound, Parsed, Provider
+from onelane.errors import BadSignature, DeliveryError
+from onelane.model import JsonObject
+from tests.payloads import Case, cases, channel_of, shown
+
+CASES = cases()
+POSTED = [case for case in CASES if not case.is_get]
+CASES_MIN = 2
+
+
+def named(case: Case) -> str:
+    return case.name
+
+
+def received(provider: Provider, request: Inbound) -> Parsed:
+    provider.verify(request)
+    return provider.parse(request)
+
+
+def outcome(case: Case) -> JsonObject:
+    """Return what becomes of a case's request, as the files write it."""
+    provider, signed = channel_of(case.provider)
+    request = case.unsigned() if case.is_get else signed(case.unsigned())
+    try:
+        parsed = received(provider, request) if not case.is_get else Parsed(answer=provider.handshake(request))
+    except DeliveryError as error:
+        return {"refused": error.status}
+    objects = list(case.objects())
+    found: JsonObject = {"items": [shown(item, objects) for item in parsed.items]} if parsed.items else {}
+    return {**found, "answer": asdict(parsed.answer)} if parsed.answer else found
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_a_webhook_becomes_what_its_case_says(case: Case) -> None:
+    assert outcome(case) == case.expected
+
+
+@pytest.mark.parametrize("case", POSTED, ids=named)
+def test_without_its_signature_it_is_refused(case: Case) -> None:
+    provider, _ = channel_of(case.provider)
+    with pytest.raises(BadSignature):
+        provider.verify(case.unsigned())
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_provider_has_cases(provider: str) -> None:
+    assert len([case for case in CASES if case.provider == provider]) >= CASES_MIN
