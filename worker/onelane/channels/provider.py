@@ -76,11 +76,15 @@ class Persona:
 class FileRequest:
     """One GET on the way to a file."""
 
-    url: str
+    url: str = field(repr=False)
+    """https, at one of `hosts`. Some hold the token."""
     hosts: tuple[str, ...]
-    """The provider's own: the address must be at one of them, or below one that begins with a dot."""
+    """The provider's own: the address must be at one of them, or below one that begins with a dot, over https.
+
+    One that names its scheme, as `http://127.0.0.1:8081`, allows just that: for a `base_url` that somebody configured.
+    """
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """With the token."""
+    """With the token: they go to no other host."""
 
 
 FileSteps = Generator[FileRequest, bytes, None]
