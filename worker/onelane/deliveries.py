@@ -69,6 +69,8 @@ class IdentityChange(Value):
     """Names that do not any more."""
     has_new_owner: bool = False
     """That somebody else may have the number now: nothing earlier is offered until an operator confirms."""
+    route: JsonObject | None = None
+    """What the adapter needs for the way back from now on, without the names that are dropped."""
     raw: JsonObject | None = None
     sent_at: datetime | None = None
 

@@ -5,16 +5,17 @@ from base64 import b64decode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import nan
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from standardwebhooks import Webhook
 
 from onelane.channels import fields
+from onelane.channels.bodies import json_object
 from onelane.channels.provider import Answer, Inbound, Parsed, Persona, Provider, Signed
 from onelane.deliveries import Accepted, Delivery, Item
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Attachment, JsonObject
+from onelane.model import Attachment
 
 YEARS = range(1970, 3000)
 SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -69,7 +70,7 @@ class Standard(Provider):
 
     def parse(self, request: Inbound) -> Parsed:
         """Read the one message of the body; its id is the delivery's."""
-        body = fields.checked(_Body, {**_json_object(request.body), "webhook-id": request.header("webhook-id")})
+        body = fields.checked(_Body, {**json_object(request.body), "webhook-id": request.header("webhook-id")})
         if not (body.text or body.button or body.attachments):
             raise BadRequest("text", "must not be empty without a button or attachments")
         return Parsed(
@@ -169,25 +170,3 @@ def _verifies(webhook: Webhook, request: Inbound) -> bool:
     except Exception:  # noqa: BLE001 - hostile headers raise half a dozen types; all of them mean "not signed"
         return False
     return True
-
-
-def _json_object(body: bytes) -> JsonObject:
-    """Read a JSON object that every reader would read alike: no NaN, no key given twice."""
-    try:
-        value = json.loads(body.decode(), object_pairs_hook=_unambiguous, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise BadRequest("body", "must be valid JSON, each key given once, not deeply nested") from None
-    if not isinstance(value, dict):
-        raise BadRequest("body", "must be a JSON object")
-    return value
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
