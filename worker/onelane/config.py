@@ -55,6 +55,13 @@ class Channel(BaseModel):
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     rate_per_minute: Annotated[int, Field(ge=1, le=60_000)] | None = None
 
+    handler: HandlerPath | None = None
+    """The channel's own bot."""
+    normalize_sender: HandlerPath | None = None
+    """A function of one identifier that returns how to spell it, for numbers that come in two spellings."""
+    on_echo: Literal["escalate", "note"] = "escalate"
+    """What happens when a colleague writes from the provider's own app: he has taken over, or it is only noted."""
+
     def __init__(self, **values: Any) -> None:
         """Take the fields above and, by their names, the provider's own."""
         super().__init__(**values)
