@@ -1,33 +1,55 @@
-"""Bodies in JSON: read as every reader would read them, or refused as a whole."""
+"""Reading what somebody else wrote: JSON that every reader would read alike, within bounds; texts that can be stored.
+
+`json_object` refuses, for quarantine. `repaired` mends, and names what it mended.
+"""
 
 import json
-from math import isfinite
-from typing import Any, NoReturn
+from math import isinf
+from typing import Any, Final, NoReturn, TypeVar
 
 from onelane.errors import BadRequest
 from onelane.model import JsonObject, is_storable, storable
 
-DEPTH_MAX = 64
-"""Objects and lists in one another: each step that stores a value calls itself that often."""
+DEPTH_MAX: Final = 64
+VALUES_MAX: Final = 250_000
+"""Commas and brackets of a body, those in its texts too: as many values it has at most."""
+DIGITS_MAX: Final = 64
+"""Of a number, its sign, point and exponent counted. Ids of providers have up to 20."""
+MALFORMED: Final = "must be valid JSON: UTF-8, each key given once, no NaN, numbers of at most 64 characters"
+
+Read = TypeVar("Read")
 
 
-def json_object(body: bytes) -> JsonObject:
-    """Read a JSON object without NaN, infinite numbers, a key given twice, or more than DEPTH_MAX levels."""
+def json_object(body: bytes | str) -> JsonObject:
+    """Read a JSON object; raise BadRequest for what another reader may read otherwise, and for what is out of bounds.
+
+    Texts in it may still hold NUL characters and lone surrogates: see `repaired`.
+    """
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unambiguous, parse_constant=_refuse, parse_float=_finite)
+        text = body if isinstance(body, str) else body.decode()
+        _count_values(text)
+        value = _read(text)
     except (ValueError, RecursionError):
-        raise BadRequest("body", "must be valid JSON in UTF-8, each key given once, not deeply nested") from None
+        raise BadRequest("body", MALFORMED) from None
     if not isinstance(value, dict):
         raise BadRequest("body", "must be a JSON object")
-    if not _is_shallow(value):
-        raise BadRequest("body", f"must not be nested more than {DEPTH_MAX} deep")
+    if text.count("[") + text.count("{") > DEPTH_MAX and _is_deeper(value, DEPTH_MAX):
+        raise BadRequest("body", f"must not be nested deeper than {DEPTH_MAX}")
     return value
 
 
-def repaired(value: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return `value` as Postgres can store it, and the names of what had to be mended for that, sorted."""
-    found: set[str] = set()
-    return _mended(value, found), tuple(sorted(found))
+def repaired(value: Read) -> tuple[Read, tuple[str, ...]]:
+    """Return a text, or all texts of a JSON value, as Postgres can store them, and the names of what was mended.
+
+    `nul`: NUL characters were left out. `surrogate`: halves of characters, or bytes that are not UTF-8, became `?`.
+    """
+    repairs: set[str] = set()
+    return _repaired(value, repairs), tuple(sorted(repairs))
+
+
+def _count_values(text: str) -> None:
+    if text.count(",") + text.count("[") + text.count("{") > VALUES_MAX:
+        raise BadRequest("body", f"must have at most {VALUES_MAX} values")
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -37,44 +59,44 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
     return found
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def _whole(digits: str) -> int:
+    return int(_short(digits))
 
 
-def _finite(digits: str) -> float:
-    """Refuse 1e999: it would be read as infinite, which is not JSON any more."""
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError("too large a number")
+def _real(digits: str) -> float:
+    """Read a number with a point or an exponent; what is too large for one would become infinite."""
+    if isinf(number := float(_short(digits))):
+        raise ValueError("a number is too large")
     return number
 
 
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEPTH_MAX):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return True
-    return False
+def _short(digits: str) -> str:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError("a number is too long")
+    return digits
 
 
-def _inside(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _refuse(_constant: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are no JSON")
 
 
-def _mended(value: Any, found: set[str]) -> Any:
+_read: Final = json.JSONDecoder(
+    object_pairs_hook=_unambiguous, parse_int=_whole, parse_float=_real, parse_constant=_refuse
+).decode
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inner) and (levels == 0 or any(_is_deeper(one, levels - 1) for one in inner))
+
+
+def _repaired(value: Any, repairs: set[str]) -> Any:
     if isinstance(value, str):
-        return value if is_storable(value) else _mended_text(value, found)
+        if is_storable(value):
+            return value
+        repairs |= {"nul"} if "\0" in value else set()
+        repairs |= {"surrogate"} if not is_storable(value.replace("\0", "")) else set()
+        return storable(value)
     if isinstance(value, dict):
-        return {_mended(key, found): _mended(inner, found) for key, inner in value.items()}
-    return [_mended(inner, found) for inner in value] if isinstance(value, list) else value
-
-
-def _mended_text(text: str, found: set[str]) -> str:
-    if "\0" in text:
-        found.add("nul")
-    if not is_storable(text.replace("\0", "")):
-        found.add("surrogate")
-    return storable(text)
+        return {_repaired(key, repairs): _repaired(inner, repairs) for key, inner in value.items()}
+    return [_repaired(inner, repairs) for inner in value] if isinstance(value, list) else value
