@@ -155,7 +155,7 @@ def test_a_lane_for_which_no_thread_can_be_started_is_left_to_others(
 ) -> None:
     run = start()
     with monkeypatch.context() as patch:
-        patch.setattr("onelane.turns.lease_thread.Thread", _refuse)
+        patch.setattr("onelane.turns.handler_threads.Thread", _refuse)
         users = [accept(f"user {nr}").user_id for nr in range(SLOTS)]
         eventually(lambda: len(events(log_lines, "slot_failed")) >= SLOTS)
     eventually(lambda: run.worker.runner._keeper.holdings == [])
@@ -178,15 +178,22 @@ def test_a_handler_may_start_a_process(start: Start, accept: Accept, rows: Rows)
     assert rows.texts(message.user_id) == ["0"]
 
 
-def test_a_thread_is_a_leases_and_a_context_a_turns(start: Start, accept: Accept, rows: Rows) -> None:
+def test_a_thread_is_used_again_unless_it_failed_and_a_context_never(
+    start: Start, accept: Accept, rows: Rows
+) -> None:
     """A database connection that a handler had left in a thread failed all later turns of the slot."""
     [user_id] = {accept("alice", "uses").user_id for _ in range(3)}
     start(lock_ttl_s=60, quantum_s=60)
     eventually(lambda: rows.is_settled(user_id))
     assert rows.texts(user_id) == [f"thread {nr} context 1" for nr in (1, 2, 3)]
-    other = accept("bob", "uses")
-    eventually(lambda: rows.is_settled(other.user_id))
-    assert rows.texts(other.user_id) == ["thread 1 context 1"]
+    bob = accept("bob", "uses").user_id
+    eventually(lambda: rows.is_settled(bob))
+    assert rows.texts(bob) == ["thread 4 context 1"]
+    failed = accept("alice", "raise")
+    eventually(lambda: rows.message(failed.message_id).attempts)
+    carol = accept("carol", "uses").user_id
+    eventually(lambda: rows.is_settled(carol))
+    assert rows.texts(carol) == ["thread 1 context 1"]
 
 
 # handlers that hang

@@ -26,7 +26,7 @@ VALUES_AND_DRIVERS = {
     "onelane.lanes.refusals",
     "onelane.turns.answers",
     "onelane.turns.event_loop",
-    "onelane.turns.lease_thread",
+    "onelane.turns.handler_threads",
     "onelane.turns.hosting",
     "onelane.turns.memory",
 }

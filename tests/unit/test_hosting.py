@@ -19,7 +19,7 @@ from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
 from onelane.turns.event_loop import WorkLoop
 from onelane.turns.hosting import Host
-from onelane.turns.lease_thread import LeaseThread
+from onelane.turns.handler_threads import HandlerThreads, LeaseThread
 from onelane.turns.loop import Blockage
 from tests import loops
 from tests.conftest import eventually
@@ -64,7 +64,7 @@ class Stage:
         self.host = Host(self._handle, turn_timeout_s, self.loop.clock)
 
     def run(self, text: str, holding: Holding | None = None) -> Future[JsonObject]:
-        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), LeaseThread()))
+        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), LeaseThread(HandlerThreads())))
 
     async def _handle(self, turn: AsyncTurn) -> Any:
         return await self.acts[turn.message.text](turn)
@@ -122,7 +122,7 @@ def test_an_async_handler_reads_by_coroutines_and_a_sync_one_by_plain_calls(stag
     stage.acts["read"] = reads
     assert replies(stage.run("read").result()) == ["[7] what was saved under x 1"]
     plain = Host(reads_plainly, 30)
-    effects = loops.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread()))
+    effects = loops.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread(HandlerThreads())))
     assert replies(effects) == ["[7] what was saved under x"]
 
 
@@ -136,7 +136,7 @@ class Bot:
 
 @pytest.mark.parametrize("handler", [Bot(), Bot().method, partial(Bot().method, greeting="")])
 def test_whatever_python_calls_an_async_function_gets_an_async_turn(handler: AsyncHandler) -> None:
-    effects = loops.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread()))
+    effects = loops.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread(HandlerThreads())))
     assert replies(effects) == ["AsyncTurn"]
 
 

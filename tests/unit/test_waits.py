@@ -34,7 +34,6 @@ ENDED_OTHERWISE = {
     f"{WORKER}/turns/answers.py _pass_on asked.result()": "it is done",
     f"{WORKER}/turns/event_loop.py EventLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",
     f"{WORKER}/turns/hosting.py Host._within_time answer.result()": "it is done",
-    f"{WORKER}/turns/lease_thread.py _work calls.get()": "it waits for its shift's next call, or end",
 }
 """Waits without a deadline of their own, and why they end or need not."""
 FOLDERS = ("worker/onelane", "app/onelane_web")

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 import pytest
 
 from onelane.errors import IsolationBroken
-from onelane.turns import lease_thread
+from onelane.turns import handler_threads
 from onelane.turns.event_loop import EventLoop, WorkLoop
-from onelane.turns.lease_thread import LeaseThread
+from onelane.turns.handler_threads import HandlerThreads, LeaseThread
 from tests.conftest import DEADLINE_S, eventually
 
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
@@ -86,15 +86,45 @@ def test_its_clock_stands_still_while_it_is_blocked_and_missed_beats_are_counted
     assert loop.missed == 0
 
 
-def test_a_lease_thread_makes_all_calls_and_ends_when_it_is_told(loop: WorkLoop) -> None:
-    thread = LeaseThread()
-    first = loop.run(thread.run(threading.current_thread)).result(DEADLINE_S)
-    second = loop.run(thread.run(threading.current_thread)).result(DEADLINE_S)
-    assert first is second
-    assert first not in {threading.current_thread(), loop._thread}
-    thread.end()
-    first.join(DEADLINE_S)
-    assert not first.is_alive()
+def test_a_thread_serves_one_lease_after_the_other_and_ends_when_none_needs_it(
+    loop: WorkLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler_threads, "IDLE_S", 0.05)
+    threads, found = HandlerThreads(), []
+    for _ in range(2):
+        lease = LeaseThread(threads)
+        found += [loop.run(lease.run(threading.current_thread)).result(DEADLINE_S) for _ in range(2)]
+        lease.end()
+    assert len(set(found)) == 1
+    assert found[0] not in {threading.current_thread(), loop._thread}
+    found[0].join(DEADLINE_S)
+    assert not found[0].is_alive()
+
+
+def test_a_thread_that_hangs_keeps_nobody_waiting_also_when_its_lease_has_ended(loop: WorkLoop) -> None:
+    threads, gate = HandlerThreads(), threading.Event()
+    hanging, other = LeaseThread(threads), LeaseThread(threads)
+    hangs = loop.run(hanging.run(lambda: gate.wait(DEADLINE_S)))
+    assert eventually(lambda: hanging._made is not None)
+    hanging.end()
+    assert loop.run(other.run(lambda: 1)).result(DEADLINE_S) == 1
+    gate.set()
+    assert hangs.result(DEADLINE_S)
+
+
+def test_a_thread_in_which_a_call_failed_makes_no_other_call(loop: WorkLoop) -> None:
+    threads, found = HandlerThreads(), []
+
+    def fail() -> None:
+        found.append(threading.current_thread())
+        raise ValueError
+
+    lease = LeaseThread(threads)
+    with pytest.raises(ValueError):
+        loop.run(lease.run(fail)).result(DEADLINE_S)
+    assert loop.run(lease.run(threading.current_thread)).result(DEADLINE_S) is not found[0]
+    found[0].join(DEADLINE_S)
+    assert not found[0].is_alive()
 
 
 def test_whatever_a_call_in_a_lease_thread_raises_is_raised_where_it_is_awaited(loop: WorkLoop) -> None:
@@ -103,7 +133,7 @@ def test_whatever_a_call_in_a_lease_thread_raises_is_raised_where_it_is_awaited(
 
     async def run() -> int:
         try:
-            await LeaseThread().run(fail)
+            await LeaseThread(HandlerThreads()).run(fail)
         except SystemExit as error:
             return int(str(error.code))
         return 0
@@ -115,6 +145,6 @@ def test_a_system_that_starts_no_thread_says_so(loop: WorkLoop, monkeypatch: pyt
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(lease_thread, "Thread", refuse)
+    monkeypatch.setattr(handler_threads, "Thread", refuse)
     with pytest.raises(IsolationBroken, match="starts no thread"):
-        LeaseThread().start()
+        LeaseThread(HandlerThreads()).start()

@@ -1,6 +1,6 @@
 """The slots of a worker process: one user's lane each.
 
-Each lease is a shift on the work loop, which all share, and a sync handler has a thread of its own for the lease. The
+Each lease is a shift on the work loop, which all share, and a sync handler has a thread to itself. The
 dispatcher and the watch ask from their own threads; what they ask for is done on the loop.
 """
 

@@ -8,9 +8,9 @@ from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
+from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
-from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.memory import TurnMemory
 
 SUSPECT_AFTER_DEATHS = 2

@@ -1,4 +1,4 @@
-"""Run the handler: sync in its lease's own thread, async on the event loop that all share.
+"""Run the handler: sync in a thread that its lease has to itself, async on the event loop that all share.
 
 Each turn has a context of its own (`contextvars`), a copy of its shift's. Whatever is as large as a user makes it, a
 turn's states and replies, is handled where the handler runs, and not on the loop of our own work.
@@ -21,7 +21,7 @@ from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.turns.answers import answered
 from onelane.turns.blame import blamed
-from onelane.turns.lease_thread import LeaseThread
+from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.loop import RUNNING, Blockage, HandlerLoop, Visit, awaited
 
 READERS_MAX = 4

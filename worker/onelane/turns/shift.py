@@ -19,9 +19,9 @@ from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, 
 from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from onelane.turns.answers import answered
+from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
-from onelane.turns.lease_thread import LeaseThread
 from onelane.turns.pacing import OUTAGE_PAUSE_S, SUSPECT_PAUSE_S, Quantum, jittered, pause_s
 from onelane.turns.stages import Stage, Stay
 from onelane.turns.workplace import Workplace
@@ -38,7 +38,7 @@ class Shift:
         """With `runs_apart`, handlers run in a child: a thread of the user's hangs in this process."""
         self.holding = holding
         self.lease = holding.lease
-        self.thread = LeaseThread()
+        self.thread = LeaseThread(workplace.threads)
         self.stay = Stay(Stage.BEGIN, workplace.handling.host.clock())
         self.is_given_up = False
         """Whether it was somewhere for too long; it may be there still."""

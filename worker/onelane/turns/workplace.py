@@ -6,6 +6,7 @@ from threading import Event
 from onelane.config import Settings
 from onelane.lanes.lanes import Lanes
 from onelane.turns.event_loop import EventLoop
+from onelane.turns.handler_threads import HandlerThreads
 from onelane.turns.handling import Handling
 from onelane.turns.pacing import Outages
 from onelane.turns.records import Records
@@ -23,4 +24,6 @@ class Workplace:
     """Once set, a lane is handed on after the turn at hand."""
     loop: EventLoop
     """On which all shifts run."""
+    threads: HandlerThreads = field(default_factory=HandlerThreads)
+    """In which sync handlers run."""
     outages: Outages = field(default_factory=Outages)
