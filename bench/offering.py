@@ -36,7 +36,7 @@ def messages_of(user: int, how_many: int) -> list[Message]:
 
 def onelane(channel: str, _messages: Sequence[Message]) -> Callable[[], Accept]:
     """Connect as a web process does, and accept through Intake."""
-    delivery: Any = import_module("onelane.model").Delivery
+    delivery: Any = import_module("onelane.deliveries").Delivery
     intake = _intake("onelane")
 
     def accept(message: Message) -> None:
@@ -60,7 +60,7 @@ def worker(channel: str, _messages: Sequence[Message]) -> Callable[[], Accept]:
 
 def rq(_channel: str, _messages: Sequence[Message]) -> Callable[[], Accept]:
     """Commit with our SQL, then put a job on RQ's queue that locks its user."""
-    delivery: Any = import_module("onelane.model").Delivery
+    delivery: Any = import_module("onelane.deliveries").Delivery
     accepting, workers = import_module("bench.peers.accepting"), import_module("bench.peers.rq_workers")
     database = import_module("onelane.db").Database(os.environ["DATABASE_URL"])
     client = import_module("redis").Redis.from_url(os.environ["REDIS_URL"])

@@ -178,9 +178,7 @@ def test_a_handler_may_start_a_process(start: Start, accept: Accept, rows: Rows)
     assert rows.texts(message.user_id) == ["0"]
 
 
-def test_a_thread_is_used_again_unless_it_failed_and_a_context_never(
-    start: Start, accept: Accept, rows: Rows
-) -> None:
+def test_a_thread_is_used_again_unless_it_failed_and_a_context_never(start: Start, accept: Accept, rows: Rows) -> None:
     """A database connection that a handler had left in a thread failed all later turns of the slot."""
     [user_id] = {accept("alice", "uses").user_id for _ in range(3)}
     start(lock_ttl_s=60, quantum_s=60)

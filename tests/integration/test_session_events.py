@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from onelane import keys
@@ -14,6 +13,7 @@ from onelane.config import Settings
 from onelane.db import Database
 from onelane.deliveries import Delivery
 from onelane.telemetry.counters import counters, numbers_in
+from onelane.telemetry.log import merge_names
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 from tests.conftest import eventually
 from tests.rows import Rows
@@ -97,7 +97,7 @@ def test_a_worker_logs_too_and_counts(
     rows: Rows, services: Services, settings: Settings, run_worker: RunWorker
 ) -> None:
     counters.take()
-    with capture_logs([merge_contextvars]) as logs, run_worker(settings):
+    with capture_logs([merge_names]) as logs, run_worker(settings):
         accept(services)
         accept(services, "/new", 2)
         accept(services, nr=3)

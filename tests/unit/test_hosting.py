@@ -18,8 +18,8 @@ from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
 from onelane.turns.event_loop import WorkLoop
-from onelane.turns.hosting import Host
 from onelane.turns.handler_threads import HandlerThreads, LeaseThread
+from onelane.turns.hosting import Host
 from onelane.turns.loop import Blockage
 from tests import loops
 from tests.conftest import eventually
@@ -64,7 +64,8 @@ class Stage:
         self.host = Host(self._handle, turn_timeout_s, self.loop.clock)
 
     def run(self, text: str, holding: Holding | None = None) -> Future[JsonObject]:
-        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), LeaseThread(HandlerThreads())))
+        thread = LeaseThread(HandlerThreads())
+        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), thread))
 
     async def _handle(self, turn: AsyncTurn) -> Any:
         return await self.acts[turn.message.text](turn)

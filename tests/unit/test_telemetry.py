@@ -48,7 +48,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.contextvars.clear_contextvars()
+    telemetry.name_turn()
     structlog.reset_defaults()
     vars(log).pop("bind", None)  # configured once, the logger remembers it for good: other tests capture its lines
 

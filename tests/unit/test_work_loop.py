@@ -117,10 +117,10 @@ def test_a_thread_in_which_a_call_failed_makes_no_other_call(loop: WorkLoop) -> 
 
     def fail() -> None:
         found.append(threading.current_thread())
-        raise ValueError
+        raise ValueError("failed")
 
     lease = LeaseThread(threads)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="failed"):
         loop.run(lease.run(fail)).result(DEADLINE_S)
     assert loop.run(lease.run(threading.current_thread)).result(DEADLINE_S) is not found[0]
     found[0].join(DEADLINE_S)

@@ -10,7 +10,9 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from contextvars import ContextVar
 from textwrap import indent
 from typing import Any, Final, Literal, TextIO
 from uuid import UUID, uuid4
@@ -33,6 +35,8 @@ VALUE_MAX: Final = (6_000, 2_000, 500, 100)
 """How many characters of each value to keep, tried in this order until the line fits."""
 FIELDS_MAX: Final = 24
 ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user_id", "message_id", "session_id")
+_names: ContextVar[Mapping[str, object]] = ContextVar("_names", default={})  # noqa: B039 - nobody changes it
+"""What all log lines of this context have."""
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -45,6 +49,7 @@ def configure(level: str, form: Form, *, is_development: bool = False) -> None:
     if as_text and is_development:
         show_texts()
     stamped: list[structlog.typing.Processor] = [
+        merge_names,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -95,15 +100,20 @@ def configure_by_environment() -> None:
 def name_request(given: str | None) -> str:
     """Add an id to all log lines of this request: the router's if it is well formed, else a new one."""
     request_id = given if given and REQUEST_ID.fullmatch(given) else uuid4().hex
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    _names.set({"request_id": request_id})
     return request_id
 
 
 def name_turn(**names: object) -> None:
     """Add the turn's ids to all log lines of this context, which is a shift's; those of the handler's loggers too."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(**names)
+    _names.set(names)
+
+
+def merge_names(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """Add the names of the request or the turn to an event, below what it has itself."""
+    for name, value in _names.get().items():
+        fields.setdefault(name, value)
+    return fields
 
 
 class Lines:
