@@ -35,7 +35,7 @@ VALUE_MAX: Final = (6_000, 2_000, 500, 100)
 """How many characters of each value to keep, tried in this order until the line fits."""
 FIELDS_MAX: Final = 24
 ESSENTIAL: Final = ("event", "level", "timestamp", "logger", "request_id", "user_id", "message_id", "session_id")
-_names: ContextVar[Mapping[str, object]] = ContextVar("_names", default={})  # noqa: B039 - nobody changes it
+_names: ContextVar[Mapping[str, object]] = ContextVar("_names")
 """What all log lines of this context have."""
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -111,7 +111,7 @@ def name_turn(**names: object) -> None:
 
 def merge_names(_logger: Any, _method: str, fields: Fields) -> Fields:
     """Add the names of the request or the turn to an event, below what it has itself."""
-    for name, value in _names.get().items():
+    for name, value in _names.get({}).items():
         fields.setdefault(name, value)
     return fields
 
