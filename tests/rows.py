@@ -44,8 +44,8 @@ INSERT INTO inbox (user_id, seq, id, channel, external_id, accepted_at)
 SELECT id, 1, new_id(), 'demo', id::text, clock_timestamp() FROM made
 """
 EMPTIED = (
-    *("users", "user_aliases", "conversation_sessions", "accepted_deliveries", "inbox", "messages", "tool_calls"),
-    "channel_policies",
+    *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
+    *("messages", "payloads", "tool_calls", "channel_policies"),
 )
 TABLES = (*EMPTIED, "schema_files")
 SESSION = """

@@ -1,11 +1,11 @@
--- Takes deliveries into their users' orders: a list in, a list of answers out, in the same order.
+-- Takes messages, events and echoes into their users' orders: a list in, a list of answers out, in the same order.
 --
--- p_deliveries: see accept_one. Each item is an island: what is refused of one fails no other. After an item that was
+-- p_items: see accept_one. Each item is an island: what is refused of one fails no other. After an item that was
 -- skipped, or whose user has a full backlog, no later item of the same user is accepted, so that order holds. Of a user
 -- who is not known yet that is one under the same name.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
 -- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
-CREATE OR REPLACE FUNCTION accept(p_deliveries jsonb, p_waits boolean DEFAULT true) RETURNS json
+CREATE OR REPLACE FUNCTION accept(p_items jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_answer json;
@@ -13,12 +13,12 @@ DECLARE
     v_blocked uuid[] := '{}';
     v_blocked_names text[] := '{}';
 BEGIN
-    FOR nr IN 0 .. jsonb_array_length(p_deliveries) - 1 LOOP
+    FOR nr IN 0 .. jsonb_array_length(p_items) - 1 LOOP
         BEGIN
-            IF v_blocked_names <> '{}' AND v_blocked_names && names_of(p_deliveries -> nr) THEN
+            IF v_blocked_names <> '{}' AND v_blocked_names && names_of(p_items -> nr) THEN
                 v_answer := json_build_object('outcome', 'skipped');
             ELSE
-                v_answer := accept_one(p_deliveries -> nr, p_waits, v_blocked);
+                v_answer := accept_one(p_items -> nr, p_waits, v_blocked);
             END IF;
         EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN
@@ -27,7 +27,7 @@ BEGIN
             v_answer := json_build_object('outcome', 'refused', 'sqlstate', SQLSTATE);
         END;
         IF v_answer ->> 'user_id' IS NULL AND v_answer ->> 'outcome' = 'skipped' THEN
-            v_blocked_names := v_blocked_names || names_of(p_deliveries -> nr);
+            v_blocked_names := v_blocked_names || names_of(p_items -> nr);
         ELSIF v_answer ->> 'outcome' IN ('skipped', 'full') THEN
             v_blocked := v_blocked || (v_answer ->> 'user_id')::uuid;
         END IF;

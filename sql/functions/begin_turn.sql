@@ -103,8 +103,13 @@ BEGIN
             'version', v_user.version,
             'messages', json_build_array(json_build_object(
                 'id', v_message.id, 'seq', v_message.seq, 'kind', v_message.kind,
-                'external_id', v_message.external_id, 'text', v_message.text, 'button', v_message.button,
-                'attachments', v_message.attachments, 'route', v_message.route, 'traceparent', v_message.traceparent,
+                'external_id', v_message.external_id, 'event', v_message.event, 'text', v_message.text,
+                'button', v_message.button, 'closes', v_message.closes, 'attachments', v_message.attachments,
+                'parts', coalesce(v_message.parts, '{}'), 'quoted', v_message.quoted, 'author', v_message.author,
+                'mentioned', v_message.mentioned, 'repairs', coalesce(v_message.repairs, '[]'),
+                'raw', CASE WHEN v_message.has_payload
+                            THEN (SELECT raw FROM payloads WHERE message_id = v_message.id) ELSE v_message.raw END,
+                'route', v_message.route, 'traceparent', v_message.traceparent,
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
                 'deaths', v_message.deaths, 'laters', v_message.laters)),
             'user', json_build_object(

@@ -1,28 +1,30 @@
--- Decides whose delivery this is, and remembers every identifier that it names.
+-- Decides whose an item of accept is. Makes a user for names that nobody has; adds none to one who is there already.
 --
--- A conversation (a group, a thread) identifies the user alone; without one, all senders do. Names that are known cost
--- no lock. When one is missing, each name of the delivery is locked first, in order, and looked up again; only then is
--- a user made or an alias added: two deliveries that name one person for the first time make one user.
+-- A conversation (a group, a thread) identifies the user alone; without one, all senders do, and what an identity change
+-- adds. Names that are known cost no lock. When one is missing, each name of the item is locked first, in order, and
+-- looked up again; only then is a user made: two items that name one person for the first time make one user. An item
+-- that was accepted before is its user's, whatever its names mean by now.
 -- Names of several users: the one with the open session wins, else the older; nothing is merged.
--- Returns the user, or NULL when another transaction holds one of the names and p_waits is false.
+-- Returns the user, or NULL when another transaction holds one of the names and p_waits is false; others: the users that
+-- the remaining names mean; missing: names that are to be added to the user, under the user's lock.
 CREATE OR REPLACE FUNCTION find_or_create_user(
-    p_channel text, p_delivery jsonb, p_waits boolean, OUT user_id uuid, OUT has_conflict boolean)
+    p_channel text, p_item jsonb, p_waits boolean, OUT user_id uuid, OUT others uuid[], OUT missing text[])
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_names text[] := ARRAY[coalesce(p_delivery ->> 'conversation', p_delivery -> 'senders' ->> 0)];
+    v_names text[] := ARRAY[coalesce(p_item ->> 'conversation', p_item -> 'senders' ->> 0)];
     v_name text;
-    v_known integer;
+    v_known text[];
     v_users uuid[];
     v_is_locked boolean := false;
 BEGIN
-    IF p_delivery ->> 'conversation' IS NULL AND jsonb_array_length(p_delivery -> 'senders') > 1 THEN
-        SELECT array_agg(DISTINCT s ORDER BY s) INTO v_names FROM jsonb_array_elements_text(p_delivery -> 'senders') s;
+    IF p_item ->> 'conversation' IS NULL AND (jsonb_array_length(p_item -> 'senders') > 1 OR p_item ? 'adds') THEN
+        SELECT array_agg(DISTINCT n ORDER BY n) INTO v_names FROM unnest(names_of(p_item)) n;
     END IF;
     LOOP
-        SELECT count(*), array_agg(DISTINCT a.user_id) INTO v_known, v_users
+        SELECT array_agg(a.alias), array_agg(DISTINCT a.user_id) INTO v_known, v_users
           FROM user_aliases a WHERE a.channel = p_channel AND a.alias = ANY(v_names);
-        EXIT WHEN v_known = cardinality(v_names) OR v_is_locked;
+        EXIT WHEN cardinality(v_known) = cardinality(v_names) OR v_is_locked;
         FOREACH v_name IN ARRAY v_names LOOP
             IF p_waits THEN
                 PERFORM pg_advisory_xact_lock(hashtextextended(p_channel || ':' || v_name, 0));
@@ -31,24 +33,31 @@ BEGIN
             END IF;
         END LOOP;
         v_is_locked := true;
+        SELECT d.user_id INTO user_id FROM accepted_deliveries d
+         WHERE d.channel = p_channel AND d.external_id = p_item ->> 'external_id';
+        IF FOUND THEN
+            RETURN;
+        END IF;
     END LOOP;
 
-    has_conflict := cardinality(v_users) > 1;
-    IF has_conflict THEN
+    IF cardinality(v_users) > 1 THEN
         SELECT u.id INTO user_id
           FROM users u
           LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
          WHERE u.id = ANY(v_users) ORDER BY s.id IS NULL, u.created_at, u.id LIMIT 1;
-    ELSIF v_known > 0 THEN
-        user_id := v_users[1];
+        others := array_remove(v_users, user_id);
     ELSE
-        INSERT INTO users (channel, sender)
-        VALUES (p_channel, coalesce(p_delivery ->> 'conversation', p_delivery -> 'senders' ->> 0))
-        RETURNING id INTO user_id;
+        user_id := v_users[1];
     END IF;
-    IF v_known < cardinality(v_names) THEN
-        INSERT INTO user_aliases (channel, alias, user_id)
-        SELECT p_channel, name, find_or_create_user.user_id FROM unnest(v_names) name
-        ON CONFLICT DO NOTHING;
+    IF v_is_locked THEN
+        SELECT array_agg(n) INTO missing FROM unnest(v_names) n
+         WHERE n <> ALL(coalesce(v_known, '{}')) AND NOT coalesce(p_item -> 'drops' ? n, false);
+    END IF;
+    IF user_id IS NULL THEN
+        missing := coalesce(missing, v_names);
+        INSERT INTO users (channel, sender)
+        VALUES (p_channel, coalesce(p_item ->> 'conversation', p_item -> 'senders' ->> 0)) RETURNING id INTO user_id;
+        PERFORM add_names(p_channel, user_id, missing);
+        missing := NULL;
     END IF;
 END $$;

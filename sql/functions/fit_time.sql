@@ -50,7 +50,10 @@ BEGIN
      WHERE user_id = p_user_id AND greatest(accepted_at, processed_at, redriven_at, end_at, dropped_at) > v_now;
     UPDATE accepted_deliveries SET accepted_at = fitted(accepted_at, v_now, v_by, v_floor)
      WHERE user_id = p_user_id AND accepted_at > v_now;
-    UPDATE users SET last_accepted_at = fitted(last_accepted_at, v_now, v_by, v_floor), version = version + 1
+    UPDATE users
+       SET last_accepted_at = fitted(last_accepted_at, v_now, v_by, v_floor),
+           opted_out_at = fitted(opted_out_at, v_now, v_by, v_floor),
+           owner_changed_at = fitted(owner_changed_at, v_now, v_by, v_floor), version = version + 1
      WHERE id = p_user_id;
     RETURN v_by;
 END $$;

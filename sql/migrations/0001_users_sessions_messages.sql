@@ -34,8 +34,8 @@ CREATE TABLE deployment (
 CREATE UNIQUE INDEX one_deployment ON deployment ((true));
 INSERT INTO deployment DEFAULT VALUES;
 
--- When a channel's sessions end. Written from the settings when a process starts; a channel without a row has
--- the defaults of policy_of().
+-- When a channel's sessions end, and whether its events make turns. Written from the settings when a process starts; a
+-- channel without a row has the defaults of policy_of().
 CREATE TABLE channel_policies (
     channel              text PRIMARY KEY,
     idle_timeout_s       integer NOT NULL CHECK (idle_timeout_s > 0),
@@ -43,6 +43,8 @@ CREATE TABLE channel_policies (
     timezone             text,
     max_age_s            integer CHECK (max_age_s > 0),
     escalation_timeout_s integer NOT NULL CHECK (escalation_timeout_s > 0),
+    -- Whether the bot has a function for events: then they wait for a turn, as messages do.
+    wants_events         boolean NOT NULL DEFAULT false,
     CONSTRAINT a_day_starts_somewhere CHECK (day_start IS NULL OR timezone IS NOT NULL),
     -- day_start_instant() halves to whole seconds: with fractions it would not end.
     CONSTRAINT a_day_starts_on_a_minute CHECK (extract(second FROM day_start) = 0)
@@ -71,6 +73,15 @@ CREATE TABLE users (
     pauses           integer NOT NULL DEFAULT 0,
     -- The same of escalations that were noted on waiting messages.
     notes            integer NOT NULL DEFAULT 0,
+    -- Since when the person wants no more messages; lifted by the person or an operator.
+    opted_out_at     timestamptz,
+    -- Since when somebody else may have the number; until an operator confirms, what the user's state was lies aside.
+    owner_changed_at timestamptz,
+    state_aside      jsonb_object,
+    -- Names were taken from this user: who has found the user by one looks again once the row is locked.
+    names_moved      boolean NOT NULL DEFAULT false,
+    -- The user in whose place this one has nothing more to say: its names and what waited are that one's.
+    merged_into      uuid REFERENCES users,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT a_pause_has_a_reason CHECK ((paused_at IS NULL) = (pause_reason IS NULL))
 ) WITH (fillfactor = 70);
@@ -84,6 +95,17 @@ CREATE TABLE user_aliases (
     PRIMARY KEY (channel, alias)
 );
 CREATE INDEX user_aliases_by_user ON user_aliases (user_id);
+
+-- Whose history is another's too. Of all other users the index has nothing.
+CREATE INDEX users_merged ON users (merged_into) WHERE merged_into IS NOT NULL;
+
+-- Users whose names came together in one delivery: perhaps one person, which only an operator can tell. Both ways round.
+CREATE TABLE identity_conflicts (
+    user_id  uuid NOT NULL REFERENCES users,
+    other_id uuid NOT NULL REFERENCES users,
+    noted_at timestamptz NOT NULL,
+    PRIMARY KEY (user_id, other_id)
+);
 
 CREATE TABLE conversation_sessions (
     id              uuid PRIMARY KEY DEFAULT new_id(),
@@ -122,6 +144,8 @@ CREATE TABLE accepted_deliveries (
     message_id  uuid NOT NULL,
     seq         bigint NOT NULL,
     accepted_at timestamptz NOT NULL,
+    -- Of what the adapter understood: another one under the same id is counted.
+    content_hash bigint,
     PRIMARY KEY (channel, external_id)
 );
 CREATE INDEX accepted_deliveries_by_time ON accepted_deliveries USING brin (accepted_at) WITH (autosummarize = on);
@@ -141,6 +165,24 @@ CREATE TABLE inbox (
     attachments jsonb_array NOT NULL DEFAULT '[]',
     -- The way back, as the adapter understands it.
     route       jsonb,
+    -- What happened, where it is an event.
+    event       text,
+    -- A command or a button, which is never answered together with others.
+    closes      boolean NOT NULL DEFAULT false,
+    -- What is neither text nor file, by its name.
+    parts       jsonb_object,
+    -- The provider's own object; a large one lies in payloads.
+    raw         jsonb,
+    has_payload boolean NOT NULL DEFAULT false,
+    -- The line that it answers, edits, deletes or reacts to, by the provider's id.
+    quoted      text,
+    author      jsonb_object,
+    mentioned   boolean NOT NULL DEFAULT false,
+    -- What had to be mended so that it could be stored.
+    repairs     jsonb_array,
+    -- How history shows it since: what a handler gets is what was accepted.
+    edited_text text,
+    deleted_at  timestamptz,
     traceparent text,
     sent_at     timestamptz,
     accepted_at timestamptz NOT NULL,
@@ -158,6 +200,8 @@ CREATE TABLE inbox (
     end_reason  text,
     -- An escalation by command of the session that this message is to lie in.
     escalate_at timestamptz,
+    -- The last message before somebody else got the number: what the user's state is then is put aside.
+    puts_state_aside boolean NOT NULL DEFAULT false,
     PRIMARY KEY (user_id, seq),
     CONSTRAINT a_noted_end_is_whole CHECK ((end_at IS NULL) = (end_reason IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
@@ -167,7 +211,7 @@ CREATE TABLE inbox (
 CREATE TABLE messages (
     id           uuid PRIMARY KEY DEFAULT new_id(),
     user_id      uuid NOT NULL,
-    session_id   uuid NOT NULL REFERENCES conversation_sessions,
+    session_id   uuid REFERENCES conversation_sessions,
     direction    message_direction NOT NULL,
     kind         message_kind NOT NULL DEFAULT 'message',
     seq          bigint,
@@ -180,6 +224,24 @@ CREATE TABLE messages (
     button       text,
     attachments  jsonb_array NOT NULL DEFAULT '[]',
     route        jsonb,
+    -- What happened, where it is an event.
+    event        text,
+    -- A command or a button, which is never answered together with others.
+    closes       boolean NOT NULL DEFAULT false,
+    -- What is neither text nor file, by its name.
+    parts        jsonb_object,
+    -- The provider's own object; a large one lies in payloads.
+    raw          jsonb,
+    has_payload  boolean NOT NULL DEFAULT false,
+    -- The line that it answers, edits, deletes or reacts to, by the provider's id.
+    quoted       text,
+    author       jsonb_object,
+    mentioned    boolean NOT NULL DEFAULT false,
+    -- What had to be mended so that it could be stored.
+    repairs      jsonb_array,
+    -- How history shows it since: what a handler gets is what was accepted.
+    edited_text  text,
+    deleted_at   timestamptz,
     traceparent  text,
     sent_at      timestamptz,
     accepted_at  timestamptz NOT NULL,
@@ -192,6 +254,7 @@ CREATE TABLE messages (
     end_at       timestamptz,
     -- When an operator dropped a dead message. It stays dead, and is listed no more.
     dropped_at   timestamptz,
+    CONSTRAINT only_events_and_echoes_lie_outside_sessions CHECK (session_id IS NOT NULL OR kind <> 'message'),
     CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
     CONSTRAINT inbound_messages_are_numbered CHECK (
         CASE direction WHEN 'in' THEN seq = turn_seq AND ordinal = 0 ELSE seq IS NULL AND ordinal > 0 END),
@@ -200,6 +263,13 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
 CREATE INDEX messages_dead ON messages (user_id, seq) WHERE state = 'dead';
+
+-- The provider's own objects that are over 1 kB, of waiting and of done messages. Written once.
+CREATE TABLE payloads (
+    message_id uuid PRIMARY KEY,
+    user_id    uuid NOT NULL,
+    raw        jsonb NOT NULL
+);
 
 -- What a handler saved for later turns of the same session. Forbids a call without its output.
 CREATE TABLE tool_calls (

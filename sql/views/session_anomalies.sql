@@ -5,7 +5,8 @@
 --                     that one and no boundary of the policy lies between (as the policy is now: a change may show)
 --   two_open          open beside another open session of the user
 --   overlap           begins before an earlier session of the user has ended
---   outside           a message lies before its session's start, or after its end or its last message
+--   outside           a message lies before its session's start, or after its end or its last message (an event or an
+--                     echo may: it lies in the session that was open when it came, and does not keep it open)
 --   foreign_session   a message or tool call lies in the session of another user, or its message in another session
 -- "WHERE at > …" reaches the index of each branch: by the start of sessions, the time of messages, of tool calls.
 -- Before a migration may change a column named here, it must drop the view; the next run of the functions restores it.
@@ -42,7 +43,8 @@ UNION ALL
 SELECT 'outside', m.user_id, m.session_id, m.accepted_at,
        format('message %s lies outside %s to %s', m.id, s.started_at, coalesce(s.ended_at, s.last_message_at))
   FROM messages m JOIN conversation_sessions s ON s.id = m.session_id
- WHERE m.accepted_at < s.started_at OR m.accepted_at > s.last_message_at OR m.accepted_at > s.ended_at
+ WHERE m.kind = 'message'
+   AND (m.accepted_at < s.started_at OR m.accepted_at > s.last_message_at OR m.accepted_at > s.ended_at)
 UNION ALL
 SELECT 'foreign_session', m.user_id, m.session_id, m.accepted_at,
        format('message %s lies in a session of user %s', m.id, s.user_id)

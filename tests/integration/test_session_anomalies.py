@@ -142,7 +142,7 @@ def test_a_message_outside_its_session_shows(story: Story, seconds: int) -> None
 
 def test_a_terminal_message_without_a_session_is_impossible(story: Story) -> None:
     turn = story.play(EVENING)
-    with pytest.raises(psycopg.errors.NotNullViolation):
+    with pytest.raises(psycopg.errors.CheckViolation):
         story.change("UPDATE messages SET session_id = NULL WHERE id = %s", turn.message_id)
 
 

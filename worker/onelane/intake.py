@@ -1,27 +1,30 @@
-"""Intake: what a channel's adapter understood becomes a numbered, committed message on its user's lane."""
+"""Intake: what a channel's adapter understood becomes a numbered, committed line, and what waits is on its lane."""
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
 
 from onelane.breaker import Breaker
 from onelane.config import Settings
 from onelane.db import Clock, database_clock
-from onelane.deliveries import Accepted, Delivery
+from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
+from onelane.items import Line, item_of, kind_of, whose
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import DELIVERIES, IDENTITY_CONFLICTS
+from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_CONFLICTS
 
 REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
 HELD_WAIT_MAX_S: Final = 5.0
 """How long a webhook waits for all users whose rows somebody holds, once others of it have their answer."""
+KEPT_FACTOR: Final = 2
+"""How much longer a user's backlog may be where a provider delivers nothing again that was refused."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
 HELD: Final[JsonObject] = {"outcome": "skipped"}
 GRAVEST_FIRST: Final = (StoreAway, StoreUnavailable, StoreRefused, BacklogFull)
@@ -49,53 +52,56 @@ class Intake:
         """Guards the list: requests add to it, one thread takes it."""
 
     def accept(
-        self, channel: str, deliveries: Sequence[Delivery], note: Note = lambda _message: None
+        self, channel: str, lines: Sequence[Line], note: Note = lambda _message: None, *, redelivers: bool = True
     ) -> list[Accepted]:
-        """Commit `deliveries` of one channel and put what waits on its lanes; answers in the order given.
+        """Commit `lines` of one channel and put what waits on its lanes; answers in the order given.
 
+        With `redelivers` False the provider does not deliver again what is refused: a full backlog takes some more.
         Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
         `note` gets each as soon as it stands. Then the gravest of what went wrong is raised for all: StoreUnavailable
         with Postgres away or a user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too
         many waiting messages. Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
-        items = self._items(channel, deliveries)
-        futures = self._gatherer.submit_all(list(zip(items, _whose(channel, items), strict=True)))
-        self._take_as_they_come(futures, note)
+        items = self._items(channel, lines, redelivers=redelivers)
+        users = (f"{channel}:{user}" for user in whose(items))
+        futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
+        self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
         problems = [problem for future in futures if (problem := _problem(channel, future))]
         if problems:
             raise min(problems, key=_gravity)
         return [_accepted(future.result()) for future in futures]
 
-    def _take_as_they_come(self, futures: Sequence[Answer], note: Note) -> None:
+    def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note) -> None:
         """Take what stands as soon as it does; do not wait for long for those whom others' locks hold up."""
-        waiting, ends = set(futures), None
+        waiting, ends = set(asked), None
         while waiting:
             left_s = None if ends is None else ends - time.monotonic()
             done, waiting = wait(waiting, left_s, FIRST_COMPLETED)
             if not done:
                 done, waiting = {future for future in waiting if not future.cancel()}, set()
-            self._take([future.result() for future in futures if future in done and _stands(future)], note)
+            standing = [future for future in asked if future in done and _stands(future)]
+            self._take([(asked[future], future.result()) for future in standing], note)
             ends = ends or time.monotonic() + HELD_WAIT_MAX_S
 
-    def _items(self, channel: str, deliveries: Sequence[Delivery]) -> list[JsonObject]:
+    def _items(self, channel: str, lines: Sequence[Line], *, redelivers: bool) -> list[JsonObject]:
         settings, now = self._settings, self._now()
+        configured = settings.channels[channel]
+        backlog_max = configured.backlog_max or settings.backlog_max
         extra = {
             "channel": channel,
-            "backlog_max": settings.channels[channel].backlog_max or settings.backlog_max,
+            "on_echo": configured.on_echo,
+            "backlog_max": backlog_max if redelivers else KEPT_FACTOR * backlog_max,
             **({"now": now.isoformat()} if now else {}),
         }
-        return [{**delivery.model_dump(mode="json", exclude_none=True), **extra} for delivery in deliveries]
+        return [{**item_of(line), **extra} for line in lines]
 
-    def _take(self, standing: Sequence[JsonObject], note: Note) -> None:
-        """Count what stands, note it, and put what waits on its lanes."""
-        accepted = [_accepted(answer) for answer in standing]
-        for answer, message in zip(standing, accepted, strict=True):
-            DELIVERIES.count(answer["outcome"])
+    def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
+        """Count what stands, note it, and put what waits on its lanes; of each its item and its answer."""
+        accepted = [_accepted(answer) for _, answer in standing]
+        for (item, answer), message in zip(standing, accepted, strict=True):
+            _count(item, answer)
             note(message)
-            if answer["has_conflict"]:
-                IDENTITY_CONFLICTS.count()
-                event("identity_conflict", user_id=answer["user_id"])
-        if any(answer["outcome"] == "accepted" for answer in standing):
+        if any(answer["outcome"] == "accepted" for _, answer in standing):
             self._breaker.close()
         self._enqueue([message for message in accepted if message.is_waiting])
 
@@ -127,15 +133,17 @@ class Intake:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
 
 
-def _whose(channel: str, items: Sequence[JsonObject]) -> list[str]:
-    """Name the user of each delivery, alike for those that share an identifier: their order counts."""
-    names: dict[str, str] = {}
-    whose = []
-    for item in items:
-        its_names = [item["conversation"]] if item.get("conversation") else item["senders"]
-        whose.append(next((names[name] for name in its_names if name in names), f"{channel}:{its_names[0]}"))
-        names.update(dict.fromkeys(its_names, whose[-1]))
-    return whose
+def _count(item: JsonObject, answer: JsonObject) -> None:
+    """Count what stands, and say what an operator should know of it."""
+    DELIVERIES.count(answer["outcome"])
+    if answer["outcome"] == "accepted":
+        ACCEPTED.count(kind_of(item))
+    if answer["has_conflict"]:
+        IDENTITY_CONFLICTS.count()
+        event("identity_conflict", user_id=answer["user_id"])
+    if answer.get("differs"):
+        DIFFERING.count()
+        event("redelivery_differs", channel=item["channel"], user_id=answer["user_id"], message_id=answer["message_id"])
 
 
 def _stands(future: Answer) -> bool:

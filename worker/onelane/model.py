@@ -110,7 +110,12 @@ class Utterance(Value):
     """The turn's number in its user's order; a reply has its message's."""
     direction: str
     """`in` or `out`."""
+    kind: str = "message"
+    """message, event, or echo: a colleague wrote past us."""
+    event: str | None = None
+    """What happened, where it is an event."""
     text: str
+    """As its writer edited it last; empty when the line was deleted."""
     button: str | None
     state: str
     accepted_at: datetime

@@ -62,10 +62,14 @@ class Sessions:
         self._now = now
 
     def history(self, session_id: UUID, limit: int) -> list[Utterance]:
-        """Return the last `limit` lines of one session that are part of its story, newest first."""
+        """Return the last `limit` lines of one session that are part of its story, newest first.
+
+        What a user has edited since is shown so, and nothing of what was deleted.
+        """
         rows = self._database.rows(
             """
-            SELECT turn_seq AS seq, direction, text, button, state, accepted_at
+            SELECT turn_seq AS seq, direction, kind, event, button, state, accepted_at,
+                   CASE WHEN deleted_at IS NULL THEN coalesce(edited_text, text) ELSE '' END AS text
               FROM messages
              WHERE session_id = %s
              ORDER BY turn_seq DESC, ordinal DESC

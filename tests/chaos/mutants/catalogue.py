@@ -46,7 +46,7 @@ SELECT (jsonb_populate_record(NULL::inbox, to_jsonb(m))).* FROM messages m WHERE
 
 SKIPPED_FOR_ALL = """
         v_answers := v_answers || v_answer;
-        IF v_answer ->> 'outcome' = 'skipped' AND jsonb_array_length(p_deliveries) > 1 THEN
+        IF v_answer ->> 'outcome' = 'skipped' AND jsonb_array_length(p_items) > 1 THEN
             RAISE lock_not_available;
         END IF;
 """

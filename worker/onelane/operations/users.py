@@ -22,7 +22,7 @@ SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_
        m.messages, m.replies, m.dead
   FROM (SELECT * FROM conversation_sessions WHERE user_id = %s
          ORDER BY started_at DESC, ended_at DESC NULLS FIRST LIMIT %s) s
- CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in') AS messages,
+ CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in' AND kind = 'message') AS messages,
                             count(*) FILTER (WHERE direction = 'out') AS replies,
                             count(*) FILTER (WHERE state = 'dead') AS dead
                        FROM messages WHERE session_id = s.id) m

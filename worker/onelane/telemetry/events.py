@@ -43,6 +43,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "identity_conflict": Event(
             "warning", "A delivery's identifiers are those of several users; `user_id` has got it.", ("user_id",)
         ),
+        "redelivery_differs": Event(
+            "warning",
+            "A message came again with other content; what was accepted first stays.",
+            ("channel", "user_id", "message_id"),
+        ),
         "enqueue_postponed": Event(
             "warning",
             "Redis was away, or refused (`error`), when messages were accepted; the reconciler will enqueue them.",

@@ -6,10 +6,20 @@ from onelane.telemetry.counters import Counter, Histogram
 
 DELIVERIES: Final = Counter(
     "onelane_deliveries",
-    "Messages of webhooks. accepted: committed in Postgres; duplicate: of a committed one; full: its user has too many "
-    "waiting; skipped: its user's row was held; refused: by Postgres. The last three come again.",
+    "Messages, events and echoes of webhooks. accepted: committed in Postgres; duplicate: of a committed one; full: "
+    "its user has too many waiting; skipped: its user's row was held; refused: by Postgres. The last three come again.",
     "outcome",
     ("accepted", "duplicate", "full", "skipped", "refused"),
+)
+ACCEPTED: Final = Counter(
+    "onelane_accepted",
+    "What was accepted, by kind. event: no message, such as a reaction; echo: a colleague wrote past us; identity: a "
+    "user is called differently from now on.",
+    "kind",
+    ("message", "event", "echo", "identity"),
+)
+DIFFERING: Final = Counter(
+    "onelane_differing_redeliveries", "Duplicates whose content is not what was accepted; the first stays."
 )
 IDENTITY_CONFLICTS: Final = Counter(
     "onelane_identity_conflicts", "Deliveries whose identifiers are those of several users; nothing was merged."
@@ -81,6 +91,8 @@ REDRIVEN: Final = Counter("onelane_redriven", "Dead messages that RQ's own tools
 COUNTED: Final[tuple[Counter | Histogram, ...]] = (
     *(
         DELIVERIES,
+        ACCEPTED,
+        DIFFERING,
         IDENTITY_CONFLICTS,
         REFUSALS,
         TURNS,

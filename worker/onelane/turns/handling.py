@@ -4,6 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 from onelane.config import Channel, Settings
+from onelane.deliveries import Kind
 from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
@@ -47,7 +48,7 @@ class Handling:
 
         With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
-        if turn.session.status == "escalated":
+        if turn.session.status == "escalated" or turn.message.kind == Kind.ECHO:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
             return Handled(ending)

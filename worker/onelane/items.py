@@ -1,0 +1,54 @@
+"""Items of the SQL function `accept`, made of what an adapter understood."""
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from onelane.deliveries import Delivery, IdentityChange, Kind
+from onelane.model import JsonObject
+
+Line = Delivery | IdentityChange
+"""What takes a number of a user's order."""
+
+IDENTITY: Final = "identity"
+IDENTITY_CHANGED: Final = "identity_changed"
+"""The event that an identity change is in history."""
+VARYING: Final = frozenset({"senders", "external_id", "mentioned", "raw", "route", "repairs", "sent_at"})
+"""What may differ when a provider delivers the same again: how it names a user, its envelope, a mention."""
+HASH_BYTES: Final = 8
+
+
+def item_of(line: Line) -> JsonObject:
+    """Make the item of accept that a delivery or an identity change is, without what it leaves out."""
+    item = line.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(line, IdentityChange):
+        item |= {"kind": Kind.EVENT, "event": IDENTITY_CHANGED}
+    return {**item, "content_hash": content_hash(item)}
+
+
+def content_hash(item: JsonObject) -> int:
+    """Return a number for what the provider says, whatever changes from one delivery of it to the next."""
+    content = {name: value for name, value in item.items() if name not in VARYING}
+    digest = sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:HASH_BYTES], signed=True)
+
+
+def kind_of(item: JsonObject) -> str:
+    """Name what an item is: message, event, echo or identity."""
+    return IDENTITY if item.get("event") == IDENTITY_CHANGED else str(item.get("kind", Kind.MESSAGE))
+
+
+def whose(items: Sequence[JsonObject]) -> list[str]:
+    """Name the user of each item, alike for all that share an identifier, also by way of others: their order counts."""
+    users: dict[str, str] = {}
+    for item in items:
+        of_item = [users.get(name, name) for name in _names(item)]
+        if len(joined := set(of_item)) > 1:
+            users = {name: of_item[0] if user in joined else user for name, user in users.items()}
+        users |= dict.fromkeys(_names(item), of_item[0])
+    return [users[next(iter(_names(item)))] for item in items]
+
+
+def _names(item: JsonObject) -> Iterable[str]:
+    return [item["conversation"]] if item.get("conversation") else [*item["senders"], *item.get("adds", ())]
