@@ -32,6 +32,8 @@ GRAVEST_FIRST: Final = (StoreAway, StoreUnavailable, StoreRefused, BacklogFull)
 
 Note = Callable[[Accepted], object]
 Answer = Future[JsonObject]
+Outcome = Accepted | BaseException
+"""That a delivery stands, or why it does not."""
 
 
 class Intake:
@@ -54,22 +56,26 @@ class Intake:
     def accept(
         self, channel: str, lines: Sequence[Line], note: Note = lambda _message: None, *, redelivers: bool = True
     ) -> list[Accepted]:
-        """Commit `lines` of one channel and put what waits on its lanes; answers in the order given.
+        """Commit `lines` of one channel as `outcomes` does, and raise the gravest of what went wrong."""
+        outcomes = self.outcomes(channel, lines, note, redelivers=redelivers)
+        if problem := gravest(outcomes):
+            raise problem
+        return [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+
+    def outcomes(self, channel: str, lines: Sequence[Line], note: Note, *, redelivers: bool = True) -> list[Outcome]:
+        """Commit `lines` of one channel and put what waits on its lanes; what became of each, in the order given.
 
         With `redelivers` False the provider does not deliver again what is refused: a full backlog takes some more.
         Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
-        `note` gets each as soon as it stands. Then the gravest of what went wrong is raised for all: StoreUnavailable
-        with Postgres away or a user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too
-        many waiting messages. Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
+        `note` gets each as soon as it stands. What does not is an error: StoreUnavailable with Postgres away or a
+        user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too many waiting messages.
+        Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
         items = self._items(channel, lines, redelivers=redelivers)
         users = (f"{channel}:{user}" for user in whose(items))
         futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
         self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
-        problems = [problem for future in futures if (problem := _problem(channel, future))]
-        if problems:
-            raise min(problems, key=_gravity)
-        return [_accepted(future.result()) for future in futures]
+        return [_problem(channel, future) or _accepted(future.result()) for future in futures]
 
     def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note) -> None:
         """Take what stands as soon as it does; do not wait for long for those whom others' locks hold up."""
@@ -133,6 +139,15 @@ class Intake:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
 
 
+def gravest(outcomes: Sequence[Outcome]) -> BaseException | None:
+    """Return what a webhook is refused for: that of the server before that of a message or a user."""
+    return min((one for one in outcomes if isinstance(one, BaseException)), key=_gravity, default=None)
+
+
+def _gravity(problem: BaseException) -> int:
+    return next((place for place, kind in enumerate(GRAVEST_FIRST) if isinstance(problem, kind)), -1)
+
+
 def _count(item: JsonObject, answer: JsonObject) -> None:
     """Count what stands, and say what an operator should know of it."""
     DELIVERIES.count(answer["outcome"])
@@ -173,10 +188,6 @@ def _problem(channel: str, future: Answer) -> BaseException | None:
         case "refused":
             return refusal(answer["sqlstate"])
     return StoreUnavailable("another transaction holds what the delivery needs")
-
-
-def _gravity(problem: BaseException) -> int:
-    return next((place for place, kind in enumerate(GRAVEST_FIRST) if isinstance(problem, kind)), -1)
 
 
 def _accepted(answer: JsonObject) -> Accepted:
