@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from onelane.channels import PROVIDERS
 from onelane.config import Settings
 from onelane.errors import ConfigError
 from onelane.formats import database_of, redis_of
@@ -139,7 +140,7 @@ def test_the_example_is_valid_and_shows_the_defaults(monkeypatch: pytest.MonkeyP
     for name, value in example().items():
         monkeypatch.setenv(name, value)
     shown = Settings.from_environment()
-    assert {channel.provider for channel in shown.channels.values()} == {"standard", "twilio"}
+    assert {channel.provider for channel in shown.channels.values()} == set(PROVIDERS)
     for name, field in Settings.model_fields.items():
         if not field.is_required() and name != "channels":
             assert getattr(shown, name) == field.default, name

@@ -16,7 +16,7 @@ SECRET = "whsec_aHVudGVyMiBhbmQgaGlzIGZyaWVuZHM="
 GOOD = {"provider": "standard", "secrets": [SECRET]}
 
 IMPOSSIBLE = [
-    ({"provider": SECRET}, "CHANNELS.demo.provider: must be 'standard' or 'twilio'"),
+    ({"provider": SECRET}, f"CHANNELS.demo.provider: must be {' or '.join(map(repr, sorted(PROVIDERS)))}"),
     ({"secrets": SECRET}, "CHANNELS.demo.secrets: must be a JSON list"),
     ({"secrets": []}, "CHANNELS.demo.secrets: must not be empty"),
     ({"secrets": [SECRET] * 9}, "CHANNELS.demo.secrets: has too many entries"),

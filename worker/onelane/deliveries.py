@@ -47,7 +47,7 @@ class Delivery(Value):
     quoted: str | None = None
     """The provider's id of the line that it answers, edits, deletes or reacts to."""
     author: Author | None = None
-    """Who wrote, where the conversation partner is a group or thread."""
+    """Who wrote: in a group or thread always, else where the provider gives a name to show."""
     mentioned: bool = False
     """That it calls the bot by its name, where others talk too."""
     repairs: tuple[str, ...] = ()

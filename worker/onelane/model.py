@@ -62,7 +62,7 @@ class Attachment(Value):
 
 
 class Author(Value):
-    """Who wrote a line in a group or thread."""
+    """Who wrote a line, and the name that the provider shows."""
 
     id: str
     name: str | None = None

@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from onelane.channels.meta import Meta
 from onelane.channels.provider import Answer, FileRequest, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.standard import Standard
 from onelane.channels.twilio import Twilio
@@ -25,7 +26,11 @@ __all__ = [
     "providers",
 ]
 
-PROVIDERS: Final[Mapping[str, type[Provider]]] = {"standard": Standard, "twilio": Twilio}
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {
+    "meta": Meta,
+    "standard": Standard,
+    "twilio": Twilio,
+}
 """The class of each provider, by the name that a channel's `provider` gives."""
 
 

@@ -47,8 +47,13 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def is_visible(text: str) -> bool:
+    """Whether a text can be a provider's id of something."""
+    return 1 <= len(text) <= ID_MAX and all("!" <= letter <= "~" for letter in text)
+
+
 def _visible(text: str) -> str:
-    if not (1 <= len(text) <= ID_MAX and all("!" <= letter <= "~" for letter in text)):
+    if not is_visible(text):
         raise ValueError(f"must be 1 to {ID_MAX} visible ASCII characters")
     return text
 
