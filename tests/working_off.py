@@ -13,11 +13,12 @@ from onelane.bot import Handler
 from onelane.config import Settings
 from onelane.lanes.holding import Holding
 from onelane.sessions import publish_policies
+from onelane.turns.bots import Bot, Bots
 from onelane.turns.event_loop import WorkLoop
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
-from onelane.turns.loading import load
+from onelane.turns.loading import load_bots
 from onelane.turns.records import Records
 from onelane.turns.shift import Shift
 from onelane.turns.workplace import Workplace
@@ -48,11 +49,9 @@ def work_off(
 
 def _workplace(services: Services, settings: Settings, handler: Handler | None) -> Workplace:
     loop = WorkLoop()
-    host = Host(handler or load(settings.handler), settings.turn_timeout_s, loop.clock)
-    isolation = Isolation(
-        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
-    )
+    host = Host(settings.turn_timeout_s, loop.clock)
+    bots = Bots(Bot(handler)) if handler else load_bots(settings)
     stopping = Event()
     records = Records(settings, services.database, stopping)
-    handling = Handling(settings, services.sessions, host, isolation)
+    handling = Handling(settings, services.sessions, bots, host, Isolation(settings))
     return Workplace(settings, services.lanes, records, handling, stopping, loop)

@@ -10,7 +10,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.doctor.fences import fences_are_credible
 from onelane.doctor.finding import Deployment, Health
-from onelane.model import SettleOutcome
+from onelane.outcomes import SettleOutcome
 from tests.calls import Calls, lease, settlement
 from tests.conftest import Accept, RunWorker, eventually
 from tests.rows import Rows

@@ -65,9 +65,13 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def isolation_of(settings: Settings, handler: str) -> Isolation:
+    return Isolation(settings.model_copy(update={"handler": handler, "turn_timeout_s": PATIENCE_S}))
+
+
 @pytest.fixture
-def isolation() -> Isolation:
-    return Isolation("tests.escapees:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
+def isolation(settings: Settings) -> Isolation:
+    return isolation_of(settings, "tests.escapees:handle")
 
 
 @pytest.fixture
@@ -304,11 +308,11 @@ def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
     assert text_of(run("terminal")) == ""
 
 
-def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin) -> None:
-    broken = Isolation("tests.broken_apart:handle", memory_mb=512, turn_timeout_s=PATIENCE_S)
+def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin, settings: Settings) -> None:
+    broken = isolation_of(settings, "tests.broken_apart:handle")
     with pytest.raises(IsolationBroken, match="exit code 1"):
         broken.run(*begin("echo hello"), Remembered([]))
-    assert broken.state == "the handler's process died with exit code 1 before it was ready"
+    assert broken.state == "tests.broken_apart:handle: the handler's process died with exit code 1 before it was ready"
 
 
 def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(

@@ -17,6 +17,7 @@ from onelane.bot import AsyncTurn, Memory, Turn
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
+from onelane.turns.bots import Act
 from onelane.turns.event_loop import WorkLoop
 from onelane.turns.handler_threads import HandlerThreads, LeaseThread
 from onelane.turns.hosting import Host
@@ -61,11 +62,12 @@ class Stage:
         self.acts: dict[str, AsyncHandler] = {"hello": _hello}
         self.memory = Gated()
         self.loop = WorkLoop()
-        self.host = Host(self._handle, turn_timeout_s, self.loop.clock)
+        self.host = Host(turn_timeout_s, self.loop.clock)
 
     def run(self, text: str, holding: Holding | None = None) -> Future[JsonObject]:
         thread = LeaseThread(HandlerThreads())
-        return self.loop.run(self.host.run(turn_read(text), self.memory, holding or a_holding(), thread))
+        act = Act(self._handle)
+        return self.loop.run(self.host.run(act, turn_read(text), self.memory, holding or a_holding(), thread))
 
     async def _handle(self, turn: AsyncTurn) -> Any:
         return await self.acts[turn.message.text](turn)
@@ -122,8 +124,10 @@ def test_an_async_handler_reads_by_coroutines_and_a_sync_one_by_plain_calls(stag
 
     stage.acts["read"] = reads
     assert replies(stage.run("read").result()) == ["[7] what was saved under x 1"]
-    plain = Host(reads_plainly, 30)
-    effects = loops.run(plain.run(turn_read("read"), stage.memory, a_holding(), LeaseThread(HandlerThreads())))
+    plain = Act(reads_plainly)
+    effects = loops.run(
+        Host(30).run(plain, turn_read("read"), stage.memory, a_holding(), LeaseThread(HandlerThreads()))
+    )
     assert replies(effects) == ["[7] what was saved under x"]
 
 
@@ -137,7 +141,7 @@ class Bot:
 
 @pytest.mark.parametrize("handler", [Bot(), Bot().method, partial(Bot().method, greeting="")])
 def test_whatever_python_calls_an_async_function_gets_an_async_turn(handler: AsyncHandler) -> None:
-    effects = loops.run(Host(handler, 30).run(turn_read(""), Gated(), a_holding(), LeaseThread(HandlerThreads())))
+    effects = loops.run(Host(30).run(Act(handler), turn_read(""), Gated(), a_holding(), LeaseThread(HandlerThreads())))
     assert replies(effects) == ["AsyncTurn"]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from onelane.config import Channel, Settings
 from onelane.errors import EXIT_CONFIG, ConfigError
 from onelane.turns import loading
-from onelane.turns.loading import load
+from onelane.turns.loading import load, load_bots
 
 FAILURES = {
     "def broken(:\n": "SyntaxError: invalid syntax, in {file}, line 1",
@@ -56,3 +57,22 @@ def test_an_import_that_hangs_ends_the_process_and_names_the_line(bot: Path) -> 
     assert ended.returncode == EXIT_CONFIG
     said = f"onelane: HANDLER: importing brokenbot takes longer than 0.1 s, in {bot}, line 2\n"
     assert ended.stderr == said
+
+
+def test_the_function_for_events_is_the_modules_on_event(bot: Path) -> None:
+    bot.write_text("def handle(turn): ...\ndef on_event(turn, event): ...\n")
+    loaded = load("brokenbot:handle")
+    assert loaded.on_event is not None
+    assert loaded.on_event.function.__name__ == "on_event"
+
+
+def test_an_on_event_that_is_no_function_is_refused(bot: Path) -> None:
+    bot.write_text("def handle(turn): ...\non_event = 'a text'\n")
+    with pytest.raises(ConfigError, match=r"^HANDLER: brokenbot has an on_event that is no function$"):
+        load("brokenbot:handle")
+
+
+def test_a_channels_own_bot_that_cannot_be_loaded_is_named_with_its_channel() -> None:
+    support = Channel(provider="standard", handler="nosuchbot:handle")
+    with pytest.raises(ConfigError, match=r"^CHANNELS.support.handler: cannot import nosuchbot: "):
+        load_bots(Settings(database_url="postgresql://h/d", redis_url="redis://h", channels={"support": support}))

@@ -118,4 +118,4 @@ def test_anything_else_is_greeted(talk: Talk, words: str) -> None:
 
 
 def test_it_is_named_as_any_handler_is() -> None:
-    assert load("onelane.handlers.sites:handle") is handle
+    assert load("onelane.handlers.sites:handle").handle.function is handle

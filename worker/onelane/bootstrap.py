@@ -11,7 +11,6 @@ from typing import TypeVar
 from uuid import uuid4
 
 from onelane import forks
-from onelane.bot import Handler
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.config import Settings
@@ -33,11 +32,12 @@ from onelane.processes.upload import Upload
 from onelane.sessions import Sessions, publish_policies
 from onelane.telemetry import session_notices
 from onelane.telemetry.log import event
+from onelane.turns.bots import Bots
 from onelane.turns.event_loop import WorkLoop
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
-from onelane.turns.loading import load
+from onelane.turns.loading import load_bots
 from onelane.turns.pacing import parked_max_s
 from onelane.turns.records import Records
 from onelane.turns.workplace import Workplace
@@ -109,7 +109,7 @@ class Worker:
 
 def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
-    handler = load(settings.handler)
+    bots = load_bots(settings)
     forks.guard()
     services = open_services(
         settings,
@@ -119,31 +119,32 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
     try:
-        return _wired(settings, services, handler)
+        return _wired(settings, services, bots)
     except BaseException:
         services.close()
         raise
 
 
-def _wired(settings: Settings, services: Services, handler: Handler) -> Worker:
+def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     """Wire what works over the services, once the servers are there."""
     lanes = services.lanes
-    isolation = Isolation(
-        settings.handler, memory_mb=settings.suspect_memory_mb, turn_timeout_s=settings.turn_timeout_s
-    )
+    isolation = Isolation(settings)
+    policies = [
+        policy.model_copy(update={"wants_events": bots.wants_events(policy.channel)}) for policy in settings.policies
+    ]
     _once_there(services.database.ping)
     _once_there(services.lanes.probe)
     registration = _once_there(
         lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
     )
-    _once_there(lambda: publish_policies(services.database, settings.policies))
+    _once_there(lambda: publish_policies(services.database, policies))
     stopping, loop = threading.Event(), WorkLoop()
-    host = Host(handler, settings.turn_timeout_s, loop.clock)
+    host = Host(settings.turn_timeout_s, loop.clock)
     workplace = Workplace(
         settings,
         services.lanes,
         Records(settings, services.database, stopping),
-        Handling(settings, services.sessions, host, isolation),
+        Handling(settings, services.sessions, bots, host, isolation),
         stopping,
         loop,
     )

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         """The session policy of each channel, defaults filled in."""
         return tuple(self.policy(name, channel) for name, channel in self.channels.items())
 
+    @property
+    def handlers(self) -> tuple[str, ...]:
+        """The paths of all handlers that may run, each once."""
+        return tuple(dict.fromkeys([self.handler, *map(self.handler_of, self.channels)]))
+
+    def handler_of(self, channel: str) -> str:
+        """Return the path of a channel's handler, also of one that is configured no more."""
+        configured = self.channels.get(channel)
+        return (configured and configured.handler) or self.handler
+
     def policy(self, name: str, channel: Channel) -> "Policy":
         """Fill in what `channel` leaves to the settings."""
         return Policy(
@@ -194,6 +204,8 @@ class Policy(BaseModel):
     timezone: str | None
     max_age_s: int | None
     escalation_timeout_s: int
+    wants_events: bool | None = None
+    """Whether the channel's bot has a function for events: then they wait for a turn. None: a worker knows."""
 
 
 def _message(error: ValidationError) -> str:

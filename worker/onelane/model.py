@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 JsonObject = dict[str, Any]
 
@@ -82,7 +82,7 @@ class Lease(Value):
 
 
 class Message(Value):
-    """An inbound message."""
+    """An inbound message, or an event."""
 
     id: UUID
     seq: int
@@ -97,10 +97,27 @@ class Message(Value):
     laters: int = 0
     """Runs before this one that were put off, because what the handler needs was away."""
     kind: str = "message"
+    """`message` or `event`."""
+    event: str | None = None
+    """What happened, in a word, when it is an event: reaction, edited, deleted, joined, …"""
     external_id: str = ""
+    """The provider's own id of it."""
+    parts: JsonObject = Field(default_factory=dict)
+    """What is neither text nor file, by its name: {"location": {…}}, {"contacts": […]}, {"reaction": {…}}."""
+    raw: JsonObject | None = None
+    """The provider's own object, unless it is larger than 16 kB."""
+    quoted: str | None = None
+    """The provider's id of the line that it answers, edits, deletes or reacts to."""
+    author: Author | None = None
+    """Who wrote, where the user is a group or thread."""
+    mentioned: bool = False
+    """That it calls the bot by its name, where others talk too."""
+    repairs: tuple[str, ...] = ()
+    """What had to be mended so that it could be stored."""
     route: JsonObject | None = None
     traceparent: str | None = None
     sent_at: datetime | None = None
+    """When it was sent, by the provider's clock, where the provider says so."""
 
 
 class Utterance(Value):
@@ -119,33 +136,6 @@ class Utterance(Value):
     button: str | None
     state: str
     accepted_at: datetime
-
-
-class BeginOutcome(StrEnum):
-    """What begin_turn found."""
-
-    TURN = "turn"
-    IDLE = "idle"
-    PAUSED = "paused"
-    FENCED = "fenced"
-
-
-class SettleOutcome(StrEnum):
-    """What became of a turn."""
-
-    COMMITTED = "committed"
-    ALREADY = "already"
-    FENCED = "fenced"
-    STALE = "stale"
-    """Another turn changed what this one read: it runs again."""
-    RETRY = "retry"
-    """The failure is noted; the message goes on waiting."""
-    LATER = "later"
-    """Somebody else's service is away: the message goes on waiting, and lost no attempt."""
-    DEAD = "dead"
-    """The failure was the last allowed; the message left the order."""
-    PAUSED = "paused"
-    """The failure was the last allowed; the user waits for an operator."""
 
 
 class UserRead(Value):
@@ -205,42 +195,3 @@ class TurnRead(Value):
             "seq": self.message.seq,
             "fence": fence,
         }
-
-
-class Begun(Value):
-    """The answer of begin_turn."""
-
-    user_id: UUID
-    outcome: BeginOutcome
-    fence: int
-    """The newest fence that has written for this user."""
-    hint: str | None = None
-    """What the cached session id was worth: hit, miss, wrong or unused."""
-    turn: TurnRead | None = None
-    """With the outcome `turn`."""
-
-
-class Postponed(Value):
-    """That a turn's message goes on waiting, because what its handler needs is away."""
-
-    laters: int
-    """How often, this time counted."""
-    left_s: float
-    """For how long it may still wait."""
-    asked_s: float | None
-    """For how long the handler itself asked to wait."""
-
-
-class Settled(Value):
-    """The answer of settle_turn."""
-
-    outcome: SettleOutcome
-    has_more: bool
-    """Whether the user has further waiting messages."""
-    session_ms: int
-    """How long the session id may be cached; 0: not at all."""
-    attempts: int | None = None
-    later: Postponed | None = None
-    """With the outcome `later`."""
-    next: Begun | None = None
-    """What was begun in the same call; None when that was not asked for, or nothing more waits."""

@@ -4,6 +4,7 @@ Which session a message belongs to is decided in SQL alone (`sql/functions/get_o
 Redis keeps is a hint: it is deleted after every end, and when it is wrong all the same, the SQL sees it.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -181,7 +182,7 @@ def users_ahead(database: Database, most: int) -> list[Row]:
     return database.rows(AHEAD, (most,))
 
 
-def publish_policies(database: Database, policies: tuple[Policy, ...]) -> None:
+def publish_policies(database: Database, policies: Iterable[Policy]) -> None:
     """Write the channels' session policies to where the SQL functions read them.
 
     Raises ConfigError for a time zone that Postgres does not know, or takes for an offset, as it does with CET: its

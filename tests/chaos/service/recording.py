@@ -17,7 +17,8 @@ from inspect import iscoroutine
 from typing import Any
 
 from onelane.lanes.lanes import Lanes
-from onelane.model import Begun, Lease, Settled, SettleOutcome, TurnRead
+from onelane.model import Lease, TurnRead
+from onelane.outcomes import Begun, Settled, SettleOutcome
 from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
 from tests.chaos.stalls import watch_stalls

@@ -65,7 +65,7 @@ class Slots:
         if _must_wait_for(earlier):
             return self._postpone(holding)
         shift = Shift(holding, self._workplace, runs_apart=any(shift.is_given_up for shift in earlier))
-        if self._host.blocks:
+        if self._workplace.handling.bots.block:
             try:
                 shift.thread.start()
             except NoThread as error:

@@ -177,9 +177,9 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "isolation_broken": Event(
             "error",
-            "A worker cannot start the process of its own that a suspect message gets (`failure`): such messages wait. "
-            "The doctor's check `isolation` lists these workers.",
-            ("failure",),
+            "A worker cannot start the process of its own that a suspect message of this `handler` gets (`failure`): "
+            "such messages wait. The doctor's check `isolation` lists these workers.",
+            ("handler", "failure"),
         ),
         "worker_hopeless": Event(
             "error",

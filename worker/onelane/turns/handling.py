@@ -9,6 +9,7 @@ from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
+from onelane.turns.bots import Bots
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -29,11 +30,12 @@ class Handled(NamedTuple):
 
 
 class Handling:
-    """Runs the handler for one message at a time and user."""
+    """Runs the bot for one message at a time and user."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, host: Host, isolation: Isolation) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, bots: Bots, host: Host, isolation: Isolation) -> None:
         self._settings = settings
         self._sessions = sessions
+        self.bots = bots
         self.host = host
         self.isolation = isolation
 
@@ -48,7 +50,8 @@ class Handling:
 
         With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
-        if turn.session.status == "escalated" or turn.message.kind == Kind.ECHO:
+        act = self.bots.act_for(turn)
+        if turn.session.status == "escalated" or act is None:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
             return Handled(ending)
@@ -57,7 +60,7 @@ class Handling:
         try:
             if is_apart:
                 return Handled(await thread.run(partial(self.isolation.run, turn, holding, memory)))
-            return Handled(await self.host.run(turn, memory, holding, thread))
+            return Handled(await self.host.run(act, turn, memory, holding, thread))
         except HandlerFailed as error:
             if (outage := memory.outage) is not None:
                 raise outage from error
@@ -72,7 +75,11 @@ class Handling:
         """Return what a message that ends the session does, or None for any other message."""
         channel = self._channel(turn)
         text = turn.message.text.strip().casefold()
-        if channel is None or all(text != word.casefold() for word in channel.end_words):
+        if (
+            channel is None
+            or turn.message.kind != Kind.MESSAGE
+            or all(text != word.casefold() for word in channel.end_words)
+        ):
             return None
         return {"end": "user_request", "replies": [{"text": channel.end_reply}] if channel.end_reply else []}
 

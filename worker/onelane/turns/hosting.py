@@ -1,4 +1,4 @@
-"""Run the handler: sync in a thread that its lease has to itself, async on the event loop that all share.
+"""Run a bot's function: sync in a thread that its lease has to itself, async on the event loop that all share.
 
 Each turn has a context of its own (`contextvars`), a copy of its shift's. Whatever is as large as a user makes it, a
 turn's states and replies, is handled where the handler runs, and not on the loop of our own work.
@@ -14,13 +14,14 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from onelane.bot import AsyncTurn, Handler, Memory, Replies, Session, Turn, User
+from onelane.bot import AsyncTurn, Memory, Replies, Session, Turn, User
 from onelane.errors import HandlerFailed
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.turns.answers import answered
 from onelane.turns.blame import blamed
+from onelane.turns.bots import Act
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.loop import RUNNING, Blockage, HandlerLoop, Visit, awaited
 
@@ -30,9 +31,9 @@ LOOK_AGAIN_S = 0.1
 
 
 def turn_of(
-    handler: Handler, read: TurnRead, memory: Memory, cancelled: Event, readers: Executor | None = None
+    act: Act, read: TurnRead, memory: Memory, cancelled: Event, readers: Executor | None = None
 ) -> Turn | AsyncTurn:
-    """Make what `handler` gets: an AsyncTurn if it is an async function."""
+    """Make what `act` gets: an AsyncTurn if it is an async function."""
     parts = (
         read.messages,
         User(read.user.id, read.user.channel, read.user.sender, read.user.state),
@@ -40,27 +41,24 @@ def turn_of(
         memory,
         cancelled,
     )
-    return AsyncTurn(*parts, readers=readers) if _is_async(handler) else Turn(*parts)
+    return AsyncTurn(*parts, readers=readers) if act.is_async else Turn(*parts)
 
 
 class Host:
-    """Runs one handler for many shifts, on whose loop its coroutines are awaited."""
+    """Runs the bots' functions for many shifts, on whose loop their coroutines are awaited."""
 
-    def __init__(self, handler: Handler, turn_timeout_s: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, turn_timeout_s: float, now: Callable[[], float] = time.monotonic) -> None:
         """`now` is the clock of those who await it."""
-        self._handler: Any = handler
-        self.blocks = not _is_async(handler)
-        """Whether calling the handler may take time: then that needs a thread."""
         self._turn_timeout_s = turn_timeout_s
         self._now = now
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reads")
         self._loop: HandlerLoop | None = None
         """Started by the first who needs it, on the loop of the shifts."""
 
-    async def run(self, read: TurnRead, memory: Memory, holding: Holding, thread: LeaseThread) -> JsonObject:
-        """Run the handler and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
-        context, call = copy_context(), partial(self._effects, read, memory, holding.cancelled)
-        effects = await thread.run(partial(context.run, call)) if self.blocks else _awaited_effects(call)
+    async def run(self, act: Act, read: TurnRead, memory: Memory, holding: Holding, thread: LeaseThread) -> JsonObject:
+        """Run `act` and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
+        context, call = copy_context(), partial(self._effects, act, read, memory, holding.cancelled)
+        effects = _awaited_effects(call) if act.is_async else await thread.run(partial(context.run, call))
         if not inspect.isawaitable(effects):
             return effects
         return await self._within_time(context.run(self._visit, effects), memory, holding)
@@ -73,13 +71,15 @@ class Host:
         """Ask the handlers' loop for a sign of life; return what keeps it from answering."""
         return self._loop.beat() if self._loop else None
 
-    def _effects(self, read: TurnRead, memory: Memory, cancelled: Event) -> JsonObject | Awaitable[JsonObject]:
-        """Call the handler, where it may take its time."""
+    def _effects(
+        self, act: Act, read: TurnRead, memory: Memory, cancelled: Event
+    ) -> JsonObject | Awaitable[JsonObject]:
+        """Call the function, where it may take its time."""
         try:
-            turn = turn_of(self._handler, read, memory, cancelled, self._readers)
+            turn = turn_of(act, read, memory, cancelled, self._readers)
             RUNNING.set(turn)
             with children_end_here():
-                replies = self._handler(turn)
+                replies = act(turn)
                 return _effects_of(turn, replies) if inspect.isawaitable(replies) else turn.effects(replies)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, SystemExit too
             raise blamed(error) from None
@@ -119,7 +119,3 @@ async def _effects_of(turn: Turn | AsyncTurn, replies: Awaitable[Replies]) -> Js
         raise
     except BaseException as error:  # noqa: BLE001 - as above
         raise blamed(error) from None
-
-
-def _is_async(handler: Handler) -> bool:
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

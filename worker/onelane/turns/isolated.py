@@ -22,6 +22,7 @@ from onelane.errors import HandlerWaits
 from onelane.model import JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
 from onelane.turns.blame import blamed
+from onelane.turns.bots import Bot
 from onelane.turns.hosting import turn_of
 from onelane.turns.loading import load
 from onelane.turns.loop import awaited
@@ -70,21 +71,23 @@ def main() -> None:
     log.configure_by_environment()
     _bound()
     wire = Wire.inherited(wire_fd, STALL_LIMIT_S, receives_max_bytes=TURN_MAX_BYTES)
-    handler = load(path)  # before the message is here: that this fails or takes long is not its fault
+    bot = load(path)  # before the message is here: that this fails or takes long is not its fault
     wire.send({"ready": True})
     try:
         with forks.children_end_here():
-            effects = _run(handler, wire)
+            effects = _run(bot, wire)
         wire.send({"effects": effects})
     except BaseException as error:  # noqa: BLE001 - a handler may raise anything
         with suppress(OSError):  # a parent that has given the turn up listens no more
             wire.send(_told(blamed(error)))
 
 
-def _run(handler: Any, wire: Wire) -> JsonObject:
+def _run(bot: Bot, wire: Wire) -> JsonObject:
     read = TurnRead.model_validate(wire.receive(None))
-    turn = turn_of(handler, read, Parent(wire), Event())
-    replies: Any = handler(turn)
+    if (act := bot.act_for(read.message)) is None:  # the module has changed since its worker began
+        return {}
+    turn = turn_of(act, read, Parent(wire), Event())
+    replies: Any = act(turn)
     return turn.effects(asyncio.run(awaited(replies)) if inspect.isawaitable(replies) else replies)
 
 

@@ -20,6 +20,7 @@ from typing import Self
 import psycopg
 
 from onelane.bot import Memory
+from onelane.config import Settings
 from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, NoThread, OnelaneError, describe, kind_of
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
@@ -40,13 +41,20 @@ DEATH_S = 1.0
 class Isolation:
     """At most CHILDREN_MAX children at a time."""
 
-    def __init__(self, handler_path: str, *, memory_mb: int, turn_timeout_s: float) -> None:
-        self._handler_path = handler_path
-        self._memory_mb = memory_mb
-        self._turn_timeout_s = turn_timeout_s
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._memory_mb = settings.suspect_memory_mb
+        self._turn_timeout_s = settings.turn_timeout_s
         self._places = BoundedSemaphore(CHILDREN_MAX)
-        self.state = ""
-        """WORKS, or why the last child did not start; empty until one was tried. Any turn's thread writes it."""
+        self._states: dict[str, str] = dict.fromkeys(settings.handlers, "")
+        """Of each handler: WORKS, or why its last child did not start; empty until one was tried. Any thread writes."""
+
+    @property
+    def state(self) -> str:
+        """WORKS, or the handlers whose last child did not start and why; empty until each was tried."""
+        states = self._states.copy()
+        broken = [f"{path}: {state}" for path, state in states.items() if state not in {WORKS, ""}]
+        return "; ".join(broken) or ("" if "" in states.values() else WORKS)
 
     @contextmanager
     def place(self) -> Iterator[bool]:
@@ -59,37 +67,39 @@ class Isolation:
                 self._places.release()
 
     def probe(self) -> None:
-        """Start a child and end it; log it when that is impossible, before a message needs one."""
-        try:
-            with self._child() as child:
-                self._await_ready(child)
-        except IsolationBroken as error:
-            event("isolation_broken", failure=str(error))
+        """Start a child of each handler and end it; log it when that is impossible, before a message needs one."""
+        for path in self._settings.handlers:
+            try:
+                with self._child(path) as child:
+                    self._await_ready(child, path)
+            except IsolationBroken as error:
+                event("isolation_broken", handler=path, failure=str(error))
 
     def run(self, read: TurnRead, holding: Holding, memory: Memory) -> JsonObject:
         """Run the handler in a child and return the turn's effects; raise HandlerFailed if it fails or dies."""
-        with self._child() as child:
+        path = self._settings.handler_of(read.user.channel)
+        with self._child(path) as child:
             holding.when_cancelled(lambda: child.give_up(HandlerFailed("the turn was cancelled")))
             try:
-                self._await_ready(child)
+                self._await_ready(child, path)
                 with _Limits(child, memory, self._turn_timeout_s, self._memory_mb):
                     return child.run(read, memory)
             finally:
                 holding.when_cancelled(None)
 
     @contextmanager
-    def _child(self) -> Iterator["_Child"]:
+    def _child(self, path: str) -> Iterator["_Child"]:
         """Start a child for the block, and keep why that was impossible."""
         try:
-            with _Child.started(self._handler_path) as child:
+            with _Child.started(path) as child:
                 yield child
         except IsolationBroken as error:
-            self.state = str(error)
+            self._states[path] = str(error)
             raise
 
-    def _await_ready(self, child: "_Child") -> None:
+    def _await_ready(self, child: "_Child", path: str) -> None:
         child.await_ready()
-        self.state = WORKS
+        self._states[path] = WORKS
 
 
 class _Child:

@@ -1,4 +1,4 @@
-"""Find the configured handler. What its import raises, or that it does not end, is said in one line."""
+"""Find the configured bots. What an import raises, or that it does not end, is said in one line."""
 
 import os
 import sys
@@ -11,9 +11,10 @@ from threading import Timer, get_ident
 from types import FrameType
 from typing import Final
 
-from onelane.bot import Handler
+from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG, ConfigError, kind_of
 from onelane.telemetry import libraries
+from onelane.turns.bots import Bot, Bots
 
 IMPORT_MAX_S: Final = 50.0
 """Less than a suspect's process has to start."""
@@ -21,21 +22,37 @@ NAMING: Final = (ImportError, NameError, AttributeError, KeyError, SyntaxError)
 """Errors whose texts name something that is missing or misspelt; other texts may hold a secret."""
 
 
-def load(path: str) -> Handler:
-    """Import `module:function` from the working folder, PYTHONPATH or the installed packages; raise ConfigError."""
+def load_bots(settings: Settings) -> Bots:
+    """Load the bot of each channel, and the one of HANDLER; a ConfigError names the setting."""
+    default = load(settings.handler)
+    by_channel = {
+        name: load(channel.handler, f"CHANNELS.{name}.handler") if channel.handler else default
+        for name, channel in settings.channels.items()
+    }
+    return Bots(default, by_channel)
+
+
+def load(path: str, setting: str = "HANDLER") -> Bot:
+    """Import `module:function` from the working folder, PYTHONPATH or the installed packages; raise ConfigError.
+
+    Events go to the module's own function `on_event`.
+    """
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     module, _, name = path.partition(":")
     libraries.hear(module.partition(".")[0])
     try:
-        with _ending_the_process(f"importing {module} takes longer than {IMPORT_MAX_S:g} s"):
-            handler: Handler | None = getattr(import_module(module), name, None)
+        with _ending_the_process(f"{setting}: importing {module} takes longer than {IMPORT_MAX_S:g} s"):
+            found = import_module(module)
+            handle, on_event = getattr(found, name, None), getattr(found, "on_event", None)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"HANDLER: cannot import {module}: {_told(error)}") from error
-    if not callable(handler):
-        raise ConfigError(f"HANDLER: {module} has no function {name}")
-    return handler
+        raise ConfigError(f"{setting}: cannot import {module}: {_told(error)}") from error
+    if not callable(handle):
+        raise ConfigError(f"{setting}: {module} has no function {name}")
+    if on_event is not None and not callable(on_event):
+        raise ConfigError(f"{setting}: {module} has an on_event that is no function")
+    return Bot(handle, on_event)
 
 
 def _told(error: BaseException) -> str:
@@ -64,7 +81,7 @@ def _ending_the_process(why: str) -> Iterator[None]:
     def end() -> None:
         frame = sys._current_frames().get(importing)  # noqa: SLF001 - the documented way to another thread's stack
         place = _place(reversed(list(traceback.walk_stack(frame))))
-        sys.stderr.write(f"onelane: HANDLER: {why}{place}\n")
+        sys.stderr.write(f"onelane: {why}{place}\n")
         sys.stderr.flush()
         os._exit(EXIT_CONFIG)
 

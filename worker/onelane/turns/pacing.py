@@ -7,7 +7,7 @@ from uuid import UUID
 
 from onelane.config import Settings
 from onelane.lanes.renewer import RENEWALS_PER_TTL
-from onelane.model import Settled, SettleOutcome
+from onelane.outcomes import Settled, SettleOutcome
 
 LATER_MIN_S = 1.0
 """A handler that asks for less would run without a pause."""

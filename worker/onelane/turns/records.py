@@ -13,7 +13,8 @@ from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
-from onelane.model import BeginOutcome, Begun, Failure, JsonObject, Lease, Settled, SettleOutcome, TurnRead
+from onelane.model import Failure, JsonObject, Lease, TurnRead
+from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import answered
 

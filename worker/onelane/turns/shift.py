@@ -15,7 +15,8 @@ from onelane.bot import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
-from onelane.model import BeginOutcome, Begun, Failure, Settled, SettleOutcome, TurnRead
+from onelane.model import Failure, TurnRead
+from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from onelane.turns.answers import answered
@@ -147,10 +148,9 @@ class Shift:
         if handled.failure is not None:
             return await self._fail(turn, handled.failure)
         # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
-        goes_on = not (self._quantum.is_used_up or self._is_to_stop or self._pace_ms)
+        more = not (self._quantum.is_used_up or self._is_to_stop or self._pace_ms)
         try:
-            commit = self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=goes_on)
-            return await commit
+            return await self._records.commit(self.lease, turn, handled.effects, self.holding.cancelled, goes_on=more)
         except StoreRefused as error:
             self._enter(Stage.COMMIT)  # that is kept as long once more
             why = f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})"
