@@ -1,5 +1,6 @@
+from base64 import b64decode
 from hashlib import sha256
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 import pytest
@@ -9,11 +10,13 @@ from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
 from onelane.channels import Inbound, provider_of
+from onelane.channels.fields import TEXT_MAX
 from onelane.channels.twilio import EMPTY_TWIML, FORM, signature
+from onelane.channels.twilio.forms import pairs_of
 from onelane.config import Channel
-from onelane.deliveries import Accepted, Delivery
-from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Attachment
+from onelane.deliveries import Accepted, Delivery, IdentityChange, Item, Kind, Quarantined, Status
+from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.model import Attachment, AttachmentKind
 
 Pairs = list[tuple[str, str]]
 Form = dict[str, str] | Pairs
@@ -34,82 +37,41 @@ def posted(
     return Inbound(url, {"x-twilio-signature": mac}, content_type, urlencode(pairs).encode())
 
 
-def parsed(form: Form) -> list[Delivery]:
-    request = posted(form)
-    TWILIO.verify(request)
-    return TWILIO.parse(request).deliveries
-
-
-def test_a_message_is_understood() -> None:
-    assert parsed(MESSAGE) == [Delivery(senders=("whatsapp:+33612345678",), external_id="SM1", text="bonjour")]
-
-
-def test_a_button_brings_its_payload_and_its_label_stands_in_for_a_missing_text() -> None:
-    form = {**MESSAGE, "Body": "", "ButtonPayload": "option_1_fr", "ButtonText": "Option 1"}
-    [delivery] = parsed(form)
-    assert (delivery.button, delivery.text) == ("option_1_fr", "Option 1")
-    [delivery] = parsed({**form, "Body": "typed"})
-    assert delivery.text == "typed"
-
-
-def test_media_become_attachments() -> None:
-    form = {**MESSAGE, "NumMedia": "2", "MediaUrl0": "https://a/0", "MediaUrl1": "https://a/1"}
-    [delivery] = parsed({**form, "MediaContentType0": "image/jpeg"})
-    assert delivery.attachments == (
-        Attachment(url="https://a/0", content_type="image/jpeg"),
-        Attachment(url="https://a/1"),
-    )
-
-
-def test_a_message_without_any_text_is_still_a_message() -> None:
-    [delivery] = parsed({**MESSAGE, "Body": "", "Latitude": "48.8", "Longitude": "2.5"})
-    assert delivery.text == ""
-
-
-@pytest.mark.parametrize("status", ["MessageStatus", "SmsStatus"])
-def test_a_status_report_holds_no_message_and_is_answered(status: str) -> None:
-    assert parsed({"MessageSid": "SM1", "From": "+1", "To": "+2", status: "delivered"}) == []
-    assert TWILIO.answer([]).status == 204
-
-
 def test_an_accepted_message_is_answered_with_empty_twiml() -> None:
     answer = TWILIO.answer([ACCEPTED])
     assert (answer.status, answer.content_type, answer.body) == (200, "text/xml", EMPTY_TWIML)
 
 
-@pytest.mark.parametrize(
-    ("form", "field"),
-    [
-        ({"From": "+1", "Body": "x"}, "MessageSid"),
-        ({**MESSAGE, "MessageSid": "a b"}, "MessageSid"),
-        ({"MessageSid": "SM1", "Body": "x"}, "From"),
-        ({**MESSAGE, "From": " "}, "From"),
-        ({**MESSAGE, "Body": "x" * 40_000}, "Body"),
-        ({**MESSAGE, "Body": "\x00"}, "Body"),
-        ({**MESSAGE, "NumMedia": "many"}, "NumMedia"),
-        ({**MESSAGE, "NumMedia": "-1"}, "NumMedia"),
-        ({**MESSAGE, "NumMedia": "9" * 5_000}, "NumMedia"),
-        ({**MESSAGE, "NumMedia": "1"}, "MediaUrl"),
-        ({**MESSAGE, "NumMedia": "1", "MediaUrl0": "javascript:alert(1)"}, "MediaUrl"),
-        ({**MESSAGE, "ButtonPayload": "x" * 300}, "ButtonPayload"),
-        ([*MESSAGE.items(), ("From", "+2")], "body"),
-        ([(str(number), "") for number in range(1_001)], "body"),
-        ({}, "MessageSid"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-def test_a_form_that_cannot_be_understood_is_refused_by_its_field(form: Form, field: str) -> None:
-    with pytest.raises(BadRequest, match=f"^{field}: "):
-        parsed(form)
+def parsed(form: Form) -> list[Item]:
+    request = posted(form)
+    TWILIO.verify(request)
+    return list(TWILIO.parse(request).items)
 
 
-def test_bytes_that_are_no_utf8_are_signed_as_they_came_and_refused() -> None:
+def test_nothing_that_is_signed_is_refused_since_twilio_delivers_once() -> None:
+    assert not TWILIO.redelivers
+    assert parsed({str(number): "" for number in range(1_001)}) == [
+        Quarantined("body: must be a form of at most 1000 fields")
+    ]
+    [cut] = parsed({**MESSAGE, "Body": "x" * 40_000})
+    assert isinstance(cut, Delivery)
+    assert (len(cut.text), cut.repairs) == (TEXT_MAX, ("cut",))
+
+
+def test_a_form_that_is_too_large_to_be_handed_on_comes_without_its_text_in_raw() -> None:
+    [delivery] = parsed({**MESSAGE, "Body": "x" * 20_000})
+    assert isinstance(delivery, Delivery)
+    assert (delivery.raw or {}).keys() == MESSAGE.keys() - {"Body"}
+    assert not delivery.repairs
+
+
+def test_bytes_that_are_no_utf8_are_signed_as_they_came_and_replaced() -> None:
     body = b"MessageSid=SM1&From=%2B1&Body=caf%e9"
     mac = signature(TOKEN, URL, [("MessageSid", "SM1"), ("From", "+1"), ("Body", "caf\udce9")])
     request = Inbound(URL, {"x-twilio-signature": mac}, FORM, body)
     TWILIO.verify(request)
-    with pytest.raises(BadRequest, match=r"^Body: "):
-        TWILIO.parse(request)
+    [delivery] = TWILIO.parse(request).deliveries
+    assert (delivery.text, delivery.repairs) == ("caf?", ("surrogate",))
 
 
 @pytest.mark.parametrize("token", [TOKEN, OLD_TOKEN])
@@ -151,14 +113,14 @@ def test_a_changed_field_address_or_token_is_not_signed() -> None:
             TWILIO.verify(request)
 
 
-def test_json_is_verified_by_its_hash_in_the_signed_address_and_holds_no_message() -> None:
+def test_json_is_verified_by_its_hash_in_the_signed_address_and_kept() -> None:
     body = b'{"type": "event"}'
     url = f"{URL}?bodySHA256={sha256(body).hexdigest()}"
     headers = {"x-twilio-signature": RequestValidator(TOKEN).compute_signature(url, {})}
     request = Inbound(url, headers, "application/json", body)
     assert RequestValidator(TOKEN).validate(url, body.decode(), headers["x-twilio-signature"])
     TWILIO.verify(request)
-    assert not TWILIO.parse(request).items
+    assert TWILIO.parse(request).items == [Quarantined("body: JSON is of no product that is supported")]
     with pytest.raises(BadSignature):
         TWILIO.verify(Inbound(url, headers, "application/json", body + b" "))
 
@@ -190,16 +152,96 @@ def test_what_we_sign_the_sdk_verifies(pairs: Pairs, path: str) -> None:
     assert RequestValidator(TOKEN).compute_signature(url, MultiDict(pairs)) == signature(TOKEN, url, pairs)
 
 
-def test_a_delivery_survives_being_signed_and_parsed() -> None:
-    delivery = Delivery(
-        senders=("+1",),
-        external_id="SM1",
-        text="ça va",
-        button="b",
-        attachments=(Attachment(url="https://a/0", content_type="image/png"),),
-    )
-    signed = TWILIO.sign(URL, delivery)
+PERSONA = TWILIO.persona("alice")
+LINE = Delivery(senders=PERSONA.senders, external_id="SM1", text="ça va", route=PERSONA.route)
+PLAYED = [
+    LINE,
+    LINE.model_copy(update={"button": "b", "closes": True}),
+    LINE.model_copy(update={"senders": (*PERSONA.senders, "whatsapp:US.1349"), "quoted": "SM0"}),
+    LINE.model_copy(
+        update={
+            "attachments": (
+                Attachment(url="https://a/0", kind=AttachmentKind.IMAGE, content_type="image/png"),
+                Attachment(url="https://a/1"),
+            )
+        }
+    ),
+    LINE.model_copy(update={"text": "", "parts": {"location": {"latitude": 48.8, "longitude": -2.5, "name": "x"}}}),
+    LINE.model_copy(update={"kind": Kind.EVENT, "event": "opted_out", "text": "STOP"}),
+    Status(provider_id="SM1", state="failed", key=UUID(int=7), failure_code="30003"),
+    Status(provider_id="SM1", state="delivered"),
+]
+
+
+@pytest.mark.parametrize("item", PLAYED, ids=str)
+def test_what_is_played_is_what_twilio_would_send(item: Item) -> None:
+    signed = TWILIO.sign(URL, item)
     headers = {name.lower(): value for name, value in signed.headers.items()}
-    request = Inbound(URL, headers, FORM, signed.body)
+    request = Inbound(URL + signed.query, headers, FORM, signed.body)
     TWILIO.verify(request)
-    assert TWILIO.parse(request).items == [delivery]
+    [found] = TWILIO.parse(request).items
+    assert (found.model_copy(update={"raw": None}) if isinstance(found, Delivery) else found) == item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        LINE.model_copy(update={"kind": Kind.EVENT, "event": "edited"}),
+        LINE.model_copy(update={"kind": Kind.ECHO}),
+        IdentityChange(senders=("a",), external_id="b"),
+    ],
+    ids=str,
+)
+def test_what_twilio_never_sends_is_not_played(item: Item) -> None:
+    with pytest.raises(BadRequest, match="Twilio sends no"):
+        TWILIO.sign(URL, item)
+
+
+def test_a_name_is_always_the_same_number_and_an_address_is_itself() -> None:
+    assert PERSONA == TWILIO.persona("alice") != TWILIO.persona("bob")
+    assert TWILIO.persona("+15550101").senders == ("+15550101",)
+    assert len({TWILIO.persona(str(number)).senders for number in range(10_000)}) == 10_000
+
+
+MEDIA = f"https://api.twilio.com/2010-04-01/Accounts/AC{'0' * 32}/Messages/MM1/Media/ME1"
+
+
+def test_a_file_is_fetched_with_the_key_or_as_the_account_and_from_twilio_alone() -> None:
+    key = {"api_key": f"SK{'0' * 32}", "api_secret": "the-secret-of-a-key"}
+    [by_token] = TWILIO.file(Attachment(url=MEDIA))
+    [by_key] = provider_of(Channel(provider="twilio", secrets=(TOKEN,), **key)).file(Attachment(url=MEDIA))
+    assert b64decode(by_token.headers["Authorization"].split()[1]).decode() == f"AC{'0' * 32}:{TOKEN}"
+    assert b64decode(by_key.headers["Authorization"].split()[1]).decode() == ":".join(key.values())
+    assert "api.twilio.com" in by_token.hosts
+    assert TOKEN not in repr(by_token)
+    for url in (None, "https://elsewhere.example/1", "https://api.twilio.com.example/1"):
+        with pytest.raises(BadRequest):
+            list(TWILIO.file(Attachment(url=url)))
+
+
+def test_a_key_without_its_secret_is_refused() -> None:
+    with pytest.raises(ConfigError, match="belong together"):
+        provider_of(Channel(provider="twilio", secrets=(TOKEN,), api_key=f"SK{'0' * 32}"))
+
+
+@pytest.mark.parametrize("header", ["", "AAAA", "A" * 28, f"{'A' * 27}=" * 2], ids=range(4))
+def test_a_form_without_the_likeness_of_a_signature_is_refused_unread(
+    header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_body: bytes) -> Pairs:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("onelane.channels.twilio.signing.pairs_of", read)
+    with pytest.raises(BadSignature):
+        TWILIO.verify(Inbound(URL, {"x-twilio-signature": header}, FORM, b"a=b"))
+
+
+@given(st.binary(max_size=60) | st.text("a=&%+0é1", max_size=40).map(str.encode))
+def test_forms_are_read_as_python_reads_them(body: bytes) -> None:
+    text = body.decode("utf-8", "surrogateescape")
+    read = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    assert [as_sent(pair) for pair in pairs_of(body)] == [as_sent(pair) for pair in read]
+
+
+def as_sent(pair: tuple[str, str]) -> list[bytes]:
+    return [half.encode("utf-8", "surrogateescape") for half in pair]

@@ -10,7 +10,7 @@ from werkzeug.datastructures import MultiDict
 from onelane.channels import Inbound
 
 TOKEN = "auth-token-of-today"
-SETTINGS = {"secrets": [TOKEN]}
+SETTINGS = {"secrets": [TOKEN], "account_sid": "AC00000000000000000000000000000001"}
 FORM = "application/x-www-form-urlencoded"
 
 

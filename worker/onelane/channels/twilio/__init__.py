@@ -14,7 +14,7 @@ from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, P
 from onelane.channels.twilio import playing
 from onelane.channels.twilio.forms import FIELDS_MAX, FORM, Form
 from onelane.channels.twilio.messages import is_read, items
-from onelane.channels.twilio.signature import HEADER, is_signed, signature, why_not
+from onelane.channels.twilio.signing import HEADER, is_signed, signature, why_not
 from onelane.deliveries import Accepted, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Attachment, uuid_or_none
@@ -92,11 +92,12 @@ class Twilio(Provider):
 
     def file(self, attachment: Attachment) -> FileSteps:
         """Get the file from the account's API, which redirects to where it lies."""
-        if not (attachment.url or "").startswith(f"{self._base_url}/"):
+        url = attachment.url or ""
+        if not url.startswith(f"{self._base_url}/"):
             raise BadRequest("attachment", "is not at Twilio: base_url is where its files are")
-        yield FileRequest(
-            attachment.url or "", (urlsplit(self._base_url).netloc, *MEDIA_HOSTS), self._login(attachment)
-        )
+        at = urlsplit(self._base_url)
+        host = at.netloc if at.scheme == "https" else f"{at.scheme}://{at.netloc}"
+        yield FileRequest(url, (host, *MEDIA_HOSTS), self._login(url))
 
     def _form(self, request: Inbound) -> Form:
         form = Form(request.body, is_read)

@@ -84,7 +84,7 @@ def _status(form: Form, key: UUID | None) -> Item:
 
 def _delivery(form: Form) -> Delivery:
     message = fields.checked(_Message, _names(form))
-    button = fields.checked(_Pressed, {"button": form.get("ButtonPayload") or form.get("ListId") or None}).button
+    button = _button(form)
     label = form.text("ButtonText", fields.TEXT_MAX) or form.text("ListTitle", fields.TEXT_MAX)
     text = form.text("Body", fields.TEXT_MAX) or label
     attachments = tuple(_attachments(form))
@@ -121,10 +121,6 @@ class _Message(_Line):
     sender: fields.Sender = Field(alias="From")
 
 
-class _Pressed(fields.Incoming):
-    button: fields.Button | None
-
-
 class _Media(fields.Incoming):
     url: fields.Url
     content_type: fields.ContentType
@@ -146,6 +142,13 @@ def _senders(form: Form, sender: str) -> tuple[str, ...]:
     if scoped := form.get("ExternalUserId").removeprefix(f"{prefix}{colon}").strip():
         found.append(f"{prefix}{colon}{scoped}")
     return tuple(dict.fromkeys(one for one in found if len(one) <= fields.SENDER_MAX))
+
+
+def _button(form: Form) -> str | None:
+    button = form.get("ButtonPayload") or form.get("ListId")
+    if len(button) > fields.BUTTON_MAX:
+        raise BadRequest("ButtonPayload", f"must be at most {fields.BUTTON_MAX} characters")
+    return button or None
 
 
 def _attachments(form: Form) -> Iterator[Attachment]:
