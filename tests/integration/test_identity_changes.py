@@ -1,6 +1,7 @@
 """A person who is called differently from now on, or whose number is somebody else's."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -55,9 +56,9 @@ def test_phone_then_scoped_id_then_a_new_one_is_one_user_with_one_session(
     assert [one["seq"] for one in answers] == [1, 2, 3, 4, 5]
     [user_id] = {one["user_id"] for one in answers}
     works(calls, user_id)
-    assert rows.shape(user_id) == [([1, 2, 3, 5], None)]
+    assert rows.shape(UUID(user_id)) == [([1, 2, 3, 5], None)]
     assert names(services, user_id) == {PHONE, NEW}
-    assert rows.user(user_id).sender == NEW
+    assert rows.user(UUID(user_id)).sender == NEW
     again = [calls.accept(one)[0]["outcome"] for one in reversed(PHASES)]
     assert again == ["duplicate"] * 5
     assert names(services, user_id) == {PHONE, NEW}, "what is delivered again brings no name back"
@@ -73,7 +74,7 @@ def test_a_change_that_comes_first_links_what_comes_later(services: Services, ca
 def test_a_dropped_name_is_somebody_elses_from_then_on(calls: Calls, rows: Rows) -> None:
     first, _, stranger = calls.accept(wrote(1, PHONE, SCOPED), changed(1, SCOPED, drops=[PHONE]), wrote(2, PHONE))
     assert stranger["user_id"] != first["user_id"]
-    assert rows.user(first["user_id"]).sender == SCOPED
+    assert rows.user(UUID(first["user_id"])).sender == SCOPED
     assert calls.accept(wrote(1, PHONE, SCOPED))[0]["user_id"] == first["user_id"], "delivered again"
     assert not calls.accept(wrote(3, SCOPED))[0]["has_conflict"]
 
@@ -100,7 +101,7 @@ def test_a_change_in_a_group_message_makes_senders_no_names_of_the_group(service
 
 
 def state(rows: Rows, user_id: str) -> tuple[Any, Any]:
-    user = rows.user(user_id)
+    user = rows.user(UUID(user_id))
     return user.state, user.state_aside
 
 
@@ -110,19 +111,19 @@ def test_a_new_owner_finds_nothing_earlier_until_an_operator_confirms(
     [first] = calls.accept(wrote(1, PHONE))
     user_id = first["user_id"]
     works(calls, user_id, user_state={"name": "Ann", "n": 1})
-    version = rows.user(user_id).version
+    version = rows.user(UUID(user_id)).version
     [change] = calls.accept(changed(1, PHONE, has_new_owner=True))
     assert not change["is_waiting"]
     assert state(rows, user_id) == ({}, {"name": "Ann", "n": 1})
-    assert rows.user(user_id).version == version + 1, "a turn that runs has read what is not offered any more"
+    assert rows.user(UUID(user_id)).version == version + 1, "a turn that runs has read what is not offered any more"
     calls.accept(wrote(2, PHONE))
     works(calls, user_id, user_state={"n": 2})
-    assert rows.shape(user_id) == [([1], "operator"), ([3], None)]
+    assert rows.shape(UUID(user_id)) == [([1], "operator"), ([3], None)]
     assert calls.accept(changed(1, PHONE, has_new_owner=True))[0]["outcome"] == "duplicate"
     assert state(rows, user_id) == ({"n": 2}, {"name": "Ann", "n": 1})
     services.database.rows("SELECT confirm_user(%s)", (user_id,))
     assert state(rows, user_id) == ({"name": "Ann", "n": 2}, None)
-    assert rows.user(user_id).owner_changed_at is None
+    assert rows.user(UUID(user_id)).owner_changed_at is None
 
 
 def test_what_waited_before_the_owner_changed_still_is_the_earlier_owners(
@@ -136,7 +137,7 @@ def test_what_waited_before_the_owner_changed_still_is_the_earlier_owners(
         turns.append(begun["turn"]["user"]["state"])
         calls.settle(settlement(begun, user_state={"n": nr}))
     assert turns == [{}, {"n": 0}, {}]
-    assert rows.shape(user_id) == [([1, 2], "operator"), ([4], None)]
+    assert rows.shape(UUID(user_id)) == [([1, 2], "operator"), ([4], None)]
     assert state(rows, user_id) == ({"n": 2}, {"n": 1})
 
 
@@ -156,6 +157,6 @@ def test_what_died_before_the_owner_changed_is_not_redriven_until_confirmed(
     del dead["effects"]
     calls.settle(dead)
     calls.accept(changed(1, PHONE, has_new_owner=True))
-    assert rows.redrive(first["message_id"]) is None
+    assert rows.redrive(UUID(first["message_id"])) is None
     services.database.rows("SELECT confirm_user(%s)", (first["user_id"],))
-    assert str(rows.redrive(first["message_id"])) == first["user_id"]
+    assert str(rows.redrive(UUID(first["message_id"]))) == first["user_id"]

@@ -1,6 +1,7 @@
 """Events, echoes, edits and opt-outs: lines of a user's order that are no messages."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from psycopg.types.json import Jsonb
@@ -9,7 +10,7 @@ from onelane.bootstrap import Services
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.rows import Rows
 
-HAPPENED = {"kind": "event", "event": "reaction", "parts": {"emoji": "+1"}, "quoted": "m1"}
+HAPPENED: Item = {"kind": "event", "event": "reaction", "parts": {"emoji": "+1"}, "quoted": "m1"}
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_an_event_that_the_bot_wants_waits_its_turn_and_opens_a_session(services
 
 
 def test_a_full_backlog_refuses_messages_and_no_event_that_makes_no_turn(services: Services, calls: Calls) -> None:
-    full = {"backlog_max": 1}
+    full: Item = {"backlog_max": 1}
     answers = calls.accept(delivery("alice", "m1", **full), happens(1, **full), delivery("alice", "m2", **full))
     assert [one["outcome"] for one in answers] == ["accepted", "accepted", "full"]
     assert calls.accept(delivery("alice", "m3", **full), happens(2, **full))[1]["outcome"] == "skipped", "order holds"
@@ -111,7 +112,7 @@ def test_who_publishes_policies_without_knowing_the_handler_leaves_its_events_as
 def test_all_that_an_adapter_understood_comes_to_the_turn_and_stays_through_death_and_redrive(
     services: Services, calls: Calls, rows: Rows, size: int
 ) -> None:
-    rich = {
+    rich: Item = {
         "raw": {"from": "x" * size},
         "parts": {"location": {"lat": 1.5}},
         "author": {"id": "bob", "name": "Bob"},
@@ -129,7 +130,7 @@ def test_all_that_an_adapter_understood_comes_to_the_turn_and_stays_through_deat
     dead = {**settlement(begun), "failure": {"error": "E", "attempts": 0, "attempts_max": 1, "poison": "skip"}}
     del dead["effects"]
     assert calls.settle(dead)[0]["outcome"] == "dead"
-    rows.redrive(accepted["message_id"])
+    rows.redrive(UUID(accepted["message_id"]))
     [again] = calls.begin(lease(accepted["user_id"], 2))
     assert again["turn"]["messages"][0] == told
 
@@ -161,14 +162,14 @@ def test_nobody_edits_or_deletes_what_another_user_wrote(services: Services, cal
 
 def test_opting_out_is_kept_and_lifted_by_the_user(calls: Calls, rows: Rows) -> None:
     [out] = calls.accept(happens(1, event="opted_out"))
-    since = rows.user(out["user_id"]).opted_out_at
+    since = rows.user(UUID(out["user_id"])).opted_out_at
     assert since is not None
     calls.accept(happens(2, event="opted_out"))
-    assert rows.user(out["user_id"]).opted_out_at == since
+    assert rows.user(UUID(out["user_id"])).opted_out_at == since
     calls.accept(happens(3, event="opted_in"))
-    assert rows.user(out["user_id"]).opted_out_at is None
+    assert rows.user(UUID(out["user_id"])).opted_out_at is None
     calls.accept(happens(1, event="opted_out"))
-    assert rows.user(out["user_id"]).opted_out_at is None, "delivered again"
+    assert rows.user(UUID(out["user_id"])).opted_out_at is None, "delivered again"
 
 
 def status(services: Services, user_id: str) -> list[str]:
@@ -235,4 +236,4 @@ def test_a_duplicate_with_other_content_keeps_the_first_and_says_so(calls: Calls
         delivery("alice", "m1", "two"),
     )
     assert [one["differs"] for one in (same, other, unknown)] == [False, True, False]
-    assert [line.text for line in rows.inbound(first["user_id"])] == ["one"]
+    assert [line.text for line in rows.inbound(UUID(first["user_id"]))] == ["one"]
