@@ -22,7 +22,7 @@ BEGIN
     SELECT * INTO v_loser FROM users WHERE id = p_loser_id;
     IF v_loser.merged_into = p_winner_id THEN
         RETURN '[]';
-    ELSIF v_winner.channel IS DISTINCT FROM v_loser.channel OR p_winner_id = p_loser_id
+    ELSIF (v_winner.channel = v_loser.channel) IS NOT TRUE OR p_winner_id = p_loser_id
        OR v_winner.merged_into IS NOT NULL OR v_loser.merged_into IS NOT NULL THEN
         RETURN NULL;
     END IF;

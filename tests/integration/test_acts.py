@@ -16,6 +16,9 @@ ACTS = {
     "session_end_requested",
     "session_escalated",
     "session_handed_back",
+    "user_opted_in",
+    "owner_confirmed",
+    "users_merged",
 }
 Lines = list[MutableMapping[str, Any]]
 
@@ -37,14 +40,21 @@ def test_every_act_that_took_effect_is_recorded_once(
     acts.escalate(message.user_id)
     acts.hand_back(message.user_id)
     acts.end_session(message.user_id)
+    rows = services.database.rows
+    rows("UPDATE users SET opted_out_at = now(), owner_changed_at = now() WHERE id = %s", (message.user_id,))
+    acts.opt_in(message.user_id)
+    acts.confirm(message.user_id)
+    acts.merge(message.user_id, accept("bob").user_id)
     names = recorded(log_lines)
     assert sorted(names) == sorted(ACTS)
     assert {line["user_id"] for line in log_lines if line["event"] in ACTS} == {str(message.user_id)}
 
 
 def test_an_act_that_found_nothing_to_do_is_not_recorded(services: Services, log_lines: Lines) -> None:
-    for act in (services.acts.pause, services.acts.resume, services.acts.retry, services.acts.drop):
+    acts = services.acts
+    for act in (acts.pause, acts.resume, acts.retry, acts.drop, acts.opt_in, acts.confirm):
         assert not act(uuid4()).did
+    assert acts.merge(uuid4(), uuid4()) is None
     for ask in (services.acts.end_session, services.acts.escalate, services.acts.hand_back):
         assert ask(uuid4()) is None
     assert services.acts.redrive() == []

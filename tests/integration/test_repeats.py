@@ -30,6 +30,7 @@ from onelane.sessions import Sessions, publish_policies
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
+from tests.calls import Calls, delivery
 from tests.rows import EMPTIED, Rows
 
 
@@ -233,6 +234,27 @@ def _paused(story: Story) -> None:
     assert story.others().pause(story.user.user_id).did
 
 
+def _event(name: str, nr: int = 1, **what: Any) -> Callable[[Story], object]:
+    """Let the provider say something of the user."""
+
+    def happens(story: Story) -> None:
+        sender = Rows(story.services.database).user(story.user.user_id).sender
+        item = {**delivery(sender, f"{name} {nr}", "", kind="event", event=name), **what}
+        assert Calls(story.services.database).accept(item)[0]["outcome"] == "accepted"
+
+    return happens
+
+
+def _bob_writes(story: Story) -> None:
+    Calls(story.services.database).accept(delivery("bob", f"b{story.fence}"))
+    story.fence += 1
+
+
+def _merge(story: Story) -> None:
+    bob = Rows(story.services.database).user_of("demo", "bob")
+    assert story.acts.merge(story.user.user_id, bob)
+
+
 CASES: dict[str, dict[str, Case]] = {
     "accept": {"and its message was answered": Case(_accept, _bob_is_answered)},
     "begin_turns": {
@@ -278,6 +300,15 @@ CASES: dict[str, dict[str, Case]] = {
         "and another escalated it": Case(_user("hand_back"), _other("escalate"), _escalated),
     },
     "fit_time": {"and another message came": Case(_fit_time, lambda story: story.user.say(), after=_ahead)},
+    "merge_users": {"and the loser wrote again": Case(_merge, _bob_writes, _bob_writes)},
+    "confirm_user": {
+        "and the owner changed again": Case(
+            _user("confirm"),
+            _event("identity_changed", 2, has_new_owner=True),
+            _event("identity_changed", has_new_owner=True),
+        )
+    },
+    "opt_in_user": {"and the user opted out again": Case(_user("opt_in"), _event("opted_out", 2), _event("opted_out"))},
     "redrive_message": {
         "and it died again": Case(_message("retry"), Story.die, Story.die),
         "and it died again after RQ's requeue": Case(_requeue, Story.die, Story.die),

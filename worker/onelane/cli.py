@@ -15,6 +15,7 @@ from onelane.commands.incident import incident
 from onelane.commands.lanes import lane, lanes
 from onelane.commands.send import send
 from onelane.commands.session import session
+from onelane.commands.user import user
 from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG, ConfigError, LanesDenied, OnelaneError, StoreDenied
 from onelane.formats import database_of
@@ -87,7 +88,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, send, session)
+COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, send, session, user)
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:
     onelane.add_command(_command)

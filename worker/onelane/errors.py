@@ -10,6 +10,7 @@ OnelaneError
 │   └── LanesDenied       only another setting mends it: certificate, password, rights, a cluster, an old server
 │       └── LanesForeign  the lanes in it are another database's: another deployment uses this Redis
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
+├── LaneBusy              a turn of the user's does not end: an act that needs the lane is not done
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
 ├── IsolationBroken       no process can be started for a suspect message: it waits, and no attempt counts
@@ -90,6 +91,10 @@ class LanesForeign(LanesDenied):
 
 class BacklogFull(OnelaneError):  # noqa: N818 - as above
     """A user has as many waiting messages as allowed: of a webhook with several, the others' stand."""
+
+
+class LaneBusy(OnelaneError):  # noqa: N818 - as above
+    """A worker has the lane for longer than an act waits for it."""
 
 
 class NotRequeued(OnelaneError):  # noqa: N818 - as above

@@ -17,6 +17,7 @@ from onelane.bootstrap import Services, open_services, refuse_foreign_lanes
 from onelane.config import Settings
 from onelane.model import uuid_or_none
 from onelane.operations.acts import Act, Redriven
+from onelane.operations.merging import Merged
 from onelane.operations.users import UserRecord, find_user, user_of_session
 from onelane.telemetry.log import configure
 
@@ -167,7 +168,7 @@ def format_duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
 
 
-def warn_if_redis_was_away(acts: Sequence[Act | Redriven]) -> None:
+def warn_if_redis_was_away(acts: Sequence[Act | Redriven | Merged]) -> None:
     """Print that the workers have to update Redis, if an act did not reach it."""
     if not all(act.redis for act in acts):
         click.echo(REDIS_AWAY, err=True)

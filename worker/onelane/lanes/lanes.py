@@ -103,6 +103,10 @@ class Lanes(Releases):
         """Take a lane out of the due order; return whether it had work or a holder."""
         return bool(self.scripts.run("pause", user_id))
 
+    def hold(self, user_id: UUID, token: str, ttl_s: float) -> bool:
+        """Keep workers from a lane for an operator's act; False while one has it, which then leaves it for a moment."""
+        return bool(self.scripts.run("hold", self._now(), user_id, token, ms_of(ttl_s)))
+
     def requeued(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
         """Find (user, job id) of dead messages that somebody put back on their lane with RQ's own tools."""
         found: list[str] = []

@@ -12,7 +12,9 @@ from onelane.db import Database
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
+from onelane.operations import merging
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
+from onelane.operations.merging import Merged
 from onelane.sessions import Escalated, Sessions
 from onelane.telemetry.log import event
 
@@ -20,6 +22,11 @@ MESSAGE = """
 SELECT user_id, seq, processed_at AS died_at, dropped_at >= processed_at AS is_dropped
   FROM messages WHERE id = %s AND state = 'dead'
 """
+WAITS_AGAIN = """
+SELECT i.user_id FROM users u JOIN inbox i ON i.user_id = coalesce(u.merged_into, u.id)
+ WHERE u.id = %s AND i.id = %s
+"""
+"""Whose a redriven message is: another's, after a merge. Somebody has redriven it: we, if an answer was lost."""
 
 
 class Act(Value):
@@ -82,11 +89,12 @@ class Acts:
         message = self._database.row(MESSAGE, (message_id,))
         if message is None or message.is_dropped:
             return Act(did=False)
-        row = self._database.row("SELECT redrive_message(%s, %s) AS user_id", (message_id, message.died_at))
-        if (row is None or row.user_id is None) and not self._waits_again(message.user_id, message.seq):
+        self._database.row("SELECT redrive_message(%s, %s)", (message_id, message.died_at))
+        waiting = self._database.row(WAITS_AGAIN, (message.user_id, message_id))
+        if waiting is None:
             return Act(did=False)
-        _record("message_redriven", user_id=message.user_id, message_id=message_id)
-        return Act(did=True, redis=_in_redis(lambda: self._enqueue(message.user_id, message_id)))
+        _record("message_redriven", user_id=waiting.user_id, message_id=message_id)
+        return Act(did=True, redis=_in_redis(lambda: self._enqueue(waiting.user_id, message_id)))
 
     def drop(self, message_id: UUID) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
@@ -123,6 +131,31 @@ class Acts:
             _record("session_handed_back", user_id=user_id, session_id=handed_back)
         return handed_back
 
+    def merge(self, winner: UUID, loser: UUID) -> Merged | None:
+        """Make one user of two; return None when they cannot be merged. Raise LaneBusy when a turn does not end."""
+        merged = merging.merge(self._database, self._lanes, winner, loser)
+        if merged is not None and merged.did:
+            _record("users_merged", user_id=winner, loser_id=loser, moved=merged.moved)
+        return merged
+
+    def confirm(self, user_id: UUID) -> Act:
+        """Confirm that a user is the person whom we knew before the number might have got another owner."""
+        user = self._database.row("SELECT owner_changed_at FROM users WHERE id = %s", (user_id,))
+        if user is None or user.owner_changed_at is None:
+            return Act(did=False)
+        self._database.row("SELECT confirm_user(%s, %s) AS did", (user_id, user.owner_changed_at))
+        _record("owner_confirmed", user_id=user_id)
+        return Act(did=True)
+
+    def opt_in(self, user_id: UUID) -> Act:
+        """Lift that a user wants no more messages."""
+        user = self._database.row("SELECT opted_out_at FROM users WHERE id = %s", (user_id,))
+        if user is None or user.opted_out_at is None:
+            return Act(did=False)
+        self._database.row("SELECT opt_in_user(%s, %s) AS did", (user_id, user.opted_out_at))
+        _record("user_opted_in", user_id=user_id)
+        return Act(did=True)
+
     def fit_time(self, user_id: UUID) -> timedelta | None:
         """Bring a user's times back to the clock; return by how much they were ahead, or None when they were not."""
         by = self._sessions.fit_time(user_id)
@@ -136,10 +169,6 @@ class Acts:
         while page:
             yield from page
             page = dead_messages(self._database, user_id=user_id, after=page[-1], most=PAGE_MAX)
-
-    def _waits_again(self, user_id: UUID, seq: int) -> bool:
-        """Return whether somebody has redriven it: we ourselves, if an earlier answer was lost."""
-        return self._database.row("SELECT FROM inbox WHERE user_id = %s AND seq = %s", (user_id, seq)) is not None
 
     def _enqueue(self, user_id: UUID, message_id: UUID) -> None:
         self._lanes.enqueue(user_id, message_id)

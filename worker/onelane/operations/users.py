@@ -20,8 +20,9 @@ SELECT u.id, u.channel, u.waiting, u.last_seq, u.fence, u.last_accepted_at, u.pa
 SESSIONS = """
 SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_at, s.ended_reason,
        m.messages, m.replies, m.dead
-  FROM (SELECT * FROM conversation_sessions WHERE user_id = %s
-         ORDER BY started_at DESC, ended_at DESC NULLS FIRST LIMIT %s) s
+  FROM (SELECT * FROM conversation_sessions
+         WHERE user_id = %(user_id)s OR user_id IN (SELECT id FROM users WHERE merged_into = %(user_id)s)
+         ORDER BY started_at DESC, ended_at DESC NULLS FIRST LIMIT %(most)s) s
  CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in' AND kind = 'message') AS messages,
                             count(*) FILTER (WHERE direction = 'out') AS replies,
                             count(*) FILTER (WHERE state = 'dead') AS dead
@@ -95,8 +96,9 @@ def user_of_session(database: Database, session_id: UUID) -> UUID | None:
 
 
 def sessions_of(database: Database, user_id: UUID, most: int) -> list[SessionRecord]:
-    """List a user's sessions, newest first."""
-    return [SessionRecord(**row._asdict()) for row in database.rows(SESSIONS, (user_id, most))]
+    """List a user's sessions, newest first, with those of the users that were merged into this one."""
+    rows = database.rows(SESSIONS, {"user_id": user_id, "most": most})
+    return [SessionRecord(**row._asdict()) for row in rows]
 
 
 def waiting_of(database: Database, user_id: UUID, most: int) -> list[WaitingMessage]:

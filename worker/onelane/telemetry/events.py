@@ -112,6 +112,13 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("user_id", "outcome"),
         ),
         "session_escalated": Event("info", "An operator handed a session to a human.", ("user_id", "session_id")),
+        "users_merged": Event(
+            "info", "An operator made one user of two: `loser_id` is `user_id` now.", ("user_id", "loser_id", "moved")
+        ),
+        "owner_confirmed": Event(
+            "info", "An operator confirmed that a number is the same person's as before.", ("user_id",)
+        ),
+        "user_opted_in": Event("info", "An operator lifted that a user wants no more messages.", ("user_id",)),
         "session_handed_back": Event(
             "info", "An operator gave an escalated session back to the bot.", ("user_id", "session_id")
         ),

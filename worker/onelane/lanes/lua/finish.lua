@@ -24,13 +24,13 @@ end
 
 return for_each(ARGV[2], clock(ARGV[1]), function(lane, now)
   local user = lane.user
-  local lock = ours('HMGET', lock_key(user), 'token', 'until', 'news')
+  local lock = ours('HMGET', lock_key(user), 'token', 'until', 'news', 'wanted')
   if lock[1] ~= lane.token then return 'lost' end
   cache_session(user, lane.session, lane.session_ms)
   even_when_full()
   take_off(user, lane.done)
 
-  local due = paced(user, now, lane.pace_ms, lane.runs)
+  local due = left_alone(paced(user, now, lane.pace_ms, lane.runs), now, lock[4])
   local has_work = jobs_left(user) > lane.foreign or lane.has_more or lock[3]
   local stays_paused = lane.pause or (has_work and is_paused(user))
   local is_leased = (tonumber(lock[2]) or 0) > now

@@ -5,9 +5,11 @@
 -- Returns for each 1, or 0 when the lease was lost.
 return for_each(ARGV[2], clock(ARGV[1]), function(lane, now)
   local user = lane.user
-  if holder(user) ~= lane.token then return 0 end
+  local lock = ours('HMGET', lock_key(user), 'token', 'wanted')
+  if lock[1] ~= lane.token then return 0 end
   even_when_full()
   local due = math.max(now + lane.delay_ms, paced(user, now, lane.pace_ms, lane.runs))
+  due = left_alone(due, now, lock[2])
   redis.call('DEL', lock_key(user))
   take_off(user, lane.done)
   if not is_paused(user) then

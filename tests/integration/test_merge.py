@@ -1,0 +1,190 @@
+"""Two users that are one person become one by command, whatever both are doing."""
+
+import threading
+from uuid import UUID
+
+import pytest
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.deliveries import Delivery
+from onelane.errors import LaneBusy
+from onelane.lanes.releases import Released
+from onelane.operations.merging import held
+from onelane.operations.users import sessions_of
+from tests.calls import Calls, Item, delivery, lease, settlement
+from tests.conftest import Accept, RunWorker, eventually
+from tests.integration.test_lines import works
+from tests.rows import Rows
+
+LONG_TTL_S = 30
+
+
+@pytest.fixture
+def calls(services: Services) -> Calls:
+    return Calls(services.database)
+
+
+def merged(services: Services, winner: str, loser: str) -> list[int] | None:
+    """Merge in Postgres; return the new numbers of what moved."""
+    [row] = services.database.rows("SELECT merge_users(%s, %s) AS moved", (winner, loser))
+    return None if row.moved is None else [one["seq"] for one in row.moved]
+
+
+def both(calls: Calls) -> tuple[str, str]:
+    """Let alice and bob write in turn: two messages each."""
+    answers = calls.accept(*(delivery(who, f"{who}{nr}", f"{who} {nr}") for nr in (1, 2) for who in ("alice", "bob")))
+    return answers[0]["user_id"], answers[1]["user_id"]
+
+
+def test_what_waits_of_the_loser_comes_behind_the_winners_and_names_lead_to_the_winner(
+    services: Services, calls: Calls, rows: Rows
+) -> None:
+    alice, bob = both(calls)
+    assert merged(services, alice, bob) == [3, 4]
+    [later] = calls.accept(delivery("bob", "bob3", "bob 3"))
+    assert (later["user_id"], later["seq"]) == (alice, 5)
+    texts = [turn["messages"][0]["text"] for turn in works(calls, alice)]
+    assert texts == ["alice 1", "alice 2", "bob 1", "bob 2", "bob 3"]
+    assert rows.shape(UUID(alice)) == [([1, 2, 3, 4, 5], None)]
+    assert calls.begin(lease(bob))[0]["outcome"] == "idle"
+    assert rows.anomalies() == []
+
+
+def test_a_delivery_of_the_loser_that_comes_again_is_found_where_it_is_now(services: Services, calls: Calls) -> None:
+    alice, bob = both(calls)
+    merged(services, alice, bob)
+    [again] = calls.accept(delivery("bob", "bob1"))
+    assert (again["outcome"], again["user_id"], again["seq"], again["is_waiting"]) == ("duplicate", alice, 3, True)
+
+
+def test_the_losers_session_ends_and_its_history_is_listed_with_the_winners(
+    services: Services, calls: Calls, rows: Rows
+) -> None:
+    alice, bob = both(calls)
+    for user in (alice, bob):
+        works(calls, user, user_state={"who": user[-4:], user: 1})
+    merged(services, alice, bob)
+    assert rows.shape(UUID(bob)) == [([1, 2], "operator")]
+    assert rows.shape(UUID(alice)) == [([1, 2], None)]
+    assert rows.user(UUID(alice)).state == {"who": alice[-4:], alice: 1, bob: 1}
+    assert len(sessions_of(services.database, UUID(alice), 10)) == 2
+
+
+def test_turns_that_run_while_users_are_merged_commit_nothing_of_what_they_read(
+    services: Services, calls: Calls, rows: Rows
+) -> None:
+    alice, bob = both(calls)
+    begun = calls.begin(lease(alice), lease(bob))
+    merged(services, alice, bob)
+    assert [one["outcome"] for one in calls.settle(*map(settlement, begun))] == ["stale", "already"]
+    works(calls, alice)
+    assert rows.shape(UUID(alice)) == [([1, 2, 3, 4], None)]
+
+
+def test_a_merge_asked_again_does_nothing_and_some_are_impossible(services: Services, calls: Calls) -> None:
+    alice, bob = both(calls)
+    [carol, other] = calls.accept(delivery("carol", "c1"), {**delivery("dave", "d1"), "channel": "other"})
+    assert merged(services, alice, bob) == [3, 4]
+    assert merged(services, alice, bob) == []
+    for winner, loser in ((bob, alice), (carol["user_id"], bob), (alice, alice), (alice, other["user_id"])):
+        assert merged(services, winner, loser) is None
+
+
+def test_conflicts_with_others_are_the_winners_and_the_one_between_them_is_over(
+    services: Services, calls: Calls
+) -> None:
+    alice, bob = both(calls)
+    [carol] = calls.accept(delivery("carol", "c1"))
+    calls.accept(
+        {**delivery("alice", "x1"), "senders": ["alice", "bob"]}, {**delivery("bob", "x2"), "senders": ["bob", "carol"]}
+    )
+    merged(services, alice, bob)
+    pairs = services.database.rows("SELECT user_id::text, other_id::text FROM identity_conflicts")
+    assert {tuple(pair) for pair in pairs} == {(alice, carol["user_id"]), (carol["user_id"], alice)}
+
+
+@pytest.mark.parametrize("act", ["pause_user(%s)", "escalate_session(%s)"])
+def test_who_was_paused_or_had_a_human_still_is_and_has(services: Services, calls: Calls, rows: Rows, act: str) -> None:
+    alice, bob = both(calls)
+    for user in (alice, bob):
+        works(calls, user)
+    services.database.rows(f"SELECT {act}", (bob,))
+    merged(services, alice, bob)
+    calls.accept(delivery("bob", "bob3"))
+    [begun] = calls.begin(lease(alice))
+    assert begun["outcome"] == "paused" or begun["turn"]["session"]["status"] == "escalated"
+
+
+def test_a_dead_message_of_the_loser_is_redriven_as_the_winners_newest(
+    services: Services, calls: Calls, rows: Rows
+) -> None:
+    alice, bob = both(calls)
+    [begun] = calls.begin(lease(bob))
+    dead: Item = {**settlement(begun), "failure": {"error": "E", "attempts": 0, "attempts_max": 1, "poison": "skip"}}
+    del dead["effects"]
+    calls.settle(dead)
+    assert services.acts.merge(UUID(alice), UUID(bob))
+    assert services.acts.retry(UUID(begun["turn"]["messages"][0]["id"])).did
+    works(calls, alice)
+    texts = [row.text for row in rows.inbound(UUID(alice))]
+    assert texts == ["alice 1", "alice 2", "bob 2", "bob 1"]
+    assert rows.anomalies() == []
+
+
+def test_a_lane_in_use_is_left_when_its_turn_ends_and_nobody_takes_it_before_the_act(
+    services: Services, accept: Accept
+) -> None:
+    lanes, user_id = services.lanes, accept("alice").user_id
+    [leased] = lanes.lease("w1", 1, 1, LONG_TTL_S).leases
+    assert not lanes.hold(user_id, "act", LONG_TTL_S)
+    assert lanes.finish(leased, may_go_on=False, has_more=True) is Released.RELEASED
+    assert lanes.lease("w2", 1, 1, LONG_TTL_S).leases == ()
+    assert lanes.hold(user_id, "act", LONG_TTL_S)
+    assert lanes.hold(user_id, "act", LONG_TTL_S), "asked again"
+    assert not lanes.hold(user_id, "another", LONG_TTL_S)
+    accept("alice")
+    assert lanes.lease("w2", 2, 1, LONG_TTL_S).leases == ()
+
+
+def test_an_act_that_finds_a_turn_without_end_gives_up_and_holds_nothing(services: Services, accept: Accept) -> None:
+    lanes = services.lanes
+    users = sorted(accept(who).user_id for who in ("alice", "bob"))
+    leases = {one.user_id: one for one in lanes.lease("w1", 1, 2, LONG_TTL_S).leases}
+    lanes.park(leases[users[0]], 0)
+    with pytest.raises(LaneBusy), held(lanes, users, wait_s=0):
+        pytest.fail("held")
+    [again] = lanes.lease("w2", 1, 1, LONG_TTL_S).leases
+    assert (again.user_id, again.taken_over) == (users[0], False)
+
+
+def test_users_are_merged_under_traffic_without_loss_or_disorder(
+    services: Services, settings: Settings, rows: Rows, run_worker: RunWorker
+) -> None:
+    """Both go on writing by their own names, and later by both together."""
+    writing, count = threading.Event(), {"alice": 0, "bob": 0}
+
+    def write(who: str) -> None:
+        while not writing.is_set() or count[who] < 40:
+            count[who] += 1
+            text = f"{who} {count[who]}"
+            services.intake.accept("demo", [Delivery(senders=(who,), external_id=text, text=text)])
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in count]
+    with run_worker(settings.model_copy(update={"handler": "onelane.handlers.echo:handle"})):
+        for thread in threads:
+            thread.start()
+        eventually(lambda: min(count.values()) >= 20)
+        alice, bob = (rows.user_of("demo", who) for who in count)
+        did = services.acts.merge(alice, bob)
+        writing.set()
+        for thread in threads:
+            thread.join()
+        assert did is not None
+        assert did.redis
+        eventually(lambda: rows.is_settled(alice) and rows.is_settled(bob))
+    handled = [line.text for user in (bob, alice) for line in rows.inbound(user)]
+    for who, last in count.items():
+        assert [text for text in handled if text.startswith(who)] == [f"{who} {nr}" for nr in range(1, last + 1)]
+    assert len(rows.replies(alice)) + len(rows.replies(bob)) == sum(count.values())
+    assert rows.anomalies() == []
