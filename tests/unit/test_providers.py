@@ -12,7 +12,7 @@ from onelane.config import Channel
 from onelane.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
-SECRET = "whsec_aHVudGVyMiBhbmQgaGlzIGZyaWVuZHM="
+SECRET = "whsec_aHVudGVyMiBhbmQgaGlzIGZyaWVuZHMh"
 GOOD = {"provider": "standard", "secrets": [SECRET]}
 
 IMPOSSIBLE = [
@@ -35,6 +35,18 @@ IMPOSSIBLE = [
             (f"{SECRET[:20]} {SECRET[20:]}", "must be visible ASCII characters, without blanks and line ends"),
             (f"{SECRET}é", "must be visible ASCII characters, without blanks and line ends"),
             ("x", "must be at least 16 characters"),
+        )
+    ),
+    *(
+        ({"provider": "telegram", "secrets": ["a" * 16], **wrong}, f"CHANNELS.demo.{why}")
+        for wrong, why in (
+            ({"secrets": ["a" * 15 + "+"]}, "secrets.0: must be at most 256 of A-Z a-z 0-9 _ and -"),
+            ({"secrets": ["a" * 257]}, "secrets.0: must be at most 256 of A-Z a-z 0-9 _ and -"),
+            ({"bot_token": "no-token-of-a-bot-at-all"}, "bot_token: must be a bot's token, as BotFather gives it"),
+            ({"bot_token": "replace this"}, "bot_token: is the example's own"),
+            ({"bot_username": "two words"}, "bot_username: "),
+            ({"base_url": "ftp://api.telegram.org"}, "base_url: must be http:// or https://, a host"),
+            ({"base_url": "https://user:word@api.telegram.org"}, "base_url: must be http:// or https://, a host"),
         )
     ),
     ({"idle_timout_s": SECRET}, "CHANNELS.demo.idle_timout_s: is unknown, see .env.example"),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from onelane.channels.meta import Meta
 from onelane.channels.provider import Answer, FileRequest, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.standard import Standard
+from onelane.channels.telegram import Telegram
 from onelane.channels.twilio import Twilio
 from onelane.config import Channel
 from onelane.errors import ConfigError
@@ -29,6 +30,7 @@ __all__ = [
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
     "meta": Meta,
     "standard": Standard,
+    "telegram": Telegram,
     "twilio": Twilio,
 }
 """The class of each provider, by the name that a channel's `provider` gives."""
