@@ -82,8 +82,8 @@ def _delivery(item: Delivery) -> Written:
         **({"group_id": item.conversation.removeprefix(GROUP)} if item.conversation else {}),
         **_content(item),
     }
-    profile = {"profile": {"name": item.author.name}} if item.author and item.author.name else {}
-    contact = {**profile, **_named(people.CONTACT, names)}
+    name = item.author.name if item.author else None
+    contact = {"profile": {"name": name}, **_named(people.CONTACT, names)} if name else None
     return Written("message_echoes" if is_echo else "messages", message, contact)
 
 
