@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
 import pytest
 
 from onelane.errors import IsolationBroken
+from onelane.gathering import Gatherer
+from onelane.model import JsonObject
 from onelane.turns import handler_threads
+from onelane.turns.answers import Asking
 from onelane.turns.event_loop import EventLoop, WorkLoop
 from onelane.turns.handler_threads import HandlerThreads, LeaseThread
 from tests.conftest import DEADLINE_S, eventually
@@ -148,3 +151,38 @@ def test_a_system_that_starts_no_thread_says_so(loop: WorkLoop, monkeypatch: pyt
     monkeypatch.setattr(handler_threads, "Thread", refuse)
     with pytest.raises(IsolationBroken, match="starts no thread"):
         LeaseThread(HandlerThreads()).start()
+
+
+# many ask together
+
+
+def test_what_coroutines_ask_in_one_round_of_their_loop_goes_in_one_list(loop: WorkLoop) -> None:
+    lists: list[list[JsonObject]] = []
+
+    def ask(items: Sequence[JsonObject], _waits: bool) -> list[JsonObject]:
+        lists.append(list(items))
+        return [{"outcome": "turn", **item} for item in items]
+
+    asking = Asking(Gatherer(ask))
+
+    async def ask_all() -> list[JsonObject]:
+        return await asyncio.gather(*(asking.ask({"nr": nr}, f"user {nr}") for nr in range(5)))
+
+    assert [answer["nr"] for answer in loop.run(ask_all()).result(DEADLINE_S)] == list(range(5))
+    assert [len(items) for items in lists] == [5]
+
+
+def test_what_one_user_asks_twice_never_shares_a_list(loop: WorkLoop) -> None:
+    lists: list[int] = []
+
+    def ask(items: Sequence[JsonObject], _waits: bool) -> list[JsonObject]:
+        lists.append(len(items))
+        return [{"outcome": "turn"} for _ in items]
+
+    asking = Asking(Gatherer(ask))
+
+    async def ask_twice() -> None:
+        await asyncio.gather(*(asking.ask({"nr": nr}, "alice") for nr in range(2)))
+
+    loop.run(ask_twice()).result(DEADLINE_S)
+    assert lists == [1, 1]

@@ -31,6 +31,8 @@ IDLE_WAIT_MAX_S = 2.0
 """Less than what is waited for an answer of Redis: it says nothing meanwhile."""
 SUSPENDED_TICK_S = 0.1
 BUSY_WAIT_MAX_S = 0.5
+GATHERED_S = 0.002
+"""When all slots were taken and one becomes free, others do: one call leases for them."""
 STOP_TICK_S = 0.25
 OUTAGE_PAUSE_S = 0.5
 REGISTRATION_TICK_S = 2.5
@@ -114,6 +116,7 @@ class Runner:
             if free == 0:
                 self._slots.freed.wait(BUSY_WAIT_MAX_S)
                 self._slots.freed.clear()
+                self._stopping.wait(GATHERED_S)
                 continue
             try:
                 if not (self._breaker.lets_lease() and self._eviction.lets_lease()):

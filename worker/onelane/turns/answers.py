@@ -9,6 +9,9 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary, ref
 
+from onelane.gathering import Gatherer
+from onelane.model import JsonObject
+
 Answer = TypeVar("Answer")
 
 
@@ -42,11 +45,47 @@ _letterboxes: WeakKeyDictionary[AbstractEventLoop, Letterbox] = WeakKeyDictionar
 def answered(asked: Future[Answer]) -> asyncio.Future[Answer]:
     """Return a future of the running loop that ends as `asked` does; that it is cancelled is an error like others."""
     loop = asyncio.get_running_loop()
+    letterbox = _letterbox(loop)
+    answer: asyncio.Future[Answer] = loop.create_future()
+    _forward(asked, answer, letterbox)
+    return answer
+
+
+class Asking:
+    """What coroutines ask of a gatherer in one round of their event loop is asked at once, and goes in one list."""
+
+    def __init__(self, gatherer: Gatherer) -> None:
+        self._gatherer = gatherer
+        self._asked: dict[str, tuple[JsonObject, asyncio.Future[JsonObject]]] = {}
+        """By user: what one asks twice never shares a list."""
+
+    def ask(self, item: JsonObject, whose: str) -> asyncio.Future[JsonObject]:
+        """Ask for one item of a user, at the end of this round; see Gatherer.submit."""
+        loop = asyncio.get_running_loop()
+        if whose in self._asked:
+            self._send()
+        if not self._asked:
+            loop.call_soon(self._send)
+        answer: asyncio.Future[JsonObject] = loop.create_future()
+        self._asked[whose] = (item, answer)
+        return answer
+
+    def _send(self) -> None:
+        asked, self._asked = self._asked, {}
+        letterbox = _letterbox(asyncio.get_running_loop())
+        futures = self._gatherer.submit_all([(item, whose) for whose, (item, _) in asked.items()])
+        for future, (_, answer) in zip(futures, asked.values(), strict=True):
+            _forward(future, answer, letterbox)
+
+
+def _letterbox(loop: AbstractEventLoop) -> Letterbox:
     if (letterbox := _letterboxes.get(loop)) is None:
         letterbox = _letterboxes[loop] = Letterbox(loop)
-    answer: asyncio.Future[Answer] = loop.create_future()
+    return letterbox
+
+
+def _forward(asked: Future[Answer], answer: asyncio.Future[Answer], letterbox: Letterbox) -> None:
     asked.add_done_callback(lambda _: letterbox.post(partial(_pass_on, asked, answer)))
-    return answer
 
 
 def _pass_on(asked: Future[Answer], answer: asyncio.Future[Answer]) -> None:

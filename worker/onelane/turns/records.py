@@ -16,7 +16,7 @@ from onelane.gathering import Gatherer
 from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
-from onelane.turns.answers import answered
+from onelane.turns.answers import Asking, answered
 
 READERS_MAX = 2
 HELD_PAUSE_S = 0.25
@@ -39,7 +39,7 @@ class Records:
         self._settings = settings
         self._database = database
         self._stopping = stopping
-        self._gatherers = {name: _gatherer(settings, database, name) for name in ("begin_turns", "settle_turns")}
+        self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_turns", "settle_turns")}
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="states")
 
     async def begin(self, lease: Lease, hint: UUID | None, *, is_first: bool) -> Begun:
@@ -152,7 +152,7 @@ class Records:
 
     async def _call(self, function: str, item: JsonObject) -> JsonObject:
         """Ask one of the SQL functions that take a list, together with whoever else asks it now."""
-        answer = await answered(self._gatherers[function].submit(item, item["user_id"]))
+        answer = await self._asking[function].ask(item, item["user_id"])
         if answer["outcome"] == "refused":
             raise refusal(answer["sqlstate"])
         if answer["outcome"] == "skipped":
