@@ -95,6 +95,9 @@ class Twilio(Provider):
         url = attachment.url or ""
         if not url.startswith(f"{self._base_url}/"):
             raise BadRequest("attachment", "is not at Twilio: base_url is where its files are")
+        return self._steps(url)
+
+    def _steps(self, url: str) -> FileSteps:
         at = urlsplit(self._base_url)
         host = at.netloc if at.scheme == "https" else f"{at.scheme}://{at.netloc}"
         yield FileRequest(url, (host, *MEDIA_HOSTS), self._login(url))

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from math import nan
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, SecretStr
 from standardwebhooks import Webhook
 
 from onelane.channels import fields
-from onelane.channels.bodies import json_object
 from onelane.channels.provider import Answer, Inbound, Parsed, Persona, Provider, Signed
-from onelane.deliveries import Accepted, Delivery, Item
+from onelane.channels.standard.contents import item_of
+from onelane.channels.standard.writing import body_of, id_of
+from onelane.deliveries import Accepted, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
-from onelane.model import Attachment
+from onelane.model import JsonObject
 
-YEARS = range(1970, 3000)
 SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 AGE_MAX_S = 300
 """As the library has it."""
@@ -69,27 +69,16 @@ class Standard(Provider):
             raise BadSignature("the signature is missing, wrong or too old", _why_not(request))
 
     def parse(self, request: Inbound) -> Parsed:
-        """Read the one message of the body; its id is the delivery's."""
-        body = fields.checked(_Body, {**json_object(request.body), "webhook-id": request.header("webhook-id")})
-        if not (body.text or body.button or body.attachments):
-            raise BadRequest("text", "must not be empty without a button or attachments")
-        return Parsed(
-            [
-                Delivery(
-                    senders=(body.user,),
-                    external_id=body.external_id,
-                    text=body.text,
-                    button=body.button or None,
-                    attachments=tuple(Attachment(**one.model_dump()) for one in body.attachments or ()),
-                    sent_at=body.sent_at,
-                )
-            ]
-        )
+        """Read what the body says; the answer says why it goes into quarantine."""
+        try:
+            return Parsed([item_of(request.header("webhook-id"), request.body)])
+        except BadRequest as problem:
+            reason = str(problem)
+            return Parsed([Quarantined(reason)], _answer({"quarantined": reason, "field": problem.field}))
 
     def answer(self, accepted: Sequence[Accepted]) -> Answer:
-        """Return what became of the message: its id, its user, its number."""
-        [message] = accepted
-        return Answer(202, "application/json", message.model_dump_json(exclude={"is_waiting"}))
+        """Return what became of a message: its id, its user, its number."""
+        return _answer(accepted[0].model_dump(mode="json", exclude={"is_waiting"}) if accepted else {})
 
     def persona(self, name: str) -> Persona:
         """Take the name itself."""
@@ -97,17 +86,18 @@ class Standard(Provider):
 
     def sign(self, url: str, item: Item) -> Signed:  # noqa: ARG002 - the address is not signed here
         """Sign id, time and body, as of now."""
-        delivery = fields.only_delivery(item)
-        now = datetime.now(UTC)
-        content = delivery.model_dump(mode="json", exclude={"senders", "external_id"}, exclude_defaults=True)
-        body = json.dumps({"user": delivery.senders[0], "text": delivery.text, **content})
+        now, external_id, body = datetime.now(UTC), id_of(item), json.dumps(body_of(item))
         headers = {
             "Content-Type": "application/json",
-            "webhook-id": delivery.external_id,
+            "webhook-id": external_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._webhooks[0].sign(delivery.external_id, now, body),
+            "webhook-signature": self._webhooks[0].sign(external_id, now, body),
         }
         return Signed(headers, body.encode())
+
+
+def _answer(content: JsonObject) -> Answer:
+    return Answer(202, "application/json", json.dumps(content))
 
 
 def _why_not(request: Inbound) -> str:
@@ -121,33 +111,6 @@ def _why_not(request: Inbound) -> str:
     if not abs(age_s) <= AGE_MAX_S:
         return "its time is more than five minutes from ours, or no time"
     return "no secret of the channel gives this signature"
-
-
-def _instant(value: object) -> object:
-    """Read ISO 8601 with an offset; a number of seconds or a local time would be a guess."""
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if instant is not None and instant.tzinfo is not None and instant.year in YEARS:
-            return instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("must be ISO 8601 with an offset, for example 2026-01-16T20:39:06+01:00")
-
-
-class _Attachment(fields.Incoming):
-    url: fields.Url
-    content_type: fields.ContentType | None = None
-
-
-class _Body(fields.Incoming):
-    external_id: fields.ExternalId = Field(alias="webhook-id")
-    user: fields.Sender
-    text: fields.Text = ""
-    button: fields.Button | None = None
-    sent_at: Annotated[datetime | None, BeforeValidator(_instant)] = None
-    attachments: Annotated[tuple[_Attachment, ...], Field(max_length=fields.ATTACHMENTS_MAX)] | None = None
 
 
 def _is_json(content_type: str) -> bool:
