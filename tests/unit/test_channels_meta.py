@@ -138,7 +138,7 @@ def test_every_batch_is_answered_with_200() -> None:
     assert (META.answer([]).status, META.answer([]).body) == (200, "")
 
 
-ITEMS = [
+ITEMS: list[Item] = [
     HELLO,
     HELLO.model_copy(update={"text": "yes", "button": "b1", "closes": True, "quoted": "wamid.0"}),
     HELLO.model_copy(update={"senders": BOB, "author": Author(id=BOB[0], name="Bob")}),
