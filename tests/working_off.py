@@ -15,6 +15,7 @@ from onelane.lanes.holding import Holding
 from onelane.sessions import publish_policies
 from onelane.turns.bots import Bot, Bots
 from onelane.turns.event_loop import WorkLoop
+from onelane.turns.files import Files
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -53,5 +54,7 @@ def _workplace(services: Services, settings: Settings, handler: Handler | None) 
     bots = Bots(Bot(handler)) if handler else load_bots(settings)
     stopping = Event()
     records = Records(settings, services.database, stopping)
-    handling = Handling(settings, services.sessions, bots, host, Isolation(settings))
+    handling = Handling(
+        settings, services.sessions, bots, host, Isolation(settings), Files(settings, services.providers)
+    )
     return Workplace(settings, services.lanes, records, handling, stopping, loop)

@@ -1,14 +1,19 @@
 """Several bots in one worker: each channel's own, in the worker's process and in a suspect's child."""
 
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from onelane.bootstrap import Services
+from onelane.bot import Turn
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery, Kind
+from onelane.model import Author, Message
 from tests.conftest import SECRET, RunWorker, eventually
 from tests.rows import Rows
+from tests.working_off import work_off
 
 DEAF = "onelane.handlers.echo:handle"
 """A handler whose module has no function for events."""
@@ -24,6 +29,13 @@ def settings(settings: Settings) -> Settings:
 def send(services: Services, channel: str, text: str, **fields: object) -> UUID:
     delivery = Delivery(senders=("alice",), external_id=uuid4().hex, text=text, **fields)  # type: ignore[arg-type]
     return services.intake.accept(channel, [delivery])[0].user_id
+
+
+def send_as(services: Services, text: str, **fields: Any) -> str:
+    """Let Alice send to `demo`; return the provider's id."""
+    delivery = Delivery(senders=("alice",), external_id=uuid4().hex, text=text, **fields)
+    services.intake.accept("demo", [delivery])
+    return delivery.external_id
 
 
 def test_each_channels_turns_run_its_own_bot(
@@ -76,3 +88,48 @@ def test_workers_publish_for_which_channels_events_make_turns(
 
     with run_worker(settings):
         eventually(lambda: published() == [("demo", False), ("events", True)])
+
+
+def test_a_turn_has_all_that_the_delivery_had(
+    services: Services, settings: Settings, run_worker: RunWorker, rows: Rows
+) -> None:
+    sent_at = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "parts": {"location": {"latitude": 1.5, "longitude": 2}},
+        "raw": {"whole": ["object"]},
+        "quoted": "m0",
+        "author": Author(id="a1", name="Alice"),
+        "mentioned": True,
+        "repairs": ("nul",),
+        "sent_at": sent_at,
+    }
+    seen: list[Message] = []
+    send(services, "demo", "here", **fields)
+    work_off(services, settings, lambda turn: seen.append(turn.message))
+    [message] = seen
+    assert {name: getattr(message, name) for name in fields} == fields
+    assert (message.kind, message.event) == ("message", None)
+
+
+def test_history_shows_who_said_it_what_was_edited_and_nothing_that_was_deleted(
+    services: Services, settings: Settings
+) -> None:
+    seen: list[list[tuple[str, str, str | None, str]]] = []
+
+    def look(turn: Turn) -> None:
+        seen.append([(line.direction, line.kind, line.event, line.text) for line in turn.history()])
+
+    ids = [send_as(services, text) for text in ("one", "two")]
+    work_off(services, settings, look)
+    send_as(services, "one, mended", kind=Kind.EVENT, event="edited", quoted=ids[0])
+    send_as(services, "", kind=Kind.EVENT, event="deleted", quoted=ids[1])
+    send_as(services, "a colleague", kind=Kind.ECHO)
+    services.sessions.hand_back(send(services, "demo", "three"))
+    work_off(services, settings, look)
+    assert seen[-1] == [
+        ("agent", "echo", None, "a colleague"),
+        ("in", "event", "deleted", ""),
+        ("in", "event", "edited", "one, mended"),
+        ("in", "message", None, ""),
+        ("in", "message", None, "one, mended"),
+    ]

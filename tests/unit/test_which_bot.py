@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from onelane.bot import AsyncTurn, Turn
+from onelane.config import Policy
 from onelane.model import Message, TurnRead
 from onelane.turns.bots import Act, Bot, Bots
 from onelane.turns.handler_threads import HandlerThreads, LeaseThread
@@ -44,6 +45,12 @@ def event_read() -> TurnRead:
     return turn_read("").model_copy(update={"messages": (event,)})
 
 
+def policy_of(channel: str) -> Policy:
+    return Policy(
+        channel=channel, idle_timeout_s=1, day_start=None, timezone=None, max_age_s=None, escalation_timeout_s=1
+    )
+
+
 def run(act: Act | None, read: TurnRead) -> list[str]:
     assert act is not None
     memory = Gated()
@@ -67,7 +74,7 @@ def test_a_module_without_a_function_for_events_handles_none() -> None:
 def test_each_channel_has_its_own_bot_and_any_other_channel_the_default() -> None:
     own = Bots(Bot(handle, on_event), {"demo": Bot(lambda _: "demo's")})
     assert run(own.act_for(turn_read("hello")), turn_read("hello")) == ["demo's"]
-    assert [own.wants_events(channel) for channel in ("demo", "gone")] == [False, True]
+    assert [own.completed(policy_of(channel)).wants_events for channel in ("demo", "gone")] == [False, True]
 
 
 def test_threads_are_started_beforehand_only_where_a_used_function_may_block() -> None:

@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Reply, Session, Turn, User
-    from onelane.model import Attachment, Message, Utterance
+    from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
+    from onelane.model import Attachment, File, Message, Utterance
 
-__all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
+__all__ = [
+    "AsyncTurn",
+    "Attachment",
+    "File",
+    "FileAway",
+    "FileError",
+    "FileGone",
+    "FileTooLarge",
+    "Later",
+    "Message",
+    "Reply",
+    "Session",
+    "Turn",
+    "User",
+    "Utterance",
+]
 
 
 def job(message_id: str) -> None:

@@ -34,6 +34,7 @@ from onelane.telemetry import session_notices
 from onelane.telemetry.log import event
 from onelane.turns.bots import Bots
 from onelane.turns.event_loop import WorkLoop
+from onelane.turns.files import Files
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -129,22 +130,19 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     """Wire what works over the services, once the servers are there."""
     lanes = services.lanes
     isolation = Isolation(settings)
-    policies = [
-        policy.model_copy(update={"wants_events": bots.wants_events(policy.channel)}) for policy in settings.policies
-    ]
     _once_there(services.database.ping)
     _once_there(services.lanes.probe)
     registration = _once_there(
         lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
     )
-    _once_there(lambda: publish_policies(services.database, policies))
+    _once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
     workplace = Workplace(
         settings,
         services.lanes,
         Records(settings, services.database, stopping),
-        Handling(settings, services.sessions, bots, host, isolation),
+        Handling(settings, services.sessions, bots, host, isolation, Files(settings, services.providers)),
         stopping,
         loop,
     )

@@ -11,7 +11,7 @@ through the turn is committed together with its replies: once, or not at all.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from datetime import datetime
@@ -19,10 +19,25 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from onelane.errors import BadResult, Later, StoreUnavailable
-from onelane.model import Attachment, JsonObject, Message, Utterance, Value, is_storable
+from onelane.errors import BadResult, FileAway, FileError, FileGone, FileTooLarge, Later, StoreUnavailable
+from onelane.model import Attachment, File, JsonObject, Message, Utterance, Value, is_storable
 
-__all__ = ["AsyncTurn", "Attachment", "Later", "Message", "Reply", "Session", "Turn", "User", "Utterance"]
+__all__ = [
+    "AsyncTurn",
+    "Attachment",
+    "File",
+    "FileAway",
+    "FileError",
+    "FileGone",
+    "FileTooLarge",
+    "Later",
+    "Message",
+    "Reply",
+    "Session",
+    "Turn",
+    "User",
+    "Utterance",
+]
 
 REPLIES_MAX = 100
 TOOL_NAME_MAX = 200
@@ -69,6 +84,10 @@ class Memory(Protocol):
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None."""
+
+    def fetching(self, attachment: Attachment) -> Future[File]:
+        """Begin to fetch a file of the turn's channel."""
+        raise FileError(f"{attachment.kind}: there are no files here")
 
     def reading(self) -> AbstractContextManager[None]:
         """Enclose a read, with its wait for a thread to read in."""
@@ -159,6 +178,10 @@ class Turn(AnyTurn):
         with self._memory.reading():
             return self._memory.tool_output(self.session.id, name)
 
+    def fetch(self, attachment: Attachment) -> File:
+        """Fetch a file that the user sent; raise a FileError."""
+        return self._memory.fetching(attachment).result()
+
 
 class AsyncTurn(AnyTurn):
     """One run of an async handler: a Turn whose reading methods are coroutines, so that no read blocks the loop."""
@@ -176,6 +199,10 @@ class AsyncTurn(AnyTurn):
         """Return the newest output saved under `name` in this session, this turn's included, or None."""
         own = self._own_output(name)
         return own["output"] if own else await self._read(self._memory.tool_output, name)
+
+    async def fetch(self, attachment: Attachment) -> File:
+        """Fetch a file that the user sent; raise a FileError."""
+        return await asyncio.wrap_future(self._memory.fetching(attachment))
 
     async def _read(self, read: Callable[[UUID, Any], Found], what: Any) -> Found:
         with self._memory.reading():

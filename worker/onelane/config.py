@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     retry_max_s: Annotated[float, Field(gt=0, le=86_400)] = 300
     later_max_s: Annotated[float, Field(ge=0, le=604_800)] = 3_600
     """How long a message may wait for somebody else's service before its runs count as attempts."""
+    fetch_max_bytes: Annotated[int, Field(ge=1_024, le=128 * 2**20)] = 25 * 2**20
+    """The largest file of a user that `turn.fetch` gets."""
+    fetch_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 20
+    """How long that may take in all; never more than half of TURN_TIMEOUT_S."""
     suspect_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
 
     session_idle_timeout_s: Seconds = 25_200

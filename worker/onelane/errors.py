@@ -16,6 +16,10 @@ OnelaneError
 ├── IsolationBroken       no process can be started for a suspect message: it waits, and no attempt counts
 │   └── NoThread          the system starts no thread, for that or for a sync handler
 ├── Later                 a handler asks to run later: what it needs is away
+├── FileError             a user's file cannot be fetched: it is none of the provider's, or the provider refuses it
+│   ├── FileGone          the provider has it no more
+│   ├── FileTooLarge      it has more bytes than are fetched
+│   └── FileAway          the provider is away, slow or busy: raised by a handler, no attempt counts
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
 │   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
 │   ├── HandlerWaits      somebody else's service is away, or the handler asked for later: no attempt counts
@@ -132,6 +136,22 @@ class Later(OnelaneError):  # noqa: N818 - it reads so where a handler raises it
         self.seconds = seconds
         self.reason = storable(reason[:REASON_MAX])
         super().__init__(self.reason)
+
+
+class FileError(OnelaneError):
+    """A user's file cannot be fetched. The text names the reason, and no address."""
+
+
+class FileGone(FileError):  # noqa: N818 - as above
+    """The provider has it no more: most keep files for some days."""
+
+
+class FileTooLarge(FileError):  # noqa: N818 - as above
+    """It has more bytes than FETCH_MAX_BYTES."""
+
+
+class FileAway(FileError):  # noqa: N818 - as above
+    """The provider is away, slow or busy: somebody else's service, so a handler may let it pass."""
 
 
 class HandlerFailed(OnelaneError):  # noqa: N818 - as above

@@ -61,6 +61,13 @@ class Attachment(Value):
     """In bytes, as the provider says."""
 
 
+class File(Value):
+    """A file's bytes, as its provider sent them."""
+
+    content: Annotated[bytes, Field(repr=False)]
+    content_type: str | None = None
+
+
 class Author(Value):
     """Who wrote a line, and the name that the provider shows."""
 
@@ -126,9 +133,9 @@ class Utterance(Value):
     seq: int
     """The turn's number in its user's order; a reply has its message's."""
     direction: str
-    """`in` or `out`."""
+    """`in`, `out`, or `agent`: our side said it, but not through us."""
     kind: str = "message"
-    """message, event, or echo: a colleague wrote past us."""
+    """`message`, `event`, or `echo`: a colleague wrote it in the provider's own app."""
     event: str | None = None
     """What happened, where it is an event."""
     text: str

@@ -69,7 +69,8 @@ class Sessions:
         """
         rows = self._database.rows(
             """
-            SELECT turn_seq AS seq, direction, kind, event, button, state, accepted_at,
+            SELECT turn_seq AS seq, kind, event, button, state, accepted_at,
+                   CASE kind WHEN 'echo' THEN 'agent' ELSE direction END AS direction,
                    CASE WHEN deleted_at IS NULL THEN coalesce(edited_text, text) ELSE '' END AS text
               FROM messages
              WHERE session_id = %s

@@ -11,7 +11,7 @@ as a TaskGroup raises it, is excused when each of its errors is.
 from collections.abc import Iterator
 from typing import Final
 
-from onelane.errors import HandlerFailed, HandlerWaits, Later, StoreUnavailable, describe
+from onelane.errors import FileAway, HandlerFailed, HandlerWaits, Later, StoreUnavailable, describe
 
 CAUSES_MAX = 16
 AWAY_STATUSES: Final = frozenset({429, 502, 503, 504, 529})
@@ -66,7 +66,7 @@ def _excuse(error: BaseException, depth: int = 0) -> BaseException | None:
         if isinstance(cause, BaseExceptionGroup) and depth < CAUSES_MAX:
             excuses = [_excuse(one, depth + 1) for one in cause.exceptions]
             return excuses[0] if all(excuse is not None for excuse in excuses) else None
-        if isinstance(cause, Later | StoreUnavailable):
+        if isinstance(cause, Later | StoreUnavailable | FileAway):
             return cause
         if _is_of_a_library(cause):
             return cause if _is_away(cause) else None

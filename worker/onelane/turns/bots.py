@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from onelane.config import Policy
 from onelane.deliveries import Kind
 from onelane.model import Message, TurnRead
 
@@ -53,9 +54,9 @@ class Bots:
         """Return what handles a turn's batch; None when nothing does."""
         return self._of(turn.user.channel).act_for(turn.message)
 
-    def wants_events(self, channel: str) -> bool:
-        """Whether events of the channel make turns."""
-        return self._of(channel).on_event is not None
+    def completed(self, policy: Policy) -> Policy:
+        """Say whether events of a policy's channel make turns."""
+        return policy.model_copy(update={"wants_events": self._of(policy.channel).on_event is not None})
 
     def _of(self, channel: str) -> Bot:
         return self._by_channel.get(channel, self._default)

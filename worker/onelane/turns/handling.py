@@ -10,6 +10,7 @@ from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
 from onelane.turns.bots import Bots
+from onelane.turns.files import Files
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -32,16 +33,19 @@ class Handled(NamedTuple):
 class Handling:
     """Runs the bot for one message at a time and user."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, bots: Bots, host: Host, isolation: Isolation) -> None:
+    def __init__(
+        self, settings: Settings, sessions: Sessions, bots: Bots, host: Host, isolation: Isolation, files: Files
+    ) -> None:
         self._settings = settings
         self._sessions = sessions
         self.bots = bots
         self.host = host
         self.isolation = isolation
+        self._files = files
 
     def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
         """Make what the turn reads from."""
-        return TurnMemory(self._sessions, turn, holding.lease)
+        return TurnMemory(self._sessions, turn, holding.lease, self._files)
 
     async def run(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool

@@ -10,16 +10,18 @@ import os
 import resource
 import signal
 import sys
+from base64 import b64decode
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from onelane import forks
 from onelane.bot import Memory
-from onelane.errors import HandlerWaits
-from onelane.model import JsonObject, TurnRead, Utterance
+from onelane.errors import FileAway, FileError, FileGone, FileTooLarge, HandlerWaits
+from onelane.model import Attachment, File, JsonObject, TurnRead, Utterance
 from onelane.telemetry import log
 from onelane.turns.blame import blamed
 from onelane.turns.bots import Bot
@@ -34,6 +36,7 @@ STALL_LIMIT_S = 60.0
 TURN_MAX_BYTES = 256 * 2**20
 """What the parent may send at once: a turn, or as much history as the handler asks for."""
 FILES_MAX = 1_024
+FILE_ERRORS: Final = {kind.__name__: kind for kind in (FileError, FileGone, FileTooLarge, FileAway)}
 
 
 class Parent(Memory):
@@ -41,6 +44,7 @@ class Parent(Memory):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._fetches = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._asking = Lock()
         """Guards a question with its answer: a handler may read in several threads or tasks at once."""
 
@@ -54,10 +58,21 @@ class Parent(Memory):
         del session_id
         return self._ask({"ask": "tool_output", "name": name})
 
+    def fetching(self, attachment: Attachment) -> Future[File]:
+        """Ask for a file, in a thread: an async handler goes on meanwhile."""
+        return self._fetches.submit(self._fetch, attachment)
+
+    def _fetch(self, attachment: Attachment) -> File:
+        file = self._ask({"ask": "fetch", "attachment": attachment.model_dump(mode="json")})
+        return File(content=b64decode(file["content"]), content_type=file["content_type"])
+
     def _ask(self, question: JsonObject) -> Any:
         with self._asking:
             self._wire.send(question)
-            return self._wire.receive(None)["answer"]
+            answer = self._wire.receive(None)
+        if "refused" in answer:
+            raise FILE_ERRORS[answer["refused"]](answer["why"])
+        return answer["answer"]
 
 
 def main() -> None:

@@ -21,10 +21,18 @@ import psycopg
 
 from onelane.bot import Memory
 from onelane.config import Settings
-from onelane.errors import HandlerFailed, HandlerWaits, IsolationBroken, NoThread, OnelaneError, describe, kind_of
+from onelane.errors import (
+    HandlerFailed,
+    IsolationBroken,
+    NoThread,
+    OnelaneError,
+    describe,
+    kind_of,
+)
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
+from onelane.turns.conversation import converse
 from onelane.turns.held_memory import held_mb
 from onelane.turns.isolated import STALL_LIMIT_S, TURN_MAX_BYTES
 from onelane.wire import Wire
@@ -143,7 +151,7 @@ class _Child:
     def run(self, read: TurnRead, memory: Memory) -> JsonObject:
         """Let it run a turn, and return the turn's effects."""
         try:
-            return _converse(self._wire, read, memory)
+            return converse(self._wire, read, memory)
         except (EOFError, OSError):
             raise self._why or HandlerFailed(self._death()) from None
         except (ValueError, psycopg.DataError) as error:  # too long to send; or a name that Postgres cannot have
@@ -199,29 +207,6 @@ def _start(handler_path: str, wire_fd: int) -> subprocess.Popen[bytes]:
     arguments = [handler_path, str(wire_fd), str(os.getpid())]
     command = [sys.executable, "-P", "-m", "onelane.turns.isolated", *arguments]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[wire_fd], process_group=0)
-
-
-def _converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
-    """Send the child its turn, then answer what it asks, until it has sent how the turn ended."""
-    wire.send(read.model_dump(mode="json"))
-    while True:
-        match wire.receive(None):
-            case {"effects": dict(effects)}:
-                return effects
-            case {"failed": str(failure)}:
-                raise HandlerFailed(failure)
-            case {"waits": str(failure), "seconds": float() | int() | None as seconds, "reason": str(reason)}:
-                raise HandlerWaits(failure, seconds, reason)
-            case {"ask": "history", "limit": int(limit)}:
-                with memory.reading():
-                    lines = memory.history(read.session.id, limit)
-                wire.send({"answer": [line.model_dump(mode="json") for line in lines]})
-            case {"ask": "tool_output", "name": str(name)}:
-                with memory.reading():
-                    output = memory.tool_output(read.session.id, name)
-                wire.send({"answer": output})
-            case _:
-                raise HandlerFailed("the handler's process sent something that is not of our protocol")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,15 +1,17 @@
-"""What a turn reads of its own session while its handler runs, and whether Postgres keeps it from reading."""
+"""What a turn reads of its session and fetches while its handler runs, and whether Postgres keeps it from reading."""
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from onelane.bot import Memory
 from onelane.errors import StoreUnavailable, TurnOutdated
-from onelane.model import Lease, TurnRead, Utterance
+from onelane.model import Attachment, File, Lease, TurnRead, Utterance
 from onelane.sessions import Sessions
+from onelane.turns.files import Files
 
 HELD_UP_S: Final = 0.5
 """A read that takes longer is held up. One that a handler only begins as its time ends is not."""
@@ -23,8 +25,9 @@ class TurnMemory(Memory):
     A turn that is fenced or stale ends at its next read, before it costs more; its commit would be refused in any case.
     """
 
-    def __init__(self, sessions: Sessions, turn: TurnRead, lease: Lease) -> None:
+    def __init__(self, sessions: Sessions, turn: TurnRead, lease: Lease, files: Files | None = None) -> None:
         self._sessions = sessions
+        self._files = files
         self._turn = turn
         self._lease = lease
         self._failed: StoreUnavailable | None = None
@@ -39,6 +42,10 @@ class TurnMemory(Memory):
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None; raise TurnOutdated when it may be too new."""
         return self._read(lambda: self._sessions.tool_output(session_id, name))
+
+    def fetching(self, attachment: Attachment) -> Future[File]:
+        """Begin to fetch a file of the turn's channel: somebody else's service, so no read of ours."""
+        return self._files.fetch(self._turn.user.channel, attachment) if self._files else super().fetching(attachment)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
