@@ -196,7 +196,7 @@ def _line(
         attachments=content.attachments,
         parts=content.parts(update.content),
         quoted=message.quoted,
-        author=message.author if message.conversation else None,
+        author=message.author,
         route=message.route,
         sent_at=moment(message.date),
         raw=fields.bounded(update.content),
