@@ -1,12 +1,11 @@
 """One change of a batch: what happened on one of our numbers."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from json import dumps
 from typing import Any
 
-from onelane.channels.meta.people import Keys, Person, person_in
+from onelane.channels.meta.people import Contacts, Keys, Person
 from onelane.errors import BadRequest
 from onelane.model import JsonObject, is_storable
 
@@ -15,26 +14,20 @@ SECONDS = range(32_503_680_000)
 NUMBER_ID_MAX = 64
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
-    """A change's `value`, and what the channel knows if it says less."""
+    """What surrounds the objects of a change: our number, and the contacts."""
 
-    value: JsonObject
-    own_number: str | None
-    """The configured id of our number."""
-
-    @property
-    def phone_number_id(self) -> str | None:
-        """The id of our number to which this was written."""
-        metadata = self.value.get("metadata")
+    def __init__(self, value: JsonObject, own_number: str | None) -> None:
+        """Take a change's `value`, and the configured id of our number, for a value that names none."""
+        metadata = value.get("metadata")
         given = metadata.get("phone_number_id") if isinstance(metadata, dict) else None
         is_usable = isinstance(given, str) and 0 < len(given) <= NUMBER_ID_MAX and is_storable(given)
-        return given if is_usable else self.own_number
+        self.phone_number_id: str | None = given if is_usable else own_number
+        self._contacts = Contacts(value.get("contacts"))
 
     def person(self, values: JsonObject, keys: Keys) -> Person:
         """Read who is named in one of its objects."""
-        contacts = self.value.get("contacts")
-        return person_in(values, keys, contacts if isinstance(contacts, list) else ())
+        return self._contacts.person(values, keys)
 
 
 def object_in(value: Any, where: str) -> JsonObject:

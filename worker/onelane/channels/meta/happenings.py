@@ -92,7 +92,7 @@ EVENTS: Final[Mapping[str, Callable[[JsonObject], Content]]] = {
 def content_of(message: JsonObject) -> Content:
     """Read what a message holds; of a type that is not known, that it is `unknown`."""
     kind = str(message.get("type"))
-    if kind == "interactive" and "interactive" not in message:
+    if kind == "interactive" and message.get("interactive") is None:
         # Meta says so with an error 131000 beside the messages: what was pressed is lost.
         return unsupported(message)
     if kind in EVENTS:

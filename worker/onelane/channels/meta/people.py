@@ -1,7 +1,7 @@
 """Who wrote: of one person WhatsApp gives a phone number, a scoped id, both, or these and a parent id."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +59,39 @@ def names_in(values: JsonObject, keys: Keys) -> Names:
     return Names(*(_name(values, key) for key in keys))
 
 
-def person_in(values: JsonObject, keys: Keys, contacts: Iterable[Any]) -> Person:
-    """Read who is named at `keys`, with what the contact of the same id adds; BadRequest if nobody is."""
-    names = names_in(values, keys)
-    contact = _contact(names, contacts)
-    senders = tuple(dict.fromkeys([*names, *names_in(contact, CONTACT)]))
-    if not senders:
-        raise BadRequest(keys[0], f"is missing, and {keys[1]} too")
-    name = _display_name(contact)
-    return Person(names, senders, Author(id=senders[0], name=name) if name else None)
+class Contacts:
+    """A change's list of contacts, to be found by id: the lists are in no common order."""
+
+    def __init__(self, contacts: Any) -> None:
+        """Take the list; what is none, or no contact in it, says nothing of anybody."""
+        self._by_scoped: dict[str, JsonObject] = {}
+        self._by_phone: dict[str, JsonObject] = {}
+        for contact in contacts if isinstance(contacts, list) else ():
+            if isinstance(contact, dict):
+                _keep(self._by_scoped, contact.get("user_id"), contact)
+                _keep(self._by_phone, contact.get("wa_id"), contact)
+
+    def person(self, values: JsonObject, keys: Keys) -> Person:
+        """Read who is named at `keys`, with what the contact of the same id adds; BadRequest if nobody is."""
+        names = names_in(values, keys)
+        contact = self._of(names)
+        senders = tuple(dict.fromkeys([*names, *names_in(contact, CONTACT)]))
+        if not senders:
+            raise BadRequest(keys[0], f"is missing, and {keys[1]} too")
+        name = _display_name(contact)
+        return Person(names, senders, Author(id=senders[0], name=name) if name else None)
+
+    def _of(self, names: Names) -> JsonObject:
+        if names.scoped in self._by_scoped:
+            return self._by_scoped[names.scoped]
+        contact = self._by_phone.get(names.phone or "", {})
+        # A contact of another scoped id is another person, who had the number before or has it now.
+        return {} if names.scoped and contact.get("user_id") else contact
+
+
+def _keep(contacts: dict[str, JsonObject], name: Any, contact: JsonObject) -> None:
+    if isinstance(name, str) and name:
+        contacts.setdefault(name, contact)
 
 
 def _name(values: JsonObject, key: str) -> str | None:
@@ -77,19 +101,6 @@ def _name(values: JsonObject, key: str) -> str | None:
     if not (isinstance(value, str) and len(value) <= SENDER_MAX and value.strip() and is_storable(value)):
         raise BadRequest(key, f"must be a text of at most {SENDER_MAX} characters")
     return value.removeprefix("+") if PHONE.fullmatch(value) else value
-
-
-def _contact(names: Names, contacts: Iterable[Any]) -> JsonObject:
-    """Find the contact of the same person: by id, since the lists are in no common order."""
-    known = [contact for contact in contacts if isinstance(contact, dict)]
-    for contact in known:
-        if names.scoped and contact.get("user_id") == names.scoped:
-            return contact
-    for contact in known:
-        # A contact of another scoped id is another person, who had the number before or has it now.
-        if names.phone and contact.get("wa_id") == names.phone and not (names.scoped and contact.get("user_id")):
-            return contact
-    return {}
 
 
 def _display_name(contact: JsonObject) -> str | None:
