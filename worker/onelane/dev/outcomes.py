@@ -20,9 +20,10 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Posted:
-    """What the service answered to one message."""
+    """What the service answered to one message, or to something that has no replies."""
 
     external_id: str
+    what: str = "message"
     refusal: str | None = None
     seq: int | None = None
     """The message's number, if the provider's kind of answer tells it."""
@@ -37,8 +38,9 @@ class Outcomes:
         """How many were given up."""
         self._target = target
         self._user = user
-        self._sent = len(posted)
-        self._waiting = {one.external_id: one for one in posted if not one.refusal}
+        messages = [one for one in posted if one.what == "message"]
+        self._sent = len(messages)
+        self._waiting = {one.external_id: one for one in messages if not one.refusal}
         # A provider whose answer has no number: look through the user's messages from the first on.
         self._after = min((one.seq or 1 for one in self._waiting.values()), default=1) - 1
         self._told = set[str]()

@@ -1,23 +1,23 @@
 """What `onelane send` does: play the provider, so that a bot can be talked to from a terminal.
 
-A message is signed as its channel's provider would sign it and posted; its replies are read back from the
-endpoint that only a development stack opens.
+What is done is signed as its channel's provider would sign it and posted; the replies are read back from the endpoint
+that only a development stack opens.
 """
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.error import HTTPError
-from uuid import uuid4
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
-from onelane.channels.fields import ExternalId
-from onelane.deliveries import Delivery
+from onelane.channels import Signed
+from onelane.deliveries import Delivery, IdentityChange, Item, Quarantined, Status
 from onelane.dev.outcomes import Outcomes, Posted
-from onelane.dev.target import Target, call, find_target, sign
+from onelane.dev.played import Act, rounds
+from onelane.dev.target import Target, call, find_target, request, understood
 from onelane.model import JsonObject
 
 POSTS_AT_ONCE_MAX = 32
@@ -25,22 +25,22 @@ WAIT_S = 30
 
 
 def send(
-    user: str,
-    text: str,
+    act: Act,
     *,
     channel: str | None = None,
-    button: str | None = None,
-    message_id: str | None = None,
-    count: int = 1,
+    provider: str | None = None,
     wait: bool = True,
     timeout_s: float = WAIT_S,
 ) -> int:
-    """Send `count` messages at once, print the replies in order, and return the command's exit code."""
+    """Do what `act` says, print the replies in order, and return the command's exit code."""
     try:
-        target = find_target(channel)
-        posted = _post_all(target, _numbered(_delivery(user, text, button, message_id), count))
-        outcomes = Outcomes(target, user, posted)
-        for line in outcomes.follow(timeout_s) if wait else _receipts(posted):
+        target = find_target(channel, provider)
+        signed = rounds(act, target.provider, target.public_url)
+        posted = [one for requests in signed for one in _post_all(target, requests)]
+        outcomes = Outcomes(target, _partner(target, signed[-1], act.user), posted)
+        for line in _receipts(one for one in posted if not (wait and one.what == "message")):
+            click.echo(line)
+        for line in outcomes.follow(timeout_s) if wait else ():
             click.echo(line)
     except click.ClickException as error:
         error.show()
@@ -51,57 +51,60 @@ def send(
     return 1 if refusals or outcomes.dead else 0
 
 
-def _delivery(user: str, text: str, button: str | None, message_id: str | None) -> Delivery:
-    """Make the message. The service checks the rest, but an id becomes a header, and all of it UTF-8."""
-    try:
-        external_id = TypeAdapter(ExternalId).validate_python(message_id or f"msg_{uuid4().hex}")
-        return Delivery(senders=(user,), external_id=external_id, text=text, button=button)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = problem["loc"][0] if problem["loc"] else "message id"
-        raise click.ClickException(f"{field}: {problem['msg'].removeprefix('Value error, ')}") from None
+def _partner(target: Target, requests: Sequence[Signed], user: str) -> str:
+    """Return by which name the conversation is found."""
+    for signed in requests:
+        for delivery in understood(target, signed).deliveries:
+            return delivery.conversation or delivery.senders[0]
+    return user
 
 
-def _numbered(delivery: Delivery, count: int) -> list[Delivery]:
-    """Make `count` messages of one, numbered so that their order can be seen."""
-    if count == 1:
-        return [delivery]
-    return [
-        delivery.model_copy(
-            update={
-                "external_id": f"{delivery.external_id}-{number}",
-                "text": f"{delivery.text} {number}" if delivery.text else "",
-            }
-        )
-        for number in range(1, count + 1)
-    ]
-
-
-def _post_all(target: Target, deliveries: Sequence[Delivery]) -> list[Posted]:
+def _post_all(target: Target, requests: Sequence[Signed]) -> list[Posted]:
     nobody_answers = threading.Event()
 
-    def post(delivery: Delivery) -> Posted:
+    def post(signed: Signed) -> list[Posted]:
         if nobody_answers.is_set():
             raise click.ClickException("not sent, since nobody answers")
         try:
-            return _post(target, delivery)
+            return _post(target, signed)
         except click.ClickException:
             nobody_answers.set()  # or the others would wait as long, a few at a time
             raise
 
-    with ThreadPoolExecutor(min(len(deliveries), POSTS_AT_ONCE_MAX)) as pool:
-        return list(pool.map(post, deliveries))
+    with ThreadPoolExecutor(min(len(requests), POSTS_AT_ONCE_MAX)) as pool:
+        return [one for posted in pool.map(post, requests) for one in posted]
 
 
-def _post(target: Target, delivery: Delivery) -> Posted:
+def _post(target: Target, signed: Signed) -> list[Posted]:
+    """Post a request; return what became of each message in it."""
+    parsed = understood(target, signed).items
+    posted = [Posted(_id(item), _what(item)) for item in parsed]
     try:
-        answer = call(target, sign(target, delivery))
+        answer = _json_object(call(target, request(target, signed)))
     except HTTPError as error:
         with error:
             reason = error.read().decode(errors="replace").strip()
-            return Posted(delivery.external_id, refusal=f"{error.code} {reason}")
-    accepted = _json_object(answer)
-    return Posted(delivery.external_id, seq=accepted.get("seq"), duplicate=accepted.get("duplicate", False))
+            return [replace(one, refusal=f"{error.code} {reason}") for one in posted]
+    seq, duplicate = answer.get("seq"), answer.get("duplicate", False)
+    return [
+        replace(one, refusal=f"quarantined: {item.reason}")
+        if isinstance(item, Quarantined)
+        else replace(one, seq=seq, duplicate=duplicate)
+        for one, item in zip(posted, parsed, strict=True)
+    ]
+
+
+def _id(item: Item) -> str:
+    return item.external_id if isinstance(item, Delivery | IdentityChange) else ""
+
+
+def _what(item: Item) -> str:
+    """Name what it is; only a message is waited for."""
+    if isinstance(item, Delivery):
+        return item.event or str(item.kind)
+    if isinstance(item, Status):
+        return f"status {item.state}"
+    return "change of id" if isinstance(item, IdentityChange) else type(item).__name__.lower()
 
 
 def _json_object(answer: bytes) -> JsonObject:
@@ -113,8 +116,8 @@ def _json_object(answer: bytes) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def _receipts(posted: Sequence[Posted]) -> Iterator[str]:
+def _receipts(posted: Iterable[Posted]) -> Iterator[str]:
     for one in sorted(posted, key=lambda one: one.seq or 0):
         if not one.refusal:
             note = "" if one.seq is None else f", seq {one.seq}{', duplicate' if one.duplicate else ''}"
-            yield f"accepted   (message {one.external_id}{note})"
+            yield f"accepted   ({f'{one.what} {one.external_id}'.strip()}{note})"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -9,14 +10,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 import click
 from pydantic import TypeAdapter
 
-from onelane.channels import provider_of
+from onelane.channels import Inbound, Parsed, Provider, Signed, provider_of
 from onelane.config import Channel, Settings
-from onelane.deliveries import Delivery
-from onelane.dev.run.data_folder import running
+from onelane.deliveries import Item
+from onelane.dev.run.data_folder import DEFAULT_CHANNEL, running
 from onelane.errors import ConfigError
 
 ANSWER_WITHIN_S = 30
-DEFAULT_CHANNEL = "demo"
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,51 @@ class Target:
         """Where its webhooks are posted."""
         return f"{self.base_url}/webhooks/{self.name}"
 
+    @property
+    def public_url(self) -> str:
+        """Where its provider posts them, which some sign."""
+        return f"{(self.channel.public_url or self.base_url).rstrip('/')}/webhooks/{self.name}"
 
-def find_target(name: str | None = None) -> Target:
-    """Find the service: the stack that `onelane run` started, else what the environment describes."""
+    @cached_property
+    def provider(self) -> Provider:
+        """Its adapter."""
+        return provider_of(self.channel)
+
+
+def find_target(name: str | None = None, provider: str | None = None) -> Target:
+    """Find the service: the stack that `onelane run` started, else what the environment describes.
+
+    Of its channels, the one of that name, else `demo`, else the first; with `provider`, of those of that provider.
+    """
     port, channels = _running_stack() or _environment()
+    if provider is not None:
+        found = {one: channel for one, channel in channels.items() if channel.provider == provider}
+        if not found:
+            has = ", ".join(sorted({channel.provider for channel in channels.values()})) or "none"
+            raise click.ClickException(f"no channel of the provider {provider!r}; configured: {has}")
+        channels = found
     name = name or (DEFAULT_CHANNEL if DEFAULT_CHANNEL in channels else next(iter(channels), DEFAULT_CHANNEL))
     if name not in channels:
         raise click.ClickException(f"no channel {name!r}; configured: {', '.join(channels) or 'none'}")
     return Target(f"http://127.0.0.1:{port}", name, channels[name])
 
 
-def sign(target: Target, delivery: Delivery) -> Request:
-    """Make the request with which the channel's provider would deliver `delivery`."""
-    public = (target.channel.public_url or target.base_url).rstrip("/")
-    signed = provider_of(target.channel).sign(f"{public}/webhooks/{target.name}", delivery)
-    return Request(target.webhook, signed.body, dict(signed.headers), method="POST")  # noqa: S310 - always http
+def sign(target: Target, item: Item) -> Request:
+    """Make the request with which the channel's provider would deliver `item`."""
+    return request(target, target.provider.sign(target.public_url, item))
+
+
+def request(target: Target, signed: Signed) -> Request:
+    """Address what was signed."""
+    headers = dict(signed.headers)
+    return Request(target.webhook + signed.query, signed.body, headers, method="POST")  # noqa: S310 - always http
+
+
+def understood(target: Target, signed: Signed) -> Parsed:
+    """Return what the service will understand of it."""
+    headers = {name.lower(): value for name, value in signed.headers.items()}
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return target.provider.parse(Inbound(target.public_url + signed.query, headers, content_type, signed.body))
 
 
 def call(target: Target, request: Request) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedServer
 from onelane.dev.run.addresses import target_of
-from onelane.dev.run.data_folder import VARIABLE
+from onelane.dev.run.data_folder import DEFAULT_CHANNEL, VARIABLE
 
 
 def text(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | None) -> str:
@@ -30,9 +30,20 @@ Onelane runs.
   data, logs  {folder}
 
   talk to it, from a second terminal             {command} send --user alice "hello"
-  run a bot of yours: handle(turn) in mybot.py   {command} run mybot:handle
+{_channels(command)}  run a bot of yours: handle(turn) in mybot.py   {command} run mybot:handle
   stop it                                        Ctrl-C
 """
+
+
+def _channels(command: str) -> str:
+    """Format how to talk to each channel beside the one that is chosen by itself."""
+    channels = Settings.from_environment().channels
+    first = DEFAULT_CHANNEL if DEFAULT_CHANNEL in channels else next(iter(channels), "")
+    return "".join(
+        f'  {f"the same, as {channel.provider} would send it":<45}  {command} send --channel {name} --user alice "hello"\n'
+        for name, channel in channels.items()
+        if name != first
+    )
 
 
 def _command() -> str:

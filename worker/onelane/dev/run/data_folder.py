@@ -11,11 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from onelane.channels import PROVIDERS
 from onelane.errors import ConfigError
+from onelane.model import JsonObject
 
 VARIABLE = "ONELANE_DATA"
 PACKAGE = Path(__file__).resolve().parents[2]
 SERVERS = ("DATABASE_URL", "REDIS_URL")
+DEFAULT_CHANNEL = "demo"
 SECRET_BYTES = 32
 OPS_PASSWORD_BYTES = 12
 
@@ -56,6 +59,20 @@ class DataFolder:
         path = self.path / "secret"
         if not path.exists():
             _write_private(path, "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+        return path.read_text(encoding="utf-8")
+
+    def demo_channels(self) -> dict[str, JsonObject]:
+        """Make a channel of each provider; the one that is called `demo` is of our own form."""
+        others = {name: {"provider": name, "secrets": [self.token(name)]} for name in PROVIDERS if name != "standard"}
+        if "meta" in others:
+            others["meta"]["verify_tokens"] = [self.token("meta-verify")]
+        return {DEFAULT_CHANNEL: {"provider": "standard", "secrets": [self.secret()]}, **others}
+
+    def token(self, name: str) -> str:
+        """Read a secret of another demo channel; make it the first time."""
+        path = self.path / f"{name}-secret"
+        if not path.exists():
+            _write_private(path, secrets.token_hex(SECRET_BYTES))
         return path.read_text(encoding="utf-8")
 
     def ops_password(self) -> str:

@@ -103,7 +103,7 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     if handler:
         os.environ["HANDLER"] = handler
     if not os.environ.get("CHANNELS"):
-        os.environ["CHANNELS"] = json.dumps({"demo": {"provider": "standard", "secrets": [folder.secret()]}})
+        os.environ["CHANNELS"] = json.dumps(folder.demo_channels())
     own_ops_password = None if os.environ.get("OPS_PASSWORD") else folder.ops_password()
     if own_ops_password:
         os.environ["OPS_PASSWORD"] = own_ops_password
