@@ -212,7 +212,7 @@ def test_a_file_is_fetched_with_the_key_or_as_the_account_and_from_twilio_alone(
     [by_key] = provider_of(Channel(provider="twilio", secrets=(TOKEN,), **key)).file(Attachment(url=MEDIA))
     assert b64decode(by_token.headers["Authorization"].split()[1]).decode() == f"AC{'0' * 32}:{TOKEN}"
     assert b64decode(by_key.headers["Authorization"].split()[1]).decode() == ":".join(key.values())
-    assert "api.twilio.com" in by_token.hosts
+    assert by_token.hosts[0] == "https://api.twilio.com"
     assert TOKEN not in repr(by_token)
     for url in (None, "https://elsewhere.example/1", "https://api.twilio.com.example/1"):
         with pytest.raises(BadRequest):

@@ -99,8 +99,7 @@ class Twilio(Provider):
 
     def _steps(self, url: str) -> FileSteps:
         at = urlsplit(self._base_url)
-        host = at.netloc if at.scheme == "https" else f"{at.scheme}://{at.netloc}"
-        yield FileRequest(url, (host, *MEDIA_HOSTS), self._login(url))
+        yield FileRequest(url, (f"{at.scheme}://{at.netloc}", *MEDIA_HOSTS), self._login(url))
 
     def _form(self, request: Inbound) -> Form:
         form = Form(request.body, is_read)

@@ -40,7 +40,7 @@ def _channels(command: str) -> str:
     channels = Settings.from_environment().channels
     first = DEFAULT_CHANNEL if DEFAULT_CHANNEL in channels else next(iter(channels), "")
     return "".join(
-        f'  {f"the same, as {channel.provider} would send it":<45}  {command} send --channel {name} --user alice "hello"\n'
+        f'  {f"the same, as {channel.provider} sends it":<45}  {command} send --channel {name} --user alice "hello"\n'
         for name, channel in channels.items()
         if name != first
     )
