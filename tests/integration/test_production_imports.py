@@ -49,6 +49,12 @@ def test_the_web_imports_no_dev(is_development: bool, settings: Settings) -> Non
     assert loaded_after("import onelane_web.wsgi", variables) == []
 
 
+@pytest.mark.parametrize("module", ["onelane.bootstrap", "onelane.turns.isolated"])
+def test_the_client_for_files_is_imported_by_the_first_who_fetches_one(module: str) -> None:
+    loaded = f"import sys, {module}; assert 'httpx2' not in sys.modules, 'it takes half a second'"
+    assert loaded_after(loaded, dict(os.environ)) == []
+
+
 @pytest.mark.slow
 def test_the_replays_web_shows_that_dev_would_be_seen(settings: Settings) -> None:
     assert "onelane.dev.incident.timeline" in loaded_after("import onelane_web.development.replay", dict(os.environ))

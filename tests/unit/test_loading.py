@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from onelane import importing
 from onelane.config import Channel, Settings
 from onelane.errors import EXIT_CONFIG, ConfigError
-from onelane.turns import loading
 from onelane.turns.loading import load, load_bots
 
 FAILURES = {
@@ -52,7 +52,7 @@ def test_a_function_that_is_not_there_is_named(bot: Path) -> None:
 
 def test_an_import_that_hangs_ends_the_process_and_names_the_line(bot: Path) -> None:
     bot.write_text("import threading\nthreading.Event().wait(60)\n")
-    program = f"import {loading.__name__} as it; it.IMPORT_MAX_S = 0.1; it.load('brokenbot:handle')"
+    program = f"import {importing.__name__} as it; it.IMPORT_MAX_S = 0.1; it.found('brokenbot:handle', 'HANDLER')"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == EXIT_CONFIG
     said = f"onelane: HANDLER: importing brokenbot takes longer than 0.1 s, in {bot}, line 2\n"
