@@ -16,7 +16,7 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.bot import Memory
-from onelane.config import Settings
+from onelane.config import Channel, Settings
 from onelane.errors import HandlerFailed, IsolationBroken, OnelaneError, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
@@ -313,6 +313,15 @@ def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begi
     with pytest.raises(IsolationBroken, match="exit code 1"):
         broken.run(*begin("echo hello"), Remembered([]))
     assert broken.state == "tests.broken_apart:handle: the handler's process died with exit code 1 before it was ready"
+
+
+def test_every_channels_handler_is_tried_and_the_one_that_cannot_start_is_named(settings: Settings) -> None:
+    broken = Channel(provider="standard", handler="tests.broken_apart:handle")
+    isolation = isolation_of(settings.model_copy(update={"channels": {"broken": broken}}), "tests.escapees:handle")
+    assert isolation.state == ""
+    isolation.probe()
+    assert isolation.state.startswith("tests.broken_apart:handle: ")
+    assert "tests.escapees" not in isolation.state
 
 
 def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
