@@ -94,6 +94,10 @@ BEGIN
          WHERE id = v_session.id RETURNING * INTO v_session;
     END IF;
 
+    IF v_message.has_payload THEN
+        SELECT raw INTO v_message.raw FROM payloads WHERE message_id = v_message.id;
+    END IF;
+
     RETURN json_build_object(
         'user_id', v_user_id,
         'outcome', 'turn',
@@ -107,9 +111,7 @@ BEGIN
                 'button', v_message.button, 'closes', v_message.closes, 'attachments', v_message.attachments,
                 'parts', coalesce(v_message.parts, '{}'), 'quoted', v_message.quoted, 'author', v_message.author,
                 'mentioned', v_message.mentioned, 'repairs', coalesce(v_message.repairs, '[]'),
-                'raw', CASE WHEN v_message.has_payload
-                            THEN (SELECT raw FROM payloads WHERE message_id = v_message.id) ELSE v_message.raw END,
-                'route', v_message.route, 'traceparent', v_message.traceparent,
+                'raw', v_message.raw, 'route', v_message.route, 'traceparent', v_message.traceparent,
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
                 'deaths', v_message.deaths, 'laters', v_message.laters)),
             'user', json_build_object(

@@ -14,7 +14,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_names text[] := ARRAY[coalesce(p_item ->> 'conversation', p_item -> 'senders' ->> 0)];
     v_name text;
-    v_known text[];
+    v_known integer;
     v_users uuid[];
     v_is_locked boolean := false;
 BEGIN
@@ -22,9 +22,9 @@ BEGIN
         SELECT array_agg(DISTINCT n ORDER BY n) INTO v_names FROM unnest(names_of(p_item)) n;
     END IF;
     LOOP
-        SELECT array_agg(a.alias), array_agg(DISTINCT a.user_id) INTO v_known, v_users
+        SELECT count(*), array_agg(DISTINCT a.user_id) INTO v_known, v_users
           FROM user_aliases a WHERE a.channel = p_channel AND a.alias = ANY(v_names);
-        EXIT WHEN cardinality(v_known) = cardinality(v_names) OR v_is_locked;
+        EXIT WHEN v_known = cardinality(v_names) OR v_is_locked;
         FOREACH v_name IN ARRAY v_names LOOP
             IF p_waits THEN
                 PERFORM pg_advisory_xact_lock(hashtextextended(p_channel || ':' || v_name, 0));
@@ -51,7 +51,8 @@ BEGIN
     END IF;
     IF v_is_locked THEN
         SELECT array_agg(n) INTO missing FROM unnest(v_names) n
-         WHERE n <> ALL(coalesce(v_known, '{}')) AND NOT coalesce(p_item -> 'drops' ? n, false);
+         WHERE NOT coalesce(p_item -> 'drops' ? n, false)
+           AND NOT EXISTS (SELECT FROM user_aliases a WHERE a.channel = p_channel AND a.alias = n);
     END IF;
     IF user_id IS NULL THEN
         missing := coalesce(missing, v_names);
