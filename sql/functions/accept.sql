@@ -2,7 +2,7 @@
 --
 -- p_items: see accept_one. Each item is an island: what is refused of one fails no other. After an item that was
 -- skipped, or whose user has a full backlog, no later item of the same user is accepted, so that order holds. Of a user
--- who is not known yet that is one under the same name.
+-- who is not known yet that is one under the same name; so it is under a name that the item would have added.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
 -- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION accept(p_items jsonb, p_waits boolean DEFAULT true) RETURNS json
@@ -30,6 +30,7 @@ BEGIN
             v_blocked_names := v_blocked_names || names_of(p_items -> nr);
         ELSIF v_answer ->> 'outcome' IN ('skipped', 'full') THEN
             v_blocked := v_blocked || (v_answer ->> 'user_id')::uuid;
+            v_blocked_names := v_blocked_names || ARRAY(SELECT json_array_elements_text(v_answer -> 'missing'));
         END IF;
         v_answers := v_answers || v_answer;
     END LOOP;

@@ -9,9 +9,10 @@
 -- another user between look and lock: then it looks again.
 -- Messages wait in the inbox, and so do events where the bot has a function for them; every other line is terminal, and
 -- never finds a backlog full.
--- Returns {outcome, user_id, message_id, seq, is_waiting, has_conflict, differs}. outcome: accepted; duplicate; full
+-- Returns {outcome, user_id, message_id, seq, is_waiting, has_conflict, differs, missing}. outcome: accepted; duplicate; full
 -- (the user has backlog_max waiting messages); skipped (somebody holds what it needs, or it is of a user in p_blocked).
 -- has_conflict: the item's identifiers are those of several users. differs: the duplicate has other content.
+-- missing: of what was not accepted, the names that it would have added to the user.
 CREATE OR REPLACE FUNCTION accept_one(p_item jsonb, p_waits boolean, p_blocked uuid[]) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -36,7 +37,8 @@ BEGIN
         END IF;
         v_user := lock_user(v_known.user_id, p_waits);
         IF v_user.id IS NULL THEN
-            RETURN json_build_object('outcome', 'skipped', 'user_id', v_known.user_id);
+            RETURN json_build_object(
+                'outcome', 'skipped', 'user_id', v_known.user_id, 'missing', coalesce(v_known.missing, '{}'));
         END IF;
         EXIT WHEN NOT v_user.names_moved;
         v_known := find_or_create_user(v_channel, p_item, p_waits);
@@ -60,7 +62,8 @@ BEGIN
         SELECT * INTO v_accepted FROM accepted_deliveries WHERE channel = v_channel AND external_id = v_external_id;
         IF NOT FOUND THEN
             RETURN json_build_object(
-                'outcome', CASE WHEN v_is_full THEN 'full' ELSE 'skipped' END, 'user_id', v_user.id);
+                'outcome', CASE WHEN v_is_full THEN 'full' ELSE 'skipped' END, 'user_id', v_user.id,
+                'missing', coalesce(v_known.missing, '{}'));
         END IF;
         RETURN json_build_object(
             'outcome', 'duplicate', 'user_id', v_accepted.user_id, 'message_id', v_accepted.message_id,

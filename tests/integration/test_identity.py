@@ -5,13 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from threading import Barrier
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.users import user_of
 from tests.calls import Calls, Item, delivery
+from tests.conftest import eventually
 from tests.rows import Rows
 
 RACERS = 8
@@ -91,6 +94,60 @@ def test_first_messages_that_race_make_one_user_without_deadlock(
     assert len(rows.senders()) == len(PEOPLE)
     seqs = services.database.rows("SELECT user_id, array_agg(seq ORDER BY seq) AS seqs FROM inbox GROUP BY user_id")
     assert all(row.seqs == list(range(1, RACERS + 1)) for row in seqs)
+
+
+def test_messages_and_changes_that_race_in_overlapping_names_make_one_user_each(
+    rows: Rows, services: Services, many: Calls
+) -> None:
+    """Of each person two names meet for the first time in a change; each racer begins elsewhere."""
+    start = Barrier(RACERS)
+
+    def accept(racer: int) -> list[str]:
+        people = Random(racer).sample(PEOPLE, len(PEOPLE))
+        start.wait(10)
+        left = [item for one in people for item in phases(one, racer)]
+        outcomes = []
+        while left:
+            answered = many.accept(*left, waits=False)
+            skipped = [item for item, one in zip(left, answered, strict=True) if one["outcome"] == "skipped"]
+            outcomes += [one["outcome"] for one in answered if one["outcome"] != "skipped"]
+            if len(skipped) == len(left):
+                [answer] = many.accept(skipped[0], waits=True)
+                if answer["outcome"] != "skipped":
+                    outcomes.append(answer["outcome"])
+                    skipped = skipped[1:]
+            left = skipped
+        return outcomes
+
+    def phases(one: int, racer: int) -> list[Item]:
+        change = {**named(f"phone {one}", nr=one), "external_id": f"change {one}", "text": ""}
+        change |= {"kind": "event", "event": "identity_changed", "adds": [f"scoped {one}"]}
+        last = named(f"scoped {one}", nr=racer * 100 + one)
+        return [change, {**named(f"phone {one}", nr=0), "external_id": f"first {racer} {one}"}, last]
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        outcomes = [one for of_racer in pool.map(accept, range(RACERS)) for one in of_racer]
+    assert sorted(set(outcomes)) == ["accepted", "duplicate"]
+    assert outcomes.count("duplicate") == (RACERS - 1) * len(PEOPLE), "each change counts once"
+    assert len(rows.senders()) == len(PEOPLE)
+    numbers = services.database.rows("SELECT last_seq FROM users")
+    assert {row.last_seq for row in numbers} == {1 + 2 * RACERS}
+
+
+def test_a_name_that_is_dropped_while_a_message_waits_for_its_user_leads_elsewhere(
+    services: Services, calls: Calls, many: Calls, settings: Settings
+) -> None:
+    """The message has found the user, and waits for the row; the change commits before it."""
+    [first] = calls.accept(named("phone", "scoped", nr=1))
+    change = {**named("scoped", nr=2), "kind": "event", "event": "identity_changed", "drops": ["phone"]}
+    with psycopg.connect(settings.database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT accept(%s)", (Jsonb([change]),))
+        waiting = pool.submit(many.accept, named("phone", nr=3))
+        eventually(lambda: services.database.rows("SELECT FROM pg_locks WHERE NOT granted"))
+        other.commit()
+        [answer] = waiting.result(10)
+    assert answer["outcome"] == "accepted"
+    assert answer["user_id"] != first["user_id"]
 
 
 def test_one_delivery_that_comes_at_once_from_many_is_accepted_once(many: Calls) -> None:

@@ -1,5 +1,6 @@
 """Events, echoes, edits and opt-outs: lines of a user's order that are no messages."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,14 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.deliveries import Delivery, IdentityChange, Kind
+from onelane.errors import BacklogFull
+from onelane.gathering import Gatherer
+from onelane.intake import Intake
+from onelane.telemetry.counters import counters
 from tests.calls import Calls, Item, delivery, lease, settlement
+from tests.conftest import LogLines
 from tests.rows import Rows
 
 HAPPENED: Item = {"kind": "event", "event": "reaction", "parts": {"emoji": "+1"}, "quoted": "m1"}
@@ -237,3 +245,45 @@ def test_a_duplicate_with_other_content_keeps_the_first_and_says_so(calls: Calls
     )
     assert [one["differs"] for one in (same, other, unknown)] == [False, True, False]
     assert [line.text for line in rows.inbound(UUID(first["user_id"]))] == ["one"]
+
+
+@pytest.fixture
+def small(services: Services, settings: Settings) -> Iterator[Intake]:
+    """Intake with room for one waiting message of a user."""
+    gatherer = Gatherer(services.database.asks("accept"))
+    yield Intake(settings.model_copy(update={"backlog_max": 1}), gatherer, services.database.breaker, services.lanes)
+    gatherer.close()
+
+
+def test_where_a_provider_delivers_nothing_again_a_backlog_may_be_twice_as_long(small: Intake) -> None:
+    first, second, third = (Delivery(senders=("alice",), external_id=f"m{nr}") for nr in range(3))
+    small.accept("demo", [first])
+    with pytest.raises(BacklogFull):
+        small.accept("demo", [second])
+    small.accept("demo", [second], redelivers=False)
+    with pytest.raises(BacklogFull):
+        small.accept("demo", [third], redelivers=False)
+
+
+def test_what_is_accepted_is_counted_by_kind_and_a_differing_redelivery_is_named(
+    services: Services, log_lines: LogLines
+) -> None:
+    lines = [Delivery(senders=("alice",), external_id=kind, kind=kind, text="one") for kind in Kind]
+    change = IdentityChange(senders=("alice",), adds=("phone",), external_id="i")
+    counters.take()
+    accepted = services.intake.accept("demo", [*lines, change])
+    services.intake.accept("demo", [lines[0], lines[1].model_copy(update={"text": "two"})])
+    numbers = counters.take()
+    assert {kind: numbers[f"onelane_accepted:{kind}"] for kind in ("message", "event", "echo", "identity")} == {
+        **dict.fromkeys(("message", "event", "echo", "identity"), 1)
+    }
+    assert numbers["onelane_differing_redeliveries:"] == 1
+    [differing] = [line for line in log_lines if line["event"] == "redelivery_differs"]
+    assert differing["message_id"] == str(accepted[1].message_id)
+    assert "two" not in str(differing)
+
+
+def test_an_event_that_makes_no_turn_wakes_no_lane(services: Services) -> None:
+    [told] = services.intake.accept("demo", [Delivery(senders=("alice",), external_id="e", kind=Kind.EVENT)])
+    assert not told.is_waiting
+    assert services.lanes.scores([told.user_id]) == [None]

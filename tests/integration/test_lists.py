@@ -93,6 +93,14 @@ def test_after_a_skipped_message_of_a_new_user_no_later_one_under_the_same_name_
     assert [one["seq"] for one in calls.accept(first, delivery("alice", "m2"))] == [1, 2]
 
 
+def test_after_a_refused_message_that_names_its_user_anew_nothing_under_the_new_name_is_accepted(calls: Calls) -> None:
+    calls.accept(delivery("alice", "m1"))
+    answers = calls.accept(
+        delivery("alice", "m2", senders=["alice", "+336"], backlog_max=1), delivery("+336", "m3", backlog_max=1)
+    )
+    assert [one["outcome"] for one in answers] == ["full", "skipped"]
+
+
 def test_a_full_backlog_is_that_users_alone(calls: Calls) -> None:
     calls.accept(delivery("alice", "m1"))
     answers = calls.accept(

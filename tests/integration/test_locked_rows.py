@@ -1,7 +1,7 @@
 """Somebody holds one user's row for long: that user waits, and nobody else does."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from statistics import median
@@ -14,8 +14,9 @@ import pytest
 from onelane import intake
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.deliveries import Delivery
+from onelane.deliveries import Delivery, IdentityChange
 from onelane.errors import StoreUnavailable
+from onelane.items import Line
 from onelane.model import Lease
 from onelane.turns.records import Records
 from tests import loops
@@ -50,9 +51,9 @@ def _delivery(sender: str, text: str) -> Delivery:
     return Delivery(senders=(sender,), external_id=f"{sender} {text}", text=text)
 
 
-def _is_refused(services: Services, deliveries: list[Delivery]) -> bool:
+def _is_refused(services: Services, lines: Sequence[Line]) -> bool:
     try:
-        services.intake.accept("demo", deliveries)
+        services.intake.accept("demo", lines)
     except StoreUnavailable:
         return True
     return False
@@ -84,6 +85,22 @@ def test_of_a_list_that_meets_a_locked_user_the_rest_stands_and_no_order_changes
     services.intake.accept("demo", deliveries)
     assert [row.text for row in rows.inbound(locked)] == ["hello", "1", "2"]
     assert [row.text for row in rows.inbound(free)] == ["hello", "1", "2"]
+
+
+def test_after_a_change_of_identity_of_a_locked_user_nothing_under_the_new_name_is_accepted_before_it(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
+    locked = accept("old").user_id
+    lines: list[Line] = [
+        _delivery("old", "1"),
+        IdentityChange(senders=("old",), adds=("new",), drops=("old",), external_id="change"),
+        _delivery("new", "2"),
+    ]
+    with _held(settings, [locked]):
+        assert _is_refused(services, lines)
+        assert _is_refused(services, lines[1:])
+    accepted = services.intake.accept("demo", lines)
+    assert [(one.user_id, one.seq) for one in accepted] == [(locked, 2), (locked, 3), (locked, 4)]
 
 
 def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few(
