@@ -45,7 +45,7 @@ SELECT id, 1, new_id(), 'demo', id::text, clock_timestamp() FROM made
 """
 EMPTIED = (
     *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
-    *("messages", "payloads", "tool_calls", "channel_policies"),
+    *("messages", "payloads", "tool_calls", "channel_policies", "quarantined_payloads", "reply_statuses"),
 )
 TABLES = (*EMPTIED, "schema_files")
 SESSION = """

@@ -1,16 +1,17 @@
-"""The webhook endpoint: verify, parse, accept, answer."""
+"""The webhook endpoint: a request goes to `onelane.receiving`, its answer or refusal comes back."""
 
 from functools import partial
 from http import HTTPStatus
+from typing import NoReturn
 
 from flask import Blueprint, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from onelane.bootstrap import Services
-from onelane.channels import Inbound
+from onelane.channels import Answer, Inbound, Provider
 from onelane.deliveries import Accepted
-from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable
+from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
 from onelane.formats import CHANNEL_NAME
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
@@ -22,22 +23,21 @@ PREFIX = "/webhooks/"
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Serve POST /webhooks/<channel> for every configured channel."""
+    """Serve /webhooks/<channel> for every configured channel: POST, and GET where the provider has a handshake."""
     channels = services.settings.channels
     pages = Blueprint("webhook", __name__)
 
-    @pages.post(f"{PREFIX}<channel>")
+    @pages.route(f"{PREFIX}<channel>", methods=["GET", "POST"], provide_automatic_options=False)
     def receive(channel: str) -> ResponseReturnValue:
         if channel not in channels:
             event("channel_unknown", channel=channel if CHANNEL_NAME.fullmatch(channel) else None)
             abort(404)
-        provider = services.providers[channel]
-        inbound = _inbound(channels[channel].public_url)
-        provider.verify(inbound)
-        parsed = provider.parse(inbound)
-        accepted = services.intake.accept(channel, parsed.deliveries, partial(_log_accepted, channel))
-        answer = parsed.answer or provider.answer(accepted)
-        return Response(answer.body, answer.status, content_type=answer.content_type)
+        provider, public_url = services.providers[channel], channels[channel].public_url
+        if request.method != "POST":
+            return _response(_handshake(provider, public_url))
+        _look_at_head(provider)
+        inbound = _inbound(public_url, _body(min(provider.body_max_bytes, services.settings.body_max_bytes)))
+        return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel)))
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""
@@ -55,14 +55,41 @@ def blueprint(services: Services) -> Blueprint:
     return pages
 
 
-def _inbound(public_url: str | None) -> Inbound:
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, content_type=answer.content_type)
+
+
+def _handshake(provider: Provider, public_url: str | None) -> Answer:
+    """Answer a GET, if the provider has one; a HEAD never is."""
+    if request.method != "GET":
+        _refuse_method()
+    try:
+        return provider.handshake(_inbound(public_url, b""))
+    except Unsupported:
+        _refuse_method()
+
+
+def _refuse_method() -> NoReturn:
+    raise MethodNotAllowed(["POST"])
+
+
+def _look_at_head(provider: Provider) -> None:
+    """Refuse what the head alone shows not to be the provider's, before the body is read: nobody knows who asks."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Unsupported("the body must not be compressed")
+    for name in provider.signed_by:
+        if not request.headers.get(name):
+            raise BadSignature("the signature is missing", f"the header {name} is missing")
+
+
+def _inbound(public_url: str | None, body: bytes) -> Inbound:
     """Copy the request, its body unparsed: a signature is over the raw bytes."""
     query = request.query_string.decode("latin-1")
     return Inbound(
         url=_address(public_url) + (f"?{query}" if query else ""),
         headers={name.lower(): value for name, value in request.headers.items()},
         content_type=request.mimetype,
-        body=_body(),
+        body=body,
     )
 
 
@@ -72,11 +99,13 @@ def _address(public_url: str | None) -> str:
     return (public_url or here).rstrip("/") + request.path
 
 
-def _body() -> bytes:
+def _body(max_bytes: int) -> bytes:
+    """Read the body; one that is said to be larger is refused unread."""
+    request.max_content_length = max_bytes
     try:
         body = request.get_data(cache=False)
         if request.content_length is None:
-            # A chunked body is cut at MAX_CONTENT_LENGTH without an error; only reading on raises.
+            # A chunked body is cut at the limit without an error; only reading on raises.
             request.stream.read(1)
     except HTTPException:
         raise

@@ -24,6 +24,7 @@ CREATE DOMAIN session_status AS text CHECK (VALUE IN ('active', 'escalated', 'en
 CREATE DOMAIN session_end_reason AS text CHECK (
     VALUE IN ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator'));
 CREATE DOMAIN pause_reason AS text CHECK (VALUE IN ('operator', 'poison'));
+CREATE DOMAIN reply_status AS text CHECK (VALUE IN ('sent', 'delivered', 'read', 'failed'));
 
 -- Whose lanes in Redis are ours: this id stands there, too, and two deployments that share a Redis by mistake see it.
 -- A restored database, and a copy of one, has the id of the original.
@@ -282,6 +283,41 @@ CREATE TABLE tool_calls (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX tool_calls_by_name ON tool_calls (session_id, name, id);
+
+-- Verified webhooks that were not understood, whole, until an operator replays or drops them.
+CREATE TABLE quarantined_payloads (
+    id           uuid PRIMARY KEY DEFAULT new_id(),
+    channel      text NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- What was not understood, and why; nothing of the webhook is quoted.
+    reasons      jsonb_array NOT NULL,
+    content_type text NOT NULL,
+    query        text NOT NULL,
+    -- Those that adapters read; no secret, no signature.
+    headers      jsonb_object NOT NULL,
+    body         bytea NOT NULL,
+    digest       bytea NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    -- Forbids keeping a webhook twice that is delivered again.
+    CONSTRAINT a_webhook_is_kept_once UNIQUE (channel, digest)
+);
+CREATE INDEX quarantined_payloads_by_end ON quarantined_payloads (expires_at);
+
+-- What providers say became of replies. Forbids keeping one word of a provider twice.
+CREATE TABLE reply_statuses (
+    channel      text NOT NULL,
+    provider_id  text NOT NULL,
+    state        reply_status NOT NULL,
+    -- Whose copy it is about, in a group; empty elsewhere.
+    participant  text NOT NULL,
+    -- The reply's own id, where the provider gives it back.
+    key          uuid,
+    at           timestamptz,
+    failure_code text,
+    received_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (channel, provider_id, state, participant)
+);
+CREATE INDEX reply_statuses_by_time ON reply_statuses USING brin (received_at) WITH (autosummarize = on);
 
 -- What session_anomalies walks for "since yesterday". Sessions are inserted once and never change started_at; messages
 -- and tool calls come in the order of time, for which a BRIN of a few pages is enough.

@@ -16,17 +16,20 @@ import pytest
 import onelane
 import onelane_web
 from onelane.bootstrap import Services
+from onelane.channels import Inbound
 from onelane.config import Settings
 from onelane.connection import Row
 from onelane.db import Database, Params
-from onelane.deliveries import Delivery
+from onelane.deliveries import Delivery, Status
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
 from onelane.migrations import shipped_code
 from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
 from onelane.processes.duties import Duties
+from onelane.quarantine import Quarantine
 from onelane.sessions import Sessions, publish_policies
+from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
@@ -142,6 +145,16 @@ class Story:
     def redriven(self) -> None:
         """Let the dead message wait again."""
         assert self.others().retry(self.message_id).did
+
+
+def _quarantined(story: Story) -> None:
+    request = Inbound(url="https://here/?a=b", headers={}, content_type="application/json", body=b"\0{")
+    Quarantine(story.database, 10, 1).keep("demo", request, ["body: must be valid JSON"])
+
+
+def _status(state: str) -> Callable[[Story], None]:
+    """Note what became of a reply."""
+    return lambda story: Statuses(story.database).store("demo", [Status(provider_id="p1", state=state)])
 
 
 class Case(NamedTuple):
@@ -329,6 +342,8 @@ CASES: dict[str, dict[str, Case]] = {
             lambda story: story.database.rows("SELECT forget_deliveries(clock_timestamp(), 1000)"), Story.others
         )
     },
+    "quarantine": {"and nothing happened": Case(_quarantined, Story.others)},
+    "store_statuses": {"and more came": Case(_status("delivered"), _status("read"))},
     "get_or_create_session": {
         "and another message came": Case(
             lambda story: story.database.rows("SELECT get_or_create_session(%s)", (story.user.user_id,)),

@@ -8,14 +8,14 @@ import pytest
 import redis
 from rq.command import parse_payload, send_command
 
-from onelane.bootstrap import WORKER_REDIS_TIMEOUT_S, Services, worker_name
+from onelane.bootstrap import WORKER_REDIS_TIMEOUT_S, Services
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.lanes.scripts import connect
 from onelane.processes import commands
 from onelane.processes.commands import Commands
-from onelane.processes.registration import Registration
+from onelane.processes.registration import Registration, worker_name
 from tests.conftest import LogLines, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.refusing import USER, Limited

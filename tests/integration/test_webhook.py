@@ -17,6 +17,8 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.migrations import migrate
 from onelane.model import Attachment
+from onelane.receiving import Receiving
+from onelane.statuses import Statuses
 from onelane_web import create_app
 from onelane_web.development import replies
 from tests.conftest import LogLines
@@ -155,7 +157,10 @@ def test_of_a_webhook_with_several_messages_one_full_backlog_refuses_nobody_else
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 1})
     limited = open_services(settings.model_copy(update={"channels": {"demo": demo}}))
     albums = {"demo": Album(StandardSettings.model_validate(demo.own))}
-    client = create_app(replace(limited, providers=albums)).test_client()
+    receiving = Receiving(
+        albums, limited.database.breaker, limited.intake, Statuses(limited.database), limited.quarantine
+    )
+    client = create_app(replace(limited, providers=albums, receiving=receiving)).test_client()
     deliver(client, settings, message(text="alice"))
     album = message(2, text="bob alice carol alice")
     refused = deliver(client, settings, album)

@@ -91,7 +91,7 @@ def test_an_impossible_value_is_named_in_one_line_and_never_repeated(
     assert "\n" not in line
     assert SECRET not in line
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_a_day_start_for_all_channels_needs_a_time_zone_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +144,49 @@ def test_the_example_is_valid_and_shows_the_defaults(monkeypatch: pytest.MonkeyP
     for name, field in Settings.model_fields.items():
         if not field.is_required() and name != "channels":
             assert getattr(shown, name) == field.default, name
+
+
+def test_channels_come_from_a_variable_a_file_and_a_variable_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "channels.json").write_text(json.dumps({"filed": DEMO}))
+    monkeypatch.setenv("CHANNELS", with_channel())
+    monkeypatch.setenv("CHANNELS_FILE", str(tmp_path / "channels.json"))
+    monkeypatch.setenv("CHANNEL_MY_BOT", json.dumps({**DEMO, "day_start": "06:00", "timezone": "Europe/Paris"}))
+    monkeypatch.setenv("CHANNEL_EMPTY", "")
+    channels = Settings.from_environment().channels
+    assert set(channels) == {"demo", "filed", "my_bot"}
+    assert channels["my_bot"].own == {"secrets": [SECRET]}
+    assert SECRET not in repr(channels)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("CHANNEL_DEMO", json.dumps(DEMO), "CHANNEL_DEMO: the channel demo is in CHANNELS too"),
+        ("CHANNELS_FILE", json.dumps({"demo": DEMO}), "CHANNELS_FILE: the channel demo is in CHANNELS too"),
+        ("CHANNELS_FILE", "{" + SECRET, "CHANNELS_FILE: must be valid JSON"),
+        ("CHANNELS_FILE", None, "CHANNELS_FILE: must be the path of a file that can be read"),
+        ("CHANNEL_B", "{" + SECRET, "CHANNEL_B: must be valid JSON"),
+        ("CHANNEL_B", f'["{SECRET}"]', "CHANNEL_B: must be a JSON object"),
+        ("CHANNEL_B", "{}", "CHANNELS.b.provider: is missing"),
+        ("CHANNELS", f'{{"demo": {{}}, "demo": {{"a": "{SECRET}"}}}}', "CHANNELS: must be valid JSON, each name"),
+    ],
+)
+def test_a_source_of_channels_that_is_wrong_is_named_and_no_secret_is(
+    variable: str, value: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHANNELS", with_channel())
+    if variable == "CHANNELS_FILE":
+        path = tmp_path / SECRET
+        if value:
+            path.write_text(value)
+        value = str(path)
+    monkeypatch.setenv(variable, value or "")
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_environment()
+    assert str(caught.value).startswith(said)
+    assert SECRET not in str(caught.value)
 
 
 def test_another_prefix_for_the_keys_of_rq_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

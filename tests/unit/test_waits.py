@@ -109,7 +109,7 @@ def test_who_waits_while_another_thread_reads_whose_lanes_these_are_leaves_in_ti
         def __init__(self) -> None:
             """Connect to nothing."""
 
-        def row(self, *_: object) -> Row:
+        def row(self, *_: object, **_how: object) -> Row:
             asked.set()
             answers.wait()
             raise StoreUnavailable("silent")

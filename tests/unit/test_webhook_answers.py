@@ -13,8 +13,10 @@ from onelane.bootstrap import Services
 from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
-from onelane.errors import BacklogFull, StoreUnavailable
+from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
+from onelane.intake import Outcome
 from onelane_web import create_app
+from tests.in_memory import KeptRequests, receiving
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
 SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks/")
@@ -30,11 +32,11 @@ class FakeIntake:
         self.known: dict[str, Accepted] = {}
         self.failure: Exception | None = None
 
-    def accept(
-        self, channel: str, deliveries: Sequence[Delivery], note: Callable[[Accepted], object]
-    ) -> list[Accepted]:
+    def outcomes(
+        self, channel: str, deliveries: Sequence[Delivery], note: Callable[[Accepted], object], **_how: object
+    ) -> Sequence[Outcome]:
         if self.failure:
-            raise self.failure
+            return [self.failure for _ in deliveries]
         accepted = [self._accept(one) for one in deliveries]
         for message in accepted:
             note(message)
@@ -54,12 +56,15 @@ def answers() -> list[Any]:
 def services(**settings: Any) -> Any:
     """Wire what the web needs of the services; database and lanes answer."""
     channels = {"demo": DEMO, "support": SUPPORT, "bare": BARE}
+    intake, quarantine, by_channel = FakeIntake(), KeptRequests(), providers(channels)
     return SimpleNamespace(
         settings=Settings(
             database_url="postgresql://secret-host/db", redis_url="redis://secret-host", channels=channels, **settings
         ),
-        providers=providers(channels),
-        intake=FakeIntake(),
+        providers=by_channel,
+        intake=intake,
+        quarantine=quarantine,
+        receiving=receiving(by_channel, intake, quarantine=quarantine),
         database=SimpleNamespace(ping=answers, rows=lambda *_: answers()),
         lanes=SimpleNamespace(ping=answers),
     )
@@ -148,18 +153,71 @@ def test_every_unknown_channel_is_the_same_404(client: FlaskClient, name: str) -
     assert (response.status_code, response.json) == (404, {"error": "not found"})
 
 
-def test_a_signed_body_that_is_not_understood_is_kept_and_its_field_is_named(client: FlaskClient) -> None:
+def test_what_is_signed_and_not_understood_is_kept_whole_and_its_field_is_named(fake: Any, client: FlaskClient) -> None:
     response = deliver(client, Delivery(senders=("a",), external_id="m1"))
-    assert response.status_code == 202
-    assert response.json is not None
-    assert response.json["field"] == "text"
+    assert (response.status_code, (response.json or {})["field"]) == (202, "text")
+    [(request, reasons)] = fake.quarantine.kept
+    assert (request.header("webhook-id"), len(reasons)) == ("m1", 1)
 
 
-@pytest.mark.parametrize("method", ["get", "head", "put", "delete", "patch"])
+def test_what_postgres_refuses_is_kept_whole_and_answered(fake: Any, client: FlaskClient) -> None:
+    fake.intake.failure = StoreRefused("22021")
+    assert deliver(client).status_code == 202
+    [(_, reasons)] = fake.quarantine.kept
+    assert reasons == ["Postgres refuses it: 22021"]
+
+
+def test_what_cannot_be_kept_in_quarantine_comes_again(fake: Any, client: FlaskClient) -> None:
+    fake.quarantine.failure = StoreUnavailable("full")
+    assert deliver(client, Delivery(senders=("a",), external_id="m1")).status_code == 503
+
+
+def test_a_bug_of_an_adapter_loses_no_webhook(
+    fake: Any, client: FlaskClient, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake.providers["demo"], "parse", lambda request: int(request.body))
+    assert deliver(client).status_code == 202
+    assert [reasons for _, reasons in fake.quarantine.kept] == [["the adapter failed: ValueError"]]
+    assert [entry["event"] for entry in logs] == ["adapter_failed"]
+    assert "wish" not in str(logs)
+
+
+@pytest.mark.parametrize("method", ["get", "head", "put", "delete", "patch", "options", "trace"])
 def test_another_method_is_405(client: FlaskClient, method: str) -> None:
     response = getattr(client, method)("/webhooks/demo")
     assert (response.status_code, response.mimetype) == (405, "application/json")
     assert "POST" in response.headers["Allow"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "GZIP", "x"])
+def test_a_compressed_body_is_415(client: FlaskClient, encoding: str) -> None:
+    assert deliver(client, headers={"Content-Encoding": encoding}).status_code == 415
+
+
+class Unread(BytesIO):
+    """A body that nobody may read."""
+
+    def readinto(self, _buffer: object) -> int:
+        raise AssertionError("read")
+
+    def read(self, _size: int | None = -1) -> bytes:
+        raise AssertionError("read")
+
+
+@pytest.mark.parametrize("channel", ["demo", "support"])
+def test_without_the_header_of_a_signature_no_body_is_read(client: FlaskClient, channel: str) -> None:
+    types = {"demo": "application/json", "support": "application/x-www-form-urlencoded"}
+    size = {"CONTENT_LENGTH": "4000", "wsgi.input": Unread()}
+    response = client.post(f"/webhooks/{channel}", content_type=types[channel], environ_overrides=size)
+    assert response.status_code == 401
+
+
+def test_a_body_larger_than_its_provider_sends_is_refused_unread(
+    fake: Any, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(fake.providers["demo"]), "body_max_bytes", 100)
+    size = {"CONTENT_LENGTH": "101", "wsgi.input": Unread()}
+    assert deliver(client, environ_overrides=size).status_code == 413
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
@@ -184,7 +242,7 @@ def test_a_body_that_breaks_off_is_400(client: FlaskClient) -> None:
         def readinto(self, _buffer: object) -> int:
             raise RuntimeError("a chunk without its size")
 
-    headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+    headers = {**provider_of(DEMO).sign("", HELLO).headers, "Transfer-Encoding": "chunked"}
     terminated = {"wsgi.input_terminated": True}
     response = client.post("/webhooks/demo", input_stream=Broken(b"x"), headers=headers, environ_overrides=terminated)
     assert (response.status_code, (response.json or {})["field"]) == (400, "body")
@@ -193,7 +251,8 @@ def test_a_body_that_breaks_off_is_400(client: FlaskClient) -> None:
 def test_another_content_type_is_415(client: FlaskClient) -> None:
     assert deliver(client, content_type="text/plain").status_code == 415
     assert client.post("/webhooks/support", json={}).status_code == 401  # unless its hash is signed
-    assert client.post("/webhooks/support", data=b"", content_type="text/xml").status_code == 415
+    headers = {"X-Twilio-Signature": "x"}
+    assert client.post("/webhooks/support", data=b"", content_type="text/xml", headers=headers).status_code == 415
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from os import getpid
-from socket import gethostname
 from typing import TypeVar
-from uuid import uuid4
 
 from onelane import forks
 from onelane.budget import Connections, web_process
@@ -26,10 +23,13 @@ from onelane.model import JsonObject
 from onelane.operations.acts import Acts
 from onelane.periodic import Periodic
 from onelane.processes.duties import Duties
-from onelane.processes.registration import Registration
+from onelane.processes.registration import Registration, worker_name
 from onelane.processes.runner import Crew, Runner
 from onelane.processes.upload import Upload
+from onelane.quarantine import Quarantine
+from onelane.receiving import Receiving
 from onelane.sessions import Sessions, publish_policies
+from onelane.statuses import Statuses
 from onelane.telemetry import session_notices
 from onelane.telemetry.log import event
 from onelane.turns.bots import Bots
@@ -66,6 +66,8 @@ class Services:
     database: Database
     lanes: Lanes
     intake: Intake
+    receiving: Receiving
+    quarantine: Quarantine
     accepts: Gatherer
     sessions: Sessions
     acts: Acts
@@ -171,11 +173,6 @@ def _once_there(act: Callable[[], Found]) -> Found:
     raise AssertionError("counting does not end")
 
 
-def worker_name() -> str:
-    """Name this process, uniquely and readably, as RQ's tools show it."""
-    return f"onelane.{gethostname()}.{getpid()}.{uuid4().hex[:8]}"
-
-
 def open_services(
     settings: Settings,
     *,
@@ -196,12 +193,15 @@ def open_services(
     lanes = Lanes(client, database_id=Identity(database).id)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
     intake = Intake(settings, accepts, database.breaker, lanes, now)
+    quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
     sessions = Sessions(database, lanes, now)
     services = Services(
         settings=settings,
         database=database,
         lanes=lanes,
         intake=intake,
+        receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine),
+        quarantine=quarantine,
         accepts=accepts,
         sessions=sessions,
         acts=Acts(database, lanes, sessions),

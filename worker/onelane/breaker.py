@@ -32,6 +32,10 @@ class Breaker:
         self._pause_s = PROBE_PAUSE_S
         self._probe_at = 0.0
         self._held = 0
+        self._is_suspected = False
+        self._ask_at = 0.0
+        self._asking = threading.Lock()
+        """Lets one of many threads probe."""
 
     @property
     def is_open(self) -> bool:
@@ -48,6 +52,7 @@ class Breaker:
             if now - self._closed_at > CALM_S:
                 self._pause_s = PROBE_PAUSE_S
             self._probe_at = now + self._pause_s
+            self._ask_at = now + PROBE_PAUSE_S
         event("postgres_away", error=error)
 
     def close(self) -> None:
@@ -71,6 +76,30 @@ class Breaker:
         except StoreUnavailable:
             self._probe_at = time.monotonic() + self._pause_s
             return False
+        self.close()
+        return True
+
+    def suspect(self) -> None:
+        """Note that the server has left somebody without an answer: who asks next probes first."""
+        self._is_suspected = True
+
+    def lets_ask(self) -> bool:
+        """Whether to ask the server for something; for many threads, none of which is to wait for one that is away.
+
+        While it is away or suspected, one of them probes twice a second, and the others are refused at once.
+        """
+        if not (self.is_open or self._is_suspected):
+            return True
+        if time.monotonic() < self._ask_at or not self._asking.acquire(blocking=False):
+            return False
+        try:
+            self._probe()
+        except StoreUnavailable:
+            self._ask_at = time.monotonic() + PROBE_PAUSE_S
+            return False
+        finally:
+            self._asking.release()
+        self._is_suspected = False
         self.close()
         return True
 

@@ -26,6 +26,7 @@ from onelane.formats import (
     TimeZone,
 )
 from onelane.problems import first_problem
+from onelane.sources import channels_in
 
 
 class Channel(BaseModel):
@@ -90,6 +91,8 @@ class Settings(BaseSettings):
     redis_may_evict: bool = False
     """True lets workers go on while Redis' maxmemory-policy evicts keys."""
     channels: dict[ChannelName, Channel] = {}
+    """From CHANNELS, from CHANNELS_FILE, and from a variable CHANNEL_<NAME> each; see `sources`."""
+    channels_file: FilePath | None = None
     handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     log_level: LogLevel = "INFO"
@@ -135,6 +138,10 @@ class Settings(BaseSettings):
     web_db_pool_max: Annotated[int, Field(ge=1, le=64)] = 2
     web_redis_pool_max: Annotated[int, Field(ge=1, le=64)] = 2
     body_max_bytes: Annotated[int, Field(ge=1_024, le=64 * 2**20)] = 3 * 2**20
+    quarantine_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Webhooks of one channel that are kept because they were not understood; more are refused."""
+    quarantine_days: Annotated[int, Field(ge=1, le=3_650)] = 30
+    """After so many days they are deleted."""
     proxy_hops: Annotated[int, Field(ge=0, le=8)] = 0
     """How many proxies in front of the web set X-Forwarded-*; 1 on Heroku-style routers."""
 
@@ -164,7 +171,7 @@ class Settings(BaseSettings):
         if os.environ.get("RQ_KEY_PREFIX", "rq") != "rq":
             raise ConfigError("RQ_KEY_PREFIX: must not be set: the keys here are rq:…, behind REDIS_PREFIX")
         try:
-            return cls()  # type: ignore[call-arg]  # the environment is the argument
+            return cls(channels=channels_in(os.environ))  # type: ignore[call-arg]  # the rest is the environment's
         except ValidationError as error:
             raise ConfigError(_message(error)) from None
         except SettingsError as error:

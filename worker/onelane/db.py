@@ -28,7 +28,7 @@ OnNotice = Callable[[str, str], None]
 
 FIRST_TRY: Final = 0.6
 """Which part of a call's deadline its first try may use: more than the server's statement_timeout."""
-PROBE_DEADLINE_S: Final = 3.0
+PROBE_DEADLINE_S: Final = 2.0
 TRANSACTION_MAX_S: Final = 120.0
 LOCK_QUEUE_S: Final = 1.0
 """How long a call waits until it may wait for a lock."""
@@ -65,17 +65,17 @@ class Database:
         """Who waits for locks of others leaves half of the pool to those who need none."""
         self.breaker = Breaker(self.probe)
 
-    def row(self, query: str, params: Params = None) -> Row | None:
+    def row(self, query: str, params: Params = None, *, within_s: float | None = None) -> Row | None:
         """Run one statement and return its first row, or None when there is none."""
-        rows = self.rows(query, params)
+        rows = self.rows(query, params, within_s=within_s)
         return rows[0] if rows else None
 
-    def rows(self, query: str, params: Params = None) -> list[Row]:
-        """Run one statement, safe to repeat, and return its rows.
+    def rows(self, query: str, params: Params = None, *, within_s: float | None = None) -> list[Row]:
+        """Run one statement, safe to repeat, and return its rows, within the usual deadline or another.
 
         Raise StoreUnavailable for what is not the statement's fault, and psycopg.Error for what is.
         """
-        return self._within(self._deadline_s, query, params)
+        return self._within(within_s or self._deadline_s, query, params)
 
     def ask(self, function: str, items: Sequence[JsonObject], *, waits: bool = False) -> list[JsonObject]:
         """Call a SQL function that takes a list and answers one, in the same order.

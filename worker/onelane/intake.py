@@ -21,8 +21,9 @@ from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_
 
 REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
-HELD_WAIT_MAX_S: Final = 5.0
-"""How long a webhook waits for all users whose rows somebody holds, once others of it have their answer."""
+ANSWER_MAX_S: Final = 2.5
+"""How long a webhook waits for Postgres: providers wait for three seconds. Whatever is committed later is a duplicate
+when it comes again, and the reconciler enqueues it."""
 KEPT_FACTOR: Final = 2
 """How much longer a user's backlog may be where a provider delivers nothing again that was refused."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
@@ -75,19 +76,22 @@ class Intake:
         users = (f"{channel}:{user}" for user in whose(items))
         futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
         self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
-        return [_problem(channel, future) or _accepted(future.result()) for future in futures]
+        outcomes = [_problem(channel, future) or _accepted(future.result()) for future in futures]
+        if len(lines) > 1:
+            for nr in [nr for nr, future in enumerate(futures) if _failed_together(future)]:
+                outcomes[nr] = self.outcomes(channel, [lines[nr]], note, redelivers=redelivers)[0]
+        return outcomes
 
     def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note) -> None:
         """Take what stands as soon as it does; do not wait for long for those whom others' locks hold up."""
-        waiting, ends = set(asked), None
+        waiting, ends = set(asked), time.monotonic() + ANSWER_MAX_S
         while waiting:
-            left_s = None if ends is None else ends - time.monotonic()
-            done, waiting = wait(waiting, left_s, FIRST_COMPLETED)
+            done, waiting = wait(waiting, ends - time.monotonic(), FIRST_COMPLETED)
             if not done:
+                self._breaker.suspect()
                 done, waiting = {future for future in waiting if not future.cancel()}, set()
             standing = [future for future in asked if future in done and _stands(future)]
             self._take([(asked[future], future.result()) for future in standing], note)
-            ends = ends or time.monotonic() + HELD_WAIT_MAX_S
 
     def _items(self, channel: str, lines: Sequence[Line], *, redelivers: bool) -> list[JsonObject]:
         settings, now = self._settings, self._now()
@@ -163,6 +167,11 @@ def _count(item: JsonObject, answer: JsonObject) -> None:
 
 def _stands(future: Answer) -> bool:
     return not future.exception() and future.result()["outcome"] in STANDS
+
+
+def _failed_together(future: Answer) -> bool:
+    """Whether a line was refused with its whole call: what Postgres cannot read at all may be a neighbour."""
+    return not future.cancelled() and isinstance(future.exception(), StoreRefused)
 
 
 def _problem(channel: str, future: Answer) -> BaseException | None:

@@ -13,7 +13,7 @@ import psycopg
 import redis
 from pydantic import computed_field
 
-from onelane.doctor import connections, fences, handlers, lanes, schema, servers, sessions
+from onelane.doctor import connections, fences, handlers, lanes, quarantine, schema, servers, sessions
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
 from onelane.model import Value
@@ -67,6 +67,7 @@ CHECKS = (
     Check("lanes", lanes.lanes_agree, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
+    Check("quarantine", quarantine.quarantine_is_empty, ("postgres",)),
     Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )

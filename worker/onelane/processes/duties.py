@@ -6,7 +6,6 @@ needed for a worker's death: the lanes of the dead become due by themselves.
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 from typing import Any, NamedTuple, TypeVar
@@ -36,9 +35,13 @@ LAP_EVERY_MAX_S = 60
 LAP_SHARE = 0.05
 """Which part of the time Postgres may read for laps, where very much waits, or a snapshot keeps dead rows for long."""
 USERS_PER_PAGE = 500
+FORGET_MAX = 1_000
 DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
-FORGET_MAX = 1_000
+FORGET = """
+SELECT forget_deliveries(old, %(most)s), forget_statuses(old, %(most)s), forget_quarantined(%(most)s)
+  FROM (SELECT clock_timestamp() - make_interval(days => %(days)s) AS old) _
+"""
 
 Done = TypeVar("Done")
 
@@ -142,9 +145,8 @@ class Duties:
                 return ended
 
     def forget_deliveries(self) -> None:
-        """Forget deliveries that no provider repeats any more, in bounded batches."""
-        before = datetime.now(UTC) - timedelta(days=DELIVERIES_KEPT_DAYS)
-        self._database.rows("SELECT forget_deliveries(%s, %s)", (before, FORGET_MAX))
+        """Forget what no provider delivers again, and what is kept no longer, in bounded batches."""
+        self._database.rows(FORGET, {"days": DELIVERIES_KEPT_DAYS, "most": FORGET_MAX})
 
     def redrive_requeued(self) -> int:
         """Let dead messages wait again that somebody put back with RQ's own tools; return how many.

@@ -6,7 +6,10 @@ heartbeat and the commands are.
 
 import time
 from collections.abc import Callable, Iterable
+from os import getpid
+from socket import gethostname
 from typing import Final
+from uuid import uuid4
 
 import redis
 from rq.utils import now, utcformat
@@ -127,3 +130,8 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             "joined": [*joined, *kept],
             "lane_s": ON_A_LANE_TTL_S,
         }
+
+
+def worker_name() -> str:
+    """Name this process, uniquely and readably, as RQ's tools show it."""
+    return f"onelane.{gethostname()}.{getpid()}.{uuid4().hex[:8]}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from onelane.telemetry.away import AWAY
 from onelane.telemetry.event import Event
+from onelane.telemetry.quarantine import QUARANTINE
 
 TURN = ("user_id", "message_id", "session_id", "seq", "fence")
 """The fields that identify a turn."""
@@ -236,5 +237,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("requests",),
         ),
         **AWAY,
+        **QUARANTINE,
     }
 )

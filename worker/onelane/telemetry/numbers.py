@@ -24,10 +24,31 @@ DIFFERING: Final = Counter(
 IDENTITY_CONFLICTS: Final = Counter(
     "onelane_identity_conflicts", "Deliveries whose identifiers are those of several users; nothing was merged."
 )
+QUARANTINED: Final = Counter(
+    "onelane_quarantined",
+    "Parts of verified webhooks that went into quarantine. not_understood: by the channel's adapter; not_storable: "
+    "Postgres refuses it.",
+    "reason",
+    ("not_understood", "not_storable"),
+)
+IGNORED: Final = Counter(
+    "onelane_ignored",
+    "Parts of webhooks that no bot needs. nothing: the webhook held nothing; answered: it only asked for an answer.",
+    "what",
+    ("nothing", "answered"),
+)
+STATUSES: Final = Counter(
+    "onelane_statuses",
+    "What providers said became of replies, repetitions counted.",
+    "state",
+    ("sent", "delivered", "read", "failed"),
+)
 REASONS: Final = {
     400: "bad_request",
     401: "bad_signature",
+    403: "forbidden",
     404: "unknown_channel",
+    405: "method",
     413: "too_large",
     415: "unsupported",
     429: "backlog_full",
@@ -94,6 +115,9 @@ COUNTED: Final[tuple[Counter | Histogram, ...]] = (
         ACCEPTED,
         DIFFERING,
         IDENTITY_CONFLICTS,
+        QUARANTINED,
+        IGNORED,
+        STATUSES,
         REFUSALS,
         TURNS,
         TURN_SECONDS,

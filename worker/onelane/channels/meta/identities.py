@@ -36,7 +36,7 @@ def system(message: JsonObject, change: Change) -> Delivery | IdentityChange:
     if what == OWNER_CHANGED:
         return _new_owner(person, external_id, message)
     if what == PREFERENCE_CHANGED:
-        return preferences.event(notice.get("marketing"), person, external_id, message, change)
+        return preferences.opting(notice.get("marketing"), person, external_id, message, change)
     return _service(what, person, external_id, message, change)
 
 

@@ -19,10 +19,10 @@ def read(value: Any, change: Change) -> Delivery:
     if preference.get("category") != MARKETING:
         raise BadRequest("user_preferences.category", f"must be {MARKETING}")
     person = change.person(preference, people.CONTACT)
-    return event(preference.get("value"), person, made_id("user_preferences", preference), preference, change)
+    return opting(preference.get("value"), person, made_id("user_preferences", preference), preference, change)
 
 
-def event(wish: Any, person: people.Person, external_id: str, raw: JsonObject, change: Change) -> Delivery:
+def opting(wish: Any, person: people.Person, external_id: str, raw: JsonObject, change: Change) -> Delivery:
     """Make the event of somebody's wish: `stop` or `resume`."""
     if not isinstance(wish, str) or wish not in EVENTS:
         raise BadRequest("user_preferences.value", f"must be {' or '.join(EVENTS)}")

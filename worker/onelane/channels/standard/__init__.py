@@ -53,6 +53,7 @@ class Standard(Provider):
     """The provider `standard`: any service that signs by the Standard Webhooks specification."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = StandardSettings
+    signed_by: ClassVar[tuple[str, ...]] = SIGNED
 
     def __init__(self, settings: StandardSettings) -> None:
         """Take the signing secrets; each of them verifies."""

@@ -64,6 +64,7 @@ class Telegram(Provider):
     """The provider `telegram`: one bot, in private chats, groups, topics and business chats."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = TelegramSettings
+    signed_by: ClassVar[tuple[str, ...]] = ("x-telegram-bot-api-secret-token",)
     body_max_bytes: ClassVar[int] = 2**20
 
     def __init__(self, settings: TelegramSettings) -> None:

@@ -1,0 +1,15 @@
+-- Forgets statuses of replies received before p_before, at most p_most of them: their providers deliver none again.
+-- Returns how many.
+CREATE OR REPLACE FUNCTION forget_statuses(p_before timestamptz, p_most integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    DELETE FROM reply_statuses s USING (
+        SELECT channel, provider_id, state, participant FROM reply_statuses WHERE received_at < p_before LIMIT p_most
+    ) old
+     WHERE (s.channel, s.provider_id, s.state, s.participant)
+         = (old.channel, old.provider_id, old.state, old.participant);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $$;

@@ -1,0 +1,116 @@
+"""One webhook, from its bytes to its answer: verify, parse, accept what is understood, keep what is not."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from onelane.breaker import Breaker
+from onelane.channels.provider import Answer, Inbound, Parsed, Provider
+from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
+from onelane.errors import BadRequest, StoreAway, StoreRefused, StoreUnavailable, describe
+from onelane.intake import Intake, Note, gravest
+from onelane.quarantine import Quarantine
+from onelane.statuses import Statuses
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import IGNORED, QUARANTINED
+
+NOTHING: Final = "nothing"
+ANSWERED: Final = "answered"
+"""Counted among what is ignored: a webhook that holds nothing, and one that only asks for an answer."""
+NOT_UNDERSTOOD: Final = "not_understood"
+NOT_STORABLE: Final = "not_storable"
+"""Why something is quarantined, in a word: by its adapter, or by Postgres."""
+
+
+class Receiving:
+    """Receives the webhooks of all channels."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        breaker: Breaker,
+        intake: Intake,
+        statuses: Statuses,
+        quarantine: Quarantine,
+    ) -> None:
+        self._providers = providers
+        self._breaker = breaker
+        self._intake = intake
+        self._statuses = statuses
+        self._quarantine = quarantine
+
+    def receive(self, channel: str, request: Inbound, note: Note) -> Answer:
+        """Return the answer to a webhook of which everything stands or is kept: it may be 2xx.
+
+        `note` gets each line as it stands. Raise a DeliveryError for what is not signed, of which nothing is kept;
+        StoreUnavailable or BacklogFull if something of it was not taken: what stands is a duplicate when the provider
+        delivers it again.
+        """
+        provider = self._providers[channel]
+        provider.verify(request)
+        parsed = parse(provider, request)
+        items = parsed.items or [Ignored(ANSWERED if parsed.answer else NOTHING)]
+        if not self._breaker.lets_ask():
+            raise StoreAway("Postgres is away")
+        accepted, problems = self._taken(channel, items, note, redelivers=provider.redelivers)
+        if reasons := reasons_of(items, problems):
+            self._quarantine.keep(channel, request, reasons)
+        _raise_what_comes_again(problems)
+        return parsed.answer or provider.answer(accepted)
+
+    def again(self, channel: str, request: Inbound, note: Note) -> list[str]:
+        """Take a verified webhook as its adapter understands it today; return why some of it is not understood still.
+
+        Raises as `receive`. What stood before is a duplicate.
+        """
+        provider = self._providers[channel]
+        items = parse(provider, request).items
+        _, problems = self._taken(channel, items, note, redelivers=True)
+        _raise_what_comes_again(problems)
+        return reasons_of(items, problems)
+
+    def _taken(
+        self, channel: str, items: Sequence[Item], note: Note, *, redelivers: bool
+    ) -> tuple[list[Accepted], list[BaseException]]:
+        """Store all items; return the lines that stand, and what went wrong. With Postgres away, that is raised."""
+        lines = [item for item in items if isinstance(item, Delivery | IdentityChange)]
+        outcomes = self._intake.outcomes(channel, lines, note, redelivers=redelivers) if lines else []
+        accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+        problems = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if isinstance(away := gravest(problems), StoreAway):
+            raise away
+        if statuses := [item for item in items if isinstance(item, Status)]:
+            try:
+                self._statuses.store(channel, statuses)
+            except (StoreUnavailable, StoreRefused) as problem:
+                problems.append(problem)
+        for item in items:
+            if isinstance(item, Ignored):
+                IGNORED.count(item.what)
+        return accepted, problems
+
+
+def parse(provider: Provider, request: Inbound) -> Parsed:
+    """Return what a verified request holds. A bug of its adapter is no reason to lose it: it goes into quarantine."""
+    try:
+        return provider.parse(request)
+    except BadRequest as problem:
+        return Parsed([Quarantined(str(problem))])
+    except Exception as error:  # noqa: BLE001 - whatever an adapter raises, its provider delivers the same again
+        event("adapter_failed", failure=describe(error))
+        return Parsed([Quarantined(f"the adapter failed: {type(error).__name__}")])
+
+
+def reasons_of(items: Sequence[Item], problems: Sequence[BaseException]) -> list[str]:
+    """Count and return why a webhook goes into quarantine; none: it does not."""
+    not_understood = [item.reason for item in items if isinstance(item, Quarantined)]
+    not_storable = [str(problem) for problem in problems if isinstance(problem, StoreRefused)]
+    for kind, reasons in ((NOT_UNDERSTOOD, not_understood), (NOT_STORABLE, not_storable)):
+        if reasons:
+            QUARANTINED.count(kind, len(reasons))
+    return not_understood + not_storable
+
+
+def _raise_what_comes_again(problems: Sequence[BaseException]) -> None:
+    """Raise the gravest of the problems that a repetition may mend."""
+    if problem := gravest([one for one in problems if not isinstance(one, StoreRefused)]):
+        raise problem
