@@ -114,7 +114,7 @@ def _why_not(given: str) -> str:
 
 def _steps(address: str, headers: dict[str, str]) -> FileSteps:
     parts = urlsplit(address)
-    own = (parts.hostname or "") if parts.scheme == "https" else f"{parts.scheme}://{parts.netloc}"
+    own = parts.netloc if parts.scheme == "https" and not parts.port else f"{parts.scheme}://{parts.netloc}"
     found = yield FileRequest(address, (own,), headers)
     url = json_object(found).get("url")
     if not isinstance(url, str):

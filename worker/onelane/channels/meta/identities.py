@@ -27,7 +27,7 @@ def system(message: JsonObject, change: Change) -> Delivery | IdentityChange:
     notice = object_in(message.get("system"), "system")
     # Older webhooks name the person in the notice, and have the new number under another key.
     person = change.person({"from": notice.get("customer"), **message}, people.WRITER)
-    what = notice.get("type")
+    what = notice["type"] if isinstance(notice.get("type"), str) else None
     now = people.names_in({"wa_id": notice.get("new_wa_id"), **notice}, people.CONTACT)
     if what in NUMBER_CHANGED:
         return _changed(person, now, external_id, message, change, drops_phone=True)

@@ -34,7 +34,7 @@ def item_of(delivery_id: str, body: bytes) -> Item:
         return _identity(fields.checked(_Identity, content))
     if kind == "status":
         return _status(fields.checked(_Status, content))
-    if kind not in set(Kind):
+    if kind not in list(Kind):
         raise BadRequest("type", f"must be {', '.join(Kind)}, identity or status")
     return _delivery(Kind(kind), content, set(repairs))
 

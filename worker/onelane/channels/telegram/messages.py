@@ -70,7 +70,7 @@ class Message(Place):
 class Deletion(Place):
     """Messages that were deleted in a business chat."""
 
-    message_ids: Annotated[tuple[Number, ...], Field(max_length=DELETED_MAX)]
+    message_ids: Annotated[tuple[Number, ...], Field(min_length=1, max_length=DELETED_MAX)]
 
 
 def written(update: Update) -> Iterator[Item]:
