@@ -4,7 +4,7 @@
 the provider's own library where there is one. Beside it lie the cases, a file a case, or a list of similar ones:
 
     {"about":    one sentence,
-     "request":  {"body": JSON, or "form": {…} or [[name, value], …], or "text": the body itself,
+     "request":  {"body": JSON, or "form": {…} or [[name, value], …], a value text or JSON, or "text": the body itself,
                   "content_type"?, "headers"?: {…}, "query"?: {…}, "method"?: "GET"},
      "expected": {"items"?: [{"type": "delivery", "identity", "status", "ignored" or "quarantined", …}, …],
                   "answer"?: {"status", "content_type", "body"},
@@ -104,8 +104,9 @@ def _listed(content: Any) -> list[JsonObject]:
     return content if isinstance(content, list) else [content]
 
 
-def _pairs(form: Mapping[str, str] | list[list[str]]) -> list[tuple[str, str]]:
-    return list(form.items()) if isinstance(form, Mapping) else [(name, value) for name, value in form]
+def _pairs(form: Mapping[str, Any] | list[list[str]]) -> list[tuple[str, str]]:
+    pairs = form.items() if isinstance(form, Mapping) else form
+    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs]
 
 
 def _json(text: str) -> Any:

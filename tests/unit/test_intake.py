@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from onelane import intake
 from onelane.config import Channel, Settings
-from onelane.deliveries import Accepted, Delivery
+from onelane.deliveries import Accepted, Delivery, Kind
 from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
@@ -136,3 +136,22 @@ def test_one_new_user_whose_name_is_held_keeps_no_other_new_user_from_being_wait
     with pytest.raises(StoreUnavailable):
         take(database)
     assert sorted(database.waited_for) == ["alice", "bob", "dave"]
+
+
+@pytest.mark.parametrize(("is_ours", "on_echo"), [(True, "note"), (False, "escalate")])
+def test_what_the_bots_own_app_says_elsewhere_hands_over_to_nobody(is_ours: bool, on_echo: str) -> None:
+    asked: list[Item] = []
+
+    def ask(items: Sequence[Item], _waits: bool) -> list[Item]:
+        asked.extend(items)
+        return [accepted(is_waiting=False) for _ in items]
+
+    gatherer = Gatherer(ask)
+    try:
+        taking: Any = Answers({})
+        echo = Delivery(senders=("alice",), external_id="m1", kind=Kind.ECHO, is_ours=is_ours)
+        Intake(SETTINGS, gatherer, taking, taking).accept("demo", [echo])
+    finally:
+        gatherer.close()
+    assert [item["on_echo"] for item in asked] == [on_echo]
+    assert "is_ours" not in asked[0]

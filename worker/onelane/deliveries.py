@@ -33,6 +33,8 @@ class Delivery(Value):
     external_id: str
     """Names it in its channel: a second delivery with it is a duplicate. The adapter makes one where there is none."""
     kind: Kind = Kind.MESSAGE
+    is_ours: bool = False
+    """Of an echo: that the bot's own app said it, and no colleague, so that nobody has taken over."""
     event: str | None = None
     """What happened, in our word: reaction, edited, deleted, opened, opted_out, opted_in, unsupported, …"""
     text: str = ""

@@ -99,11 +99,10 @@ class Intake:
         backlog_max = configured.backlog_max or settings.backlog_max
         extra = {
             "channel": channel,
-            "on_echo": configured.on_echo,
             "backlog_max": backlog_max if redelivers else KEPT_FACTOR * backlog_max,
             **({"now": now.isoformat()} if now else {}),
         }
-        return [{**item_of(line), **extra} for line in lines]
+        return [{"on_echo": configured.on_echo, **item_of(line), **extra} for line in lines]
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
         """Count what stands, note it, and put what waits on its lanes; of each its item and its answer."""

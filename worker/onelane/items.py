@@ -24,6 +24,8 @@ def item_of(line: Line) -> JsonObject:
     item = line.model_dump(mode="json", exclude_defaults=True)
     if isinstance(line, IdentityChange):
         item |= {"kind": Kind.EVENT, "event": IDENTITY_CHANGED}
+    if item.pop("is_ours", False):
+        item["on_echo"] = "note"
     return {**item, "content_hash": content_hash(item)}
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from onelane.channels.meta import Meta
 from onelane.channels.provider import Answer, FileRequest, Inbound, Parsed, Persona, Provider, Signed
+from onelane.channels.slack import Slack
 from onelane.channels.standard import Standard
 from onelane.channels.telegram import Telegram
 from onelane.channels.twilio import Twilio
@@ -29,6 +30,7 @@ __all__ = [
 
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
     "meta": Meta,
+    "slack": Slack,
     "standard": Standard,
     "telegram": Telegram,
     "twilio": Twilio,
