@@ -10,6 +10,7 @@ from typing import TypeVar
 from onelane import forks
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
+from onelane.channels.normalizing import normalizers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
@@ -186,7 +187,7 @@ def open_services(
     Raise ConfigError when a channel's provider is unknown or its own settings are impossible. Without `pools` they
     may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
     """
-    by_channel = providers(settings.channels)
+    by_channel, spellings = providers(settings.channels), normalizers(settings.channels)
     pools = pools or web_process(settings)
     database = _database(settings, pools.postgres, pool_wait_s)
     client = connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
@@ -200,7 +201,7 @@ def open_services(
         database=database,
         lanes=lanes,
         intake=intake,
-        receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine),
+        receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine, spellings),
         quarantine=quarantine,
         accepts=accepts,
         sessions=sessions,

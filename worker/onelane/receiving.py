@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from onelane.breaker import Breaker
+from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Answer, Inbound, Parsed, Provider
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
 from onelane.errors import BadRequest, StoreAway, StoreRefused, StoreUnavailable, describe
@@ -31,12 +32,15 @@ class Receiving:
         intake: Intake,
         statuses: Statuses,
         quarantine: Quarantine,
+        normalizers: Mapping[str, Normalizer] | None = None,
     ) -> None:
+        """Take what each channel has, by its name; few have a normalizer."""
         self._providers = providers
         self._breaker = breaker
         self._intake = intake
         self._statuses = statuses
         self._quarantine = quarantine
+        self._normalizers = normalizers or {}
 
     def receive(self, channel: str, request: Inbound, note: Note) -> Answer:
         """Return the answer to a webhook of which everything stands or is kept: it may be 2xx.
@@ -48,7 +52,7 @@ class Receiving:
         provider = self._providers[channel]
         provider.verify(request)
         parsed = parse(provider, request)
-        items = parsed.items or [Ignored(ANSWERED if parsed.answer else NOTHING)]
+        items = self._normalized(channel, parsed.items) or [Ignored(ANSWERED if parsed.answer else NOTHING)]
         if not self._breaker.lets_ask():
             raise StoreAway("Postgres is away")
         accepted, problems = self._taken(channel, items, note, redelivers=provider.redelivers)
@@ -63,10 +67,15 @@ class Receiving:
         Raises as `receive`. What stood before is a duplicate.
         """
         provider = self._providers[channel]
-        items = parse(provider, request).items
+        items = self._normalized(channel, parse(provider, request).items)
         _, problems = self._taken(channel, items, note, redelivers=True)
         _raise_what_comes_again(problems)
         return reasons_of(items, problems)
+
+    def _normalized(self, channel: str, items: Sequence[Item]) -> Sequence[Item]:
+        """Spell all identifiers as the channel wants them."""
+        normalizer = self._normalizers.get(channel)
+        return [normalizer(item) for item in items] if normalizer else items
 
     def _taken(
         self, channel: str, items: Sequence[Item], note: Note, *, redelivers: bool
