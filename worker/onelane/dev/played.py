@@ -6,7 +6,7 @@ from uuid import uuid4
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from onelane.channels import Persona, Provider, Signed
+from onelane.channels import Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.fields import ExternalId
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind, Status
 from onelane.errors import BadRequest
@@ -51,20 +51,32 @@ def rounds(act: Act, provider: Provider, url: str) -> list[list[Signed]]:
         raise click.ClickException(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
+def understood(provider: Provider, url: str, signed: Signed) -> Parsed:
+    """Return what the service will understand of a request."""
+    headers = {name.lower(): value for name, value in signed.headers.items()}
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return provider.parse(Inbound(url + signed.query, headers, content_type, signed.body))
+
+
 def _rounds(act: Act, provider: Provider, url: str) -> list[list[Signed]]:
     persona = provider.persona(act.user)
     if act.status:
         return [[provider.sign(url, _status(act))]]
+    first: list[list[Signed]] = []
     if act.then_new_id:
         change = _change(provider, persona, act.user)
-        persona = Persona(change.adds)
-        first = [[provider.sign(url, change)]]
-    else:
-        first = []
+        signed = provider.sign(url, change)
+        if not _is_of(persona, understood(provider, url, signed)):
+            raise click.ClickException("this provider never gives a person another id")
+        first, persona = [[signed]], Persona(change.adds)
     line = _line(act, persona)
     if act.album:
-        return [*first, _album(act, provider, url, line)]
+        return [*first, *([one] for one in _album(act, provider, url, line))]
     return [*first, [provider.sign(url, one) for one in _numbered(line, act.count)]]
+
+
+def _is_of(persona: Persona, parsed: Parsed) -> bool:
+    return any(isinstance(item, IdentityChange) and {*item.senders} & {*persona.senders} for item in parsed.items)
 
 
 def _line(act: Act, persona: Persona) -> Delivery:

@@ -16,8 +16,8 @@ import click
 from onelane.channels import Signed
 from onelane.deliveries import Delivery, IdentityChange, Item, Quarantined, Status
 from onelane.dev.outcomes import Outcomes, Posted
-from onelane.dev.played import Act, rounds
-from onelane.dev.target import Target, call, find_target, request, understood
+from onelane.dev.played import Act, rounds, understood
+from onelane.dev.target import Target, call, find_target, request
 from onelane.model import JsonObject
 
 POSTS_AT_ONCE_MAX = 32
@@ -54,7 +54,7 @@ def send(
 def _partner(target: Target, requests: Sequence[Signed], user: str) -> str:
     """Return by which name the conversation is found."""
     for signed in requests:
-        for delivery in understood(target, signed).deliveries:
+        for delivery in understood(target.provider, target.public_url, signed).deliveries:
             return delivery.conversation or delivery.senders[0]
     return user
 
@@ -77,7 +77,7 @@ def _post_all(target: Target, requests: Sequence[Signed]) -> list[Posted]:
 
 def _post(target: Target, signed: Signed) -> list[Posted]:
     """Post a request; return what became of each message in it."""
-    parsed = understood(target, signed).items
+    parsed = understood(target.provider, target.public_url, signed).items
     posted = [Posted(_id(item), _what(item)) for item in parsed]
     try:
         answer = _json_object(call(target, request(target, signed)))

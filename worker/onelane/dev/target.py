@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import click
 from pydantic import TypeAdapter
 
-from onelane.channels import Inbound, Parsed, Provider, Signed, provider_of
+from onelane.channels import Provider, Signed, provider_of
 from onelane.config import Channel, Settings
 from onelane.deliveries import Item
 from onelane.dev.run.data_folder import DEFAULT_CHANNEL, running
@@ -70,13 +70,6 @@ def request(target: Target, signed: Signed) -> Request:
     """Address what was signed."""
     headers = dict(signed.headers)
     return Request(target.webhook + signed.query, signed.body, headers, method="POST")  # noqa: S310 - always http
-
-
-def understood(target: Target, signed: Signed) -> Parsed:
-    """Return what the service will understand of it."""
-    headers = {name.lower(): value for name, value in signed.headers.items()}
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return target.provider.parse(Inbound(target.public_url + signed.query, headers, content_type, signed.body))
 
 
 def call(target: Target, request: Request) -> bytes:
