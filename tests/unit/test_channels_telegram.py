@@ -303,11 +303,12 @@ def test_names_that_are_no_numbers_are_made_into_some() -> None:
     "item",
     [
         Status(provider_id="1", state="sent"),
+        IdentityChange(senders=("5550101",), adds=("5550102",), external_id="1"),
         Delivery(**DM, **EVENT, event="opened"),
         Delivery(**DM, **EVENT, event="deleted", quoted="5550101:7"),
         Delivery(**DM, external_id="1", attachments=(Attachment(id="1"), Attachment(id="2"))),
     ],
-    ids=["status", "event", "deletion", "two files"],
+    ids=["status", "a person", "event", "deletion", "two files"],
 )
 def test_what_telegram_never_sends_is_not_signed(item: Item) -> None:
     with pytest.raises(BadRequest):

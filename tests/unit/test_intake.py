@@ -121,6 +121,12 @@ def test_what_stands_beside_a_refusal_is_counted_noted_and_on_its_lane(monkeypat
     assert [line["event"] for line in logs].count("identity_conflict") == 1
 
 
+def test_a_duplicate_is_no_new_conflict_since_its_old_number_may_be_somebody_elses_by_now() -> None:
+    with capture_logs() as logs:
+        take(Answers({"alice": accepted(outcome="duplicate", has_conflict=True)}))
+    assert logs == []
+
+
 def test_nobody_waits_for_a_locked_user_before_the_others_are_on_their_lanes() -> None:
     bob = accepted()
     database = Answers({"alice": {**SKIPPED, "user_id": str(uuid4())}, "bob": bob}, {"alice": accepted()})

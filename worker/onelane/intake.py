@@ -156,9 +156,9 @@ def _count(item: JsonObject, answer: JsonObject) -> None:
     DELIVERIES.count(answer["outcome"])
     if answer["outcome"] == "accepted":
         ACCEPTED.count(kind_of(item))
-    if answer["has_conflict"]:
-        IDENTITY_CONFLICTS.count()
-        event("identity_conflict", user_id=answer["user_id"])
+        if answer["has_conflict"]:
+            IDENTITY_CONFLICTS.count()
+            event("identity_conflict", user_id=answer["user_id"])
     if answer.get("differs"):
         DIFFERING.count()
         event("redelivery_differs", channel=item["channel"], user_id=answer["user_id"], message_id=answer["message_id"])

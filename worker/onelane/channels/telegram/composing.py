@@ -176,6 +176,8 @@ def _admitted(item: Delivery) -> JsonObject:
 
 def _migration(item: IdentityChange) -> JsonObject:
     [old], [new] = item.senders[:1], item.adds[:1] or ("",)
+    if number_of(old) > 0:
+        raise BadRequest("senders", "must be a group: of people Telegram never changes the number")
     chat = {"id": -abs(number_of(old)), "type": "group"}
     return {"message_id": 1, "date": _seconds(item), "chat": chat, "migrate_to_chat_id": -abs(number_of(new))}
 
