@@ -20,8 +20,9 @@ from onelane.model import Attachment, JsonObject
 SIGNATURE: Final = "x-slack-signature"
 TIMESTAMP: Final = "x-slack-request-timestamp"
 AGE_MAX_S: Final = 300
-CHALLENGE: Final = re.compile("[!-~]{1,1024}")
-FILE_HOSTS: Final = ("files.slack.com", ".slack.com")
+CHALLENGE: Final = re.compile("[ -~]{1,1024}")
+FILE_HOST: Final = "files.slack.com"
+"""Alone: a token without rights is led to a page for people, at another host of Slack's, and that is no file."""
 
 
 class Slack(Provider):
@@ -92,13 +93,12 @@ class Slack(Provider):
 
     def _steps(self, attachment: Attachment, token: str) -> FileSteps:
         headers, base = {"Authorization": f"Bearer {token}"}, self._settings.base_url
-        own = () if base == BASE_URL else ("{0.scheme}://{0.netloc}".format(urlsplit(base)),)
-        hosts = (*FILE_HOSTS, *own)
+        home = "{0.scheme}://{0.netloc}".format(urlsplit(base))
         url = attachment.url
         if url is None:
-            info = yield FileRequest(f"{base}/files.info?{urlencode({'file': attachment.id})}", hosts, headers)
+            info = yield FileRequest(f"{base}/files.info?{urlencode({'file': attachment.id})}", (home,), headers)
             url = _address_in(info)
-        yield FileRequest(url, hosts, headers)
+        yield FileRequest(url, (FILE_HOST,) if base == BASE_URL else (FILE_HOST, home), headers)
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> bytes:
@@ -111,7 +111,7 @@ def _challenged(body: JsonObject) -> Parsed:
     challenge = body.get("challenge")
     if isinstance(challenge, str) and CHALLENGE.fullmatch(challenge):
         return Parsed(answer=Answer(200, "text/plain", challenge))
-    return Parsed([Quarantined("challenge: must be 1 to 1024 visible ASCII characters")])
+    return Parsed([Quarantined("challenge: must be 1 to 1024 printable ASCII characters")])
 
 
 class _File(fields.Incoming):
