@@ -3,6 +3,7 @@
 from typing import Final
 
 from onelane.telemetry.counters import Counter, Histogram
+from onelane.telemetry.ignored import IGNORED_OF_META, IGNORED_OF_SLACK, IGNORED_OF_TELEGRAM, IGNORED_OF_TWILIO
 
 DELIVERIES: Final = Counter(
     "onelane_deliveries",
@@ -35,7 +36,7 @@ IGNORED: Final = Counter(
     "onelane_ignored",
     "Parts of webhooks that no bot needs. nothing: the webhook held nothing; answered: it only asked for an answer.",
     "what",
-    ("nothing", "answered"),
+    ("nothing", "answered", *IGNORED_OF_META, *IGNORED_OF_SLACK, *IGNORED_OF_TELEGRAM, *IGNORED_OF_TWILIO),
 )
 STATUSES: Final = Counter(
     "onelane_statuses",
