@@ -6,6 +6,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_drops text[] := ARRAY(SELECT jsonb_array_elements_text(p_item -> 'drops'));
 BEGIN
+    UPDATE users SET former_names = ARRAY(SELECT n FROM unnest(former_names) n WHERE NOT p_item -> 'adds' ? n)
+     WHERE id = p_user.id AND former_names && ARRAY(SELECT jsonb_array_elements_text(p_item -> 'adds'));
     PERFORM drop_names(p_user.channel, p_user.id, v_drops);
     IF (p_item ->> 'has_new_owner')::boolean THEN
         PERFORM change_owner(p_user, p_at);

@@ -1,5 +1,5 @@
 -- Takes names from a user: whoever is called so from now on is somebody else. Other users' names stay theirs.
--- The caller holds the user's row lock.
+-- The user remembers the newest 64 of them. The caller holds the user's row lock.
 CREATE OR REPLACE FUNCTION drop_names(p_channel text, p_user_id uuid, p_names text[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -7,4 +7,6 @@ BEGIN
     IF FOUND THEN
         UPDATE users SET names_moved = true WHERE id = p_user_id;
     END IF;
+    UPDATE users SET former_names = (p_names || former_names)[:64]
+     WHERE id = p_user_id AND NOT former_names @> p_names;
 END $$;

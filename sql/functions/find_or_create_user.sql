@@ -4,9 +4,11 @@
 -- adds. Names that are known cost no lock. When one is missing, each name of the item is locked first, in order, and
 -- looked up again; only then is a user made: two items that name one person for the first time make one user. An item
 -- that was accepted before is its user's, whatever its names mean by now.
--- Names of several users: the one with the open session wins, else the older; nothing is merged.
+-- Names of several users: one who had a name that is another's now wins (the item is late), else the one with the open
+-- session, else the older; nothing is merged.
 -- Returns the user, or NULL when another transaction holds one of the names and p_waits is false; others: the users that
--- the remaining names mean; missing: names that are to be added to the user, under the user's lock.
+-- the remaining names mean, unless the item is late; missing: names that are to be added to the user, under the user's
+-- lock: none that were dropped, unless they are added anew.
 CREATE OR REPLACE FUNCTION find_or_create_user(
     p_channel text, p_item jsonb, p_waits boolean, OUT user_id uuid, OUT others uuid[], OUT missing text[])
 LANGUAGE plpgsql AS $$
@@ -17,6 +19,7 @@ DECLARE
     v_known integer;
     v_users uuid[];
     v_is_locked boolean := false;
+    v_is_late boolean;
 BEGIN
     IF p_item ->> 'conversation' IS NULL AND (jsonb_array_length(p_item -> 'senders') > 1 OR p_item ? 'adds') THEN
         SELECT array_agg(DISTINCT n ORDER BY n) INTO v_names FROM unnest(names_of(p_item)) n;
@@ -41,18 +44,20 @@ BEGIN
     END LOOP;
 
     IF cardinality(v_users) > 1 THEN
-        SELECT u.id INTO user_id
+        SELECT u.id, u.former_names && v_names INTO user_id, v_is_late
           FROM users u
           LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
-         WHERE u.id = ANY(v_users) ORDER BY s.id IS NULL, u.created_at, u.id LIMIT 1;
-        others := array_remove(v_users, user_id);
+         WHERE u.id = ANY(v_users) ORDER BY u.former_names && v_names DESC, s.id IS NULL, u.created_at, u.id LIMIT 1;
+        others := CASE WHEN NOT v_is_late THEN array_remove(v_users, user_id) END;
     ELSE
         user_id := v_users[1];
     END IF;
     IF v_is_locked THEN
         SELECT array_agg(n) INTO missing FROM unnest(v_names) n
          WHERE NOT coalesce(p_item -> 'drops' ? n, false)
-           AND NOT EXISTS (SELECT FROM user_aliases a WHERE a.channel = p_channel AND a.alias = n);
+           AND NOT EXISTS (SELECT FROM user_aliases a WHERE a.channel = p_channel AND a.alias = n)
+           AND NOT EXISTS (SELECT FROM users u WHERE u.id = user_id AND n = ANY(u.former_names)
+                               AND NOT coalesce(p_item -> 'adds' ? n, false));
     END IF;
     IF user_id IS NULL THEN
         missing := coalesce(missing, v_names);

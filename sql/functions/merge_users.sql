@@ -47,6 +47,10 @@ BEGIN
            last_accepted_at = v_at, version = version + 1,
            state = v_loser.state || state,
            state_aside = CASE WHEN v_aside IS NULL THEN state_aside ELSE v_aside || coalesce(state_aside, '{}') END,
+           former_names = ARRAY(
+               SELECT n FROM unnest(former_names || v_loser.former_names) n WHERE NOT EXISTS (
+                   SELECT FROM user_aliases a
+                    WHERE a.channel = v_winner.channel AND a.alias = n AND a.user_id = p_winner_id)),
            opted_out_at = coalesce(opted_out_at, v_loser.opted_out_at),
            owner_changed_at = coalesce(owner_changed_at, v_loser.owner_changed_at),
            paused_at = coalesce(paused_at, v_loser.paused_at),

@@ -81,6 +81,8 @@ CREATE TABLE users (
     state_aside      jsonb_object,
     -- Names were taken from this user: who has found the user by one looks again once the row is locked.
     names_moved      boolean NOT NULL DEFAULT false,
+    -- Names that were dropped: what was written before and is delivered late must not bring one back.
+    former_names     text[] NOT NULL DEFAULT '{}',
     -- The user in whose place this one has nothing more to say: its names and what waited are that one's.
     merged_into      uuid REFERENCES users,
     created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),

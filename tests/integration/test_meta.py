@@ -71,6 +71,26 @@ def test_who_gets_a_number_that_somebody_left_is_somebody_else(rows: Rows, clien
     assert by_id["wamid.1"] == by_id["wamid.4"] != by_id["wamid.3"]
 
 
+def test_what_was_written_before_a_number_moved_on_and_arrives_late_gives_it_back_to_nobody(
+    rows: Rows, services: Services, client: FlaskClient
+) -> None:
+    change = IdentityChange(
+        senders=(PHONE, SCOPED), adds=(NEW_PHONE, NEW_SCOPED), drops=(PHONE,), external_id="wamid.2"
+    )
+    stranger = said(4, PHONE, "US.2001")
+    deliver(client, said(1, PHONE, SCOPED), change, said(3, PHONE, SCOPED), stranger, said(5, PHONE, SCOPED))
+    by_id = {line.external_id: line.user_id for line in rows.accepted()}
+    assert by_id["wamid.1"] == by_id["wamid.3"] == by_id["wamid.5"] != by_id["wamid.4"]
+    assert not services.database.rows("SELECT FROM identity_conflicts")
+
+
+def test_a_number_that_its_owner_takes_back_is_theirs_again(rows: Rows, client: FlaskClient) -> None:
+    gone = IdentityChange(senders=(PHONE, SCOPED), adds=(NEW_PHONE,), drops=(PHONE,), external_id="wamid.2")
+    back = IdentityChange(senders=(NEW_PHONE, SCOPED), adds=(PHONE,), drops=(NEW_PHONE,), external_id="wamid.3")
+    deliver(client, said(1, PHONE, SCOPED), gone, back, said(4, PHONE))
+    assert len({line.user_id for line in rows.accepted()}) == 1
+
+
 def test_a_group_is_a_partner_of_its_own_whoever_of_it_writes(rows: Rows, client: FlaskClient) -> None:
     group: dict[str, Any] = {"conversation": "group:g1", "author": Author(id=PHONE, name="Alice")}
     deliver(client, said(1, PHONE), said(2, PHONE, **group), said(3, "15550102", **group), said(4, PHONE))
