@@ -34,7 +34,7 @@ def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int |
 
 PLANTED = {
     "finish for whoever asks": ("finish", "if lock[1] ~= lane.token then return 'lost' end", ""),
-    "enqueue over whatever score": ("prelude", "'ZADD', LANES, 'NX', ", "'ZADD', LANES, "),
+    "enqueue over whatever score": ("prelude", "'NX', unpack(members)", "unpack(members)"),
     "lease whatever is held": ("lease", "if held > 0 then", "if false then"),
     "lease again for the same call": ("lease", "if last[1] == call then", "if false then"),
     "answer leases that others took over": (

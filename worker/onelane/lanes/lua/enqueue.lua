@@ -23,7 +23,12 @@ local function add_job(user, item)
   return nil
 end
 
-return for_each(ARGV[3], clock(ARGV[1]), function(item, now)
+local items, started = cjson.decode(ARGV[3]), clock(ARGV[1])
+-- The rate limit also holds for a lane that was empty for a while.
+local may_begin = all_paced_until(items, started)
+local are_added = add_lanes(items, started, may_begin)
+
+return for_each(items, started, function(item, now)
   local user = item.user
   local is_new = add_job(user, item)
   if is_new then
@@ -32,7 +37,6 @@ return for_each(ARGV[3], clock(ARGV[1]), function(item, now)
   elseif is_new == nil and holder(user) then
     redis.call('HSET', lock_key(user), 'news', '1')
   end
-  -- The rate limit also holds for a lane that was empty for a while.
-  add_lane(user, math.max(now, paced_until(user, now)), DUE_WHEN_FULL_MAX)
+  if not are_added then add_lane(user, math.max(now, may_begin[user]), DUE_WHEN_FULL_MAX) end
   return is_new == nil and -1 or is_new and 1 or 0
 end)

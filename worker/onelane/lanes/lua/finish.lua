@@ -22,9 +22,9 @@ local function jobs_left(user)
   return 0
 end
 
-return for_each(ARGV[2], clock(ARGV[1]), function(lane, now)
+return for_each(cjson.decode(ARGV[2]), clock(ARGV[1]), function(lane, now)
   local user = lane.user
-  local lock = ours('HMGET', lock_key(user), 'token', 'until', 'news', 'wanted')
+  local lock = released[user] and {} or ours('HMGET', lock_key(user), 'token', 'until', 'news', 'wanted')
   if lock[1] ~= lane.token then return 'lost' end
   cache_session(user, lane.session, lane.session_ms)
   even_when_full()
@@ -36,7 +36,7 @@ return for_each(ARGV[2], clock(ARGV[1]), function(lane, now)
   local is_leased = (tonumber(lock[2]) or 0) > now
   if has_work and lane.may_go_on and not stays_paused and due <= now and is_leased then return 'go_on' end
 
-  redis.call('DEL', lock_key(user))
+  release(user)
   if not has_work then
     finally('ZREM', LANES, user)
     return 'forgotten'

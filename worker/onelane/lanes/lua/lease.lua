@@ -18,14 +18,14 @@ local function heard(name)
   return { last = tonumber(beat[1] or '0') or 0, resumed = tonumber(beat[2] or '0') or 0 }
 end
 
--- Whether the lane's last holder is gone: it let its lease end, and was not heard meanwhile. Who is heard is slow, or
--- could not send its release; who said goodbye to RQ has ended in order. When we were not heard either, Redis was away,
--- and nobody's silence means anything. A lease that a step of the clock has met proves nothing, nor does one that ends
--- later than any lease. What nobody knows any more counts as gone.
-local function holder_is_gone(user, lock)
+-- Whether the last holder of a lock that is there is gone: it let its lease end, and was not heard meanwhile. Who is
+-- heard is slow, or could not send its release; who said goodbye to RQ has ended in order. When we were not heard
+-- either, Redis was away, and nobody's silence means anything. A lease that a step of the clock has met proves nothing,
+-- nor does one that ends later than any lease. What nobody knows any more counts as gone.
+local function holder_is_gone(lock)
   local ended, life = tonumber(lock[1] or ''), tonumber(lock[3] or '')
   if ended and (ended <= calm or ended > now) then return false end
-  if not lock[2] or not ended or not life then return redis.call('EXISTS', lock_key(user)) == 1 end
+  if not lock[2] or not ended or not life then return true end
   local silent = ended - SILENCE * life
   if lock[2] == worker or heard(lock[2]).last > silent then return false end
   if redis.pcall('HEXISTS', worker_key(lock[2]), 'death') == 1 then return false end
@@ -68,14 +68,24 @@ local function cached_sessions(lanes)
   return cached
 end
 
+-- Removes the locks that are there, and returns whose they are. Mostly there are none: one command tells.
+local function remove_locks(lanes)
+  local locks, there = {}, {}
+  for i, lane in ipairs(lanes) do locks[i] = lock_key(lane.user) end
+  if redis.call('EXISTS', unpack(locks)) > 0 then
+    for _, lane in ipairs(lanes) do there[lane.user] = redis.call('DEL', lock_key(lane.user)) == 1 end
+  end
+  return there
+end
+
 local function take(lanes, leases)
   local fence, scores = raise_fence(#lanes), {}
+  local was_there = remove_locks(lanes)
   local sessions = cached_sessions(lanes)
   for i, lane in ipairs(lanes) do
     local user, own = lane.user, digits(fence + i)
     local token = worker .. ':' .. own
-    local taken_over = holder_is_gone(user, lane.lock) and 1 or 0
-    redis.call('DEL', lock_key(user))
+    local taken_over = was_there[user] and holder_is_gone(lane.lock) and 1 or 0
     redis.call('HSET', lock_key(user), 'token', token, 'fence', own, 'until', ends, 'worker', worker, 'life', ttl)
     redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
     scores[2 * i - 1], scores[2 * i] = ends, user

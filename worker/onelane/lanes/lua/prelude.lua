@@ -191,6 +191,18 @@ local function add_lane(user, due, most)
   return true
 end
 
+-- Add the lanes of a list in one command, each due then or now. Returns nil in a full Redis: then add each by itself.
+local function add_lanes(items, now, due)
+  local members = {}
+  for i, item in ipairs(items) do
+    note_unsure(item.user)
+    members[2 * i - 1], members[2 * i] = digits(math.max(now, due[item.user])), item.user
+  end
+  local added = unless_full('ZADD', LANES, 'NX', unpack(members))
+  for _ = 1, added or 0 do wake_one() end
+  return added
+end
+
 -- When a lock ends, in ms, by its `until`; 0 when nobody holds it. What ends later than any lease is none.
 local LEASE_MAX_MS = 600000
 local LOCK_KEPT_MS = 86400000 -- after its lease: who finds it knows that nobody released it; a step ahead ends it not
@@ -211,10 +223,20 @@ local function holder(user) return ours('HGET', lock_key(user), 'token') end
 
 -- When the rate limit lets the user's next turn begin, perhaps long ago. What is later than we ever write is not ours.
 local PACE_MAX_MS = 600000
-local function paced_until(user, now)
-  local due = tonumber(ours('GET', pace_key(user)) or '0')
+local function pace_in(written, now)
+  local due = tonumber(written or '0')
   if due and due <= now + PACE_MAX_MS then return due end
   return 0
+end
+
+local function paced_until(user, now) return pace_in(ours('GET', pace_key(user)), now) end
+
+-- The same for the users of a list, by user: one command.
+local function all_paced_until(items, now)
+  local pace_keys, due = {}, {}
+  for i, item in ipairs(items) do pace_keys[i] = pace_key(item.user) end
+  for i, written in ipairs(redis.call('MGET', unpack(pace_keys))) do due[items[i].user] = pace_in(written, now) end
+  return due
 end
 
 -- The rate limit: the turns of a minute may be used at once, then they come one by one. Nothing is dropped. The key
@@ -286,11 +308,18 @@ local function finally(command, key, member)
   at_end[key] = last
 end
 
+-- Releases a lock at the end of the script; for the items that follow it is gone.
+local released = {}
+local function release(user)
+  released[user] = true
+  finally('DEL', PREFIX .. 'nothing', lock_key(user))
+end
+
 -- Does something for each item of a list. One's error is its own answer, and keeps no other from its turn.
--- items: JSON, [{user, …}, …]. Returns an answer for each.
+-- items: {{user, …}, …}. Returns an answer for each.
 local function for_each(items, now, act)
   local answers = {}
-  for i, item in ipairs(cjson.decode(items)) do
+  for i, item in ipairs(items) do
     note_unsure(item.user)
     local is_done, answer = pcall(act, item, now)
     if not is_done then answer = { err = type(answer) == 'table' and answer.err or tostring(answer) } end
