@@ -11,7 +11,8 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `calm` | harness | `phase`: begin, end. No fault begins or lasts between the two |
 | `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids` (2) |
 | `leftovers` | harness | what was found after the drain, one list a name: each must be empty |
-| `send` | provider | `delivery`, `attempt`, `channel`, `messages`: [{`sender`, `external_id`, `text`}] |
+| `send` | provider | `delivery`, `attempt`, `channel`, `messages`: [{`sender`, `senders`, `external_id`, `text`}] (8) |
+| `rename` | provider | `channel`, `sender`, `names`: what the person is called from now on |
 | `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (3) |
 | `no_ack` | provider | `delivery`, `attempt`, `why` |
 | `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (4) |
@@ -37,6 +38,7 @@ that the user's messages had got. The end also says `is_done` (false: given up) 
 (5) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
 (6) What the storm ordered this run to do: block, hang.
 (7) unread: the service's own reads failed in it. unsent: the provider's API failed, or was not reached.
+(8) `sender` is the person, called for ever by their first name. `senders`: the names that the message has.
 """
 
 import json

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.chaos.checker import rows
-from tests.chaos.checker.gathering import Gathering
+from tests.chaos.checker.gathering import Address, Gathering
 from tests.chaos.checker.records import (
     Begin,
     Command,
@@ -32,7 +32,7 @@ from tests.chaos.checker.records import (
     Said,
     Stall,
 )
-from tests.chaos.checker.rows import MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
+from tests.chaos.checker.rows import EventRow, MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
 from tests.chaos.checker.spans import Spans
 from tests.chaos.history import Event
 
@@ -66,6 +66,13 @@ class Person:
     row: UserRow | None = None
     letters: dict[str, Letter] = field(default_factory=dict)
     """What the provider sent, by external id."""
+    names: set[str] = field(default_factory=set)
+    """What the provider has called them."""
+    addresses: list[Address] = field(default_factory=list)
+    """Who they are to the provider: more than one are different people."""
+    homes: tuple[str, ...] = ()
+    """The users that have messages of theirs: more than one are one person, split."""
+    events: list[EventRow] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
     """In the order of their numbers."""
@@ -211,6 +218,7 @@ def of(gathering: Gathering, found: Rows, wall_offset_s: float) -> Evidence:
 def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
     people = {row.id: Person(row.id, row) for row in found.users}
     ids = {(row.channel, row.sender): row.id for row in found.users}
+    homes = {message.external_id: message.user_id for message in found.messages}
 
     def person(user_id: str) -> Person:
         return people.setdefault(user_id, Person(user_id))
@@ -218,11 +226,17 @@ def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
     for user_id, said in gathering.said.items():
         person(user_id).said = said
     for (channel, sender), letters in gathering.letters.items():
-        known = person(ids.get((channel, sender), f"{channel}:{sender}"))
-        known.letters = letters
+        of_theirs = tuple(dict.fromkeys(homes[name] for name in letters if name in homes))
+        known = person(of_theirs[0] if of_theirs else ids.get((channel, sender), f"{channel}:{sender}"))
+        known.letters |= letters
+        known.names |= gathering.names[channel, sender]
+        known.addresses.append((channel, sender))
+        known.homes += of_theirs
         known.said += gathering.posted[channel, sender]
     for session in found.sessions:
         person(session.user_id).sessions.append(session)
+    for event in found.events:
+        person(event.user_id).events.append(event)
     for message in found.messages:
         person(message.user_id).messages.append(message)
     for reply in found.replies:

@@ -36,7 +36,7 @@ PLAIN: Mapping[str, type] = {
 }
 """Kinds whose events are complete in themselves, and about one user."""
 Address = tuple[str, str]
-"""Channel and sender."""
+"""Channel and person, called by their first name."""
 
 
 class Gathering:
@@ -50,6 +50,8 @@ class Gathering:
         self.leftovers: Event | None = None
         self.said: dict[str, list[Said]] = defaultdict(list)
         self.letters: dict[Address, dict[str, Letter]] = defaultdict(dict)
+        self.names: dict[Address, set[str]] = defaultdict(set)
+        """What the provider has called each person."""
         self.posted: dict[Address, list[Posted]] = defaultdict(list)
         self.lines_torn = 0
         self.began_at, self.ended_at = inf, -inf
@@ -144,12 +146,16 @@ class Gathering:
 
     def _letter(self, event: Event, message: Event) -> Letter:
         address = self.same(event["channel"]), self.same(message["sender"])
+        self.names[address].update(message.get("senders") or [message["sender"]])
         name, text = self.same(message["external_id"]), self.same(message["text"])
         letter = self.letters[address].setdefault(name, Letter(*address, name, text, event["at"]))
         letter.sent_at = min(letter.sent_at, event["at"])
         if letter.text != text:
             letter.conflicting_text = text
         return letter
+
+    def _take_rename(self, event: Event) -> None:
+        self.names[event["channel"], event["sender"]].update(event["names"])
 
     def _take_ack(self, event: Event) -> None:
         letters = self._letters_of[event["delivery"]]

@@ -1,6 +1,6 @@
 """What the database says after a run: plain rows, read with SQL of our own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,6 +50,13 @@ class MessageRow(NamedTuple):
         return self.processed_at
 
 
+class EventRow(NamedTuple):
+    id: str
+    user_id: str
+    seq: int
+    accepted_at: datetime
+
+
 class ReplyRow(NamedTuple):
     user_id: str
     session_id: str | None
@@ -75,6 +82,7 @@ class Rows(NamedTuple):
     replies: list[ReplyRow]
     outputs: list[OutputRow]
     read_at: datetime
+    events: Sequence[EventRow] = ()
 
 
 USERS = "SELECT id::text, channel, sender, last_seq, waiting, state FROM users"
@@ -85,12 +93,15 @@ SELECT id::text, user_id::text, status, started_at, last_message_at, ended_at, e
 MESSAGES = """
 SELECT id::text, user_id::text, session_id::text, seq, state, external_id, text, accepted_at, processed_at, attempts,
        redriven_at, end_at
-  FROM messages WHERE direction = 'in'
+  FROM messages WHERE direction = 'in' AND kind = 'message'
 UNION ALL
 SELECT id::text, user_id::text, session_id::text, seq, 'received', external_id, text, accepted_at, NULL, attempts,
        redriven_at, end_at
   FROM inbox
  ORDER BY seq
+"""
+EVENTS = """
+SELECT id::text, user_id::text, seq, accepted_at FROM messages WHERE direction = 'in' AND kind = 'event' ORDER BY seq
 """
 REPLIES = """
 SELECT user_id::text, session_id::text, turn_seq, ordinal, state, text
@@ -116,4 +127,5 @@ def read(database_url: str, same: Callable[[Any], Any] = lambda value: value) ->
             rows(ReplyRow._make, REPLIES),
             rows(OutputRow._make, OUTPUTS),
             read_at,
+            rows(EventRow._make, EVENTS),
         )

@@ -44,6 +44,17 @@ SELECT * FROM inbox UNION ALL
 SELECT (jsonb_populate_record(NULL::inbox, to_jsonb(m))).* FROM messages m WHERE direction = 'in'
 """
 
+USER_OF_FIRST_NAME = """
+    user_id := md5(p_channel || ':' || (p_item -> 'senders' ->> 0))::uuid;
+    INSERT INTO users (id, channel, sender) VALUES (user_id, p_channel, p_item -> 'senders' ->> 0)
+    ON CONFLICT DO NOTHING;
+    INSERT INTO user_aliases (channel, alias, user_id)
+    SELECT p_channel, n, find_or_create_user.user_id FROM unnest(v_names) n ON CONFLICT DO NOTHING;
+    missing := NULL;
+    RETURN;
+    IF cardinality(v_users) > 1 THEN
+"""
+
 SKIPPED_FOR_ALL = """
         v_answers := v_answers || v_answer;
         IF v_answer ->> 'outcome' = 'skipped' AND jsonb_array_length(p_items) > 1 THEN
@@ -172,6 +183,11 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Patch(patches.finish_late),
         ),
+    ),
+    "uuid5-user": Mutant(
+        "the look who a person is: their user is computed from the first of their names",
+        ("identity",),
+        (Sql({"    IF cardinality(v_users) > 1 THEN": USER_OF_FIRST_NAME}, ("find_or_create_user",)),),
     ),
     "forked-children-go-on": Mutant(
         "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",

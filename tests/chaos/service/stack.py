@@ -42,6 +42,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "demo": {"provider": "standard", "secrets": [SECRET]},
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
+    "meta": {"provider": "meta", "secrets": ["a-meta-app-secret-of-chaos"]},
     "support": {"provider": "twilio", "secrets": ["a-twilio-auth-token"], "public_url": "https://chaos.example"},
 }
 SETTINGS = {

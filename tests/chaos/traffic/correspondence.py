@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from tests.chaos.traffic.plan import Command, Post, Step, User
+from tests.chaos.traffic.plan import RENAME, Command, Post, Step, User
 
 
 class Desk(Protocol):
@@ -17,6 +17,9 @@ class Desk(Protocol):
 
     def post(self, user: User, post: Post, then: Callable[[int], None]) -> None:
         """Deliver until accepted, then say which number the message got: 0 if that is not told."""
+
+    def rename(self, user: User, nr: int, then: Callable[[], None]) -> None:
+        """Deliver until accepted that somebody has another name, then say so."""
 
     def command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         """Do what the operator wants, then say so."""
@@ -63,6 +66,9 @@ class Correspondence:
             if isinstance(step, Post):
                 self._unanswered += 1
                 self._desk.post(self.user, step, self._answered)
+            elif step.name == RENAME:
+                self._is_commanding = True
+                self._desk.rename(self.user, step.nr, self._commanded)
             elif self.has_written:
                 self._is_commanding = True
                 self._desk.command(step.name, self.user, self.last_seq, self._commanded)

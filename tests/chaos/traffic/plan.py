@@ -11,7 +11,7 @@ from heapq import heappop, heappush, merge
 from random import Random
 from typing import NamedTuple
 
-from tests.chaos.traffic.speech import END_WORD, NOTHING, SENDER_PREFIX, Ask, text_of
+from tests.chaos.traffic.speech import END_WORD, NOTHING, PHONE_PREFIX, SCOPED_PREFIX, SENDER_PREFIX, Ask, text_of
 
 PAIR_S = 0.116
 """How soon a user's second message follows who says one thing in two."""
@@ -26,6 +26,12 @@ AGAIN_WITHIN_S = (0.5, 20.0)
 THOUGHT_S = (0.0, 0.6)
 """How long a bot that reads its history has thought before: meanwhile Postgres may go away."""
 MEAN_SIZES = {"single": 1.0, "pair": 2.0, "burst": sum(BURST) / len(BURST), "album": float(ALBUM)}
+
+RENAME = "rename"
+"""Not the operator's, but the provider's: from now on the person has another scoped id."""
+NAMED_TWICE = 3
+"""One message in so many names its writer by phone number and scoped id, the others by the scoped id alone."""
+META = "meta"
 
 LIVELY = {"single": 55, "pair": 15, "burst": 20, "album": 10}
 SPARSE = {"single": 85, "pair": 15}
@@ -51,13 +57,14 @@ class Role:
 
 ROLES = (
     Role("hot", 10, 0.50, ("demo", "demo", "demo", "demo", "support")),
-    Role("plain", 207, 0.17, ("demo", "demo", "support"), {"fork": 8}),
+    Role("plain", 187, 0.12, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),
     Role("ender", 15, 0.06, words={"bye": 10, END_WORD: 6}, commands=(("end", 9),)),
     Role("escalated", 10, 0.05, words={"escalate": 5}, commands=(("escalate", 8), ("hand_back", 4), ("hand_back", 6))),
     Role("paused", 8, 0.04, commands=(("pause", 6), ("resume", 3))),
     Role("poison", 10, 0.03, words={"raise": 18, "raise-until": 10, "hang": 3}, commands=(("redrive", 15),)),
     Role("crashy", 2, 0.01, words={"crash": 6}),
+    Role("renamed", 20, 0.05, (META,), commands=((RENAME, 6),)),
     Role("brief", 12, 0.06, ("brief",), occasions=SPARSE),
     Role("aged", 6, 0.03, ("aged",), occasions=SPARSE),
 )
@@ -75,6 +82,8 @@ class Post(NamedTuple):
     """Over which of the webs: taken modulo their number."""
     written_at: float
     """When the user wrote it: all of an album at once."""
+    renamed: int = 0
+    """How often its writer had been renamed."""
 
     @property
     def text(self) -> str:
@@ -87,6 +96,8 @@ class Command(NamedTuple):
 
     at: float
     name: str
+    nr: int = 0
+    """Of a renaming: which it is."""
 
 
 Step = Post | Command
@@ -109,12 +120,30 @@ class User:
 
     @cached_property
     def sender(self) -> str:
-        """What looks like a phone number, so that a leak is seen."""
-        return f"{SENDER_PREFIX}{self.nr:08d}"
+        """What looks like a phone number, so that a leak is seen. It means them for ever."""
+        return f"{PHONE_PREFIX}{self.nr:03d}" if self.channel == META else f"{SENDER_PREFIX}{self.nr:08d}"
+
+    def scoped(self, renamed: int) -> tuple[str, ...]:
+        """Tell the scoped id that they have after so many renamings; at first they have none."""
+        return (f"{SCOPED_PREFIX}n{self.nr}n{renamed}",) if renamed else ()
+
+    def names(self, post: Post) -> tuple[str, ...]:
+        """Tell by what names the provider calls the writer of a message."""
+        is_named_twice = int(post.external_id.rpartition(".")[2]) % NAMED_TWICE == 0
+        scoped = self.scoped(post.renamed)
+        return (self.sender, *scoped) if is_named_twice or not scoped else scoped
 
     def steps(self) -> Iterator[Step]:
         """Go through their steps in the order of time, without an end."""
-        return merge(_Script(self, "says").posts(), _Script(self, "operator").commands(), key=_at)
+        renamed = 0
+        for step in merge(_Script(self, "says").posts(), _Script(self, "operator").commands(), key=_at):
+            if isinstance(step, Post):
+                yield step._replace(renamed=renamed)
+            elif step.name == RENAME:
+                renamed += 1
+                yield step._replace(nr=renamed)
+            else:
+                yield step
 
 
 def users(seed: int, per_second: float) -> list[User]:

@@ -1,4 +1,4 @@
-"""Delivers one message once, as its channel's provider would, and notes what became of it."""
+"""Delivers one message, or a person's new name, once, as its channel's provider would, and notes what became of it."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from onelane.channels import Provider, providers
 from onelane.config import Channel
-from onelane.deliveries import Delivery
+from onelane.deliveries import Delivery, IdentityChange, Item
 from tests.chaos.history import Event, Recorder
 from tests.chaos.traffic.plan import Post, User
 
@@ -52,7 +52,8 @@ class Postman:
     def deliver(self, user: User, post: Post, attempt: int) -> tuple[Answer, int]:
         """Post a message; return the answer, and the number it got, as far as that is told (else 0)."""
         web = self._webs[(post.web + attempt) % len(self._webs)]
-        message = {"sender": user.sender, "external_id": post.external_id, "text": post.text}
+        names = {"sender": user.sender, "senders": user.names(post)}
+        message = {**names, "external_id": post.external_id, "text": post.text}
         this = {"delivery": post.delivery, "attempt": attempt}
         self._recorder.note("send", **this, channel=user.channel, messages=[message])
         answer = self._post(web, user, self._delivery(user, post))
@@ -63,22 +64,31 @@ class Postman:
             self._recorder.note("no_ack", **this, why=answer.why or f"{answer.status} {answer.body[:200]!r}")
         return answer, max((one["seq"] for one in accepted), default=0)
 
+    def rename(self, user: User, nr: int, attempt: int) -> Answer:
+        """Tell that somebody has the next scoped id."""
+        names = user.scoped(nr)
+        self._recorder.note("rename", channel=user.channel, sender=user.sender, names=names)
+        change = IdentityChange(
+            senders=(user.sender, *user.scoped(nr - 1)), adds=names, external_id=f"u{user.nr:03d}.renamed.{nr}"
+        )
+        return self._post(self._webs[(nr + attempt) % len(self._webs)], user, change)
+
     def get(self, web: int, path: str) -> Answer:
         """Read a page of the service."""
         return self._ask(self._webs[web % len(self._webs)], "GET", path, None, {})
 
     def _delivery(self, user: User, post: Post) -> Delivery:
         return Delivery(
-            senders=(user.sender,),
+            senders=user.names(post),
             external_id=post.external_id,
             text=post.text,
             sent_at=self._started_at + timedelta(seconds=post.written_at),
         )
 
-    def _post(self, web: str, user: User, delivery: Delivery) -> Answer:
+    def _post(self, web: str, user: User, item: Item) -> Answer:
         path = f"/webhooks/{user.channel}"
         public = self._channels[user.channel].public_url or web
-        signed = self._doors[user.channel].sign(public.rstrip("/") + path, delivery)
+        signed = self._doors[user.channel].sign(public.rstrip("/") + path, item)
         return self._ask(web, "POST", path, signed.body, signed.headers)
 
     def _ask(self, web: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:

@@ -36,7 +36,7 @@ from tests.chaos.traffic.correspondence import Correspondence
 from tests.chaos.traffic.drain import Drain
 from tests.chaos.traffic.operations import Operations
 from tests.chaos.traffic.past import Past, past_of
-from tests.chaos.traffic.plan import Command, Post, Step, User, users
+from tests.chaos.traffic.plan import RENAME, Command, Post, Step, User, users
 from tests.chaos.traffic.postman import Postman, backoff_s
 
 POSTS_AT_ONCE_MAX = 64
@@ -77,6 +77,20 @@ class Office:
             time.sleep(backoff_s(attempt))
             attempt += 1
         then(seq)
+
+    def rename(self, user: User, nr: int, then: Callable[[], None]) -> None:
+        """Deliver a new name until it is accepted."""
+        self._commands.submit(self._rename, user, nr, then).add_done_callback(self._check)
+
+    def _rename(self, user: User, nr: int, then: Callable[[], None]) -> None:
+        attempt = 1
+        while not (answer := self._postman.rename(user, nr, attempt)).is_accepted:
+            if answer.is_refused:
+                self.problems.append(f"renaming {nr} was refused: {answer.status} {answer.body[:200]!r}")
+                break
+            time.sleep(backoff_s(attempt))
+            attempt += 1
+        then()
 
     def _command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         try:
@@ -125,8 +139,8 @@ class Traffic:
                 correspondence.add(Command(self._past.until, event["name"]))
 
     def _is_wanted(self, step: Step) -> bool:
-        if isinstance(step, Command):
-            return step.at > self._past.until
+        if isinstance(step, Command):  # a predecessor may not have come as far as a renaming, and it may be told twice
+            return step.at > self._past.until or step.name == RENAME
         if step.at <= self._past.until:
             return step.delivery in self._past.tries and step.delivery not in self._past.acknowledged
         return not (step.ask.word in DISRUPTIVE and (self._history / "quiet").exists())

@@ -17,6 +17,7 @@ from tests.chaos.checker.checks import (
     effects,
     escalation,
     fences,
+    identity,
     intake,
     leftovers,
     order,
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = tuple(
     module.check
     for module in (
         acceptance,
+        identity,
         order,
         effects,
         fences,

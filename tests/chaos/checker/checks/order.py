@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import inf
 
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
-from tests.chaos.checker.rows import MessageRow
+from tests.chaos.checker.rows import EventRow, MessageRow
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "order"
@@ -22,7 +22,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _numbers(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    for expected, message in enumerate(person.messages, 1):
+    numbered: list[MessageRow | EventRow] = sorted([*person.messages, *person.events], key=lambda line: line.seq)
+    for expected, message in enumerate(numbered, 1):
         if message.seq != expected:
             yield Violation(
                 PROMISE,
@@ -31,10 +32,8 @@ def _numbers(evidence: Evidence, person: Person) -> Iterator[Violation]:
                 f"the numbers have a gap or a repetition: message {message.id} has {message.seq} in place {expected}",
             )
             return
-    if person.row is not None and person.row.last_seq != len(person.messages):
-        yield Violation(
-            PROMISE, person.user_id, None, f"last_seq is {person.row.last_seq}, there are {len(person.messages)}"
-        )
+    if person.row is not None and person.row.last_seq != len(numbered):
+        yield Violation(PROMISE, person.user_id, None, f"last_seq is {person.row.last_seq}, there are {len(numbered)}")
 
 
 def _terminal_in_order(evidence: Evidence, person: Person) -> Iterator[Violation]:

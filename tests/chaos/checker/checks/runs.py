@@ -23,8 +23,8 @@ def _given(person: Person, run: Run) -> Iterator[Violation]:
     if message is None or person.row is None:
         yield Violation(PROMISE, person.user_id, run.at, f"the bot was given message {run.message_id}: no such message")
         return
-    stored = message.seq, message.text, person.row.sender
-    if (given := (run.seq, run.text, run.sender)) != stored:
+    stored = message.seq, message.text
+    if (given := (run.seq, run.text)) != stored or run.sender not in person.names:
         yield Violation(PROMISE, person.user_id, run.at, f"the bot was given {given}, and the database has {stored}")
 
 
