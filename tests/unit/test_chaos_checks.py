@@ -353,6 +353,11 @@ def slow_recovery(tale: Tale) -> None:
 
 
 MUST_NOT_HAPPEN = {
+    "one person is two users": ("identity", change("messages", 6, user_id="another")),
+    "two people are one user": (
+        "identity",
+        lambda tale: tale.find("send", delivery="d7")["messages"][0].update(sender="+33990002"),
+    ),
     "a message that was answered 2xx is not there": ("acceptance", removed("messages", 6)),
     "a message was never answered": ("acceptance", lambda tale: tale.events.remove(tale.find("ack", delivery="d7"))),
     "a message is invented": ("acceptance", change("messages", 6, external_id="invented")),

@@ -20,9 +20,9 @@ from onelane.lanes.scripts import text_of
 from tests.chaos.history import HISTORY
 from tests.chaos.service.dynos import all_pids
 from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES, Folder
-from tests.chaos.traffic.speech import CANARY, PHONE_PREFIX, SCOPED_PREFIX, SENDER_PREFIX
+from tests.chaos.traffic.speech import CANARY, PHONE_PREFIX, SCOPED_PREFIX, SENDER_PREFIX, SLACK_PREFIX
 
-CANARIES = tuple(text.encode() for text in (CANARY, SENDER_PREFIX, PHONE_PREFIX, SCOPED_PREFIX))
+CANARIES = tuple(text.encode() for text in (CANARY, SENDER_PREFIX, PHONE_PREFIX, SCOPED_PREFIX, SLACK_PREFIX))
 WAKE_MAX = 64
 SHOWN_MAX = 20
 LINE_MAX = 2_000

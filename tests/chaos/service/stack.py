@@ -43,6 +43,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
     "meta": {"provider": "meta", "secrets": ["a-meta-app-secret-of-chaos"]},
+    "slack": {"provider": "slack", "secrets": ["a-slack-signing-secret-of-chaos"]},
     "support": {"provider": "twilio", "secrets": ["a-twilio-auth-token"], "public_url": "https://chaos.example"},
 }
 SETTINGS = {

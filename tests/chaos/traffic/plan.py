@@ -11,7 +11,16 @@ from heapq import heappop, heappush, merge
 from random import Random
 from typing import NamedTuple
 
-from tests.chaos.traffic.speech import END_WORD, NOTHING, PHONE_PREFIX, SCOPED_PREFIX, SENDER_PREFIX, Ask, text_of
+from tests.chaos.traffic.speech import (
+    END_WORD,
+    NOTHING,
+    PHONE_PREFIX,
+    SCOPED_PREFIX,
+    SENDER_PREFIX,
+    SLACK_PREFIX,
+    Ask,
+    text_of,
+)
 
 PAIR_S = 0.116
 """How soon a user's second message follows who says one thing in two."""
@@ -31,7 +40,8 @@ RENAME = "rename"
 """Not the operator's, but the provider's: from now on the person has another scoped id."""
 NAMED_TWICE = 3
 """One message in so many names its writer by phone number and scoped id, the others by the scoped id alone."""
-META = "meta"
+META, SLACK = "meta", "slack"
+TEAM = "T0CHAOS"
 
 LIVELY = {"single": 55, "pair": 15, "burst": 20, "album": 10}
 SPARSE = {"single": 85, "pair": 15}
@@ -57,13 +67,14 @@ class Role:
 
 ROLES = (
     Role("hot", 10, 0.50, ("demo", "demo", "demo", "demo", "support")),
-    Role("plain", 187, 0.12, ("demo", "demo", "support"), {"fork": 8}),
+    Role("plain", 177, 0.09, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),
     Role("ender", 15, 0.06, words={"bye": 10, END_WORD: 6}, commands=(("end", 9),)),
     Role("escalated", 10, 0.05, words={"escalate": 5}, commands=(("escalate", 8), ("hand_back", 4), ("hand_back", 6))),
     Role("paused", 8, 0.04, commands=(("pause", 6), ("resume", 3))),
     Role("poison", 10, 0.03, words={"raise": 18, "raise-until": 10, "hang": 3}, commands=(("redrive", 15),)),
     Role("crashy", 2, 0.01, words={"crash": 6}),
+    Role("at work", 10, 0.03, (SLACK,)),
     Role("renamed", 20, 0.05, (META,), commands=((RENAME, 6),)),
     Role("brief", 12, 0.06, ("brief",), occasions=SPARSE),
     Role("aged", 6, 0.03, ("aged",), occasions=SPARSE),
@@ -120,8 +131,21 @@ class User:
 
     @cached_property
     def sender(self) -> str:
-        """What looks like a phone number, so that a leak is seen. It means them for ever."""
-        return f"{PHONE_PREFIX}{self.nr:03d}" if self.channel == META else f"{SENDER_PREFIX}{self.nr:08d}"
+        """What the provider calls them first, of a form that a leak shows. It means them for ever."""
+        if self.channel == META:
+            return f"{PHONE_PREFIX}{self.nr:03d}"
+        if self.channel == SLACK:
+            return f"{TEAM}:U{self.slack_id}"
+        return f"{SENDER_PREFIX}{self.nr:08d}"
+
+    @property
+    def slack_id(self) -> str:
+        """What the ids of a person and of their direct channel end with."""
+        return f"{SLACK_PREFIX}{self.nr:03d}"
+
+    def external_id(self, name: str, nr: int) -> str:
+        """Tell the provider's id of a message: Slack's have team, channel and time."""
+        return f"{TEAM}:D{self.slack_id}:{1_000_000_000 + nr}.{self.nr:06d}" if self.channel == SLACK else name
 
     def scoped(self, renamed: int) -> tuple[str, ...]:
         """Tell the scoped id that they have after so many renamings; at first they have none."""
@@ -129,6 +153,8 @@ class User:
 
     def names(self, post: Post) -> tuple[str, ...]:
         """Tell by what names the provider calls the writer of a message."""
+        if self.channel == SLACK:
+            return self.sender, f"D{self.slack_id}"
         is_named_twice = int(post.external_id.rpartition(".")[2]) % NAMED_TWICE == 0
         scoped = self.scoped(post.renamed)
         return (self.sender, *scoped) if is_named_twice or not scoped else scoped
@@ -221,7 +247,8 @@ class _Script:
     def _post(self, at: float, ask: Ask) -> Post:
         self._written += 1
         name = f"u{self._user.nr:03d}.{self._source}.{self._written}"
-        return Post(max(0.0, at), name, name, ask._replace(tag=name), self._dice.randrange(2), at)
+        external_id = self._user.external_id(name, self._written)
+        return Post(max(0.0, at), name, external_id, ask._replace(tag=name), self._dice.randrange(2), at)
 
     def _ask(self) -> Ask:
         word = self._one_of(self._words)
