@@ -91,17 +91,16 @@ BEGIN
        SET last_seq = v_accepted.seq, waiting = waiting + v_is_waiting::integer,
            last_accepted_at = v_accepted.accepted_at, sender = v_sender
      WHERE id = v_user.id;
-    IF v_is_waiting THEN
-        INSERT INTO inbox (user_id, seq, id, kind, channel, external_id, event, text, button, closes, attachments, parts,
-                           raw, has_payload, quoted, author, mentioned, repairs, route, traceparent, sent_at,
-                           accepted_at, escalate_at)
-        VALUES (v_user.id, v_accepted.seq, v_accepted.message_id, v_kind, v_channel, v_external_id, p_item ->> 'event',
-                coalesce(p_item ->> 'text', ''), p_item ->> 'button', coalesce((p_item ->> 'closes')::boolean, false),
-                coalesce(p_item -> 'attachments', '[]'), p_item -> 'parts', p_item -> 'raw', v_has_payload,
-                p_item ->> 'quoted', p_item -> 'author', coalesce((p_item ->> 'mentioned')::boolean, false),
-                p_item -> 'repairs', nullif(p_item -> 'route', 'null'), p_item ->> 'traceparent',
-                (p_item ->> 'sent_at')::timestamptz, v_accepted.accepted_at,
-                CASE v_kind WHEN 'echo' THEN v_accepted.accepted_at END);
+    IF v_is_waiting AND (v_kind <> 'message' OR v_has_payload OR p_item ?| ARRAY[
+            'event', 'closes', 'parts', 'raw', 'quoted', 'author', 'mentioned', 'repairs']) THEN
+        PERFORM keep_waiting(p_item, v_accepted, v_has_payload);
+    ELSIF v_is_waiting THEN -- what most are: each column that a statement names costs
+        INSERT INTO inbox (user_id, seq, id, channel, external_id, text, button, attachments, route, traceparent,
+                           sent_at, accepted_at)
+        VALUES (v_user.id, v_accepted.seq, v_accepted.message_id, v_channel, v_external_id,
+                coalesce(p_item ->> 'text', ''), p_item ->> 'button', coalesce(p_item -> 'attachments', '[]'),
+                nullif(p_item -> 'route', 'null'), p_item ->> 'traceparent', (p_item ->> 'sent_at')::timestamptz,
+                v_accepted.accepted_at);
     END IF;
     RETURN json_build_object(
         'outcome', 'accepted', 'user_id', v_user.id, 'message_id', v_accepted.message_id, 'seq', v_accepted.seq,
