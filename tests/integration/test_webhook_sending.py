@@ -93,7 +93,7 @@ def test_somebody_with_another_id_is_in_the_same_session(provider: str, capsys: 
     ("act", "provider", "why"),
     [
         (Act("alice", then_new_id=True), "twilio", "Twilio sends no IdentityChange"),
-        (Act("alice", then_new_id=True), "telegram", "this provider never gives a person another id"),
+        (Act("alice", then_new_id=True), "telegram", "of people Telegram never changes the number"),
         (Act("alice", "new", edit="m1"), "twilio", "Twilio sends no edited"),
         (Act("alice", status="read"), "twilio", "--status needs --reply"),
         (Act("alice", status="read", reply="7"), "telegram", "Telegram sends no Status"),
