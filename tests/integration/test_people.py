@@ -135,8 +135,10 @@ class Person:
             return
         old, self._phone = self._phone, f"+1555{next(NUMBERS)}"
         self._announce(nr, (old, self._scoped[-1]), adds=(self._phone,), drops=(old,))
+        # Written before the number changed, and late on its way.
+        self._write(nr + 1, self._scoped[-1], old)
         heir = Person(self._world, old)
-        heir.live(History(before=1, links_by_event=False, prefers_scoped=True, changes=(), messages=1), nr + 1)
+        heir.live(History(before=1, links_by_event=False, prefers_scoped=True, changes=(), messages=1), nr + 2)
 
     def _some_names(self) -> Sequence[str]:
         """Choose how a message names them: by a number, an id of any age, or both."""
