@@ -79,17 +79,6 @@ def test_a_dropped_name_is_somebody_elses_from_then_on(calls: Calls, rows: Rows)
     assert not calls.accept(wrote(3, SCOPED))[0]["has_conflict"]
 
 
-def test_a_late_message_does_not_bring_a_dropped_name_back_but_a_newer_one_does(
-    services: Services, calls: Calls
-) -> None:
-    [first, *_] = calls.accept(wrote(1, PHONE, SCOPED), changed(1, SCOPED, drops=[PHONE], sent_at="2026-01-02T00:00Z"))
-    late = wrote(2, SCOPED, PHONE, sent_at="2026-01-01T23:59Z"), wrote(3, SCOPED, PHONE)
-    assert {one["user_id"] for one in calls.accept(*late)} == {first["user_id"]}
-    assert names(services, first["user_id"]) == {SCOPED}
-    calls.accept(wrote(4, SCOPED, PHONE, sent_at="2026-01-03T00:00Z"))
-    assert names(services, first["user_id"]) == {SCOPED, PHONE}
-
-
 def test_a_name_that_was_dropped_before_it_was_known_is_dropped_too(services: Services, calls: Calls) -> None:
     [first, *_] = calls.accept(wrote(1, SCOPED), changed(1, SCOPED, drops=[PHONE]), wrote(2, PHONE, SCOPED))
     assert names(services, first["user_id"]) == {SCOPED}
