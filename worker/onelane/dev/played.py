@@ -67,9 +67,17 @@ def _rounds(act: Act, provider: Provider, url: str) -> list[list[Signed]]:
         change = _change(provider, persona, act.user)
         first, persona = [[provider.sign(url, change)]], Persona(change.adds)
     line = _line(act, persona)
+    if act.location and "location" not in _parts_of(provider, url, line):
+        raise click.ClickException("this provider sends no places")
     if act.album:
         return [*first, *([one] for one in _album(act, provider, url, line))]
     return [*first, [provider.sign(url, one) for one in _numbered(line, act.count)]]
+
+
+def _parts_of(provider: Provider, url: str, line: Delivery) -> JsonObject:
+    """Return what arrives of a line beside its text."""
+    deliveries = understood(provider, url, provider.sign(url, line)).deliveries
+    return deliveries[0].parts if deliveries else {}
 
 
 def _line(act: Act, persona: Persona) -> Delivery:
