@@ -13,6 +13,7 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind
 from onelane.model import Author
 from onelane_web import create_app
+from tests.conftest import LogLines
 from tests.payloads.meta import SETTINGS, openssl_hmac
 from tests.rows import Rows
 
@@ -129,3 +130,15 @@ def test_a_colleagues_message_hands_the_person_over_to_him(rows: Rows, client: F
     deliver(client, said(1, PHONE, SCOPED), said(2, SCOPED, kind=Kind.ECHO))
     [user_id] = {line.user_id for line in rows.accepted()}
     assert [session.status for session in rows.sessions(user_id)] == ["escalated"]
+
+
+def test_a_refused_handshake_tells_the_operator_why_and_the_caller_nothing(
+    client: FlaskClient, log_lines: LogLines
+) -> None:
+    query = {"hub.mode": "subscribe", "hub.verify_token": "a-token-of-others", "hub.challenge": "1158201444"}
+    refused = client.get("/webhooks/whatsapp", query_string=query)
+    assert (refused.status_code, refused.json) == (403, {"error": "the handshake is refused"})
+    [line] = [line for line in log_lines if line["event"] == "signature_refused"]
+    assert line["reason"] == "no verify token of the channel is the one that was given"
+    known = client.get("/webhooks/whatsapp", query_string={**query, "hub.verify_token": SETTINGS["verify_tokens"][0]})
+    assert (known.status_code, known.text, known.mimetype) == (200, "1158201444", "text/plain")

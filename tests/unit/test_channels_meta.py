@@ -14,7 +14,7 @@ from onelane.channels import Inbound, provider_of
 from onelane.channels.meta.envelope import ITEMS_MAX, LISTS, OBJECT
 from onelane.config import Channel
 from onelane.deliveries import Delivery, IdentityChange, Ignored, Item, Kind, Quarantined, Status
-from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
+from onelane.errors import BadHandshake, BadRequest, BadSignature, ConfigError, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author
 from tests.payloads import cases
 from tests.payloads.meta import openssl_hmac
@@ -116,22 +116,26 @@ def test_who_knows_a_verify_token_gets_the_challenge_back(token: str) -> None:
     ],
     ids=range(7),
 )
-def test_whoever_else_asks_gets_403_without_the_challenge(query: dict[str, str]) -> None:
-    answer = META.handshake(asked(**query))
-    assert answer.status == 403
-    assert "secret-word" not in answer.body
+def test_whoever_else_asks_gets_403_without_the_challenge_and_the_log_tells_why(query: dict[str, str]) -> None:
+    with pytest.raises(BadHandshake, match=r"^the handshake is refused$") as refused:
+        META.handshake(asked(**query))
+    assert refused.value.status == 403
+    assert refused.value.why
+    assert not {"secret-word", TOKEN} & set(refused.value.why.split())
 
 
 def test_a_token_given_twice_or_among_very_many_fields_is_refused() -> None:
     good = asked(mode="subscribe", verify_token=TOKEN, challenge="1")
     for more in (f"hub.verify_token={TOKEN}", "&".join(["a=b"] * 50)):
-        assert META.handshake(Inbound(f"{good.url}&{more}", {}, "", b"")).status == 403
+        with pytest.raises(BadHandshake):
+            META.handshake(Inbound(f"{good.url}&{more}", {}, "", b""))
 
 
-def test_without_verify_tokens_no_handshake_succeeds() -> None:
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_without_verify_tokens_no_handshake_succeeds(token: str) -> None:
     meta = provider_of(Channel(provider="meta", secrets=(SECRET,)))
-    assert meta.handshake(asked(mode="subscribe", verify_token="", challenge="1")).status == 403
-    assert meta.handshake(asked(mode="subscribe", verify_token=TOKEN, challenge="1")).status == 403
+    with pytest.raises(BadHandshake):
+        meta.handshake(asked(mode="subscribe", verify_token=token, challenge="1"))
 
 
 def test_every_batch_is_answered_with_200() -> None:

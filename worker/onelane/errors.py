@@ -26,6 +26,7 @@ OnelaneError
 │   └── TurnOutdated      it read when what its turn had read was no longer true: it runs again, and no attempt counts
 └── DeliveryError         a webhook that cannot be accepted; `status` is the HTTP answer
     ├── BadSignature      401
+    │   └── BadHandshake  403
     ├── BadRequest        400, names the field
     └── Unsupported       415
 """
@@ -191,6 +192,12 @@ class BadSignature(DeliveryError):  # noqa: N818 - as above
         """Take what the sender is told, and what the log tells the operator: no header, no content."""
         super().__init__(answer)
         self.why = why
+
+
+class BadHandshake(BadSignature):
+    """Whoever asks to verify the address does not know what was agreed."""
+
+    status = 403
 
 
 class BadRequest(DeliveryError):  # noqa: N818 - as above

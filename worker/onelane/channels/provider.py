@@ -110,7 +110,10 @@ class Provider(ABC):
         """Take an instance of `settings_model`."""
 
     def handshake(self, request: Inbound) -> Answer:  # noqa: ARG002 - most have none
-        """Answer a GET with which the provider makes sure whose address this is; raise Unsupported if it has none."""
+        """Answer a GET with which the provider makes sure whose address this is.
+
+        Raise Unsupported if it has none, BadHandshake for whoever does not know what was agreed.
+        """
         raise Unsupported("this address takes POST")
 
     @abstractmethod

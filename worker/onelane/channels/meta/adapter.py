@@ -15,7 +15,7 @@ from onelane.channels.meta.envelope import items_of
 from onelane.channels.meta.settings import MetaSettings
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
 from onelane.deliveries import Accepted, Item
-from onelane.errors import BadRequest, BadSignature, Unsupported
+from onelane.errors import BadHandshake, BadRequest, BadSignature, Unsupported
 from onelane.model import Attachment
 
 JSON = "application/json"
@@ -26,7 +26,6 @@ CHALLENGE_FORM = re.compile(r"[A-Za-z0-9_.=+/-]{1,256}")
 MEDIA_ID_FORM = re.compile(r"[A-Za-z0-9_-]{1,128}")
 FILE_HOSTS = (".fbcdn.net", "lookaside.fbsbx.com")
 """Where files lie, beside the host of `base_url`."""
-REFUSED = Answer(403, JSON, '{"error": "the handshake is refused"}')
 
 
 class Meta(Provider):
@@ -47,12 +46,13 @@ class Meta(Provider):
             query = parse_qs(urlsplit(request.url).query, max_num_fields=QUERY_FIELDS_MAX)
             [mode], [token], [challenge] = (query[f"hub.{name}"] for name in ("mode", "verify_token", "challenge"))
         except (ValueError, KeyError):
-            return REFUSED
+            raise _no_handshake("hub.mode, hub.verify_token and hub.challenge must be there, each once") from None
         given = token.encode("utf-8", "replace")
         # All are compared, so that the time tells nothing.
-        is_known = sum(hmac.compare_digest(given, known) for known in self._verify_tokens)
-        if not (is_known and mode == "subscribe" and CHALLENGE_FORM.fullmatch(challenge)):
-            return REFUSED
+        if not sum(hmac.compare_digest(given, known) for known in self._verify_tokens):
+            raise _no_handshake("no verify token of the channel is the one that was given")
+        if mode != "subscribe" or not CHALLENGE_FORM.fullmatch(challenge):
+            raise _no_handshake("the mode is not subscribe, or the challenge is none of Meta's")
         return Answer(200, "text/plain", challenge)
 
     def verify(self, request: Inbound) -> None:
@@ -100,6 +100,10 @@ class Meta(Provider):
 
     def _is_signed(self, given: str, body: bytes) -> bool:
         return any(hmac.compare_digest(given, _signature(secret, body)) for secret in self._secrets)
+
+
+def _no_handshake(why: str) -> BadHandshake:
+    return BadHandshake("the handshake is refused", why)
 
 
 def _signature(secret: bytes, body: bytes) -> str:
