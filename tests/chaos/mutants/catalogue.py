@@ -191,7 +191,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "forked-children-go-on": Mutant(
         "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",
-        ("fences",),
+        ("leftovers",),
         (Patch(patches.children_go_on),),
     ),
     "wake-before-push": Mutant(
