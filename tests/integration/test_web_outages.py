@@ -1,6 +1,7 @@
 """Postgres takes no writes, or falls silent: webhooks are refused for now, and none is lost."""
 
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,6 +26,10 @@ from tests.processes import environment, web_process
 from tests.proxy import Proxy
 from tests.rows import Rows
 
+CLIENTS = 4
+REQUEST_MAX_S = 3.0
+BACK_MAX_S = 2.0
+"""Twice that is allowed here: the machine may be busy."""
 SETTING = "ALTER SYSTEM SET default_transaction_read_only = {}"
 
 
@@ -139,3 +144,31 @@ def test_a_web_that_starts_while_a_server_is_away_does_its_work_as_soon_as_that_
             eventually(lambda: is_ready(port) and post(port, signed) == 202)
             assert web.is_running
     assert [row.external_id for row in rows.accepted()] == ["m1"]
+
+
+@pytest.mark.slow
+def test_while_postgres_is_silent_no_webhook_waits_long_and_when_it_is_back_they_are_accepted_soon(
+    services: Services, settings: Settings, rows: Rows, tmp_path: Path
+) -> None:
+    def timed_post(nr: int) -> tuple[int, float]:
+        delivery = Delivery(senders=(f"user {nr}",), external_id=f"m{nr}", text="x")
+        signed, began = provider_of(settings.channels["demo"]).sign("", delivery), time.monotonic()
+        return post(port, signed), time.monotonic() - began
+
+    with (
+        Proxy(settings.database_url) as proxy,
+        web_process(settings.model_copy(update={"database_url": proxy.url}), tmp_path) as port,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
+        assert timed_post(0)[0] == 202
+        with proxy.silencing():
+            answers = list(clients.map(timed_post, range(1, 4 * CLIENTS)))
+            at_once = [timed_post(nr) for nr in range(6)]
+        began = time.monotonic()
+        eventually(lambda: timed_post(99)[0] == 202)
+        back_s = time.monotonic() - began
+    assert {status for status, _ in answers + at_once} == {503}
+    assert max(seconds for _, seconds in answers) < 2 * REQUEST_MAX_S
+    assert sorted(seconds for _, seconds in at_once)[len(at_once) // 2] < 1
+    assert back_s < 2 * BACK_MAX_S
+    assert {row.external_id for row in rows.accepted()} >= {"m0", "m99"}

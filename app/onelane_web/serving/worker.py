@@ -32,7 +32,7 @@ from onelane_web.serving.threads import Threads
 
 REQUEST_S: Final = 10.0
 """From the first byte of a request to its last."""
-QUEUE_S: Final = 5.0
+QUEUE_S: Final = 2.0
 """Until a thread takes a whole request."""
 ANSWER_S: Final = 30.0
 LEAVE_S: Final = 2.0
