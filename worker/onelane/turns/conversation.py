@@ -34,7 +34,7 @@ def converse(wire: Wire, read: TurnRead, memory: Memory) -> JsonObject:
 
 
 def _fetched(memory: Memory, attachment: Attachment) -> JsonObject:
-    """Fetch a file for the child, which has no secrets."""
+    """Fetch a file for the child, which has no providers."""
     try:
         file = memory.fetching(attachment).result()
     except FileError as error:

@@ -1,6 +1,6 @@
 """The files that users sent, for the handlers of a process: fetched on one event loop of their own.
 
-A turn that waits for a file needs no thread for it. In a suspect's child the parent fetches: a child has no secrets.
+A turn that waits for a file needs no thread for it. In a suspect's child the parent fetches: a child has no providers.
 """
 
 import asyncio
