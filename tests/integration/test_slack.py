@@ -105,6 +105,12 @@ def test_what_the_bots_own_app_posts_leaves_the_conversation_to_the_bot(rows: Ro
     assert "escalated" not in {session.status for session in rows.sessions(alice)}
 
 
+def test_without_its_headers_a_webhook_is_refused_unread(rows: Rows, client: FlaskClient) -> None:
+    too_large = b"x" * 2**21
+    assert client.post("/webhooks/team", data=too_large, headers={"Content-Type": JSON}).status_code == 401
+    assert not rows.accepted()
+
+
 def test_a_changed_body_is_refused_and_nothing_of_it_is_stored(rows: Rows, client: FlaskClient) -> None:
     request = signed(Inbound("", {}, JSON, b"{}"))
     headers = {**request.headers, "Content-Type": JSON}

@@ -29,6 +29,7 @@ class Slack(Provider):
     """The provider `slack`: one app, in one workspace or many."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = SlackSettings
+    signed_by: ClassVar[tuple[str, ...]] = (SIGNATURE, TIMESTAMP)
     body_max_bytes: ClassVar[int] = 2**20
 
     def __init__(self, settings: SlackSettings) -> None:
