@@ -12,6 +12,7 @@ from onelane.errors import LaneBusy
 from onelane.lanes.releases import Released
 from onelane.operations.merging import held
 from onelane.operations.users import sessions_of
+from onelane.processes.duties import Duties
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import Accept, RunWorker, eventually
 from tests.integration.test_lines import works
@@ -130,6 +131,22 @@ def test_a_dead_message_of_the_loser_is_redriven_as_the_winners_newest(
     texts = [row.text for row in rows.inbound(UUID(alice))]
     assert texts == ["alice 1", "alice 2", "bob 2", "bob 1"]
     assert rows.anomalies() == []
+
+
+def test_a_dead_message_of_the_loser_that_rqs_tools_requeue_is_on_the_winners_lane(
+    services: Services, calls: Calls
+) -> None:
+    alice, bob = both(calls)
+    [begun] = calls.begin(lease(bob))
+    dead: Item = {**settlement(begun), "failure": {"error": "E", "attempts": 0, "attempts_max": 1, "poison": "skip"}}
+    del dead["effects"]
+    calls.settle(dead)
+    services.database.rows("SELECT merge_users(%s, %s)", (alice, bob))
+    message_id = begun["turn"]["messages"][0]["id"]
+    duties = Duties(services.database, services.lanes, services.sessions, "w", parked_max_s=3_600)
+    assert not duties._waits_again(UUID(bob), message_id)
+    assert services.lanes.jobs(UUID(alice)) == [message_id]
+    assert services.lanes.jobs(UUID(bob)) == []
 
 
 def test_a_lane_in_use_is_left_when_its_turn_ends_and_nobody_takes_it_before_the_act(

@@ -94,7 +94,7 @@ class Acts:
         if waiting is None:
             return Act(did=False)
         _record("message_redriven", user_id=waiting.user_id, message_id=message_id)
-        return Act(did=True, redis=_in_redis(lambda: self._enqueue(waiting.user_id, message_id)))
+        return Act(did=True, redis=_in_redis(lambda: self._enqueue(message.user_id, waiting.user_id, message_id)))
 
     def drop(self, message_id: UUID) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
@@ -170,7 +170,9 @@ class Acts:
             yield from page
             page = dead_messages(self._database, user_id=user_id, after=page[-1], most=PAGE_MAX)
 
-    def _enqueue(self, user_id: UUID, message_id: UUID) -> None:
+    def _enqueue(self, died_as: UUID, user_id: UUID, message_id: UUID) -> None:
+        if died_as != user_id:  # merged since
+            self._lanes.discard(died_as, message_id)
         self._lanes.enqueue(user_id, message_id)
         self._lanes.make_due(user_id)
 

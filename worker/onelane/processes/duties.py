@@ -54,9 +54,7 @@ WITH RECURSIVE waiting (user_id, nr) AS (
       FROM waiting w
      WHERE w.user_id IS NOT NULL AND nr < %(most)s)
 SELECT w.user_id, u.paused_at IS NOT NULL AS is_paused
-  FROM waiting w
-  JOIN users u ON u.id = w.user_id
- ORDER BY w.user_id
+  FROM waiting w JOIN users u ON u.id = w.user_id ORDER BY w.user_id
 """
 # Only a message of this very lane: somebody may have put another user's job there.
 REQUEUED = """
@@ -211,14 +209,18 @@ class Duties:
     def _waits_again(self, user_id: UUID, job: str) -> bool:
         """Redrive the dead message behind a requeued job in Postgres; take what is no such job off the lane."""
         message_id = uuid_or_none(job)
-        names = {"message_id": message_id, "user_id": user_id}
-        row = None if message_id is None else self._database.row(REQUEUED, names)
+        asked = {"message_id": message_id, "user_id": user_id}
+        row = self._database.row(REQUEUED, asked) if message_id else None
         if row is None or row.state == "processed":
             self._lanes.discard(user_id, job)
             event("foreign_jobs", user_id=user_id, jobs=1)
             return False
         if row.state == "dead":  # a death that was seen: asked again, no later one is undone
-            self._database.rows("SELECT redrive_message(%s, %s)", (message_id, row.died_at))
+            redriven = self._database.row("SELECT redrive_message(%s, %s) AS whose", (message_id, row.died_at))
+            if message_id and redriven and redriven.whose not in {None, user_id}:  # merged into another
+                self._lanes.discard(user_id, job)
+                self._lanes.enqueue(redriven.whose, message_id)
+                return False
         return True
 
 
