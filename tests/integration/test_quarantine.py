@@ -1,6 +1,7 @@
 """What is signed is never lost: it is accepted, or kept whole until it is understood or dropped."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -8,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
-from onelane.bootstrap import Services
+from onelane.bootstrap import Services, open_services
 from onelane.channels import Inbound, Parsed, provider_of
 from onelane.channels.standard import Standard, StandardSettings
 from onelane.cli import onelane
@@ -16,7 +17,7 @@ from onelane.config import Settings
 from onelane.deliveries import Delivery, Ignored, Item, Quarantined, Status
 from onelane.doctor.finding import Deployment, Health
 from onelane.doctor.quarantine import quarantine_is_empty
-from onelane.errors import StoreUnavailable
+from onelane.errors import BacklogFull, StoreUnavailable
 from onelane.operations import quarantine as operations
 from onelane.processes.duties import Duties
 from onelane.quarantine import Quarantine
@@ -182,3 +183,26 @@ def test_the_commands_show_a_webhook_without_what_it_holds_replay_and_drop_it(
     assert command("drop", kept, input="n\n").exit_code == 1
     assert command("drop", kept, input="y\n").exit_code == 0
     assert services.quarantine.all(None, 1) == []
+
+
+def test_a_provider_that_delivers_nothing_again_may_have_twice_the_backlog(
+    settings: Settings, services: Services, album: Album, rows: Rows
+) -> None:
+    """Its users' messages are kept up to there; then they are refused by name."""
+    demo = settings.channels["demo"].model_copy(update={"backlog_max": 2})
+    with closing(open_services(settings.model_copy(update={"channels": {"demo": demo}}))) as limited:
+        receiving = Receiving(
+            {"demo": album}, limited.database.breaker, limited.intake, Statuses(limited.database), limited.quarantine
+        )
+        vars(album)["redelivers"] = False
+
+        def receive(text: str, external_id: str) -> None:
+            signed = album.sign("", Delivery(senders=("alice",), external_id=external_id, text=text))
+            headers = {name.lower(): value for name, value in signed.headers.items()}
+            receiving.receive("demo", Inbound("/", headers, "application/json", signed.body), lambda _message: None)
+
+        receive("1 2 3 4", "m1")
+        with pytest.raises(BacklogFull):
+            receive("5 ?", "m2")
+    assert texts(rows) == ["1", "2", "3", "4"]
+    assert len(services.quarantine.all(None, 9)) == 1

@@ -304,3 +304,10 @@ def test_an_unknown_channel_is_logged_by_a_name_that_could_be_one(
 
 def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/webhooks", "/webhooks/", "/nothing?a=b", "/webhooks/demo/replies/x"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PROPFIND"])
+def test_an_unknown_path_is_answered_in_json(client: FlaskClient, path: str, method: str) -> None:
+    response = client.open(path, method=method)
+    assert (response.status_code, response.mimetype) == (404, "application/json")
