@@ -53,7 +53,7 @@ class Twilio(Provider):
     settings_model: ClassVar[type[fields.ProviderSettings]] = TwilioSettings
     redelivers: ClassVar[bool] = False
     signed_by: ClassVar[tuple[str, ...]] = ("x-twilio-signature",)
-    body_max_bytes: ClassVar[int] = 64 * 2**10
+    body_max_bytes: ClassVar[int] = 32 * 2**10
 
     def __init__(self, settings: TwilioSettings) -> None:
         """Take the auth tokens; each of them verifies."""
