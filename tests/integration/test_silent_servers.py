@@ -39,11 +39,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lane show": (USER,),
     "lanes": (),
     "migrate": (),
+    "quarantine drop": ("00000000-0000-0000-0000-000000000000", "--yes"),
+    "quarantine list": (),
+    "quarantine replay": ("--all",),
+    "quarantine show": ("00000000-0000-0000-0000-000000000000",),
     "session end": (USER,),
     "session escalate": (USER,),
     "session fit-time": (USER,),
     "session hand-back": (USER,),
     "session show": (USER,),
+    "user confirm": (USER,),
+    "user merge": (USER, "demo:bob"),
+    "user opt-in": (USER,),
+    "user show": (USER,),
 }
 WITHOUT_POSTGRES = {"send": ("hello", "--user", "alice")}
 NOT_HERE = {"run", "incident", "worker"}
