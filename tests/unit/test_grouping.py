@@ -15,7 +15,7 @@ from onelane.errors import StoreAway, StoreRefused, StoreUnavailable
 from onelane.faults import LOCK_NOT_AVAILABLE, QUERY_CANCELED
 from onelane.gathering import grouping as rules
 from onelane.gathering.grouping import Grouping
-from onelane.gathering.requests import Answers, Call, Request
+from onelane.gathering.requests import PIECE_MAX, Answers, Call, Request
 from onelane.model import JsonObject
 
 DONE = "done"
@@ -139,7 +139,8 @@ class Traffic(RuleBasedStateMachine):
         if isinstance(answers, Exception):
             give(self.grouping.failed(call, answers, self.now))
             return
-        for future, answer in zip([f for one in call.requests for f in one.futures], answers, strict=True):
+        asked = [future for one in call.requests for future in one.futures[: len(one.piece)]]
+        for future, answer in zip(asked, answers, strict=True):
             if answer is SKIPPED:
                 self.skips[future] += 1
                 self.first_skip.setdefault(future, self.now)
@@ -151,7 +152,7 @@ class Traffic(RuleBasedStateMachine):
             lists = [one for one in self.under_way if not one.is_alone]
             assert not set(whose_of(call)) & {whose for one in self.under_way for whose in whose_of(one)}
             assert len(set(whose_of(call))) == len(call.requests)
-            assert len(call.items) <= rules.ITEMS_MAX or len(call.requests) == 1
+            assert len(call.items) <= rules.ITEMS_MAX
             if call.is_alone:
                 assert len(call.requests) == 1
                 assert len(self.under_way) - len(lists) < self.alone_max
@@ -240,6 +241,35 @@ def test_alone_an_item_leaves_at_once_and_the_next_list_takes_what_has_gathered_
     assert len(second.items) == rules.ITEMS_MAX
     [third] = sent.answer(second)
     assert len(third.items) == 6
+
+
+def test_of_a_large_request_a_piece_goes_in_each_list_and_others_go_beside_it() -> None:
+    sent, large = Sent(), request("alice", *range(3 * PIECE_MAX))
+    asked = [*large.futures]
+    [first] = sent.asks(large)
+    assert len(first.items) == PIECE_MAX
+    assert sent.asks(request("alice", 999), *users(2)) == []
+    [second] = sent.answer(first)
+    assert whose_of(second) == ["alice", "user 0", "user 1"]
+    [third] = sent.answer(second)
+    [later] = sent.answer(third)
+    assert [item["nr"] for item in later.items] == [999]
+    assert [future.result()["nr"] for future in asked] == [*range(3 * PIECE_MAX)]
+
+
+@pytest.mark.parametrize(
+    ("stop", "outcome"), [({"outcome": "full"}, "full"), (SKIPPED, "skipped"), (LOCK_TIMED_OUT, "skipped")]
+)
+def test_what_follows_an_item_that_was_not_done_is_not_done_either(stop: JsonObject, outcome: str) -> None:
+    sent, large = Sent(), request("alice", *range(3 * PIECE_MAX))
+    asked = [*large.futures]
+    [call] = sent.asks(large)
+    large.waits = True
+    answers = [{"outcome": DONE, "nr": nr} for nr in range(PIECE_MAX - 1)] + [stop]
+    give(sent.grouping.answered(call, answers, 0))
+    assert [future.result()["outcome"] for future in asked[PIECE_MAX:]] == [outcome] * (2 * PIECE_MAX)
+    assert asked[PIECE_MAX - 1].result() == stop
+    assert sent.ready(0) == []
 
 
 def test_a_second_list_leaves_when_the_first_is_old_and_lists_take_half_of_the_places() -> None:

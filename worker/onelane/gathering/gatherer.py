@@ -51,7 +51,7 @@ class Gatherer:
         return future
 
     def submit_all(self, asked: Sequence[tuple[JsonObject, str]]) -> list["Future[JsonObject]"]:
-        """Ask for several items, each with whose it is; those of one user go in one list, in their order."""
+        """Ask for several items, each with whose it is; those of one user are done in their order."""
         futures: list[Future[JsonObject]] = [Future() for _ in asked]
         now = time.monotonic()
         requests: dict[str, Request] = {}

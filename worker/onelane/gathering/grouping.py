@@ -20,7 +20,7 @@ from onelane.gathering.requests import Answers, Call, Request
 from onelane.model import JsonObject
 
 ITEMS_MAX: Final = 64
-"""Items of a list; one request with more of them goes by itself."""
+"""Items of a list."""
 LIST_OLD_S: Final = 0.02
 """Who waits for a list that is under way for longer does not wait for its end."""
 SKIPS_MAX: Final = 3
@@ -90,7 +90,7 @@ class Grouping:
         back: list[Request] = []
         left = iter(answers)
         for request in call.requests:
-            final += self._split(request, list(islice(left, len(request.items))), now)
+            final += self._split(request, list(islice(left, len(request.piece))), now)
             if not request.items:
                 self._close(request)
             elif request.waits:
@@ -160,13 +160,13 @@ class Grouping:
             elif self._suspects.has(request.whose, now):
                 self._busy.add(request.whose)
                 self._alone.append(request)
-            elif taken and len(request.items) > room:
+            elif len(request.piece) > room:
                 self._waiting.appendleft(request)
                 break
             else:
                 self._busy.add(request.whose)
                 taken.append(request)
-                room -= len(request.items)
+                room -= len(request.piece)
         self._waiting.extendleft(reversed(passed))
         return taken
 
@@ -176,16 +176,21 @@ class Grouping:
         return call
 
     def _split(self, request: Request, answers: list[JsonObject], now: float) -> Answers:
-        """Return the answers that are final; the request keeps what is asked again."""
+        """Return the answers that are final; the request keeps what is asked again, and what is still to be asked."""
         if any(_is_refused_for_good(answer) for answer in answers):
             self._suspects.add(request.whose, now)
-        held = {nr for nr, answer in enumerate(answers) if _is_held_up(answer)}
+        held = [nr for nr, answer in enumerate(answers) if _is_held_up(answer)]
         if held and not self._goes_on(request, now):
-            held = set()
+            held = []
+        if not held:
+            request.forget_skips()
+            if outcome := _outcome_of_what_follows(answers):
+                answers += [{"outcome": outcome}] * (len(request.items) - len(answers))
         asked = list(zip(request.items, request.futures, strict=True))
-        request.items = [item for nr, (item, _) in enumerate(asked) if nr in held]
-        request.futures = [future for nr, (_, future) in enumerate(asked) if nr in held]
-        return [(future, answers[nr]) for nr, (_, future) in enumerate(asked) if nr not in held]
+        left = [asked[nr] for nr in held] + asked[len(answers) :]
+        request.items, request.futures = [item for item, _ in left], [future for _, future in left]
+        answered = enumerate(zip(asked, answers, strict=False))
+        return [(future, answer) for nr, ((_, future), answer) in answered if nr not in held]
 
     def _goes_on(self, request: Request, now: float) -> bool:
         """Count that somebody held the request up; tell whether it is worth asking again."""
@@ -205,6 +210,13 @@ class Grouping:
 def _is_held_up(answer: JsonObject) -> bool:
     """Whether another transaction kept the item from being done: it may be that of a neighbour in another list."""
     return answer["outcome"] == "skipped" or (answer["outcome"] == "refused" and is_held_up(answer["sqlstate"]))
+
+
+def _outcome_of_what_follows(answers: Sequence[JsonObject]) -> str | None:
+    """Return what becomes of the user's later items if one of these was not done: they are not either."""
+    if any(answer["outcome"] == "full" for answer in answers):
+        return "full"
+    return "skipped" if any(map(_is_held_up, answers)) else None
 
 
 def _is_refused_for_good(answer: JsonObject) -> bool:

@@ -3,11 +3,14 @@
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from onelane.model import JsonObject
 
 Answers = list[tuple["Future[JsonObject]", JsonObject | Exception]]
 """What to answer to whom."""
+PIECE_MAX: Final = 16
+"""Items of one request in a list. The rest of a large one goes with the next lists, so that others share them."""
 
 
 @dataclass(eq=False)
@@ -27,6 +30,15 @@ class Request:
         """Ask for an item, too."""
         self.items.append(item)
         self.futures.append(future)
+
+    def forget_skips(self) -> None:
+        """Note that nobody holds it up any more."""
+        self.skips, self.skipped_at, self.waits = 0, inf, False
+
+    @property
+    def piece(self) -> list[JsonObject]:
+        """Its first items, which go in one call; the others follow when these are answered."""
+        return self.items[:PIECE_MAX]
 
     @property
     def is_over(self) -> bool:
@@ -50,8 +62,8 @@ class Call:
 
     @property
     def items(self) -> list[JsonObject]:
-        """All items, one request after the other."""
-        return [item for request in self.requests for item in request.items]
+        """What is sent of the requests, one after the other."""
+        return [item for request in self.requests for item in request.piece]
 
     @property
     def waits(self) -> bool:
