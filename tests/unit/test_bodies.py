@@ -73,7 +73,8 @@ def test_brackets_in_a_text_are_no_nesting(brackets: str) -> None:
         ("a\0b", "ab", ("nul",)),
         ("a\ud83d", "a?", ("surrogate",)),
         ("\0\udcff", "?", ("nul", "surrogate")),
-        ({"a\0": ["\ud800", 1, None]}, {"a": ["?", 1, None]}, ("nul", "surrogate")),
+        ({"a\0": ["\ud800", 1, None]}, {"a?": ["?", 1, None]}, ("nul", "surrogate")),
+        ({"a": 1, "a\0": 2}, {"a": 1, "a?": 2}, ("nul",)),
         (7, 7, ()),
     ],
 )

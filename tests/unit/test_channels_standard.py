@@ -179,6 +179,12 @@ def test_bytes_that_are_no_utf8_cannot_have_been_signed() -> None:
         STANDARD.verify(posted(b"\xff\xfe"))
 
 
+def test_a_field_whose_name_has_a_nul_is_no_other_field() -> None:
+    delivery = parsed({**HELLO, "us\0er": "bob"})
+    assert (delivery.senders, delivery.repairs) == (("alice",), ("nul",))
+    assert refusal({"us\0er": "alice", "text": "hello"}).startswith("user: ")
+
+
 def test_a_text_that_is_too_long_is_cut_and_marked() -> None:
     delivery = parsed({**HELLO, "text": "x" * (TEXT_MAX + 1)})
     assert (len(delivery.text), delivery.repairs) == (TEXT_MAX, ("cut",))

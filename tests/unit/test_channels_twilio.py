@@ -58,6 +58,13 @@ def test_nothing_that_is_signed_is_refused_since_twilio_delivers_once() -> None:
     assert (len(cut.text), cut.repairs) == (TEXT_MAX, ("cut",))
 
 
+def test_a_field_whose_name_has_a_nul_is_no_other_field() -> None:
+    [delivery] = parsed({**MESSAGE, "From\0": "whatsapp:+33600000000", "Bo\0dy": "mauvais"})
+    assert isinstance(delivery, Delivery)
+    assert (delivery.senders, delivery.text) == ((MESSAGE["From"],), MESSAGE["Body"])
+    assert delivery.repairs == ("nul",)
+
+
 def test_a_form_that_is_too_large_to_be_handed_on_comes_without_its_text_in_raw() -> None:
     [delivery] = parsed({**MESSAGE, "Body": "x" * 20_000})
     assert isinstance(delivery, Delivery)

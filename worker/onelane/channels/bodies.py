@@ -41,7 +41,8 @@ def json_object(body: bytes | str) -> JsonObject:
 def repaired(value: Read) -> tuple[Read, tuple[str, ...]]:
     """Return a text, or all texts of a JSON value, as Postgres can store them, and the names of what was mended.
 
-    `nul`: NUL characters were left out. `surrogate`: halves of characters, or bytes that are not UTF-8, became `?`.
+    `nul`: NUL characters were left out; in keys they became `?`. `surrogate`: halves of characters, or bytes that are
+    not UTF-8, became `?`.
     """
     repairs: set[str] = set()
     return _repaired(value, repairs), tuple(sorted(repairs))
@@ -98,5 +99,11 @@ def _repaired(value: Any, repairs: set[str]) -> Any:
         repairs |= {"surrogate"} if not is_storable(value.replace("\0", "")) else set()
         return storable(value)
     if isinstance(value, dict):
-        return {_repaired(key, repairs): _repaired(inner, repairs) for key, inner in value.items()}
+        return {_repaired_key(key, repairs): _repaired(inner, repairs) for key, inner in value.items()}
     return [_repaired(inner, repairs) for inner in value] if isinstance(value, list) else value
+
+
+def _repaired_key(key: str, repairs: set[str]) -> str:
+    """Mend a field's name. With its NUL left out it might become another field's name, whose value it would replace."""
+    repairs |= {"nul"} if "\0" in key else set()
+    return str(_repaired(key.replace("\0", "?"), repairs))
