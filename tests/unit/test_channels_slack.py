@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from slack_sdk.signature import SignatureVerifier
 from onelane.channels import Inbound, Provider, provider_of
 from onelane.channels.fetching import fetched, open_client
 from onelane.channels.provider import FileSteps
+from onelane.channels.slack.interactions import ACTIONS_MAX
 from onelane.channels.slack.playing import FORM, JSON
 from onelane.config import Channel
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Kind, Quarantined
@@ -252,6 +254,13 @@ def test_a_large_object_is_kept_without_what_says_the_same_again_or_not_at_all()
         assert isinstance(item, Delivery)
         assert item.text == text
         assert item.raw == ({name: value for name, value in event.items() if name != "blocks"} if is_kept else None)
+
+
+def test_more_actions_than_slack_ever_sends_at_once_are_kept_and_not_taken_one_by_one() -> None:
+    actions = [{"action_id": "a", "action_ts": f"1.{nr}"} for nr in range(ACTIONS_MAX + 1)]
+    pressed = {"type": "block_actions", "user": {"id": "U1"}, "team": {"id": "T1"}, "actions": actions}
+    body = urlencode({"payload": json.dumps(pressed)}).encode()
+    assert SLACK.parse(posted(body, FORM)).items == [Quarantined("actions: has too many entries")]
 
 
 def test_a_file_is_fetched_with_the_token_from_slack_alone() -> None:

@@ -16,6 +16,8 @@ from onelane.errors import BadRequest
 from onelane.model import JsonObject
 
 FIELDS_MAX: Final = 100
+ACTIONS_MAX: Final = 100
+"""Slack sends one, or few."""
 BUTTON_MAX: Final = 3_000
 """Slack takes 2,000 characters of a button, and 3,000 that are typed into a field."""
 HAPPENINGS: Final = frozenset({"shortcut", "message_action", "view_closed"})
@@ -65,7 +67,7 @@ class _Payload(fields.Incoming):
     view: _View | None = None
     callback_id: Name = ""
     trigger_id: fields.ExternalId | None = None
-    actions: tuple[dict[str, Any], ...] = ()
+    actions: Annotated[tuple[dict[str, Any], ...], Field(max_length=ACTIONS_MAX)] = ()
 
     @property
     def team_id(self) -> str:
