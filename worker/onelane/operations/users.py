@@ -22,12 +22,12 @@ SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_
        m.messages, m.replies, m.dead
   FROM (SELECT * FROM conversation_sessions
          WHERE user_id = %(user_id)s OR user_id IN (SELECT id FROM users WHERE merged_into = %(user_id)s)
-         ORDER BY started_at DESC, ended_at DESC NULLS FIRST LIMIT %(most)s) s
+         ORDER BY status = 'ended', started_at DESC, ended_at DESC LIMIT %(most)s) s
  CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in' AND kind = 'message') AS messages,
                             count(*) FILTER (WHERE direction = 'out') AS replies,
                             count(*) FILTER (WHERE state = 'dead') AS dead
                        FROM messages WHERE session_id = s.id) m
- ORDER BY s.started_at DESC, s.ended_at DESC NULLS FIRST
+ ORDER BY s.status = 'ended', s.started_at DESC, s.ended_at DESC
 """
 WAITING = """
 SELECT id AS message_id, seq, accepted_at, attempts, laters, deaths, last_error, redriven_at
@@ -96,7 +96,7 @@ def user_of_session(database: Database, session_id: UUID) -> UUID | None:
 
 
 def sessions_of(database: Database, user_id: UUID, most: int) -> list[SessionRecord]:
-    """List a user's sessions, newest first, with those of the users that were merged into this one."""
+    """List a user's sessions, the open one, then newest first; also those of users that were merged into this one."""
     rows = database.rows(SESSIONS, {"user_id": user_id, "most": most})
     return [SessionRecord(**row._asdict()) for row in rows]
 
