@@ -67,7 +67,7 @@ if __name__ == "__main__":
     wrap(Database, "_within", function_in)
     wrap(Scripts, "run", lambda name, *args: name)
     wrap(Scripts, "submit", lambda read, name, *args: name)
-    wrap(Host, "run", lambda read, memory, holding, thread: "handler")
+    wrap(Host, "run", lambda *_: "handler")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")
     runner = open_worker(settings)
