@@ -35,7 +35,7 @@ def _runs(log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
-@pytest.mark.parametrize("point", slow_after(3, POINTS))
+@pytest.mark.parametrize("point", slow_after(1, POINTS))
 @pytest.mark.parametrize("lanes", slow_after(1, [USERS, SIXTEEN]))
 def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     rows: Rows, lanes: int, point: str, side: str, services: Services, settings: Settings, accept: Accept

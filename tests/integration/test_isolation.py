@@ -144,15 +144,15 @@ def text_of(effects: JsonObject) -> Any:
 
 FAILURES = [
     ("close", "closed its connection"),
-    ("fork-and-close", "did not finish in time"),
     ("stop-within", "did not finish in time"),
-    ("never-read", "did not finish in time"),
     ("deep", "cannot be read"),
+    ("eat", "held more than 512 MB of memory"),
+    # from here on in the slow run
+    ("fork-and-close", "did not finish in time"),
+    ("never-read", "did not finish in time"),
     ("other", "not of our protocol"),
     ("exit 3", "died with exit code 3"),
-    ("eat", "held more than 512 MB of memory"),
     ("eat apart", "held more than 512 MB of memory"),
-    # from here on in the slow run
     ("sleep", "did not finish in time"),
     ("fork", "did not finish in time"),
     ("stop", "did not finish in time"),
@@ -169,7 +169,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "failure"), slow_after(8, FAILURES))
+@pytest.mark.parametrize(("text", "failure"), slow_after(4, FAILURES))
 def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(
     text: str, failure: str, run: Run, strict: Isolation, notes: Path
 ) -> None:
@@ -188,6 +188,7 @@ def test_a_turn_fails_within_its_time_and_leaves_nothing_behind(
     assert places_free(strict) == CHILDREN_MAX
 
 
+@pytest.mark.slow
 def test_a_grandchild_that_leaves_the_group_holds_nothing_up(run: Run, strict: Isolation, notes: Path) -> None:
     began = time.monotonic()
     with pytest.raises(HandlerFailed, match="did not finish in time"):
@@ -261,6 +262,7 @@ def test_a_turn_and_its_history_may_be_larger_than_what_a_turn_may_store(isolati
     assert text_of(effects) == "50"
 
 
+@pytest.mark.slow
 def test_a_long_import_takes_nothing_of_the_turns_time(
     run: Run, isolation: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +344,7 @@ def test_a_child_that_takes_too_long_to_start_is_given_up(run: Run, monkeypatch:
         run("echo hello")
 
 
+@pytest.mark.slow
 def test_where_no_child_can_be_started_a_worker_says_so_at_once_and_suspects_wait_without_an_attempt(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -370,6 +373,7 @@ def test_a_child_reads_its_session_through_its_parent(run: Run, services: Servic
     assert text_of(run("history 10")) == "0"
 
 
+@pytest.mark.slow
 def test_a_child_that_waits_for_a_read_when_its_time_is_over_is_not_to_blame(
     strict: Isolation, begin: Begin, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def is_running(pid: int) -> bool:
 # all is well
 
 
+@pytest.mark.slow
 def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines) -> None:
     kept, dropped = lease(2)
     _, holding = keeper.hold([kept, dropped])
@@ -134,6 +135,7 @@ def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, w
     assert len(eventually(watch.others_get)) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_falls_silent_keeps_its_leases_for_a_while_and_is_not_heard(
     keeper: Keeper, lease: Leases, watch: Watch
 ) -> None:
@@ -253,6 +255,7 @@ def test_a_wire_that_was_shut_down_is_replaced_with_its_renewer(
     assert events(log_lines, "lease_lost") == []
 
 
+@pytest.mark.slow
 def test_a_renewer_that_is_killed_again_and_again_is_replaced_each_time(
     keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
 ) -> None:
@@ -267,6 +270,7 @@ def test_a_renewer_that_is_killed_again_and_again_is_replaced_each_time(
     assert len(events(log_lines, "renewer_died")) == 3
 
 
+@pytest.mark.slow
 def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
     keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
 ) -> None:
@@ -361,6 +365,7 @@ def test_a_lease_that_lives_for_minutes_stalls_no_worker(settings: Settings) -> 
     keeper.stop()
 
 
+@pytest.mark.slow
 def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
     settings: Settings, lease: Leases, watch: Watch
 ) -> None:

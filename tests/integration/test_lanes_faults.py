@@ -140,6 +140,7 @@ def _have_been_answered(rows: Rows, messages: int) -> bool:
     return rows.answered() == messages
 
 
+@pytest.mark.slow
 def test_an_idle_worker_asks_little(
     rows: Rows,
     services: Services,

@@ -158,6 +158,7 @@ def test_the_lane_waits_as_long_as_the_handler_asks_but_not_beyond_the_messages_
     assert least_ms < due_ms(services, user_id) - now_ms(services) <= most_ms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", ["later 0", "unreachable"])
 def test_it_is_the_same_in_a_process_of_its_own(
     rows: Rows, services: Services, settings: Settings, accept: Accept, deed: str

@@ -284,6 +284,7 @@ def test_code_goes_in_as_one_so_that_no_call_meets_half_of_a_release(
     assert applied_at(database) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_lock_a_table_lets_others_pass_and_tries_again(
     url: str, database: Connection[Any], shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,7 @@ def test_a_requeued_message_runs_next_in_its_users_order(
     assert rows.processed(dead.user_id) == [2, 1, 3]
 
 
+@pytest.mark.slow
 def test_a_requeued_poison_message_is_dead_again_once(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, duties: Duties
 ) -> None:

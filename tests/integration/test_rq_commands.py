@@ -47,6 +47,7 @@ def read_until(condition: Callable[[], object], reader: Commands) -> None:
     eventually(found)
 
 
+@pytest.mark.slow
 def test_the_first_call_of_rq_to_a_redis_that_went_silent_ends_at_our_time_out(
     client: redis.Redis, proxy: Proxy, services: Services
 ) -> None:

@@ -321,6 +321,7 @@ def test_a_slot_that_waits_for_a_server_without_end_is_stuck_too(
     assert rows.attempts_max() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stuck_ends_with_75_although_a_handler_returns_meanwhile(
     start: Start, accept: Accept, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +415,7 @@ def test_an_idle_worker_stops_with_0(start: Start, services: Services, log_lines
     ]
 
 
+@pytest.mark.slow
 def test_a_lane_at_hand_when_the_grace_is_over_is_handed_back_without_an_attempt(
     start: Start, accept: Accept, rows: Rows, services: Services, gate: Path
 ) -> None:

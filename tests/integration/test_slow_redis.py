@@ -24,6 +24,7 @@ DELAY_S = 0.16
 """80 ms each way."""
 
 
+@pytest.mark.slow
 def test_all_lanes_at_hand_when_the_grace_is_over_are_handed_back_in_few_round_trips(
     services: Services,
     settings: Settings,

@@ -19,6 +19,7 @@ from tests.rows import Rows
 QUICK = {"attempts_max": 2, "retry_base_s": 0.05, "retry_max_s": 0.1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", slow_after(1, ["exit 1", "segv", "kill", "eat"]))
 def test_a_handler_that_kills_its_process_is_dead_lettered_and_its_user_goes_on(
     rows: Rows, deed: str, services: Services, settings: Settings, accept: Accept
@@ -146,6 +147,7 @@ def test_turns_that_end_within_the_grace_are_committed(
     assert rows.states(after.user_id) == ["processed", "received"]
 
 
+@pytest.mark.slow
 def test_a_burst_ends_when_no_lane_is_due(rows: Rows, services: Services, settings: Settings, accept: Accept) -> None:
     users = [accept(f"user {nr}").user_id for nr in range(20)]
     with worker_process(settings, "--burst") as process:

@@ -2,7 +2,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onelane.channels.bodies import DEPTH_MAX, json_object, repaired
@@ -50,6 +50,7 @@ def test_what_is_ambiguous_or_out_of_bounds_is_refused(body: bytes) -> None:
     assert refusal.value.field == "body"
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(TEXT, JSON, max_size=5))
 def test_what_is_json_is_read_as_it_was_written(value: dict[str, object]) -> None:
     assert json_object(json.dumps(value)) == value
