@@ -211,7 +211,12 @@ class Run:
         """Send what is refused, with canaries in every part."""
         delivery, query = self._delivery("hostile"), f"?token={self.canaries.query}"
         body = f'{{"user": "{self.canaries.sender}", "text": "{self.canaries.text}'.encode()
-        signed = {"Content-Type": "application/json", "webhook-signature": f"v1,{self.canaries.query}"}
+        signed = {
+            "Content-Type": "application/json",
+            "webhook-id": "m1",
+            "webhook-timestamp": "1",
+            "webhook-signature": f"v1,{self.canaries.query}",
+        }
         assert web.deliver("demo", delivery, query, **{"webhook-signature": f"v1,{self.canaries.query}"}) == 401
         assert web.ask("POST", f"/webhooks/demo{query}", body, signed)[0] == 401
         assert web.ask("POST", "/webhooks/demo", b"\xff" + body, signed)[0] == 400
@@ -225,7 +230,7 @@ class Run:
         for table in WITH_TEXT:
             self.services.database.rows(REFUSE_A_TEXT.format(table))
         try:
-            assert web.deliver("demo", self._delivery("refused", 20)) == 500
+            assert web.deliver("demo", self._delivery("refused", 20)) == 202  # it is kept in quarantine
             assert (
                 web.deliver("demo", self._delivery("answer-refused", 21).model_copy(update={"text": "offend"})) == 202
             )
@@ -248,7 +253,15 @@ class Run:
             assert status == 200, page
             self.pages.append(body)
         user = str(user_of(self.services.database, "demo", f"{self.canaries.sender}1"))
-        for command in (["doctor"], ["lanes", "--json"], ["lane", user], ["session", "show", user], ["dead", "list"]):
+        for command in (
+            ["doctor"],
+            ["lanes", "--json"],
+            ["lane", user],
+            ["session", "show", user],
+            ["user", "show", user],
+            ["dead", "list"],
+            ["quarantine", "list"],
+        ):
             self.commands.append(self._command(["-m", "onelane", *command], extra))
         self.commands.append(self._command(["-m", "rq.cli", "info", "--url", self.settings.redis_url], extra))
 

@@ -527,8 +527,8 @@ PLANTED = {
     "time runs backwards": (
         "ends",
         "accept_one",
-        "greatest(coalesce((p_delivery ->> 'now')::timestamptz, clock_timestamp()), v_user.last_accepted_at)",
-        "(p_delivery ->> 'now')::timestamptz",
+        "greatest(coalesce((p_item ->> 'now')::timestamptz, clock_timestamp()), v_user.last_accepted_at)",
+        "(p_item ->> 'now')::timestamptz",
     ),
     "a hint is not asked whose it is": ("everything", "begin_turn", "AND s.user_id = u.id", ""),
     "a hint is not asked whether it is open": ("everything", "begin_turn", "v_session.status = 'active'", "true"),
