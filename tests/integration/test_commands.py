@@ -352,6 +352,7 @@ def test_retry_wants_exactly_one_way_to_name_messages(invoke: Invoke) -> None:
     invoke("dead", "drop", uuid4(), exit_code=1)
 
 
+@pytest.mark.slow
 def test_with_redis_away_a_retried_message_waits_and_the_reconciler_enqueues_it(
     rows: Rows, services: Services, settings: Settings, bury: Bury, invoke: Invoke, nowhere: str, run_worker: RunWorker
 ) -> None:

@@ -201,6 +201,7 @@ def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_
     assert rows.senders() == ["new"]
 
 
+@pytest.mark.slow
 def test_traffic_raises_no_false_alarm(
     rows: Rows,
     services: Services,
@@ -496,6 +497,7 @@ def test_an_unreachable_server_is_a_failed_check_and_no_traceback(invoke: Invoke
     assert f"not checked, because the check `{server}` failed" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "server"), [("database_url", "postgres"), ("redis_url", "redis")])
 @pytest.mark.usefixtures("services")
 def test_a_server_that_never_answers_ends_with_the_deadline(settings: Settings, setting: str, server: str) -> None:

@@ -85,6 +85,7 @@ def test_postgres_keeps_its_data_over_a_stop(postgres: EmbeddedPostgres) -> None
     assert ask(postgres.url, "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.slow
 def test_postgres_starts_again_after_kill_9_under_open_connections(postgres: EmbeddedPostgres) -> None:
     ask(postgres.start(), "CREATE TABLE kept AS SELECT 42 AS answer")
     with psycopg.connect(postgres.url) as connection:
@@ -287,6 +288,7 @@ def test_another_redis_on_the_port_is_not_taken_for_ours(tmp_path: Path, lanes: 
         EmbeddedRedis(tmp_path / "other", port=lanes.port).start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedRedis])
 def test_a_server_left_by_a_killed_run_is_stopped_and_replaced(kind: type[EmbeddedServer], tmp_path: Path) -> None:
     left = abandon(kind.__name__, tmp_path / "data")

@@ -328,6 +328,7 @@ def test_a_worker_that_is_stopped_loses_its_lanes_and_reports_it_when_it_goes_on
         eventually(lambda: "lease_lost" in log.read_text())
 
 
+@pytest.mark.slow
 def test_a_renewer_ends_with_its_worker_however_that_ends(
     settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
 ) -> None:

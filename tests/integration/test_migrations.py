@@ -202,6 +202,7 @@ def test_a_run_that_waits_for_another_gives_up_with_one_sentence(url: str, datab
         migrate(url, wait_max_s=1)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_run_over_a_link_that_went_silent_ends(url: str, database: Connection[Any]) -> None:
     database.execute("SELECT pg_advisory_lock(%s)", (GUARD,))

@@ -86,6 +86,7 @@ def test_who_asks_for_the_same_host_meanwhile_waits_for_the_same_look_up(name_se
     eventually(lambda: addresses_of(HOST, 1) == ["127.0.0.1"])
 
 
+@pytest.mark.slow
 def test_a_call_to_postgres_ends_at_its_deadline_and_the_server_is_away_until_its_name_is_found(
     proxy: Proxy, name_server: NameServer
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_call_to_redis_ends_at_its_time_out(settings: Settings, name_server: N
     client.close()
 
 
+@pytest.mark.slow
 def test_all_addresses_of_a_host_share_the_time_of_one_call(name_server: NameServer) -> None:
     name_server.addresses = 8
     with socket.create_server(("127.0.0.1", 0)) as silent:

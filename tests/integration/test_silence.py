@@ -76,6 +76,7 @@ def test_a_call_over_a_link_that_stays_silent_ends_at_its_deadline(database: Dat
     eventually(lambda: _answers(database))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_transaction_over_a_silent_link_ends_too(database: Database, proxy: Proxy) -> None:
     def read_twice() -> None:

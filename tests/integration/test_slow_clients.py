@@ -126,6 +126,7 @@ def test_clients_who_send_or_read_too_slowly_are_cut(web: Web) -> None:
         assert web.get("/healthz") == 200
 
 
+@pytest.mark.slow
 def test_a_web_that_is_asked_to_stop_answers_whom_it_has_heard_and_ends_in_time(web: Web, rows: Rows) -> None:
     request = web.request(1)
     with SlowClients(web.port, "silent", 64), SlowClients(web.port, "idle", 64), web.connect() as wire:
