@@ -20,6 +20,7 @@ OnelaneError
 │   ├── FileGone          the provider has it no more
 │   ├── FileTooLarge      it has more bytes than are fetched
 │   └── FileAway          the provider is away, slow or busy: raised by a handler, no attempt counts
+├── Unsendable            a channel has no form for what a reply says, or no way to its user; the text names the reason
 ├── HandlerFailed         a handler raised, died, took too long, or returned what cannot be stored
 │   ├── BadResult         what it returned or saved cannot be stored; the message names the reason
 │   ├── HandlerWaits      somebody else's service is away, or the handler asked for later: no attempt counts

@@ -61,6 +61,15 @@ class Attachment(Value):
     """In bytes, as the provider says."""
 
 
+class Button(Value):
+    """What a user may press under a message."""
+
+    id: str
+    """Comes back as `turn.message.button`."""
+    title: str
+    """For the user to read."""
+
+
 class File(Value):
     """A file's bytes, as its provider sent them."""
 

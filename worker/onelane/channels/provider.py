@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from onelane.channels.fields import ProviderSettings
+from onelane.channels.sender import Sender
 from onelane.deliveries import Accepted, Delivery, Item
 from onelane.errors import BadRequest, Unsupported
 from onelane.model import Attachment, JsonObject
@@ -149,3 +150,8 @@ class Provider(ABC):
     def file(self, attachment: Attachment) -> FileSteps:  # noqa: ARG002 - as handshake
         """Lead to a user's file, step by step; raise BadRequest for what is none of the provider's."""
         raise BadRequest("attachment", "cannot be fetched: this provider has no files of its own")
+
+    @property
+    def sender(self) -> Sender | None:
+        """What sends replies; None where the settings name no way to."""
+        return None

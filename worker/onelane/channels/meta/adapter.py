@@ -12,6 +12,7 @@ from onelane.channels import fields
 from onelane.channels.bodies import json_object
 from onelane.channels.meta import writing
 from onelane.channels.meta.envelope import items_of
+from onelane.channels.meta.sending import MetaSender
 from onelane.channels.meta.settings import MetaSettings
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
 from onelane.deliveries import Accepted, Item
@@ -97,6 +98,12 @@ class Meta(Provider):
             raise BadRequest("attachment", "must have an id of Meta's")
         address = f"{self._settings.base_url.rstrip('/')}/{self._settings.api_version}/{attachment.id}"
         return _steps(address, {"Authorization": f"Bearer {token.get_secret_value()}"})
+
+    @property
+    def sender(self) -> MetaSender | None:
+        """Send with the access token."""
+        token = self._settings.access_token
+        return MetaSender(self._settings, token) if token else None
 
     def _is_signed(self, given: str, body: bytes) -> bool:
         return any(hmac.compare_digest(given, _signature(secret, body)) for secret in self._secrets)

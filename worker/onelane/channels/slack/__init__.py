@@ -12,6 +12,7 @@ from onelane.channels.bodies import json_object
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.slack import events, interactions
 from onelane.channels.slack.playing import FORM, JSON, persona_of, played
+from onelane.channels.slack.sending import SlackSender
 from onelane.channels.slack.settings import BASE_URL, SlackSettings
 from onelane.deliveries import Accepted, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
@@ -91,6 +92,12 @@ class Slack(Provider):
         if attachment.url is None and attachment.id is None:
             raise BadRequest("attachment", "is no file of Slack")
         return self._steps(attachment, self._settings.bot_token.get_secret_value())
+
+    @property
+    def sender(self) -> SlackSender | None:
+        """Send with the app's token."""
+        token = self._settings.bot_token
+        return SlackSender(self._settings, token) if token else None
 
     def _steps(self, attachment: Attachment, token: str) -> FileSteps:
         headers, base = {"Authorization": f"Bearer {token}"}, self._settings.base_url

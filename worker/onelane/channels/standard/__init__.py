@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from onelane.channels import fields
 from onelane.channels.provider import Answer, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.standard.contents import item_of
+from onelane.channels.standard.sending import StandardSender
 from onelane.channels.standard.writing import body_of, id_of
 from onelane.deliveries import Accepted, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
@@ -46,7 +47,9 @@ class StandardSettings(fields.ProviderSettings):
     """What `standard` needs to know."""
 
     secrets: Annotated[tuple[Annotated[fields.Secret, AfterValidator(_can_verify)], ...], fields.A_FEW]
-    """base64, with or without `whsec_` before it."""
+    """base64, with or without `whsec_` before it. The newest signs replies."""
+    reply_url: fields.Url | None = None
+    """Where replies are posted; without it none is sent."""
 
 
 class Standard(Provider):
@@ -57,6 +60,7 @@ class Standard(Provider):
 
     def __init__(self, settings: StandardSettings) -> None:
         """Take the signing secrets; each of them verifies."""
+        self._settings = settings
         self._webhooks = tuple(Webhook(secret.get_secret_value()) for secret in settings.secrets)
 
     def verify(self, request: Inbound) -> None:
@@ -95,6 +99,12 @@ class Standard(Provider):
             "webhook-signature": self._webhooks[0].sign(external_id, now, body),
         }
         return Signed(headers, body.encode())
+
+    @property
+    def sender(self) -> StandardSender | None:
+        """Post to `reply_url`."""
+        url, secret = self._settings.reply_url, self._settings.secrets[0].get_secret_value()
+        return StandardSender(url, secret) if url else None
 
 
 def _answer(content: JsonObject) -> Answer:

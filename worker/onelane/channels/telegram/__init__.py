@@ -20,6 +20,7 @@ from onelane.channels.telegram.chats import Number
 from onelane.channels.telegram.composing import composed, number_of
 from onelane.channels.telegram.content import FILE_ID_MAX
 from onelane.channels.telegram.kinds import IGNORED, READERS
+from onelane.channels.telegram.sending import TelegramSender
 from onelane.channels.telegram.update import Bot, Update
 from onelane.deliveries import Accepted, Delivery, Ignored, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
@@ -53,7 +54,7 @@ class TelegramSettings(fields.ProviderSettings):
     secrets: Annotated[tuple[Annotated[fields.Secret, AfterValidator(_can_be_set)], ...], fields.A_FEW]
     """The values that setWebhook was given as secret_token."""
     bot_token: Annotated[fields.Secret, AfterValidator(_is_token)] | None = None
-    """For files: it is part of the address that they are fetched from."""
+    """It sends, and fetches files: it is part of every address."""
     bot_username: Annotated[str, Field(pattern=r"^@?\w{1,64}$")] | None = None
     """By which groups call the bot."""
     base_url: Annotated[str, AfterValidator(_is_address)] = "https://api.telegram.org"
@@ -125,6 +126,11 @@ class Telegram(Provider):
         if not attachment.id or len(attachment.id) > FILE_ID_MAX:
             raise BadRequest("attachment", "has no id of a file")
         return self._steps(attachment.id, self._token.get_secret_value())
+
+    @property
+    def sender(self) -> TelegramSender | None:
+        """Send with the bot's token."""
+        return TelegramSender(self._base_url, self._token) if self._token else None
 
     def _steps(self, file_id: str, token: str) -> FileSteps:
         address = urlsplit(self._base_url)

@@ -3,17 +3,17 @@
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID
-
-from pydantic import Field, model_validator
 
 from onelane.channels import fields
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.twilio import playing
 from onelane.channels.twilio.forms import FIELDS_MAX, FORM, Form
 from onelane.channels.twilio.messages import is_read, items
+from onelane.channels.twilio.sending import TwilioSender
+from onelane.channels.twilio.settings import TwilioSettings
 from onelane.channels.twilio.signing import HEADER, is_signed, signature, why_not
 from onelane.deliveries import Accepted, Item, Quarantined
 from onelane.errors import BadRequest, BadSignature, Unsupported
@@ -27,26 +27,6 @@ MEDIA_HOSTS = (".twiliocdn.com", "s3-external-1.amazonaws.com", "s3.amazonaws.co
 """Where Twilio redirects to. (From memory, not verified.)"""
 
 
-class TwilioSettings(fields.ProviderSettings):
-    """What `twilio` needs to know."""
-
-    secrets: fields.Secrets
-    """The account's auth tokens."""
-    account_sid: Annotated[str, Field(pattern=r"^AC[0-9a-f]{32}$")] | None = None
-    """Webhooks of another account go into quarantine."""
-    api_key: Annotated[str, Field(pattern=r"^SK[0-9a-f]{32}$")] | None = None
-    """With its secret: fetches files in place of the account's auth token."""
-    api_secret: fields.Secret | None = None
-    base_url: fields.Url = "https://api.twilio.com"
-    """Where the account's API is, for files."""
-
-    @model_validator(mode="after")
-    def _key_has_a_secret(self) -> Self:
-        if (self.api_key is None) != (self.api_secret is None):
-            raise ValueError("api_key and api_secret belong together")
-        return self
-
-
 class Twilio(Provider):
     """The provider `twilio`: messages of users, and statuses of replies at the same address."""
 
@@ -57,6 +37,7 @@ class Twilio(Provider):
 
     def __init__(self, settings: TwilioSettings) -> None:
         """Take the auth tokens; each of them verifies."""
+        self._settings = settings
         self._secrets = tuple(secret.get_secret_value() for secret in settings.secrets)
         self._account_sid = settings.account_sid
         self._api_key, self._api_secret = settings.api_key, settings.api_secret
@@ -97,6 +78,11 @@ class Twilio(Provider):
         if not url.startswith(f"{self._base_url}/"):
             raise BadRequest("attachment", "is not at Twilio: base_url is where its files are")
         return self._steps(url)
+
+    @property
+    def sender(self) -> TwilioSender | None:
+        """Send from the account."""
+        return TwilioSender(self._settings, self._account_sid) if self._account_sid else None
 
     def _steps(self, url: str) -> FileSteps:
         at = urlsplit(self._base_url)
