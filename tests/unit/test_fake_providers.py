@@ -1,0 +1,608 @@
+"""The fakes of the providers: what they refuse, what they show, each way to go wrong, and what they call back."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pytest
+import slack_sdk
+from slack_sdk.errors import SlackApiError
+from standardwebhooks import Webhook
+from twilio.base.exceptions import TwilioRestException
+from twilio.rest import Client as TwilioClient
+
+from onelane.channels import Inbound, Parsed, provider_of
+from onelane.config import Channel
+from onelane.dev.embedded.redis import free_port
+from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault, Visible, fake_providers
+from tests.conftest import SECRET, eventually
+
+ACCOUNT = "AC" + "0" * 32
+TOKEN = "0123456789abcdef0123456789abcdef"
+BOT_TOKEN = f"123456:{TOKEN}"
+CHANNELS = {
+    "demo": Channel(provider="standard", secrets=[SECRET]),
+    "meta": Channel(provider="meta", secrets=[TOKEN], access_token="a-system-users-token", phone_number_id="42"),
+    "slack": Channel(provider="slack", secrets=[TOKEN], bot_token="xoxb-0123456789abcdef"),
+    "telegram": Channel(provider="telegram", secrets=[TOKEN], bot_token=BOT_TOKEN),
+    "twilio": Channel(provider="twilio", secrets=[TOKEN], account_sid=ACCOUNT),
+}
+PATIENT, SOON = httpx2.Timeout(60), httpx2.Timeout(60, read=0.5)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProviders]:
+    with fake_providers(CHANNELS, tmp_path_factory.mktemp("fakes") / "journal.jsonl") as fakes:
+        yield fakes
+
+
+@pytest.fixture
+def fakes(running: FakeProviders) -> FakeProviders:
+    running.clear()
+    running.call_back(when="never")
+    running.tell("duplicates", channel="slack", duplicates="same")
+    return running
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(trust_env=False) as client:
+        yield client
+
+
+@dataclass
+class Reply:
+    """A reply, as each provider takes it."""
+
+    channel: str
+    text: str = field(default_factory=lambda: f"text {uuid4()}")
+    key: str = field(default_factory=lambda: str(uuid4()))
+    callback: str = ""
+
+    def request(self, fakes: FakeProviders) -> httpx2.Request:
+        arguments = getattr(self, f"_{self.channel}")(fakes.address(self.channel))
+        return httpx2.Request("POST", **arguments)
+
+    def _demo(self, base: str) -> dict[str, object]:
+        body, now = json.dumps({"user": "alice", "text": self.text}), datetime.now(UTC)
+        signed = {
+            "webhook-id": self.key,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(SECRET).sign(self.key, now, body),
+        }
+        return {"url": base, "content": body.encode(), "headers": {"Content-Type": "application/json", **signed}}
+
+    def _meta(self, base: str) -> dict[str, object]:
+        body = {
+            "messaging_product": "whatsapp",
+            "to": "15550101",
+            "type": "text",
+            "text": {"body": self.text},
+            "biz_opaque_callback_data": self.key,
+        }
+        headers = {"Authorization": "Bearer a-system-users-token"}
+        return {"url": f"{base}/v26.0/42/messages", "json": body, "headers": headers}
+
+    def _slack(self, base: str) -> dict[str, object]:
+        body = {
+            "channel": "D1",
+            "text": self.text,
+            "client_msg_id": self.key,
+            "metadata": {"event_type": "onelane_reply", "event_payload": {"id": self.key}},
+        }
+        return {
+            "url": f"{base}/chat.postMessage",
+            "json": body,
+            "headers": {"Authorization": "Bearer xoxb-0123456789abcdef"},
+        }
+
+    def _telegram(self, base: str) -> dict[str, object]:
+        return {"url": f"{base}/bot{BOT_TOKEN}/sendMessage", "json": {"chat_id": 7, "text": self.text}}
+
+    def _twilio(self, base: str) -> dict[str, object]:
+        form = {"To": "+15550101", "From": "+15550100", "Body": self.text}
+        if self.callback:
+            form["StatusCallback"] = f"{self.callback}/webhooks/twilio?reply={self.key}"
+        url = f"{base}/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
+        login = httpx2.BasicAuth(ACCOUNT, TOKEN)
+        [headers] = [next(login.auth_flow(httpx2.Request("POST", url))).headers]
+        return {"url": url, "data": form, "headers": {"Authorization": headers["Authorization"]}}
+
+
+def shown(fakes: FakeProviders, reply: Reply) -> list[Visible]:
+    return [one for one in fakes.received.visible(reply.channel) if one.text == reply.text]
+
+
+def send(
+    client: httpx2.Client, fakes: FakeProviders, reply: Reply, timeout: httpx2.Timeout = PATIENT
+) -> httpx2.Response:
+    request = reply.request(fakes)
+    request.extensions["timeout"] = timeout.as_dict()
+    return client.send(request)
+
+
+each_provider = pytest.mark.parametrize("channel", sorted(CHANNELS))
+KEYED = sorted({*CHANNELS} - {"telegram", "twilio"})
+
+
+@each_provider
+def test_what_is_sent_is_visible_before_it_is_answered(
+    channel: str, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    reply = Reply(channel)
+    answer = send(client, fakes, reply)
+    assert answer.is_success
+    [message] = shown(fakes, reply)
+    assert message.key == (reply.key if channel in KEYED else None)
+    assert message.user == {"demo": "alice", "slack": "D1", "telegram": "7"}.get(channel, message.user)
+    [received] = fakes.received.lines("received", n=message.n)
+    assert received["fault"] is None
+    assert received["at"] <= message.at
+
+
+@each_provider
+def test_a_wrong_token_is_refused_as_the_provider_does(
+    channel: str, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    reply = Reply(channel)
+    request = reply.request(fakes)
+    if channel == "telegram":
+        request.url = httpx2.URL(str(request.url).replace(BOT_TOKEN, f"123456:{'x' * 32}"))
+    for name in {"authorization", "webhook-signature"} & {name.lower() for name in request.headers}:
+        request.headers[name] = "Bearer x" if name == "authorization" else "v1,x"
+    answer = client.send(request)
+    assert answer.status_code == (200 if channel == "slack" else 401)
+    assert {"meta": 190, "twilio": 20003, "slack": "invalid_auth", "telegram": 401}.get(channel) in _codes(answer)
+    assert not shown(fakes, reply)
+    assert TOKEN not in json.dumps(fakes.received.lines())
+
+
+def _codes(answer: httpx2.Response) -> list[object]:
+    """List whatever in the answer may be a provider's code."""
+    body = answer.json()
+    error = body.get("error")
+    return [None, body.get("code"), body.get("error_code"), *(error.values() if isinstance(error, dict) else [error])]
+
+
+@each_provider
+def test_a_limit_names_the_time_to_come_again(channel: str, fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.plan(Fault("limit", wait_s=7), channel=channel)
+    reply = Reply(channel)
+    answer = send(client, fakes, reply)
+    assert answer.status_code == 429
+    told = answer.json().get("parameters", {}).get("retry_after") or int(answer.headers["Retry-After"])
+    assert told == 7
+    assert not shown(fakes, reply)
+    assert send(client, fakes, reply).is_success, "only the next request was limited"
+    assert len(shown(fakes, reply)) == 1
+
+
+@pytest.mark.parametrize(
+    ("channel", "code", "status", "found"),
+    [
+        ("meta", "131047", 400, 131047),
+        ("meta", "131056", 400, 131056),
+        ("meta", "131016", 500, 131016),
+        ("meta", "190", 401, 190),
+        ("twilio", "21610", 400, 21610),
+        ("twilio", "63018", 429, 63018),
+        ("slack", "internal_error", 200, "internal_error"),
+        ("slack", "ratelimited", 429, "ratelimited"),
+        ("telegram", "403: bot was blocked by the user", 403, 403),
+        ("telegram", "400: chat not found", 400, 400),
+        ("demo", "410", 410, None),
+    ],
+)
+def test_each_provider_refuses_with_its_own_codes(
+    channel: str, code: str, status: int, found: object, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    fakes.plan(Fault("answer", code=code), channel=channel)
+    reply = Reply(channel)
+    answer = send(client, fakes, reply)
+    assert answer.status_code == status
+    assert found in _codes(answer)
+    assert not shown(fakes, reply)
+
+
+def test_a_group_of_telegram_that_has_moved_names_its_new_chat(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.plan(Fault("answer", code="migrate: -1007"), channel="telegram")
+    assert send(client, fakes, Reply("telegram")).json()["parameters"] == {"migrate_to_chat_id": -1007}
+
+
+LOOKS: list[tuple[str, int | type[Exception], int]] = [
+    ("500", 500, 0),
+    ("502_accepted", 502, 1),
+    ("503", 503, 0),
+    ("unread", httpx2.ReadTimeout, 0),
+    ("silent", httpx2.ReadTimeout, 0),
+    ("accept_and_silent", httpx2.ReadTimeout, 1),
+    ("half", httpx2.RemoteProtocolError, 0),
+    ("accept_and_half", httpx2.RemoteProtocolError, 1),
+    ("garbage", httpx2.RemoteProtocolError, 0),
+    ("accept_and_garbage", httpx2.RemoteProtocolError, 1),
+    ("closed", httpx2.RemoteProtocolError, 0),
+    ("accept_and_drop", httpx2.RemoteProtocolError, 1),
+    ("reset", httpx2.ReadError, 0),
+    ("accept_and_reset", httpx2.ReadError, 1),
+    ("accept_twice", 200, 2),
+    ("closes", 200, 1),
+    ("none", 200, 1),
+]
+"""Each fault: what its sender gets, and how often the message becomes visible."""
+
+
+@pytest.mark.parametrize(("name", "error", "times"), LOOKS, ids=[name for name, _, _ in LOOKS])
+def test_each_fault_looks_to_the_sender_as_it_should_and_shows_what_it_should(
+    name: str, error: int | type[Exception], times: int, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    fakes.plan(name, channel="meta")
+    reply = Reply("meta")
+    if isinstance(error, int):
+        assert send(client, fakes, reply).status_code == error
+    else:
+        with pytest.raises(error):
+            send(client, fakes, reply, SOON)
+    assert len(shown(fakes, reply)) == times
+    assert reply.text not in fakes.received.doubles(), "what the provider doubles is not the sender's"
+    [received] = fakes.received.lines("received", text=reply.text)
+    assert received["fault"] == (None if name == "none" else name)
+
+
+def test_every_fault_has_a_test() -> None:
+    assert {*FAULTS} == {name for name, _, _ in LOOKS} | {"slow", "limit"}
+
+
+def test_a_slow_answer_comes_after_the_message_is_visible(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.plan(Fault("answer", times=1, wait_s=30))
+    reply = Reply("slack")
+    with pytest.raises(httpx2.ReadTimeout):
+        send(client, fakes, reply, SOON)
+    assert len(shown(fakes, reply)) == 1
+
+
+def raw_connection(fakes: FakeProviders) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", httpx2.URL(fakes.base_url).port or 0), timeout=60)
+
+
+def by_hand(text: str) -> bytes:
+    """Write a request for Telegram, in chunks."""
+    body = json.dumps({"chat_id": 8, "text": text}).encode()
+    head = f"POST /telegram/bot{BOT_TOKEN}/sendMessage HTTP/1.1\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+def test_a_kept_connection_is_closed_after_a_whole_answer_that_does_not_announce_it(fakes: FakeProviders) -> None:
+    fakes.plan("closes", channel="telegram")
+    with raw_connection(fakes) as connection:
+        connection.sendall(by_hand("text"))
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"close" not in answer.lower()
+
+
+def test_a_connection_is_kept_and_its_requests_are_answered_in_order(fakes: FakeProviders) -> None:
+    texts = [f"text {uuid4()}" for _ in range(2)]
+    with raw_connection(fakes) as connection:
+        connection.sendall(b"".join(map(by_hand, texts)))
+        connection.shutdown(socket.SHUT_WR)
+        answers = connection.makefile("rb").read()
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.index(texts[0].encode()) < answers.index(texts[1].encode())
+    assert fakes.received.texts("8")[-2:] == texts
+
+
+@pytest.mark.parametrize("sent", [b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"x" * 100_000])
+def test_what_is_no_http_ends_its_own_connection_alone(
+    sent: bytes, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    with suppress(ConnectionError), raw_connection(fakes) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1) == b""
+    assert send(client, fakes, Reply("meta")).is_success
+
+
+def test_a_deaf_provider_refuses_connections_and_comes_back(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.tell("deaf", for_s=0.5)
+
+    def is_refused() -> bool:
+        try:
+            send(client, fakes, Reply("meta"))
+        except httpx2.HTTPError as error:
+            return isinstance(error, httpx2.ConnectError)
+        return False
+
+    assert eventually(is_refused)
+    assert eventually(lambda: not is_refused())
+
+
+def test_what_is_repeated_with_its_key_is_shown_once_where_the_provider_sees_it(
+    fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    for channel in ("demo", "slack"):
+        reply = Reply(channel)
+        first, second = (send(client, fakes, reply) for _ in range(2))
+        assert first.json().get("ts") == second.json().get("ts")
+        assert len(shown(fakes, reply)) == 1
+        assert len(fakes.received.lines("repeated", key=reply.key)) == 1
+        assert reply.key not in fakes.received.doubles()
+
+
+@pytest.mark.parametrize("channel", ["meta", "telegram", "twilio"])
+def test_what_is_sent_twice_is_a_double_where_the_provider_does_not_see_it(
+    channel: str, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    reply = Reply(channel)
+    assert all(send(client, fakes, reply).is_success for _ in range(2))
+    seen = key if (key := shown(fakes, reply)[0].key) else f"{channel} {shown(fakes, reply)[0].user} {reply.text}"
+    assert fakes.received.doubles()[seen] == 2
+
+
+@pytest.mark.parametrize(("way", "visible"), [("shown", 2), ("refused", 1)])
+def test_what_slack_does_with_a_known_client_msg_id_can_be_chosen(
+    way: str, visible: int, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    fakes.tell("duplicates", channel="slack", duplicates=way)
+    reply = Reply("slack")
+    answers = [send(client, fakes, reply).json() for _ in range(2)]
+    assert answers[0]["ok"]
+    assert answers[1].get("error") == ("duplicate_message_not_found" if way == "refused" else None)
+    assert len(shown(fakes, reply)) == visible
+
+
+def test_chance_is_the_same_again_with_the_same_seed(fakes: FakeProviders, client: httpx2.Client) -> None:
+    def played() -> list[int]:
+        fakes.play("503", "none", share=0.5, seed=7, channel="telegram")
+        return [send(client, fakes, Reply("telegram")).status_code for _ in range(20)]
+
+    first = played()
+    assert {200, 503} == {*first}
+    assert played() == first
+
+
+def test_a_fault_waits_for_the_request_that_it_is_for(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.plan("503", count=2, channel="telegram")
+    assert send(client, fakes, Reply("slack")).is_success
+    assert [send(client, fakes, Reply("telegram")).status_code for _ in range(3)] == [503, 503, 200]
+
+
+def test_without_the_token_nobody_changes_anything(fakes: FakeProviders, client: httpx2.Client) -> None:
+    answer = client.post(f"{fakes.base_url}/.control/faults", json={"faults": ["503"]})
+    assert answer.status_code == 401
+    assert fakes.tell("state")["planned"] == 0
+    with pytest.raises(ValueError, match="must be one of"):
+        fakes.plan("no_such_fault")
+
+
+def test_seen_and_typing_are_no_messages(fakes: FakeProviders, client: httpx2.Client) -> None:
+    before, base = len(fakes.received.visible()), fakes.base_url
+    bearer = {"Authorization": "Bearer a-system-users-token"}
+    seen = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.1"}
+    typing = {**seen, "typing_indicator": {"type": "text"}}
+    assert client.post(f"{base}/meta/v26.0/42/messages", json=typing, headers=bearer).json() == {"success": True}
+    action = {"chat_id": 7, "action": "typing"}
+    assert client.post(f"{base}/telegram/bot{BOT_TOKEN}/sendChatAction", json=action).json()["result"] is True
+    pressed = {"callback_query_id": "1"}
+    assert client.post(f"{base}/telegram/bot{BOT_TOKEN}/answerCallbackQuery", json=pressed).json()["result"] is True
+    assert len(fakes.received.visible()) == before
+    assert [line["kind"] for line in fakes.received.lines("shown")][-3:] == ["typing", "typing", "answered"]
+
+
+def test_telegram_takes_a_file_in_parts_and_leads_to_one(fakes: FakeProviders, client: httpx2.Client) -> None:
+    base = f"{fakes.base_url}/telegram"
+    sent = client.post(
+        f"{base}/bot{BOT_TOKEN}/sendPhoto",
+        data={"chat_id": "9", "caption": "look"},
+        files={"photo": ("a.png", b"\x89PNG")},
+    )
+    assert sent.json()["ok"]
+    [message] = fakes.received.by_user("telegram")["9"]
+    assert (message.kind, message.text) == ("photo", "look")
+    path = client.get(f"{base}/bot{BOT_TOKEN}/getFile", params={"file_id": "F1"}).json()["result"]["file_path"]
+    assert client.get(f"{base}/file/bot{BOT_TOKEN}/{path}").content
+
+
+def test_the_sdk_of_slack_sends_finds_its_message_again_and_shows_that_it_thinks(fakes: FakeProviders) -> None:
+    sdk = slack_sdk.WebClient("xoxb-0123456789abcdef", base_url=f"{fakes.address('slack')}/")
+    key = str(uuid4())
+    assert sdk.auth_test()["ok"]
+    metadata = {"event_type": "onelane_reply", "event_payload": {"id": key}}
+    root = sdk.chat_postMessage(channel="C1", text="root", metadata=metadata)["ts"]
+    answer = sdk.chat_postMessage(channel="C1", thread_ts=root, text="in the thread", client_msg_id=key)
+    found = sdk.conversations_replies(channel="C1", ts=root, include_all_metadata=True)["messages"]
+    assert [message["ts"] for message in found] == [root, answer["ts"]]
+    assert found[0]["metadata"] == metadata
+    history = sdk.conversations_history(channel="C1", oldest=root, inclusive=True, limit=1)["messages"]
+    assert [message["text"] for message in history] == ["root"]
+    assert "metadata" not in history[0], "only who asks gets it"
+    assert sdk.assistant_threads_setStatus(channel_id="C1", thread_ts=root, status="is thinking")["ok"]
+    assert [one.key for user in ("C1", f"C1:{root}") for one in fakes.received.by_user()[user]] == [key, key]
+    fakes.plan(Fault("answer", code="is_archived"), channel="slack")
+    with pytest.raises(SlackApiError, match="is_archived"):
+        sdk.chat_postMessage(channel="C1", text="too late")
+
+
+def test_the_sdk_of_slack_sends_again_what_was_read_and_dropped(fakes: FakeProviders) -> None:
+    """It is what the outbox must not do; the fakes show it."""
+    sdk = slack_sdk.WebClient("xoxb-0123456789abcdef", base_url=f"{fakes.address('slack')}/")
+    fakes.plan("accept_and_drop", channel="slack")
+    reply = Reply("slack")
+    assert sdk.chat_postMessage(channel="D2", text=reply.text)["ok"]
+    assert len(shown(fakes, reply)) == 2
+    assert fakes.received.doubles("slack")[f"slack D2 {reply.text}"] == 2
+
+
+def test_the_sdk_of_twilio_sends_and_lists_what_it_has_sent(fakes: FakeProviders) -> None:
+    sdk = TwilioClient(ACCOUNT, TOKEN)
+    sdk.api.base_url = fakes.address("twilio")
+    text = f"text {uuid4()}"
+    sent = sdk.messages.create(to="+15550107", from_="+15550100", body=text)
+    assert sent.status == "queued"
+    assert [one.body for one in sdk.messages.list(to="+15550107", from_="+15550100")] == [text]
+    assert [one.sid for one in sdk.messages.list(to="+15550107", date_sent_after=sent.date_created)] == [sent.sid]
+    assert sdk.messages.list(to="+15550108") == []
+    assert sdk.messages(sent.sid).fetch().body == text
+    with pytest.raises(TwilioRestException) as refused:
+        sdk.messages.create(to="+15550107", from_="+15550100", body="x" * 1601)
+    assert refused.value.code == 21617
+
+
+@dataclass
+class Service:
+    """The service that is called back: it verifies what comes, as ours does, and answers what it was told."""
+
+    address: str = ""
+    parsed: list[tuple[str, Parsed]] = field(default_factory=list)
+    refuse: int = 0
+    problems: list[Exception] = field(default_factory=list)
+
+    def states(self, channel: str) -> list[str]:
+        return [item.state for name, one in self.parsed if name == channel for item in one.items]  # type: ignore[union-attr]
+
+
+@contextmanager
+def service() -> Iterator[Service]:
+    found = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            channel = self.path.split("?")[0].rpartition("/")[2]
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Inbound(f"{found.address}{self.path}", headers, headers["content-type"], body)
+            provider = provider_of(CHANNELS[channel])
+            status, found.refuse = (503, found.refuse - 1) if found.refuse else (200, 0)
+            try:
+                provider.verify(request)
+                found.parsed.append((channel, provider.parse(request)))
+            except Exception as problem:  # noqa: BLE001 - the test shows it
+                found.problems.append(problem)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    found.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("channel", ["meta", "twilio"])
+def test_statuses_come_back_signed_with_the_key_also_of_what_was_never_answered(
+    channel: str, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    with service() as called:
+        fakes.call_back(url=called.address, states=["sent", "delivered", "read"])
+        fakes.plan("accept_and_drop", channel=channel)
+        reply = Reply(channel, callback=called.address)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            send(client, fakes, reply)
+        eventually(lambda: len(called.parsed) == 3 or called.problems)
+        assert called.states(channel) == ["sent", "delivered", "read"]
+        assert {str(item.key) for _, one in called.parsed for item in one.items} == {reply.key}  # type: ignore[union-attr]
+        [message] = shown(fakes, reply)
+        assert {item.provider_id for _, one in called.parsed for item in one.items} == {message.provider_id}  # type: ignore[union-attr]
+        eventually(lambda: len(fakes.received.lines("callback", provider_id=message.provider_id)) == 3)
+        assert not called.problems
+
+
+def test_callbacks_come_before_the_answer_late_doubled_shuffled_or_never(
+    fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    with service() as called:
+        fakes.call_back(url=called.address, when="before", states=["sent", "delivered"], doubled=True)
+        send(client, fakes, Reply("meta"))
+        assert called.states("meta") == ["sent", "sent", "delivered", "delivered"]
+        fakes.call_back(when="late", late_s=0.3, states=["sent"])
+        send(client, fakes, Reply("meta"))
+        assert len(called.parsed) == 4
+        eventually(lambda: len(called.parsed) == 5)
+        fakes.call_back(when="before", states=["sent", "delivered", "read"], shuffled=True, seed=1)
+        send(client, fakes, Reply("meta"))
+        assert sorted(called.states("meta")[5:]) == ["delivered", "read", "sent"]
+        assert called.states("meta")[5:] != ["sent", "delivered", "read"]
+        fakes.call_back(when="never")
+        send(client, fakes, Reply("meta"))
+        assert fakes.tell("state")["pending"] == 0
+        assert len(called.parsed) == 8
+        assert not called.problems
+
+
+def test_what_fails_later_is_never_visible_and_its_status_says_why(fakes: FakeProviders, client: httpx2.Client) -> None:
+    with service() as called:
+        fakes.call_back(url=called.address, when="before")
+        fakes.plan(Fault("answer", times=1, later="131026"), channel="meta")
+        reply = Reply("meta")
+        assert send(client, fakes, reply).is_success
+        [(_, parsed)] = called.parsed
+        assert [(item.state, item.failure_code) for item in parsed.items] == [("failed", "131026")]  # type: ignore[union-attr]
+        assert not shown(fakes, reply)
+
+
+def test_a_provider_that_delivers_again_does_so_and_the_other_does_not(
+    fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    with service() as called:
+        fakes.call_back(url=called.address, when="before", states=["sent"])
+        for channel, times in (("meta", 2), ("twilio", 1)):
+            called.refuse = 1
+            send(client, fakes, Reply(channel, callback=called.address))
+            assert called.states(channel) == ["sent"] * times
+
+
+def test_echoes_of_our_own_and_of_a_colleague_are_reported(fakes: FakeProviders, client: httpx2.Client) -> None:
+    with service() as called:
+        fakes.call_back(url=called.address, when="before", echoes=True)
+        reply = Reply("slack")
+        send(client, fakes, reply)
+        [(_, parsed)] = called.parsed
+        assert [line.text for line in parsed.deliveries] == [reply.text]
+        fakes.tell("echo", channel="meta", user="15550101", text="from the phone app")
+        eventually(lambda: len(called.parsed) == 2)
+        assert [line.kind for line in called.parsed[1][1].deliveries] == ["echo"]
+        assert not called.problems
+
+
+def test_the_fakes_end_with_whoever_started_them(tmp_path: Path) -> None:
+    code = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    command = [sys.executable, "-m", "onelane.testing.fake_providers", "--port", str(free_port()), "--log"]
+    started = [sys.executable, "-c", code, *command, str(tmp_path / "journal")]
+    parent = subprocess.run(started, capture_output=True, text=True, timeout=60, check=False)
+    pid = int(parent.stdout)
+    assert parent.returncode == -signal.SIGKILL
+    assert eventually(lambda: not _lives(pid))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return b"fake_providers" in Path(f"/proc/{pid}/cmdline").read_bytes()
