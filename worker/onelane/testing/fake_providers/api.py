@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -62,6 +62,7 @@ class Api(ABC):
         self.own: dict[str, Any] = channel.own
         self._last = 0
         self._messages: OrderedDict[str, Message] = OrderedDict()
+        self._by_user: defaultdict[str, deque[Message]] = defaultdict(deque)
 
     @abstractmethod
     def read(self, request: Request) -> Call | Answer:
@@ -91,8 +92,10 @@ class Api(ABC):
         """Take a message."""
         message = Message(self.new_id(call), call, time.time())
         self._messages[message.provider_id] = message
+        self._by_user[call.user].append(message)
         if len(self._messages) > MESSAGES_MAX:
-            self._messages.popitem(last=False)
+            _, oldest = self._messages.popitem(last=False)
+            self._by_user[oldest.call.user].popleft()
         return message
 
     def status_address(self, message: Message, webhook: str) -> str | None:  # noqa: ARG002 - most have one for all
@@ -108,9 +111,9 @@ class Api(ABC):
         self._last = max(self._last + 1, time.time_ns() // 1000)
         return self._last
 
-    def kept(self) -> Iterator[Message]:
-        """Go through what was taken, newest first."""
-        return reversed(self._messages.values())
+    def kept(self, user: str | None = None) -> Iterator[Message]:
+        """Go through what was taken, for one user or for all, newest first."""
+        return reversed(self._messages.values() if user is None else self._by_user.get(user, ()))
 
     def find(self, provider_id: str) -> Message | None:
         """Find a message."""

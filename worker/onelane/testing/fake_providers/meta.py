@@ -56,7 +56,7 @@ class Meta(Api):
     def limit(self, wait_s: float) -> Answer:
         """Say that the number sends too much; Meta gives no time."""
         answer = self.refusal("130429")
-        return Answer(answer.status, answer.body, headers={"Retry-After": str(int(wait_s))})
+        return Answer(answer.status, answer.body, headers={"Retry-After": f"{wait_s:g}"})
 
     def accepted(self, message: Message) -> Answer:
         """Name the person and the message."""

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,14 @@ from onelane.testing.fake_providers.faults import Fault
 from onelane.testing.fake_providers.received import Received
 
 COMMAND: Final = (sys.executable, "-P", "-m", "onelane.testing.fake_providers")
+ADDRESSES: Final[Mapping[str, Sequence[str]]] = {
+    "meta": ["base_url"],
+    "slack": ["base_url"],
+    "standard": ["reply_url"],
+    "telegram": ["base_url"],
+    "twilio": ["base_url", "messaging_url"],
+}
+"""The settings of each provider that say where it is."""
 ANSWER_S: Final = 10.0
 STOP_S: Final = 10.0
 
@@ -33,8 +41,13 @@ class FakeProviders:
         self._token = token
 
     def address(self, channel: str) -> str:
-        """Return the address of a channel's API: its `base_url`, or its `reply_url`."""
+        """Return where a channel's API is."""
         return f"{self.base_url}/{channel}"
+
+    def pointed(self, name: str, channel: Channel) -> Channel:
+        """Return a channel that sends to its fake."""
+        names = ADDRESSES[channel.provider]
+        return Channel(**{**_given(channel), **dict.fromkeys(names, self.address(name))})
 
     def plan(self, *faults: str | Fault, count: int = 1, channel: str | None = None, what: str = "send") -> None:
         """Let each of these happen to the next `count` requests, in this order."""

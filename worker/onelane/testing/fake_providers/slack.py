@@ -31,7 +31,6 @@ class Slack(Api):
             "/conversations.history": self._history,
             "/conversations.replies": self._replies,
             "/assistant.threads.setStatus": self._set_status,
-            "/files.getUploadURLExternal": self._upload_address,
             "/files.completeUploadExternal": self._completed,
             "/auth.test": lambda _: Call("other", answer=_ok(team_id=TEAM, user_id=BOT["user"])),
         }
@@ -46,6 +45,8 @@ class Slack(Api):
             return self.refusal("not_authed")
         if given != f"Bearer {self.own.get('bot_token')}":
             return self.refusal("invalid_auth")
+        if request.path == "/files.getUploadURLExternal":
+            return self._upload_address(request.headers.get("host", ""), values)
         method = self._methods.get(request.path)
         return method(values) if method else self.refusal("unknown_method")
 
@@ -55,7 +56,7 @@ class Slack(Api):
 
     def limit(self, wait_s: float) -> Answer:
         """Say that this method is called too often."""
-        return answer_of({"ok": False, "error": "ratelimited"}, 429, Retry_After=str(int(wait_s)))
+        return answer_of({"ok": False, "error": "ratelimited"}, 429, Retry_After=f"{wait_s:g}")
 
     def repeated(self, call: Call) -> Message | None:
         """Find the message with the same client_msg_id in the channel."""
@@ -110,17 +111,13 @@ class Slack(Api):
 
     def _history(self, values: JsonObject) -> Call | Answer:
         """List what stands in a channel itself, newest first."""
-        found = [one for one in self.kept() if one.call.values.get("channel") == values.get("channel")]
-        return self._listed([one for one in found if not one.call.values.get("thread_ts")], values)
+        return self._listed([*self.kept(str(values.get("channel")))], values)
 
     def _replies(self, values: JsonObject) -> Call | Answer:
         """List a thread, oldest first."""
-        channel, root = values.get("channel"), values.get("ts")
-        found = [
-            one
-            for one in self.kept()
-            if one.call.values.get("channel") == channel and root in {one.provider_id, one.call.values.get("thread_ts")}
-        ]
+        channel, ts = values.get("channel"), str(values.get("ts"))
+        root = self.find(ts)
+        found = [*self.kept(f"{channel}:{ts}"), *([root] if root and root.call.user == channel else [])]
         return self._listed(found[::-1], values)
 
     def _listed(self, messages: list[Message], values: JsonObject) -> Call:
@@ -140,9 +137,9 @@ class Slack(Api):
             "presence", _user(values, "channel_id"), text=str(values.get("status")), kind="typing", answer=_ok()
         )
 
-    def _upload_address(self, values: JsonObject) -> Call | Answer:
+    def _upload_address(self, host: str, values: JsonObject) -> Call:
         file_id = f"F{self.number()}"
-        address = f"{str(self.own.get('base_url', '')).rstrip('/')}/upload/{file_id}"
+        address = f"http://{host}/{self.name}/upload/{file_id}"
         return Call("media", kind=str(values.get("filename")), answer=_ok(upload_url=address, file_id=file_id))
 
     def _completed(self, values: JsonObject) -> Call | Answer:

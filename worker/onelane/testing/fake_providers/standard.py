@@ -1,15 +1,9 @@
 """A service that receives Standard Webhooks: it checks who signed, and shows each `webhook-id` once."""
 
-from typing import Final
-
 from standardwebhooks import Webhook
 
-from onelane.model import JsonObject
 from onelane.testing.fake_providers.api import Api, Call, Message
 from onelane.testing.fake_providers.http import Answer, Request, answer_of
-
-NAMES: Final = ("user", "to", "conversation", "user_id")
-"""What names the receiver in a body of ours: the first that is there."""
 
 
 class Standard(Api):
@@ -22,8 +16,8 @@ class Standard(Api):
         if not self._is_signed(request):
             return self.refusal("401")
         values = request.json()
-        text = str(values.get("text") or "")
-        return Call("send", _user(values), request.headers["webhook-id"], text, str(values.get("type", "text")), values)
+        [user, *_] = values.get("senders") or [""]
+        return Call("send", user, request.headers["webhook-id"], str(values.get("text") or ""), values=values)
 
     def refusal(self, code: str) -> Answer:
         """Answer with a status of HTTP."""
@@ -31,7 +25,7 @@ class Standard(Api):
 
     def limit(self, wait_s: float) -> Answer:
         """Say that it is too much."""
-        return answer_of({"error": "too much"}, 429, Retry_After=str(int(wait_s)))
+        return answer_of({"error": "too much"}, 429, Retry_After=f"{wait_s:g}")
 
     def repeated(self, call: Call) -> Message | None:
         """Find what came with the same webhook-id."""
@@ -46,8 +40,7 @@ class Standard(Api):
         return call.key or ""
 
     def _is_signed(self, request: Request) -> bool:
-        secrets = self.own.get("reply_secrets") or self.own.get("secrets", ())
-        return any(_verifies(Webhook(secret), request) for secret in secrets)
+        return any(_verifies(Webhook(secret), request) for secret in self.own["secrets"])
 
 
 def _verifies(webhook: Webhook, request: Request) -> bool:
@@ -56,8 +49,3 @@ def _verifies(webhook: Webhook, request: Request) -> bool:
     except Exception:  # noqa: BLE001 - hostile headers raise half a dozen types; all of them mean "not signed"
         return False
     return True
-
-
-def _user(values: JsonObject) -> str:
-    found = next((values[name] for name in NAMES if values.get(name)), values.get("senders") or "")
-    return str(found[0] if isinstance(found, list) else found)

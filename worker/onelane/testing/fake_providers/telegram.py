@@ -17,8 +17,13 @@ FILES: Final = {
     f"send{name}": name.lower() for name in ("Photo", "Video", "Audio", "Voice", "Document", "Animation", "Sticker")
 }
 """What each method sends: the argument of the same name has the file, its id or its address."""
-SENDS: Final = FILES | {"sendMessage": "text", "sendLocation": "location", "sendMediaGroup": "media"}
-SIGNS: Final = {"sendChatAction": "typing", "answerCallbackQuery": "answered", "sendMessageDraft": "draft"}
+SENDS: Final = FILES | {"sendMessage": "text", "sendMediaGroup": "media"}
+SIGNS: Final = {
+    "sendChatAction": "typing",
+    "answerCallbackQuery": "answered",
+    "readBusinessMessage": "seen",
+    "sendMessageDraft": "draft",
+}
 PHRASES: Final[Mapping[int, str]] = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -54,14 +59,14 @@ class Telegram(Api):
 
     def limit(self, wait_s: float) -> Answer:
         """Say that it is too much."""
-        return _error(429, f"retry after {int(wait_s)}", retry_after=int(wait_s))
+        return _error(429, f"retry after {wait_s:g}", retry_after=int(wait_s) if wait_s == int(wait_s) else wait_s)
 
     def accepted(self, message: Message) -> Answer:
         """Show the message as it stands in the chat."""
         shown = {
             "message_id": int(message.provider_id),
             "date": int(message.at),
-            "chat": {"id": message.call.values.get("chat_id"), "type": "private"},
+            "chat": {"id": int(message.call.values["chat_id"]), "type": "private"},
             "text": message.call.text,
         }
         return _result([shown] if message.call.kind == "media" else shown)
@@ -71,11 +76,11 @@ class Telegram(Api):
         return str(self.number())
 
     def _called(self, method: str, values: JsonObject) -> Call | Answer:
-        if method in SENDS:
-            return self._send(SENDS[method], values)
         if method in SIGNS:
             text = str(values.get("action") or values.get("callback_query_id") or values.get("text") or "")
             return Call("presence", _user(values), text=text, kind=SIGNS[method], answer=_result(True))
+        if method.startswith("send"):
+            return self._send(SENDS.get(method, method.removeprefix("send").lower()), values)
         if method == "getMe":
             token = str(self.own.get("bot_token"))
             me = {"id": int(token.partition(":")[0]), "is_bot": True, "first_name": "Bot", "username": "onelane_bot"}
@@ -103,7 +108,7 @@ def _result(result: object) -> Answer:
     return answer_of({"ok": True, "result": result})
 
 
-def _error(number: int, why: str, **parameters: int) -> Answer:
+def _error(number: int, why: str, **parameters: float) -> Answer:
     phrase = PHRASES.get(number, "Error")
     error = {"ok": False, "error_code": number, "description": f"{phrase}: {why}" if why else phrase}
     return answer_of({**error, **({"parameters": parameters} if parameters else {})}, number)

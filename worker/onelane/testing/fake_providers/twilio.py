@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import ClassVar, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from onelane.model import JsonObject
 from onelane.testing.fake_providers.api import Api, Call, Message
@@ -53,7 +53,7 @@ class Twilio(Api):
     def limit(self, wait_s: float) -> Answer:
         """Say that the account asks too much."""
         answer = self.refusal("20429")
-        return Answer(answer.status, answer.body, headers={"Retry-After": str(int(wait_s))})
+        return Answer(answer.status, answer.body, headers={"Retry-After": f"{wait_s:g}"})
 
     def accepted(self, message: Message) -> Answer:
         """Say that it is queued."""
@@ -99,19 +99,21 @@ class Twilio(Api):
             message = self.find(sid)
             return Call("look_up", answer=answer_of(self._shown(message))) if message else self.refusal("20404")
         if messages:
-            return Call("look_up", answer=answer_of(self._page(request.query)))
+            return Call("look_up", answer=answer_of(self._page(request)))
         return Call("other", answer=answer_of({"sid": found[1], "status": "active"}))
 
-    def _page(self, query: Mapping[str, str]) -> JsonObject:
+    def _page(self, request: Request) -> JsonObject:
         """List the messages that fit, newest first."""
-        size = min(int(query.get("PageSize", PAGE)), PAGE_MAX)
-        start = int(query.get("Page", 0)) * size
-        fitting = [self._shown(message) for message in self.kept() if _fits(message, query)]
+        query = request.query
+        size, page = min(int(query.get("PageSize", PAGE)), PAGE_MAX), int(query.get("Page", 0))
+        fitting = [message for message in self.kept(query.get("To")) if _fits(message, query)]
+        shown = fitting[page * size : (page + 1) * size]
+        following = f"/{self.name}{request.path}?{urlencode({**query, 'Page': page + 1})}"
         return {
-            "messages": fitting[start : start + size],
-            "page": start // size,
+            "messages": list(map(self._shown, shown)),
+            "page": page,
             "page_size": size,
-            "next_page_uri": None,  # a page of the newest is all that is needed
+            "next_page_uri": following if len(fitting) > (page + 1) * size else None,
         }
 
     def _shown(self, message: Message) -> JsonObject:
@@ -144,8 +146,7 @@ def _fits(message: Message, query: Mapping[str, str]) -> bool:
     sent, values = datetime.fromtimestamp(int(message.at), UTC), message.call.values
     since, until, on = (_instant(query.get(name)) for name in ("DateSent>", "DateSent<", "DateSent"))
     return (
-        query.get("To", message.call.user) == message.call.user
-        and query.get("From", values.get("From")) == values.get("From", SERVICE_NUMBER)
+        query.get("From") in {None, values.get("From", SERVICE_NUMBER)}
         and (since is None or sent >= since)
         and (until is None or sent <= until)
         and (on is None or sent.date() == on.date())
