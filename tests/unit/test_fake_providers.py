@@ -22,7 +22,7 @@ from slack_sdk.errors import SlackApiError
 from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client as TwilioClient
 
-from onelane.channels import Inbound, Parsed, provider_of
+from onelane.channels import PROVIDERS, Inbound, Parsed, provider_of
 from onelane.channels.meta import codes as meta_codes
 from onelane.channels.sender import Sender
 from onelane.channels.sending import Outgoing, Piece, Request, Sign, SignKind
@@ -37,6 +37,7 @@ from onelane.dev.embedded.redis import free_port
 from onelane.model import JsonObject
 from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault, Visible, fake_providers
 from onelane.testing.fake_providers.__main__ import APIS
+from onelane.testing.fake_providers.running import ADDRESSES
 from tests.conftest import SECRET, eventually
 
 ACCOUNT = "AC" + "0" * 32
@@ -410,6 +411,18 @@ def test_chance_is_the_same_again_with_the_same_seed(fakes: FakeProviders, clien
     first = played()
     assert {200, 503} == {*first}
     assert played() == first
+
+
+def test_each_channel_has_a_chance_of_its_own(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.play("503", share=1, channel="telegram")
+    fakes.play("500", share=1, channel="meta")
+    fakes.play("none", share=1)
+    answers = {channel: send(client, fakes, Reply(channel)).status_code for channel in ("telegram", "meta", "slack")}
+    assert answers == {"telegram": 503, "meta": 500, "slack": 200}
+
+
+def test_every_provider_has_a_fake() -> None:
+    assert APIS.keys() == ADDRESSES.keys() == PROVIDERS.keys()
 
 
 def test_a_fault_waits_for_the_request_that_it_is_for(fakes: FakeProviders, client: httpx2.Client) -> None:

@@ -96,6 +96,8 @@ class Api(ABC):
         if len(self._messages) > MESSAGES_MAX:
             _, oldest = self._messages.popitem(last=False)
             self._by_user[oldest.call.user].popleft()
+            if not self._by_user[oldest.call.user]:
+                del self._by_user[oldest.call.user]
         return message
 
     def status_address(self, message: Message, webhook: str) -> str | None:  # noqa: ARG002 - most have one for all

@@ -3,14 +3,14 @@
 | kind | the request | the connection |
 |---|---|---|
 | `answer` | is answered, after `wait_s`; with `code`, refused so | stays open |
-| `limit` | 429: come again after `wait_s` | stays open |
-| `status` | the HTTP status `code`, and a page in place of the provider's body | stays open |
-| `unread` | only its head is read, and nothing answered | silent for `wait_s`, then reset |
-| `silent` | is read, and nothing answered | silent for `wait_s`, then reset |
-| `half` | half of the answer | closed |
-| `garbage` | an answer that is no HTTP | closed |
-| `closed` | nothing answered | closed |
-| `reset` | nothing answered | reset |
+| `limit` | gets 429: come again after `wait_s` | stays open |
+| `status` | gets the HTTP status `code`, and a page in place of the provider's body | stays open |
+| `unread` | is never looked at | silent for `wait_s`, then reset |
+| `silent` | is not answered | silent for `wait_s`, then reset |
+| `half` | gets half of the answer | closed |
+| `garbage` | gets an answer that is no HTTP | closed |
+| `closed` | is not answered | closed |
+| `reset` | is not answered | reset |
 | `closes` | is answered; a moment later, while it is kept for the next request | closed |
 
 `times` says how often a send is accepted nevertheless: never, once, or twice, although the sender asked once.
@@ -99,14 +99,25 @@ class _Planned:
         return self.channel in {None, channel} and self.what in {None, what}
 
 
+class _Chance:
+    """Some requests, at random: the same ones with the same seed."""
+
+    def __init__(self, choices: tuple[_Planned, ...], share: float, seed: int) -> None:
+        self._choices = choices
+        self._share = share
+        self._random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
+
+    def take(self, what: str) -> Fault:
+        fitting = [choice.fault for choice in self._choices if choice.what in {None, what}]
+        return self._random.choice(fitting) if fitting and self._random.random() < self._share else NONE
+
+
 class Plan:
     """Decides about each request: first what is planned for it, then chance, else nothing goes wrong."""
 
     def __init__(self) -> None:
         self._next: deque[_Planned] = deque()
-        self._random = Random(0)  # noqa: S311 - to be repeated, not to be secret
-        self._share = 0.0
-        self._choices: tuple[_Planned, ...] = ()
+        self._chances: dict[str | None, _Chance] = {}
 
     @property
     def planned(self) -> int:
@@ -119,10 +130,8 @@ class Plan:
             if planned.is_for(channel, what):
                 self._next.remove(planned)
                 return planned.fault
-        fitting = [choice.fault for choice in self._choices if choice.is_for(channel, what)]
-        if fitting and self._random.random() < self._share:
-            return self._random.choice(fitting)
-        return NONE
+        chance = self._chances.get(channel) or self._chances.get(None)
+        return chance.take(what) if chance else NONE
 
     def add(self, given: JsonObject) -> None:
         """Plan `faults`, each for the next `count` requests; of one `channel`, if it says so. Raise ValueError."""
@@ -133,14 +142,14 @@ class Plan:
             self._next.extend([planned] * count)
 
     def play(self, given: JsonObject) -> None:
-        """Let a `share` of the requests meet one of `faults`, by `seed`. Raise ValueError."""
-        self._choices, self._share = _planned(given), float(given.get("share", 1))
-        self._random = Random(int(given.get("seed", 0)))  # noqa: S311 - as above
+        """Let a `share` of a channel's requests, or of all, meet one of `faults`, by `seed`. Raise ValueError."""
+        chance = _Chance(_planned(given), float(given.get("share", 1)), int(given.get("seed", 0)))
+        self._chances[given.get("channel")] = chance
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         self._next.clear()
-        self._choices = ()
+        self._chances.clear()
 
 
 def _planned(given: JsonObject) -> tuple[_Planned, ...]:

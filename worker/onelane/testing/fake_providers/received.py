@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,19 @@ class Visible:
 
 
 class Received:
-    """A journal; each method reads what is written by now."""
+    """A journal; each method knows what is written by now."""
 
     def __init__(self, journal: Path) -> None:
         """Read this file."""
         self._journal = journal
+        self._read_to = 0
+        self._lines: list[JsonObject] = []
 
     def lines(self, event: str | None = None, **fields: Any) -> list[JsonObject]:
         """List what was written, oldest first: all, or what is of this event and has these fields."""
         wanted = {**fields, **({"event": event} if event else {})}
-        return [line for line in self._lines() if wanted.items() <= line.items()]
+        self._read_on()
+        return [line for line in self._lines if all(line.get(name) == value for name, value in wanted.items())]
 
     def visible(self, channel: str | None = None) -> list[Visible]:
         """List the messages in the order in which they became visible."""
@@ -76,11 +79,10 @@ class Received:
         )
         return {key: times for key, times in seen.items() if times > 1}
 
-    def _lines(self) -> Iterator[JsonObject]:
-        """Read all whole lines; the last one may be half written."""
-        try:
-            text = self._journal.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return
-        whole, _, _ = text.rpartition("\n")
-        yield from map(json.loads, whole.splitlines())
+    def _read_on(self) -> None:
+        """Read the whole lines that are new; the last one may be half written."""
+        with suppress(FileNotFoundError), self._journal.open("rb") as journal:
+            journal.seek(self._read_to)
+            text, newline, _ = journal.read().rpartition(b"\n")
+            self._read_to += len(text) + len(newline)
+            self._lines += map(json.loads, text.splitlines())

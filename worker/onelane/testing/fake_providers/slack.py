@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from onelane.config import Channel
 from onelane.deliveries import Delivery, Kind
 from onelane.model import JsonObject, uuid_or_none
-from onelane.testing.fake_providers.api import Api, Call, Message
+from onelane.testing.fake_providers.api import MESSAGES_MAX, Api, Call, Message
 from onelane.testing.fake_providers.http import Answer, Request, answer_of
 
 TEXT_MAX: Final = 40_000
@@ -69,6 +69,8 @@ class Slack(Api):
         message = super().post(call)
         if client_id := call.values.get("client_msg_id"):
             self._by_client_id[call.values["channel"], client_id] = message
+        if len(self._by_client_id) > MESSAGES_MAX:
+            del self._by_client_id[next(iter(self._by_client_id))]
         return message
 
     def accepted(self, message: Message) -> Answer:
