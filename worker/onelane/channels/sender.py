@@ -50,13 +50,15 @@ class Sender(ABC):
             if said.text or said.buttons or said.media:
                 raise Unsendable(Word.BAD_CONTENT, "a template stands alone: without text, buttons and media")
             return [said]
+        if self.size(said.text) > PIECES_MAX * self.text_max:
+            raise _too_long()
         found = self._said(said)
         if not found:
             if said.raw is None:
                 raise Unsendable(Word.BAD_CONTENT, "an empty reply cannot be sent")
             found = [Piece()]
         if len(found) > PIECES_MAX:
-            raise Unsendable(Word.TOO_LONG, f"a reply must not need more than {PIECES_MAX} messages")
+            raise _too_long()
         found[0] = found[0].model_copy(update={"quote": said.quote})
         found[-1] = found[-1].model_copy(update={"raw": said.raw})
         return found
@@ -121,6 +123,10 @@ class Sender(ABC):
         if parts and is_buttoned:
             parts[-1:] = _visible(split(parts[-1], self.buttoned_max, self.size))
         return parts
+
+
+def _too_long() -> Unsendable:
+    return Unsendable(Word.TOO_LONG, f"a reply must not need more than {PIECES_MAX} messages")
 
 
 def _visible(parts: Sequence[str]) -> list[str]:

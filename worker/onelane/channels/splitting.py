@@ -1,16 +1,16 @@
 """Long texts in parts: where a paragraph, a line or a word ends, and never inside what a reader sees as one letter."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Final
 
-BREAKS: Final = ("\n\n", "\n", " ")
-"""Where a part may end, best first, if it then is at least half full."""
-ASTRAL: Final = 0xFFFF
+BREAKS: Final = ("\n\n", "\r\n\r\n", "\n", " ")
+"""After which a part may end, best first, if it then is at least half full."""
 
 
 def utf16(text: str) -> int:
     """Count the units of UTF-16: of all ways in which providers may count letters, the one that counts most."""
-    return len(text) + sum(ord(letter) > ASTRAL for letter in text)
+    return len(text) + sum(letter > "\uffff" for letter in text)
 
 
 def split(text: str, size_max: int, size: Callable[[str], int] = utf16) -> list[str]:
@@ -21,7 +21,7 @@ def split(text: str, size_max: int, size: Callable[[str], int] = utf16) -> list[
     """
     if size(text) <= size_max:
         return [text]
-    return list(_parts(list(_letters(text, size_max, size)), size_max, size))
+    return list(_parts(text, list(_letters(text, size_max, size)), size_max, size))
 
 
 def _letters(text: str, size_max: int, size: Callable[[str], int]) -> Iterator[str]:
@@ -34,33 +34,27 @@ def _letters(text: str, size_max: int, size: Callable[[str], int]) -> Iterator[s
             yield from letter
 
 
-def _parts(letters: Sequence[str], size_max: int, size: Callable[[str], int]) -> Iterator[str]:
-    start = 0
-    while start < len(letters):
-        end, total = start, 0
-        while end < len(letters) and (total := total + size(letters[end])) <= size_max:
-            end += 1
-        if end < len(letters):
-            # A letter larger than a part, alone: there is no smaller piece of it.
-            end = max(_break(letters, start, end), start + 1)
-        yield "".join(letters[start:end])
-        start = end
+def _parts(text: str, letters: list[str], size_max: int, size: Callable[[str], int]) -> Iterator[str]:
+    ends = list(accumulate(map(len, letters)))
+    bounds, start, room = frozenset(ends), 0, size_max
+    for letter, end in zip(letters, ends, strict=True):
+        room -= size(letter)
+        before = end - len(letter)
+        if room < 0 and before > start:
+            cut = _break(text, start, before, bounds)
+            yield text[start:cut]
+            start, room = cut, size_max - size(text[cut:end])
+    yield text[start:]
 
 
-def _break(letters: Sequence[str], start: int, end: int) -> int:
+def _break(text: str, start: int, end: int, bounds: frozenset[int]) -> int:
     """Return where the part that could end at `end` best ends."""
+    half = start + (end - start) // 2
     for mark in BREAKS:
-        for at in range(end, start + (end - start) // 2, -1):
-            if _ends_with(letters, start, at, mark):
-                return at
+        first = max(start, half - len(mark))
+        at = text.rfind(mark, first, end)
+        while at >= 0:
+            if at + len(mark) in bounds:
+                return at + len(mark)
+            at = text.rfind(mark, first, at + len(mark) - 1)
     return end
-
-
-def _ends_with(letters: Sequence[str], start: int, at: int, mark: str) -> bool:
-    first = max(start, at - len(mark))
-    return [_blank(letter) for letter in letters[first:at]] == list(mark)
-
-
-def _blank(letter: str) -> str:
-    """Return what kind of blank a letter is: Windows writes a line's end as two characters, which are one letter."""
-    return "\n" if letter == "\r\n" else letter

@@ -102,6 +102,11 @@ class Response:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004 - as HTTP numbers them
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the status is 4xx or 5xx."""
+        return self.status >= 400  # noqa: PLR2004 - as above
+
     def content(self) -> JsonObject:
         """Return the JSON object in it, an empty one if it holds none."""
         try:

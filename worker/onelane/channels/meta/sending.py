@@ -88,7 +88,7 @@ class MetaSender(Sender):
             provider_id = first(content.get("messages")).get("id")
             is_id = isinstance(provider_id, str) and fields.is_visible(provider_id)
             return accepted(str(provider_id)) if is_id else unknown(response.status)
-        error = fields_of(content.get("error"))
+        error = fields_of(content.get("error")) if response.is_refusal else {}
         code = error.get("code")
         meaning = CODES.get(str(code)) if isinstance(code, int) and not isinstance(code, bool) else None
         if meaning is None and error.get("is_transient") is True:

@@ -3,6 +3,7 @@
 Where no answer came, the channel's or the thread's history shows whether a post with that id is there.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -27,6 +28,11 @@ from onelane.channels.verdicts import (
 )
 from onelane.model import Attachment, AttachmentKind, Button, JsonObject
 
+WITHIN: Final = re.compile(r"([CG][A-Z0-9]{1,63}):(?:([0-9]{1,12}\.[0-9]{1,9})|[UW][A-Z0-9]{1,63})")
+"""A conversation in a channel: a thread, or what is of one person."""
+CHANNEL: Final = re.compile(rf"[CG{DIRECT}][A-Z0-9]{{1,63}}")
+PERSON: Final = re.compile(r"[TE][A-Z0-9]{1,63}:[UW][A-Z0-9]{1,63}")
+PEOPLE: Final = ("U", "W")
 EVENT_TYPE: Final = "onelane_reply"
 BUTTONS_MAX: Final = 25
 BUTTON_TITLE_MAX: Final = 75
@@ -71,9 +77,9 @@ class SlackSender(Sender):
 
     def request(self, out: Outgoing) -> Request:
         """Write a post: in the thread of the route, else below the quoted message, else in the channel."""
-        thread = out.way("thread_ts") or _quoted_ts(out.piece.quote)
+        channel, thread = _place(out)
         fixed = {
-            "channel": _channel(out),
+            "channel": channel,
             **({"thread_ts": thread} if thread else {}),
             "client_msg_id": str(out.key),
             "metadata": {"event_type": EVENT_TYPE, "event_payload": {"key": str(out.key)}},
@@ -101,8 +107,11 @@ class SlackSender(Sender):
 
     def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:  # noqa: ARG002 - by id
         """Read the thread, or the channel, since then. A person's id names no channel that can be read."""
-        channel, thread = _channel(out), out.way("thread_ts") or _quoted_ts(out.piece.quote)
-        if channel.startswith(("U", "W")):
+        try:
+            channel, thread = _place(out)
+        except Unsendable:
+            return None
+        if channel.startswith(PEOPLE):
             return None
         query = {
             "channel": channel,
@@ -146,14 +155,18 @@ class SlackSender(Sender):
         return Request.json(method, f"{self._settings.base_url}/{method}", content, headers)
 
 
-def _channel(out: Outgoing) -> str:
-    """Name the channel: Slack takes a person's id for the direct channel to them."""
+def _place(out: Outgoing) -> tuple[str, str | None]:
+    """Name the channel and the thread; in a channel without one, a quoted message begins one."""
     if channel := out.way("channel"):
-        return channel
-    direct = next((one for one in out.to if one.startswith(DIRECT) and ":" not in one), None)
-    person = next((one.rpartition(":")[2] for one in out.to if ":" in one), None)
+        return channel, out.way("thread_ts") or _quoted_ts(out.piece.quote)
+    for alias in out.to:
+        if within := WITHIN.fullmatch(alias):
+            return within[1], within[2] or _quoted_ts(out.piece.quote)
+    direct = next((one for one in out.to if CHANNEL.fullmatch(one)), None)
+    # Slack takes a person's id for the direct channel to them.
+    person = next((one.partition(":")[2] for one in out.to if PERSON.fullmatch(one)), None)
     if channel := direct or person:
-        return channel
+        return channel, _quoted_ts(out.piece.quote)
     raise Unsendable(Word.NO_ROUTE, "neither a channel nor a person is known")
 
 

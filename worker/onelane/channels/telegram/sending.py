@@ -87,17 +87,17 @@ class TelegramSender(Sender):
             return (
                 _sent(out, fields_of(content.get("result"))) if content.get("ok") is True else unknown(response.status)
             )
-        code, description = content.get("error_code"), content.get("description")
-        if content.get("ok") is not False or isinstance(code, bool) or not isinstance(code, int):
+        code = _code(content) if response.is_refusal else None
+        if code is None:
             return _user_limit(response) if response.status == TOO_MANY else unknown(response.status)
         parameters = fields_of(content.get("parameters"))
         if moved := _moved(out, code, parameters):
             return moved
-        meaning = meaning_of(str(code), description if isinstance(description, str) else "")
+        meaning = meaning_of(str(code), str(content.get("description", "")))
+        if meaning is None:
+            return unknown(code)
         wait_s = _seconds(parameters.get("retry_after"))
-        return (
-            meaning.verdict(code, response.retry_after_s() if wait_s is None else wait_s) if meaning else unknown(code)
-        )
+        return meaning.verdict(code, response.retry_after_s() if wait_s is None else wait_s)
 
     def word_of(self, code: str) -> Word | None:
         """Return our word for a code."""
@@ -176,6 +176,11 @@ def _sent(out: Outgoing, message: JsonObject) -> Verdict:
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in (number, chat)) or not number:
         return unknown()
     return accepted(":".join(filter(None, (out.way("business_connection_id"), str(chat), str(number)))))
+
+
+def _code(content: JsonObject) -> int | None:
+    code = content.get("error_code") if content.get("ok") is False else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 def _user_limit(response: Response) -> Verdict:

@@ -37,6 +37,7 @@ PAGES_MAX: Final = 5
 PAGE_SIZE: Final = "100"
 SKEW: Final = timedelta(seconds=30)
 """By how much Twilio's clock may be behind ours; its times are whole seconds."""
+OK: Final = 200
 REFUSED: Final = frozenset({"failed", "undelivered", "canceled"})
 
 
@@ -77,7 +78,7 @@ class TwilioSender(Sender):
             sid = content.get("sid")
             is_id = isinstance(sid, str) and fields.is_visible(sid)
             return accepted(str(sid)) if is_id else unknown(response.status)
-        code = content.get("code")
+        code = content.get("code") if response.is_refusal else None
         if meaning := CODES.get(code_of(code)):
             return meaning.verdict(code, response.retry_after_s())
         return too_many(response) if response.status == TOO_MANY else unknown(code or response.status)
@@ -86,25 +87,30 @@ class TwilioSender(Sender):
         """Return our word for a status's ErrorCode."""
         return CODES[code].word if code in CODES else None
 
-    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp:
+    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:
         """Read what was sent to this address since then.
 
         Not by DateSent: a message that is still queued has none. One that nobody knows, of another text, may be ours as
         Twilio has changed it: then nobody can say.
         """
-        query = {"To": _receiver(out), "PageSize": PAGE_SIZE}
-        if sender := self._from(out).get("From"):
-            query["From"] = sender
+        try:
+            to, sender = _receiver(out), self._from(out).get("From")
+        except Unsendable:
+            return None
+        query = {"To": to, **({"From": sender} if sender else {}), "PageSize": PAGE_SIZE}
         request = Request.get("Messages.list", self._url, query, self._headers)
+        return self._pages(request, out, since, others)
+
+    def _pages(self, request: Request, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp:
         found: list[JsonObject] = []
         for _ in range(PAGES_MAX):
             response = yield request
             page = response.content()
-            if response.status != 200 or not isinstance(page.get("messages"), list):  # noqa: PLR2004 - HTTP's: here it is
+            if response.status != OK or not isinstance(page.get("messages"), list):
                 return unknown(page.get("code") or response.status)
             found += _objects(page["messages"])
             following = page.get("next_page_uri")
-            if not following:
+            if not following or (found and _is_older(found[-1], since)):
                 return _found(out, found, since, others)
             if not (isinstance(following, str) and following.startswith(urlsplit(self._url).path)):
                 return unknown()
@@ -175,19 +181,23 @@ def _objects(values: Any) -> Iterator[JsonObject]:
 
 
 def _found(out: Outgoing, messages: Sequence[JsonObject], since: datetime, others: frozenset[str]) -> Verdict:
-    """Find the reply among messages."""
-    known = [_created(one) for one in messages]
-    if None in known:
+    """Find the reply among messages, newest first."""
+    if not all(map(_created, messages)):
         return unknown()
     nobodys = [
         one
-        for one, created in zip(messages, known, strict=True)
-        if created and created >= since - SKEW and one.get("direction") != "inbound" and one.get("sid") not in others
+        for one in messages
+        if not _is_older(one, since) and one.get("direction") != "inbound" and one.get("sid") not in others
     ]
     if not nobodys:
         return absent()
     ours = [one for one in nobodys if _is_same(one.get("body"), out.piece.text)]
     return _stands(ours[-1]) if ours else unknown()
+
+
+def _is_older(message: JsonObject, since: datetime) -> bool:
+    created = _created(message)
+    return created is not None and created < since - SKEW
 
 
 def _created(message: JsonObject) -> datetime | None:
