@@ -297,7 +297,7 @@ def test_each_fault_looks_to_the_sender_as_it_should_and_shows_what_it_should(
         with pytest.raises(error):
             send(client, fakes, reply, SOON)
     assert len(shown(fakes, reply)) == times
-    assert reply.text not in fakes.received.doubles(), "what the provider doubles is not the sender's"
+    assert str(reply.key) not in fakes.received.doubles(), "what the provider doubles is not the sender's"
     [received] = fakes.received.lines("received", text=reply.text)
     assert received["fault"] == (None if name == "none" else name)
 
