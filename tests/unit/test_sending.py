@@ -130,11 +130,12 @@ def test_parts_are_the_text_within_the_limit_and_cut_no_letter(text: str, size_m
         (ACCENTED * 3, 7, [ACCENTED * 2, ACCENTED]),
         ("x" + "\u0301" * 5, 4, ["x" + "\u0301" * 3, "\u0301" * 2]),
         ("one.\r\n\r\ntwo three", 16, ["one.\r\n\r\n", "two three"]),
+        (f"ab cd{FAMILY}", 12, ["ab ", "cd", FAMILY]),
         ("abcd \u0301efgh", 8, ["abcd \u0301ef", "gh"]),
     ],
     ids=[
         *("words", "paragraphs", "lines", "a long word", "families", "flags", "accents", "one huge letter", "Windows"),
-        "a blank with an accent",
+        *("a large letter after a break", "a blank with an accent"),
     ],
 )
 def test_a_text_is_cut_where_a_reader_pauses(text: str, size_max: int, parts: list[str]) -> None:
@@ -210,6 +211,30 @@ def test_several_files_and_a_text_are_a_piece_each_in_order(name: str) -> None:
 def test_one_picture_and_a_short_text_are_one_message(name: str) -> None:
     media = (Attachment(url="https://bot.example/1.png", kind=AttachmentKind.IMAGE),)
     assert SENDERS[name].pieces(Piece(text="look", media=media)) == [Piece(text="look", media=media)]
+
+
+PROBES: Final = {
+    "meta": ("GET", "https://graph.facebook.com/v26.0/100?fields=id"),
+    "slack": ("POST", "https://slack.com/api/auth.test"),
+    "telegram": ("POST", "https://api.telegram.org/bot123456:tokenOfTelegram0123/getMe"),
+    "twilio": ("GET", f"https://api.twilio.com/2010-04-01/Accounts/AC{'0' * 32}.json"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PROBES))
+def test_a_probe_changes_nothing_and_says_whether_the_token_is_right(name: str) -> None:
+    sender = sender_of(name, phone_number_id="100") if name == "meta" else SENDERS[name]
+    request = sender.probe()
+    assert request
+    assert (request.method, request.url) == PROBES[name]
+    well, ill = b'{"ok": true, "id": "100"}', b'{"ok": false, "error": "invalid_auth"}'
+    assert sender.is_well(Response(200, {}, well))
+    assert not sender.is_well(Response(200, {}, ill))
+    assert not sender.is_well(Response(401, {}, well))
+
+
+def test_without_a_number_or_with_an_address_of_your_own_there_is_no_probe() -> None:
+    assert [SENDERS[name].probe() for name in ("meta", "standard")] == [None, None]
 
 
 @every

@@ -98,6 +98,14 @@ class Sender(ABC):
         """Write the request that shows a sign, if there is one."""
         return None
 
+    def probe(self) -> Request | None:
+        """Write a harmless request that succeeds where the token is right, if there is one: see `is_well`."""
+        return None
+
+    def is_well(self, response: Response) -> bool:
+        """Whether the answer to a probe says that all is well."""
+        return response.is_success and response.content().get("ok", True) is True
+
     def window_s(self, out_to: Sequence[str]) -> int | None:  # noqa: ARG002 - as has
         """Return how long after the user's last message anything but a template is taken; None: always."""
         return None

@@ -40,7 +40,7 @@ def _parts(text: str, letters: list[str], size_max: int, size: Callable[[str], i
     for letter, end in zip(letters, ends, strict=True):
         room -= size(letter)
         before = end - len(letter)
-        if room < 0 and before > start:
+        while room < 0 and before > start:
             cut = _break(text, start, before, bounds)
             yield text[start:cut]
             start, room = cut, size_max - size(text[cut:end])

@@ -54,7 +54,8 @@ class MetaSender(Sender):
 
     def __init__(self, settings: MetaSettings, token: SecretStr) -> None:
         """Take the settings and the token among them."""
-        self._settings, self._token = settings, token
+        self._settings = settings
+        self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
 
     def check(self, said: Piece) -> None:
         """Take files by address, or by the id of an upload."""
@@ -109,6 +110,11 @@ class MetaSender(Sender):
         number = self._known_number(sign.route)
         return self._call("messages.read", number, content) if number else None
 
+    def probe(self) -> Request | None:
+        """Ask for our number's id, where the settings name it."""
+        number = self._known_number(None)
+        return Request.get("number", self._address(number), {"fields": "id"}, self._headers) if number else None
+
     def window_s(self, out_to: Sequence[str]) -> int | None:  # noqa: ARG002 - alike for everybody
         """Take anything but a template for a day."""
         return WINDOW_S
@@ -123,8 +129,10 @@ class MetaSender(Sender):
         return number if isinstance(number, str) and number.isascii() and number.isdecimal() else None
 
     def _call(self, name: str, number: str, content: JsonObject) -> Request:
-        address = f"{self._settings.base_url.rstrip('/')}/{self._settings.api_version}/{number}/messages"
-        return Request.json(name, address, content, {"Authorization": f"Bearer {self._token.get_secret_value()}"})
+        return Request.json(name, f"{self._address(number)}/messages", content, self._headers)
+
+    def _address(self, number: str) -> str:
+        return f"{self._settings.base_url.rstrip('/')}/{self._settings.api_version}/{number}"
 
 
 def _receiver(out: Outgoing) -> dict[str, str]:

@@ -132,6 +132,10 @@ class SlackSender(Sender):
         content = {"channel_id": channel, "thread_ts": thread, "status": self._settings.thinking}
         return self._post("assistant.threads.setStatus", content)
 
+    def probe(self) -> Request | None:
+        """Ask who the token is."""
+        return self._post("auth.test", {})
+
     def _pages(self, out: Outgoing, method: str, query: Mapping[str, str]) -> LookUp:
         cursor: dict[str, str] = {}
         for _ in range(PAGES_MAX):

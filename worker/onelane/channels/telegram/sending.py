@@ -121,6 +121,10 @@ class TelegramSender(Sender):
             return self._call("readBusinessMessage", content)
         return None
 
+    def probe(self) -> Request | None:
+        """Ask who the bot is."""
+        return self._call("getMe", {})
+
     def _call(self, method: str, content: JsonObject) -> Request:
         return Request.json(method, f"{self._base_url}/bot{self._token.get_secret_value()}/{method}", content)
 

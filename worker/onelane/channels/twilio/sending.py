@@ -126,6 +126,10 @@ class TwilioSender(Sender):
         form = {"channel": "whatsapp", "messageId": sign.message_id}
         return Request.form("Typing", address, form, self._headers)
 
+    def probe(self) -> Request | None:
+        """Ask for the account."""
+        return Request.get("Account", self._url.replace("/Messages.json", ".json"), {}, self._headers)
+
     def window_s(self, out_to: Sequence[str]) -> int | None:
         """Take anything but a template for a day, on WhatsApp."""
         return WINDOW_S if out_to and out_to[0].startswith(WHATSAPP) else None
