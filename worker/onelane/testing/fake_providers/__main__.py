@@ -1,4 +1,7 @@
-"""The process of the fakes: it writes one line when it is ready, `{"address", "token"}`, and ends with its parent."""
+"""The process of the fakes: it writes one line when it is ready, `{"address", "token"}`, and ends with its parent.
+
+The control endpoint's token is FAKE_PROVIDERS_TOKEN from the environment, else a new one.
+"""
 
 import asyncio
 import json
@@ -38,7 +41,7 @@ WATCH_S: Final = 0.5
 def main() -> None:
     """Read the command line and the environment, and serve."""
     parent = os.getppid()
-    parser = ArgumentParser(prog="python -m onelane.testing.fake_providers", description=__doc__)
+    parser = ArgumentParser(prog="python -m onelane.testing.fake_providers", description="Fakes of providers' APIs.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True, help="the journal: a file of JSON lines")
     parser.add_argument("--callback", help="the address of the service's web; without it, nothing is called back")
