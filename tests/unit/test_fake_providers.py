@@ -458,6 +458,20 @@ def test_signs_are_no_messages(
     assert len(fakes.received.visible()) == before
 
 
+@each_provider
+def test_a_probe_is_well_with_the_token_and_not_without(
+    channel: str, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    sender = sender_of(fakes, channel)
+    if probe := sender.probe():
+        assert sender.is_well(answered(client.send(made(probe))))
+        code = {"meta": "190", "slack": "invalid_auth", "telegram": "401", "twilio": "20003"}[channel]
+        fakes.plan(Fault("answer", code=code), channel=channel, what="other")
+        assert not sender.is_well(answered(client.send(made(probe))))
+    else:
+        assert channel == "demo"
+
+
 def test_telegram_takes_a_file_in_parts_and_leads_to_one(fakes: FakeProviders, client: httpx2.Client) -> None:
     base = f"{fakes.base_url}/telegram"
     sent = client.post(
