@@ -307,7 +307,7 @@ LIKELY: Final = st.recursive(
 
 @every
 @given(status=st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503]), content=LIKELY)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_answers_that_are_nearly_right_make_no_judge_raise(name: str, status: int, content: Any) -> None:
     verdict = SENDERS[name].judge(outgoing(name, Piece(text="x")), Response(status, {}, json.dumps(content).encode()))
     if verdict.outcome is Outcome.ACCEPTED:
