@@ -44,7 +44,7 @@ ROUTES: Final[Mapping[str, dict[str, Any] | None]] = {
     "meta": {"phone_number_id": "100", "to": "4915550100"},
     "slack": {"channel": "C1", "thread_ts": "1.2", "team": "T1"},
     "telegram": {"chat_id": 5},
-    "twilio": {"from": "whatsapp:+15550100"},
+    "twilio": {"from": "+15550100"},
     "standard": {},
 }
 SECRET: Final = "whsec_c2VjcmV0LW9mLXNpeHRlZW4tYnl0ZXM="

@@ -64,9 +64,9 @@ def test_a_text_is_one_form_whose_statuses_bring_the_key_back() -> None:
 
 
 def test_an_sms_ends_at_twilio_before_nobody_expects_it() -> None:
-    assert form_of(TWILIO.request(outgoing(to="+4915550100")))["ValidityPeriod"] == "600"
-    longer = sender_of("twilio", validity_period_s=36_000).request(outgoing(to="+4915550100"))
-    assert form_of(longer)["ValidityPeriod"] == "36000"
+    sms = outgoing(to="+4915550100", route={"from": "+15550199"})
+    assert form_of(TWILIO.request(sms))["ValidityPeriod"] == "600"
+    assert form_of(sender_of("twilio", validity_period_s=36_000).request(sms))["ValidityPeriod"] == "36000"
     with pytest.raises(ConfigError, match="validity_period_s"):
         provider_of(Channel(provider="twilio", secrets=("sixteen-letters.",), validity_period_s=36_001))
 
@@ -77,16 +77,22 @@ def test_an_address_that_twilio_refuses_is_not_given(url: str | None) -> None:
 
 
 def test_the_number_is_the_one_written_to_else_the_settings() -> None:
-    service = f"MG{'2' * 32}"
+    service, sms = f"MG{'2' * 32}", "+4915550100"
     both = sender_of("twilio", from_number="+15550199", messaging_service_sid=service)
     assert form_of(both.request(outgoing()))["From"] == OURS
-    assert form_of(both.request(outgoing(route={})))["From"] == "+15550199"
-    chosen = form_of(sender_of("twilio", messaging_service_sid=service).request(outgoing(route={})))
-    assert chosen["MessagingServiceSid"] == service
+    assert form_of(both.request(outgoing(to=sms, route={})))["From"] == "+15550199"
+    chosen = form_of(both.request(outgoing(route={})))
+    assert (chosen["To"], chosen["MessagingServiceSid"]) == (USER, service)
     assert "From" not in chosen
-    with pytest.raises(Unsendable) as refused:
-        TWILIO.request(outgoing(route={}))
-    assert refused.value.word is Word.NO_ROUTE
+
+
+def test_both_addresses_are_of_one_kind() -> None:
+    out = Outgoing(KEY, ("+4915550100", USER), Piece(text="x"), {"from": OURS})
+    assert form_of(TWILIO.request(out))["To"] == USER
+    for to, ours in ((USER, "+15550199"), ("messenger:7", OURS)):
+        with pytest.raises(Unsendable) as refused:
+            TWILIO.request(outgoing(to=to, route={"from": ours}))
+        assert refused.value.word is Word.NO_ROUTE
 
 
 def test_an_api_key_logs_in_in_place_of_the_token() -> None:

@@ -106,7 +106,7 @@ class Sender(ABC):
         """Whether the answer to a probe says that all is well."""
         return response.is_success and response.content().get("ok", True) is True
 
-    def window_s(self, out_to: Sequence[str]) -> int | None:  # noqa: ARG002 - as has
+    def window_s(self, to: Sequence[str]) -> int | None:  # noqa: ARG002 - as has
         """Return how long after the user's last message anything but a template is taken; None: always."""
         return None
 

@@ -115,7 +115,7 @@ class MetaSender(Sender):
         number = self._known_number(None)
         return Request.get("number", self._address(number), {"fields": "id"}, self._headers) if number else None
 
-    def window_s(self, out_to: Sequence[str]) -> int | None:  # noqa: ARG002 - alike for everybody
+    def window_s(self, to: Sequence[str]) -> int | None:  # noqa: ARG002 - alike for everybody
         """Take anything but a template for a day."""
         return WINDOW_S
 

@@ -111,7 +111,7 @@ class TelegramSender(Sender):
         if "chat_id" not in place:
             return None
         if sign.kind is SignKind.TYPING:
-            return self._call("sendChatAction", {**_without_topic(place), "action": "typing"})
+            return self._call("sendChatAction", {**_withtopic(place), "action": "typing"})
         if callback := route.get("callback_query_id"):
             return self._call("answerCallbackQuery", {"callback_query_id": callback})
         number = _number_in(sign.message_id)
@@ -143,7 +143,7 @@ def _known(route: JsonObject) -> JsonObject:
     return {name: route[name] for name in PLACE if name in route}
 
 
-def _without_topic(place: JsonObject) -> JsonObject:
+def _withtopic(place: JsonObject) -> JsonObject:
     return {name: value for name, value in place.items() if name != "direct_messages_topic_id"}
 
 

@@ -65,11 +65,10 @@ class TwilioSender(Sender):
 
     def request(self, out: Outgoing) -> Request:
         """Write a message, from the number that the user wrote to."""
-        form = _texts({**_content(out.piece), **self._validity(out), **(out.piece.raw or {})})
+        addresses = self._addresses(out)
+        form = _texts({**_content(out.piece), **self._validity(addresses["To"]), **(out.piece.raw or {})})
         back = {"StatusCallback": f"{out.callback_url}?reply={out.key}"} if _can_call(out.callback_url) else {}
-        return Request.form(
-            "Messages", self._url, {**form, "To": _receiver(out), **self._from(out), **back}, self._headers
-        )
+        return Request.form("Messages", self._url, {**form, **addresses, **back}, self._headers)
 
     def judge(self, out: Outgoing, response: Response) -> Verdict:  # noqa: ARG002 - alike for every reply
         """Take the message's sid, or look the error's code up. Most failures come later, as statuses."""
@@ -94,10 +93,10 @@ class TwilioSender(Sender):
         Twilio has changed it: then nobody can say.
         """
         try:
-            to, sender = _receiver(out), self._from(out).get("From")
+            addresses = self._addresses(out)
         except Unsendable:
             return None
-        query = {"To": to, **({"From": sender} if sender else {}), "PageSize": PAGE_SIZE}
+        query = {name: value for name, value in addresses.items() if name in {"To", "From"}} | {"PageSize": PAGE_SIZE}
         request = Request.get("Messages.list", self._url, query, self._headers)
         return self._pages(request, out, since, others)
 
@@ -130,20 +129,22 @@ class TwilioSender(Sender):
         """Ask for the account."""
         return Request.get("Account", self._url.replace("/Messages.json", ".json"), {}, self._headers)
 
-    def window_s(self, out_to: Sequence[str]) -> int | None:
+    def window_s(self, to: Sequence[str]) -> int | None:
         """Take anything but a template for a day, on WhatsApp."""
-        return WINDOW_S if out_to and out_to[0].startswith(WHATSAPP) else None
+        return WINDOW_S if to and to[0].startswith(WHATSAPP) else None
 
-    def _from(self, out: Outgoing) -> dict[str, str]:
-        if number := out.way("from") or self._settings.from_number:
-            return {"From": number}
-        if service := self._settings.messaging_service_sid:
-            return {"MessagingServiceSid": service}
-        raise Unsendable(Word.NO_ROUTE, "no number to send from is known: set from_number or messaging_service_sid")
+    def _addresses(self, out: Outgoing) -> dict[str, str]:
+        """Name the user and us: two addresses of one kind, as +1…, or whatsapp:…, or only the service that has ours."""
+        for ours in filter(None, (out.way("from"), self._settings.from_number)):
+            if to := next((one for one in out.to if _kind(one) == _kind(ours)), None):
+                return {"To": to, "From": ours}
+        if out.to and (service := self._settings.messaging_service_sid):
+            return {"To": out.to[0], "MessagingServiceSid": service}
+        raise Unsendable(Word.NO_ROUTE, "no address of the user's, or none of ours of its kind: see from_number")
 
-    def _validity(self, out: Outgoing) -> dict[str, str]:
+    def _validity(self, to: str) -> dict[str, str]:
         """Let an SMS that waits at Twilio end before nobody expects it any more; the default is ten hours."""
-        return {} if ":" in _receiver(out) else {"ValidityPeriod": str(self._settings.validity_period_s)}
+        return {} if _kind(to) else {"ValidityPeriod": str(self._settings.validity_period_s)}
 
     def _at(self, path: str) -> str:
         return "{0.scheme}://{0.netloc}".format(urlsplit(self._url)) + path
@@ -157,10 +158,9 @@ def _login(settings: TwilioSettings, account_sid: str) -> str:
     return b64encode(f"{name}:{secret.get_secret_value()}".encode()).decode()
 
 
-def _receiver(out: Outgoing) -> str:
-    if not out.to:
-        raise Unsendable(Word.NO_ROUTE, "the user has no address")
-    return out.to[0]
+def _kind(address: str) -> str:
+    """Return what stands before an address: whatsapp, messenger, rcs, or nothing for SMS."""
+    return address.rpartition(":")[0]
 
 
 def _can_call(url: str | None) -> bool:
