@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -344,6 +345,16 @@ def test_only_errors_before_anything_was_sent_are_certain(error: BaseException, 
     verdict = judge_error(error)
     assert (verdict.outcome, verdict.code) == (outcome, type(error).__name__)
     assert verdict.counts is (type(error).__name__ not in {"PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
+
+
+def test_a_request_that_cannot_be_written_is_refused_before_a_byte_is_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, httpx2.Client(trust_env=False) as client:
+        with pytest.raises(httpx2.LocalProtocolError):
+            client.post(f"http://127.0.0.1:{server.getsockname()[1]}", headers={"A": "x\ny"}, content=b"text")
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(30)
+            assert connection.recv(1) == b""
 
 
 def test_every_error_of_the_table_is_one_of_the_librarys() -> None:

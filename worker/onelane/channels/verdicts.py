@@ -229,13 +229,14 @@ def code_of(code: object) -> str:
 
 
 _AWAY = replace(later(Certainty.MEASURED), scope=Scope.CHANNEL)
+_MISCONFIGURED = broken(Word.MISCONFIGURED, Certainty.MEASURED)
 ERRORS: Final[Mapping[str, Meaning]] = {
     "ConnectError": _AWAY,
-    "ConnectTimeout": replace(_AWAY, certainty=Certainty.MEMORY),
-    "PoolTimeout": Meaning(Outcome.NOT_NOW, Word.LIMIT, Certainty.MEMORY, counts=False),
-    "UnsupportedProtocol": broken(Word.MISCONFIGURED, Certainty.MEMORY),
-    "InvalidURL": broken(Word.MISCONFIGURED, Certainty.MEMORY),
-    "LocalProtocolError": never(Word.BAD_CONTENT, Certainty.MEMORY),
+    "ConnectTimeout": _AWAY,
+    "PoolTimeout": Meaning(Outcome.NOT_NOW, Word.LIMIT, Certainty.MEASURED, counts=False),
+    "UnsupportedProtocol": _MISCONFIGURED,
+    "InvalidURL": _MISCONFIGURED,
+    "LocalProtocolError": never(Word.BAD_CONTENT, Certainty.MEASURED),
     **dict.fromkeys(("RemoteProtocolError", "ReadError", "ReadTimeout"), unclear(Certainty.MEASURED)),
 }
 """Exceptions of httpx2 by their names. The first six are raised before anything is sent."""
