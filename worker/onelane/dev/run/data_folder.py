@@ -21,6 +21,8 @@ SERVERS = ("DATABASE_URL", "REDIS_URL")
 DEFAULT_CHANNEL = "demo"
 SECRET_BYTES = 32
 OPS_PASSWORD_BYTES = 12
+BOT_ID = 123_456
+SID_DIGITS = 32
 
 
 class DataFolder:
@@ -62,10 +64,19 @@ class DataFolder:
         return path.read_text(encoding="utf-8")
 
     def demo_channels(self) -> dict[str, JsonObject]:
-        """Make a channel of each provider; the one that is called `demo` is of our own form."""
-        others = {name: {"provider": name, "secrets": [self.token(name)]} for name in PROVIDERS if name != "standard"}
-        if "meta" in others:
-            others["meta"]["verify_tokens"] = [self.token("meta-verify")]
+        """Make a channel of each provider, with what it needs to send; the one that is called `demo` cannot."""
+        own: dict[str, JsonObject] = {
+            "standard": {"secrets": [self.secret()]},
+            "meta": {"verify_tokens": [self.token("meta-verify")], "access_token": self.token("meta-access")},
+            "slack": {"bot_token": f"xoxb-{self.token('slack-bot')}"},
+            "telegram": {"bot_token": f"{BOT_ID}:{self.token('telegram-bot')}"},
+            "twilio": {"account_sid": f"AC{self.token('twilio-account')[:SID_DIGITS]}"},
+        }
+        others = {
+            name: {"provider": name, "secrets": [self.token(name)], **own.get(name, {})}
+            for name in PROVIDERS
+            if name != DEFAULT_CHANNEL
+        }
         return {DEFAULT_CHANNEL: {"provider": "standard", "secrets": [self.secret()]}, **others}
 
     def token(self, name: str) -> str:

@@ -14,6 +14,7 @@ from typing import TextIO
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.fakes import EmbeddedFakes
 from onelane.dev.run import addresses, banner
 from onelane.dev.run.data_folder import DataFolder
 from onelane.dev.run.stop_request import StopRequest
@@ -71,7 +72,7 @@ def _settled(
     """
     for name in IGNORED:
         os.environ.pop(name, None)
-    named = addresses.named()
+    named, has_channels = addresses.named(), bool(os.environ.get("CHANNELS"))
     servers = _own_servers(folder, named)
     own_ops_password = _complete_environment(folder, servers, handler)
     declined = addresses.declined(named, Settings.from_environment(), is_wanted=use_environment)
@@ -81,6 +82,8 @@ def _settled(
         os.environ.update({server.variable: server.url for server in servers})
     for name in sorted(named - declined):
         _print(f"onelane: {name} of the environment is used: {addresses.target_of(name)}", sys.stderr)
+    if not has_channels:
+        servers.append(_fakes(folder))
     return servers, own_ops_password, left
 
 
@@ -92,6 +95,13 @@ def _own_servers(folder: DataFolder, named: frozenset[str]) -> list[EmbeddedServ
     if "REDIS_URL" not in named:
         servers.append(EmbeddedRedis(folder.path / "redis"))
     return servers
+
+
+def _fakes(folder: DataFolder) -> EmbeddedFakes:
+    """Make the fakes to which the demo channels send; somebody's own channels send to the world."""
+    fakes = EmbeddedFakes(folder.path / "providers", folder.demo_channels(), f"http://{HOST}:{os.environ['PORT']}")
+    os.environ.update(fakes.known_in(os.environ))
+    return fakes
 
 
 def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], handler: str | None) -> str | None:
