@@ -403,6 +403,12 @@ def test_what_slack_does_with_a_known_client_msg_id_can_be_chosen(
     assert len(shown(fakes, reply)) == visible
 
 
+def test_a_fault_can_be_meant_for_what_holds_a_text(fakes: FakeProviders, client: httpx2.Client) -> None:
+    fakes.plan("503", channel="telegram", text="the second")
+    answers = [send(client, fakes, Reply("telegram", text)) for text in ("the first", "the second", "the second")]
+    assert [answer.status_code for answer in answers] == [200, 503, 200]
+
+
 def test_chance_is_the_same_again_with_the_same_seed(fakes: FakeProviders, client: httpx2.Client) -> None:
     def played() -> list[int]:
         fakes.play("503", "none", share=0.5, seed=7, channel="telegram")

@@ -94,9 +94,10 @@ class _Planned:
     fault: Fault
     channel: str | None
     what: str | None
+    text: str
 
-    def is_for(self, channel: str, what: str) -> bool:
-        return self.channel in {None, channel} and self.what in {None, what}
+    def is_for(self, channel: str, what: str, text: str) -> bool:
+        return self.channel in {None, channel} and self.what in {None, what} and self.text in text
 
 
 class _Chance:
@@ -124,17 +125,20 @@ class Plan:
         """How many faults wait for their request."""
         return len(self._next)
 
-    def take(self, channel: str, what: str) -> Fault:
+    def take(self, channel: str, what: str, text: str) -> Fault:
         """Return what happens to a request."""
         for planned in self._next:
-            if planned.is_for(channel, what):
+            if planned.is_for(channel, what, text):
                 self._next.remove(planned)
                 return planned.fault
         chance = self._chances.get(channel) or self._chances.get(None)
         return chance.take(what) if chance else NONE
 
     def add(self, given: JsonObject) -> None:
-        """Plan `faults`, each for the next `count` requests; of one `channel`, if it says so. Raise ValueError."""
+        """Plan `faults`, each for the next `count` requests; of one `channel`, or with `text`, if it says so.
+
+        Raise ValueError.
+        """
         count = int(given.get("count", 1))
         if not 1 <= count <= PLANNED_MAX - self.planned:
             raise ValueError(f"at most {PLANNED_MAX} faults can be planned")
@@ -156,4 +160,5 @@ def _planned(given: JsonObject) -> tuple[_Planned, ...]:
     """Read faults; what does not say what for is for sends."""
     faults: Any = given.get("faults", ())
     what = given.get("what", "send")
-    return tuple(_Planned(Fault.of(one), given.get("channel"), None if what == "any" else what) for one in faults)
+    channel, text = given.get("channel"), str(given.get("text") or "")
+    return tuple(_Planned(Fault.of(one), channel, None if what == "any" else what, text) for one in faults)

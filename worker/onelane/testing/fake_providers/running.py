@@ -49,9 +49,11 @@ class FakeProviders:
         names = ADDRESSES[channel.provider]
         return Channel(**{**_given(channel), **dict.fromkeys(names, self.address(name))})
 
-    def plan(self, *faults: str | Fault, count: int = 1, channel: str | None = None, what: str = "send") -> None:
-        """Let each of these happen to the next `count` requests, in this order."""
-        self.tell("faults", faults=_as_json(faults), count=count, channel=channel, what=what)
+    def plan(
+        self, *faults: str | Fault, count: int = 1, channel: str | None = None, what: str = "send", text: str = ""
+    ) -> None:
+        """Let each of these happen to the next `count` requests that hold `text`, in this order."""
+        self.tell("faults", faults=_as_json(faults), count=count, channel=channel, what=what, text=text)
 
     def play(
         self, *faults: str | Fault, share: float, seed: int = 0, channel: str | None = None, what: str = "send"

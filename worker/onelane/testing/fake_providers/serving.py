@@ -103,7 +103,7 @@ class Serving:
             refused = call if isinstance(call, Answer) else SOMETHING
             self._journal.write("refused", n=number, channel=request.channel, status=refused.status)
             return await _write(writer, refused)
-        fault = self._plan.take(api.name, call.what)
+        fault = self._plan.take(api.name, call.what, call.text)
         self._journal.write("received", n=number, fault=_named(fault), what=call.what, **_about(api, call))
         answer = await self._decided(number, api, call, fault)
         return await _answered(answer, fault, reader, writer)
