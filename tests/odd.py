@@ -102,7 +102,7 @@ VALUES: Final[Mapping[str, Mapping[str, Plant]]] = {
         },
     },
     "numbers": {"no numbers": lambda client, key: client.hset(key, "onelane_turns:committed", "many")},
-    "cursor:reconcile": {"no user": _text("nobody"), "binary": _text(b"\xff")},
+    "cursor:<kind>": {"no user": _text("nobody"), "binary": _text(b"\xff")},
     "rq:workers": {"no workers": lambda client, key: client.sadd(key, b"\xff", "", keys.RQ_QUEUES, keys.lanes())},
     "rq:worker:<name>": {
         str(value): _hash(last_heartbeat=value, queues=b"\xff") for value in (*NUMBERS, "0001-01-01T00:00:00", "never")

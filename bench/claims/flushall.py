@@ -53,7 +53,7 @@ def _run(workers: int, users: int) -> Figures:
         stack.rows(WAITING, CHANNEL, users, CHANNEL)
         stack.redis.flushall()
         began = time.monotonic()
-        stack.wait_for(lambda: stack.redis.exists(keys.RECONCILED), "the end of the lap", PATIENCE_S)
+        stack.wait_for(lambda: stack.redis.exists(keys.reconciled()), "the end of the lap", PATIENCE_S)
         stack.wait_for(lambda: _have_lanes(stack) >= users, "the last lanes", PATIENCE_S)
         after_s = time.monotonic() - began
         return {"users": users, "after_s": round(after_s, 2), "processed": checking.processed(stack)}

@@ -13,7 +13,7 @@ from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.lanes.scripts import Scripts
-from onelane.processes import runner
+from onelane.processes import dispatcher
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from onelane.turns.records import Records
 from onelane.wire import Wire
@@ -99,7 +99,7 @@ def test_a_worker_whose_work_loop_hangs_is_replaced(
     settings: Settings, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     monkeypatch.setattr(periodic, "LIMIT_S", 2)
-    monkeypatch.setattr(runner, "IDLE_WAIT_MAX_S", 0.05)  # the dispatcher's wait is none that hangs
+    monkeypatch.setattr(dispatcher, "IDLE_WAIT_MAX_S", 0.05)  # the dispatcher's wait is none that hangs
     gate = threading.Event()
 
     async def hangs() -> None:

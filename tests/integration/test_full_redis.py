@@ -195,10 +195,10 @@ def test_a_full_redis_gets_a_thousand_due_lanes_and_the_reconciler_adds_the_othe
         client.delete(keys.lanes())  # worked off, but for the rows in Postgres
     assert len(laps) == many, "somebody was left out"
     assert added >= many
-    assert not client.exists(keys.RECONCILED), "a lap in a full Redis is followed by the next"
-    client.delete(keys.RECONCILE_CURSOR)
+    assert not client.exists(keys.reconciled()), "a lap in a full Redis is followed by the next"
+    client.delete(keys.reconcile_cursor())
     client.config_set("maxmemory", 0)
-    while not client.exists(keys.RECONCILED):
+    while not client.exists(keys.reconciled()):
         duties.reconcile()
     assert client.zcard(keys.lanes()) == many
 
@@ -350,7 +350,7 @@ def test_a_crowd_is_answered_in_order_over_a_redis_that_is_full(
         _post_all(port, settings, range(4, 5))
         eventually(lambda: rows.waiting() == 0)
         eventually(lambda: not redis.keys("lanes:*") and not redis.keys("lock:*") and not redis.keys("rq:queue*"))
-        eventually(lambda: redis.exists(keys.RECONCILED))
+        eventually(lambda: redis.exists(keys.reconciled()))
         assert redis.keys("rq:job:*") == []
     assert rows.answered() == 5 * CROWD
     assert rows.out_of_order() == []

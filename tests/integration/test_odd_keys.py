@@ -33,7 +33,7 @@ OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
     "of another type": lambda client: (
         [
             client.hset(key, "some", "thing")
-            for key in (keys.FENCE, keys.wake(), keys.lanes(), keys.buried(), keys.RQ_QUEUES, keys.RECONCILE_CURSOR)
+            for key in (keys.FENCE, keys.wake(), keys.lanes(), keys.buried(), keys.RQ_QUEUES, keys.reconcile_cursor())
         ]
         + [client.set(key, "mine") for key in (keys.NUMBERS, keys.RQ_WORKERS, keys.HEARTBEATS)]
     ),
@@ -41,13 +41,13 @@ OF_ALL: Mapping[str, Callable[[redis.Redis], object]] = {
         client.set(keys.FENCE, "12e9"),
         client.zadd(keys.lanes(), {b"nobody": 0, b"\xff\xfe": 0, b"": 0, str(uuid4()).encode(): 0}),
         client.zadd(keys.buried(), {b"nobody": 0, b"\xff": 0, b"no body": 0}),
-        client.set(keys.RECONCILE_CURSOR, "nobody"),
+        client.set(keys.reconcile_cursor(), "nobody"),
         client.hset(keys.NUMBERS, "onelane_turns:committed", "many"),
         client.sadd(keys.RQ_WORKERS, "rq:worker:odd", "rq:worker:text"),
         client.hset("rq:worker:odd", "last_heartbeat", "never"),
         client.set("rq:worker:text", "mine"),
     ],
-    "that never end": lambda client: [client.set(key, "mine") for key in (keys.RECONCILED, keys.duty("duties"))],
+    "that never end": lambda client: [client.set(key, "mine") for key in (keys.reconciled(), keys.duty("duties"))],
 }
 
 

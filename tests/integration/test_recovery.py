@@ -180,7 +180,7 @@ def test_whoever_a_worker_died_with_is_put_back_in_the_next_lap(rows: Rows, serv
     first = [row.id for row in services.database.rows("SELECT id FROM users ORDER BY id")]
     assert marks.move_cursor(marks.cursor(), first[USERS_PER_PAGE - 1], "one that dies")
     assert duties.reconcile() == 1
-    services.lanes.client.delete(keys.RECONCILED)
+    services.lanes.client.delete(keys.reconciled())
     assert duties.reconcile() == USERS_PER_PAGE
 
 

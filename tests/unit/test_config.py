@@ -57,6 +57,7 @@ IMPOSSIBLE = [
     ("REDIS_URL", f"http://:{SECRET}@lanes", "REDIS_URL: must start with redis://"),
     ("PORT", SECRET, "PORT: must be a whole number"),
     ("PORT", "65536", "PORT: must be less than or equal to 65535"),
+    ("WORKER_KINDS", "in,both", "WORKER_KINDS.1: must be 'in' or 'out'"),
     ("WORKER_SLOTS", "0", "WORKER_SLOTS: must be greater than or equal to 1"),
     ("LOCK_TTL_S", "nan", "LOCK_TTL_S: must be"),
     ("QUANTUM_S", "inf", "QUANTUM_S: must be less than or equal to 600"),

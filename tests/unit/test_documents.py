@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 from pydantic.fields import FieldInfo
+from pydantic_settings import NoDecode
 
 from onelane.budget import budget
 from onelane.channels import PROVIDERS
@@ -48,6 +49,8 @@ def default_of(field: FieldInfo) -> str:
         return "required"
     if field.default in (None, "", {}):
         return ""
+    if NoDecode in field.metadata:
+        return f"`{','.join(field.default)}`"
     return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
 
 

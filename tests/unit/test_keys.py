@@ -50,8 +50,8 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "FENCE": keys.FENCE,
         "INSTANCE": keys.INSTANCE,
         "NUMBERS": keys.NUMBERS,
-        "RECONCILED": keys.RECONCILED,
-        "RECONCILE_CURSOR": keys.RECONCILE_CURSOR,
+        "RECONCILED": keys.reconciled(kind),
+        "RECONCILE_CURSOR": keys.reconcile_cursor(kind),
         "QUEUES": keys.RQ_QUEUES,
         "WORKERS": keys.RQ_WORKERS,
     }

@@ -31,9 +31,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def lanes(clock: Clock) -> Lanes:
-    return Lanes(fakeredis.FakeRedis(), clock_ms=clock)
+@pytest.fixture(params=keys.KINDS)
+def lanes(clock: Clock, request: pytest.FixtureRequest) -> Lanes:
+    """The lanes of each kind: all rules hold for both."""
+    return Lanes(fakeredis.FakeRedis(), request.param, clock_ms=clock)
 
 
 def _message(nr: int) -> UUID:
@@ -100,9 +101,9 @@ def test_next_due_says_when_the_first_lane_may_be_taken(lanes: Lanes) -> None:
 
 
 def test_what_is_no_user_is_taken_off_the_lanes(lanes: Lanes) -> None:
-    lanes.client.zadd("lanes:in", {"garbage": 0, "-" * 36: 0})
+    lanes.client.zadd(keys.lanes(lanes.kind), {"garbage": 0, "-" * 36: 0})
     assert _lease(lanes, slots=5) == ()
-    assert lanes.client.zcard("lanes:in") == 0
+    assert lanes.client.zcard(keys.lanes(lanes.kind)) == 0
 
 
 # leases
@@ -363,10 +364,10 @@ def test_a_dead_message_leaves_the_lane_for_rqs_registry_until_it_is_redriven(la
     lease = _one(lanes)
     assert lanes.bury(lease, _message(1), "Traceback: …")
     assert lanes.finish(lease) is Released.FORGOTTEN
-    assert lanes.client.zrange(keys.failed(ALICE), 0, -1) == [str(_message(1)).encode()]
-    assert lanes.client.smembers("rq:queues") == {keys.queue(ALICE).encode()}
+    assert lanes.client.zrange(keys.failed(ALICE, lanes.kind), 0, -1) == [str(_message(1)).encode()]
+    assert lanes.client.smembers("rq:queues") == {keys.queue(ALICE, lanes.kind).encode()}
     assert lanes.enqueue(ALICE, _message(1)) is True
-    assert lanes.client.zcard(keys.failed(ALICE)) == 0
+    assert lanes.client.zcard(keys.failed(ALICE, lanes.kind)) == 0
     assert lanes.jobs(ALICE) == [str(_message(1))]
 
 
@@ -380,8 +381,38 @@ def test_a_message_redriven_without_redis_leaves_the_dead_when_it_is_done(lanes:
 
 def test_discarding_a_strangers_job_leaves_its_owner_alone(lanes: Lanes) -> None:
     lanes.enqueue(ALICE, _message(1))
-    lanes.client.rpush(keys.queue(BOB), str(_message(1)))
+    lanes.client.rpush(keys.queue(BOB, lanes.kind), str(_message(1)))
     lanes.discard(BOB, _message(1))
     assert lanes.jobs(BOB) == []
     assert lanes.jobs(ALICE) == [str(_message(1))]
     assert lanes.client.exists(keys.job(_message(1)))
+
+
+# a user's two lanes
+
+
+def test_a_users_lane_of_turns_and_lane_of_replies_know_nothing_of_each_other(clock: Clock) -> None:
+    client = fakeredis.FakeRedis()
+    of_turns, of_replies = (Lanes(client, kind, clock_ms=clock) for kind in keys.KINDS)
+    of_turns.enqueue(ALICE, _message(1))
+    assert _lease(of_replies) == ()
+    of_replies.enqueue(ALICE, _message(2))
+    turn, reply = _one(of_turns), _one(of_replies)
+    assert (turn.kind, reply.kind) == (keys.IN, keys.OUT)
+    assert reply.fence > turn.fence, "one counter gives both"
+    clock.ms += TTL_S * 1000 - 1
+    assert renewed(of_turns, [turn], TTL_S) == renewed(of_replies, [reply], TTL_S) == set()
+    of_replies.pause(ALICE)
+    assert of_replies.park(reply, 60) is True
+    assert (_score(of_turns, ALICE), _score(of_replies, ALICE)) == (clock.ms + TTL_S * 1000, float("inf"))
+    assert of_turns.finish(turn, [_message(1)]) is Released.FORGOTTEN
+    assert (of_turns.jobs(ALICE), of_replies.jobs(ALICE)) == ([], [str(_message(2))])
+
+
+def test_a_worker_leases_of_each_kind_by_its_own_call_numbers(clock: Clock) -> None:
+    client = fakeredis.FakeRedis()
+    both = [Lanes(client, kind, clock_ms=clock) for kind in keys.KINDS]
+    for lanes in both:
+        lanes.enqueue(ALICE, _message(1))
+    leased = [lanes.lease("w", 0, 1, TTL_S).leases for lanes in both]
+    assert [lanes.lease("w", 0, 1, TTL_S).leases for lanes in both] == leased

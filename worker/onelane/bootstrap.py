@@ -1,38 +1,38 @@
 """The only place that wires things together and opens connections."""
 
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
-from typing import TypeVar
 
-from onelane import forks
+import redis
+
+from onelane import forks, keys
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.channels.normalizing import normalizers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.errors import LanesForeign, LanesUnavailable
 from onelane.gathering import Gatherer
 from onelane.identity import Identity
 from onelane.intake import Intake
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
-from onelane.lanes.scripts import connect
+from onelane.lanes.scripts import Owner, connect
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
 from onelane.periodic import Periodic
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration, worker_name
-from onelane.processes.runner import Crew, Runner
+from onelane.processes.runner import Crew, Runner, Work
+from onelane.processes.slots import Slots
+from onelane.processes.starting import once_there
 from onelane.processes.upload import Upload
 from onelane.quarantine import Quarantine
 from onelane.receiving import Receiving
 from onelane.sessions import Sessions, publish_policies
 from onelane.statuses import Statuses
 from onelane.telemetry import session_notices
-from onelane.telemetry.log import event
 from onelane.turns.bots import Bots
 from onelane.turns.event_loop import WorkLoop
 from onelane.turns.files import Files
@@ -53,12 +53,6 @@ WORKER_POOL_WAIT_S = 10
 """Hundreds of slots share a few connections, and their leases live while they wait."""
 
 
-AWAY_PAUSE_S = 1.0
-"""Between two tries of a worker that starts while a server is away."""
-
-Found = TypeVar("Found")
-
-
 @dataclass(frozen=True)
 class Services:
     """Everything a process needs, connected."""
@@ -66,6 +60,7 @@ class Services:
     settings: Settings
     database: Database
     lanes: Lanes
+    out_lanes: Lanes
     intake: Intake
     receiving: Receiving
     quarantine: Quarantine
@@ -133,12 +128,13 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     """Wire what works over the services, once the servers are there."""
     lanes = services.lanes
     isolation = Isolation(settings)
-    _once_there(services.database.ping)
-    _once_there(services.lanes.probe)
-    registration = _once_there(
+    once_there(services.database.ping)
+    once_there(services.lanes.probe)
+    once_there(services.out_lanes.probe)
+    registration = once_there(
         lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
     )
-    _once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
+    once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
     workplace = Workplace(
@@ -155,23 +151,11 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     crew = Crew(
         registration,
         Duties(*duties, parked_max_s=parked_max_s(settings)),
-        Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.database_id()),
+        Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.owner.database_id()),
     )
-    return Worker(services, Runner(settings, services.lanes, workplace, crew), isolation)
-
-
-def _once_there(act: Callable[[], Found]) -> Found:
-    """Do what needs a server, as soon as it is there; what no waiting mends is raised."""
-    for attempt in count():
-        try:
-            return act()
-        except (StoreDenied, LanesDenied):
-            raise
-        except (StoreUnavailable, LanesUnavailable) as error:
-            if attempt == 0:
-                event("worker_waits", error=str(error))
-            time.sleep(AWAY_PAUSE_S)
-    raise AssertionError("counting does not end")
+    slots = Slots(settings.worker_slots, workplace)
+    work = [one for one in (Work(services.lanes, slots),) if one.lanes.kind in settings.worker_kinds]
+    return Worker(services, Runner(settings, workplace, crew, slots, work), isolation)
 
 
 def open_services(
@@ -191,7 +175,7 @@ def open_services(
     pools = pools or web_process(settings)
     database = _database(settings, pools.postgres, pool_wait_s)
     client = connect(**_redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
-    lanes = Lanes(client, database_id=Identity(database).id)
+    lanes, out_lanes = _lanes(client, database)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
     intake = Intake(settings, accepts, database.breaker, lanes, now)
     quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
@@ -200,6 +184,7 @@ def open_services(
         settings=settings,
         database=database,
         lanes=lanes,
+        out_lanes=out_lanes,
         intake=intake,
         receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine, spellings),
         quarantine=quarantine,
@@ -224,6 +209,12 @@ def _database(settings: Settings, connections_max: int, wait_s: float) -> Databa
         wait_s=wait_s,
         on_notice=session_notices.on_notice,
     )
+
+
+def _lanes(client: redis.Redis, database: Database) -> list[Lanes]:
+    """Make the lanes of each kind."""
+    owner = Owner(Identity(database).id)
+    return [Lanes(client, kind, owner=owner) for kind in keys.KINDS]
 
 
 def refuse_foreign_lanes(lanes: Lanes) -> None:

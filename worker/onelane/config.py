@@ -24,6 +24,7 @@ from onelane.formats import (
     RedisUrl,
     Seconds,
     TimeZone,
+    WorkerKinds,
 )
 from onelane.problems import first_problem
 from onelane.sources import channels_in
@@ -100,6 +101,8 @@ class Settings(BaseSettings):
     development: bool = False
     """Opens what the internet must not see: GET /webhooks/<channel>/replies."""
 
+    worker_kinds: WorkerKinds = ("in", "out")
+    """What a worker process does: run turns (in), send replies (out), or both."""
     worker_slots: Annotated[int, Field(ge=1, le=10_000)] = 64
     db_pool_max: Annotated[int, Field(ge=1, le=64)] = 3
     redis_pool_max: Annotated[int, Field(ge=3, le=64)] = 3

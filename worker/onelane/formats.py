@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -69,6 +70,11 @@ def _whole_minute(value: object) -> object:
     return value
 
 
+def _listed(value: Any) -> Any:
+    """Read a list that is written with commas, each entry once."""
+    return tuple(dict.fromkeys(part.strip() for part in value.split(","))) if isinstance(value, str) else value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -77,6 +83,7 @@ ChannelName = Annotated[
     str,
     matching(CHANNEL_NAME.pattern, "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
 ]
+WorkerKinds = Annotated[tuple[Literal["in", "out"], ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
 HandlerPath = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "must be module:function, for example mybot:handle")
 ]

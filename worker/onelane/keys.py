@@ -14,8 +14,8 @@
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
-| reconciled            | string | lap.lua                | 15 s: a lap over all waiting users is done  |
-| cursor:reconcile      | string | lap.lua                | a lap: where it goes on, and who moved it there
+| reconciled:<kind>     | string | lap.lua                | 15 s: a lap over all waiting users is done  |
+| cursor:<kind>         | string | lap.lua                | a lap: where it goes on, and who moved it there
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
 | counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
@@ -35,7 +35,8 @@
 In Redis REDIS_PREFIX stands in front of each: the client (`lanes/prefixed.py`) and the scripts put it there.
 `<id>` is a user's id: a UUID, which does not reveal the sender. `<who>` is the digest of an address. Of RQ's other
 registries the dashboard shows the number of jobs.
-`<kind>` is the kind of lane: `in` for turns.
+`<kind>` is the kind of lane: `in` for turns, `out` for replies. The RQ queue of a lane is `user:<id>` or `reply:<id>`,
+and its jobs have the ids of messages or replies.
 What somebody else has put under a key of a lane, in another type, is removed: it would stop the lane for ever.
 """
 
@@ -44,12 +45,13 @@ from uuid import UUID
 
 IN: Final = "in"
 """The kind of the lanes of turns."""
+OUT: Final = "out"
+"""The kind of the lanes of replies."""
+KINDS: Final = (IN, OUT)
 INSTANCE: Final = "instance"
 UNSURE: Final = "unsure"
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
-RECONCILED: Final = "reconciled"
-RECONCILE_CURSOR: Final = "cursor:reconcile"
 ATTEMPTS_ALL: Final = "ops:tried"
 HEARTBEATS: Final = "heartbeats"
 RQ_QUEUES: Final = "rq:queues"
@@ -64,7 +66,7 @@ RQ_REGISTRY_PREFIXES: Final = {
     "failed": "rq:failed:",
     "canceled": "rq:canceled:",
 }
-QUEUE_PREFIXES: Final = {IN: "user:"}
+QUEUE_PREFIXES: Final = {IN: "user:", OUT: "reply:"}
 """How the names of a kind's RQ queues begin."""
 
 
@@ -81,6 +83,16 @@ def wake(kind: str = IN) -> str:
 def buried(kind: str = IN) -> str:
     """Key of the sorted set of the dead messages whose jobs Redis keeps, by the time of their burial."""
     return f"buried:{kind}"
+
+
+def reconciled(kind: str = IN) -> str:
+    """Key that exists while the last lap over all waiting users of a kind is recent."""
+    return f"reconciled:{kind}"
+
+
+def reconcile_cursor(kind: str = IN) -> str:
+    """Key of the user after whom a kind's lap goes on."""
+    return f"cursor:{kind}"
 
 
 def queue_name(user_id: UUID | str, kind: str = IN) -> str:

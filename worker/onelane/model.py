@@ -7,6 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from onelane import keys
+
 JsonObject = dict[str, Any]
 
 
@@ -88,6 +90,7 @@ class Lease(Value):
     """A worker's right to a lane, as the lease script gave it."""
 
     user_id: UUID
+    kind: str = keys.IN
     token: str
     """Names this lease and no other; the scripts act for it alone."""
     fence: int

@@ -26,7 +26,7 @@ from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
 from onelane.model import JsonObject
-from onelane.processes import runner
+from onelane.processes import dispatcher
 from onelane.processes.duties import Duties
 from onelane.turns import hosting, loop
 from onelane.turns.hosting import Host
@@ -153,7 +153,7 @@ def children_go_on() -> None:
 
 def wake_before_push() -> None:
     """Tell a worker first, then put the message on its lane; and let nobody look unasked soon."""
-    runner.IDLE_WAIT_MAX_S = IDLE_POLL_S
+    dispatcher.IDLE_WAIT_MAX_S = IDLE_POLL_S
     enqueue = Lanes.enqueue_many
 
     def enqueue_many(lanes: Lanes, messages: Sequence[Any]) -> None:

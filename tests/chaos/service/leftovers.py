@@ -36,7 +36,7 @@ LIVES: Mapping[str, str] = {
     "beat:.+|counted:.+|lease:.+|duty:.+|reconciled|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}": RUNS_OUT,
     f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried:in": IS_OF_THE_DEAD,
-    f"lanes:in|unsure|lock:in:{UUID}|rq:queue:user:{UUID}|cursor:reconcile": GOES,
+    f"lanes:in|unsure|lock:in:{UUID}|rq:queue:user:{UUID}|cursor:in": GOES,
 }
 """What becomes of a key once every message is terminal, by the key's form."""
 

@@ -1,7 +1,7 @@
-"""The RQ jobs of a lane's messages: what RQ's tools show, and nothing that any worker runs."""
+"""The RQ jobs of a lane's messages or replies: what RQ's tools show, and nothing that any worker runs."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import redis
@@ -21,11 +21,14 @@ FAILURE_MAX = 4_000
 """Characters of a traceback that RQ's tools show; Postgres has all of it."""
 
 
+NOUNS: Final = {keys.IN: "turn", keys.OUT: "reply"}
+"""What a job of a kind is, as RQ's tools show it."""
+
 OF_ALL = ("status", "queued", "result_ttl", "0")
 """Fields and values, by turns, that the hashes of all jobs have."""
 
 
-def own_fields(message_id: UUID) -> list[str]:
+def own_fields(kind: str, message_id: UUID) -> list[str]:
     """List the fields and values, by turns, that a job has of its own, without its lane's, as made now.
 
     `job_of` makes the same with RQ, for ten times as much; what RQ compresses it also reads as it is.
@@ -33,7 +36,7 @@ def own_fields(message_id: UUID) -> list[str]:
     made_at = now()
     return [
         *("data", f'["{FUNCTION}",null,["{message_id}"],{{}}]'),
-        *("description", f"turn {message_id}"),
+        *("description", f"{NOUNS[kind]} {message_id}"),
         *("created_at", made_at),
         *("enqueued_at", made_at),
     ]
@@ -47,7 +50,7 @@ def job_of(client: redis.Redis, kind: str, user_id: UUID, message_id: UUID) -> J
         id=str(message_id),
         connection=client,
         origin=keys.queue_name(user_id, kind),
-        description=f"turn {message_id}",
+        description=f"{NOUNS[kind]} {message_id}",
         status=JobStatus.QUEUED,
         result_ttl=0,
         serializer=JSONSerializer,

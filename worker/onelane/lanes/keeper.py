@@ -25,7 +25,7 @@ REDIS_WAIT_MIN_S: Final = 0.5
 
 
 class Keeper:
-    """The leases of one process."""
+    """The leases of one process, of all kinds."""
 
     def __init__(
         self, worker: str, redis_access: JsonObject, ttl_s: float, stall_limit_s: float, database_id: str = ""
@@ -97,12 +97,15 @@ class Keeper:
     def _start_helper(self) -> None:
         self._helper = Helper(self._settings, self._life_s / 4, self._receive)
 
-    def _leases(self) -> dict[str, str]:
-        """Return the user of each lease in use, by token, and let go of those that are closed."""
+    def _leases(self) -> dict[str, dict[str, str]]:
+        """Return the user of each lease in use, by kind and token, and let go of those that are closed."""
         for token, holding in list(self._holdings.items()):
             if not holding.is_open:
                 self._holdings.pop(token, None)
-        return {token: str(holding.lease.user_id) for token, holding in list(self._holdings.items())}
+        leases: dict[str, dict[str, str]] = {}
+        for token, holding in list(self._holdings.items()):
+            leases.setdefault(holding.lease.kind, {})[token] = str(holding.lease.user_id)
+        return leases
 
     def _receive(self, answer: Any) -> None:
         """Receive how renewals went."""

@@ -19,7 +19,7 @@ from onelane.lanes.marks import Marks
 from onelane.lanes.refusals import A_CLUSTER
 from onelane.lanes.releases import BURIED_MAX, Releases, ms_of
 from onelane.lanes.roster import Roster
-from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
+from onelane.lanes.scripts import SCRIPTS, Owner, Scripts, text_of
 from onelane.model import uuid_or_none
 from onelane.telemetry.log import event
 
@@ -36,18 +36,18 @@ REQUEUED_MAX = 50
 
 
 class Lanes(Releases):
-    """The scripts as methods. `clock_ms` is for tests; otherwise Redis' own clock counts."""
+    """The scripts as methods, for one kind of lane. `clock_ms` is for tests; otherwise Redis' own clock counts."""
 
     def __init__(
         self,
         client: redis.Redis,
         kind: str = keys.IN,
         *,
-        database_id: Callable[[], str] = lambda: "",
+        owner: Owner | None = None,
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(client, kind, Scripts(client, SCRIPTS, kind, database_id), clock_ms)
-        self.marks = Marks(self.scripts)
+        super().__init__(client, kind, Scripts(client, SCRIPTS, kind, owner), clock_ms)
+        self.marks = Marks(self.scripts, kind)
         self.roster = Roster(self.scripts, self._now)
         self._clock = LanesClock()
 
@@ -64,10 +64,11 @@ class Lanes(Releases):
 
     def _enqueue_calls(self, messages: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, Sequence[Any]]]:
         now, fields = self._now(), json.dumps(jobs.OF_ALL)
-        return [
-            (user, (now, fields, {"user": str(user), "id": str(message), "fields": jobs.own_fields(message)}))
-            for user, message in messages
-        ]
+
+        def item(user: UUID, message: UUID) -> dict[str, Any]:
+            return {"user": str(user), "id": str(message), "fields": jobs.own_fields(self.kind, message)}
+
+        return [(user, (now, fields, item(user, message))) for user, message in messages]
 
     def bring_back(self, users: Sequence[UUID]) -> list[bool]:
         """Add lanes, without jobs, for users who have something waiting; False: a full Redis left this one out."""
@@ -90,7 +91,7 @@ class Lanes(Releases):
     def lease(self, worker: str, call: int, slots: int, ttl_s: float) -> Leased:
         """Lease up to `slots` due lanes for `ttl_s`; the same `call` number gets the same answer again."""
         args = (self._now(), worker, call, slots, ms_of(ttl_s), self._clock.expected())
-        answer = leased(self.scripts.run("lease", *args))
+        answer = leased(self.scripts.run("lease", *args), self.kind)
         self._clock.note(answer.now_ms)
         note_step(answer.stepped_ms)
         return answer

@@ -15,9 +15,10 @@ FIRST_USER = UUID(int=0)
 class Marks:
     """The marks. All of them may be lost: then a duty is done once more, or from its beginning."""
 
-    def __init__(self, scripts: Scripts) -> None:
+    def __init__(self, scripts: Scripts, kind: str) -> None:
         self._scripts = scripts
         self._client = scripts.client
+        self._kind = kind
 
     def claim_duty(self, name: str, worker: str, seconds: float) -> int | None:
         """Take a duty for one round; return how many dead messages Redis keeps, None while another worker has it."""
@@ -26,7 +27,7 @@ class Marks:
 
     def is_reconciled(self, seconds: int) -> bool:
         """Whether a lap over all waiting users was done in the last `seconds`, on this Redis."""
-        left_s = self._scripts.ask(lambda: self._client.ttl(keys.RECONCILED))
+        left_s = self._scripts.ask(lambda: self._client.ttl(keys.reconciled(self._kind)))
         return bool(0 <= left_s <= seconds)  # a mark that never ends is none of ours
 
     def note_reconciled(self, seconds: int) -> None:
@@ -36,7 +37,7 @@ class Marks:
     def cursor(self) -> UUID:
         """Return the user after whom the lap goes on: FIRST_USER at its beginning, or when the mark is none of ours."""
         try:
-            cursor = self._scripts.ask(lambda: self._client.get(keys.RECONCILE_CURSOR))
+            cursor = self._scripts.ask(lambda: self._client.get(keys.reconcile_cursor(self._kind)))
         except redis.exceptions.ResponseError:
             return FIRST_USER
         return uuid_or_none(text_of(cursor or "").partition(" ")[0]) or FIRST_USER

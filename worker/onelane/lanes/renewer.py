@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from onelane import keys
 from onelane.errors import LanesUnavailable
 from onelane.lanes.clock import LanesClock
-from onelane.lanes.scripts import SCRIPTS, Scripts, connect, text_of
+from onelane.lanes.scripts import SCRIPTS, Owner, Scripts, connect, text_of
 from onelane.wire import Wire
 
 RENEWALS_PER_TTL = 3
@@ -42,10 +43,11 @@ class Renewer:
         self._ttl_s = float(settings["ttl_s"])
         self._stall_limit_s = float(settings["stall_limit_s"])
         self._heard_s = min(self._ttl_s, self._stall_limit_s) / SILENCES_PER_LIFE
-        self._scripts = Scripts(connect(**settings["redis"]), SCRIPTS, database_id=lambda: settings["database_id"])
+        client, owner = connect(**settings["redis"]), Owner(lambda: settings["database_id"])
+        self._scripts = {kind: Scripts(client, SCRIPTS, kind, owner) for kind in keys.KINDS}
         self._clock = LanesClock()
-        self._leases: dict[str, str] = {}
-        """User by token."""
+        self._leases: dict[str, dict[str, str]] = {}
+        """Of each kind: user by token."""
         self._received_at = self._renewed_at = time.monotonic()
         self._renew_at = self._received_at
 
@@ -72,12 +74,12 @@ class Renewer:
             return self._ttl_s / RENEWALS_PER_TTL
         try:
             heard = self._worker if self._silence_s() < self._heard_s else ""
-            stepped_ms, lost = renew(self._scripts, heard, self._leases, self._ttl_s, self._clock)
+            stepped_ms, lost = self._renew_all(heard)
         except LanesUnavailable as error:
             if self._leases:
                 self._wire.send({"failed": str(error)})
             if time.monotonic() - self._renewed_at > self._ttl_s:
-                self._wire.send({"lost": list(self._leases)})  # by now they have run out
+                self._wire.send({"lost": [token for leases in self._leases.values() for token in leases]})  # run out
             return RETRY_S
         self._renewed_at = time.monotonic()
         if stepped_ms:
@@ -85,6 +87,15 @@ class Renewer:
         if lost:
             self._wire.send({"lost": lost})
         return self._ttl_s / RENEWALS_PER_TTL
+
+    def _renew_all(self, heard: str) -> tuple[int, list[str]]:
+        """Renew the leases of each kind; without any, the worker is heard all the same."""
+        stepped_ms, lost = 0, []
+        for kind, leases in (self._leases or {keys.IN: {}}).items():
+            stepped, lost_of_kind = renew(self._scripts[kind], heard, leases, self._ttl_s, self._clock)
+            stepped_ms += stepped
+            lost += lost_of_kind
+        return stepped_ms, lost
 
     def _parent_is_well(self) -> bool:
         return self._silence_s() < self._stall_limit_s and not _is_stopped(self._parent_pid)

@@ -64,20 +64,23 @@ def _on_connect(connection: Any) -> None:
     connection.on_connect()
 
 
+class Owner:
+    """The database whose lanes they are, of both kinds."""
+
+    def __init__(self, database_id: Callable[[], str] = lambda: "") -> None:
+        """`database_id` answers its id; an empty one lets the lanes be anybody's."""
+        self.database_id = database_id
+        self.may_claim = 1
+        """0 once the lanes were another's; nobody sets it back."""
+
+
 class Scripts:
-    """The scripts of one folder, for one kind of lane, on one Redis.
+    """The scripts of one folder, for one kind of lane, on one Redis. Without an `owner` the lanes may be anybody's."""
 
-    `database_id` answers the id of the database whose lanes they are; an empty one lets them be anybody's.
-    """
-
-    def __init__(
-        self, client: redis.Redis, folder: Path, kind: str = keys.IN, database_id: Callable[[], str] = lambda: ""
-    ) -> None:
+    def __init__(self, client: redis.Redis, folder: Path, kind: str = keys.IN, owner: Owner | None = None) -> None:
         self.client = client
         self._gathering = Gathering(self._run_gathered)
-        self.database_id = database_id
-        self._may_claim = 1
-        """0 once the lanes were another's; nobody sets it back."""
+        self.owner = owner or Owner()
         texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.lua")}
         prelude = texts.pop("prelude").replace("@KIND@", kind).replace("@QUEUE@", keys.QUEUE_PREFIXES[kind])
         prelude = prelude.replace("@PREFIX@", prefix_of(client))
@@ -170,14 +173,14 @@ class Scripts:
         return [translated(answer) for answer in self.ask(lambda: self._run_known_or_load(calls))]
 
     def _execute(self, calls: Sequence[Call]) -> list[Any]:
-        pipeline, owner = self.client.pipeline(transaction=False), (self._may_claim, self.database_id())
+        pipeline, owner = self.client.pipeline(transaction=False), (self.owner.may_claim, self.owner.database_id())
         sent = listed(calls)
         for one in sent:
             pipeline.evalsha(self._digests[one.name], 0, *map(_argument, one.arguments()), *owner)
         answers: list[Any] = len(calls) * [None]
         for one, answer in zip(sent, pipeline.execute(raise_on_error=False), strict=True):
             if _is_foreign(answer):
-                self._may_claim = 0
+                self.owner.may_claim = 0
             for place, its_own in zip(one.places, one.answers(answer), strict=True):
                 answers[place] = its_own
         return answers

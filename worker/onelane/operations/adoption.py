@@ -1,5 +1,6 @@
 """Making a Redis ours whose lanes another database had: after this one was replaced, or took that one's place."""
 
+from onelane import keys
 from onelane.errors import LanesForeign
 from onelane.lanes.lanes import Lanes
 from onelane.operations.snapshot import Survey
@@ -11,7 +12,7 @@ class Adoption:
 
     def __init__(self, lanes: Lanes) -> None:
         self._ours = lanes
-        self._anybodys = Lanes(lanes.client, lanes.kind)
+        self._anybodys = [Lanes(lanes.client, kind) for kind in keys.KINDS]
 
     @property
     def is_needed(self) -> bool:
@@ -24,9 +25,10 @@ class Adoption:
 
     def workers(self) -> list[str]:
         """Name the workers that are alive: another deployment's, since ours do not start."""
-        return [worker.name for worker in Survey(self._anybodys).snapshot().workers if worker.is_alive]
+        return [worker.name for worker in Survey(self._anybodys[0]).snapshot().workers if worker.is_alive]
 
     def adopt(self) -> None:
         """Make the lanes ours. Those of users whom Postgres does not know are taken off as they become due."""
-        self._anybodys.scripts.run("adopt", self._ours.scripts.database_id())
+        for lanes in self._anybodys:
+            lanes.scripts.run("adopt", self._ours.scripts.owner.database_id())
         event("redis_adopted")

@@ -166,7 +166,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "redis_adopted": Event("info", "An operator made the lanes in Redis this database's."),
         "worker_refused": Event("error", "A worker ends: Redis has another deployment's lanes.", ("error",)),
-        "worker_started": Event("info", "A worker process starts to lease lanes.", ("worker", "slots")),
+        "worker_started": Event("info", "A worker process starts to lease lanes.", ("worker", "kinds", "slots")),
         "worker_stopping": Event("info", "A worker process stops; it finishes the turns that run.", ("lanes",)),
         "worker_stopped": Event("info", "A worker process has ended.", ("worker",)),
         "worker_died": Event("error", "A worker process died; a new one is started.", ("exit_code", "restart_in_s")),
@@ -181,7 +181,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("blocked_s", "stack", "user_id", "message_id"),
         ),
         "worker_stuck": Event(
-            "error", "In every slot of a worker something is stuck; it ends, and a new one is started.", ("slots",)
+            "error", "In every place of one kind in a worker something is stuck; a new one is started.", ("kind",)
         ),
         "isolation_broken": Event(
             "error",

@@ -6,7 +6,7 @@ local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
 local LANES, WAKE, BURIED = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND, PREFIX .. 'buried:' .. KIND
 local FENCE, INSTANCE, NUMBERS = PREFIX .. 'fence', PREFIX .. 'instance', PREFIX .. 'numbers'
 local UNSURE, HEARTBEATS = PREFIX .. 'unsure', PREFIX .. 'heartbeats'
-local RECONCILED, RECONCILE_CURSOR = PREFIX .. 'reconciled', PREFIX .. 'cursor:reconcile'
+local RECONCILED, RECONCILE_CURSOR = PREFIX .. 'reconciled:' .. KIND, PREFIX .. 'cursor:' .. KIND
 local QUEUES, WORKERS, SUSPENDED = PREFIX .. 'rq:queues', PREFIX .. 'rq:workers', PREFIX .. 'rq:suspended'
 local WAKE_MAX = 64
 
