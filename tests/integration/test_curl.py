@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.channels import PROVIDERS, Inbound
+from onelane.channels import Inbound
 from onelane.config import Channel, Settings
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import DataFolder
 from onelane.dev.stack import Stack, web_command
 from tests.conftest import ROOT
-from tests.payloads import Case, cases
+from tests.payloads import ON_THE_NET, Case, cases
 from tests.processes import environment
 from tests.rows import Rows
 
@@ -69,7 +69,7 @@ def web(settings: Settings, services: Services, tmp_path: Path) -> Iterator[Web]
     demos = DataFolder(tmp_path / DATA_FOLDER)
     demos.path.mkdir()
     channels = {name: Channel(**one) for name, one in demos.demo_channels().items()}
-    for name in PROVIDERS:
+    for name in ON_THE_NET:
         own = import_module(f"tests.payloads.{name}").SETTINGS
         channels[f"{name}-sdk"] = Channel(provider=name, public_url=PUBLIC_URL, **own)
     port = free_port()
@@ -97,7 +97,7 @@ def changes_of(provider: str, request: Inbound) -> Iterator[Inbound]:
 def test_what_each_providers_library_signs_is_accepted_and_with_one_bit_changed_refused_and_not_stored(
     web: Web, rows: Rows
 ) -> None:
-    for number, provider in enumerate(PROVIDERS):
+    for number, provider in enumerate(ON_THE_NET):
         request = web.signed(provider)
         changes = list(changes_of(provider, request))
         assert changes

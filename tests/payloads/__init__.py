@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from onelane.channels import Inbound, Provider, provider_of
+from onelane.channels import PROVIDERS, Inbound, Provider, provider_of
 from onelane.config import Channel
 from onelane.deliveries import Delivery, IdentityChange, Ignored, Item, Quarantined, Status
 from onelane.model import JsonObject
 
 FOLDER = Path(__file__).parent
 URL = "https://bot.example/webhooks/support"
+ON_THE_NET = sorted(PROVIDERS.keys() - {"demo"})
+"""Providers whose webhooks come from somebody else."""
 FORM = "application/x-www-form-urlencoded"
 TYPES: Mapping[type[Item], str] = {
     Delivery: "delivery",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from onelane.channels import PROVIDERS
 from onelane.config import Settings
 from onelane.errors import ConfigError
 from onelane.formats import database_of, redis_of
+from tests.payloads import ON_THE_NET
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SECRET = "hunter2"
@@ -141,7 +141,7 @@ def test_the_example_is_valid_and_shows_the_defaults(monkeypatch: pytest.MonkeyP
     for name, value in example().items():
         monkeypatch.setenv(name, value)
     shown = Settings.from_environment()
-    assert {channel.provider for channel in shown.channels.values()} == set(PROVIDERS)
+    assert {channel.provider for channel in shown.channels.values()} == set(ON_THE_NET)
     for name, field in Settings.model_fields.items():
         if not field.is_required() and name != "channels":
             assert getattr(shown, name) == field.default, name

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from onelane.channels import PROVIDERS, Inbound, Parsed, Provider
+from onelane.channels import Inbound, Parsed, Provider
 from onelane.errors import BadSignature, DeliveryError
 from onelane.model import JsonObject
-from tests.payloads import Case, cases, channel_of, shown
+from tests.payloads import ON_THE_NET, Case, cases, channel_of, shown
 
 CASES = cases()
 POSTED = [case for case in CASES if not case.is_get]
@@ -72,7 +72,7 @@ def test_without_its_signature_it_is_refused(case: Case) -> None:
         provider.verify(case.unsigned())
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ON_THE_NET)
 def test_one_value_of_another_type_is_never_an_error_of_ours(provider: str) -> None:
     adapter, _ = channel_of(provider)
     for case in (case for case in POSTED if case.provider == provider and "body" in case.request):
@@ -83,6 +83,6 @@ def test_one_value_of_another_type_is_never_an_error_of_ours(provider: str) -> N
                 assert parsed.items or parsed.answer, case.name
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ON_THE_NET)
 def test_every_provider_has_cases(provider: str) -> None:
     assert len([case for case in CASES if case.provider == provider]) >= CASES_MIN

@@ -3,10 +3,10 @@
 import click
 import pytest
 
-from onelane.channels import PROVIDERS, Inbound
+from onelane.channels import Inbound
 from onelane.deliveries import Delivery, IdentityChange, Item, Quarantined, Status
 from onelane.dev.played import Act, rounds, understood
-from tests.payloads import URL, channel_of
+from tests.payloads import ON_THE_NET, URL, channel_of
 
 WHERE = (48.5, 2.25)
 REPLY = "0192d3a4-0000-7000-8000-000000000001"
@@ -33,7 +33,7 @@ def of_alice(provider: str, item: Item) -> bool:
     )
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ON_THE_NET)
 def test_somebody_writes_presses_and_sends_pictures_and_is_always_the_same(provider: str) -> None:
     [[text]] = played(provider, Act("alice", "hello"))
     [[button]] = played(provider, Act("alice", "Yes", button="yes"))
@@ -48,7 +48,7 @@ def test_somebody_writes_presses_and_sends_pictures_and_is_always_the_same(provi
     assert channel_of(provider)[0].persona("alice") != channel_of(provider)[0].persona("bob")
 
 
-@pytest.mark.parametrize("provider", sorted(PROVIDERS.keys() - {"slack"}))
+@pytest.mark.parametrize("provider", [name for name in ON_THE_NET if name != "slack"])
 def test_a_place_comes_with_its_degrees(provider: str) -> None:
     [[place]] = played(provider, Act("alice", location=WHERE))
     assert isinstance(place, Delivery)

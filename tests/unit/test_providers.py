@@ -10,6 +10,7 @@ import pytest
 from onelane.channels import PROVIDERS, provider_of, providers
 from onelane.config import Channel
 from onelane.errors import ConfigError
+from tests.payloads import ON_THE_NET
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SECRET = "whsec_aHVudGVyMiBhbmQgaGlzIGZyaWVuZHMh"
@@ -56,7 +57,7 @@ IMPOSSIBLE = [
 def test_the_secrets_of_the_example_are_refused() -> None:
     [line] = [line for line in EXAMPLE.read_text().splitlines() if line.startswith("CHANNELS=")]
     channels = json.loads("".join(shlex.split(line.removeprefix("CHANNELS="))))
-    assert {channel["provider"] for channel in channels.values()} == set(PROVIDERS)
+    assert {channel["provider"] for channel in channels.values()} == set(ON_THE_NET)
     for channel in channels.values():
         with pytest.raises(ConfigError, match=r"^secrets\.0: is the example's own"):
             provider_of(Channel(**channel))

@@ -13,7 +13,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelane.channels import PROVIDERS, provider_of
+from onelane.channels import provider_of
 from onelane.channels.sender import Sender
 from onelane.channels.sending import Outgoing, Piece, Sign, SignKind
 from onelane.channels.splitting import split, utf16
@@ -87,12 +87,12 @@ def outgoing(name: str, piece: Piece, **more: Any) -> Outgoing:
     return Outgoing(KEY, ("4915550100",), piece, **{"route": ROUTES[name], **more})
 
 
-SENDERS: Final = {name: sender_of(name) for name in PROVIDERS}
-every = pytest.mark.parametrize("name", sorted(PROVIDERS))
+SENDERS: Final = {name: sender_of(name) for name in TOKENS}
+every = pytest.mark.parametrize("name", sorted(TOKENS))
 
 
 def test_a_channel_without_a_token_sends_nothing() -> None:
-    for name in PROVIDERS:
+    for name in TOKENS:
         secret = SECRET if name == "standard" else "secret-of-sixteen-letters"
         assert provider_of(Channel(provider=name, secrets=(secret,))).sender is None
 

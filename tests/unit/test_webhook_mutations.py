@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from onelane.bootstrap import Services
-from onelane.channels import PROVIDERS, Inbound
+from onelane.channels import Inbound
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted
 from onelane.items import Line, item_of
@@ -29,7 +29,7 @@ from onelane.telemetry.numbers import IGNORED
 from onelane_web import create_app
 from tests.conftest import examples_of
 from tests.in_memory import KeptRequests, KeptStatuses, receiving
-from tests.payloads import FORM, URL, Case, cases, channel_of
+from tests.payloads import FORM, ON_THE_NET, URL, Case, cases, channel_of
 
 HERE, PATH = URL.rsplit("/webhooks", 1)[0], "/webhooks/support"
 POSTED = [case for case in cases() if not case.is_get]
@@ -176,7 +176,7 @@ def changed(draw: st.DrawFn, provider: str) -> Inbound:
     return replace(request, body=body, headers=headers)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ON_THE_NET)
 def test_whatever_is_signed_is_taken_or_kept_or_ignored_and_never_an_error_of_ours(provider: str) -> None:
     web = service(provider)
     web.kept()
@@ -195,7 +195,7 @@ def test_whatever_is_signed_is_taken_or_kept_or_ignored_and_never_an_error_of_ou
     check()
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ON_THE_NET)
 @examples_of(EXAMPLES)
 @given(data=st.data())
 def test_whatever_is_not_signed_is_refused_and_nothing_of_it_is_kept(provider: str, data: st.DataObject) -> None:

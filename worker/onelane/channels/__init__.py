@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from onelane.channels.demo import Demo
 from onelane.channels.meta import Meta
 from onelane.channels.provider import Answer, FileRequest, Inbound, Parsed, Persona, Provider, Signed
 from onelane.channels.slack import Slack
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 PROVIDERS: Final[Mapping[str, type[Provider]]] = {
+    "demo": Demo,
     "meta": Meta,
     "slack": Slack,
     "standard": Standard,

@@ -4,12 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign
 from onelane.channels.splitting import split, utf16
 from onelane.channels.verdicts import Response, Unsendable, Verdict, Word
 from onelane.model import Attachment, AttachmentKind, Button
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncBaseTransport
 
 PIECES_MAX: Final = 100
 FULL: Final[frozenset[AttachmentKind]] = frozenset({AttachmentKind.IMAGE, AttachmentKind.VIDEO, AttachmentKind.FILE})
@@ -39,6 +42,16 @@ class Sender(ABC):
     """Files that can have a text of up to `caption_max`."""
     buttoned_max: ClassVar[int] = 0
     """Of a text with buttons."""
+
+    @property
+    def transport(self) -> "AsyncBaseTransport | None":
+        """What carries its requests; None: the net."""
+        return None
+
+    @property
+    def base_url(self) -> str | None:
+        """Where its requests go, without any secret; None: nowhere outside this process."""
+        return None
 
     def pieces(self, said: Piece) -> list[Piece]:
         """Take a reply apart: one piece a request. Raise Unsendable for what the provider has no form for.

@@ -57,6 +57,11 @@ class MetaSender(Sender):
         self._settings = settings
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
 
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._settings.base_url
+
     def check(self, said: Piece) -> None:
         """Take files by address, or by the id of an upload."""
         if not all(one.id or one.url for one in said.media):

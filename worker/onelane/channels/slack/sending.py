@@ -58,6 +58,11 @@ class SlackSender(Sender):
         self._settings = settings
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
 
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._settings.base_url
+
     def check(self, said: Piece) -> None:
         """Take images by address or id, and other files by address: they become links."""
         if said.template is not None:

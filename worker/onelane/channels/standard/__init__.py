@@ -43,11 +43,16 @@ def _can_verify(secret: SecretStr) -> SecretStr:
     return secret
 
 
-class StandardSettings(fields.ProviderSettings):
-    """What `standard` needs to know."""
+class SignedSettings(fields.ProviderSettings):
+    """What Standard Webhooks are signed with."""
 
     secrets: Annotated[tuple[Annotated[fields.Secret, AfterValidator(_can_verify)], ...], fields.A_FEW]
     """base64, with or without `whsec_` before it. The newest signs replies."""
+
+
+class StandardSettings(SignedSettings):
+    """What `standard` needs to know."""
+
     reply_url: fields.Url | None = None
     """Where replies are posted; without it none is sent."""
 

@@ -35,6 +35,11 @@ class StandardSender(Sender):
         """Take the address, and the secret that signs."""
         self._url, self._webhook, self._now = reply_url, Webhook(secret), now
 
+    @property
+    def base_url(self) -> str | None:
+        """Where replies are posted."""
+        return self._url
+
     def check(self, said: Piece) -> None:
         """Take everything."""
 

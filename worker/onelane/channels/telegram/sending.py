@@ -58,6 +58,11 @@ class TelegramSender(Sender):
         """Take where the Bot API is, and the bot's token."""
         self._base_url, self._token = base_url, token
 
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._base_url
+
     def check(self, said: Piece) -> None:
         """Take files by address or id."""
         if said.template is not None:

@@ -56,6 +56,11 @@ class TwilioSender(Sender):
         self._url = f"{settings.base_url.rstrip('/')}/2010-04-01/Accounts/{account_sid}/Messages.json"
         self._headers = {"Authorization": f"Basic {_login(settings, account_sid)}"}
 
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._settings.base_url
+
     def check(self, said: Piece) -> None:
         """Take files by address, and templates by their ContentSid."""
         if not all(one.url for one in said.media):

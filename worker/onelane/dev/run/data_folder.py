@@ -64,20 +64,16 @@ class DataFolder:
         return path.read_text(encoding="utf-8")
 
     def demo_channels(self) -> dict[str, JsonObject]:
-        """Make a channel of each provider, with what it needs to send; the one that is called `demo` cannot."""
+        """Make a channel of each provider, with what it needs to send."""
         own: dict[str, JsonObject] = {
+            DEFAULT_CHANNEL: {"secrets": [self.secret()]},
             "standard": {"secrets": [self.secret()]},
             "meta": {"verify_tokens": [self.token("meta-verify")], "access_token": self.token("meta-access")},
             "slack": {"bot_token": f"xoxb-{self.token('slack-bot')}"},
             "telegram": {"bot_token": f"{BOT_ID}:{self.token('telegram-bot')}"},
             "twilio": {"account_sid": f"AC{self.token('twilio-account')[:SID_DIGITS]}"},
         }
-        others = {
-            name: {"provider": name, "secrets": [self.token(name)], **own.get(name, {})}
-            for name in PROVIDERS
-            if name != DEFAULT_CHANNEL
-        }
-        return {DEFAULT_CHANNEL: {"provider": "standard", "secrets": [self.secret()]}, **others}
+        return {name: {"provider": name, "secrets": [self.token(name)], **own[name]} for name in PROVIDERS}
 
     def token(self, name: str) -> str:
         """Read a secret of another demo channel; make it the first time."""
