@@ -59,6 +59,8 @@ class Channel(BaseModel):
 
     handler: HandlerPath | None = None
     """The channel's own bot."""
+    on_unknown: Literal["ask", "resend", "leave"] | None = None
+    """What becomes of a reply of which nobody knows whether it arrived; None: what suits the provider."""
     normalize_sender: HandlerPath | None = None
     """A function of one identifier that returns how to spell it, for numbers that come in two spellings."""
     on_echo: Literal["escalate", "note"] = "escalate"
@@ -127,6 +129,14 @@ class Settings(BaseSettings):
     """The largest file of a user that `turn.fetch` gets."""
     fetch_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 20
     """How long that may take in all; never more than half of TURN_TIMEOUT_S."""
+    send_slots: Annotated[int, Field(ge=1, le=1_000)] = 32
+    """Users whose replies a worker process sends at once."""
+    send_deadline_s: Annotated[float, Field(ge=1, le=120)] = 25
+    """How long one request to a provider may take in all."""
+    unknown_hold_s: Annotated[float, Field(ge=0, le=600)] = 15
+    """How long a user's later replies wait for word of one that may have arrived."""
+    send_give_up_s: Annotated[float, Field(ge=0, le=86_400)] = 3_600
+    """After so long a reply that could not be sent has failed."""
     suspect_memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
 
     session_idle_timeout_s: Seconds = 25_200

@@ -56,6 +56,8 @@ class Word(StrEnum):
     """Locked, unpaid or of bad quality."""
     GONE = "gone"
     MISCONFIGURED = "misconfigured"
+    GAVE_UP = "gave_up"
+    """It was tried for as long as a reply may be."""
     UNCLEAR = "unclear"
     """No answer, or none that is certain."""
 

@@ -10,6 +10,7 @@ from typing import Final
 from onelane.telemetry.away import AWAY
 from onelane.telemetry.event import Event
 from onelane.telemetry.quarantine import QUARANTINE
+from onelane.telemetry.replies import REPLIES
 
 TURN = ("user_id", "message_id", "session_id", "seq", "fence")
 """The fields that identify a turn."""
@@ -238,5 +239,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         **AWAY,
         **QUARANTINE,
+        **REPLIES,
     }
 )

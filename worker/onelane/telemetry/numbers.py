@@ -81,6 +81,36 @@ END_TO_END_SECONDS: Final = Histogram(
     "From the accept of a message (Postgres' clock) to its commit (the worker's clock).",
     (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800),
 )
+REQUESTS: Final = Counter(
+    "onelane_send_requests",
+    "Requests that send a reply, by what the provider's answer means. not_now: certainly not sent, for a limit or an "
+    "error; never: refused for good; broken: the whole channel is; unknown: nobody knows whether it arrived.",
+    "class",
+    ("accepted", "not_now", "never", "broken", "unknown"),
+)
+REQUEST_SECONDS: Final = Histogram(
+    "onelane_send_request_seconds",
+    "From the begin of a request that sends a reply to its answer.",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25),
+)
+REPLIES: Final = Counter(
+    "onelane_replies",
+    "Replies that left the outbox, by their state then. given_up: nobody knows whether it arrived.",
+    "state",
+    ("sent", "delivered", "read", "failed", "withheld", "dropped", "given_up"),
+)
+LOOK_UPS: Final = Counter(
+    "onelane_look_ups",
+    "Times that a provider was asked for a reply that may have arrived. accepted: it has it; not_now: it has it not; "
+    "never: it has it, and could not deliver it.",
+    "class",
+    ("accepted", "not_now", "never", "unknown"),
+)
+VISIBLE_SECONDS: Final = Histogram(
+    "onelane_visible_seconds",
+    "From the accept of a message (Postgres' clock) until its provider has accepted a reply (the worker's clock).",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800),
+)
 LEASES_LOST: Final = Counter("onelane_leases_lost", "Leases that ran out or were taken while in use.")
 BEGINS_FENCED: Final = Counter(
     "onelane_begins_fenced", "Turns refused at their begin, because a later lease had written."
@@ -123,6 +153,11 @@ COUNTED: Final[tuple[Counter | Histogram, ...]] = (
         TURNS,
         TURN_SECONDS,
         END_TO_END_SECONDS,
+        REQUESTS,
+        REQUEST_SECONDS,
+        REPLIES,
+        LOOK_UPS,
+        VISIBLE_SECONDS,
         LEASES_LOST,
         BEGINS_FENCED,
         TAKEOVERS,

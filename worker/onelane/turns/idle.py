@@ -1,13 +1,23 @@
 """Release a lane on which nothing waits, and leave no job of ours behind."""
 
+from typing import Protocol
+from uuid import UUID
+
+from onelane.connection import Row
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, uuid_or_none
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
-from onelane.turns.records import Records
 
 
-async def release_idle(lanes: Lanes, records: Records, lease: Lease) -> None:
+class States(Protocol):
+    """What knows what became of the jobs of a lane."""
+
+    async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
+        """Return id, state (received, processed or dead) and last_error of those of `ids` that are this user's."""
+
+
+async def release_idle(lanes: Lanes, records: States, lease: Lease) -> None:
     """Remove finished jobs and bury dead ones. Jobs that are not ours stay, and are reported."""
     jobs = await answered(lanes.jobs_soon(lease.user_id))
     ids = [job for job in jobs if (found := uuid_or_none(job)) and str(found) == job]

@@ -103,9 +103,9 @@ class Records:
         }
         return await self._held(cancelled, lease, turn, what)
 
-    async def states(self, user_id: UUID, message_ids: list[str]) -> list[Row]:
-        """Return id, state (received, processed or dead) and last_error of those of `message_ids` of this user."""
-        asked = {"user_id": user_id, "ids": message_ids}
+    async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
+        """Return id, state (received, processed or dead) and last_error of those of `ids` of this user."""
+        asked = {"user_id": user_id, "ids": ids}
         return await answered(self._readers.submit(self._database.rows, STATES, asked))
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:

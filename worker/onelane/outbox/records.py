@@ -1,0 +1,150 @@
+"""The outbox's SQL calls, many lanes' in one. Each may be repeated word for word: it answers the same.
+
+What was marked, and what a provider has answered, is known here and nowhere else until it is stored: so each call is
+tried again while Postgres is away, for COMMIT_HOLD_S, also while the process stops. Whoever ends it sooner cancels it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event
+from typing import Final
+from uuid import UUID
+
+from onelane.config import Settings
+from onelane.connection import Row
+from onelane.db import Database
+from onelane.errors import StoreRefused, StoreUnavailable
+from onelane.faults import refusal
+from onelane.gathering import Gatherer
+from onelane.model import JsonObject, Lease
+from onelane.outbox.reply import Begun, Fate, Settled, Waiting
+from onelane.turns.answers import Asking, answered
+
+Ask = Callable[[], Awaitable[JsonObject]]
+
+READERS_MAX: Final = 2
+HELD_PAUSE_S: Final = 0.25
+HELD_PAUSE_MAX_S: Final = 4.0
+STATES: Final = """
+SELECT id, 'received' AS state, NULL AS last_error FROM outbox
+ WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
+UNION ALL
+SELECT id, CASE state WHEN 'failed' THEN 'dead' ELSE 'processed' END AS state, failure AS last_error FROM messages m
+ WHERE user_id = %(user_id)s AND direction = 'out' AND id = ANY(%(ids)s::uuid[])
+   AND NOT EXISTS (SELECT FROM outbox o WHERE o.user_id = m.user_id AND o.id = m.id)
+"""
+OTHERS: Final = """
+SELECT provider_id FROM messages
+ WHERE user_id = %(user_id)s AND turn_seq >= %(seq)s - 100 AND direction = 'out' AND provider_id IS NOT NULL
+   AND id <> %(id)s
+"""
+
+
+class SendRecords:
+    """Begin and settle, under the lease's fence."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """Ask `database`."""
+        self.breaker = database.breaker
+        self._hold_s = settings.commit_hold_s
+        self._deadline_s = settings.send_deadline_s
+        self._database = database
+        self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_sends", "settle_sends")}
+        self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="outbox")
+
+    async def begin(self, lease: Lease, cancelled: Event) -> Begun:
+        """Mark the user's next reply as being sent; a lost answer is asked for again under the same lease."""
+        item = {**self._names(lease), "taken_over": lease.taken_over, "first": True}
+        asked_at = time.monotonic()
+
+        async def ask() -> JsonObject:
+            nonlocal asked_at
+            asked_at = time.monotonic()
+            try:
+                return await self._call("begin_sends", item)
+            finally:
+                item["first"] = False
+
+        return _begun(await self._held(ask, cancelled.is_set), asked_at)
+
+    async def settle(self, lease: Lease, reply: Waiting, fate: Fate, *, goes_on: bool) -> Settled:
+        """Store what becomes of a reply and, if the lane `goes_on`, mark its next.
+
+        Raise StoreRefused for what Postgres refuses.
+        """
+        item = {**self._names(lease), "reply_id": str(reply.id), "attempt": reply.attempt, **fate.item()}
+        try:
+            return await self._settled(item, goes_on=goes_on)
+        except StoreRefused:
+            if goes_on:
+                return await self._settled(item, goes_on=False)  # it may be the mark that was refused
+            raise
+
+    async def others(self, lease: Lease, reply: Waiting) -> frozenset[str]:
+        """Return the provider's ids of the user's other replies of late."""
+        asked = {"user_id": lease.user_id, "seq": reply.seq, "id": reply.id}
+        rows = await answered(self._readers.submit(self._database.rows, OTHERS, asked))
+        return frozenset(row.provider_id for row in rows)
+
+    async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
+        """Return id, state (received, processed; dead: failed) and last_error of those of `ids` of this user."""
+        asked = {"user_id": user_id, "ids": ids}
+        return await answered(self._readers.submit(self._database.rows, STATES, asked))
+
+    async def _settled(self, item: JsonObject, *, goes_on: bool) -> Settled:
+        asked_at = time.monotonic()
+
+        async def ask() -> JsonObject:
+            nonlocal asked_at
+            asked_at = time.monotonic()
+            return await self._call("settle_sends", {**item, "goes_on": goes_on})
+
+        answer = await self._held(ask, lambda: False)
+        following = answer.get("next")
+        settled = Settled.model_validate({**answer, "next": None})
+        return settled.model_copy(update={"next": _begun(following, asked_at)}) if following else settled
+
+    async def _held(self, ask: Ask, is_over: Callable[[], bool]) -> JsonObject:
+        """Ask, at growing pauses until it is done."""
+        ends, pause_s = time.monotonic() + self._hold_s, HELD_PAUSE_S
+        with ExitStack() as hold:
+            while True:
+                try:
+                    answer = await ask()
+                except StoreUnavailable:
+                    if time.monotonic() + pause_s > ends or is_over():
+                        raise
+                    if self.breaker.is_open:
+                        hold.enter_context(self.breaker.holding())
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(HELD_PAUSE_MAX_S, 2 * pause_s)
+                else:
+                    if self.breaker.is_open:
+                        self.breaker.close()
+                    return answer
+
+    async def _call(self, function: str, item: JsonObject) -> JsonObject:
+        """Ask one of the SQL functions that take a list, together with whoever else asks it now."""
+        answer = await self._asking[function].ask(item, item["user_id"])
+        if answer["outcome"] == "refused":
+            raise refusal(answer["sqlstate"])
+        if answer["outcome"] == "skipped":
+            raise StoreUnavailable("another transaction holds the lane's row")
+        return answer
+
+    def _names(self, lease: Lease) -> JsonObject:
+        return {"user_id": str(lease.user_id), "fence": lease.fence, "deadline_s": self._deadline_s}
+
+
+def _begun(answer: JsonObject, asked_at: float) -> Begun:
+    """Read what was begun by a call that was made at `asked_at`."""
+    reply = answer.get("reply")
+    return Begun.model_validate({**answer, "reply": reply and {**reply, "asked_at": asked_at}})
+
+
+def _gatherer(settings: Settings, database: Database, function: str) -> Gatherer:
+    """Let begin and settle share the pool: a list that waits for a connection would wait for long."""
+    return Gatherer(database.asks(function), at_once=settings.db_pool_max // 2)

@@ -1,0 +1,108 @@
+"""Requests to one channel's provider: one at most for each mark, within a deadline; no redirects, no repetitions.
+
+Nothing of an address, a header or a body leaves this module but to the provider: they hold tokens, texts and numbers.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from onelane.channels.sender import Sender
+from onelane.channels.sending import LookUp, Outgoing, Request
+from onelane.channels.verdicts import Outcome, Response, Unsendable, Verdict, Word, judge_error, unknown
+from onelane.errors import describe, kind_of
+from onelane.telemetry.log import event
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+
+CONNECT_S: Final = 3.0
+READ_S: Final = 15.0
+WRITE_S: Final = 10.0
+POOL_S: Final = 1.0
+KEPT_S: Final = 20.0
+"""How long a connection is kept that nobody uses."""
+ANSWER_MAX_BYTES: Final = 2**20
+LOOK_UP_MAX: Final = 10
+"""Requests of one look-up."""
+LIBRARIES: Final = ("httpx2", "httpcore2")
+
+
+class Sending:
+    """The requests of one channel."""
+
+    def __init__(self, sender: Sender, client: "AsyncClient", deadline_s: float) -> None:
+        """Send through `client`, which is ours alone."""
+        self.sender = sender
+        self._client = client
+        self._deadline_s = deadline_s
+
+    async def send(self, out: Outgoing) -> Verdict:
+        """Send a reply once, and judge the answer, or that there is none."""
+        try:
+            request = self.sender.request(out)
+        except Unsendable as problem:
+            return Verdict(Outcome.NEVER, problem.word)
+        except Exception as error:  # noqa: BLE001 - nothing was sent, and the same would happen again
+            event("reply_not_written", reply_id=out.key, failure=describe(error))
+            return Verdict(Outcome.NEVER, Word.BAD_CONTENT)
+        try:
+            return self.sender.judge(out, await self.call(request))
+        except Exception as error:  # noqa: BLE001 - whatever it is: the request may have arrived
+            return judge_error(error)
+
+    async def look_up(self, steps: LookUp) -> tuple[Verdict, float | None]:
+        """Ask for a reply; return what is known, and how long the provider asks to wait before it is asked again."""
+        verdict, wait_s = unknown(), None
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                request = next(steps)
+                for _ in range(LOOK_UP_MAX):
+                    response = await self.call(request)
+                    wait_s = response.retry_after_s()
+                    request = steps.send(response)
+        except StopIteration as ended:
+            verdict = ended.value
+        except Exception as error:  # noqa: BLE001 - nobody knows more than before
+            event("look_up_failed", error=kind_of(error))
+        return verdict, wait_s
+
+    async def call(self, request: Request) -> Response:
+        """Make one request; raise what httpx2 raises, or TimeoutError."""
+        headers = {**request.headers, "Accept-Encoding": "identity"}
+        async with (
+            asyncio.timeout(self._deadline_s),
+            self._client.stream(request.method, request.url, headers=headers, content=request.body or None) as answer,
+        ):
+            body = bytearray()
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_MAX_BYTES:
+                    break  # cut off: nothing that can be understood, so it is unknown
+            return Response(answer.status_code, dict(answer.headers), bytes(body))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def open_client(sender: Sender, connections_max: int) -> "AsyncClient":
+    """Make what sends for one channel. The first import of httpx2 takes half a second: not on an event loop."""
+    import httpx2  # noqa: PLC0415 - who sends nothing does not need it
+
+    _silence()
+    return httpx2.AsyncClient(
+        transport=sender.transport,
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx2.Timeout(connect=CONNECT_S, read=READ_S, write=WRITE_S, pool=POOL_S),
+        limits=httpx2.Limits(
+            max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=KEPT_S
+        ),
+    )
+
+
+def _silence() -> None:
+    """Let the libraries log no request: addresses and headers hold tokens."""
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,153 @@
+"""The slots of the outbox: one user's replies each, all on the work loop. No slot needs a thread.
+
+The dispatcher and the watch ask from their own threads; what they ask for is done on the loop.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, Final
+from uuid import UUID
+
+from onelane.channels.provider import Provider
+from onelane.config import Settings
+from onelane.errors import LanesUnavailable, describe
+from onelane.lanes.holding import Holding
+from onelane.lanes.lanes import Lanes
+from onelane.outbox.records import SendRecords
+from onelane.outbox.shipment import Shipment
+from onelane.outbox.stages import Stage
+from onelane.outbox.workplace import opened
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import TAKEOVERS
+from onelane.turns.event_loop import EventLoop
+
+POSTPONED_S: Final = 0.5
+"""How long a lane waits whose user's earlier request, of a lost lease, still runs here."""
+CLOSES_S: Final = 1.0
+
+
+class Shipments:
+    """The replies at hand. A user holds one slot; at most SEND_SLOTS are held."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lanes: Lanes,
+        records: SendRecords,
+        providers: Mapping[str, Provider],
+        loop: EventLoop,
+        stopping: threading.Event,
+    ) -> None:
+        """Open a way to every channel's provider; not on an event loop, since that takes a second."""
+        self._size = settings.send_slots
+        self._workplace = opened(settings, lanes, records, providers, loop, stopping)
+        self._running: dict[Shipment, asyncio.Task[None] | None] = {}
+        """With the task, once it has begun."""
+        self._changing = threading.Lock()
+        """Guards `_running`: the dispatcher adds, each shipment removes itself, the watch reads."""
+        self._leaving: list[Future[None]] = []
+        self.freed = threading.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more lanes could be worked on."""
+        return self._size - len(self._running)
+
+    @property
+    def are_idle(self) -> bool:
+        """Whether no slot works."""
+        return all(shipment.is_given_up for shipment in self._all())
+
+    @property
+    def are_all_stuck(self) -> bool:
+        """Whether something is stuck in every slot."""
+        return sum(shipment.is_given_up for shipment in self._all()) >= self._size
+
+    def start(self, holdings: Iterable[Holding]) -> None:
+        """Work lanes, all at once; give back for a moment those that would find no place."""
+        self._workplace.loop.run_all([self._begun(holding) for holding in holdings])
+
+    def give_up_overdue(self) -> None:
+        """End what is at one stage for longer than it may take; its lane is left to its lease."""
+        now, settings = self._workplace.loop.clock(), self._workplace.settings
+        limits_s = {stage: stage.limit_s(settings) for stage in Stage}
+        overdue = [one for one in self._all() if now - one.stay.since > limits_s[one.stay.stage]]
+        for shipment in overdue:
+            if not shipment.is_given_up:
+                shipment.is_given_up = True
+                event("slot_stuck", stage=shipment.stay.stage, user_id=shipment.lease.user_id)
+                self._leave(self._end(shipment))
+
+    def hand_back(self) -> None:
+        """End what is still under way. What is marked stays marked: whoever leases next finds it unknown."""
+        for shipment in self._all():
+            self._leave(self._end(shipment, is_to_park=True))
+
+    def await_left(self, within_s: float) -> None:
+        """Wait until those are released that were handed back."""
+        wait(self._leaving, within_s)
+
+    def close(self) -> None:
+        """Close all connections to providers."""
+        ways = [way for way in self._workplace.ways.values() if way is not None]
+        closing = self._workplace.loop.run(_all_of([way.sending.close() for way in ways]))
+        with suppress(TimeoutError):
+            closing.result(CLOSES_S)
+
+    def _begun(self, holding: Holding) -> Coroutine[Any, Any, None]:
+        shipment = Shipment(holding, self._workplace)
+        user_id, is_second = holding.lease.user_id, self._is_running(holding.lease.user_id)
+        with self._changing:
+            self._running[shipment] = None
+        return self._work(shipment, None if not is_second else POSTPONED_S, user_id)
+
+    async def _work(self, shipment: Shipment, pause_s: float | None, user_id: UUID) -> None:
+        shares = self._workplace.shares
+        try:
+            with self._changing:
+                self._running[shipment] = asyncio.current_task()
+            if shipment.lease.taken_over:
+                TAKEOVERS.count()
+                event("lane_taken_over", user_id=user_id, fence=shipment.lease.fence)
+            if pause_s is None and shares.is_known_to_be_full(user_id):
+                pause_s = shares.pause_s(user_id)
+            await (shipment.run() if pause_s is None else shipment.park(pause_s))
+        except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
+            event("slot_failed", user_id=user_id, failure=describe(error))
+        finally:
+            shipment.holding.close()
+            with self._changing:
+                self._running.pop(shipment, None)
+            self.freed.set()
+
+    async def _end(self, shipment: Shipment, *, is_to_park: bool = False) -> None:
+        """Cancel a shipment, whatever it waits for."""
+        if not shipment.holding.close():
+            return
+        shipment.holding.cancel()
+        with self._changing:
+            task = self._running.get(shipment)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=CLOSES_S)
+        if is_to_park:
+            with suppress(LanesUnavailable):
+                await shipment.park(0)
+
+    def _leave(self, leave: Coroutine[Any, Any, None]) -> None:
+        self._leaving = [leaving for leaving in self._leaving if not leaving.done()]
+        self._leaving.append(self._workplace.loop.run(leave))
+
+    def _is_running(self, user_id: UUID) -> bool:
+        return any(one.lease.user_id == user_id for one in self._all() if one.stay.stage is not Stage.LEAVE)
+
+    def _all(self) -> list[Shipment]:
+        with self._changing:
+            return list(self._running)
+
+
+async def _all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    await asyncio.gather(*coroutines, return_exceptions=True)
