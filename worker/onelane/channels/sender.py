@@ -30,8 +30,6 @@ class OnUnknown(StrEnum):
 class Sender(ABC):
     """The sending side of one provider, made where its settings allow it to send."""
 
-    transport: "AsyncBaseTransport | None" = None
-    """What takes the requests of a provider that lives in the process; None: the net."""
     on_unknown: ClassVar[OnUnknown] = OnUnknown.LEAVE
     absent_after_s: ClassVar[float] = 10
     """How long after the request a look-up's `absent` can be believed: before, the request may still be at work."""
