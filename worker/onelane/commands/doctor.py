@@ -3,7 +3,7 @@
 import click
 
 from onelane.commands.console import EXIT_FAILED, as_json, opened, print_json
-from onelane.doctor.examination import CHECKS, Diagnosis, Examined, examine
+from onelane.doctor.examination import CHECKS, PROVIDERS, Diagnosis, Examined, examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.operations.adoption import Adoption
 
@@ -13,13 +13,16 @@ WIDTH = max(len(check.name) for check in CHECKS)
 
 @click.command()
 @as_json
+@click.option("--providers", is_flag=True, help="Also ask each channel's provider whether it takes the token.")
 @click.option("--adopt-redis", is_flag=True, help="Make the lanes in Redis this database's, and check nothing.")
 @click.option("--force", is_flag=True, help="Adopt without asking, also while another deployment's workers are alive.")
 @click.pass_context
-def doctor(context: click.Context, is_json: bool, adopt_redis: bool, force: bool) -> None:
+def doctor(context: click.Context, is_json: bool, providers: bool, adopt_redis: bool, force: bool) -> None:
     """Check servers, schema, sessions, lanes and workers.
 
     Exit with 1 when a check fails. Safe in production: the checks read; what two of them write, they remove again.
+
+    --providers makes one harmless call for each channel that has a token, and connects to where each sends.
 
     --adopt-redis is for a database that took the place of the one whose lanes are in Redis.
     """
@@ -28,7 +31,10 @@ def doctor(context: click.Context, is_json: bool, adopt_redis: bool, force: bool
         return
     with opened(on_any_redis=True) as services:
         examined = []
-        for one in examine(Deployment(services.settings, services.database, services.lanes)):
+        for one in examine(
+            Deployment(services.settings, services.database, services.lanes),
+            (*CHECKS, PROVIDERS) if providers else CHECKS,
+        ):
             examined.append(one)
             if not is_json:
                 _print(one)

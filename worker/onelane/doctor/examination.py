@@ -5,7 +5,7 @@ back, and the sessions are tried on scratch users that are removed.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import psycopg
 import redis
 from pydantic import computed_field
 
-from onelane.doctor import connections, fences, handlers, lanes, quarantine, schema, servers, sessions
+from onelane.doctor import connections, fences, handlers, lanes, providers, quarantine, schema, servers, sessions
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
 from onelane.model import Value
@@ -71,6 +71,8 @@ CHECKS = (
     Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )
+PROVIDERS = Check("providers", providers.providers_answer)
+"""Asks others' servers, so it is made on request."""
 
 
 class Examined(Value):
@@ -93,10 +95,12 @@ class Diagnosis(Value):
         return max((one.finding.health for one in self.examined), key=order.index, default=Health.OK)
 
 
-def examine(deployment: Deployment, *, deadline_s: float = DEADLINE_S) -> Iterator[Examined]:
+def examine(
+    deployment: Deployment, checks: Sequence[Check] = CHECKS, *, deadline_s: float = DEADLINE_S
+) -> Iterator[Examined]:
     """Run the checks one after the other; each takes at most `deadline_s`."""
     failures: set[str] = set()
-    for check in CHECKS:
+    for check in checks:
         missing = [name for name in check.needs if name in failures]
         finding = _skipped(missing[0]) if missing else _run_within(deadline_s, check, deployment)
         if finding.health is Health.FAILED:
