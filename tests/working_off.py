@@ -57,4 +57,4 @@ def _workplace(services: Services, settings: Settings, handler: Handler | None) 
     handling = Handling(
         settings, services.sessions, bots, host, Isolation(settings), Files(settings, services.providers)
     )
-    return Workplace(settings, services.lanes, records, handling, stopping, loop)
+    return Workplace(settings, services.lanes, services.out_lanes, records, handling, stopping, loop)

@@ -140,6 +140,7 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     workplace = Workplace(
         settings,
         services.lanes,
+        services.out_lanes,
         Records(settings, services.database, stopping),
         Handling(settings, services.sessions, bots, host, isolation, Files(settings, services.providers)),
         stopping,

@@ -65,6 +65,8 @@ class Settled(Value):
     """Whether the user has further waiting messages."""
     session_ms: int
     """How long the session id may be cached; 0: not at all."""
+    outbox: tuple[UUID, ...] = ()
+    """The user's replies that wait, in their order: the first of them, if they are many."""
     attempts: int | None = None
     later: Postponed | None = None
     """With the outcome `later`."""

@@ -52,9 +52,14 @@ class Lanes(Releases):
         self._clock = LanesClock()
 
     def enqueue(self, user_id: UUID, message_id: UUID) -> bool:
-        """Put a message's job on its lane and make the lane due; return whether the job is new."""
+        """Put a message's or reply's job on its lane and make the lane due; return whether the job is new."""
         [(_, args)] = self._enqueue_calls([(user_id, message_id)])
         return bool(self.scripts.run("enqueue", *args) == 1)
+
+    def enqueue_soon(self, user_id: UUID, ids: Sequence[UUID]) -> list[Future[bool]]:
+        """Do the same for several of one user, in their order; never waits."""
+        calls = self._enqueue_calls([(user_id, one) for one in ids])
+        return [self.scripts.submit(lambda answer: answer == 1, "enqueue", *args) for _, args in calls]
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> None:
         """Enqueue (user, message) pairs, MANY_MAX in one round trip. A full Redis takes no jobs, and that is logged."""

@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
@@ -49,6 +49,11 @@ def answered(asked: Future[Answer]) -> asyncio.Future[Answer]:
     answer: asyncio.Future[Answer] = loop.create_future()
     _forward(asked, answer, letterbox)
     return answer
+
+
+async def all_answered(asked: Iterable[Future[Answer]]) -> None:
+    """Wait until each has an answer or an error."""
+    await asyncio.gather(*map(answered, asked), return_exceptions=True)
 
 
 class Asking:

@@ -15,6 +15,7 @@ from onelane.faults import refusal
 from onelane.gathering import Gatherer
 from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
+from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered
 
@@ -101,7 +102,13 @@ class Records:
                 **({"later": later} if failure.waits else {}),
             }
         }
-        return await self._held(cancelled, lease, turn, what)
+        settled = await self._held(cancelled, lease, turn, what)
+        about = {"failure": failure.error, **turn.names(lease.fence)}
+        if settled.later is not None:
+            event("turn_postponed", laters=settled.later.laters, **about)
+        else:
+            event("turn_failed", outcome=settled.outcome, attempts=settled.attempts, **about)
+        return settled
 
     async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
         """Return id, state (received, processed or dead) and last_error of those of `ids` of this user."""

@@ -6,6 +6,7 @@ whatever it did: a later lease has written.
 """
 
 import time
+from concurrent.futures import Future
 from contextlib import nullcontext
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from onelane.model import Failure, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
-from onelane.turns.answers import answered
+from onelane.turns.answers import all_answered, answered
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
@@ -51,6 +52,7 @@ class Shift:
         self._quantum = Quantum(workplace.settings)
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
         self._pace_ms = 0
+        self._made_due: list[Future[bool]] = []  # by the replies of its turns
         self._done: list[UUID] = []
         """Messages that became terminal under this lease, and that still have a job in Redis."""
 
@@ -72,6 +74,7 @@ class Shift:
             event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
         finally:
             self.thread.end()
+            await all_answered(self._made_due)
 
     async def give_up(self, stay: Stay, why: str | StoreUnavailable) -> None:
         """End the lease of a slot that is stuck at `stay`. Whatever it still does will be dropped.
@@ -158,11 +161,6 @@ class Shift:
 
     async def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
         settled = await self._records.fail(self.lease, turn, failure, self.holding.cancelled)
-        about = {"failure": failure.error, **turn.names(self.lease.fence)}
-        if settled.later is not None:
-            event("turn_postponed", laters=settled.later.laters, **about)
-        else:
-            event("turn_failed", outcome=settled.outcome, attempts=settled.attempts, **about)
         if settled.outcome is SettleOutcome.DEAD:
             await answered(self._lanes.bury_soon(self.lease, turn.message.id, failure.error))
         return settled
@@ -170,7 +168,7 @@ class Shift:
     async def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
         """Take the next turn if the lane goes on; else release it."""
         if settled.next is not None:
-            self._note_done(turn, settled)
+            self._note_settled(turn, settled)
             if not self._is_to_stop:
                 return settled.next
             await self._park(0)
@@ -187,7 +185,7 @@ class Shift:
 
     async def _release(self, turn: TurnRead, settled: Settled) -> Released:
         """Turn the outcome into what Redis does with the lane: the only place that does."""
-        self._note_done(turn, settled)
+        self._note_settled(turn, settled)
         match settled.outcome:
             case SettleOutcome.FENCED:
                 return Released.LOST
@@ -240,7 +238,9 @@ class Shift:
         if self.holding.is_open:
             self.stay = Stay(stage, self._handling.host.clock(), turn, memory)
 
-    def _note_done(self, turn: TurnRead, settled: Settled) -> None:
+    def _note_settled(self, turn: TurnRead, settled: Settled) -> None:
+        if settled.outbox:  # whatever the outcome: an earlier answer may have been lost
+            self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, settled.outbox)
         if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:
             self._done += [message.id for message in turn.messages]
 

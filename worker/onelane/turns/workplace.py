@@ -14,10 +14,11 @@ from onelane.turns.records import Records
 
 @dataclass(frozen=True)
 class Workplace:
-    """The process's settings, lanes, records and handler."""
+    """The process's settings, lanes of both kinds, records and handler."""
 
     settings: Settings
     lanes: Lanes
+    out_lanes: Lanes
     records: Records
     handling: Handling
     stopping: Event
