@@ -247,7 +247,8 @@ class Player:
         kind = chance.random()
         if kind < 0.25:
             poison = chance.choice(["skip", "skip", "apologise", "park"])
-            return failure(turn, hand.fence, attempts_max=chance.choice(ATTEMPTS_MAX), poison=poison, apology=SORRY)
+            attempts_max, apologies = chance.choice(ATTEMPTS_MAX), [{"text": SORRY}]
+            return failure(turn, hand.fence, attempts_max=attempts_max, poison=poison, apologies=apologies)
         if kind < 0.3:
             laters = turn["turn"]["messages"][0]["laters"]
             later = {"laters": laters, "max_s": 3600, "asked_s": None, "reason": ""}

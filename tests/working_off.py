@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from onelane.bootstrap import Services
 from onelane.bot import Handler
+from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.lanes.holding import Holding
 from onelane.sessions import publish_policies
@@ -53,8 +54,7 @@ def _workplace(services: Services, settings: Settings, handler: Handler | None) 
     host = Host(settings.turn_timeout_s, loop.clock)
     bots = Bots(Bot(handler)) if handler else load_bots(settings)
     stopping = Event()
-    records = Records(settings, services.database, stopping)
-    handling = Handling(
-        settings, services.sessions, bots, host, Isolation(settings), Files(settings, services.providers)
-    )
+    files, senders = Files(settings, services.providers), Senders(services.providers)
+    records = Records(settings, services.database, stopping, senders.apologies(settings.channels))
+    handling = Handling(settings, services.sessions, bots, host, Isolation(settings), files, senders)
     return Workplace(settings, services.lanes, services.out_lanes, records, handling, stopping, loop)

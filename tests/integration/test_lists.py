@@ -230,7 +230,7 @@ SETTLE: dict[str, Callable[[Item, int], Item]] = {
     ),
     "end": lambda turn, fence: settlement(turn, fence, end="handler", summary="so far"),
     "fail": failure,
-    "die": lambda turn, fence: failure(turn, fence, attempts_max=1, poison="apologise", apology="sorry"),
+    "die": lambda turn, fence: failure(turn, fence, attempts_max=1, poison="apologise", apologies=[{"text": "sorry"}]),
     "stale": lambda turn, fence: {**settlement(turn, fence), "version": -1},
     "fenced": lambda turn, fence: settlement(turn, fence - 1 if fence > 1 else 0),
     "refused": lambda turn, fence: settlement(turn, fence, user_state=[]),

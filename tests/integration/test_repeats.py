@@ -104,7 +104,7 @@ class Story:
     def records(self, **changes: Any) -> Records:
         """Make a worker's calls, with other settings."""
         settings = self.settings.model_copy(update={"commit_hold_s": 0, **changes})
-        return Records(settings, self.database, Event())
+        return Records(settings, self.database, Event(), {"demo": [{"text": "sorry"}]})
 
     def turn(self, lease: Lease) -> TurnRead:
         """Begin the user's next turn, without losing a reply."""
@@ -116,7 +116,7 @@ class Story:
     def fail(self, *, attempts_max: int = 1, poison: str = "skip", **failure: Any) -> None:
         """Run the message's handler in vain."""
         lease = self.lease()
-        channel = self.settings.channels["demo"].model_copy(update={"poison": poison, "apology": "sorry"})
+        channel = self.settings.channels["demo"].model_copy(update={"poison": poison})
         records = self.records(attempts_max=attempts_max, channels={"demo": channel})
         loops.run(records.fail(lease, self.turn(lease), Failure(error="E", **failure), Event()))
 

@@ -1,0 +1,121 @@
+"""Replies as they are committed: in pieces that one request each can carry, wherever the handler ran."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from onelane import Reply, Turn
+from onelane.bootstrap import Services
+from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted, Delivery
+from tests.rows import Rows
+from tests.working_off import work_off
+
+LONG = "word " * 1_000
+IN_TWO = [4_095, 905]
+"""Letters of its pieces on Telegram."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    own: dict[str, Any] = {"secrets": ("secret-of-sixteen-letters",)}
+    channels = {
+        "tg": Channel(
+            provider="telegram",
+            bot_token="123456:token-of-the-test",
+            end_reply=LONG,
+            poison="apologise",
+            apology=LONG,
+            **own,
+        ),
+        "wa": Channel(provider="meta", access_token="token-of-the-test", **own),
+    }
+    return settings.model_copy(update={"channels": {**settings.channels, **channels}, "attempts_max": 1})
+
+
+def accept(services: Services, channel: str, text: str = "hello", **more: Any) -> Accepted:
+    delivery = Delivery(senders=("5550101",), external_id=uuid4().hex, text=text, **more)
+    return services.intake.accept(channel, [delivery])[0]
+
+
+def lengths(rows: Rows, accepted: Accepted) -> list[int]:
+    return [len(text) for text in rows.texts(accepted.user_id)]
+
+
+def answer_long(turn: Turn) -> Reply:
+    return Reply(LONG)
+
+
+def raise_it(turn: Turn) -> str:
+    raise ValueError
+
+
+def answer_too_much(turn: Turn) -> list[str]:
+    return ["yes"] * 99 + [LONG]
+
+
+@pytest.mark.parametrize(
+    ("text", "handler", "state"),
+    [("hello", answer_long, "processed"), ("/new", answer_long, "processed"), ("hello", raise_it, "dead")],
+    ids=["a handler's", "at the end of a session", "an apology"],
+)
+def test_every_reply_is_stored_in_the_pieces_that_its_provider_takes(
+    rows: Rows, services: Services, settings: Settings, text: str, handler: Any, state: str
+) -> None:
+    accepted = accept(services, "tg", text)
+    work_off(services, settings, handler)
+    assert (lengths(rows, accepted), rows.states(accepted.user_id)) == (IN_TWO, [state])
+
+
+@pytest.mark.slow
+def test_the_reply_of_a_handler_that_ran_apart_is_in_pieces_too(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    accepted = accept(services, "tg", LONG)
+    rows.set_deaths(accepted.message_id, 2)
+    work_off(services, settings.model_copy(update={"handler": "tests.bots:handle"}))
+    assert lengths(rows, accepted) == IN_TWO
+
+
+def test_replies_that_need_too_many_messages_are_a_failed_attempt_that_says_what_to_do(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    accepted = accept(services, "tg")
+    work_off(services, settings, answer_too_much)
+    [message] = rows.inbound(accepted.user_id)
+    assert "must not need more than 100 messages: say less" in message.last_error
+    assert lengths(rows, accepted) == IN_TWO, "the apology, and nothing else"
+
+
+def test_a_turn_knows_until_when_its_provider_takes_replies(rows: Rows, services: Services, settings: Settings) -> None:
+    known: dict[tuple[str, str], datetime | None] = {}
+
+    def note(turn: Turn) -> None:
+        known[turn.user.channel, turn.message.text] = turn.reply_until
+
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    accept(services, "tg")
+    late = accept(services, "wa", "late", sent_at=an_hour_ago)
+    work_off(services, settings, note)
+    assert known == {("tg", "hello"): None, ("wa", "late"): an_hour_ago + timedelta(days=1)}
+
+    written = accept(services, "wa", "now")
+    accept(services, "wa", "later", sent_at=datetime.now(UTC) + timedelta(hours=1))
+    work_off(services, settings, note)
+    [_, now, later] = rows.inbound(written.user_id)
+    assert late.user_id == written.user_id
+    assert known["wa", "now"] == known["wa", "later"] == later.accepted_at + timedelta(days=1)
+    assert now.accepted_at < later.accepted_at
+
+
+def test_neither_an_event_nor_an_echo_moves_the_time_for_replies(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    accepted = accept(services, "wa")
+    written_at = rows.user(accepted.user_id).last_written_at
+    accept(services, "wa", "", kind="event", event="reaction", parts={"reaction": {"emoji": "👍"}})
+    accept(services, "wa", "", kind="echo")
+    user = rows.user(accepted.user_id)
+    assert user.last_written_at == written_at < user.last_accepted_at
