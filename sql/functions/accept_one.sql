@@ -89,7 +89,10 @@ BEGIN
     END IF;
     UPDATE users
        SET last_seq = v_accepted.seq, waiting = waiting + v_is_waiting::integer,
-           last_accepted_at = v_accepted.accepted_at, sender = v_sender
+           last_accepted_at = v_accepted.accepted_at, sender = v_sender,
+           last_written_at = CASE v_kind WHEN 'message'
+               THEN greatest(last_written_at, least((p_item ->> 'sent_at')::timestamptz, v_accepted.accepted_at))
+               ELSE last_written_at END
      WHERE id = v_user.id;
     IF v_is_waiting AND (v_kind <> 'message' OR v_has_payload OR p_item ?| ARRAY[
             'event', 'closes', 'parts', 'raw', 'quoted', 'author', 'mentioned', 'repairs']) THEN

@@ -115,7 +115,8 @@ BEGIN
                 'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
                 'deaths', v_message.deaths, 'laters', v_message.laters)),
             'user', json_build_object(
-                'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state),
+                'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state,
+                'last_written_at', v_user.last_written_at),
             'session', json_build_object(
                 'id', v_session.id, 'status', v_session.status, 'started_at', v_session.started_at,
                 'state', v_session.state)));

@@ -44,7 +44,8 @@ BEGIN
     END IF;
     UPDATE users
        SET last_seq = last_seq + json_array_length(v_moved), waiting = waiting + json_array_length(v_moved),
-           last_accepted_at = v_at, version = version + 1,
+           last_accepted_at = v_at, last_written_at = greatest(last_written_at, v_loser.last_written_at),
+           version = version + 1,
            state = v_loser.state || state,
            state_aside = CASE WHEN v_aside IS NULL THEN state_aside ELSE v_aside || coalesce(state_aside, '{}') END,
            former_names = ARRAY(

@@ -3,7 +3,7 @@
 --
 -- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
 --          effects: see settle_message, or
---          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apology,
+--          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apologies,
 --                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
 -- error: where it failed, never the text of the message.
 -- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, next}.

@@ -68,6 +68,8 @@ CREATE TABLE users (
     -- The newest lease that has written.
     fence            fence_number NOT NULL DEFAULT 0,
     last_accepted_at timestamptz,
+    -- When the person wrote last, by the provider's clock if that is earlier: some take replies for a day after it.
+    last_written_at  timestamptz,
     paused_at        timestamptz,
     pause_reason     pause_reason,
     -- How often the user was paused: names a pause for one who asks for it again.

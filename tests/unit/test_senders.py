@@ -3,15 +3,17 @@
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
 from onelane.channels import providers
-from onelane.channels.senders import Senders, are_short, piece_of, replies_in, row_of
+from onelane.channels.senders import Senders, are_short, pieces_of, row_of
 from onelane.channels.sending import Piece
 from onelane.config import Channel
 from onelane.errors import BadResult
 from onelane.model import Attachment, Button
+from onelane.outbox.reply import Waiting
 from onelane.reply import Reply
 from tests.conftest import LogLines
 from tests.unit.test_sending import SECRET, TOKENS
@@ -30,7 +32,7 @@ def senders() -> Senders:
 
 
 def rows_of(senders: Senders, channel: str, *replies: Reply) -> list[Any]:
-    return senders.rows(channel, replies_in({"replies": [one.said() for one in replies]}))
+    return senders.rows(channel, pieces_of([one.said() for one in replies]))
 
 
 def test_a_long_text_is_a_row_for_each_message_that_it_needs(senders: Senders) -> None:
@@ -51,7 +53,8 @@ def test_a_row_is_read_as_the_piece_that_it_was() -> None:
         raw={"silent": True},
     )
     for one in (piece, Piece(template={"name": "hi"}), Piece(text="yes")):
-        assert piece_of({"parts": None, "quoted": None, **row_of(one)}) == one
+        row = {"id": uuid4(), "seq": 1, "ordinal": 1, "channel": "c", "attempt": 1, "sending_at": NOW, "now": NOW}
+        assert Waiting.model_validate({**row, "parts": None, "quoted": None, **row_of(one)}).piece == one
 
 
 def test_a_channel_without_a_way_to_send_keeps_each_reply_whole_and_says_so(senders: Senders) -> None:
@@ -96,8 +99,7 @@ def test_a_turns_replies_need_a_hundred_messages_at_most(senders: Senders) -> No
 def test_what_a_handlers_process_says_is_checked_again() -> None:
     for said in ([{"text": 7}], [7], "yes", {"text": "yes"}, [{"text": "yes", "media": [[]]}]):
         with pytest.raises(BadResult, match=r"^replies\."):
-            replies_in({"replies": said})
-    assert replies_in({}) == []
+            pieces_of(said)
 
 
 def test_a_text_that_is_split_never_holds_the_loop_up(senders: Senders) -> None:

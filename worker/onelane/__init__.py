@@ -7,13 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onelane.bot import AsyncTurn, Later, Reply, Session, Turn, User
+    from onelane.bot import AsyncTurn, Later, Session, Turn, User
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
-    from onelane.model import Attachment, File, Message, Utterance
+    from onelane.model import Attachment, Button, File, Message, Utterance
+    from onelane.reply import Reply
 
 __all__ = [
     "AsyncTurn",
     "Attachment",
+    "Button",
     "File",
     "FileAway",
     "FileError",

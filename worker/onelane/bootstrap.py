@@ -10,6 +10,7 @@ from onelane import forks, keys
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.channels.normalizing import normalizers
+from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesForeign, LanesUnavailable
@@ -137,12 +138,13 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
+    files, senders = Files(settings, services.providers), Senders(services.providers)
     workplace = Workplace(
         settings,
         services.lanes,
         services.out_lanes,
-        Records(settings, services.database, stopping),
-        Handling(settings, services.sessions, bots, host, isolation, Files(settings, services.providers)),
+        Records(settings, services.database, stopping, senders.apologies(settings.channels)),
+        Handling(settings, services.sessions, bots, host, isolation, files, senders),
         stopping,
         loop,
     )

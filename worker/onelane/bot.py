@@ -20,11 +20,13 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import BadResult, FileAway, FileError, FileGone, FileTooLarge, Later, StoreUnavailable
-from onelane.model import Attachment, File, JsonObject, Message, Utterance, Value, is_storable
+from onelane.model import Attachment, Button, File, JsonObject, Message, Utterance, is_storable
+from onelane.reply import Replies, Reply, all_said
 
 __all__ = [
     "AsyncTurn",
     "Attachment",
+    "Button",
     "File",
     "FileAway",
     "FileError",
@@ -39,21 +41,12 @@ __all__ = [
     "Utterance",
 ]
 
-REPLIES_MAX = 100
 TOOL_NAME_MAX = 200
 EFFECTS_MAX_BYTES = 1_000_000
 
 Found = TypeVar("Found")
 
 
-class Reply(Value):
-    """One message to the user."""
-
-    text: str
-    attachments: tuple[Attachment, ...] = ()
-
-
-Replies = str | Reply | Sequence[str | Reply] | None
 Handler = Callable[["Turn"], Replies | Awaitable[Replies]] | Callable[["AsyncTurn"], Awaitable[Replies]]
 
 
@@ -103,13 +96,21 @@ class AnyTurn:
     """What Turn and AsyncTurn have in common: everything but reading."""
 
     def __init__(
-        self, messages: Sequence[Message], user: User, session: Session, memory: Memory, cancelled: Event
+        self,
+        messages: Sequence[Message],
+        user: User,
+        session: Session,
+        memory: Memory,
+        cancelled: Event,
+        reply_until: datetime | None = None,
     ) -> None:
         self.messages = tuple(messages)
         """The batch, in order; mostly one."""
         self.message = self.messages[-1]
         self.user = user
         self.session = session
+        self.reply_until = reply_until
+        """Until when the provider takes anything but a template; None: always."""
         self._memory = memory
         self._cancelled = cancelled
         self._outputs: list[JsonObject] = []
@@ -143,10 +144,10 @@ class AnyTurn:
         self._marks["escalate"] = True
 
     def effects(self, replies: Replies) -> JsonObject:
-        """Return everything to commit, as settle_turns takes it; raise BadResult for what cannot be stored."""
+        """Return everything to commit, replies as they were said; raise BadResult for what cannot be stored."""
         effects: JsonObject = dict(self._marks)
-        if rows := [_reply(part) for part in _parts(replies)]:
-            effects["replies"] = rows
+        if said := all_said(replies):
+            effects["replies"] = said
         if self._outputs:
             effects["tool_calls"] = self._outputs
         session_before, user_before = self._states_before
@@ -209,34 +210,16 @@ class AsyncTurn(AnyTurn):
             return await asyncio.get_running_loop().run_in_executor(self._readers, read, self.session.id, what)
 
 
-def _parts(replies: Any) -> Sequence[Any]:
-    if replies is None:
-        return ()
-    if isinstance(replies, str | Reply):
-        return (replies,)
-    if isinstance(replies, list | tuple) and len(replies) <= REPLIES_MAX:
-        return replies
-    raise BadResult(
-        f"a handler returns str, Reply, a list of at most {REPLIES_MAX} of them, or None; not {type(replies).__name__}"
-    )
-
-
-def _reply(part: Any) -> JsonObject:
-    if isinstance(part, str):
-        return {"text": part}
-    if isinstance(part, Reply):
-        return part.model_dump(mode="json")
-    raise BadResult(f"a reply is str or Reply, not {type(part).__name__}")
-
-
 def _check_storable(effects: Mapping[str, Any]) -> None:
     """Refuse what jsonb refuses, before a transaction is begun."""
     try:
         stored = json.dumps(effects, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadResult("a reply, output or state holds half of a character (a lone surrogate): replace it") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise BadResult(f"a reply, output or state is not JSON: {type(error).__name__}") from None
     if b"\\u0000" in stored:
-        raise BadResult("a reply, output or state holds a NUL character")
+        raise BadResult("a reply, output or state holds a NUL character: take it out")
     if len(stored) > EFFECTS_MAX_BYTES:
         raise BadResult(f"a turn may store {EFFECTS_MAX_BYTES} bytes, not {len(stored)}")
     for name in ("session_state", "user_state"):

@@ -164,6 +164,8 @@ class UserRead(Value):
     channel: str
     sender: str
     state: JsonObject
+    last_written_at: datetime | None = None
+    """When the user's newest message was accepted: an event or an echo is none."""
 
 
 class SessionRead(Value):
@@ -199,6 +201,8 @@ class TurnRead(Value):
     """Its batch, in order."""
     user: UserRead
     session: SessionRead
+    reply_until: datetime | None = None
+    """Until when the provider takes anything but a template; None: always. The worker knows, not Postgres."""
 
     @property
     def message(self) -> Message:

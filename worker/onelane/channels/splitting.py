@@ -10,7 +10,7 @@ BREAKS: Final = ("\n\n", "\r\n\r\n", "\n", " ")
 
 def utf16(text: str) -> int:
     """Count the units of UTF-16: of all ways in which providers may count letters, the one that counts most."""
-    return len(text) + sum(letter > "\uffff" for letter in text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def split(text: str, size_max: int, size: Callable[[str], int] = utf16) -> list[str]:

@@ -68,6 +68,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "What a handler needs is away, or it asked for later: no attempt is counted, the lane is parked.",
             ("laters", "failure", *TURN),
         ),
+        "reply_unsendable": Event(
+            "warning",
+            "A channel has no form for what a reply says: it failed, as `word`. `reason` says what a bot can do.",
+            ("channel", "word", "reason"),
+        ),
         "turn_dropped": Event(
             "info", "A turn ended without a write, because its lease was lost or its worker stops.", ("turn_ms", *TURN)
         ),

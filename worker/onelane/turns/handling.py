@@ -3,6 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
+from onelane.channels.senders import Senders, are_short, pieces_of
 from onelane.config import Channel, Settings
 from onelane.deliveries import Kind
 from onelane.errors import HandlerFailed, HandlerWaits
@@ -34,7 +35,14 @@ class Handling:
     """Runs the bot for one message at a time and user."""
 
     def __init__(
-        self, settings: Settings, sessions: Sessions, bots: Bots, host: Host, isolation: Isolation, files: Files
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        bots: Bots,
+        host: Host,
+        isolation: Isolation,
+        files: Files,
+        senders: Senders,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -42,6 +50,7 @@ class Handling:
         self.host = host
         self.isolation = isolation
         self._files = files
+        self._senders = senders
 
     def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
         """Make what the turn reads from."""
@@ -58,13 +67,16 @@ class Handling:
         if turn.session.status == "escalated" or act is None:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
-            return Handled(ending)
+            return Handled(await self._in_pieces(turn, ending, thread))
         if turn.message.deaths >= DEATHS_PER_ATTEMPT:
             return Handled({}, Failure(error=f"{turn.message.deaths} workers died with this message in flight"))
+        turn = self._with_window(turn)
         try:
             if is_apart:
-                return Handled(await thread.run(partial(self.isolation.run, turn, holding, memory)))
-            return Handled(await self.host.run(act, turn, memory, holding, thread))
+                effects = await thread.run(partial(self.isolation.run, turn, holding, memory))
+            else:
+                effects = await self.host.run(act, turn, memory, holding, thread)
+            return Handled(await self._in_pieces(turn, effects, thread))
         except HandlerFailed as error:
             if (outage := memory.outage) is not None:
                 raise outage from error
@@ -74,6 +86,20 @@ class Handling:
         """Return the time between turns that the channel's rate limit asks for; 0 without one."""
         channel = self._channel(turn)
         return MINUTE_MS // channel.rate_per_minute if channel and channel.rate_per_minute else 0
+
+    def _with_window(self, turn: TurnRead) -> TurnRead:
+        """Say until when the user can be answered."""
+        user = turn.user
+        until = self._senders.reply_until(user.channel, (user.sender,), user.last_written_at)
+        return turn.model_copy(update={"reply_until": until})
+
+    async def _in_pieces(self, turn: TurnRead, effects: JsonObject, thread: LeaseThread) -> JsonObject:
+        """Make of replies what is stored: a row for each message that they need; raise BadResult for too many."""
+        if not (said := pieces_of(effects.get("replies", []))):
+            return effects
+        take_apart = partial(self._senders.rows, turn.user.channel, said)
+        rows = take_apart() if are_short(said) else await thread.run(take_apart)
+        return {**effects, "replies": rows}
 
     def _ending(self, turn: TurnRead) -> JsonObject | None:
         """Return what a message that ends the session does, or None for any other message."""

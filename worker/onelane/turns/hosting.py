@@ -14,11 +14,12 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from onelane.bot import AsyncTurn, Memory, Replies, Session, Turn, User
+from onelane.bot import AsyncTurn, Memory, Session, Turn, User
 from onelane.errors import HandlerFailed
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
 from onelane.model import JsonObject, TurnRead
+from onelane.reply import Replies
 from onelane.turns.answers import answered
 from onelane.turns.blame import blamed
 from onelane.turns.bots import Act
@@ -40,6 +41,7 @@ def turn_of(
         Session(read.session.id, read.session.started_at, read.session.state),
         memory,
         cancelled,
+        read.reply_until,
     )
     return AsyncTurn(*parts, readers=readers) if act.is_async else Turn(*parts)
 

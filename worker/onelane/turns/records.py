@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
@@ -34,12 +35,19 @@ SELECT id, state, last_error FROM messages WHERE user_id = %(user_id)s AND id = 
 class Records:
     """Begin, commit and fail, under the lease's fence."""
 
-    def __init__(self, settings: Settings, database: Database, stopping: Event) -> None:
-        """Set `stopping` to hold no commit any more."""
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        stopping: Event,
+        apologies: Mapping[str, Sequence[JsonObject]] | None = None,
+    ) -> None:
+        """Take each channel's apology in pieces. Set `stopping` to hold no commit any more."""
         self.breaker = database.breaker
         self._settings = settings
         self._database = database
         self._stopping = stopping
+        self._apologies = apologies or {}
         self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_turns", "settle_turns")}
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="states")
 
@@ -98,7 +106,7 @@ class Records:
                 "attempts": turn.message.attempts,
                 "attempts_max": self._settings.attempts_max,
                 "poison": channel.poison if channel else "skip",
-                "apology": channel.apology if channel else None,
+                "apologies": self._apologies.get(turn.user.channel, []),
                 **({"later": later} if failure.waits else {}),
             }
         }

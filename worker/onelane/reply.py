@@ -1,0 +1,139 @@
+"""What a bot says: one message to the user, in no provider's words."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+from onelane.errors import BadResult
+from onelane.model import Attachment, Button, JsonObject, Value, is_storable
+from onelane.problems import first_problem
+
+REPLIES_MAX: Final = 100
+"""Of one turn, also when a provider needs several messages for one Reply."""
+BUTTONS_MAX: Final = 100
+BUTTON_ID_MAX: Final = 2_000
+BUTTON_TITLE_MAX: Final = 1_000
+MEDIA_MAX: Final = 30
+QUOTE_MAX: Final = 1_000
+ADDRESSES: Final = ("http://", "https://")
+
+
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError("must hold no NUL character, and no half of a character (a lone surrogate)")
+    return text
+
+
+def _button(value: Any) -> Any:
+    if not isinstance(value, Button):
+        raise ValueError("must be a Button: Button(id=…, title=…)")  # noqa: TRY004 - pydantic words it
+    _storable(value.id + value.title)
+    if not (0 < len(value.id) <= BUTTON_ID_MAX and 0 < len(value.title) <= BUTTON_TITLE_MAX):
+        raise ValueError(f"must have an id of 1 to {BUTTON_ID_MAX} characters and a title of 1 to {BUTTON_TITLE_MAX}")
+    return value
+
+
+def _file(media: Any) -> Any:
+    if not isinstance(media, Attachment):
+        raise ValueError("must be an Attachment: Attachment(url=…)")  # noqa: TRY004 - as above
+    if not (media.url or media.id):
+        raise ValueError("must have a url, or the id of a file that the provider has")
+    if media.url and not media.url.startswith(ADDRESSES):
+        raise ValueError("url must begin with https:// or http://")
+    return media
+
+
+def _few_buttons(buttons: tuple[Button, ...]) -> tuple[Button, ...]:
+    if len(buttons) > BUTTONS_MAX:
+        raise ValueError(f"must be at most {BUTTONS_MAX}")
+    return buttons
+
+
+def _few_media(media: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+    if len(media) > MEDIA_MAX:
+        raise ValueError(f"must be at most {MEDIA_MAX}")
+    return media
+
+
+def _quote(quote: str) -> str:
+    if not 0 < len(quote) <= QUOTE_MAX:
+        raise ValueError(f"must be an id of 1 to {QUOTE_MAX} characters")
+    return quote
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class Reply(Value):
+    """One message to the user. What its provider has no form for, or too little room, becomes several or fails."""
+
+    text: Text = ""
+    buttons: Annotated[tuple[Annotated[Button, BeforeValidator(_button)], ...], AfterValidator(_few_buttons)] = ()
+    """Below the text; a numbered list where the provider has no such buttons."""
+    media: Annotated[tuple[Annotated[Attachment, BeforeValidator(_file)], ...], AfterValidator(_few_media)] = ()
+    """By address, or by the id of a file that the provider has."""
+    template: JsonObject | None = None
+    """In the provider's own words. It stands alone."""
+    quote: Annotated[Text, AfterValidator(_quote)] | None = None
+    """The provider's id of the message that it answers: `turn.message.external_id`."""
+    raw: JsonObject | None = None
+    """The provider's own fields, laid over ours."""
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        buttons: Iterable[Button] = (),
+        media: Iterable[Attachment] = (),
+        template: JsonObject | None = None,
+        quote: str | None = None,
+        raw: JsonObject | None = None,
+    ) -> None:
+        """Raise BadResult for what nobody could send; it names the field, and what is allowed there."""
+        said = {"text": text, "buttons": buttons, "media": media, "template": template, "quote": quote, "raw": raw}
+        try:
+            super().__init__(**said)
+        except ValidationError as error:
+            raise BadResult(f"Reply.{first_problem(error)}") from None
+
+    def said(self) -> JsonObject:
+        """Return what it says, without what is left open."""
+        said: JsonObject = {
+            "text": self.text,
+            "buttons": [one.model_dump() for one in self.buttons],
+            "media": [one.model_dump(mode="json", exclude_none=True) for one in self.media],
+            "template": self.template,
+            "quote": self.quote,
+            "raw": self.raw,
+        }
+        return {name: value for name, value in said.items() if value}
+
+
+Replies = str | Reply | Sequence[str | Reply] | None
+"""What a handler returns."""
+
+
+def all_said(replies: Any) -> list[JsonObject]:
+    """Return what a handler's replies say, each as `Reply.said` does; raise BadResult for what is no reply."""
+    return [_reply(one).said() for one in _each(replies)]
+
+
+def _each(replies: Any) -> Sequence[Any]:
+    if replies is None:
+        return ()
+    if isinstance(replies, str | Reply):
+        return (replies,)
+    if isinstance(replies, list | tuple) and len(replies) <= REPLIES_MAX:
+        return replies
+    raise BadResult(
+        f"a handler returns str, Reply, a list of at most {REPLIES_MAX} of them, or None; not {type(replies).__name__}"
+    )
+
+
+def _reply(one: Any) -> Reply:
+    if isinstance(one, Reply):
+        return one
+    if isinstance(one, str):
+        return Reply(one)
+    raise BadResult(f"a reply is str or Reply, not {type(one).__name__}")
