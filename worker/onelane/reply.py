@@ -100,14 +100,13 @@ class Reply(Value):
     def said(self) -> JsonObject:
         """Return what it says, without what is left open."""
         said: JsonObject = {
-            "text": self.text,
             "buttons": [one.model_dump() for one in self.buttons],
             "media": [one.model_dump(mode="json", exclude_none=True) for one in self.media],
             "template": self.template,
             "quote": self.quote,
             "raw": self.raw,
         }
-        return {name: value for name, value in said.items() if value}
+        return {"text": self.text, **{name: value for name, value in said.items() if value}}
 
 
 Replies = str | Reply | Sequence[str | Reply] | None
