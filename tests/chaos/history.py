@@ -23,11 +23,10 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, later, already, fenced (5) |
 | `finish` | worker | `user_id`, `token`, `released` |
 | `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
-| `stall` | worker, web, provider, its API, harness | `since`, `until`: this process got no CPU for so long |
+| `stall` | worker, web, provider, harness | `since`, `until`: this process got no CPU for so long |
 | `start` | bot | `run` (unique), `user_id`, `sender`, `message_id`, `seq`, `session_id`, `text`, `order` (6) |
 | `alive` | bot | `run`: a sign of life of a run that takes long |
-| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread, unsent (7) |
-| `delivered` | provider API | `key`, `user_id`, `seq`, `answer`: 200, 500, none |
+| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread (7) |
 
 (1) `slots`: a worker's. `channels`: name → policy. `planned`: how many faults of each name the schedule has.
 (2) The processes that were killed, stopped, or given an order. Its end also has `survived`, those of them that could
@@ -37,7 +36,8 @@ not work and that nobody replaced in time; `user_id`, whose row was locked; `is_
 that the user's messages had got. The end also says `is_done` (false: given up) and `answer`, what the service said.
 (5) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
 (6) What the storm ordered this run to do: block, hang.
-(7) unread: the service's own reads failed in it. unsent: the provider's API failed, or was not reached.
+(7) unread: the service's own reads failed in it.
+What the providers received and showed is in a journal of theirs: see `onelane/testing/fake_providers/journal.py`.
 (8) `sender` is the person, called for ever by their first name. `senders`: the names that the message has.
 """
 

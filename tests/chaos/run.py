@@ -36,6 +36,7 @@ REFUSING = "refusing-redis"
 HEAL = "heal"
 """A file in the history: the provider writes nothing new once it exists."""
 VERDICT = "report.json"
+WAITING = "SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox)"
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_INTERRUPTED = 130
 
@@ -152,7 +153,7 @@ class _Run:
         return REFUSING in self._options.faults and problem.endswith(f"ended with {EXIT_CONFIG}")
 
     def _judge(self, stack: Stack) -> int:
-        seen = evidence.load(self._folder.history, stack.postgres.url)
+        seen = evidence.load(self._folder.history, self._folder.received, stack.postgres.url)
         violations = checks.all_violations(seen)
         click.echo(report.render(seen, violations))
         verdict = json.dumps(report.as_json(seen, violations), indent=2, default=str)
@@ -166,7 +167,7 @@ class _Run:
 
 def _waiting(stack: Stack) -> int:
     with psycopg.connect(stack.postgres.url) as connection:
-        return connection.execute("SELECT count(*) FROM inbox").fetchall()[0][0]
+        return connection.execute(WAITING).fetchall()[0][0]
 
 
 def _lowered(settings: dict[str, object]) -> dict[str, Any]:

@@ -63,8 +63,7 @@ def redriven(tale: Tale) -> None:
     again = {"state": "processed", "redriven_at": instant(75.05), "processed_at": instant(75.3)}
     tale.messages[1] |= again
     tale.turn(2, 75.2, 1, 99)
-    answer = {"user_id": USER, "session_id": "session-1", "turn_seq": 2, "ordinal": 1, "state": "pending"}
-    tale.replies.append({**answer, "text": text_of(2)})
+    tale.reply(2, 1, text_of(2), "session-1", 75.4)
     tale.outputs.append({"session_id": "session-1", "message_id": message_id(2), **output_of(2)})
     tale.sessions[0]["state"]["n"] += 1
     tale.user["state"]["n"] += 1
@@ -155,10 +154,22 @@ def busy_slots(tale: Tale) -> None:
         tale.note("finish", 64.0, **lane, released="forgotten")
 
 
+def given_up(tale: Tale) -> None:
+    """Nobody knows what became of a reply, and its provider cannot be asked; it came late."""
+    tale.user["channel"] = "meta"
+    tale.replies[2].update(state="unknown", given_up_at=instant(45))
+    tale.seen[2].update(n=99, at=65.0)
+
+
+def accepted_twice(tale: Tale) -> None:
+    """The provider itself made two of one request."""
+    tale.seen.append({**tale.seen[2], "copy": 2})
+
+
 MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
-    redis_is_full, missed_fault,
+    redis_is_full, missed_fault, given_up, accepted_twice,
 ]  # fmt: skip
 
 
@@ -197,11 +208,13 @@ def charged(tale: Tale, result: str) -> None:
 def unhandled(tale: Tale, seq: int) -> None:
     """A message is committed without the bot."""
     unanswered(tale, seq)
-    tale.events = [one for one in tale.events if one["kind"] not in {"start", "delivered"} or one["seq"] != seq]
+    tale.events = [one for one in tale.events if one["kind"] != "start" or one["seq"] != seq]
 
 
 def unanswered(tale: Tale, seq: int) -> None:
+    keys = {reply["id"] for reply in tale.replies if reply["turn_seq"] == seq}
     tale.replies = [reply for reply in tale.replies if reply["turn_seq"] != seq]
+    tale.seen = [one for one in tale.seen if one["key"] not in keys]
     tale.outputs = [output for output in tale.outputs if output["message_id"] != message_id(seq)]
     session = next(one for one in tale.sessions if one["id"] == tale.messages[seq - 1]["session_id"])
     session["state"]["n"] -= 1
@@ -284,6 +297,14 @@ def removed(rows: str, nr: int) -> Any:
 
 def twice(rows: str, nr: int, **fields: Any) -> Any:
     return lambda tale: getattr(tale, rows).append({**getattr(tale, rows)[nr], **fields})
+
+
+def left_over(tale: Tale) -> None:
+    """A reply still waits when all is settled."""
+    tale.replies[-1]["state"] = "pending"
+    tale.seen.pop()
+    tale.note("read", 90, user_id=USER, replies=tale.replies)
+    tale.note("phase", 95, name="settled")
 
 
 def old_fence(tale: Tale) -> None:
@@ -411,12 +432,17 @@ MUST_NOT_HAPPEN = {
     "a paused user's message began": ("pauses", paused),
     "the bot was given another text": ("runs", said("start", 3, text="another")),
     "nobody ran the bot": ("runs", lambda tale: tale.events.remove(tale.find("start", message_id=message_id(3)))),
-    "the API heard things in another order": (
+    "replies were seen in another order": ("provider", change("seen", 2, n=99)),
+    "something was seen that is no reply": ("provider", change("seen", 0, key="unknown")),
+    "a reply that was sent was not seen": ("provider", lambda tale: tale.seen.pop(2)),
+    "a reply was seen twice": ("provider", twice("seen", 2, n=99)),
+    "a reply that was withheld was seen": ("provider", change("replies", 2, state="withheld")),
+    "a reply was given up although its provider can be asked": (
         "provider",
-        lambda tale: tale.find("delivered", key=message_id(3)).update(at=40.2),
+        change("replies", 2, state="unknown", given_up_at=instant(50)),
     ),
-    "the API heard of something unknown": ("provider", lambda tale: tale.find("delivered").update(key="unknown")),
-    "the API never took the answer": ("provider", lambda tale: tale.find("delivered").update(answer="500")),
+    "a reply failed that nobody refused": ("provider", change("replies", 2, state="failed", failure="away")),
+    "a reply is left": ("provider", left_over),
     "the service shows something else": (
         "provider",
         lambda tale: tale.note("read", 90, user_id=USER, replies=[]),
@@ -427,7 +453,6 @@ MUST_NOT_HAPPEN = {
     "a worker that could not work stayed": ("stuck", stayed),
     "a user held two slots of a process": ("stuck", two_slots),
     "a message was charged for what its handler could not read": ("blame", lambda tale: charged(tale, "unread")),
-    "a message was charged for the provider's failure": ("blame", lambda tale: charged(tale, "unsent")),
     "a message was charged for a slow loop": ("blame", lambda tale: charged(tale, "ok")),
     "a message was charged and never ran": ("blame", never_begun),
     "a failure was counted twice": ("blame", lambda tale: tale.messages[2].update(attempts=1)),

@@ -20,7 +20,6 @@ from tests.chaos.checker.records import (
     Begin,
     Command,
     Commit,
-    Delivered,
     Fail,
     Fault,
     Finish,
@@ -30,6 +29,7 @@ from tests.chaos.checker.records import (
     Read,
     Run,
     Said,
+    Seen,
     Stall,
 )
 from tests.chaos.checker.rows import EventRow, MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
@@ -80,12 +80,19 @@ class Person:
     """In the order of their starts."""
     replies: dict[int, list[ReplyRow]] = field(default_factory=dict)
     """By the number of the message that they answer, in their order."""
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    """What users saw, by reply."""
     outputs: dict[str, list[OutputRow]] = field(default_factory=dict)
     """By message."""
 
     @cached_property
     def by_id(self) -> dict[str, MessageRow]:
         return {message.id: message for message in self.messages}
+
+    @cached_property
+    def all_replies(self) -> list[ReplyRow]:
+        """Return their replies in the order in which they are to be sent."""
+        return [reply for seq in sorted(self.replies) for reply in self.replies[seq]]
 
     @cached_property
     def leases(self) -> list[Lease]:
@@ -112,10 +119,6 @@ class Person:
         return self._all(Run)
 
     @cached_property
-    def delivered(self) -> list[Delivered]:
-        return self._all(Delivered)
-
-    @cached_property
     def reads(self) -> list[Read]:
         return self._all(Read)
 
@@ -137,6 +140,8 @@ class Evidence:
 
     setup: Setup
     people: dict[str, Person]
+    strangers: list[Seen]
+    """What users saw, and what is no reply of the database."""
     faults: list[Fault]
     stalls: list[Stall]
     calms: list[tuple[float, float]]
@@ -179,28 +184,32 @@ class Evidence:
         return Spans((fault.at, fault.until) for fault in self.faults)
 
 
-def load(history: Path, database_url: str) -> Evidence:
-    """Read the histories in a folder, and the database as it is now."""
+def load(history: Path, received: Path, database_url: str) -> Evidence:
+    """Read the histories in a folder, the journal of what the providers received, and the database as it is now."""
     gathering = Gathering()
-    gathering.take_all(_events(history, gathering))
-    return of(gathering, rows.read(database_url, gathering.same), time.time() - time.monotonic())
+    gathering.take_all(_events(history.glob("*.jsonl"), gathering))
+    wall_offset_s = time.time() - time.monotonic()
+    seen = [_seen(line, wall_offset_s) for line in _events([received], gathering) if line["event"] == "visible"]
+    return of(gathering, rows.read(database_url, gathering.same), seen, wall_offset_s)
 
 
-def collect(events: Iterable[Event], found: Rows, wall_offset_s: float = 0.0) -> Evidence:
+def collect(events: Iterable[Event], found: Rows, seen: Iterable[Seen] = (), wall_offset_s: float = 0.0) -> Evidence:
     """Make the same of events and rows that are at hand."""
     gathering = Gathering()
     gathering.take_all(events)
-    return of(gathering, found, wall_offset_s)
+    return of(gathering, found, seen, wall_offset_s)
 
 
-def of(gathering: Gathering, found: Rows, wall_offset_s: float) -> Evidence:
+def of(gathering: Gathering, found: Rows, seen: Iterable[Seen], wall_offset_s: float) -> Evidence:
     """Join what was gathered with the rows."""
     people = _people(gathering, found)
+    strangers = _sorted_in(people, found, seen)
     setup = gathering.setup
     known = {name: setup[name] for name in Setup._fields if name in setup}
     return Evidence(
         setup=Setup(**known),
         people=people,
+        strangers=strangers,
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
         stalls=sorted(gathering.stalls),
         calms=gathering.calms(),
@@ -249,9 +258,25 @@ def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
     return people
 
 
-def _events(history: Path, gathering: Gathering) -> Iterator[Event]:
+def _sorted_in(people: Mapping[str, Person], found: Rows, seen: Iterable[Seen]) -> list[Seen]:
+    """Give everybody what they saw; return what nobody can place."""
+    owners = {reply.id: reply.user_id for reply in found.replies}
+    strangers = []
+    for one in seen:
+        if one.key in owners:
+            people[owners[one.key]].seen.setdefault(one.key, []).append(one)
+        else:
+            strangers.append(one)
+    return strangers
+
+
+def _seen(line: Event, wall_offset_s: float) -> Seen:
+    return Seen(line["at"] - wall_offset_s, line["n"], line["key"], line["copy"], line["text"])
+
+
+def _events(paths: Iterable[Path], gathering: Gathering) -> Iterator[Event]:
     """Read all files, one after the other. A process may have been killed in the middle of its last line."""
-    for path in sorted(history.glob("*.jsonl")):
+    for path in sorted(paths):
         with path.open() as lines:
             for line in lines:
                 try:

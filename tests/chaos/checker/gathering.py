@@ -9,7 +9,6 @@ from tests.chaos.checker.records import (
     Begin,
     Command,
     Commit,
-    Delivered,
     Fail,
     Fault,
     Finish,
@@ -31,7 +30,6 @@ PLAIN: Mapping[str, type] = {
     "fail": Fail,
     "finish": Finish,
     "park": Park,
-    "delivered": Delivered,
     "read": Read,
 }
 """Kinds whose events are complete in themselves, and about one user."""

@@ -77,12 +77,16 @@ class Park(NamedTuple):
     is_parked: bool
 
 
-class Delivered(NamedTuple):
+class Seen(NamedTuple):
+    """A reply that became visible to its user, by the journal of the providers' fakes."""
+
     at: float
-    user_id: str
-    key: str
-    seq: int
-    answer: str
+    n: int
+    """The number of the request that made it visible, in the order in which they were received."""
+    key: str | None
+    copy: int
+    """1; of a second one that the provider itself has made of one request, 2."""
+    text: str
 
 
 class Read(NamedTuple):
@@ -183,5 +187,5 @@ class Letter:
     conflicting_text: str | None = None
 
 
-Said = Lease | Begin | Commit | Fail | Finish | Park | Delivered | Read | Posted | Run | Command
+Said = Lease | Begin | Commit | Fail | Finish | Park | Read | Posted | Run | Command
 """What a history says about one user."""

@@ -58,12 +58,15 @@ class EventRow(NamedTuple):
 
 
 class ReplyRow(NamedTuple):
+    id: str
     user_id: str
     session_id: str | None
     turn_seq: int
     ordinal: int
     state: str
     text: str
+    failure: str | None
+    given_up_at: datetime | None
 
 
 class OutputRow(NamedTuple):
@@ -104,7 +107,7 @@ EVENTS = """
 SELECT id::text, user_id::text, seq, accepted_at FROM messages WHERE direction = 'in' AND kind = 'event' ORDER BY seq
 """
 REPLIES = """
-SELECT user_id::text, session_id::text, turn_seq, ordinal, state, text
+SELECT id::text, user_id::text, session_id::text, turn_seq, ordinal, state, text, failure, given_up_at
   FROM messages WHERE direction = 'out' ORDER BY turn_seq, ordinal
 """
 OUTPUTS = "SELECT session_id::text, message_id::text, name, output FROM tool_calls ORDER BY id"

@@ -10,7 +10,6 @@ from tests.chaos.checker.records import (
     Begin,
     Command,
     Commit,
-    Delivered,
     Fail,
     Finish,
     Lease,
@@ -85,6 +84,10 @@ def _lines(evidence: Evidence, person: Person) -> Iterator[Line]:
             yield Line(
                 evidence.at(message.processed_at), "database", f"{what} is {message.state} {in_session}: {replies}"
             )
+    for reply in person.all_replies:
+        for seen in person.seen.get(reply.id, ()):
+            what = f"shows reply {reply.turn_seq}.{reply.ordinal}, which is {reply.state}: request {seen.n}"
+            yield Line(seen.at, "provider's fake", what)
     for session in person.sessions:
         yield Line(evidence.at(session.started_at), "database", f"session {session.id} begins, by its row")
         if session.ended_at is not None:
@@ -101,8 +104,6 @@ def _said(said: Said, seqs: dict[str | None, int]) -> Iterator[Line]:
             yield Line(said.at, f"bot {said.pid}", f"is given {what}")
             ended = f"run of message {said.seq} {said.result}" if said.result else f"last sign of message {said.seq}"
             yield Line(said.until, f"bot {said.pid}", ended)
-        case Delivered():
-            yield Line(said.at, "provider API", f"hears of message {said.seq} ({said.key}): {said.answer}")
         case Command():
             which = f" message {seqs.get(said.message_id, said.message_id)}" if said.message_id else ""
             yield Line(said.at, "operator", f"{said.name}{which}, after message {said.after_seq}")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.chaos.checker.evidence import Evidence, collect
+from tests.chaos.checker.records import Seen
 from tests.chaos.checker.rows import MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
 from tests.chaos.traffic.speech import CANARY, TOOL, answers_to
 
@@ -42,6 +43,7 @@ class Tale:
         self.events: list[Fields] = []
         self.messages: list[Fields] = []
         self.replies: list[Fields] = []
+        self.seen: list[Fields] = []
         self.outputs: list[Fields] = []
         self.sessions: list[Fields] = []
         self.leftovers: Fields | None = {"orphans": []}
@@ -82,12 +84,7 @@ class Tale:
         self.user["state"]["n"] += 1
         self.user["last_seq"] = seq
         for ordinal, answer in enumerate(answers_to(text, session["state"]["n"]), 1):
-            self.replies.append(
-                {
-                    "user_id": USER, "session_id": session["id"], "turn_seq": seq, "ordinal": ordinal,
-                    "state": "pending", "text": answer,
-                }
-            )  # fmt: skip
+            self.reply(seq, ordinal, answer, session["id"], at + 0.2)
         if word == "tool":
             data = {"key": message_id(seq), "seq": seq}
             self.outputs.append(
@@ -95,6 +92,17 @@ class Tale:
             )
         if word == "bye":
             session |= {"status": "ended", "ended_at": session["last_message_at"], "ended_reason": "handler"}
+
+    def reply(self, seq: int, ordinal: int, text: str, session_id: str, at: float) -> None:
+        """Let the bot's answer be sent, and seen."""
+        name = f"reply-{seq}.{ordinal}"
+        self.replies.append(
+            {
+                "id": name, "user_id": USER, "session_id": session_id, "turn_seq": seq, "ordinal": ordinal,
+                "state": "sent", "text": text, "failure": None, "given_up_at": None,
+            }
+        )  # fmt: skip
+        self.seen.append({"at": at, "n": len(self.seen) + 1, "key": name, "copy": 1, "text": text})
 
     def post(self, seq: int, text: str, at: float) -> None:
         """Deliver a message, and be answered."""
@@ -114,7 +122,6 @@ class Tale:
         self.note("lease", at, since=at - 0.01, **lane, token=token, taken_over=False)
         self.note("begin", at + 0.01, since=at, **lane, **this, outcome="turn", seq=seq, session_status="active")
         self.note("start", at + 0.02, **run, user_id=USER, sender=SENDER, seq=seq, text=text, **this)
-        self.note("delivered", at + 0.03, user_id=USER, key=message_id(seq), seq=seq, answer="200")
         self.note("end", at + 0.04, **run, result="ok")
         self.note("commit", at + 0.09, since=at + 0.05, **lane, **this, outcome="committed")
         self.note("finish", at + 0.1, since=at + 0.09, pid=pid, user_id=USER, token=token, released="forgotten")
@@ -161,4 +168,4 @@ class Tale:
             [OutputRow(**output) for output in self.outputs],
             instant(self.read_at),
         )
-        return collect(self.events, rows)
+        return collect(self.events, rows, [Seen(**one) for one in self.seen])

@@ -30,7 +30,7 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | one-server | one worker's own way to one of its two servers: a black hole, silence, or a refusal |
 | refuse | a proxy lets nobody in |
 | drop | a proxy loses the answers to some requests of a kind, or the requests |
-| api | the provider's API answers 500, or not at all |
+| api | the providers' APIs answer with errors, late, or not, break or refuse connections, or call back otherwise |
 | block-loop | a handler of an async bot blocks the event loop that all its turns share, for seconds or for ever |
 | hang-over-flush | handlers hang, in one slot or in all, and a FLUSHALL takes their leases |
 
@@ -44,8 +44,11 @@ from dataclasses import dataclass
 from tests.chaos.faults import redis_moods
 from tests.chaos.faults.handlers import SHORT_S, WHOLE_S, block_loop, hang_over_flush
 from tests.chaos.faults.network import (
+    api_deaf,
+    api_drops,
     api_errors,
     api_hangs,
+    api_statuses,
     black_hole,
     cut,
     delay,
@@ -60,7 +63,7 @@ from tests.chaos.faults.postgres import full, lock_row, lock_table, read_only
 from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
 from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
 from tests.chaos.faults.strike import Steps, Strike
-from tests.chaos.service.stack import ASYNC_WORKER_NAMES, WEB_NAMES, WORKER_NAMES
+from tests.chaos.service.stack import ASYNC_WORKER_NAMES, FAKES, WEB_NAMES, WORKER_NAMES
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,13 @@ FAULTS: dict[str, Kind] = {
     "kill-helper": Kind(kill, HELPERS),
     "kill-isolated": Kind(kill, ("workers/isolated",), is_rare=True),
     "kill-provider": Kind(kill, ("provider/head",)),
-    "kill-provider-api": Kind(kill, ("provider-api/head",)),
     "freeze-web": Kind(freeze, WEB_HEADS, (0.5, 4)),
     "freeze-web-child": Kind(freeze, WEB_CHILDREN, (0.5, 6)),
     "freeze-supervisor": Kind(freeze, SUPERVISORS, (0.5, 4)),
     "freeze-worker": Kind(freeze, WORKERS, (0.5, 8)),
     "freeze-helper": Kind(freeze_helper, HELPERS, (1, 7), weight=3),
     "freeze-provider": Kind(freeze, ("provider/head",), (0.5, 3)),
-    "freeze-provider-api": Kind(freeze, ("provider-api/head",), (0.5, 4)),
+    "freeze-api": Kind(freeze, (f"{FAKES}/head",), (0.5, 4)),
     "freeze-redis": Kind(freeze, ("redis",), (0.5, 5)),
     "freeze-postgres": Kind(freeze, ("postgres",), (0.5, 5)),
     "freeze-backend": Kind(freeze, ("postgres/backend",), (0.5, 8)),
@@ -140,8 +142,11 @@ FAULTS: dict[str, Kind] = {
     "refuse": Kind(refuse, PROXIES, (0.5, 5)),
     "drop-reply": Kind(drop_reply, PROXIES, (1, 4)),
     "drop-request": Kind(drop_request, PROXIES, (1, 4)),
-    "api-errors": Kind(api_errors, ("provider-api/answers",), (1, 5)),
-    "api-hangs": Kind(api_hangs, ("provider-api/answers",), (1, 5)),
+    "api-errors": Kind(api_errors, (f"{FAKES}/answers",), (1, 5)),
+    "api-hangs": Kind(api_hangs, (f"{FAKES}/answers",), (1, 5)),
+    "api-drops": Kind(api_drops, (f"{FAKES}/answers",), (1, 5)),
+    "api-deaf": Kind(api_deaf, (f"{FAKES}/answers",), (0.2, 3)),
+    "api-statuses": Kind(api_statuses, (f"{FAKES}/statuses",), (1, 5)),
     "block-loop": Kind(block_loop, ASYNC_WORKERS, (SHORT_S, WHOLE_S), weight=3),
     "hang-over-flush": Kind(hang_over_flush, WORKERS_WITH_THREADS, (SHORT_S, WHOLE_S), weight=3),
 }

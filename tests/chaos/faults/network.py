@@ -1,4 +1,4 @@
-"""Faults between the service and its servers, and of the provider's API that its bot calls."""
+"""Faults between the service and its servers, and of the providers' APIs to which it sends."""
 
 import time
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 import redis
 
 from onelane.lanes.scripts import SCRIPTS, Scripts
+from onelane.testing.fake_providers import Fault
 from tests.chaos.faults.strike import Steps, Strike
 
 CUT_AGAIN_S = 0.4
@@ -14,7 +15,13 @@ SLOW_S = (0.08, 0.25)
 SILENT_AT_ONCE = 0.5
 DROPS_MAX = 6
 DROP_EACH_MAX = 8
-SQL_CALLS = ("accept", "begin_turns", "settle_turns")
+API_SHARE = (0.1, 0.5)
+API_SEEDS = 1_000
+DROPS = (
+    *("accept_and_drop", "accept_and_half", "accept_and_reset", "accept_and_garbage", "accept_twice"),
+    *("closed", "half", "garbage", "reset", "closes"),
+)
+SQL_CALLS = ("accept", "begin_turns", "settle_turns", "begin_sends", "settle_sends")
 SCRIPT_CALLS = ("enqueue", "lease", "renew", "finish", "park", "bury")
 
 
@@ -79,13 +86,34 @@ def drop_request(strike: Strike) -> Steps:
 
 
 def api_errors(strike: Strike) -> Steps:
-    """Let the provider's API fail."""
-    yield from _api(strike, errors=strike.dice.uniform(0.1, 0.5))
+    """Let the providers' APIs refuse for a moment, or fail, whatever became of the request."""
+    yield from _api(strike, Fault("limit", wait_s=0.5), "500", "502_accepted", "503")
 
 
 def api_hangs(strike: Strike) -> Steps:
-    """Let the provider's API keep some of its callers waiting."""
-    yield from _api(strike, hang=strike.dice.uniform(0.05, 0.3))
+    """Let them keep some of their callers waiting."""
+    yield from _api(strike, "unread", "silent", "accept_and_silent", Fault("answer", times=1, wait_s=1.0))
+
+
+def api_drops(strike: Strike) -> Steps:
+    """Let them break connections, before or after they have taken the request, or double it themselves."""
+    yield from _api(strike, *DROPS)
+
+
+def api_deaf(strike: Strike) -> Steps:
+    """Let them refuse connections."""
+    strike.stack.fakes.tell("deaf", for_s=strike.lasts_s)
+    yield from strike.lasting()
+
+
+def api_statuses(strike: Strike) -> Steps:
+    """Let statuses come before the answer, late, shuffled, doubled, or never."""
+    fakes = strike.stack.fakes
+    fakes.call_back(when=strike.dice.choice(["before", "late", "never"]), shuffled=True, doubled=True)
+    try:
+        yield from strike.lasting()
+    finally:
+        fakes.call_back()
 
 
 def _delay(strike: Strike, between_s: tuple[float, float]) -> Steps:
@@ -112,9 +140,10 @@ def _match(strike: Strike) -> bytes:
     return digests[strike.dice.choice(SCRIPT_CALLS)].encode()
 
 
-def _api(strike: Strike, **faults: float) -> Steps:
-    strike.stack.set_api_faults(**faults)
+def _api(strike: Strike, *faults: str | Fault) -> Steps:
+    fakes, dice = strike.stack.fakes, strike.dice
+    fakes.play(*faults, share=dice.uniform(*API_SHARE), seed=dice.randrange(API_SEEDS))
     try:
         yield from strike.lasting()
     finally:
-        strike.stack.set_api_faults()
+        fakes.clear()

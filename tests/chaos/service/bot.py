@@ -2,16 +2,14 @@
 
 They do what a message asks (see `traffic/speech.py`), and what the storm orders (see `orders.py`).
 
-Environment: CHAOS_HISTORY, CHAOS_API (the provider's API, as http://host:port), TURN_TIMEOUT_S as the worker has it,
-CHAOS_DYNO (whose orders to take).
+Environment: CHAOS_HISTORY, TURN_TIMEOUT_S as the worker has it, CHAOS_DYNO (whose orders to take).
 Imported in a worker it also installs the recording; in an isolated child, which has no ledger, it does not.
 
 What it did it notes; what it must remember beyond its process's death (which messages have crashed or hung, which were
-redriven) are files in the history. Its reply goes to the provider's API first, so a run that fails there fails.
+redriven) are files in the history.
 """
 
 import asyncio
-import json
 import os
 import sys
 import threading
@@ -20,11 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from onelane.bot import AnyTurn, AsyncTurn, Turn
@@ -32,7 +26,6 @@ from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
 from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of
 
-API_TIMEOUT_S = 0.5
 ALIVE_S = 0.05
 DOZE_TICK_S = 0.02
 HANGS_BEYOND_S = 2.0
@@ -121,10 +114,6 @@ class Sync:
         turn.history(limit=5)
         turn.tool_output(TOOL)
 
-    async def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call something that waits for the network."""
-        function(*arguments)
-
 
 class Async:
     """How the bot waits on the event loop that it shares with all other turns."""
@@ -138,10 +127,6 @@ class Async:
         assert isinstance(turn, AsyncTurn)
         await turn.history(limit=5)
         await turn.tool_output(TOOL)
-
-    async def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call something that waits for the network, elsewhere."""
-        await asyncio.to_thread(function, *arguments)
 
 
 Ways = Sync | Async
@@ -182,8 +167,6 @@ async def _handle(turn: AnyTurn, ways: Ways) -> list[str]:
         for state in (turn.session.state, turn.user.state):
             state["n"] = state.get("n", 0) + 1
         answers = answers_to(turn.message.text, turn.session.state["n"])
-        with _blaming("unsent", run):
-            await ways.call(_tell_provider, turn, answers)
         if ask.word == "raise-until" and turn.message.attempts < int(ask.argument):
             raise ValueError("too early")
     return answers
@@ -272,36 +255,6 @@ def _times(turn: AnyTurn) -> int:
 
 def _history() -> Path:
     return Path(os.environ[HISTORY])
-
-
-def _tell_provider(turn: AnyTurn, answers: list[str]) -> None:
-    """Deliver the answers; raise when the provider's API does not take them."""
-    body = json.dumps({"user_id": str(turn.user.id), "seq": turn.message.seq, "texts": answers}).encode()
-    status = _post(body, {"Idempotency-Key": turn.idempotency_key, "Content-Type": "application/json"})
-    if status != HTTPStatus.OK:
-        raise ConnectionError(f"the provider's API answered {status}")
-
-
-_own = threading.local()
-
-
-def _post(body: bytes, headers: dict[str, str]) -> int:
-    """Post over this thread's connection; over a new one if that had been closed since it was used last."""
-    connection, was_used = getattr(_own, "connection", None), True
-    if connection is None or connection.sock is None:
-        where = urlsplit(os.environ["CHAOS_API"])
-        connection, was_used = HTTPConnection(where.hostname or "", where.port, timeout=API_TIMEOUT_S), False
-        _own.connection = connection
-    try:
-        connection.request("POST", "/messages", body, headers)
-        response = connection.getresponse()
-        response.read()
-    except (OSError, HTTPException) as error:
-        connection.close()
-        if was_used and isinstance(error, ConnectionError):
-            return _post(body, headers)
-        raise
-    return response.status
 
 
 if IS_WORKER:

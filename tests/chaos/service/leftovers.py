@@ -32,11 +32,11 @@ TRACEBACK = b"Traceback (most recent call last)"
 STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "goes"
 UUID = "[0-9a-f-]{36}"
 LIVES: Mapping[str, str] = {
-    "wake:in|instance|fence|numbers|heartbeats|rq:workers": STAYS,
-    "beat:.+|counted:.+|lease:.+|duty:.+|reconciled|rq:worker:.+|rq:workers:.+": RUNS_OUT,
+    "wake:(in|out)|instance|fence|numbers|heartbeats|rq:workers": STAYS,
+    "beat:.+|counted:.+|lease:.+|duty:.+|reconciled:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}": RUNS_OUT,
-    f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:user:{UUID}|rq:queues|buried:in": IS_OF_THE_DEAD,
-    f"lanes:in|unsure|lock:in:{UUID}|rq:queue:user:{UUID}|cursor:in": GOES,
+    f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:(user|reply):{UUID}|rq:queues|buried:(in|out)": IS_OF_THE_DEAD,
+    f"lanes:(in|out)|unsure|lock:(in|out):{UUID}|rq:queue:(user|reply):{UUID}|cursor:(in|out)": GOES,
 }
 """What becomes of a key once every message is terminal, by the key's form."""
 
@@ -51,6 +51,7 @@ def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[st
             "bad_ends": bad_ends,
             "orphans": _orphans(folder),
             "waiting_messages": _rows(database, "SELECT user_id, seq FROM inbox"),
+            "waiting_replies": _rows(database, "SELECT user_id, turn_seq, ordinal, state FROM outbox"),
             "open_transactions": _rows(
                 database,
                 "SELECT pid, state, query FROM pg_stat_activity"

@@ -1,4 +1,4 @@
-"""The real service on servers of its own: webs, workers, the provider's two sides, and a proxy before each server.
+"""The real service on servers of its own: webs, workers, who writes, the providers' fakes, a proxy before each server.
 
 The service's processes reach Postgres and Redis through the proxies, each worker through two of its own before them;
 whoever checks or operates goes straight there.
@@ -19,6 +19,9 @@ from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import HOST, PYTHON, WORKER, is_ready, web_command
 from onelane.dev.stack import Stack as Processes
+from onelane.testing.fake_providers import FakeProviders
+from onelane.testing.fake_providers.running import ADDRESSES
+from onelane.testing.fake_providers.running import COMMAND as FAKES_COMMAND
 from tests.chaos.history import HISTORY
 from tests.chaos.service import full_disk
 from tests.chaos.service.dynos import Dyno
@@ -42,9 +45,18 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "demo": {"provider": "standard", "secrets": [SECRET]},
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
-    "meta": {"provider": "meta", "secrets": ["a-meta-app-secret-of-chaos"]},
-    "slack": {"provider": "slack", "secrets": ["a-slack-signing-secret-of-chaos"]},
-    "support": {"provider": "twilio", "secrets": ["a-twilio-auth-token"], "public_url": "https://chaos.example"},
+    "meta": {"provider": "meta", "secrets": ["a-meta-app-secret-of-chaos"], "access_token": "a-meta-token-of-chaos"},
+    "slack": {
+        "provider": "slack",
+        "secrets": ["a-slack-signing-secret-of-chaos"],
+        "bot_token": "xoxb-of-chaos-0123456",
+    },
+    "support": {
+        "provider": "twilio",
+        "secrets": ["a-twilio-auth-token"],
+        "account_sid": f"AC{0:032x}",
+        "public_url": "https://chaos.example",
+    },
 }
 SETTINGS = {
     "LOCK_TTL_S": TTL_S,
@@ -59,12 +71,15 @@ SETTINGS = {
     "DEVELOPMENT": "true",
     "LOG_FORMAT": "json",
     "HANDLER": "tests.chaos.service.bot:handle",
+    "SEND_DEADLINE_S": 2,
+    "UNKNOWN_HOLD_S": 6,
 }
 ASYNC_HANDLER = "tests.chaos.service.bot:handle_async"
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
 """All that a run takes from the environment that it is started in."""
-API_CONTROL = "provider_api.json"
 PROVIDER = "provider"
+FAKES = "providers-fakes"
+FAKES_TOKEN = "of-chaos"
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,11 @@ class Folder:
     def logs(self) -> Path:
         """Where the processes' output goes, one file a start."""
         return self.path / "logs"
+
+    @property
+    def received(self) -> Path:
+        """What the providers' fakes received and made visible."""
+        return self.path / "received.jsonl"
 
     def create(self) -> None:
         """Make the folders; those of an earlier run are refused."""
@@ -101,6 +121,7 @@ class Stack:
     mutant: str | None = None
     postgres: EmbeddedPostgres = field(init=False)
     redis: SteppingRedis = field(init=False)
+    fakes: FakeProviders = field(init=False)
     postgres_proxy: Proxy = field(init=False)
     redis_proxy: Proxy = field(init=False)
     own_proxies: dict[str, Proxy] = field(init=False, default_factory=dict)
@@ -110,8 +131,8 @@ class Stack:
 
     def start(self) -> None:
         """Start everything but the provider, and wait until it can do its work."""
-        api_port = free_port()
-        self._processes = self._exits.enter_context(Processes(self.folder.logs, self._environment(api_port), cwd=ROOT))
+        self.fakes = FakeProviders(f"http://{HOST}:{free_port()}", FAKES_TOKEN, self.folder.received)
+        self._processes = self._exits.enter_context(Processes(self.folder.logs, self._environment(), cwd=ROOT))
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", POSTGRES_SETTINGS)
         self.redis = SteppingRedis(self.folder.path / "redis")
         self._processes.start_servers(self.postgres, self.redis)
@@ -121,7 +142,7 @@ class Stack:
         full_disk.prepare(self.postgres.url)
         if self.mutant:
             import_module("tests.chaos.mutants").plant_in_database(self.mutant, self.postgres.url)
-        self._prepare_dynos(api_port)
+        self._prepare_dynos()
         for dyno in self.dynos.values():
             if dyno is not self.provider:
                 dyno.start()
@@ -170,10 +191,12 @@ class Stack:
     ) -> None:
         self._exits.close()
 
-    def _prepare_dynos(self, api_port: int) -> None:
+    def _prepare_dynos(self) -> None:
         self._web_ports = [free_port() for _ in WEB_NAMES]
         through_proxies = {"DATABASE_URL": self.postgres_proxy.url, "REDIS_URL": self.redis_proxy.url}
-        self._add("provider-api", [*PYTHON, "tests.chaos.traffic.provider_api", "--port", str(api_port)])
+        called_back = ["--callback", f"http://{HOST}:{self._web_ports[0]}"]
+        served = ["--port", self.fakes.base_url.rpartition(":")[2], "--log", str(self.folder.received)]
+        self._add(FAKES, [*FAKES_COMMAND, *served, *called_back], {"FAKE_PROVIDERS_TOKEN": FAKES_TOKEN})
         for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
             self._add(name, web_command(port, "tests.chaos.service.web:app", "--reuse-port"), through_proxies)
         for name in WORKER_NAMES:
@@ -198,19 +221,16 @@ class Stack:
         self.dynos[name] = Dyno(self._processes, name, argv, environment or {}, is_endless=name != PROVIDER)
         self._exits.callback(self.dynos[name].kill)
 
-    def _environment(self, api_port: int) -> dict[str, object]:
+    def _environment(self) -> dict[str, object]:
         return {
             **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
             **SETTINGS,
             "PYTHONPATH": ROOT,
-            "CHANNELS": json.dumps(CHANNELS),
-            "CHAOS_API": f"http://{HOST}:{api_port}",
+            "CHANNELS": json.dumps({name: self._pointed(name, channel) for name, channel in CHANNELS.items()}),
             HISTORY: self.folder.history,
             **({"CHAOS_MUTANT": self.mutant} if self.mutant else {}),
         }
 
-    def set_api_faults(self, **faults: float) -> None:
-        """Set the probabilities with which the provider's API fails from now on."""
-        draft = self.folder.history / f"{API_CONTROL}.new"
-        draft.write_text(json.dumps(faults))
-        draft.rename(self.folder.history / API_CONTROL)
+    def _pointed(self, name: str, channel: dict[str, Any]) -> dict[str, Any]:
+        """Let a channel send to its fake."""
+        return {**channel, **dict.fromkeys(ADDRESSES[channel["provider"]], self.fakes.address(name))}

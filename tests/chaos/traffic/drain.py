@@ -63,7 +63,7 @@ class Drain:
         return sum(not one.is_idle for one in self._correspondences)
 
     def _await_nothing_waiting(self) -> None:
-        self._await_none(self._operations.waiting, "messages still wait")
+        self._await_none(self._operations.waiting, "messages and replies still wait")
 
     def _await_none(self, count: Callable[[], int], complaint: str) -> None:
         ends = time.monotonic() + DRAIN_MAX_S + self._operations.waiting() / DRAINED_PER_SECOND

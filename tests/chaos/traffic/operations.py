@@ -76,8 +76,8 @@ class Operations:
         return _until_answered(lambda: user_of(self._services.database, user.channel, user.sender))
 
     def waiting(self) -> int:
-        """Count the messages that wait."""
-        query = "SELECT count(*) AS n FROM inbox"
+        """Count the messages that wait, and the replies that are not settled."""
+        query = "SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox) AS n"
         counted: int = _until_answered(lambda: self._services.database.rows(query)[0].n)
         return counted
 

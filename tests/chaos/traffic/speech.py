@@ -11,7 +11,7 @@ Only END_WORD stands alone, since it must be the whole text; the service answers
 | `say` | how many | gives so many answers |
 | `sleep` | seconds | takes its time, whatever becomes of its lease |
 | `doze` | seconds | takes its time, and stops when its turn is cancelled |
-| `raise-until` | attempts | fails so often, after its answer went to the provider's API |
+| `raise-until` | attempts | fails so often |
 | `raise` | | fails until an operator has redriven the message |
 | `hang` | | takes longer than a turn may, the first time |
 | `crash` | times | ends its process, so often |

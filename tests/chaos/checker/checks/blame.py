@@ -3,8 +3,7 @@
 And once each: a message has failed as often as it ran, but for the last time if that went well.
 
 A handler fails by itself when it raises, ends its process, or takes too long because it was told to. It does not when
-what it reads of the service fails, when the provider's API does, when it never began, or when it waits for a loop that
-another handler has blocked.
+what it reads of the service fails, when it never began, or when it waits for a loop that another handler has blocked.
 """
 
 from collections import Counter
@@ -56,8 +55,8 @@ def _wrongly_charged(evidence: Evidence, person: Person, fail: Fail) -> str | No
         return None if _may_be_unseen(person, fail.message_id, fail.at) else "its handler never began there"
     if run.result in OWN_FAILURES or run.order is not None or ask_of(run.text).word in LONG:
         return None
-    if run.result in {"unread", "unsent"}:
-        return f"its handler was {run.result}: that was the world's failure"
+    if run.result == "unread":
+        return "its handler could not read: that was the service's failure"
     # It ran for too long, and not because it wanted to.
     if evidence.stalled.covered_s(run.at, fail.at) > SLOW_S or _was_frozen(evidence, run, fail):
         return None

@@ -1,83 +1,79 @@
-"""The provider's API hears of a user's messages in their order; whoever asks reads the replies that were stored."""
+"""Users see each reply once and in order, or the service shows what became of it: judged by the providers' journal.
+
+The service's word for a reply must fit: what is `sent` was seen, what is `withheld` was not, and nothing is left open
+once all is settled. `unknown` needs a provider that cannot be asked; `failed` one that has refused. A reply that was
+given up may be seen late, or never.
+"""
 
 from collections.abc import Iterator
 
 from tests.chaos.checker.evidence import Evidence, Person
-from tests.chaos.checker.records import Delivered, Read
+from tests.chaos.checker.records import Read
+from tests.chaos.checker.rows import ReplyRow
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "provider"
+TAKEN = frozenset({"sent", "delivered", "read"})
+OPEN = frozenset({"pending", "sending"})
+MUTE = frozenset({"meta"})
+"""Channels whose provider says nothing when it is asked: a reply may stay unknown there, and is given up."""
+REFUSED = frozenset[str]()
+"""Words for refusals. No fault of a run makes a provider refuse a reply for good."""
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """Judge what the provider's API and the reader of replies have heard."""
+    """Judge what users saw, and what the service says of it."""
+    for one in evidence.strangers:
+        yield Violation(PROMISE, None, one.at, f"a user saw {one.text!r} under the key {one.key}, which is no reply")
     for person in evidence.people.values():
-        yield from _known(person)
-        yield from _complete(person)
-        yield from _in_order(evidence, person)
+        for reply in person.all_replies:
+            if why := _wrong(person, reply, is_settled="settled" in evidence.phases):
+                at = person.seen[reply.id][0].at if reply.id in person.seen else None
+                yield Violation(PROMISE, person.user_id, at, f"reply {reply.turn_seq}.{reply.ordinal} {why}")
+        yield from _in_order(person)
         yield from _read(evidence, person)
 
 
-def _known(person: Person) -> Iterator[Violation]:
-    """See that every key is a message that the bot had."""
-    ran = {run.message_id for run in person.runs}
-    for delivered in person.delivered:
-        message = person.by_id.get(delivered.key)
-        if message is None or message.seq != delivered.seq or delivered.key not in ran:
-            yield Violation(
-                PROMISE,
-                person.user_id,
-                delivered.at,
-                f"the API heard of message {delivered.seq} under the key {delivered.key}, which the bot never had so",
-            )
+def _wrong(person: Person, reply: ReplyRow, *, is_settled: bool) -> str | None:
+    """Say what is wrong with what became of a reply."""
+    times = sum(seen.copy == 1 for seen in person.seen.get(reply.id, ()))
+    channel = person.row.channel if person.row else ""
+    if times > 1:
+        return f"was seen {times} times: it is {reply.state}"
+    if reply.state in TAKEN:
+        return None if times else f"is {reply.state}, and nobody saw it"
+    if reply.state == "withheld":
+        return "is withheld, and was seen" if times else None
+    if reply.state == "unknown":
+        return None if reply.given_up_at and channel in MUTE else f"is unknown, and {channel} can be asked"
+    if reply.state in OPEN:
+        return f"is {reply.state} after all" if is_settled else None
+    return None if reply.failure in REFUSED else f"is {reply.state} ({reply.failure}), and nobody refused it"
 
 
-def _complete(person: Person) -> Iterator[Violation]:
-    """See that every answered message was taken by the API: the bot answers only then."""
-    taken = {delivered.key for delivered in person.delivered if delivered.answer == "200"}
-    for message in person.messages:
-        if message.state == "processed" and message.seq in person.replies and message.id not in taken:
-            yield Violation(
-                PROMISE, person.user_id, None, f"message {message.seq} has replies, and the API has taken none for it"
-            )
-
-
-def _in_order(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    """See that a message's key came for the first time after those of all messages answered before it.
-
-    A message that died, or that a human kept from the bot, may be heard of later, from a run that was too late.
-    """
-    firsts: dict[str, Delivered] = {}
-    for delivered in person.delivered:
-        firsts.setdefault(delivered.key, delivered)
-    latest: Delivered | None = None
-    for message in person.messages:
-        first = firsts.get(message.id)
-        if first is None or message.seq not in person.replies or message.redriven_at is not None:
+def _in_order(person: Person) -> Iterator[Violation]:
+    """See that a reply was seen first after those before it. Those of a redriven message come when it has run again."""
+    redriven = {message.seq for message in person.messages if message.redriven_at is not None}
+    latest, latest_reply = 0, ""
+    for reply in person.all_replies:
+        if reply.id not in person.seen or reply.turn_seq in redriven or reply.given_up_at is not None:
             continue
-        if latest is not None and first.at < latest.at:
-            yield Violation(
-                PROMISE,
-                person.user_id,
-                first.at,
-                f"the API heard of message {message.seq} before message {latest.seq}, at {evidence.when(latest.at)}",
-            )
-        latest = first
+        first = min(person.seen[reply.id], key=lambda seen: seen.n)
+        name = f"{reply.turn_seq}.{reply.ordinal}"
+        if first.n < latest:
+            yield Violation(PROMISE, person.user_id, first.at, f"reply {name} was seen before {latest_reply}")
+        latest, latest_reply = first.n, name
 
 
 def _read(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    """Compare what was read at the end with the rows."""
+    """Compare what was read at the end with the rows; a reply may have been delivered meanwhile."""
     if not person.reads:
         if person.messages and "settled" in evidence.phases:
             yield Violation(PROMISE, person.user_id, None, "nobody has read the replies to this user")
         return
     last: Read = person.reads[-1]
-    read = [tuple(reply[name] for name in ("turn_seq", "ordinal", "text", "state")) for reply in last.replies]
-    stored = [
-        (reply.turn_seq, reply.ordinal, reply.text, reply.state)
-        for seq in sorted(person.replies)
-        for reply in person.replies[seq]
-    ]
+    read = [tuple(reply[name] for name in ("turn_seq", "ordinal", "text")) for reply in last.replies]
+    stored = [(reply.turn_seq, reply.ordinal, reply.text) for reply in person.all_replies]
     if read != stored:
         differing = next((pair for pair in zip(read, stored, strict=False) if pair[0] != pair[1]), "their number")
         yield Violation(

@@ -2,7 +2,7 @@
 
 | request | body |
 |---|---|
-| `POST /.control/faults` | `faults`: names or fields, `count`, `channel`, `what` (`send`; `any`), `text`: the next requests |
+| `POST /.control/faults` | `faults`: names or fields, `count`, `channel`, `what` (`send`; `any`), `text`: the next |
 | `POST /.control/random` | `faults`, `share`, `seed`, `channel`, `what`: from now on |
 | `POST /.control/clear` | nothing goes wrong any more |
 | `POST /.control/callbacks` | the fields of a `Policy`, `channel`, `url`: where the service is |
