@@ -6,11 +6,11 @@ PostgreSQL and Redis have exactly the settings of `onelane run`: every commit is
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from redis import Redis
@@ -25,6 +25,7 @@ from onelane.dev.embedded.child import Child
 
 CHANNEL = "demo"
 SECRET = "whsec_dGhlIHNlY3JldCBvZiBhIGNoYW5uZWwgZm9yIG1lYXN1cmluZw=="  # noqa: S105 - opens nothing
+CHANNELS: Final = {CHANNEL: Channel(provider="standard", secrets=(SECRET,))}
 STOP_S = 10.0
 REDIS_TIMEOUT_S = 5.0
 BACKLOG_MAX = 100_000
@@ -40,10 +41,11 @@ SELECT user_id, seq, external_id, text FROM messages WHERE direction = 'in' AND 
 class Stack(stack.Stack):
     """Two servers, the database migrated once they are up, by `checkout`."""
 
-    def __init__(self, folder: Path, checkout: Checkout = HERE) -> None:
-        channels = {CHANNEL: {"provider": "standard", "secrets": [SECRET]}}
-        super().__init__(folder, {**os.environ, **HERE.environment, "CHANNELS": json.dumps(channels)}, cwd=ROOT)
+    def __init__(self, folder: Path, checkout: Checkout, channels: Mapping[str, Channel]) -> None:
+        told = {name: {"provider": one.provider, **one.own} for name, one in channels.items()}
+        super().__init__(folder, {**os.environ, **HERE.environment, "CHANNELS": json.dumps(told)}, cwd=ROOT)
         self._checkout = checkout
+        self._channels = channels
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.redis_server = EmbeddedRedis(folder / "redis")
         self.redis = Redis.from_url(self.redis_server.url)
@@ -69,8 +71,8 @@ class Stack(stack.Stack):
     @property
     def settings(self) -> Settings:
         """The settings of a process of this stack."""
-        channel = Channel(provider="standard", secrets=(SECRET,), backlog_max=BACKLOG_MAX)
-        return Settings(database_url=self.postgres.url, redis_url=self.redis_server.url, channels={CHANNEL: channel})
+        channels = {name: one.model_copy(update={"backlog_max": BACKLOG_MAX}) for name, one in self._channels.items()}
+        return Settings(database_url=self.postgres.url, redis_url=self.redis_server.url, channels=channels)
 
     @contextmanager
     def services(self) -> Iterator[Services]:
@@ -113,9 +115,9 @@ class Stack(stack.Stack):
 
 
 @contextmanager
-def fresh(checkout: Checkout = HERE) -> Iterator[Stack]:
+def fresh(checkout: Checkout = HERE, channels: Mapping[str, Channel] = CHANNELS) -> Iterator[Stack]:
     """Run new servers for the block's time; nothing of them stays."""
     with TemporaryDirectory(prefix="onelane-bench-") as folder:
-        servers = Stack(Path(folder), checkout)
+        servers = Stack(Path(folder), checkout, channels)
         with servers.up():
             yield servers
