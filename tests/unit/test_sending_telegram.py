@@ -207,15 +207,11 @@ def test_anything_else_is_unknown(status: int, content: Any) -> None:
             {"chat_id": 5, "action": "typing"},
         ),
         (
-            *(SignKind.SEEN, "81", {"chat_id": 5, "callback_query_id": "9"}, "answerCallbackQuery"),
-            {"callback_query_id": "9"},
-        ),
-        (
             *(SignKind.SEEN, "b:5:7", {"chat_id": 5, "business_connection_id": "b"}, "readBusinessMessage"),
             {"business_connection_id": "b", "chat_id": 5, "message_id": 7},
         ),
     ],
-    ids=["typing", "typing in a topic of direct messages", "a pressed button", "a business chat"],
+    ids=["typing", "typing in a topic of direct messages", "a business chat"],
 )
 def test_each_sign_has_its_call(kind: SignKind, message_id: str, route: JsonObject, method: str, content: Any) -> None:
     request = TELEGRAM.presence(Sign(kind, message_id, route=route))
@@ -223,7 +219,16 @@ def test_each_sign_has_its_call(kind: SignKind, message_id: str, route: JsonObje
     assert (request.method, request.url, json.loads(request.body)) == ("POST", f"{API}/{method}", content)
 
 
+@pytest.mark.parametrize("where", [{"chat_id": 5}, {"inline_message_id": "8"}], ids=["in a chat", "anywhere"])
+def test_a_pressed_button_waits_no_longer(where: JsonObject) -> None:
+    request = TELEGRAM.acknowledge({**where, "callback_query_id": "9"})
+    assert request
+    assert (request.url, json.loads(request.body)) == (f"{API}/answerCallbackQuery", {"callback_query_id": "9"})
+    assert TELEGRAM.acknowledge(where) is TELEGRAM.acknowledge(None) is None
+
+
 def test_bots_mark_nothing_else_as_read() -> None:
+    assert TELEGRAM.presence(Sign(SignKind.SEEN, "5:7", route={"chat_id": 5, "callback_query_id": "9"})) is None
     assert TELEGRAM.presence(Sign(SignKind.SEEN, "5:7", route={"chat_id": 5})) is None
     assert TELEGRAM.presence(Sign(SignKind.TYPING, "5:7")) is None
 
