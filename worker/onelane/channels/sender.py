@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign
 from onelane.channels.splitting import split, utf16
 from onelane.channels.verdicts import Response, Unsendable, Verdict, Word
-from onelane.model import Attachment, AttachmentKind, Button
+from onelane.model import Attachment, AttachmentKind, Button, JsonObject
 
 if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport
@@ -109,6 +109,10 @@ class Sender(ABC):
 
     def presence(self, sign: Sign) -> Request | None:  # noqa: ARG002 - as has
         """Write the request that shows a sign, if there is one."""
+        return None
+
+    def acknowledge(self, route: JsonObject | None) -> Request | None:  # noqa: ARG002 - as has
+        """Write the request that ends what a pressed button shows while it waits, if its message's route is such."""
         return None
 
     def probe(self) -> Request | None:

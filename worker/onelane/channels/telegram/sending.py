@@ -110,21 +110,24 @@ class TelegramSender(Sender):
         return meaning.word if meaning else None
 
     def presence(self, sign: Sign) -> Request | None:
-        """End a pressed button's waiting, mark a business chat as read, or show for five seconds that a bot writes."""
+        """Mark a business chat as read, or show for five seconds that a bot writes."""
         route = sign.route or {}
         place = _known(route)
         if "chat_id" not in place:
             return None
         if sign.kind is SignKind.TYPING:
             return self._call("sendChatAction", {**_withtopic(place), "action": "typing"})
-        if callback := route.get("callback_query_id"):
-            return self._call("answerCallbackQuery", {"callback_query_id": callback})
         number = _number_in(sign.message_id)
         if "business_connection_id" in place and number is not None:
             business, chat = place["business_connection_id"], place["chat_id"]
             content = {"business_connection_id": business, "chat_id": chat, "message_id": number}
             return self._call("readBusinessMessage", content)
         return None
+
+    def acknowledge(self, route: JsonObject | None) -> Request | None:
+        """End a pressed button's waiting."""
+        callback = (route or {}).get("callback_query_id")
+        return self._call("answerCallbackQuery", {"callback_query_id": callback}) if callback else None
 
     def probe(self) -> Request | None:
         """Ask who the bot is."""
