@@ -23,6 +23,7 @@ POOL_S: Final = 1.0
 KEPT_S: Final = 20.0
 """How long a connection is kept that nobody uses."""
 ANSWER_MAX_BYTES: Final = 2**20
+"""What is longer is cut off."""
 LOOK_UP_MAX: Final = 10
 """Requests of one look-up."""
 LIBRARIES: Final = ("httpx2", "httpcore2")
@@ -78,8 +79,8 @@ class Sending:
             async for chunk in answer.aiter_bytes():
                 body += chunk
                 if len(body) > ANSWER_MAX_BYTES:
-                    break  # cut off: nothing that can be understood, so it is unknown
-            return Response(answer.status_code, dict(answer.headers), bytes(body))
+                    break
+            return Response(answer.status_code, dict(answer.headers), bytes(body[:ANSWER_MAX_BYTES]))
 
     async def close(self) -> None:
         """Close the connections."""
