@@ -27,5 +27,5 @@ def test_a_channel_whose_provider_is_unknown_stops_the_start(opened: object) -> 
         channels={"demo": Channel(provider="carrier-pigeon")},
     )
     assert callable(opened)
-    with pytest.raises(ConfigError, match=r"^CHANNELS\.demo\.provider: must be 'meta' or "):
+    with pytest.raises(ConfigError, match=r"^CHANNELS\.demo\.provider: must be 'demo' or 'meta' or "):
         opened(settings)

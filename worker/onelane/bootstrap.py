@@ -22,6 +22,8 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Owner, connect
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
+from onelane.outbox.broken import BrokenChannels
+from onelane.outbox.presence import Presence
 from onelane.periodic import Periodic
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration, worker_name
@@ -89,6 +91,7 @@ class Worker:
     services: Services
     runner: Runner
     isolation: Isolation
+    signs: Presence
 
     def probe_isolation(self) -> None:
         """Find out, beside the work, whether a suspect message could run apart; the log tells if not."""
@@ -103,6 +106,7 @@ class Worker:
         try:
             return self.runner.run(burst=burst)
         finally:
+            self.runner.ending.while_there_is_time(self.signs.close)
             self.runner.ending.while_there_is_time(self.services.close)
             self.runner.ending.disarm()
 
@@ -139,12 +143,13 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
     files, senders = Files(settings, services.providers), Senders(services.providers)
+    signs = Presence(settings, services.providers, loop, BrokenChannels(services.database))
     workplace = Workplace(
         settings,
         services.lanes,
         services.out_lanes,
         Records(settings, services.database, stopping, senders.apologies(settings.channels)),
-        Handling(settings, services.sessions, bots, host, isolation, files, senders),
+        Handling(settings, services.sessions, bots, host, isolation, files, senders, signs.during),
         stopping,
         loop,
     )
@@ -158,7 +163,7 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     )
     slots = Slots(settings.worker_slots, workplace)
     work = [one for one in (Work(services.lanes, slots),) if one.lanes.kind in settings.worker_kinds]
-    return Worker(services, Runner(settings, workplace, crew, slots, work), isolation)
+    return Worker(services, Runner(settings, workplace, crew, slots, work), isolation, signs)
 
 
 def open_services(

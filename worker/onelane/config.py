@@ -61,6 +61,8 @@ class Channel(BaseModel):
     """The channel's own bot."""
     on_unknown: Literal["ask", "resend", "leave"] | None = None
     """What becomes of a reply of which nobody knows whether it arrived; None: what suits the provider."""
+    presence: Literal["none", "seen", "typing"] | None = None
+    """What a user sees while the bot works on a message; None: `typing`, where the provider has such."""
     normalize_sender: HandlerPath | None = None
     """A function of one identifier that returns how to spell it, for numbers that come in two spellings."""
     on_echo: Literal["escalate", "note"] = "escalate"

@@ -111,6 +111,19 @@ VISIBLE_SECONDS: Final = Histogram(
     "From the accept of a message (Postgres' clock) until its provider has accepted a reply (the worker's clock).",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800),
 )
+FIRST_SIGN_SECONDS: Final = Histogram(
+    "onelane_first_sign_seconds",
+    "From the accept of a message (Postgres' clock) until its provider has taken the first sign, seen or typing (the "
+    "worker's clock).",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800),
+)
+SIGNS: Final = Counter(
+    "onelane_signs",
+    "Signs that somebody works on a message: seen, typing. left_out: too many were under way, or the provider wants "
+    "none now.",
+    "outcome",
+    ("shown", "failed", "left_out"),
+)
 LEASES_LOST: Final = Counter("onelane_leases_lost", "Leases that ran out or were taken while in use.")
 BEGINS_FENCED: Final = Counter(
     "onelane_begins_fenced", "Turns refused at their begin, because a later lease had written."
@@ -158,6 +171,8 @@ COUNTED: Final[tuple[Counter | Histogram, ...]] = (
         REPLIES,
         LOOK_UPS,
         VISIBLE_SECONDS,
+        FIRST_SIGN_SECONDS,
+        SIGNS,
         LEASES_LOST,
         BEGINS_FENCED,
         TAKEOVERS,

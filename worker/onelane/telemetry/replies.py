@@ -41,6 +41,15 @@ REPLIES: Final = {
     "send_postponed": Event(
         "warning", "Postgres was away when a reply was to be marked or settled; its lane waits.", ("user_id", "error")
     ),
+    "signs_paused": Event(
+        "info",
+        "A channel shows neither that messages are seen nor that the bot writes, for some `seconds`: its provider"
+        " refuses such signs (`why`: its status, or the kind of the error).",
+        ("channel", "why", "seconds"),
+    ),
+    "signs_failed": Event(
+        "warning", "A channel's adapter could not write the request for a sign; the turn goes on without.", ("failure",)
+    ),
     "send_impossible": Event(
         "error",
         "Postgres refused what was to be noted of a reply (`sqlstate`); its lane waits.",

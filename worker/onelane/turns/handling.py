@@ -1,5 +1,7 @@
 """Who handles a message: nobody, when a human has the session; a command; a child process for a suspect; the host."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +26,10 @@ DEATHS_PER_ATTEMPT = 5
 MINUTE_MS = 60_000
 
 
+Signs = Callable[[TurnRead], AbstractContextManager[None]]
+"""Shows the user that somebody works on a turn's message, until its end."""
+
+
 class Handled(NamedTuple):
     """A handler's effects, or why it failed."""
 
@@ -43,6 +49,7 @@ class Handling:
         isolation: Isolation,
         files: Files,
         senders: Senders,
+        signs: Signs = lambda _turn: nullcontext(),
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -51,6 +58,7 @@ class Handling:
         self.isolation = isolation
         self._files = files
         self._senders = senders
+        self._signs = signs
 
     def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
         """Make what the turn reads from."""
@@ -72,10 +80,11 @@ class Handling:
             return Handled({}, Failure(error=f"{turn.message.deaths} workers died with this message in flight"))
         turn = self._with_window(turn)
         try:
-            if is_apart:
-                effects = await thread.run(partial(self.isolation.run, turn, holding, memory))
-            else:
-                effects = await self.host.run(act, turn, memory, holding, thread)
+            with self._signs(turn):
+                if is_apart:
+                    effects = await thread.run(partial(self.isolation.run, turn, holding, memory))
+                else:
+                    effects = await self.host.run(act, turn, memory, holding, thread)
             return Handled(await self._in_pieces(turn, effects, thread))
         except HandlerFailed as error:
             if (outage := memory.outage) is not None:
