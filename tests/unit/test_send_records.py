@@ -1,0 +1,123 @@
+"""What is known of a request is kept and tried again until Postgres has it."""
+
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from onelane.breaker import Breaker
+from onelane.config import Settings
+from onelane.errors import StoreRefused, StoreUnavailable
+from onelane.model import JsonObject, Lease
+from onelane.outbox import records as module
+from onelane.outbox.records import SendRecords
+from onelane.outbox.reply import BeginOutcome, Deed, Fate
+from tests import loops
+from tests.shipping import waiting
+
+Item = JsonObject
+LEASE = Lease(user_id=uuid4(), token="w:1", fence=7, taken_over=True)
+SENT = Fate(Deed.ACCEPTED, provider_id="p1")
+
+
+class Store:
+    """Answers, or raises, what it is given, in order; then the last for ever."""
+
+    def __init__(self, *answers: JsonObject | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, Item]] = []
+        self.breaker = Breaker(lambda: None)
+
+    def asks(self, function: str) -> Callable[[Sequence[Item], bool], list[JsonObject]]:
+        def ask(items: Sequence[Item], waits: bool) -> list[JsonObject]:
+            self.asked += [(function, dict(item)) for item in items]
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return [answer for _ in items]
+
+        return ask
+
+
+def records(store: Store, hold_s: float = 60) -> SendRecords:
+    settings = Settings(database_url="postgres://u@h/d", redis_url="redis://h", commit_hold_s=hold_s)
+    return SendRecords(settings, store)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "HELD_PAUSE_MAX_S", 0.001)
+
+
+def settle(store: Store, hold_s: float = 60, *, goes_on: bool = False) -> Any:
+    return loops.run(records(store, hold_s).settle(LEASE, waiting(), SENT, goes_on=goes_on))
+
+
+def test_an_answer_is_kept_until_postgres_is_back() -> None:
+    store = Store(StoreUnavailable("away"), StoreUnavailable("away"), {"outcome": "settled", "state": "sent"})
+    store.breaker.open("away")
+    assert settle(store).state == "sent"
+    assert len(store.asked) == 3
+    assert not store.breaker.is_open
+
+
+def test_an_answer_is_kept_for_commit_hold_s() -> None:
+    with pytest.raises(StoreUnavailable):
+        settle(Store(StoreUnavailable("away")), hold_s=0)
+
+
+def test_a_mark_that_is_refused_does_not_undo_what_was_answered() -> None:
+    store = Store(StoreRefused("22023"), {"outcome": "settled", "state": "sent"})
+    assert settle(store, goes_on=True).state == "sent"
+    assert [item["goes_on"] for _, item in store.asked] == [True, False]
+    with pytest.raises(StoreRefused):
+        settle(Store(StoreRefused("22023")))
+
+
+def test_a_settlement_names_the_request_and_what_became_of_it() -> None:
+    store = Store({"outcome": "settled", "state": "pending"})
+    reply, fate = waiting(attempt=3), Fate(Deed.NOT_NOW, wait_s=2.5, counts=False)
+    loops.run(records(store).settle(LEASE, reply, fate, goes_on=True))
+    [(function, item)] = store.asked
+    assert function == "settle_sends"
+    assert item == {
+        "user_id": str(LEASE.user_id),
+        "fence": 7,
+        "deadline_s": 25,
+        "reply_id": str(reply.id),
+        "attempt": 3,
+        "outcome": "not_now",
+        "provider_id": None,
+        "failure": None,
+        "failure_code": None,
+        "wait_s": 2.5,
+        "scope": "user",
+        "counts": False,
+        "route": None,
+        "goes_on": True,
+    }
+
+
+def test_a_mark_whose_answer_was_lost_is_asked_for_again_as_no_first_call() -> None:
+    answer = {"outcome": "send", "fence": 7, "reply": waiting().model_dump(mode="json", exclude={"asked_at"})}
+    store = Store(StoreUnavailable("the connection broke"), answer)
+    begun = loops.run(records(store).begin(LEASE, Event()))
+    assert begun.outcome is BeginOutcome.SEND
+    assert [(item["first"], item["taken_over"]) for _, item in store.asked] == [(True, True), (False, True)]
+
+
+def test_who_has_lost_the_lease_marks_nothing_more() -> None:
+    store, cancelled = Store(StoreUnavailable("away")), Event()
+    cancelled.set()
+    with pytest.raises(StoreUnavailable):
+        loops.run(records(store).begin(LEASE, cancelled))
+    assert len(store.asked) == 1
+
+
+def test_the_age_of_a_mark_is_counted_from_when_it_was_asked_for() -> None:
+    reply = waiting()
+    old = reply.model_copy(update={"asked_at": reply.asked_at - 10})
+    assert old.seconds_since(old.sending_at) >= 10
