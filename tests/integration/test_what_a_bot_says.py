@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from onelane import Reply, Turn
+from onelane import Attachment, AttachmentKind, Button, Reply, Turn, Utterance
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
+from onelane_web import create_app
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -87,6 +88,32 @@ def test_replies_that_need_too_many_messages_are_a_failed_attempt_that_says_what
     [message] = rows.inbound(accepted.user_id)
     assert "must not need more than 100 messages: say less" in message.last_error
     assert lengths(rows, accepted) == IN_TWO, "the apology, and nothing else"
+
+
+def test_history_and_the_page_of_replies_show_files_and_buttons_as_they_were_said(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    photo, yes = Attachment(url="https://cdn.example/a.jpg", kind=AttachmentKind.IMAGE), Button(id="y", title="Yes")
+    said = [Reply("look", media=[photo]), Reply("well?", buttons=[yes], quote="5550101:7", raw={"silent": True})]
+    known: list[Utterance] = []
+    accepted = accept(services, "demo", attachments=(photo,))
+    work_off(services, settings, lambda turn: said)
+    accept(services, "demo")
+    work_off(services, settings, lambda turn: known.extend(turn.history()))
+    assert [(line.direction, line.media, line.buttons) for line in reversed(known)] == [
+        ("in", (photo,), ()),
+        ("out", (photo,), ()),
+        ("out", (), (yes,)),
+    ]
+    page = create_app(services).test_client().get("/webhooks/demo/replies?user=5550101").json or {}
+    photo_told = {"url": "https://cdn.example/a.jpg", "kind": "image"}
+    assert [(reply["media"], reply["buttons"]) for reply in page["replies"]] == [
+        ([photo_told], []),
+        ([], [{"id": "y", "title": "Yes"}]),
+    ]
+    [_, asked] = rows.replies(accepted.user_id)
+    assert (asked.quoted, asked.raw) == ("5550101:7", {"silent": True})
+    assert {line.state for line in known if line.direction == "out"} == {"withheld"}, "no way to send is told, and kept"
 
 
 def test_a_turn_knows_until_when_its_provider_takes_replies(rows: Rows, services: Services, settings: Settings) -> None:

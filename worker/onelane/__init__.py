@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Session, Turn, User
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
-    from onelane.model import Attachment, Button, File, Message, Utterance
+    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Utterance
     from onelane.reply import Reply
 
 __all__ = [
     "AsyncTurn",
     "Attachment",
+    "AttachmentKind",
     "Button",
     "File",
     "FileAway",

@@ -20,12 +20,13 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import BadResult, FileAway, FileError, FileGone, FileTooLarge, Later, StoreUnavailable
-from onelane.model import Attachment, Button, File, JsonObject, Message, Utterance, is_storable
+from onelane.model import Attachment, AttachmentKind, Button, File, JsonObject, Message, Utterance, is_storable
 from onelane.reply import Replies, Reply, all_said
 
 __all__ = [
     "AsyncTurn",
     "Attachment",
+    "AttachmentKind",
     "Button",
     "File",
     "FileAway",

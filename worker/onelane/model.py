@@ -152,7 +152,12 @@ class Utterance(Value):
     """What happened, where it is an event."""
     text: str
     """As its writer edited it last; empty when the line was deleted."""
+    media: tuple[Attachment, ...] = ()
+    """The files in it; none when the line was deleted."""
+    buttons: tuple[Button, ...] = ()
+    """What the user could press below it."""
     button: str | None
+    """What the user pressed."""
     state: str
     accepted_at: datetime
 

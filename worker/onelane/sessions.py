@@ -71,7 +71,9 @@ class Sessions:
             """
             SELECT turn_seq AS seq, kind, event, button, state, accepted_at,
                    CASE kind WHEN 'echo' THEN 'agent' ELSE direction END AS direction,
-                   CASE WHEN deleted_at IS NULL THEN coalesce(edited_text, text) ELSE '' END AS text
+                   CASE WHEN deleted_at IS NULL THEN coalesce(edited_text, text) ELSE '' END AS text,
+                   CASE WHEN deleted_at IS NULL THEN attachments ELSE '[]' END AS media,
+                   CASE direction WHEN 'out' THEN coalesce(parts -> 'buttons', '[]') ELSE '[]' END AS buttons
               FROM messages
              WHERE session_id = %s
              ORDER BY turn_seq DESC, ordinal DESC
