@@ -28,6 +28,14 @@ class Calls:
         """Settle turns."""
         return self._call("settle_turns", items, waits)
 
+    def begin_sends(self, *items: Item, waits: bool = True) -> list[Item]:
+        """Begin sends."""
+        return self._call("begin_sends", items, waits)
+
+    def settle_sends(self, *items: Item, waits: bool = True) -> list[Item]:
+        """Settle sends."""
+        return self._call("settle_sends", items, waits)
+
     def _call(self, function: str, items: tuple[Item, ...], waits: bool) -> list[Item]:
         row = self._database.row(f"SELECT {function}(%s, %s) AS answers", (Jsonb(list(items)), waits))
         assert row is not None
@@ -67,4 +75,20 @@ def failure(begun: Item, fence: int = 1, *, attempts_max: int = 5, poison: str =
     return {
         **item,
         "failure": {"error": "E", "attempts": attempts, "attempts_max": attempts_max, "poison": poison, **extra},
+    }
+
+
+def sent(begun: Item, outcome: str = "accepted", fence: int = 1, **extra: object) -> Item:
+    """Make an item of settle_sends that says what came of what begin_sends handed out."""
+    reply = begun["reply"]
+    return {
+        "user_id": begun["user_id"],
+        "fence": fence,
+        "reply_id": reply["id"],
+        "attempt": reply["attempt"],
+        "outcome": outcome,
+        "goes_on": False,
+        "deadline_s": 25,
+        **({"provider_id": f"P{reply['id']}"} if outcome == "accepted" else {}),
+        **extra,
     }

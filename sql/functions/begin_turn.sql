@@ -10,8 +10,10 @@
 -- A good hint costs no lock. One that is not this user's open session for this message is wrong.
 -- A redriven message runs before one that may be running: it takes the fence at once, so that a turn under an older one
 -- commits nothing.
--- Returns {user_id, outcome, fence: the newest that has written, hint: hit, miss, wrong or unused, turn}. outcome:
+-- Returns {user_id, outcome, fence: the newest that has written, hint: hit, miss, wrong or unused, turn, outbox}. outcome:
 -- turn; idle (nothing waits); paused; fenced (a later lease has written); skipped (another holds the user's row).
+-- outbox, where there is no turn: the user's replies that are to be sent, since who committed them may have died before it
+-- let the out lane know.
 -- turn: {version, messages: […], user: {…}, session: {…}}, as worker/onelane/model.py reads it.
 CREATE OR REPLACE FUNCTION begin_turn(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -53,7 +55,8 @@ BEGIN
             RETURN json_build_object(
                 'user_id', v_user_id, 'fence', coalesce(v_user.fence, 0),
                 'outcome', CASE WHEN v_is_fenced THEN 'fenced'
-                                WHEN v_user.paused_at IS NOT NULL THEN 'paused' ELSE 'idle' END);
+                                WHEN v_user.paused_at IS NOT NULL THEN 'paused' ELSE 'idle' END,
+                'outbox', waiting_replies(v_user_id));
         END IF;
 
         IF v_message.session_id IS NOT NULL THEN

@@ -51,7 +51,7 @@ BEGIN
         RETURNING CASE WHEN paused_at IS NULL THEN 'retry' ELSE 'paused' END INTO outcome;
     ELSE
         IF v_failure ->> 'poison' = 'apologise' THEN
-            v_effects := jsonb_build_object('replies', v_failure -> 'apologies');
+            v_effects := jsonb_build_object('replies', coalesce(v_failure -> 'apologies', '[]'));
         END IF;
         v_settled := settle_message(p_user, p_message, p_turn, 'dead', v_effects);
         outcome := 'dead';

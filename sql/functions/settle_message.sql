@@ -1,8 +1,8 @@
 -- Moves a waiting message into history, as processed or dead, with everything its turn wrote.
 --
 -- The caller holds the user's row lock, has read the message under it, and has compared fence and version.
--- p_effects: {replies: [{text, attachments}], tool_calls: [{name, output}], session_state, user_state, summary,
---             end: reason, escalate: true}, each optional.
+-- p_effects: {replies: see store_replies, tool_calls: [{name, output}], session_state, user_state, summary, end: reason,
+--             escalate: true}, each optional.
 -- A redriven message is older than its session's last message: it moves nothing back, reopens nothing and ends nothing,
 -- else why and when its session ended would depend on whether others were worked off before it.
 -- A session that a human took over while the turn ran is the human's: replies and an end are withheld.
@@ -27,26 +27,24 @@ BEGIN
     v_overtaken := v_session.status = 'escalated';
 
     DELETE FROM inbox WHERE user_id = p_user.id AND seq = p_message.seq;
-    IF p_effects ? 'replies' AND p_message.redriven_at IS NOT NULL THEN
-        SELECT coalesce(max(ordinal), 0) INTO v_ordinal FROM messages
-         WHERE user_id = p_user.id AND turn_seq = p_message.seq;
-    END IF;
     INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, ordinal, state, channel, external_id,
                           event, text, button, closes, attachments, parts, raw, has_payload, quoted, author, mentioned,
                           repairs, edited_text, deleted_at, route, traceparent, sent_at, accepted_at, attempts, deaths,
                           last_error, redriven_at, end_at)
-    SELECT p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
-           p_message.channel, p_message.external_id, p_message.event, p_message.text, p_message.button,
-           p_message.closes, p_message.attachments, p_message.parts, p_message.raw, p_message.has_payload,
-           p_message.quoted, p_message.author, p_message.mentioned, p_message.repairs, p_message.edited_text,
-           p_message.deleted_at, p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at, p_message.attempts,
-           p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at
-    UNION ALL
-    SELECT new_id(), p_user.id, v_session.id, 'out', 'message', NULL, p_message.seq, v_ordinal + nr::integer,
-           CASE WHEN v_overtaken THEN 'withheld' ELSE 'pending' END, p_user.channel, NULL,
-           NULL, reply ->> 'text', NULL, false, coalesce(reply -> 'attachments', '[]'), NULL, NULL, false, NULL, NULL,
-           false, NULL, NULL, NULL, p_message.route, NULL, NULL, p_message.accepted_at, 0, 0, NULL, NULL, NULL
-      FROM jsonb_array_elements(p_effects -> 'replies') WITH ORDINALITY AS r (reply, nr);
+    VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
+            p_message.channel, p_message.external_id, p_message.event, p_message.text, p_message.button,
+            p_message.closes, p_message.attachments, p_message.parts, p_message.raw, p_message.has_payload,
+            p_message.quoted, p_message.author, p_message.mentioned, p_message.repairs, p_message.edited_text,
+            p_message.deleted_at, p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at,
+            p_message.attempts, p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at);
+    IF p_effects -> 'replies' <> '[]' THEN
+        IF p_message.redriven_at IS NOT NULL THEN
+            SELECT max(ordinal) INTO v_ordinal FROM messages WHERE user_id = p_user.id AND turn_seq = p_message.seq;
+        END IF;
+        PERFORM store_replies(
+            p_user.id, p_user.channel, v_session.id, p_message.seq, v_ordinal, p_message.route, p_message.accepted_at,
+            p_effects -> 'replies', CASE WHEN v_overtaken THEN 'escalated' END);
+    END IF;
     IF p_effects ? 'tool_calls' THEN
         INSERT INTO tool_calls (user_id, session_id, message_id, name, output)
         SELECT p_user.id, v_session.id, p_message.id, call ->> 'name', call -> 'output'

@@ -3,10 +3,11 @@
 --
 -- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
 --          effects: see settle_message, or
---          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise, apologies,
+--          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise,
+--                    apologies: see store_replies,
 --                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
 -- error: where it failed, never the text of the message.
--- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, next}.
+-- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, outbox, next}.
 -- outcome, asked in this order:
 --   skipped    another transaction holds the user's row
 --   already    the message waits no longer: somebody settled it before
@@ -18,6 +19,7 @@
 --   dead       the same, for the last time; the message left the order
 --   paused     the same, but the channel's poison policy is `park`: the message stays first, the user waits
 -- has_more: whether the user has further waiting messages. session_ms: for how long the session's id may be cached.
+-- outbox: the user's replies that are to be sent (waiting_replies): whoever learns of a settlement lets the out lane know.
 -- next: the answer of begin_turn, when the lane goes on.
 CREATE OR REPLACE FUNCTION settle_turn(p_turn jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -67,5 +69,6 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'user_id', v_user.id, 'outcome', v_outcome, 'has_more', v_has_more, 'session_ms', v_session_ms,
-        'attempts', v_attempts, 'later', v_later, 'next', v_next);
+        'attempts', v_attempts, 'later', v_later,
+        'outbox', waiting_replies(v_user.id), 'next', v_next);
 END $$;

@@ -1,6 +1,8 @@
 -- Users, their sessions, their messages. Everything that must be true is a constraint or an index here.
--- What waits lies in `inbox`, small and short-lived; what is done lies in `messages`, written once.
--- Locks are always taken in this order: aliases (advisory), users, conversation_sessions, inbox.
+-- What waits lies in `inbox`, small and short-lived; what is done lies in `messages`, written once. Replies that are not
+-- terminal yet lie in `outbox`, and in `messages` as well.
+-- Locks are always taken in this order: aliases (advisory), users, conversation_sessions, inbox. Sending takes others, and
+-- none of these: out_lanes, outbox, then names of what was sent and of channels (advisory, never waited for in a list).
 
 -- Makes an id: random in its identity, ordered by time (UUID version 7), so that inserts stay at the end of an index.
 CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
@@ -24,6 +26,7 @@ CREATE DOMAIN session_status AS text CHECK (VALUE IN ('active', 'escalated', 'en
 CREATE DOMAIN session_end_reason AS text CHECK (
     VALUE IN ('timeout', 'end_of_day', 'max_age', 'user_request', 'handler', 'operator'));
 CREATE DOMAIN pause_reason AS text CHECK (VALUE IN ('operator', 'poison'));
+CREATE DOMAIN send_state AS text CHECK (VALUE IN ('pending', 'sending', 'unknown'));
 CREATE DOMAIN reply_status AS text CHECK (VALUE IN ('sent', 'delivered', 'read', 'failed'));
 
 -- Whose lanes in Redis are ours: this id stands there, too, and two deployments that share a Redis by mistake see it.
@@ -259,15 +262,107 @@ CREATE TABLE messages (
     end_at       timestamptz,
     -- When an operator dropped a dead message. It stays dead, and is listed no more.
     dropped_at   timestamptz,
-    CONSTRAINT only_events_and_echoes_lie_outside_sessions CHECK (session_id IS NOT NULL OR kind <> 'message'),
+    -- As `state` says, in a column that a reply's states leave alone: what an index names must not change.
+    is_dead      boolean NOT NULL GENERATED ALWAYS AS (state = 'dead') STORED,
+    -- Of a reply: the provider's id of it, how many requests it took, and when the provider said what became of it.
+    provider_id   text,
+    send_attempts amount NOT NULL DEFAULT 0,
+    delivered_at  timestamptz,
+    read_at       timestamptz,
+    failed_at     timestamptz,
+    -- Why it was not sent, in our word and by the provider's code.
+    failure       text,
+    failure_code  text,
+    -- When nobody asked any more whether it was sent. A later word of the provider moves it all the same.
+    given_up_at   timestamptz,
+    -- When a second message of it was found to have been sent.
+    duplicated_at timestamptz,
+    CONSTRAINT what_users_write_lies_in_sessions CHECK (
+        session_id IS NOT NULL OR kind <> 'message' OR direction = 'out'),
     CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
     CONSTRAINT inbound_messages_are_numbered CHECK (
         CASE direction WHEN 'in' THEN seq = turn_seq AND ordinal = 0 ELSE seq IS NULL AND ordinal > 0 END),
     CONSTRAINT a_state_fits_its_direction CHECK (
-        CASE direction WHEN 'in' THEN state IN ('processed', 'dead') ELSE state IN ('pending', 'withheld') END)
-);
+        CASE direction WHEN 'in' THEN state IN ('processed', 'dead')
+        ELSE state IN ('pending', 'sent', 'delivered', 'read', 'failed', 'unknown', 'withheld', 'dropped') END)
+) WITH (fillfactor = 90);
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
-CREATE INDEX messages_dead ON messages (user_id, seq) WHERE state = 'dead';
+CREATE INDEX messages_dead ON messages (user_id, seq) WHERE is_dead;
+
+-- Replies that are not terminal, in their user's order. What they say is in messages, under the same id, where they are
+-- `pending` meanwhile. Inserted when they are committed, deleted when they are terminal. No column that changes is indexed.
+CREATE TABLE outbox (
+    user_id       uuid NOT NULL,
+    turn_seq      bigint NOT NULL,
+    ordinal       integer NOT NULL,
+    -- Also the key under which the provider gets it.
+    id            uuid NOT NULL,
+    channel       text NOT NULL,
+    state         send_state NOT NULL DEFAULT 'pending',
+    -- How many requests were begun; the newest one's number, which no other has. And how many of them count: limits of
+    -- a provider are no attempts.
+    requests      amount NOT NULL DEFAULT 0,
+    attempts      amount NOT NULL DEFAULT 0,
+    -- The lease that began the newest request. Two may have one number, after a fail-over of Redis; the token tells them
+    -- apart.
+    fence         fence_number,
+    token         text,
+    sending_at    timestamptz,
+    first_sent_at timestamptz,
+    -- Not sent before: its own backoff.
+    not_before    timestamptz,
+    unknown_since timestamptz,
+    -- Whether the newest request is known to be over, whatever came of it.
+    ends_known    boolean NOT NULL DEFAULT false,
+    -- Whether a request was made again after one of which nobody knew what came of it.
+    resent        boolean NOT NULL DEFAULT false,
+    -- What the newest answer said.
+    failure       text,
+    failure_code  text,
+    PRIMARY KEY (user_id, turn_seq, ordinal)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE UNIQUE INDEX outbox_by_id ON outbox (id);
+
+-- The lane on which a user's replies are sent. The row's lock is what serialises that, beside the user's turns.
+CREATE TABLE out_lanes (
+    user_id    uuid PRIMARY KEY,
+    -- The newest lease that has begun a request, or taken over what is not known.
+    fence      fence_number NOT NULL DEFAULT 0,
+    -- The provider takes nothing more for this user before.
+    not_before timestamptz
+) WITH (fillfactor = 80);
+
+-- Channels that send nothing for a while. A channel without a row sends.
+CREATE TABLE channel_holds (
+    channel    text PRIMARY KEY,
+    -- The account's limit is reached until then.
+    not_before timestamptz,
+    -- Since when the provider refuses everything of the channel; our word for why, and the provider's code.
+    broken_at  timestamptz,
+    word       text,
+    code       text,
+    -- When one reply is sent again, to see whether it still does.
+    probe_at   timestamptz,
+    CONSTRAINT what_is_broken_is_probed CHECK ((broken_at IS NULL) = (probe_at IS NULL))
+) WITH (fillfactor = 50);
+
+-- Which reply a message of a provider is: for statuses, edits and quotes. Inserted once.
+CREATE TABLE provider_messages (
+    channel     text NOT NULL,
+    provider_id text NOT NULL,
+    user_id     uuid NOT NULL,
+    reply_id    uuid NOT NULL,
+    PRIMARY KEY (channel, provider_id)
+);
+
+-- Replies that failed, until that is an event of their user.
+CREATE TABLE failures_to_tell (
+    reply_id  uuid PRIMARY KEY,
+    user_id   uuid NOT NULL,
+    word      text NOT NULL,
+    code      text,
+    failed_at timestamptz NOT NULL
+);
 
 -- The provider's own objects that are over 1 kB, of waiting and of done messages. Written once.
 CREATE TABLE payloads (
@@ -317,6 +412,8 @@ CREATE TABLE reply_statuses (
     -- The reply's own id, where the provider gives it back.
     key          uuid,
     at           timestamptz,
+    -- Why it failed, in our word and by the provider's code.
+    failure      text,
     failure_code text,
     received_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (channel, provider_id, state, participant)

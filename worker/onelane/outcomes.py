@@ -44,6 +44,8 @@ class Begun(Value):
     """What the cached session id was worth: hit, miss, wrong or unused."""
     turn: TurnRead | None = None
     """With the outcome `turn`."""
+    outbox: tuple[UUID, ...] = ()
+    """Without a turn: the user's replies that are to be sent, in their order; the first of them, if they are many."""
 
 
 class Postponed(Value):
@@ -70,5 +72,7 @@ class Settled(Value):
     attempts: int | None = None
     later: Postponed | None = None
     """With the outcome `later`."""
+    outbox: tuple[UUID, ...] = ()
+    """The user's replies that are to be sent, in their order; the first of them, if they are many."""
     next: Begun | None = None
     """What was begun in the same call; None when that was not asked for, or nothing more waits."""

@@ -6,7 +6,7 @@ from uuid import UUID
 from onelane.db import Database
 from onelane.model import Value
 
-LISTED = "state = 'dead' AND (dropped_at IS NULL OR dropped_at < processed_at)"
+LISTED = "is_dead AND (dropped_at IS NULL OR dropped_at < processed_at)"
 """Which messages are listed: dead ones, unless they were dropped after their death."""
 PAGE_MAX = 500
 

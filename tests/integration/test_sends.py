@@ -1,0 +1,478 @@
+"""A reply's way through the outbox: begun under a fence, settled by what is known, in its user's order."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from onelane.bootstrap import Services
+from tests.by_hand import ByHand
+from tests.calls import Calls, Item, delivery, lease, sent, settlement
+from tests.rows import Rows
+
+SIXTEEN = 16
+
+
+@pytest.fixture
+def calls(services: Services) -> Calls:
+    return Calls(services.database)
+
+
+@pytest.fixture
+def alice(services: Services) -> ByHand:
+    """Wrote once."""
+    alice = ByHand(services.database)
+    alice.say()
+    return alice
+
+
+def replied(alice: ByHand, *texts: str, **effects: Any) -> list[UUID]:
+    """Answer the user's next message; return the replies' ids."""
+    known = {row.id for row in alice.rows.replies(alice.user_id)}
+    alice.turn(replies=[{"text": text} for text in texts], **effects)
+    return [row.id for row in alice.rows.replies(alice.user_id) if row.id not in known]
+
+
+def begin(calls: Calls, alice: ByHand, fence: int = 1, **extra: object) -> Item:
+    [answer] = calls.begin_sends(lease(alice.user_id, fence, **extra))
+    assert answer["outcome"] != "refused", answer
+    return answer
+
+
+def settle(calls: Calls, begun: Item, outcome: str = "accepted", fence: int = 1, **extra: object) -> Item:
+    [answer] = calls.settle_sends(sent(begun, outcome, fence, **extra))
+    assert answer["outcome"] != "refused", answer
+    return answer
+
+
+def outbox(services: Services) -> list[Any]:
+    return services.database.rows("SELECT * FROM outbox ORDER BY user_id, turn_seq, ordinal")
+
+
+# the plain way
+
+
+def test_a_settled_turn_names_the_replies_that_wait(alice: ByHand, rows: Rows) -> None:
+    turn = alice.begin()
+    settled = alice.commit(turn, replies=[{"text": "one"}, {"text": "two"}])
+    assert settled.outbox == [str(row.id) for row in rows.replies(alice.user_id)]
+    again = alice.commit(turn, replies=[{"text": "one"}, {"text": "two"}])
+    assert (again.outcome, again.outbox) == ("already", settled.outbox)
+    idle = alice.begin()
+    assert (idle.outcome, idle.answer["outbox"]) == ("idle", settled.outbox)
+
+
+def test_a_turn_without_replies_names_none(alice: ByHand) -> None:
+    assert alice.commit(alice.begin()).outbox == []
+
+
+def test_replies_are_sent_in_their_order_each_marked_before_its_request(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows
+) -> None:
+    first, second = replied(alice, "one", "two")
+    begun = begin(calls, alice)
+    assert (begun["outcome"], begun["reply"]["id"], begun["reply"]["attempt"]) == ("send", str(first), 1)
+    assert [row.state for row in outbox(services)] == ["sending", "pending"]
+    settled = settle(calls, begun, goes_on=True)
+    assert (settled["outcome"], settled["state"], settled["has_more"]) == ("settled", "sent", True)
+    following = settled["next"]
+    assert (following["outcome"], following["reply"]["id"]) == ("send", str(second))
+    last = settle(calls, following, goes_on=True)
+    assert (last["state"], last["has_more"], last["next"]["outcome"]) == ("sent", False, "idle")
+    assert [(row.state, row.provider_id, row.send_attempts) for row in rows.replies(alice.user_id)] == [
+        ("sent", f"P{first}", 1),
+        ("sent", f"P{second}", 1),
+    ]
+    assert not outbox(services)
+
+
+def test_what_is_handed_out_is_all_that_sending_needs(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows
+) -> None:
+    services.database.rows('UPDATE inbox SET route = \'{"from": "+49"}\'')
+    parts = {"buttons": [{"id": "y", "title": "Yes"}]}
+    alice.turn(
+        replies=[{"text": "hi", "attachments": [{"url": "https://a"}], "parts": parts, "quoted": "q", "raw": {}}]
+    )
+    services.database.rows(
+        "INSERT INTO user_aliases (channel, alias, user_id) VALUES ('demo', 'other', %s)", (alice.user_id,)
+    )
+    [row], user = rows.replies(alice.user_id), rows.user(alice.user_id)
+    reply = begin(calls, alice)["reply"]
+    times = {name: reply.pop(name) for name in ("accepted_at", "committed_at", "first_sent_at", "sending_at")}
+    assert all(times.values())
+    assert times["first_sent_at"] == times["sending_at"]
+    assert reply.pop("last_accepted_at") == times["accepted_at"]
+    assert reply == {
+        "id": str(row.id),
+        "seq": 1,
+        "ordinal": 1,
+        "channel": "demo",
+        "to": [user.sender, "other"],
+        "text": "hi",
+        "attachments": [{"url": "https://a"}],
+        "parts": parts,
+        "quoted": "q",
+        "raw": {},
+        "route": {"from": "+49"},
+        "attempt": 1,
+        "counted": 1,
+        "resent": False,
+        "unknown_since": None,
+        "ends_known": False,
+    }
+
+
+def test_who_has_nothing_to_be_sent_is_idle(calls: Calls, alice: ByHand, services: Services) -> None:
+    assert begin(calls, alice)["outcome"] == "idle"
+    assert not services.database.rows("SELECT FROM out_lanes")
+
+
+# what comes of a reply as it is committed
+
+
+@pytest.mark.parametrize(
+    ("failure", "state", "is_told"),
+    [("no_route", "withheld", False), ("too_long", "failed", True), (None, "pending", False)],
+)
+def test_a_reply_that_cannot_be_sent_is_terminal_at_once(
+    services: Services, alice: ByHand, rows: Rows, failure: str | None, state: str, is_told: bool
+) -> None:
+    alice.turn(replies=[{"text": "hi", **({"failure": failure} if failure else {})}])
+    [reply] = rows.replies(alice.user_id)
+    assert (reply.state, reply.failure, bool(reply.failed_at)) == (state, failure, is_told)
+    assert [row.word for row in services.database.rows("SELECT word FROM failures_to_tell")] == [failure] * is_told
+    assert len(outbox(services)) == (state == "pending")
+
+
+def test_replies_that_an_escalation_overtook_are_withheld(services: Services, alice: ByHand, rows: Rows) -> None:
+    turn = alice.begin()
+    alice.do("escalate_session(%s)", alice.user_id)
+    assert alice.commit(turn, replies=[{"text": "hi"}, {"text": "no", "failure": "too_long"}]).outbox == []
+    assert [(row.state, row.failure) for row in rows.replies(alice.user_id)] == [("withheld", "escalated")] * 2
+    assert not services.database.rows("SELECT FROM failures_to_tell")
+
+
+def test_an_apology_is_a_reply(services: Services, alice: ByHand, rows: Rows) -> None:
+    failed = alice.fail(alice.begin(), poison="apologise", apologies=[{"text": "sorry"}])
+    assert failed.outbox == [str(row.id) for row in outbox(services)]
+    assert rows.texts(alice.user_id) == ["sorry"]
+
+
+# what comes of a request
+
+NOT_NOW: dict[str, Any] = {"wait_s": 60.0, "scope": "user", "counts": True}
+
+
+def test_not_now_lets_the_users_lane_wait(services: Services, calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one", "two")
+    settled = settle(calls, begin(calls, alice), "not_now", goes_on=True, **NOT_NOW)
+    assert (settled["outcome"], settled["state"], settled["has_more"]) == ("settled", "pending", True)
+    assert settled["next"]["outcome"] == "wait"
+    assert 50_000 < settled["next"]["wait_ms"] <= 60_000
+
+
+@pytest.mark.parametrize(("counts", "counted"), [(True, 2), (False, 1)])
+def test_a_limit_is_no_attempt_and_yet_a_request_of_its_own(
+    calls: Calls, alice: ByHand, counts: bool, counted: int
+) -> None:
+    replied(alice, "one")
+    settle(calls, begin(calls, alice), "not_now", scope="user", counts=counts, wait_s=0)
+    reply = begin(calls, alice)["reply"]
+    assert (reply["attempt"], reply["counted"]) == (2, counted)
+
+
+def test_a_limit_of_the_account_holds_its_channel_alone(services: Services, calls: Calls) -> None:
+    alice, bob, cleo = (ByHand(services.database, channel=channel) for channel in ("demo", "demo", "other"))
+    for one in (alice, bob, cleo):
+        one.say()
+        replied(one, "hi")
+    settle(calls, begin(calls, alice), "not_now", scope="channel", counts=False, wait_s=60)
+    held = begin(calls, bob)
+    assert (held["outcome"], held["word"]) == ("held", "limit")
+    assert held["wait_ms"] > 50_000
+    assert begin(calls, cleo)["outcome"] == "send"
+
+
+def test_where_the_conversation_moved_the_same_reply_follows(calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    settle(calls, begin(calls, alice), "not_now", scope="user", counts=False, wait_s=0, route={"chat": "2"})
+    assert begin(calls, alice)["reply"]["route"] == {"chat": "2"}
+
+
+def test_what_is_refused_has_failed_and_its_bot_is_told(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows
+) -> None:
+    first, second = replied(alice, "one", "two")
+    settled = settle(calls, begin(calls, alice), "never", goes_on=True, failure="blocked", failure_code="403")
+    assert (settled["state"], settled["next"]["reply"]["id"]) == ("failed", str(second))
+    reply = rows.replies(alice.user_id)[0]
+    assert (reply.state, reply.failure, reply.failure_code, bool(reply.failed_at)) == ("failed", "blocked", "403", True)
+    [told] = services.database.rows("SELECT * FROM failures_to_tell")
+    assert (told.reply_id, told.user_id, told.word, told.code) == (first, alice.user_id, "blocked", "403")
+
+
+def test_a_broken_channel_is_probed_by_one_reply_and_opens_by_it(services: Services, calls: Calls) -> None:
+    alice, bob = ByHand(services.database), ByHand(services.database)
+    for one in (alice, bob):
+        one.say()
+        replied(one, "hi")
+    settled = settle(calls, begin(calls, alice), "broken", failure="bad_token", failure_code="401", goes_on=True)
+    assert settled["state"] == "pending"
+    assert (settled["next"]["outcome"], settled["next"]["word"]) == ("held", "bad_token")
+    assert begin(calls, bob)["outcome"] == "held"
+    services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
+    probe = begin(calls, bob)
+    assert (probe["outcome"], probe["reply"]["counted"]) == ("send", 1)
+    assert begin(calls, alice)["outcome"] == "held"
+    settle(calls, probe)
+    begun = begin(calls, alice)
+    assert (begun["outcome"], begun["reply"]["attempt"], begun["reply"]["counted"]) == ("send", 2, 1)
+
+
+def test_what_was_accepted_before_a_channel_broke_does_not_mend_it(services: Services, calls: Calls) -> None:
+    alice, bob, cleo = (ByHand(services.database) for _ in range(3))
+    for one in (alice, bob, cleo):
+        one.say()
+        replied(one, "hi")
+    earlier = begin(calls, bob)
+    settle(calls, begin(calls, alice), "broken", failure="bad_token")
+    settle(calls, earlier)
+    assert begin(calls, cleo)["outcome"] == "held"
+
+
+def test_who_wants_no_messages_gets_none(services: Services, calls: Calls, alice: ByHand, rows: Rows) -> None:
+    replied(alice, "one", "two")
+    services.database.rows("UPDATE users SET opted_out_at = now()")
+    assert begin(calls, alice)["outcome"] == "idle"
+    assert [(row.state, row.failure) for row in rows.replies(alice.user_id)] == [("failed", "opted_out")] * 2
+    assert len(services.database.rows("SELECT FROM failures_to_tell")) == 2
+
+
+# what is not known
+
+
+def test_a_later_lease_that_finds_a_request_begun_does_not_know_what_came_of_it(calls: Calls, alice: ByHand) -> None:
+    [reply_id] = replied(alice, "one")
+    begin(calls, alice, 1)
+    found = begin(calls, alice, 2)
+    assert (found["outcome"], found["reply"]["id"], found["reply"]["ends_known"]) == ("unknown", str(reply_id), False)
+    assert begin(calls, alice, 2) == found
+    assert begin(calls, alice, 1)["outcome"] == "fenced"
+
+
+def test_another_lease_with_the_same_number_does_not_send_again(calls: Calls, alice: ByHand) -> None:
+    """A fail-over of Redis lost the counter."""
+    replied(alice, "one")
+    begin(calls, alice, token="a")
+    assert begin(calls, alice, token="b")["outcome"] == "unknown"
+
+
+def test_a_begin_whose_answer_was_lost_is_answered_again_and_counts_nothing(calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    first, again = begin(calls, alice), begin(calls, alice)
+    assert again["outcome"] == "send"
+    for answer in (first, again):
+        del answer["reply"]["sending_at"]
+    assert again == first
+
+
+def test_a_request_that_is_over_and_not_known_is_known_to_be_over(calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    settled = settle(calls, begin(calls, alice), "unknown", goes_on=True)
+    assert (settled["state"], settled["next"]["outcome"]) == ("unknown", "unknown")
+    assert settled["next"]["reply"]["ends_known"]
+
+
+def test_a_reply_that_the_provider_does_not_have_is_sent_again_once(calls: Calls, alice: ByHand, rows: Rows) -> None:
+    replied(alice, "one", "two")
+    settle(calls, begin(calls, alice), "unknown")
+    settled = settle(calls, begin(calls, alice), "absent", goes_on=True)
+    again = settled["next"]
+    assert (again["outcome"], again["reply"]["attempt"], again["reply"]["resent"]) == ("send", 2, True)
+    settle(calls, again, "unknown")
+    settled = settle(calls, begin(calls, alice), "absent", goes_on=True)
+    assert (settled["state"], settled["next"]["reply"]["text"]) == ("unknown", "two")
+    reply = rows.replies(alice.user_id)[0]
+    assert (reply.state, bool(reply.given_up_at), reply.send_attempts) == ("unknown", True, 2)
+
+
+@pytest.mark.parametrize("what", ["absent", "resend"])
+def test_nothing_is_sent_again_while_its_request_may_be_under_way(
+    services: Services, calls: Calls, alice: ByHand, what: str
+) -> None:
+    replied(alice, "one")
+    begin(calls, alice, 1)
+    found = begin(calls, alice, 2)
+    assert settle(calls, found, what, 2)["state"] == "unknown"
+    services.database.rows("UPDATE outbox SET sending_at = sending_at - interval '31 s'")
+    assert settle(calls, found, what, 2)["state"] == "pending"
+
+
+def test_resend_waits_as_long_as_it_is_asked_to(calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    settle(calls, begin(calls, alice), "unknown")
+    settled = settle(calls, begin(calls, alice), "resend", wait_s=60, goes_on=True)
+    assert (settled["state"], settled["next"]["outcome"]) == ("pending", "wait")
+
+
+def test_what_is_given_up_lets_the_lane_go_on(calls: Calls, alice: ByHand, rows: Rows) -> None:
+    replied(alice, "one", "two")
+    settle(calls, begin(calls, alice), "unknown")
+    settled = settle(calls, begin(calls, alice), "give_up", goes_on=True)
+    assert (settled["state"], settled["next"]["reply"]["text"]) == ("unknown", "two")
+
+
+def test_a_reply_that_was_given_up_is_sent_when_it_turns_out_so(calls: Calls, alice: ByHand, rows: Rows) -> None:
+    replied(alice, "one")
+    begun = begin(calls, alice)
+    settle(calls, begun, "unknown")
+    settle(calls, begun, "give_up")
+    settled = settle(calls, begun, fence=0)
+    assert (settled["outcome"], settled["state"], settled["is_duplicate"]) == ("settled", "sent", False)
+
+
+def test_a_second_message_of_one_reply_is_noted(calls: Calls, alice: ByHand, rows: Rows) -> None:
+    """The first request was proved absent, and arrived all the same."""
+    replied(alice, "one")
+    first = begin(calls, alice)
+    settle(calls, first, "unknown")
+    settle(calls, first, "absent")
+    settle(calls, begin(calls, alice), provider_id="second")
+    late = settle(calls, first, provider_id="first")
+    assert (late["outcome"], late["state"], late["is_duplicate"]) == ("settled", "sent", True)
+    assert settle(calls, first, provider_id="first")["outcome"] == "already"
+    [reply] = rows.replies(alice.user_id)
+    assert (reply.provider_id, bool(reply.duplicated_at)) == ("second", True)
+
+
+def test_what_an_earlier_request_brings_is_taken_while_a_later_one_is_under_way(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows
+) -> None:
+    replied(alice, "one")
+    first = begin(calls, alice)
+    settle(calls, first, "unknown")
+    settle(calls, first, "absent")
+    second = begin(calls, alice, 2)
+    assert settle(calls, first, provider_id="first")["state"] == "sent"
+    assert not outbox(services)
+    assert settle(calls, second, "never", 2)["outcome"] == "already"
+    assert settle(calls, second, fence=2, provider_id="second")["is_duplicate"]
+
+
+@pytest.mark.parametrize("what", ["not_now", "never", "broken", "unknown", "absent", "resend", "give_up"])
+def test_nothing_else_counts_of_an_earlier_request(services: Services, calls: Calls, alice: ByHand, what: str) -> None:
+    replied(alice, "one")
+    first = begin(calls, alice)
+    settle(calls, first, "not_now", counts=False)
+    begin(calls, alice)
+    before = outbox(services)
+    settled = settle(calls, first, what)
+    assert (settled["outcome"], settled["state"]) == ("already", "sending")
+    assert outbox(services) == before
+    assert not services.database.rows("SELECT FROM channel_holds")
+
+
+@pytest.mark.parametrize("what", ["not_now", "never", "broken", "unknown"])
+def test_the_fence_guards_no_knowledge(calls: Calls, alice: ByHand, what: str) -> None:
+    replied(alice, "one")
+    begun = begin(calls, alice, 1)
+    begin(calls, alice, 2)
+    assert settle(calls, begun, what, 1)["outcome"] == "settled"
+
+
+@pytest.mark.parametrize("what", ["absent", "resend", "give_up", "keep"])
+def test_the_fence_guards_what_is_decided(services: Services, calls: Calls, alice: ByHand, what: str) -> None:
+    replied(alice, "one")
+    begun = begin(calls, alice, 1)
+    settle(calls, begun, "unknown")
+    begin(calls, alice, 2)
+    before = outbox(services)
+    settled = settle(calls, begun, what, 1, goes_on=True)
+    assert (settled["outcome"], settled["next"]) == ("fenced", None)
+    assert outbox(services) == before
+
+
+# what the provider says before us
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("sent", "sent"),
+        ("delivered", "delivered"),
+        ("read", "read"),
+        ("failed", "failed"),
+        ("failed delivered", "delivered"),
+    ],
+)
+def test_a_status_that_came_before_our_own_mark_counts(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows, said: str, state: str
+) -> None:
+    [reply_id] = replied(alice, "one")
+    begun = begin(calls, alice)
+    for word in said.split():
+        alice.do(
+            "store_statuses(%s::jsonb)",
+            f'[{{"channel": "demo", "provider_id": "P{reply_id}", "state": "{word}", "failure_code": "7"}}]',
+        )
+    assert settle(calls, begun)["state"] == state
+    [reply] = rows.replies(alice.user_id)
+    assert (reply.state, reply.failure_code) == (state, "7" if "failed" in said else None)
+    assert len(services.database.rows("SELECT FROM failures_to_tell")) == (state == "failed")
+
+
+def test_the_replies_of_a_merged_user_go_to_the_winner(services: Services, calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    bob = ByHand(services.database)
+    bob.say()
+    bob.do("merge_users(%s, %s)", bob.user_id, alice.user_id)
+    reply = begin(calls, alice)["reply"]
+    winner = bob.rows.user(bob.user_id)
+    assert reply["to"][0] == winner.sender
+    assert len(reply["to"]) == 2
+
+
+# lists
+
+ENDS: dict[str, Callable[[Item], Item]] = {
+    "accepted": lambda begun: sent(begun, goes_on=True),
+    "not_now": lambda begun: sent(begun, "not_now", goes_on=True, **NOT_NOW),
+    "never": lambda begun: sent(begun, "never", failure="blocked", goes_on=True),
+    "unknown": lambda begun: sent(begun, "unknown", goes_on=True),
+}
+
+
+def crowd(calls: Calls, count: int = SIXTEEN) -> list[str]:
+    """Let so many users have two replies to be sent each; return their ids."""
+    users = calls.accept(*(delivery(f"user {nr}", f"m{nr}") for nr in range(count)))
+    turns = calls.begin(*(lease(one["user_id"]) for one in users))
+    calls.settle(*(settlement(one, replies=[{"text": "one"}, {"text": "two"}]) for one in turns))
+    return [one["user_id"] for one in users]
+
+
+def test_sixteen_lanes_are_begun_and_settled_in_one_call_each(calls: Calls, rows: Rows) -> None:
+    begun = calls.begin_sends(*map(lease, crowd(calls)), waits=False)
+    assert [one["outcome"] for one in begun] == ["send"] * SIXTEEN
+    settled = calls.settle_sends(*(sent(one, goes_on=True) for one in begun), waits=False)
+    assert [one["next"]["outcome"] for one in settled] == ["send"] * SIXTEEN
+    settled = calls.settle_sends(*(sent(one["next"], goes_on=True) for one in settled), waits=False)
+    assert [one["next"]["outcome"] for one in settled] == ["idle"] * SIXTEEN
+    assert {row.state for row in rows.answers()} == {"sent"}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_a_settlement_asked_again_word_for_word_changes_nothing_more(
+    services: Services, calls: Calls, what: str
+) -> None:
+    items = [ENDS[what](one) for one in calls.begin_sends(*map(lease, crowd(calls, 4)))]
+    first = calls.settle_sends(*items)
+    before = outbox(services)
+    again = calls.settle_sends(*items)
+    still = "settled" if what == "unknown" else "already"
+    assert [one["outcome"] for one in again] == [still] * 4
+    assert [one["next"]["outcome"] for one in again] == [one["next"]["outcome"] for one in first]
+    assert [(row.state, row.requests, row.attempts) for row in outbox(services)] == [
+        (row.state, row.requests, row.attempts) for row in before
+    ]
