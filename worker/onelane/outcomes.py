@@ -72,7 +72,5 @@ class Settled(Value):
     attempts: int | None = None
     later: Postponed | None = None
     """With the outcome `later`."""
-    outbox: tuple[UUID, ...] = ()
-    """The user's replies that are to be sent, in their order; the first of them, if they are many."""
     next: Begun | None = None
     """What was begun in the same call; None when that was not asked for, or nothing more waits."""
