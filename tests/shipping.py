@@ -48,7 +48,7 @@ def waiting(**changes: Any) -> Waiting:
         "attempt": 1,
         "sending_at": now,
         "first_sent_at": now,
-        "last_accepted_at": now,
+        "last_written_at": now,
         "now": now,
     }
     return Waiting(**{**fields, **changes})

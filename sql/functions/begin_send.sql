@@ -16,7 +16,7 @@
 --   fenced    a later lease has written
 --   skipped   another transaction holds the lane
 -- reply: all that sending needs, by name. `to`: the user's identifiers, preferred first, of a merged one the winner's.
--- attempt: the number of this request; counted: how many of them counted, this one included.
+-- attempt: the number of this request; counted: how many of them counted, this one included. now: the time of all this.
 CREATE OR REPLACE FUNCTION begin_send(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -38,7 +38,7 @@ BEGIN
     END IF;
     FOR nr IN 1 .. 64 LOOP
         SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.accepted_at, m.processed_at,
-               u.opted_out_at, u.last_accepted_at, h.broken_at, h.probe_at, h.not_before AS held_until, h.word,
+               u.opted_out_at, u.last_accepted_at, u.last_written_at, h.broken_at, h.probe_at, h.not_before AS held_until, h.word,
                ARRAY(SELECT a.alias FROM user_aliases a WHERE a.user_id = u.id
                       ORDER BY a.alias <> u.sender, a.created_at DESC, a.alias) AS names
           INTO v_read
@@ -107,5 +107,6 @@ BEGIN
             'accepted_at', v_read.accepted_at, 'committed_at', v_read.processed_at,
             'first_sent_at', v_read.first_sent_at, 'sending_at', v_read.sending_at,
             'unknown_since', v_read.unknown_since, 'ends_known', v_read.ends_known,
-            'last_accepted_at', v_read.last_accepted_at));
+            'last_accepted_at', v_read.last_accepted_at,
+            'last_written_at', v_read.last_written_at, 'now', v_now));
 END $$;

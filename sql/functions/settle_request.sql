@@ -15,6 +15,8 @@ BEGIN
         PERFORM fail_reply(p_reply.id, coalesce(v_word, 'bad_content'), v_code);
     ELSIF p_outcome = 'give_up' OR p_outcome = 'absent' AND p_reply.resent AND v_is_over THEN
         PERFORM end_reply(p_reply.id, 'unknown', v_word, v_code);
+    ELSIF p_outcome = 'withhold' THEN
+        PERFORM end_reply(p_reply.id, 'withheld', v_word, v_code);
     ELSIF p_outcome = 'unknown' THEN
         UPDATE outbox
            SET state = 'unknown', unknown_since = coalesce(unknown_since, v_now), ends_known = true, failure = v_word,

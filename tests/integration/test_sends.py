@@ -103,7 +103,8 @@ def test_what_is_handed_out_is_all_that_sending_needs(
     times = {name: reply.pop(name) for name in ("accepted_at", "committed_at", "first_sent_at", "sending_at")}
     assert all(times.values())
     assert times["first_sent_at"] == times["sending_at"]
-    assert reply.pop("last_accepted_at") == times["accepted_at"]
+    assert reply.pop("last_accepted_at") == reply.pop("last_written_at") == times["accepted_at"]
+    assert reply.pop("now") == times["sending_at"]
     assert reply == {
         "id": str(row.id),
         "seq": 1,
@@ -258,7 +259,9 @@ def test_a_later_lease_that_finds_a_request_begun_does_not_know_what_came_of_it(
     begin(calls, alice, 1)
     found = begin(calls, alice, 2)
     assert (found["outcome"], found["reply"]["id"], found["reply"]["ends_known"]) == ("unknown", str(reply_id), False)
-    assert begin(calls, alice, 2) == found
+    again = begin(calls, alice, 2)
+    assert again["reply"].pop("now") >= found["reply"].pop("now")
+    assert again == found
     assert begin(calls, alice, 1)["outcome"] == "fenced"
 
 
@@ -274,7 +277,7 @@ def test_a_begin_whose_answer_was_lost_is_answered_again_and_counts_nothing(call
     first, again = begin(calls, alice), begin(calls, alice)
     assert again["outcome"] == "send"
     for answer in (first, again):
-        del answer["reply"]["sending_at"]
+        del answer["reply"]["sending_at"], answer["reply"]["now"]
     assert again == first
 
 
@@ -476,3 +479,14 @@ def test_a_settlement_asked_again_word_for_word_changes_nothing_more(
     assert [(row.state, row.requests, row.attempts) for row in outbox(services)] == [
         (row.state, row.requests, row.attempts) for row in before
     ]
+
+
+def test_a_reply_of_a_channel_that_cannot_send_any_more_is_withheld(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows
+) -> None:
+    replied(alice, "one")
+    begun = begin(calls, alice)
+    withheld = settle(calls, begun, "withhold", failure="no_route")
+    assert (withheld["state"], withheld["has_more"]) == ("withheld", False)
+    assert settle(calls, begun, "withhold", failure="no_route")["outcome"] == "already"
+    assert [row.failure for row in rows.replies(alice.user_id)] == ["no_route"]

@@ -33,9 +33,9 @@ def test_a_channel_is_never_held_for_long_because_one_reply_was_tried_often() ->
 
 
 def test_what_was_tried_for_long_enough_has_failed_but_not_at_its_first_attempt() -> None:
-    first = waiting(attempt=1, first_sent_at=ago(4_000))
+    first = waiting(counted=1, first_sent_at=ago(4_000))
     assert limits.fate_of(first, not_now(), 3_600).deed is Deed.NOT_NOW
-    assert limits.fate_of(waiting(attempt=2, first_sent_at=ago(3_000)), not_now(), 3_600).deed is Deed.NOT_NOW
-    again = waiting(attempt=2, first_sent_at=ago(4_000))
+    assert limits.fate_of(waiting(counted=2, first_sent_at=ago(3_000)), not_now(), 3_600).deed is Deed.NOT_NOW
+    again = waiting(counted=2, first_sent_at=ago(4_000))
     assert limits.fate_of(again, not_now(), 3_600) == Fate(Deed.NEVER, Word.GAVE_UP)
     assert limits.fate_of(again, not_now(counts=False), 3_600).deed is Deed.NOT_NOW

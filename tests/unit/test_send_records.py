@@ -86,6 +86,7 @@ def test_a_settlement_names_the_request_and_what_became_of_it() -> None:
     assert item == {
         "user_id": str(LEASE.user_id),
         "fence": 7,
+        "token": "w:1",
         "deadline_s": 25,
         "reply_id": str(reply.id),
         "attempt": 3,
@@ -101,12 +102,12 @@ def test_a_settlement_names_the_request_and_what_became_of_it() -> None:
     }
 
 
-def test_a_mark_whose_answer_was_lost_is_asked_for_again_as_no_first_call() -> None:
+def test_a_mark_whose_answer_was_lost_is_asked_for_again_under_the_same_lease() -> None:
     answer = {"outcome": "send", "fence": 7, "reply": waiting().model_dump(mode="json", exclude={"asked_at"})}
     store = Store(StoreUnavailable("the connection broke"), answer)
     begun = loops.run(records(store).begin(LEASE, Event()))
     assert begun.outcome is BeginOutcome.SEND
-    assert [(item["first"], item["taken_over"]) for _, item in store.asked] == [(True, True), (False, True)]
+    assert [item["token"] for _, item in store.asked] == ["w:1"] * 2
 
 
 def test_who_has_lost_the_lease_marks_nothing_more() -> None:

@@ -99,8 +99,8 @@ def test_whom_nobody_can_ask_is_given_up_as_soon_as_the_request_is_over() -> Non
 def test_where_a_repetition_is_harmless_it_is_sent_again_and_again_at_growing_pauses() -> None:
     assert decided(lost(), rules(RESEND), 0) == Step(Act.WAIT, 1)
     assert decided(lost(), rules(RESEND), 1) == Step(Act.SETTLE, fate=Fate(Deed.RESEND))
-    assert decided(lost(attempt=5, resent=True), rules(RESEND), 15) == Step(Act.WAIT, 1)
-    assert decided(lost(attempt=5, resent=True), rules(RESEND), 16).fate == Fate(Deed.RESEND)
+    assert decided(lost(counted=5, resent=True), rules(RESEND), 15) == Step(Act.WAIT, 1)
+    assert decided(lost(counted=5, resent=True), rules(RESEND), 16).fate == Fate(Deed.RESEND)
 
 
 def test_nothing_is_sent_again_while_its_request_may_be_on_its_way() -> None:
@@ -108,7 +108,7 @@ def test_nothing_is_sent_again_while_its_request_may_be_on_its_way() -> None:
 
 
 def test_a_harmless_repetition_ends_when_it_has_been_tried_for_long_enough() -> None:
-    step = decided(lost(3_590, attempt=12), rules(RESEND), 3_600)
+    step = decided(lost(3_590, counted=12), rules(RESEND), 3_600)
     assert step == Step(Act.SETTLE, fate=Fate(Deed.NEVER, Word.GAVE_UP))
 
 

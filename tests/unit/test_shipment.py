@@ -83,7 +83,7 @@ def test_an_answer_is_settled_although_the_lease_was_lost_meanwhile() -> None:
 
 @pytest.mark.parametrize("last_s", [None, 90_000])
 def test_after_the_reply_window_nothing_is_requested(last_s: float | None) -> None:
-    trip = Trip(waiting(last_accepted_at=last_s and ago(last_s)))
+    trip = Trip(waiting(last_written_at=last_s and ago(last_s)))
     trip.sender.window = 86_400
     trip.run()
     assert trip.sender.taken == []
@@ -91,7 +91,7 @@ def test_after_the_reply_window_nothing_is_requested(last_s: float | None) -> No
     assert [word for _, word in trip.lanes.buried] == ["window_closed"]
 
 
-@pytest.mark.parametrize("reply", [waiting(), waiting(last_accepted_at=ago(90_000), parts={"template": {"name": "x"}})])
+@pytest.mark.parametrize("reply", [waiting(), waiting(last_written_at=ago(90_000), parts={"template": {"name": "x"}})])
 def test_within_the_reply_window_and_by_a_template_it_is_sent(reply: Any) -> None:
     trip = Trip(reply)
     trip.sender.window = 86_400

@@ -27,7 +27,7 @@ def fate_of(reply: Waiting, verdict: Verdict, give_up_s: float) -> Fate:
         return Fate.of(verdict)
     if verdict.counts and _has_tried_enough(reply, give_up_s):
         return never(Word.GAVE_UP)
-    return Fate.of(verdict, wait_s(verdict, reply.attempt))
+    return Fate.of(verdict, wait_s(verdict, reply.counted))
 
 
 def wait_s(verdict: Verdict, attempt: int) -> float:
@@ -53,4 +53,4 @@ def later(seconds: float) -> float:
 
 def _has_tried_enough(reply: Waiting, give_up_s: float) -> bool:
     """Whether a reply has been refused for long enough."""
-    return reply.attempt > 1 and reply.seconds_since(reply.first_sent_at or reply.sending_at) >= give_up_s
+    return reply.counted > 1 and reply.seconds_since(reply.first_sent_at or reply.sending_at) >= give_up_s

@@ -57,16 +57,13 @@ class SendRecords:
 
     async def begin(self, lease: Lease, cancelled: Event) -> Begun:
         """Mark the user's next reply as being sent; a lost answer is asked for again under the same lease."""
-        item = {**self._names(lease), "taken_over": lease.taken_over, "first": True}
+        item = {**self._names(lease), "taken_over": lease.taken_over}
         asked_at = time.monotonic()
 
         async def ask() -> JsonObject:
             nonlocal asked_at
             asked_at = time.monotonic()
-            try:
-                return await self._call("begin_sends", item)
-            finally:
-                item["first"] = False
+            return await self._call("begin_sends", item)
 
         return _begun(await self._held(ask, cancelled.is_set), asked_at)
 
@@ -136,7 +133,12 @@ class SendRecords:
         return answer
 
     def _names(self, lease: Lease) -> JsonObject:
-        return {"user_id": str(lease.user_id), "fence": lease.fence, "deadline_s": self._deadline_s}
+        return {
+            "user_id": str(lease.user_id),
+            "fence": lease.fence,
+            "token": lease.token,
+            "deadline_s": self._deadline_s,
+        }
 
 
 def _begun(answer: JsonObject, asked_at: float) -> Begun:

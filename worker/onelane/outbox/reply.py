@@ -31,6 +31,8 @@ class Waiting(Value):
     route: JsonObject | None = Field(default=None, repr=False)
     attempt: int
     """The number of the request that is marked now, or was last."""
+    counted: int = 1
+    """How many of its requests were attempts, this one included."""
     resent: bool = False
     """Whether it was sent again once already, because it had certainly not arrived."""
     accepted_at: datetime | None = None
@@ -42,20 +44,22 @@ class Waiting(Value):
     unknown_since: datetime | None = None
     ends_known: bool = False
     """Whether its last request is certainly over."""
-    last_accepted_at: datetime | None = None
+    last_written_at: datetime | None = None
     """When the user wrote last."""
     now: datetime
     """The time of all this, by Postgres' clock."""
     asked_at: float = Field(default_factory=time.monotonic)
     """When it was asked for, on the monotonic clock."""
+    read_at: float = Field(default_factory=time.monotonic)
+    """When it was answered."""
 
     def seconds_since(self, then: datetime) -> float:
         """Return the seconds from `then` until now: never too few."""
-        return (self.time() - then).total_seconds()
+        return (self.now - then).total_seconds() + time.monotonic() - self.asked_at
 
     def time(self) -> datetime:
-        """Return Postgres' time: never too early."""
-        return self.now + timedelta(seconds=time.monotonic() - self.asked_at)
+        """Return Postgres' time: never too late."""
+        return self.now + timedelta(seconds=time.monotonic() - self.read_at)
 
     @property
     def piece(self) -> Piece:

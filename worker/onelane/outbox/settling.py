@@ -97,7 +97,7 @@ def _resend(reply: Waiting, rules: Rules, now: datetime) -> Step:
     first_at = reply.first_sent_at or reply.sending_at
     if is_harmless and now >= first_at + timedelta(seconds=rules.give_up_s):
         return Step(Act.SETTLE, fate=never(Word.GAVE_UP))
-    at = max(ended_at(reply, rules), _since(reply) + timedelta(seconds=backoff_s(reply.attempt)))
+    at = max(ended_at(reply, rules), _since(reply) + timedelta(seconds=backoff_s(reply.counted)))
     if now < at:
         return Step(Act.WAIT, (at - now).total_seconds())
     return Step(Act.SETTLE, fate=Fate(Deed.RESEND if is_harmless else Deed.ABSENT))

@@ -61,7 +61,7 @@ class Way:
         window_s = self.sending.sender.window_s(reply.to)
         if window_s is None or (reply.parts or {}).get("template") is not None:
             return False
-        return reply.last_accepted_at is None or reply.seconds_since(reply.last_accepted_at) > window_s
+        return reply.last_written_at is None or reply.seconds_since(reply.last_written_at) > window_s
 
 
 @dataclass(frozen=True)
