@@ -44,7 +44,7 @@ LOAD = (
     SELECT user_id, CASE WHEN nr <= %(ended)s THEN ended ELSE open END, way, CASE way WHEN 'in' THEN nr END, nr,
            ordinal, state, %(channel)s, CASE way WHEN 'in' THEN concat_ws('-', sender, nr) END, %(text)s, now()
       FROM generate_series(1, %(turns)s) nr, batch,
-           (VALUES ('in', 0, 'processed'), ('out', 1, 'pending')) line (way, ordinal, state)
+           (VALUES ('in', 0, 'processed'), ('out', 1, 'sent')) line (way, ordinal, state)
      ORDER BY nr, user_id, ordinal
     """,
     """

@@ -62,7 +62,7 @@ SELECT id, user_id, %s, 'in', seq, seq, %s, channel, external_id, text, accepted
 """
 REPLY = """
 INSERT INTO messages (user_id, session_id, direction, turn_seq, ordinal, state, channel, text, accepted_at)
-VALUES (%s, %s, 'out', %s, %s, 'pending', 'demo', %s, clock_timestamp())
+VALUES (%s, %s, 'out', %s, %s, 'sent', 'demo', %s, clock_timestamp())
 """
 
 

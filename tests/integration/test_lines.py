@@ -197,7 +197,7 @@ def test_an_echo_hands_the_open_session_over_at_once(services: Services, calls: 
     assert [line for line in history(services, first["user_id"]) if line[0] == "echo"] == [
         ("echo", "", "leave it to me")
     ]
-    assert services.database.rows("SELECT state FROM messages WHERE direction = 'out'")[0].state == "withheld"
+    assert services.database.rows("SELECT failure FROM messages WHERE state = 'withheld'")[0].failure == "escalated"
 
 
 def test_an_echo_to_somebody_without_a_session_opens_one_for_the_human(services: Services, calls: Calls) -> None:

@@ -36,7 +36,9 @@ def bot(settings: Settings) -> Settings:
 
 
 def _replies(rows: Rows, user_id: UUID) -> list[tuple[str, str]]:
-    return [(reply.text, reply.state) for reply in rows.replies(user_id)]
+    """Return texts, and why they are withheld: the channel has no way to send."""
+    assert {reply.state for reply in rows.replies(user_id)} <= {"withheld"}
+    return [(reply.text, reply.failure) for reply in rows.replies(user_id)]
 
 
 def _is_quiet(services: Services) -> bool:
@@ -71,7 +73,7 @@ def test_the_word_new_ends_the_session_with_itself(
     assert rows.shape(user_id) == [([1, 2], "user_request"), ([3], None)]
     ended = rows.sessions(user_id)[0]
     assert ended.ended_at == ended.last_message_at == rows.inbound(user_id)[word.seq - 1].accepted_at
-    assert _replies(rows, user_id) == [("hello", "pending"), ("hello again", "pending")]
+    assert _replies(rows, user_id) == [("hello", "no_route"), ("hello again", "no_route")]
 
 
 def test_a_handler_ends_the_session_and_leaves_a_summary(
@@ -197,7 +199,7 @@ def test_while_a_human_has_the_session_the_bot_is_silent_and_nothing_waits(
         assert services.sessions.hand_back(user_id) == session_id
         accept("alice", "thank you")
         eventually(lambda: _is_quiet(services))
-    assert _replies(rows, user_id) == [("hello", "pending"), ("thank you", "pending")]
+    assert _replies(rows, user_id) == [("hello", "no_route"), ("thank you", "no_route")]
     assert rows.shape(user_id) == [([1, 2, 3, 4], None)]
     assert services.sessions.hand_back(user_id) is None
 
@@ -208,7 +210,7 @@ def test_a_handler_hands_the_session_over_and_says_so(
     user_id = accept("alice", "escalate").user_id
     accept("alice", "anybody?")
     work_off(services, bot)
-    assert _replies(rows, user_id) == [("a human takes over", "pending")]
+    assert _replies(rows, user_id) == [("a human takes over", "no_route")]
     assert rows.states(user_id) == ["processed", "processed"]
 
 
@@ -222,7 +224,7 @@ def test_the_reply_of_a_turn_that_an_escalation_overtook_is_withheld(
         services.sessions.escalate(user_id)
         (tmp_path / "go").touch()
         eventually(lambda: _is_quiet(services))
-    assert _replies(rows, user_id) == [(text, "withheld")]
+    assert _replies(rows, user_id) == [(text, "escalated")]
 
 
 def test_the_end_of_a_turn_that_an_escalation_overtook_is_withheld(rows: Rows, by_hand: ByHand) -> None:

@@ -107,9 +107,9 @@ def test_history_and_the_page_of_replies_show_files_and_buttons_as_they_were_sai
     ]
     page = create_app(services).test_client().get("/webhooks/demo/replies?user=5550101").json or {}
     photo_told = {"url": "https://cdn.example/a.jpg", "kind": "image"}
-    assert [(reply["media"], reply["buttons"]) for reply in page["replies"]] == [
-        ([photo_told], []),
-        ([], [{"id": "y", "title": "Yes"}]),
+    assert [(reply["media"], reply["buttons"], reply["failure"]) for reply in page["replies"]] == [
+        ([photo_told], [], "no_route"),
+        ([], [{"id": "y", "title": "Yes"}], "no_route"),
     ]
     [_, asked] = rows.replies(accepted.user_id)
     assert (asked.quoted, asked.raw) == ("5550101:7", {"silent": True})
@@ -146,3 +146,18 @@ def test_neither_an_event_nor_an_echo_moves_the_time_for_replies(
     accept(services, "wa", "", kind="echo")
     user = rows.user(accepted.user_id)
     assert user.last_written_at == written_at < user.last_accepted_at
+
+
+def test_what_a_provider_has_no_form_for_fails_alone_and_is_told_and_the_rest_waits_to_be_sent(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    accepted = accept(services, "tg")
+    work_off(services, settings, lambda turn: [Reply("one"), Reply("two", template={"name": "hi"}), Reply("three")])
+    found = rows.replies(accepted.user_id)
+    assert [(row.text, row.state, row.failure) for row in found] == [
+        ("one", "pending", None),
+        ("two", "failed", "bad_content"),
+        ("three", "pending", None),
+    ]
+    assert rows.ask("SELECT word FROM failures_to_tell WHERE reply_id = %s", found[1].id).word == "bad_content"
+    assert rows.ask("SELECT array_agg(ordinal ORDER BY ordinal) AS them FROM outbox").them == [1, 3]

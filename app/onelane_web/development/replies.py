@@ -16,7 +16,7 @@ AFTER_DIGITS_MAX = 18
 
 TURNS = """
 SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.state, m.session_id,
-       m.attachments, m.parts, m.last_error
+       m.attachments, m.parts, m.failure, m.last_error
   FROM messages m
   JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
@@ -79,7 +79,7 @@ def _message(row: Row) -> JsonObject:
 
 def _reply(row: Row) -> JsonObject:
     said = {"text": row.text, "media": row.attachments, "buttons": (row.parts or {}).get("buttons", [])}
-    return {**_line(row), "ordinal": row.ordinal, **said}
+    return {**_line(row), "ordinal": row.ordinal, **said, "failure": row.failure}
 
 
 def _line(row: Row) -> JsonObject:
