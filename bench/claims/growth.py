@@ -15,7 +15,8 @@ from bench.measuring import Figures, Rounds, alternate
 from bench.plan import Plan
 from bench.result import Goal, Result
 from bench.stack import Stack, fresh
-from onelane.processes.duties import USERS_PER_PAGE, WAITING_USERS
+from onelane import keys
+from onelane.processes.reconciler import USERS_PER_PAGE, WAITING_USERS
 
 NAME = "growth"
 TITLE = "Growth: Postgres' CPU ms for one item of each hot statement, by the size of the history"
@@ -139,7 +140,7 @@ def _reads(backend: Backend) -> Figures:
     """Read what is read again and again; the median CPU ms of some times."""
     user = backend.spent("SELECT id FROM users OFFSET 100 LIMIT 1").answers[0][0]
     session = backend.spent("SELECT id FROM conversation_sessions WHERE user_id = %s LIMIT 1", user).answers[0][0]
-    waiting = WAITING_USERS % {"after": f"'{UUID(int=0)}'", "most": USERS_PER_PAGE}
+    waiting = WAITING_USERS[keys.IN] % {"after": f"'{UUID(int=0)}'", "most": USERS_PER_PAGE}
     reads = {
         "history": lambda: backend.spent(HISTORY, session),
         "waiting": lambda: backend.spent(waiting),

@@ -25,7 +25,8 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.releases import Released
 from onelane.model import Lease
 from onelane.operations.snapshot import Survey
-from onelane.processes.duties import LAP_EVERY_S, Duties
+from onelane.processes.duties import Duties
+from onelane.processes.reconciler import LAP_EVERY_S
 from onelane.turns.idle import release_idle
 from onelane.turns.records import Records
 from tests import loops
@@ -52,7 +53,7 @@ def fill(services: Services) -> Iterator[Callable[[], object]]:
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
+    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
 
 
 def _lease_all(lanes: Lanes, call: int) -> dict[UUID, Lease]:

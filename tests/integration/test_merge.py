@@ -144,8 +144,8 @@ def test_a_dead_message_of_the_loser_that_rqs_tools_requeue_is_on_the_winners_la
     calls.settle(dead)
     services.database.rows("SELECT merge_users(%s, %s)", (alice, bob))
     message_id = begun["turn"]["messages"][0]["id"]
-    duties = Duties(services.database, services.lanes, services.sessions, "w", parked_max_s=3_600)
-    assert not duties._waits_again(UUID(bob), message_id)
+    duties = Duties(services.database, services.all_lanes, services.sessions, "w", parked_max_s=3_600)
+    assert not duties._requeued[0]._waits_again(UUID(bob), message_id)
     assert services.lanes.jobs(UUID(alice)) == [message_id]
     assert services.lanes.jobs(UUID(bob)) == []
 

@@ -18,6 +18,8 @@ from onelane.lanes.scripts import connect
 from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import Duties
+from onelane.processes.reconciler import Reconciler
+from onelane.processes.requeued import Requeued
 from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
 from tests.odd import CATALOGUE, VALUES, WORKER, Plant, is_a_users, key_of, plants_for
 from tests.renewing import renewed
@@ -216,10 +218,10 @@ def test_an_odd_lock_costs_a_worker_that_lease_alone(
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=3_600)
+    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
 
 
-@pytest.mark.parametrize("broken", ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"])
+@pytest.mark.parametrize("broken", ["redrive", "reconcile", "sweep", "forget_deliveries"])
 def test_a_duty_that_fails_is_reported_and_the_others_are_done(
     services: Services, duties: Duties, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -230,15 +232,16 @@ def test_a_duty_that_fails_is_reported_and_the_others_are_done(
         if name == broken:
             raise ValueError("text")
 
-    for owner, name in [(duties, "redrive_requeued"), (duties, "reconcile"), (duties, "sweep")]:
-        monkeypatch.setattr(owner, name, lambda name=name: act(name))
-    monkeypatch.setattr(duties, "forget_deliveries", lambda: act("forget_deliveries"))
+    for owner, name in [(Requeued, "redrive"), (Reconciler, "reconcile")]:
+        monkeypatch.setattr(owner, name, lambda _, name=name: act(name))
+    for name in ("sweep", "forget_deliveries"):
+        monkeypatch.setattr(duties, name, lambda name=name: act(name))
     services.lanes.client.zadd(keys.buried(), {"somebody dead": 0})
     duties.round()
-    assert done == ["redrive_requeued", "reconcile", "sweep", "forget_deliveries"]
-    [line] = [line for line in log_lines if line["event"] == "duty_failed"]
-    assert line["duty"] == broken.removesuffix("_requeued")
-    assert line["failure"].endswith("ValueError")
+    assert done == ["redrive", "redrive", "reconcile", "reconcile", "sweep", "forget_deliveries"], "of each kind"
+    lines = [line for line in log_lines if line["event"] == "duty_failed"]
+    assert [line["duty"] for line in lines] == done.count(broken) * [broken]
+    assert all(line["failure"].endswith("ValueError") for line in lines)
 
 
 def test_a_session_that_cannot_be_swept_is_reported_and_the_others_end(

@@ -138,7 +138,7 @@ def test_a_full_quarantine_refuses_what_is_new_and_removes_nothing(services: Ser
 def test_what_is_kept_for_long_enough_is_deleted(services: Services, rows: Rows) -> None:
     Quarantine(services.database, 9, 0).keep("demo", Inbound("/", {}, "", b"old"), ["a"])
     Quarantine(services.database, 9, 1).keep("demo", Inbound("/", {}, "", b"new"), ["a"])
-    Duties(services.database, services.lanes, services.sessions, "a test", parked_max_s=1).forget_deliveries()
+    Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=1).forget_deliveries()
     assert rows.counts()["quarantined_payloads"] == 1
 
 

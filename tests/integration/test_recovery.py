@@ -17,15 +17,14 @@ from onelane.connection import Row
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.marks import FIRST_USER
-from onelane.processes.duties import (
+from onelane.processes.duties import ROUND_S, Duties
+from onelane.processes.reconciler import (
     LAP_EVERY_MAX_S,
     LAP_EVERY_S,
     RECONCILE_MAX_S,
-    ROUND_S,
     USERS_PER_PAGE,
-    Duties,
     Page,
-    _next_lap_s,
+    next_lap_s,
 )
 from onelane.sessions import SWEEP_ENDS_MAX
 from tests.conftest import Accept, LogLines, RunWorker, eventually
@@ -45,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def _duties(services: Services, worker: str) -> Duties:
-    return Duties(services.database, services.lanes, services.sessions, worker, parked_max_s=3_600)
+    return Duties(services.database, services.all_lanes, services.sessions, worker, parked_max_s=3_600)
 
 
 @pytest.fixture
@@ -153,14 +152,14 @@ def test_workers_put_users_back_together_and_no_two_take_the_same(
     rows.make_waiting_users(2 * USERS_PER_PAGE + 1)
     other = _duties(services, "another")
     added_by_other: list[int] = []
-    work_off = duties._reconcile_page
+    work_off = duties._reconcilers[0]._reconcile_page
 
     def meanwhile(users: list[Row]) -> Page:
         if not added_by_other:
             added_by_other.append(other.reconcile())
         return work_off(users)
 
-    monkeypatch.setattr(duties, "_reconcile_page", meanwhile)
+    monkeypatch.setattr(duties._reconcilers[0], "_reconcile_page", meanwhile)
     assert duties.reconcile() == USERS_PER_PAGE
     assert added_by_other == [USERS_PER_PAGE + 1]
 
@@ -195,7 +194,7 @@ def test_a_cursor_whose_move_was_not_answered_moves_once(services: Services) -> 
 
 @pytest.mark.parametrize(("read_s", "next_s"), [(0.01, LAP_EVERY_S), (1.5, 30), (9, LAP_EVERY_MAX_S)])
 def test_laps_take_postgres_a_bounded_part_of_the_time(read_s: float, next_s: int) -> None:
-    assert _next_lap_s(read_s) == next_s
+    assert next_lap_s(read_s) == next_s
 
 
 def test_a_round_ends_more_sessions_than_one_transaction_does(rows: Rows, services: Services, duties: Duties) -> None:

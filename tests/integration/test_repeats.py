@@ -191,8 +191,8 @@ def _commit(story: Story) -> None:
 
 
 def _requeue(story: Story) -> None:
-    duties = Duties(story.database, story.services.lanes, story.sessions, "w", parked_max_s=3_600)
-    duties._waits_again(story.user.user_id, str(story.message_id))
+    duties = Duties(story.database, story.services.all_lanes, story.sessions, "w", parked_max_s=3_600)
+    duties._requeued[0]._waits_again(story.user.user_id, str(story.message_id))
 
 
 def _policies(story: Story) -> None:

@@ -92,9 +92,9 @@ def test_a_second_deployment_s_web_accepts_and_leaves_the_first_one_s_lanes_alon
         }  # fmt: skip
         accept_all(other, [("bob", "hello")])
         assert Rows(other.database).waiting() == 1
-        duties = Duties(other.database, other.lanes, other.sessions, "w", parked_max_s=3_600)
+        duties = Duties(other.database, other.all_lanes, other.sessions, "w", parked_max_s=3_600)
         acts = (
-            duties.reconcile,
+            duties._reconcilers[0].reconcile,
             partial(other.lanes.forget_session, message.user_id),
             lambda: Survey(other.lanes).snapshot(),
         )

@@ -46,11 +46,11 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "duty_key": keys.duty(ARGUMENT),
         "LANES": keys.lanes(kind),
         "WAKE": keys.wake(kind),
-        "BURIED": keys.buried(kind),
+        "buried_key": keys.buried(ARGUMENT),
         "FENCE": keys.FENCE,
         "INSTANCE": keys.INSTANCE,
         "NUMBERS": keys.NUMBERS,
-        "RECONCILED": keys.reconciled(kind),
+        "reconciled_key": keys.reconciled(ARGUMENT),
         "RECONCILE_CURSOR": keys.reconcile_cursor(kind),
         "QUEUES": keys.RQ_QUEUES,
         "WORKERS": keys.RQ_WORKERS,
@@ -58,11 +58,13 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
     assert of_python.items() <= of_scripts.items()
 
 
+def test_the_scripts_know_the_same_kinds() -> None:
+    assert "local KINDS = { 'in', 'out' }" in PRELUDE
+    assert keys.KINDS == tuple(keys.QUEUE_PREFIXES) == ("in", "out")
+
+
 def test_every_key_of_the_scripts_is_in_the_catalogue() -> None:
-    listed = {
-        key.replace("<kind>", "in").partition("<")[0]
-        for key in re.findall(r"^\| (\S+)", keys.__doc__ or "", re.MULTILINE)
-    }
+    listed = {key.partition("<")[0] for key in re.findall(r"^\| (\S+)", keys.__doc__ or "", re.MULTILINE)}
     found = {made(one).removesuffix(ARGUMENT) for name, one in (MADE | CONSTANTS).items() if name not in NO_KEYS}
     assert {key for key in found if not key.startswith(tuple(listed))} == set()
 

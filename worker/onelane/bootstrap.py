@@ -75,6 +75,11 @@ class Services:
     providers: Mapping[str, Provider]
     """By the channel's name."""
 
+    @property
+    def all_lanes(self) -> tuple[Lanes, ...]:
+        """The lanes of all kinds."""
+        return self.lanes, self.out_lanes
+
     def close(self) -> None:
         """Give all connections back."""
         self.postponed.stop()
@@ -155,7 +160,7 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     )
     renewals = _redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
     lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
-    duties = (services.database, services.lanes, services.sessions, registration.name)
+    duties = (services.database, services.all_lanes, services.sessions, registration.name)
     crew = Crew(
         registration,
         Duties(*duties, parked_max_s=parked_max_s(settings)),

@@ -1,5 +1,6 @@
 """Marks in Redis by which the workers divide their duties: who does a round, and how far a lap has come."""
 
+from typing import NamedTuple
 from uuid import UUID
 
 import redis
@@ -12,6 +13,21 @@ FIRST_USER = UUID(int=0)
 """Before all users."""
 
 
+class Claim(NamedTuple):
+    """What a worker learns that would do a duty."""
+
+    is_ours: bool
+    """Whether it is to do this round."""
+    dead: int
+    """How many dead messages and replies Redis keeps; 0 while another worker has the round."""
+    laps_s: tuple[int, ...]
+    """For how long the mark of each kind's last lap stays."""
+
+    def are_reconciled(self, seconds: int) -> bool:
+        """Whether a lap of each kind was done in the last `seconds`."""
+        return all(_is_ours(left_s, seconds) for left_s in self.laps_s)
+
+
 class Marks:
     """The marks. All of them may be lost: then a duty is done once more, or from its beginning."""
 
@@ -20,15 +36,15 @@ class Marks:
         self._client = scripts.client
         self._kind = kind
 
-    def claim_duty(self, name: str, worker: str, seconds: float) -> int | None:
-        """Take a duty for one round; return how many dead messages Redis keeps, None while another worker has it."""
-        dead: int | None = self._scripts.run("claim", name, worker, round(seconds * 1000))
-        return dead
+    def claim_duty(self, name: str, worker: str, seconds: float) -> Claim:
+        """Take a duty for one round, unless another worker has it."""
+        is_ours, dead, *laps_s = self._scripts.run("claim", name, worker, round(seconds * 1000))
+        return Claim(bool(is_ours), dead, tuple(laps_s))
 
     def is_reconciled(self, seconds: int) -> bool:
         """Whether a lap over all waiting users was done in the last `seconds`, on this Redis."""
         left_s = self._scripts.ask(lambda: self._client.ttl(keys.reconciled(self._kind)))
-        return bool(0 <= left_s <= seconds)  # a mark that never ends is none of ours
+        return _is_ours(left_s, seconds)
 
     def note_reconciled(self, seconds: int) -> None:
         """Note that a lap is done: the next begins with the first user, after `seconds`, or at once in a full Redis."""
@@ -49,3 +65,8 @@ class Marks:
     def put_cursor_back(self, after: UUID) -> None:
         """Let the lap go on after this user once more."""
         self._scripts.run("lap", after, 0)
+
+
+def _is_ours(left_s: int, seconds: int) -> bool:
+    """Whether a mark is there; one that never ends, or too late, is none of ours."""
+    return 0 <= left_s <= seconds

@@ -35,7 +35,7 @@ AWAY: Final = {
     "lane_failed": Event(
         "error", "A duty could not do its work for one user; the others are done.", ("user_id", "failure")
     ),
-    "reconciled": Event("info", "Lanes that Redis had lost, or had no room for, were added.", ("lanes",)),
+    "reconciled": Event("info", "Lanes that Redis had lost, or had no room for, were added.", ("kind", "lanes")),
     "task_postponed": Event("warning", "Redis was away during a periodic task.", ("task", "error")),
     "task_stuck": Event(
         "error",

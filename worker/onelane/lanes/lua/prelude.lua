@@ -3,10 +3,11 @@
 -- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing.
 -- @KIND@, @QUEUE@ and @PREFIX@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
 local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
-local LANES, WAKE, BURIED = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND, PREFIX .. 'buried:' .. KIND
+local KINDS = { 'in', 'out' }
+local LANES, WAKE = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND
 local FENCE, INSTANCE, NUMBERS = PREFIX .. 'fence', PREFIX .. 'instance', PREFIX .. 'numbers'
 local UNSURE, HEARTBEATS = PREFIX .. 'unsure', PREFIX .. 'heartbeats'
-local RECONCILED, RECONCILE_CURSOR = PREFIX .. 'reconciled:' .. KIND, PREFIX .. 'cursor:' .. KIND
+local RECONCILE_CURSOR = PREFIX .. 'cursor:' .. KIND
 local QUEUES, WORKERS, SUSPENDED = PREFIX .. 'rq:queues', PREFIX .. 'rq:workers', PREFIX .. 'rq:suspended'
 local WAKE_MAX = 64
 
@@ -22,8 +23,12 @@ local function worker_key(worker) return PREFIX .. 'rq:worker:' .. worker end
 local function on_lane_key(queue) return PREFIX .. 'rq:workers:' .. queue end
 local function pace_key(user) return PREFIX .. 'pace:' .. KIND .. ':' .. user end
 local function lease_key(worker) return PREFIX .. 'lease:' .. KIND .. ':' .. worker end
+local function buried_key(kind) return PREFIX .. 'buried:' .. kind end
+local function reconciled_key(kind) return PREFIX .. 'reconciled:' .. kind end
 local function duty_key(name) return PREFIX .. 'duty:' .. name end
 local function counted_key(process) return PREFIX .. 'counted:' .. process end
+
+local BURIED, RECONCILED = buried_key(KIND), reconciled_key(KIND)
 
 -- How rq:queues and rq:workers name a queue and a worker: by their keys, as RQ has them, without our prefix.
 local function listed(user) return 'rq:queue:' .. QUEUE .. user end
