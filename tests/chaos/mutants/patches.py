@@ -17,7 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from onelane import bootstrap, forks
+from onelane import forks
+from onelane.bootstrap import services
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
@@ -70,7 +71,7 @@ def retries_on() -> None:
         client.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), RETRIES)
         return client
 
-    plant(bootstrap, "connect", connect_with_retries)
+    plant(services, "connect", connect_with_retries)
 
 
 def answer_before_commit() -> None:

@@ -1,0 +1,147 @@
+"""What every process needs: connections, and what works over them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import redis
+
+from onelane import keys
+from onelane.budget import Connections, web_process
+from onelane.channels import Provider, providers
+from onelane.channels.normalizing import normalizers
+from onelane.config import Settings
+from onelane.db import Clock, Database, database_clock
+from onelane.errors import LanesForeign, LanesUnavailable
+from onelane.gathering import Gatherer
+from onelane.identity import Identity
+from onelane.intake import Intake
+from onelane.lanes.lanes import Lanes
+from onelane.lanes.scripts import Owner, connect
+from onelane.model import JsonObject
+from onelane.operations.acts import Acts
+from onelane.periodic import Periodic
+from onelane.processes.upload import Upload
+from onelane.quarantine import Quarantine
+from onelane.receiving import Receiving
+from onelane.sessions import Sessions
+from onelane.statuses import Statuses
+from onelane.telemetry import session_notices
+
+INTAKE_REDIS_TIMEOUT_S = 0.5
+INTAKE_POOL_WAIT_S = 2
+POSTPONED_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a process needs, connected."""
+
+    settings: Settings
+    database: Database
+    lanes: Lanes
+    out_lanes: Lanes
+    intake: Intake
+    receiving: Receiving
+    quarantine: Quarantine
+    accepts: Gatherer
+    sessions: Sessions
+    acts: Acts
+    upload: Upload
+    postponed: Periodic
+    providers: Mapping[str, Provider]
+    """By the channel's name."""
+
+    @property
+    def all_lanes(self) -> tuple[Lanes, ...]:
+        """The lanes of all kinds."""
+        return self.lanes, self.out_lanes
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.postponed.stop()
+        self.upload.close()
+        self.accepts.close()
+        self.database.close()
+        self.lanes.client.close()
+
+
+def open_services(
+    settings: Settings,
+    *,
+    now: Clock = database_clock,
+    redis_timeout_s: float = INTAKE_REDIS_TIMEOUT_S,
+    pool_wait_s: float = INTAKE_POOL_WAIT_S,
+    pools: Connections | None = None,
+) -> Services:
+    """Wire the services; nothing connects before it is used. `now` replaces the database's clock, for replays.
+
+    Raise ConfigError when a channel's provider is unknown or its own settings are impossible. Without `pools` they
+    may open what a web process may; `pool_wait_s` is what a thread waits for one of those.
+    """
+    by_channel, spellings = providers(settings.channels), normalizers(settings.channels)
+    pools = pools or web_process(settings)
+    database = _database(settings, pools.postgres, pool_wait_s)
+    client = connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
+    lanes, out_lanes = _lanes(client, database)
+    accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
+    intake = Intake(settings, accepts, database.breaker, lanes, now)
+    quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
+    sessions = Sessions(database, lanes, now)
+    services = Services(
+        settings=settings,
+        database=database,
+        lanes=lanes,
+        out_lanes=out_lanes,
+        intake=intake,
+        receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine, spellings),
+        quarantine=quarantine,
+        accepts=accepts,
+        sessions=sessions,
+        acts=Acts(database, lanes, sessions),
+        upload=Upload(lanes.add_numbers),
+        postponed=Periodic("postponed", intake.enqueue_postponed, POSTPONED_EVERY_S),
+        providers=by_channel,
+    )
+    services.upload.start()
+    services.postponed.start()
+    return services
+
+
+def _database(settings: Settings, connections_max: int, wait_s: float) -> Database:
+    """Make the pool of connections to Postgres, or to what stands before it."""
+    return Database(
+        settings.database_url,
+        pooler=settings.pg_pooler,
+        pool_max=connections_max,
+        wait_s=wait_s,
+        on_notice=session_notices.on_notice,
+    )
+
+
+def _lanes(client: redis.Redis, database: Database) -> list[Lanes]:
+    """Make the lanes of each kind."""
+    owner = Owner(Identity(database).id)
+    return [Lanes(client, kind, owner=owner) for kind in keys.KINDS]
+
+
+def refuse_foreign_lanes(lanes: Lanes) -> None:
+    """Raise LanesForeign when another deployment uses this Redis; with a server away, that is found out later."""
+    try:
+        lanes.check_owner()
+    except LanesForeign:
+        raise
+    except LanesUnavailable:
+        return
+
+
+def redis_access(settings: Settings, timeout_s: float, wait_s: float, connections_max: int) -> JsonObject:
+    """Return the arguments of `scripts.connect`, as JSON has them."""
+    return {
+        "url": settings.redis_url,
+        "timeout_s": timeout_s,
+        "wait_s": wait_s,
+        "connections_max": connections_max,
+        "verify_tls": settings.redis_tls_verify,
+        "ca_file": settings.redis_tls_ca_file and str(settings.redis_tls_ca_file),
+        "prefix": settings.redis_prefix,
+    }

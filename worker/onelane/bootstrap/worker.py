@@ -1,0 +1,133 @@
+"""A worker process, wired over the services."""
+
+import threading
+from dataclasses import dataclass
+
+from onelane import forks, keys
+from onelane.bootstrap.services import Services, open_services, redis_access
+from onelane.budget import Connections
+from onelane.channels.senders import Senders
+from onelane.config import Settings
+from onelane.db import Clock, database_clock
+from onelane.lanes.keeper import Keeper
+from onelane.outbox.broken import BrokenChannels
+from onelane.outbox.presence import Presence
+from onelane.outbox.records import SendRecords
+from onelane.outbox.shipments import Shipments
+from onelane.processes.duties import Duties
+from onelane.processes.registration import Registration, worker_name
+from onelane.processes.runner import Crew, Runner, Work
+from onelane.processes.slots import Slots
+from onelane.processes.starting import once_there
+from onelane.sessions import publish_policies
+from onelane.turns.bots import Bots
+from onelane.turns.event_loop import WorkLoop
+from onelane.turns.files import Files
+from onelane.turns.handling import Handling
+from onelane.turns.hosting import Host
+from onelane.turns.isolation import Isolation
+from onelane.turns.loading import load_bots
+from onelane.turns.pacing import parked_max_s
+from onelane.turns.records import Records
+from onelane.turns.workplace import Workplace
+
+WORKER_REDIS_TIMEOUT_S = 3
+"""What a worker waits for Redis before it calls it away."""
+WORKER_POOL_WAIT_S = 10
+"""Hundreds of slots share a few connections, and their leases live while they wait."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process, ready to run once."""
+
+    services: Services
+    runner: Runner
+    isolation: Isolation
+    signs: Presence
+    shipments: Shipments | None
+    """None: it sends no replies."""
+
+    def probe_isolation(self) -> None:
+        """Find out, beside the work, whether a suspect message could run apart; the log tells if not."""
+        threading.Thread(target=self.isolation.probe, name="probe", daemon=True).start()
+
+    def stop(self, *signal: object) -> None:
+        """Ask it to end; safe as a signal handler."""
+        self.runner.stop(*signal)
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until stopped (`burst`: until nothing is due), close everything, and return the exit code."""
+        try:
+            return self.runner.run(burst=burst)
+        finally:
+            if self.shipments is not None:
+                self.runner.ending.while_there_is_time(self.shipments.close)
+            self.runner.ending.while_there_is_time(self.signs.close)
+            self.runner.ending.while_there_is_time(self.services.close)
+            self.runner.ending.disarm()
+
+
+def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
+    """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
+    bots = load_bots(settings)
+    forks.guard()
+    services = open_services(
+        settings,
+        now=now,
+        redis_timeout_s=WORKER_REDIS_TIMEOUT_S,
+        pool_wait_s=WORKER_POOL_WAIT_S,
+        pools=Connections(settings.db_pool_max, settings.redis_pool_max),
+    )
+    try:
+        return _wired(settings, services, bots)
+    except BaseException:
+        services.close()
+        raise
+
+
+def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
+    """Wire what works over the services, once the servers are there."""
+    lanes = services.lanes
+    isolation = Isolation(settings)
+    once_there(services.database.ping)
+    once_there(services.lanes.probe)
+    once_there(services.out_lanes.probe)
+    registration = once_there(
+        lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
+    )
+    once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
+    stopping, loop = threading.Event(), WorkLoop()
+    host = Host(settings.turn_timeout_s, loop.clock)
+    files, senders = Files(settings, services.providers), Senders(services.providers)
+    signs = Presence(settings, services.providers, loop, BrokenChannels(services.database))
+    workplace = Workplace(
+        settings,
+        services.lanes,
+        services.out_lanes,
+        Records(settings, services.database, stopping, senders.apologies(settings.channels)),
+        Handling(settings, services.sessions, bots, host, isolation, files, senders, signs.during),
+        stopping,
+        loop,
+    )
+    renewals = redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
+    lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
+    duties = (services.database, services.all_lanes, services.sessions, registration.name)
+    crew = Crew(
+        registration,
+        Duties(*duties, parked_max_s=parked_max_s(settings)),
+        Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.owner.database_id()),
+    )
+    slots = Slots(settings.worker_slots, workplace)
+    shipments = _shipments(settings, services, workplace) if keys.OUT in settings.worker_kinds else None
+    work = [Work(services.lanes, slots)] if keys.IN in settings.worker_kinds else []
+    if shipments is not None:
+        work.append(Work(services.out_lanes, shipments))
+    return Worker(services, Runner(settings, workplace, crew, slots, work), isolation, signs, shipments)
+
+
+def _shipments(settings: Settings, services: Services, workplace: Workplace) -> Shipments:
+    """Wire what sends replies, on the same loop."""
+    records = SendRecords(settings, services.database)
+    loop, stopping = workplace.loop, workplace.stopping
+    return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping)
