@@ -29,8 +29,6 @@ MANY_MAX = 500
 """Scripts in one round trip."""
 NO_ROOM = -1
 """What enqueue answers when Redis is full: the lane is due without the job, or is left to the reconciler."""
-BLOCK_MIN_S = 0.005
-"""Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
 REQUEUED_MAX = 50
 """Lanes searched in one script: Redis does nothing else meanwhile."""
 
@@ -142,11 +140,6 @@ class Lanes(Releases):
     def forget_session(self, user_id: UUID) -> None:
         """Delete the cached session id."""
         self.scripts.run("forget_session", user_id)
-
-    def wait_for_wake(self, timeout_s: float) -> bool:
-        """Block until a lane becomes due or `timeout_s` is over; return whether one has."""
-        seconds = max(timeout_s, BLOCK_MIN_S)
-        return self.scripts.ask_once(lambda: self.client.blpop([keys.wake(self.kind)], timeout=seconds)) is not None
 
     def pass_wake_on_soon(self) -> Future[Any]:
         """Wake another worker in our place."""

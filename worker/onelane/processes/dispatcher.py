@@ -18,6 +18,7 @@ from onelane.lanes.holding import Holding
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.leased import Leased
+from onelane.processes.bell import Bell
 from onelane.processes.eviction import Eviction
 from onelane.processes.registration import Registration
 from onelane.telemetry.log import event
@@ -92,7 +93,9 @@ class Permit:
 class Dispatcher:
     """Leases lanes of one kind, again and again, until the process stops or a burst is over."""
 
-    def __init__(self, lanes: Lanes, berths: Berths, permit: Permit, *, after: "Dispatcher | None" = None) -> None:
+    def __init__(
+        self, lanes: Lanes, berths: Berths, bell: Bell, permit: Permit, *, after: "Dispatcher | None" = None
+    ) -> None:
         """In a burst, lanes of this kind may become due as long as the dispatcher `after` whom it ends works."""
         self.lanes = lanes
         self.berths = berths
@@ -100,6 +103,7 @@ class Dispatcher:
         """Whether its burst is over."""
         self.is_refused = False
         """Whether it has found the lanes of another deployment."""
+        self._bell = bell
         self._permit = permit
         self._stopping = permit.stopping
         self._after = after
@@ -144,6 +148,7 @@ class Dispatcher:
                 self._stopping.wait(SUSPENDED_TICK_S)
                 continue
             if free == 0:
+                self._bell.pass_on(self.lanes.kind)
                 self.berths.freed.wait(BUSY_WAIT_MAX_S)
                 self.berths.freed.clear()
                 self._stopping.wait(GATHERED_S)
@@ -184,7 +189,7 @@ class Dispatcher:
 
     def _wait_for_work(self, next_due_s: float | None, most_s: float) -> None:
         wait_s = most_s if next_due_s is None else min(most_s, next_due_s)
-        was_woken = wait_s > 0 and self.lanes.wait_for_wake(wait_s)
+        was_woken = wait_s > 0 and self._bell.wait(self.lanes.kind, wait_s)
         if was_woken and (self._stopping.is_set() or self._permit.registration.is_suspended):
             self.lanes.pass_wake_on()
 

@@ -14,6 +14,7 @@ from onelane.errors import EXIT_CONFIG
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.periodic import Periodic, hopeless_task
+from onelane.processes.bell import Bell
 from onelane.processes.dispatcher import Berths, Dispatcher, Permit
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.ending import Ending
@@ -75,9 +76,11 @@ class Runner:
         breaker = workplace.records.breaker
         permit = Permit(crew.registration, crew.keeper, breaker, eviction, workplace.stopping, settings.lock_ttl_s)
         self._dispatchers: list[Dispatcher] = []
+        berths_of = {one.lanes.kind: one.berths for one in work}
+        bell = Bell([one.lanes for one in work], lambda kind: berths_of[kind].free > 0)
         for lanes, berths in work:
             earlier = self._dispatchers[-1] if self._dispatchers else None
-            self._dispatchers.append(Dispatcher(lanes, berths, permit, after=earlier))
+            self._dispatchers.append(Dispatcher(lanes, berths, bell, permit, after=earlier))
 
     def stop(self, *_: object) -> None:
         """Take no more lanes; end when the turns at hand have ended or their grace is over. A signal handler may."""
