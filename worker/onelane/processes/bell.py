@@ -77,4 +77,3 @@ class Bell:
         lists = {prefix_of(client) + keys.wake(kind): kind for kind in kinds}
         taken = scripts.ask_once(lambda: client.blpop([keys.wake(kind) for kind in kinds], timeout=within_s))
         return None if taken is None else lists[text_of(taken[0])]
-
