@@ -20,8 +20,7 @@ BEGIN
                     ELSE 'failed' END,
                p_channel, reply ->> 'text', coalesce(reply -> 'attachments', '[]'), nullif(reply -> 'parts', 'null'),
                reply ->> 'quoted', nullif(reply -> 'raw', 'null'), p_route, p_accepted_at,
-               p_external_id, why,
-               CASE WHEN p_withheld IS NULL THEN reply ->> 'failure_code' END,
+               p_external_id, why, CASE WHEN p_withheld IS NULL THEN reply ->> 'failure_code' END,
                CASE WHEN p_withheld IS NULL AND why <> 'no_route' THEN clock_timestamp() END
           FROM jsonb_array_elements(p_replies) WITH ORDINALITY AS r (reply, nr),
                coalesce(p_withheld, reply ->> 'failure') AS why
