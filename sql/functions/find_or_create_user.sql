@@ -24,6 +24,12 @@ BEGIN
     IF p_item ->> 'conversation' IS NULL AND (jsonb_array_length(p_item -> 'senders') > 1 OR p_item ? 'adds') THEN
         SELECT array_agg(DISTINCT n ORDER BY n) INTO v_names FROM unnest(names_of(p_item)) n;
     END IF;
+    IF cardinality(v_names) = 1 THEN -- and known, as most are
+        SELECT a.user_id INTO user_id FROM user_aliases a WHERE a.channel = p_channel AND a.alias = v_names[1];
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
     LOOP
         SELECT count(*), array_agg(DISTINCT a.user_id) INTO v_known, v_users
           FROM user_aliases a WHERE a.channel = p_channel AND a.alias = ANY(v_names);

@@ -27,16 +27,28 @@ BEGIN
     v_overtaken := v_session.status = 'escalated';
 
     DELETE FROM inbox WHERE user_id = p_user.id AND seq = p_message.seq;
-    INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, ordinal, state, channel, external_id,
-                          event, text, button, closes, attachments, parts, raw, has_payload, quoted, author, mentioned,
-                          repairs, edited_text, deleted_at, route, traceparent, sent_at, accepted_at, attempts, deaths,
-                          last_error, redriven_at, end_at)
-    VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
-            p_message.channel, p_message.external_id, p_message.event, p_message.text, p_message.button,
-            p_message.closes, p_message.attachments, p_message.parts, p_message.raw, p_message.has_payload,
-            p_message.quoted, p_message.author, p_message.mentioned, p_message.repairs, p_message.edited_text,
-            p_message.deleted_at, p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at,
-            p_message.attempts, p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at);
+    IF p_message.kind = 'message' AND NOT (p_message.has_payload OR p_message.closes OR p_message.mentioned)
+       AND p_message.attempts + p_message.deaths = 0 AND num_nonnulls(
+            p_message.event, p_message.parts, p_message.raw, p_message.quoted, p_message.author, p_message.repairs,
+            p_message.edited_text, p_message.deleted_at, p_message.last_error, p_message.redriven_at,
+            p_message.end_at) = 0 THEN -- what most are: each column that a statement names costs
+        INSERT INTO messages (id, user_id, session_id, direction, seq, turn_seq, ordinal, state, channel, external_id,
+                              text, button, attachments, route, traceparent, sent_at, accepted_at)
+        VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.seq, p_message.seq, 0, p_state,
+                p_message.channel, p_message.external_id, p_message.text, p_message.button, p_message.attachments,
+                p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at);
+    ELSE
+        INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, ordinal, state, channel, external_id,
+                              event, text, button, closes, attachments, parts, raw, has_payload, quoted, author, mentioned,
+                              repairs, edited_text, deleted_at, route, traceparent, sent_at, accepted_at, attempts, deaths,
+                              last_error, redriven_at, end_at)
+        VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
+                p_message.channel, p_message.external_id, p_message.event, p_message.text, p_message.button,
+                p_message.closes, p_message.attachments, p_message.parts, p_message.raw, p_message.has_payload,
+                p_message.quoted, p_message.author, p_message.mentioned, p_message.repairs, p_message.edited_text,
+                p_message.deleted_at, p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at,
+                p_message.attempts, p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at);
+    END IF;
     IF p_effects -> 'replies' <> '[]' THEN
         IF p_message.redriven_at IS NOT NULL THEN
             SELECT max(ordinal) INTO v_ordinal FROM messages WHERE user_id = p_user.id AND turn_seq = p_message.seq;
@@ -71,14 +83,16 @@ BEGIN
         SELECT coalesce(min(seq), greatest(p_user.next_seq, v_next_seq)) INTO v_next_seq FROM inbox
          WHERE user_id = p_user.id AND seq >= p_user.next_seq AND seq < p_message.seq;
     END IF;
+    IF p_effects ? 'user_state' OR p_message.puts_state_aside THEN -- apart: few turns do, and each column costs
+        UPDATE users
+           SET state = CASE WHEN p_message.puts_state_aside THEN '{}' ELSE p_effects -> 'user_state' END,
+               state_aside = CASE WHEN p_message.puts_state_aside
+                                  THEN coalesce(state_aside, '{}') || coalesce(p_effects -> 'user_state', state)
+                                  ELSE state_aside END
+         WHERE id = p_user.id;
+    END IF;
     UPDATE users
-       SET fence = (p_turn ->> 'fence')::bigint, version = version + 1, waiting = waiting - 1,
-           state = CASE WHEN p_message.puts_state_aside THEN '{}'
-                        ELSE coalesce(p_effects -> 'user_state', state) END,
-           state_aside = CASE WHEN p_message.puts_state_aside
-                              THEN coalesce(state_aside, '{}') || coalesce(p_effects -> 'user_state', state)
-                              ELSE state_aside END,
-           next_seq = v_next_seq
+       SET fence = (p_turn ->> 'fence')::bigint, version = version + 1, waiting = waiting - 1, next_seq = v_next_seq
      WHERE id = p_user.id
     RETURNING waiting > 0 INTO has_more;
     session_ms := 0;

@@ -29,6 +29,28 @@ CREATE DOMAIN pause_reason AS text CHECK (VALUE IN ('operator', 'poison'));
 CREATE DOMAIN send_state AS text CHECK (VALUE IN ('pending', 'sending', 'unknown'));
 CREATE DOMAIN reply_status AS text CHECK (VALUE IN ('sent', 'delivered', 'read', 'failed'));
 
+-- What must hold between the columns of the two tables that a turn writes. The expression of a CHECK is parsed anew by
+-- every statement that writes, and a function's only once a connection.
+CREATE FUNCTION is_whole_session(
+    status text, started_at timestamptz, last_message_at timestamptz, escalated_at timestamptz, ended_at timestamptz,
+    ended_reason text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (status = 'ended') = (ended_at IS NOT NULL) AND (status = 'ended') = (ended_reason IS NOT NULL)
+       AND (status <> 'escalated' OR escalated_at IS NOT NULL)
+       AND started_at <= last_message_at AND last_message_at <= coalesce(ended_at, last_message_at);
+END $$;
+
+-- What users write lies in sessions; what comes in is numbered; a state is one of its direction.
+CREATE FUNCTION is_whole_line(
+    direction text, kind text, session_id uuid, seq bigint, turn_seq bigint, ordinal integer, state text)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (session_id IS NOT NULL OR kind <> 'message' OR direction = 'out') AND CASE direction
+        WHEN 'in' THEN seq = turn_seq AND ordinal = 0 AND state IN ('processed', 'dead')
+        ELSE seq IS NULL AND ordinal > 0 AND state IN (
+            'pending', 'sent', 'delivered', 'read', 'failed', 'unknown', 'withheld', 'dropped') END;
+END $$;
+
 -- Whose lanes in Redis are ours: this id stands there, too, and two deployments that share a Redis by mistake see it.
 -- A restored database, and a copy of one, has the id of the original.
 CREATE TABLE deployment (
@@ -131,11 +153,8 @@ CREATE TABLE conversation_sessions (
     summary         text,
     state           jsonb_object NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT an_end_has_a_reason_and_a_time CHECK (
-        (status = 'ended') = (ended_at IS NOT NULL) AND (status = 'ended') = (ended_reason IS NOT NULL)),
-    CONSTRAINT an_escalation_has_a_time CHECK (status <> 'escalated' OR escalated_at IS NOT NULL),
-    CONSTRAINT time_runs_forward CHECK (
-        started_at <= last_message_at AND last_message_at <= coalesce(ended_at, last_message_at))
+    CONSTRAINT a_session_is_whole CHECK (
+        is_whole_session(status, started_at, last_message_at, escalated_at, ended_at, ended_reason))
 ) WITH (fillfactor = 70);
 
 -- Forbids a second open session of one user, whatever the code above it does.
@@ -277,14 +296,8 @@ CREATE TABLE messages (
     given_up_at   timestamptz,
     -- When a second message of it was found to have been sent.
     duplicated_at timestamptz,
-    CONSTRAINT what_users_write_lies_in_sessions CHECK (
-        session_id IS NOT NULL OR kind <> 'message' OR direction = 'out'),
     CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
-    CONSTRAINT inbound_messages_are_numbered CHECK (
-        CASE direction WHEN 'in' THEN seq = turn_seq AND ordinal = 0 ELSE seq IS NULL AND ordinal > 0 END),
-    CONSTRAINT a_state_fits_its_direction CHECK (
-        CASE direction WHEN 'in' THEN state IN ('processed', 'dead')
-        ELSE state IN ('pending', 'sent', 'delivered', 'read', 'failed', 'unknown', 'withheld', 'dropped') END)
+    CONSTRAINT a_line_is_whole CHECK (is_whole_line(direction, kind, session_id, seq, turn_seq, ordinal, state))
 ) WITH (fillfactor = 90);
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
 CREATE INDEX messages_dead ON messages (user_id, seq) WHERE is_dead;
