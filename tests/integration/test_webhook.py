@@ -157,9 +157,8 @@ def test_of_a_webhook_with_several_messages_one_full_backlog_refuses_nobody_else
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 1})
     limited = open_services(settings.model_copy(update={"channels": {"demo": demo}}))
     albums = {"demo": Album(StandardSettings.model_validate(demo.own))}
-    receiving = Receiving(
-        albums, limited.database.breaker, limited.intake, Statuses(limited.database), limited.quarantine
-    )
+    statuses = Statuses(limited.database, {}, limited.out_lanes, limited.failures)
+    receiving = Receiving(albums, limited.database.breaker, limited.intake, statuses, limited.quarantine)
     client = create_app(replace(limited, providers=albums, receiving=receiving)).test_client()
     deliver(client, settings, message(text="alice"))
     album = message(2, text="bob alice carol alice")
