@@ -160,7 +160,7 @@ class Shipment:
     async def _leave_without_reply(self, begun: Begun) -> None:
         match begun.outcome:
             case BeginOutcome.WAIT | BeginOutcome.HELD:
-                await self.park(limits.later(begun.wait_ms / 1000))
+                await self.park(limits.later((begun.wait_ms or 0) / 1000))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
