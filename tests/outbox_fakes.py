@@ -11,6 +11,7 @@ from tests.conftest import SECRET
 
 KINDS: Final[dict[str, dict[str, Any]]] = {
     "telegram": {"provider": "telegram", "secrets": ["s" * 20], "bot_token": "123456:tokenOfTelegram0123"},
+    "slack": {"provider": "slack", "secrets": ["s" * 20], "bot_token": "xoxb-tokenOfSlack0123"},
     "standard": {"provider": "standard", "secrets": [SECRET], "reply_url": "http://provider.invalid/"},
 }
 """By the provider's name."""

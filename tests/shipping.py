@@ -211,6 +211,7 @@ class Trip:
         self.records = records or KeptRecords(*replies)
         self.lanes = KeptLanes()
         self.stopping = threading.Event()
+        self.told: list[bool] = []
         self.holding = Holding(Lease(user_id=uuid4(), token="w:1", fence=1))
         self.providers: dict[str, Any] = {"demo": KeptProvider(self.sender)}
 
@@ -227,6 +228,7 @@ class Trip:
             cast("dict[str, Provider]", self.providers),
             cast("Any", PlainLoop()),
             self.stopping,
+            lambda: self.told.append(True),
         )
         self.place = place
         await Shipment(self.holding, place).run()

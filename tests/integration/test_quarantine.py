@@ -192,9 +192,7 @@ def test_a_provider_that_delivers_nothing_again_may_have_twice_the_backlog(
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 2})
     with closing(open_services(settings.model_copy(update={"channels": {"demo": demo}}))) as limited:
         statuses = Statuses(limited.database, {}, limited.out_lanes, limited.failures)
-        receiving = Receiving(
-            {"demo": album}, limited.database.breaker, limited.intake, statuses, limited.quarantine
-        )
+        receiving = Receiving({"demo": album}, limited.database.breaker, limited.intake, statuses, limited.quarantine)
         vars(album)["redelivers"] = False
 
         def receive(text: str, external_id: str) -> None:

@@ -130,4 +130,5 @@ def _shipments(settings: Settings, services: Services, workplace: Workplace) -> 
     """Wire what sends replies, on the same loop."""
     records = SendRecords(settings, services.database)
     loop, stopping = workplace.loop, workplace.stopping
-    return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping)
+    tell = services.failures.tell
+    return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping, tell)

@@ -142,6 +142,7 @@ class Shipment:
 
     async def _note_done(self, reply: Waiting, fate: Fate, settled: Settled) -> None:
         if settled.state == "failed":
+            self._workplace.telling.soon()
             await answered(self._lanes.bury_soon(self.lease, reply.id, str(fate.word or "failed")))
         else:
             self._done.append(reply.id)
