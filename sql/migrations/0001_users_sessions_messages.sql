@@ -420,6 +420,19 @@ CREATE TABLE reply_statuses (
 );
 CREATE INDEX reply_statuses_by_time ON reply_statuses USING brin (received_at) WITH (autosummarize = on);
 
+-- The bytes of files that replies are sent with, from just before their turn is committed until they are sent. A turn
+-- that is not committed leaves them: see forget_files.
+CREATE TABLE reply_files (
+    id         uuid PRIMARY KEY,
+    user_id    uuid NOT NULL,
+    turn_seq   bigint NOT NULL,
+    -- Empty once it is uploaded.
+    data       bytea NOT NULL,
+    -- How the provider names it, once it has it.
+    uploaded   jsonb_object,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- What session_anomalies walks for "since yesterday". Sessions are inserted once and never change started_at; messages
 -- and tool calls come in the order of time, for which a BRIN of a few pages is enough.
 CREATE INDEX conversation_sessions_by_start ON conversation_sessions (started_at);
