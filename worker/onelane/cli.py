@@ -14,6 +14,7 @@ from onelane.commands.doctor import doctor
 from onelane.commands.incident import incident
 from onelane.commands.lanes import lane, lanes
 from onelane.commands.quarantine import quarantine
+from onelane.commands.replies import replies
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.commands.user import user
@@ -89,7 +90,10 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, quarantine, send, session, user)
+COMMANDS: tuple[click.Command, ...] = (
+    *(dead, doctor, incident, lane, lanes, quarantine),
+    *(replies, send, session, user),
+)
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:
     onelane.add_command(_command)
