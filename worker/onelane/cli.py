@@ -9,12 +9,14 @@ import click
 
 from onelane import migrations
 from onelane.bootstrap import open_worker
+from onelane.commands.channel import channel
 from onelane.commands.dead import dead
 from onelane.commands.doctor import doctor
 from onelane.commands.incident import incident
 from onelane.commands.lanes import lane, lanes
 from onelane.commands.quarantine import quarantine
 from onelane.commands.replies import replies
+from onelane.commands.reply import reply
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.commands.user import user
@@ -91,8 +93,8 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(dead, doctor, incident, lane, lanes, quarantine),
-    *(replies, send, session, user),
+    *(channel, dead, doctor, incident, lane, lanes, quarantine),
+    *(replies, reply, send, session, user),
 )
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:

@@ -163,7 +163,10 @@ def replies(
 ) -> list[ReplyRecord]:
     """List replies: a user's newest first; without a user those that wait, oldest first; or those in a state."""
     what = {"user_id": user_id, "state": state and str(state), "most": most, "looked_at": LOOKED_AT_MAX}
-    return [ReplyRecord(**row._asdict()) for row in database.rows(_query(user_id, state), what)]
+    query = _query(user_id, state)
+    found = [ReplyRecord(**row._asdict()) for row in database.rows(query, what)]
+    # Ids are in order by the millisecond.
+    return sorted(found, key=lambda one: one.committed_at, reverse=query != IN_OUTBOX)
 
 
 def reply(database: Database, reply_id: UUID) -> ReplyRecord | None:
