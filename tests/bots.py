@@ -186,6 +186,9 @@ ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "history": lambda argument, turn: f"{len(turn.history())} lines",
     "silent": lambda argument, turn: None,
     "nul": lambda argument, turn: "a\0b",
+    "upload": lambda argument, turn: [
+        Reply(media=[onelane.Upload(data=b"." * int(argument), name="a.bin", content_type="application/x-bin")])
+    ],
     "many": lambda argument, turn: [Reply(text=str(nr)) for nr in range(int(argument))],
     "state": lambda argument, turn: _count(turn),
     "escalate": lambda argument, turn: _escalate(turn),

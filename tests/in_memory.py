@@ -19,7 +19,7 @@ class KeptStatuses:
         self.stored: list[Status] = []
         self.failure: Exception | None = None
 
-    def store(self, _channel: str, statuses: Sequence[Status]) -> None:
+    def note(self, _channel: str, statuses: Sequence[Status]) -> None:
         if self.failure:
             raise self.failure
         self.stored += statuses

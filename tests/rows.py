@@ -46,7 +46,7 @@ SELECT id, 1, new_id(), 'demo', id::text, clock_timestamp() FROM made
 EMPTIED = (
     *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
     *("messages", "payloads", "tool_calls", "channel_policies", "quarantined_payloads", "reply_statuses"),
-    *("outbox", "out_lanes", "channel_holds", "provider_messages", "failures_to_tell"),
+    *("outbox", "out_lanes", "channel_holds", "provider_messages", "failures_to_tell", "reply_files"),
 )
 TABLES = (*EMPTIED, "schema_files")
 SESSION = """

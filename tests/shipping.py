@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ from onelane.channels.sending import LookUp, Outgoing, Piece, Request
 from onelane.channels.verdicts import Response, Verdict, Word, absent, accepted, judge_error, unknown
 from onelane.config import Channel, Settings
 from onelane.lanes.holding import Holding
-from onelane.model import Lease
+from onelane.model import Attachment, Lease
 from onelane.outbox import workplace
 from onelane.outbox.reply import BeginOutcome, Begun, Deed, Fate, Settled, SettleOutcome, Waiting
 from onelane.outbox.shipment import Shipment
@@ -120,6 +121,8 @@ class KeptRecords:
         self.fates: list[Fate] = []
         self.went_on: list[bool] = []
         self.failure: Exception | None = None
+        self.kept: dict[UUID, dict[str, Any]] = {}
+        """The files that replies are sent with."""
         self.after: Callable[[Fate], None] = lambda _: None
 
     async def begin(self, lease: Lease, cancelled: threading.Event) -> Begun:
@@ -142,6 +145,12 @@ class KeptRecords:
 
     async def others(self, lease: Lease, reply: Waiting) -> frozenset[str]:
         return frozenset()
+
+    async def files(self, ids: list[UUID]) -> list[Any]:
+        return [SimpleNamespace(id=one, **self.kept[one]) for one in ids if one in self.kept]
+
+    async def note_uploaded(self, file_id: UUID, uploaded: Attachment) -> None:
+        self.kept[file_id] = {"uploaded": uploaded.model_dump(), "data": None}
 
     async def states(self, user_id: UUID, ids: list[str]) -> list[Any]:
         return []
@@ -211,6 +220,7 @@ class Trip:
         self.records = records or KeptRecords(*replies)
         self.lanes = KeptLanes()
         self.stopping = threading.Event()
+        self.told: list[bool] = []
         self.holding = Holding(Lease(user_id=uuid4(), token="w:1", fence=1))
         self.providers: dict[str, Any] = {"demo": KeptProvider(self.sender)}
 
@@ -227,6 +237,7 @@ class Trip:
             cast("dict[str, Provider]", self.providers),
             cast("Any", PlainLoop()),
             self.stopping,
+            lambda: self.told.append(True),
         )
         self.place = place
         await Shipment(self.holding, place).run()

@@ -23,6 +23,7 @@ from onelane.turns.isolation import Isolation
 from onelane.turns.loading import load_bots
 from onelane.turns.records import Records
 from onelane.turns.shift import Shift
+from onelane.turns.uploads import Uploads
 from onelane.turns.workplace import Workplace
 from tests.conftest import DEADLINE_S
 
@@ -56,5 +57,6 @@ def _workplace(services: Services, settings: Settings, handler: Handler | None) 
     stopping = Event()
     files, senders = Files(settings, services.providers), Senders(services.providers)
     records = Records(settings, services.database, stopping, senders.apologies(settings.channels))
-    handling = Handling(settings, services.sessions, bots, host, Isolation(settings), files, senders)
+    uploads = Uploads(services.database)
+    handling = Handling(settings, services.sessions, bots, host, Isolation(settings), files, senders, uploads)
     return Workplace(settings, services.lanes, services.out_lanes, records, handling, stopping, loop)

@@ -6,7 +6,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from onelane.bootstrap import Services
 from onelane.telemetry.log import name_request
-from onelane_web import health, metrics, webhook
+from onelane_web import health, metrics, say, webhook
 from onelane_web.development import replies
 from onelane_web.failure import report
 from onelane_web.ops import login
@@ -25,6 +25,8 @@ def create_app(services: Services) -> Flask:
     app.before_request(_name_request)
     app.register_blueprint(webhook.blueprint(services))
     app.register_blueprint(health.blueprint(services))
+    if settings.say_secret:
+        app.register_blueprint(say.blueprint(services, settings.say_secret))
     if settings.development or settings.metrics_token:
         app.register_blueprint(metrics.blueprint(services))
     if settings.development:

@@ -18,8 +18,10 @@ from pydantic import SecretStr
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.errors import LanesUnavailable
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import JsonObject
+from onelane.operations.reply_views import IN_THE_OUTBOX, Overview, overview
 from onelane.operations.snapshot import LaneState, Snapshot, Survey
 from onelane.telemetry.counters import Counter, Histogram
 from onelane.telemetry.numbers import COUNTED
@@ -27,10 +29,20 @@ from onelane.telemetry.numbers import COUNTED
 LANES = "onelane_lanes"
 OLDEST_WAIT = "onelane_oldest_wait_seconds"
 WORKERS = "onelane_workers"
+WAITING = "onelane_replies_waiting"
+OLDEST_REPLY = "onelane_replies_oldest_wait_seconds"
+GIVEN_UP = "onelane_replies_given_up"
+BROKEN = "onelane_channels_broken"
+REPLIES_WITHIN_S = 2.0
+"""What Postgres may take for its part."""
 GAUGES = {
     LANES: "Lanes by state. parked: waiting for a retry, for the rate limit, or for what a handler needs.",
     OLDEST_WAIT: "How long the lane that waits longest has been due.",
     WORKERS: "Worker processes whose last heartbeat is recent.",
+    WAITING: "Replies that are not sent yet, by state. unknown: they may have arrived.",
+    OLDEST_REPLY: "How long the reply that waits longest has been committed.",
+    GIVEN_UP: "Replies of which nobody will know whether they arrived, until an operator settles them.",
+    BROKEN: "Channels that send nothing, because their provider refuses everything.",
 }
 
 
@@ -51,7 +63,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        text = generate_latest(_Numbers(*survey().numbers_and_snapshot()))
+        text = generate_latest(_Numbers(*survey().numbers_and_snapshot(), _replies(services.database)))
         return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @pages.get("/autoscale.json")
@@ -82,14 +94,17 @@ def suggestion(settings: Settings, lanes: Snapshot) -> JsonObject:
 class _Numbers(Collector):
     """All numbers of one instant, as a collector of the library."""
 
-    def __init__(self, numbers: dict[str, int], lanes: Snapshot) -> None:
+    def __init__(self, numbers: dict[str, int], lanes: Snapshot, replies: Overview | None) -> None:
         self._numbers = numbers
         self._lanes = lanes
+        self._replies = replies
 
     def collect(self) -> Iterator[Metric]:
         for family in COUNTED:
             yield _counter(family, self._numbers) if isinstance(family, Counter) else _histogram(family, self._numbers)
         yield from _gauges(self._lanes)
+        if self._replies is not None:
+            yield from _gauges_of_replies(self._replies)
 
 
 def _counter(family: Counter, numbers: dict[str, int]) -> Metric:
@@ -111,6 +126,24 @@ def _gauges(lanes: Snapshot) -> Iterator[Metric]:
     yield states
     yield GaugeMetricFamily(OLDEST_WAIT, GAUGES[OLDEST_WAIT], value=lanes.oldest_wait_s)
     yield GaugeMetricFamily(WORKERS, GAUGES[WORKERS], value=lanes.workers_alive)
+
+
+def _gauges_of_replies(replies: Overview) -> Iterator[Metric]:
+    states = GaugeMetricFamily(WAITING, GAUGES[WAITING], labels=["state"])
+    for state in IN_THE_OUTBOX:
+        states.add_metric([state], getattr(replies, state))
+    yield states
+    yield GaugeMetricFamily(OLDEST_REPLY, GAUGES[OLDEST_REPLY], value=replies.oldest_wait_s)
+    yield GaugeMetricFamily(GIVEN_UP, GAUGES[GIVEN_UP], value=replies.given_up)
+    yield GaugeMetricFamily(BROKEN, GAUGES[BROKEN], value=len(replies.broken))
+
+
+def _replies(database: Database) -> Overview | None:
+    """Count the replies; with Postgres away the other numbers are shown without them."""
+    try:
+        return overview(database, within_s=REPLIES_WITHIN_S)
+    except StoreUnavailable:
+        return None
 
 
 def _has_token(token: SecretStr) -> bool:

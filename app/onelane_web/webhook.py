@@ -6,15 +6,16 @@ from typing import NoReturn
 
 from flask import Blueprint, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
 from onelane.bootstrap import Services
-from onelane.channels import Answer, Inbound, Provider
+from onelane.channels import Answer, Provider
 from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
 from onelane.formats import CHANNEL_NAME
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
+from onelane_web.inbound import address_of, body_of, inbound_of, look_at_head
 
 STORE_RETRY_AFTER_S = 5
 BACKLOG_RETRY_AFTER_S = 30
@@ -35,14 +36,14 @@ def blueprint(services: Services) -> Blueprint:
         provider, public_url = services.providers[channel], channels[channel].public_url
         if request.method != "POST":
             return _response(_handshake(provider, public_url))
-        _look_at_head(provider)
-        inbound = _inbound(public_url, _body(min(provider.body_max_bytes, services.settings.body_max_bytes)))
+        look_at_head(provider)
+        inbound = inbound_of(public_url, body_of(min(provider.body_max_bytes, services.settings.body_max_bytes)))
         return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel)))
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""
         channel = (request.view_args or {})["channel"]
-        address = _address(channels[channel].public_url)[:ADDRESS_MAX]
+        address = address_of(channels[channel].public_url)[:ADDRESS_MAX]
         event("signature_refused", channel=channel, reason=error.why, address=address)
         return jsonify(error=str(error)), error.status
 
@@ -64,54 +65,13 @@ def _handshake(provider: Provider, public_url: str | None) -> Answer:
     if request.method != "GET":
         _refuse_method()
     try:
-        return provider.handshake(_inbound(public_url, b""))
+        return provider.handshake(inbound_of(public_url, b""))
     except Unsupported:
         _refuse_method()
 
 
 def _refuse_method() -> NoReturn:
     raise MethodNotAllowed(["POST"])
-
-
-def _look_at_head(provider: Provider) -> None:
-    """Refuse what the head alone shows not to be the provider's, before the body is read: nobody knows who asks."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Unsupported("the body must not be compressed")
-    for name in provider.signed_by:
-        if not request.headers.get(name):
-            raise BadSignature("the signature is missing", f"the header {name} is missing")
-
-
-def _inbound(public_url: str | None, body: bytes) -> Inbound:
-    """Copy the request, its body unparsed: a signature is over the raw bytes."""
-    query = request.query_string.decode("latin-1")
-    return Inbound(
-        url=_address(public_url) + (f"?{query}" if query else ""),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        content_type=request.mimetype,
-        body=body,
-    )
-
-
-def _address(public_url: str | None) -> str:
-    """Return the address that the provider called, as far as we know it, without its query."""
-    here = f"{request.scheme}://{request.host}{request.root_path}"
-    return (public_url or here).rstrip("/") + request.path
-
-
-def _body(max_bytes: int) -> bytes:
-    """Read the body; one that is said to be larger is refused unread."""
-    request.max_content_length = max_bytes
-    try:
-        body = request.get_data(cache=False)
-        if request.content_length is None:
-            # A chunked body is cut at the limit without an error; only reading on raises.
-            request.stream.read(1)
-    except HTTPException:
-        raise
-    except Exception:  # noqa: BLE001 - broken chunks have types of the server's own
-        raise BadRequest("body", "cannot be read") from None
-    return body
 
 
 def _log_accepted(channel: str, message: Accepted) -> None:

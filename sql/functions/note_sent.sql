@@ -42,7 +42,10 @@ BEGIN
        SET state = 'sent', provider_id = v_provider_id, sent_at = clock_timestamp(),
            send_attempts = coalesce(v_row.requests, send_attempts), failure = NULL, failure_code = NULL, failed_at = NULL
      WHERE id = p_reply_id;
-    state := coalesce(raise_reply(p_reply_id, v_reply.channel, v_provider_id), 'sent');
+    IF v_reply.state = 'failed' THEN
+        DELETE FROM failures_to_tell WHERE reply_id = p_reply_id;
+    END IF;
+    state := take_kept_statuses(p_reply_id, v_reply.channel, v_provider_id);
     IF EXISTS (SELECT FROM channel_holds h WHERE h.channel = v_reply.channel AND h.broken_at < v_row.sending_at)
        AND lock_name('hold:' || v_reply.channel, false) THEN -- else the next one finds it
         UPDATE channel_holds SET broken_at = NULL, word = NULL, code = NULL, probe_at = NULL

@@ -301,6 +301,8 @@ CREATE TABLE messages (
 ) WITH (fillfactor = 90);
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
 CREATE INDEX messages_dead ON messages (user_id, seq) WHERE is_dead;
+-- Replies that failed, or of which nobody will know. Of all others the index has nothing.
+CREATE INDEX messages_not_sent ON messages (id) WHERE failed_at IS NOT NULL OR given_up_at IS NOT NULL;
 
 -- Replies that are not terminal, in their user's order. What they say is in messages, under the same id, where they are
 -- `pending` meanwhile. Inserted when they are committed, deleted when they are terminal. No column that changes is indexed.
@@ -432,6 +434,19 @@ CREATE TABLE reply_statuses (
     PRIMARY KEY (channel, provider_id, state, participant)
 );
 CREATE INDEX reply_statuses_by_time ON reply_statuses USING brin (received_at) WITH (autosummarize = on);
+
+-- The bytes of files that replies are sent with, from just before their turn is committed until they are sent. A turn
+-- that is not committed leaves them: see forget_files.
+CREATE TABLE reply_files (
+    id         uuid PRIMARY KEY,
+    user_id    uuid NOT NULL,
+    turn_seq   bigint NOT NULL,
+    -- Empty once it is uploaded.
+    data       bytea NOT NULL,
+    -- How the provider names it, once it has it.
+    uploaded   jsonb_object,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 
 -- What session_anomalies walks for "since yesterday". Sessions are inserted once and never change started_at; messages
 -- and tool calls come in the order of time, for which a BRIN of a few pages is enough.

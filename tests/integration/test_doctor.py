@@ -20,7 +20,7 @@ from onelane import keys, migrations
 from onelane.bootstrap import Services, open_services
 from onelane.bot import Later, Turn
 from onelane.cli import onelane
-from onelane.config import Settings
+from onelane.config import Channel, Settings
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.dev.embedded.redis import free_port
 from onelane.doctor import (
@@ -40,7 +40,9 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import text_of
 from onelane.processes.registration import Registration
 from onelane.turns.isolation import WORKS
-from tests.conftest import Accept, RunWorker, eventually
+from tests.by_hand import ByHand
+from tests.calls import Calls, lease, sent
+from tests.conftest import SECRET, Accept, RunWorker, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -85,6 +87,12 @@ def _settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a lane less time to settle: nothing here heals by itself."""
     monkeypatch.setattr(lane_checks, "SETTLE_S", 0.3)
     monkeypatch.setattr(lane_checks, "AGAIN_S", 0.02)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Have a channel that can send."""
+    return settings.model_copy(update={"channels": {"demo": Channel(provider="demo", secrets=(SECRET,))}})
 
 
 @pytest.fixture
@@ -685,3 +693,58 @@ def test_who_died_lately_is_a_warning_until_it_is_redriven_or_dropped(
     assert finding.details == ("1 died within the last 1 hour: ValueError",)
     rows.redrive(message.message_id)
     assert examine()["handlers"].health is Health.OK
+
+
+# replies
+
+
+def replied(services: Services, *texts: str) -> ByHand:
+    """Let a user get replies, which nobody sends."""
+    alice = ByHand(services.database)
+    alice.say()
+    alice.turn(replies=[{"text": text} for text in texts])
+    return alice
+
+
+def test_replies_without_a_lane_fail_and_with_one_all_is_ok(services: Services, examine: Examine) -> None:
+    alice = replied(services, "one")
+    finding = examine()["reply lanes"]
+    assert (finding.health, finding.details) == (Health.FAILED, (f"user {alice.user_id}",))
+    assert "start a worker" in finding.todo
+    [reply] = alice.rows.replies(alice.user_id)
+    services.out_lanes.enqueue(alice.user_id, reply.id)
+    assert failures(examine()) == set()
+
+
+def test_what_waits_for_long_is_not_known_or_was_given_up_is_a_warning(services: Services, examine: Examine) -> None:
+    alice, calls = replied(services, "given up", "unknown", "waits"), Calls(services.database)
+    for outcomes in (("unknown", "give_up"), ("unknown",)):
+        [begun] = calls.begin_sends(lease(alice.user_id))
+        for outcome in outcomes:
+            calls.settle_sends(sent(begun, outcome))
+    finding = examine()["replies"]
+    assert finding.health is Health.WARNING
+    assert finding.found == (
+        "replies of which nobody knows yet whether they arrived: 1; replies of which nobody will know: 1"
+    )
+    assert "onelane reply settle" in finding.todo
+
+
+def test_a_broken_channel_fails_and_is_named_with_its_cure(services: Services, examine: Examine) -> None:
+    alice, calls = replied(services, "refused"), Calls(services.database)
+    calls.settle_sends(sent(calls.begin_sends(lease(alice.user_id))[0], "broken", failure="denied", failure_code="190"))
+    finding = examine()["replies"]
+    assert (finding.health, finding.details) == (Health.FAILED, ("demo: denied (190)",))
+    assert "onelane channel open NAME" in finding.todo
+
+
+def test_channels_without_a_way_to_send_are_a_warning_once(services: Services, examine: Examine) -> None:
+    mute = {
+        "in": Channel(provider="standard", secrets=(SECRET,)),
+        "wa": Channel(provider="meta", secrets=("a" * 16,)),
+    }
+    finding = examine(channels={**services.settings.channels, **mute})["ways to send"]
+    assert (finding.health, finding.details) == (
+        Health.WARNING,
+        ("in: without reply_url", "wa: without access_token"),
+    )

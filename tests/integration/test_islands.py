@@ -1,4 +1,4 @@
-"""In a list that many share, one user's trouble delays and fails nobody else: for accept, begin and settle."""
+"""In a list that many share, one user's trouble delays and fails nobody else: for turns and for sends."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.errors import OnelaneError
 from onelane.gathering import Gatherer
-from tests.calls import Calls, Item, delivery, lease, settlement
+from tests.calls import Calls, Item, delivery, lease, sent, settlement
 from tests.conftest import DEADLINE_S
 from tests.proxy import Proxy
 from tests.rows import Rows
@@ -26,7 +26,13 @@ BAD_USER = f"user {BAD}"
 STATEMENT_MAX_MS = 700
 OTHERS_WAIT_MAX_S = 5
 """Twice a statement time-out and much more: less than a pool or a deadline would make them wait."""
-GOOD = {"accept": {"accepted"}, "begin_turns": {"turn"}, "settle_turns": {"committed"}}
+GOOD = {
+    "accept": {"accepted"},
+    "begin_turns": {"turn"},
+    "settle_turns": {"committed"},
+    "begin_sends": {"send"},
+    "settle_sends": {"settled"},
+}
 
 
 @pytest.fixture
@@ -43,6 +49,17 @@ def row_locked(services: Services, settings: Settings) -> Iterator[None]:
     """Hold the user's row, as another transaction may for long."""
     with psycopg.connect(settings.database_url) as other:
         other.execute("SELECT FROM users WHERE sender = %s FOR UPDATE", (BAD_USER,))
+        yield
+
+
+@contextmanager
+def lane_locked(services: Services, settings: Settings) -> Iterator[None]:
+    """Hold the row of the user's out lane."""
+    services.database.rows("INSERT INTO out_lanes SELECT id FROM users ON CONFLICT DO NOTHING")
+    with psycopg.connect(settings.database_url) as other:
+        other.execute(
+            "SELECT FROM out_lanes WHERE user_id = (SELECT id FROM users WHERE sender = %s) FOR UPDATE", (BAD_USER,)
+        )
         yield
 
 
@@ -77,6 +94,7 @@ def nothing(_services: Services, _settings: Settings) -> AbstractContextManager[
 
 NUL = "a\0b"
 FENCE = "UPDATE users SET fence = 9 WHERE sender = %s"
+LANE_FENCE = "UPDATE out_lanes SET fence = 9 WHERE user_id = (SELECT id FROM users WHERE sender = %s)"
 PAUSE = "SELECT pause_user(id) FROM users WHERE sender = %s"
 Bend = Callable[[Item], Item]
 TROUBLES: list[tuple[str, str, Callable[..., Any], Bend, set[str]]] = [
@@ -97,6 +115,15 @@ TROUBLES: list[tuple[str, str, Callable[..., Any], Bend, set[str]]] = [
     ("settle_turns", "a newer fence", changed(FENCE), dict, {"fenced"}),
     ("settle_turns", "a pause", changed(PAUSE), dict, {"committed"}),
     ("settle_turns", "a statement time-out", writes_slow, dict, {"57014"}),
+    ("begin_sends", "a locked row", lane_locked, dict, {"skipped"}),
+    ("begin_sends", "a user who is locked", row_locked, dict, {"send"}),
+    ("begin_sends", "a refusal", nothing, lambda one: {**one, "fence": "one"}, {"22P02"}),
+    ("begin_sends", "what cannot be read", nothing, lambda one: {**one, "token": NUL}, {"22P05"}),
+    ("settle_sends", "a locked row", lane_locked, dict, {"skipped"}),
+    ("settle_sends", "a user who is locked", row_locked, dict, {"settled"}),
+    ("settle_sends", "a refusal", nothing, lambda one: {**one, "outcome": "keep", "attempt": "one"}, {"22P02"}),
+    ("settle_sends", "what cannot be read", nothing, lambda one: {**one, "provider_id": NUL}, {"22P05"}),
+    ("settle_sends", "a newer fence", changed(LANE_FENCE), lambda one: {**one, "outcome": "give_up"}, {"fenced"}),
 ]
 
 
@@ -109,7 +136,13 @@ def items_of(function: str, services: Services, users_count: int = SIXTEEN) -> l
     leases = [lease(one["user_id"]) for one in users]
     if function == "begin_turns":
         return leases
-    return [settlement(one, goes_on=True, replies=[{"text": "yes"}]) for one in calls.begin(*leases)]
+    settlements = [settlement(one, goes_on=True, replies=[{"text": "yes"}]) for one in calls.begin(*leases)]
+    if function == "settle_turns":
+        return settlements
+    calls.settle(*settlements)
+    if function == "begin_sends":
+        return leases
+    return [sent(one, goes_on=True) for one in calls.begin_sends(*leases)]
 
 
 def outcome(future: "Future[Item]") -> str:
@@ -149,7 +182,13 @@ def test_one_users_trouble_delays_and_fails_nobody_else_in_its_list(
     assert took_s < OTHERS_WAIT_MAX_S
 
 
-REPEATED = {"accept": "duplicate", "begin_turns": "turn", "settle_turns": "already"}
+REPEATED = {
+    "accept": "duplicate",
+    "begin_turns": "turn",
+    "settle_turns": "already",
+    "begin_sends": "send",
+    "settle_sends": "already",
+}
 
 
 @pytest.mark.parametrize("size", [1, SIXTEEN])
@@ -170,5 +209,7 @@ def test_a_list_whose_reply_is_lost_is_asked_again_and_changes_nothing_more(
         database.close()
     assert fault.struck.is_set()
     assert set(outcomes) == ({REPEATED[function]} if lost == "reply" else GOOD[function])
-    assert rows.waiting() == {"accept": 2 * size, "begin_turns": size, "settle_turns": 0}[function]
-    assert rows.answered() == (size if function == "settle_turns" else 0)
+    assert rows.waiting() == {"accept": 2 * size, "begin_turns": size}.get(function, 0)
+    assert rows.answered() == (0 if function in {"accept", "begin_turns"} else size)
+    sends = services.database.rows("SELECT requests FROM outbox")
+    assert [row.requests for row in sends] == {"settle_turns": [0], "begin_sends": [1]}.get(function, []) * size

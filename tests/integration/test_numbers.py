@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Settings
+from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
 from onelane.keys import NUMBERS
 from onelane.operations.snapshot import Snapshot, Survey
@@ -23,6 +24,8 @@ from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import COUNTED
 from onelane_web import create_app
 from onelane_web.metrics import GAUGES, suggestion
+from tests.by_hand import ByHand
+from tests.calls import Calls, lease, sent
 from tests.conftest import DEADLINE_S, eventually
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -172,6 +175,31 @@ def test_every_number_is_there_from_the_start(web: Web, numbers: Numbers) -> Non
     names = {f"{one.name}{'_total' if hasattr(one, 'label') else '_count'}" for one in COUNTED} | set(GAUGES)
     assert names <= {name.split()[0] for name in found}
     assert set(found.values()) == {0}
+
+
+def test_replies_that_wait_and_channels_that_are_broken_are_gauges(
+    web: Web, services: Services, numbers: Numbers
+) -> None:
+    alice, calls = ByHand(services.database), Calls(services.database)
+    alice.say()
+    alice.turn(replies=[{"text": text} for text in ("given up", "refused", "waits")])
+    for outcomes in (("unknown", "give_up"), ("broken",)):
+        [begun] = calls.begin_sends(lease(alice.user_id))
+        for outcome in outcomes:
+            calls.settle_sends(sent(begun, outcome, failure="denied"))
+    found = numbers(web())
+    assert found["onelane_replies_waiting pending"] == 2
+    assert found["onelane_replies_given_up"] == found["onelane_channels_broken"] == 1
+    assert found["onelane_replies_oldest_wait_seconds"] > 0
+
+
+def test_with_postgres_away_the_numbers_in_redis_are_shown(web: Web, services: Services, numbers: Numbers) -> None:
+    nowhere = Database("postgresql://127.0.0.1:1/nowhere", wait_s=0.1)
+    client = create_app(replace(services, database=nowhere)).test_client()
+    found = numbers(client)
+    nowhere.close()
+    assert found["onelane_workers"] == 0
+    assert "onelane_channels_broken" not in found
 
 
 def test_no_label_says_who(web: Web, settings: Settings, run_worker: RunWorker, numbers: Numbers) -> None:

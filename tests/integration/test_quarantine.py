@@ -59,7 +59,7 @@ def album(settings: Settings) -> Album:
 
 @pytest.fixture
 def receiving(services: Services, album: Album) -> Receiving:
-    statuses = Statuses(services.database)
+    statuses = Statuses(services.database, {}, services.out_lanes, services.failures)
     return Receiving({"demo": album}, services.database.breaker, services.intake, statuses, services.quarantine)
 
 
@@ -191,9 +191,8 @@ def test_a_provider_that_delivers_nothing_again_may_have_twice_the_backlog(
     """Its users' messages are kept up to there; then they are refused by name."""
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 2})
     with closing(open_services(settings.model_copy(update={"channels": {"demo": demo}}))) as limited:
-        receiving = Receiving(
-            {"demo": album}, limited.database.breaker, limited.intake, Statuses(limited.database), limited.quarantine
-        )
+        statuses = Statuses(limited.database, {}, limited.out_lanes, limited.failures)
+        receiving = Receiving({"demo": album}, limited.database.breaker, limited.intake, statuses, limited.quarantine)
         vars(album)["redelivers"] = False
 
         def receive(text: str, external_id: str) -> None:

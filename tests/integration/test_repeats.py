@@ -10,30 +10,36 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 
 import onelane
 import onelane_web
 from onelane.bootstrap import Services
-from onelane.channels import Inbound
-from onelane.config import Settings
+from onelane.channels import Inbound, provider_of
+from onelane.config import Channel, Settings
 from onelane.connection import Row
 from onelane.db import Database, Params
 from onelane.deliveries import Delivery, Status
+from onelane.failures import Failures
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
 from onelane.migrations import shipped_code
 from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
+from onelane.operations.replies import ReplyActs
 from onelane.processes.duties import Duties
 from onelane.quarantine import Quarantine
+from onelane.reply import Reply
+from onelane.saying import Saying
 from onelane.sessions import Sessions, publish_policies
 from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery
+from tests.conftest import SECRET
 from tests.rows import EMPTIED, Rows
 
 
@@ -154,7 +160,52 @@ def _quarantined(story: Story) -> None:
 
 def _status(state: str) -> Callable[[Story], None]:
     """Note what became of a reply."""
-    return lambda story: Statuses(story.database).store("demo", [Status(provider_id="p1", state=state)])
+
+    def note(story: Story) -> None:
+        failures = Failures(story.database, story.services.lanes)
+        statuses = Statuses(story.database, {}, story.services.out_lanes, failures)
+        statuses.note("demo", [Status(provider_id="p1", state=state, key=_reply(story))])
+
+    return note
+
+
+def _reply(story: Story) -> UUID:
+    reply_id: UUID = Rows(story.services.database).replies(story.user.user_id)[0].id
+    return reply_id
+
+
+def _replied(story: Story) -> None:
+    story.work(replies=[{"text": "hello"}])
+
+
+def _reply_acts(story: Story) -> ReplyActs:
+    return ReplyActs(story.database, story.services.out_lanes, Failures(story.database, story.services.lanes))
+
+
+def _on_reply(query: str) -> Callable[[Story], object]:
+    """Do something to the reply past all calls."""
+    return lambda story: story.services.database.rows(query.replace("REPLY", f"'{_reply(story)}'"))
+
+
+def _say(story: Story) -> None:
+    sends = provider_of(Channel(provider="standard", secrets=(SECRET,), reply_url="https://replies.example"))
+    Saying(story.database, story.services.out_lanes, {"demo": sends}, {}).say("demo", "carol", Reply("hi"), "k")
+
+
+def _failed(story: Story) -> None:
+    _replied(story)
+    _on_reply("SELECT fail_reply(REPLY, 'blocked', '')")(story)
+
+
+def _unknown(story: Story) -> None:
+    _replied(story)
+    _on_reply("UPDATE outbox SET state = 'unknown', unknown_since = now() WHERE id = REPLY")(story)
+
+
+def _held(story: Story) -> None:
+    story.services.database.rows(
+        "INSERT INTO channel_holds (channel, broken_at, word, probe_at) VALUES ('demo', now(), 'denied', now())"
+    )
 
 
 class Case(NamedTuple):
@@ -343,7 +394,40 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "quarantine": {"and nothing happened": Case(_quarantined, Story.others)},
-    "store_statuses": {"and more came": Case(_status("delivered"), _status("read"))},
+    "note_statuses": {
+        "and more came": Case(_status("delivered"), _status("read"), _replied),
+        "and the reply was sent again": Case(_status("failed"), _on_reply("SELECT resend_reply(REPLY)"), _replied),
+    },
+    "say": {"and more was said": Case(_say, Story.others)},
+    "tell_failures": {
+        "and another reply failed": Case(
+            lambda story: Failures(story.database, story.services.lanes).tell(),
+            Story.others,
+            _failed,
+        )
+    },
+    "resend_reply": {
+        "and it failed again": Case(
+            lambda story: _reply_acts(story).resend(_reply(story)),
+            _on_reply("SELECT fail_reply(REPLY, 'blocked', '')"),
+            _failed,
+        )
+    },
+    "settle_reply": {
+        "and it was sent again": Case(
+            lambda story: _reply_acts(story).settle(_reply(story), "failed"),
+            _on_reply("SELECT resend_reply(REPLY)"),
+            _unknown,
+        )
+    },
+    "drop_reply": {
+        "and it was sent again": Case(
+            lambda story: _reply_acts(story).drop(_reply(story)), _on_reply("SELECT resend_reply(REPLY)"), _unknown
+        )
+    },
+    "open_channel": {
+        "and its provider refused it again": Case(lambda story: _reply_acts(story).open_channel("demo"), _held, _held)
+    },
     "get_or_create_session": {
         "and another message came": Case(
             lambda story: story.database.rows("SELECT get_or_create_session(%s)", (story.user.user_id,)),

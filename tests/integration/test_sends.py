@@ -1,10 +1,19 @@
 """A reply's way through the outbox: begun under a fence, settled by what is known, in its user's order."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from random import Random
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from tests.by_hand import ByHand
@@ -417,12 +426,12 @@ def test_a_status_that_came_before_our_own_mark_counts(
     begun = begin(calls, alice)
     for word in said.split():
         alice.do(
-            "store_statuses(%s::jsonb)",
+            "note_statuses(%s::jsonb)",
             f'[{{"channel": "demo", "provider_id": "P{reply_id}", "state": "{word}", "failure_code": "7"}}]',
         )
     assert settle(calls, begun)["state"] == state
     [reply] = rows.replies(alice.user_id)
-    assert (reply.state, reply.failure_code) == (state, "7" if "failed" in said else None)
+    assert (reply.state, reply.failure_code) == (state, "7" if state == "failed" else None)
     assert len(services.database.rows("SELECT FROM failures_to_tell")) == (state == "failed")
 
 
@@ -490,3 +499,130 @@ def test_a_reply_of_a_channel_that_cannot_send_any_more_is_withheld(
     assert (withheld["state"], withheld["has_more"]) == ("withheld", False)
     assert settle(calls, begun, "withhold", failure="no_route")["outcome"] == "already"
     assert [row.failure for row in rows.replies(alice.user_id)] == ["no_route"]
+
+
+# what it costs
+
+
+def test_whatever_becomes_of_a_reply_its_rows_stay_on_their_pages(services: Services, rows: Rows, calls: Calls) -> None:
+    """No index has to be written for a change of state."""
+    users = crowd(calls, 4)
+    query = "SELECT {} AS answers"
+    with services.database.transaction() as connection:
+
+        def ask(function: str, items: list[Item]) -> list[Item]:
+            [(answers,)] = connection.execute(query.format(f"{function}(%s)"), (Jsonb(items),)).fetchall()
+            return list(answers)
+
+        begun = ask("begin_sends", [lease(one) for one in users])
+        ask("settle_sends", [ENDS[what](one) for one, what in zip(begun, ENDS, strict=True)])
+        ask("settle_sends", [sent(one) for one in begun])
+        changed = connection.execute(
+            "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables"
+            " WHERE relname IN ('messages', 'outbox', 'out_lanes') ORDER BY relname"
+        ).fetchall()
+    assert [(row.relname, row.n_tup_upd > 0) for row in changed] == [
+        ("messages", True),
+        ("out_lanes", True),
+        ("outbox", True),
+    ]
+    assert [row.n_tup_hot_upd for row in changed] == [row.n_tup_upd for row in changed]
+
+
+# many at once
+
+PEOPLE = tuple(f"user {nr}" for nr in range(SIXTEEN))
+ACTS: dict[str, dict[str, Any]] = {
+    "accepted": {},
+    "not_now": {"wait_s": 0, "scope": "user"},
+    "limit": {"outcome": "not_now", "wait_s": 0, "scope": "user", "counts": False},
+    "never": {"failure": "blocked"},
+    "unknown": {},
+    "absent": {},
+    "resend": {},
+    "give_up": {},
+    "keep": {},
+    "refused": {"outcome": "keep", "attempt": "one"},
+    "late": {"outcome": "never", "attempt": 0},
+    "fenced": {"outcome": "give_up", "fence": 0},
+}
+Round = dict[str, str]
+HISTORIES = st.lists(
+    st.dictionaries(st.sampled_from(PEOPLE), st.sampled_from(sorted(ACTS)), min_size=1), min_size=1, max_size=8
+)
+
+
+def play(calls: Calls, history: Sequence[Round]) -> dict[str, list[Any]]:
+    """Let all have three replies, and send them round by round, each a list of all who take part."""
+    users = calls.accept(*(delivery(person, f"{person} 1") for person in PEOPLE))
+    turns = calls.begin(*(lease(one["user_id"]) for one in users))
+    calls.settle(*(settlement(one, replies=[{"text": str(nr)} for nr in range(3)]) for one in turns))
+    ids = {person: one["user_id"] for person, one in zip(PEOPLE, users, strict=True)}
+    outcomes: dict[str, list[Any]] = {person: [] for person in PEOPLE}
+    rounds: Counter[str] = Counter()
+    for acts in history:
+        rounds.update(acts.keys())
+        fences = {person: 1 + rounds[person] // 2 for person in acts}
+        begun = calls.begin_sends(*(lease(ids[person], fences[person]) for person in acts), waits=False)
+        items, who = [], []
+        for (person, act), one in zip(acts.items(), begun, strict=True):
+            outcomes[person].append(one["outcome"])
+            if "reply" in one:
+                outcomes[person].append((one["reply"]["text"], one["reply"]["attempt"], one["reply"]["counted"]))
+                extra = {"outcome": act, "goes_on": rounds[person] % 2 == 0, **ACTS[act]}
+                items.append({**sent(one, fence=fences[person]), **extra})
+                who.append(person)
+        for person, one in zip(who, calls.settle_sends(*items, waits=False), strict=True):
+            outcomes[person] += [one["outcome"], one.get("state"), (one.get("next") or {}).get("outcome")]
+    return outcomes
+
+
+SENDS = """
+SELECT u.sender, m.ordinal, m.state, m.send_attempts, m.failure, o.state AS waits, o.requests, o.attempts, o.resent
+  FROM messages m JOIN users u ON u.id = m.user_id LEFT JOIN outbox o ON o.id = m.id
+ WHERE m.direction = 'out' ORDER BY u.sender, m.ordinal
+"""
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+@pytest.mark.slow
+def test_any_interleaving_in_lists_equals_the_items_one_by_one(
+    services: Services, rows: Rows, history: list[Round]
+) -> None:
+    calls = Calls(services.database)
+    rows.empty()
+    together, stored = play(calls, history), services.database.rows(SENDS)
+    rows.empty()
+    alone = [{person: acts[person]} for person in PEOPLE for acts in history if person in acts]
+    assert play(calls, alone) == together
+    assert services.database.rows(SENDS) == stored
+
+
+def test_holders_at_the_same_time_never_begin_one_request_twice(services: Services, calls: Calls, rows: Rows) -> None:
+    """Each is the holder of every lane in its turn, with ever larger fences, and brings what it knows late."""
+    users, fences, lock = crowd(calls, 4), count(1), Lock()
+    begun: list[tuple[str, int]] = []
+
+    def hold(seed: int) -> None:
+        chance, kept = Random(seed), []
+        for _ in range(40):
+            user = chance.choice(users)
+            with lock:
+                fence = next(fences)
+            [one] = calls.begin_sends(lease(user, fence, token=str(fence)))
+            if one["outcome"] == "send":
+                with lock:
+                    begun.append((one["reply"]["id"], one["reply"]["attempt"]))
+            if "reply" in one:
+                kept.append(sent(one, chance.choice(["accepted", "not_now", "unknown", "absent"]), fence, wait_s=0))
+            if kept and chance.random() < 0.5:
+                [answer] = calls.settle_sends(kept.pop(chance.randrange(len(kept))))
+                assert answer["outcome"] in {"settled", "already", "fenced"}, answer
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold, range(4)))
+    assert len(begun) == len(set(begun)) > 0
+    for user in users:
+        states = [row.state for row in rows.replies(UUID(user))]
+        assert states == sorted(states, key=lambda state: state == "pending"), "the second went before the first"

@@ -21,6 +21,8 @@ from onelane.receiving import Receiving
 from onelane.statuses import Statuses
 from onelane_web import create_app
 from onelane_web.development import replies
+from tests.by_hand import ByHand
+from tests.calls import Calls, lease, sent
 from tests.conftest import LogLines
 from tests.rows import Rows
 from tests.working_off import work_off
@@ -157,9 +159,8 @@ def test_of_a_webhook_with_several_messages_one_full_backlog_refuses_nobody_else
     demo = settings.channels["demo"].model_copy(update={"backlog_max": 1})
     limited = open_services(settings.model_copy(update={"channels": {"demo": demo}}))
     albums = {"demo": Album(StandardSettings.model_validate(demo.own))}
-    receiving = Receiving(
-        albums, limited.database.breaker, limited.intake, Statuses(limited.database), limited.quarantine
-    )
+    statuses = Statuses(limited.database, {}, limited.out_lanes, limited.failures)
+    receiving = Receiving(albums, limited.database.breaker, limited.intake, statuses, limited.quarantine)
     client = create_app(replace(limited, providers=albums, receiving=receiving)).test_client()
     deliver(client, settings, message(text="alice"))
     album = message(2, text="bob alice carol alice")
@@ -263,6 +264,30 @@ def test_a_long_list_of_replies_goes_on_after_its_last_whole_turn(
         pages.append([reply["text"] for reply in told["replies"]])
         after = told["done_seq"]
     assert pages == [["1a", "1b"], ["2a", "2b"], ["3a", "3b"]]
+
+
+def test_each_reply_has_its_state_and_why_and_those_of_an_escalated_turn_are_not_shown(
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings
+) -> None:
+    calls = Calls(services.database)
+    for number in (1, 2):
+        deliver(client, settings, message(number))
+    alice = ByHand(services.database, user_id=rows.user_of("demo", "alice"))
+    alice.turn(replies=[{"text": "one"}, {"text": "two"}, {"text": "three", "failure": "no_route"}])
+    [begun] = calls.begin_sends(lease(alice.user_id))
+    overtaken = alice.begin()
+    services.sessions.escalate(alice.user_id)
+    alice.commit(overtaken, replies=[{"text": "never seen"}])
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [(one["text"], one["state"], one["failure"]) for one in told["replies"]] == [
+        ("one", "sending", None),
+        ("two", "pending", None),
+        ("three", "withheld", "no_route"),
+    ]
+    calls.settle_sends(sent(begun))
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [one["state"] for one in told["replies"]] == ["sent", "pending", "withheld"]
+    assert [one["seq"] for one in told["messages"]] == [1, 2]
 
 
 def test_somebody_unknown_has_no_replies(client: FlaskClient) -> None:

@@ -6,11 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from onelane import Attachment, AttachmentKind, Button, Reply, Turn, Utterance
+from onelane import Attachment, AttachmentKind, Button, Reply, Turn, Upload, Utterance
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
+from onelane.outbox.records import SendRecords
 from onelane_web import create_app
+from tests import loops
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -161,3 +163,63 @@ def test_what_a_provider_has_no_form_for_fails_alone_and_is_told_and_the_rest_wa
     ]
     assert rows.ask("SELECT word FROM failures_to_tell WHERE reply_id = %s", found[1].id).word == "bad_content"
     assert rows.ask("SELECT array_agg(ordinal ORDER BY ordinal) AS them FROM outbox").them == [1, 3]
+
+
+def an_upload() -> Upload:
+    return Upload(data=b"\0" * 2**20, name="a.png", content_type="image/png")
+
+
+def files(rows: Rows) -> int:
+    count: int = rows.ask("SELECT count(*) FROM reply_files").count
+    return count
+
+
+def test_the_bytes_of_a_file_are_kept_until_its_reply_is_sent_and_no_longer(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    upload = an_upload()
+    accepted = accept(services, "tg")
+    work_off(services, settings, lambda turn: [Reply("look"), Reply(media=[upload])])
+    [_, reply] = rows.replies(accepted.user_id)
+    described = {"file": str(upload.id), "kind": "image", "content_type": "image/png", "name": "a.png", "size": 2**20}
+    assert reply.attachments == [described]
+    kept = rows.ask("SELECT * FROM reply_files")
+    assert (kept.id, kept.user_id, kept.turn_seq, bytes(kept.data)) == (upload.id, accepted.user_id, 1, upload.data)
+
+    records = SendRecords(settings, services.database)
+    [found] = loops.run(records.files([upload.id]))
+    assert (found.uploaded, bytes(found.data)) == (None, upload.data)
+    loops.run(records.note_uploaded(upload.id, Attachment(id="77", kind=AttachmentKind.IMAGE)))
+    [found] = loops.run(records.files([upload.id, uuid4()]))
+    assert (found.uploaded, found.data) == ({"id": "77", "kind": "image"}, None)
+
+    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    services.database.rows("SELECT forget_files(100)")
+    assert files(rows) == 1, "its reply waits"
+    services.database.rows("DELETE FROM outbox")
+    services.database.rows("SELECT forget_files(100)")
+    assert files(rows) == 0
+
+
+def test_what_a_turn_that_is_not_committed_has_kept_goes_later(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    orphan = "INSERT INTO reply_files (id, user_id, turn_seq, data) VALUES (%s, %s, 1, '')"
+    services.database.rows(orphan, (uuid4(), uuid4()))
+    services.database.rows("SELECT forget_files(100)")
+    assert files(rows) == 1, "it may be committed yet"
+
+
+def test_no_bytes_are_kept_for_a_channel_that_sends_none(rows: Rows, services: Services, settings: Settings) -> None:
+    accepted = accept(services, "demo")
+    work_off(services, settings, lambda turn: Reply(media=[an_upload()]))
+    assert (rows.replies(accepted.user_id)[0].failure, files(rows)) == ("no_route", 0)
+
+
+@pytest.mark.slow
+def test_a_handler_that_runs_apart_sends_files_as_well(rows: Rows, services: Services, settings: Settings) -> None:
+    accepted = accept(services, "tg", "upload 16000000")
+    rows.set_deaths(accepted.message_id, 2)
+    work_off(services, settings.model_copy(update={"handler": "tests.bots:handle"}))
+    assert [len(bytes(kept.data)) for kept in services.database.rows("SELECT data FROM reply_files")] == [16_000_000]
+    assert rows.states(accepted.user_id) == ["processed"]

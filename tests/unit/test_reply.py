@@ -1,6 +1,7 @@
 """What a bot can say, and what it is told when nobody could send that."""
 
 import json
+from base64 import b64decode
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -8,12 +9,17 @@ from uuid import uuid4
 
 import pytest
 
-from onelane import Attachment, Button, Reply, Turn
+from onelane import Attachment, Button, Reply, Turn, Upload
 from onelane.bot import EFFECTS_MAX_BYTES, Session, User
 from onelane.errors import BadResult
+from onelane.reply import UPLOADS_MAX_BYTES
 from tests.unit.test_hosting import Gated, turn_read
 
 PHOTO = Attachment(url="https://cdn.example/a.jpg", content_type="image/jpeg")
+
+
+def upload(**changes: Any) -> Upload:
+    return Upload(**{"data": b"bytes", "name": "a.png", "content_type": "image/png", **changes})
 
 
 def a_turn() -> Turn:
@@ -57,6 +63,11 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too many buttons": ({"buttons": [Button(id="y", title="Yes")] * 101}, "Reply.buttons: must be at most 100"),
     "an address for a file": ({"media": ["https://cdn.example/a.jpg"]}, "Reply.media.0: must be an Attachment"),
+    "another turn's bytes": ({"media": [Attachment(file=uuid4())]}, "Reply.media.0: must have a url, or the id"),
+    "an empty file": ({"media": [upload(data=b"")]}, "Reply.media.0: data must be 1 to 16777216 bytes"),
+    "too large a file": ({"media": [upload(data=b"." * (UPLOADS_MAX_BYTES + 1))]}, "Reply.media.0: data must be"),
+    "a name with lines": ({"media": [upload(name="a\r\nb")]}, "Reply.media.0: name must be 1 to 200 characters"),
+    "no type": ({"media": [upload(content_type="picture")]}, "Reply.media.0: content_type must be like image/png"),
     "a file that is nowhere": ({"media": [Attachment(name="a.jpg")]}, "Reply.media.0: must have a url, or the id"),
     "a file on our disk": ({"media": [Attachment(url="/tmp/a.jpg")]}, "Reply.media.0: url must begin with https://"),
     "too many files": ({"media": [PHOTO] * 31}, "Reply.media: must be at most 30"),
@@ -96,3 +107,18 @@ def test_texts_and_replies_may_be_mixed() -> None:
     assert a_turn().effects(["one", Reply("two")]) == {"replies": [{"text": "one"}, {"text": "two"}]}
     assert a_turn().effects(None) == a_turn().effects([]) == {}
     assert json.dumps(a_turn().effects(Reply(media=[PHOTO])))
+
+
+def test_the_bytes_of_files_lie_beside_what_is_said() -> None:
+    photo = upload(data=b"." * EFFECTS_MAX_BYTES)
+    effects = a_turn().effects(Reply("look", media=[photo]))
+    described = {"file": str(photo.id), "kind": "image", "content_type": "image/png", "name": "a.png"}
+    assert effects["replies"] == [{"text": "look", "media": [{**described, "size": EFFECTS_MAX_BYTES}]}]
+    assert b64decode(effects["uploads"][str(photo.id)]) == photo.data
+    assert "...." not in repr(photo)
+
+
+def test_a_turns_files_have_a_bound_together() -> None:
+    half = UPLOADS_MAX_BYTES // 2 + 1
+    with pytest.raises(BadResult, match="the files of a turn may have 16777216 bytes, not 16777218: send some by"):
+        a_turn().effects([Reply(media=[upload(data=b"." * half)]) for _ in range(2)])

@@ -11,7 +11,7 @@ from onelane.channels.verdicts import Unsendable, Word
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.outbox.circuits import Circuits
 from onelane.outbox.reply import BeginOutcome, Deed, Fate
-from tests.conftest import LogLines
+from tests.conftest import LogLines, eventually
 from tests.shipping import KeptProvider, KeptRecords, PlainSender, Trip, ago, waiting
 
 
@@ -89,11 +89,12 @@ def test_after_the_reply_window_nothing_is_requested(last_s: float | None) -> No
     assert trip.sender.taken == []
     assert trip.fate == Fate(Deed.NEVER, Word.WINDOW_CLOSED)
     assert [word for _, word in trip.lanes.buried] == ["window_closed"]
+    eventually(lambda: trip.told)
 
 
-@pytest.mark.parametrize("reply", [waiting(), waiting(last_written_at=ago(90_000), parts={"template": {"name": "x"}})])
-def test_within_the_reply_window_and_by_a_template_it_is_sent(reply: Any) -> None:
-    trip = Trip(reply)
+@pytest.mark.parametrize("changes", [{}, {"last_written_at": ago(90_000), "parts": {"template": {"name": "x"}}}])
+def test_within_the_reply_window_and_by_a_template_it_is_sent(changes: Any) -> None:
+    trip = Trip(waiting(**changes))
     trip.sender.window = 86_400
     assert trip.run().fate.deed is Deed.ACCEPTED
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Session, Turn, User
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
-    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Utterance
+    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload, Utterance
     from onelane.reply import Reply
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Reply",
     "Session",
     "Turn",
+    "Upload",
     "User",
     "Utterance",
 ]

@@ -20,8 +20,8 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import BadResult, FileAway, FileError, FileGone, FileTooLarge, Later, StoreUnavailable
-from onelane.model import Attachment, AttachmentKind, Button, File, JsonObject, Message, Utterance, is_storable
-from onelane.reply import Replies, Reply, all_said
+from onelane.model import Attachment, AttachmentKind, Button, File, JsonObject, Message, Upload, Utterance, is_storable
+from onelane.reply import Replies, Reply, all_of, uploads_in
 
 __all__ = [
     "AsyncTurn",
@@ -38,6 +38,7 @@ __all__ = [
     "Reply",
     "Session",
     "Turn",
+    "Upload",
     "User",
     "Utterance",
 ]
@@ -147,8 +148,8 @@ class AnyTurn:
     def effects(self, replies: Replies) -> JsonObject:
         """Return everything to commit, replies as they were said; raise BadResult for what cannot be stored."""
         effects: JsonObject = dict(self._marks)
-        if said := all_said(replies):
-            effects["replies"] = said
+        if said := all_of(replies):
+            effects["replies"] = [one.said() for one in said]
         if self._outputs:
             effects["tool_calls"] = self._outputs
         session_before, user_before = self._states_before
@@ -158,6 +159,8 @@ class AnyTurn:
             effects["user_state"] = self.user.state
         if effects:
             _check_storable(effects)
+        if uploads := uploads_in(said):
+            effects["uploads"] = uploads
         return effects
 
     def _own_output(self, name: str) -> JsonObject | None:

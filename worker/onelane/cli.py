@@ -9,11 +9,14 @@ import click
 
 from onelane import migrations
 from onelane.bootstrap import open_worker
+from onelane.commands.channel import channel
 from onelane.commands.dead import dead
 from onelane.commands.doctor import doctor
 from onelane.commands.incident import incident
 from onelane.commands.lanes import lane, lanes
 from onelane.commands.quarantine import quarantine
+from onelane.commands.replies import replies
+from onelane.commands.reply import reply
 from onelane.commands.send import send
 from onelane.commands.session import session
 from onelane.commands.user import user
@@ -89,7 +92,10 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
     os._exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = (dead, doctor, incident, lane, lanes, quarantine, send, session, user)
+COMMANDS: tuple[click.Command, ...] = (
+    *(channel, dead, doctor, incident, lane, lanes, quarantine),
+    *(replies, reply, send, session, user),
+)
 """The commands that have a file of their own in `commands/`."""
 for _command in COMMANDS:
     onelane.add_command(_command)

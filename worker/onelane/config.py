@@ -26,7 +26,7 @@ from onelane.formats import (
     TimeZone,
     WorkerKinds,
 )
-from onelane.problems import first_problem
+from onelane.problems import setting_name, setting_problem
 from onelane.sources import channels_in
 
 
@@ -166,6 +166,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     """Helps sign the operator's cookie; changing it, as changing the password, ends every login."""
 
+    say_secret: SecretStr | None = None
+    """Opens POST /say/<channel> to those who sign with it; several, with spaces between them: each verifies."""
+
     metrics_token: SecretStr | None = None
     """Opens /metrics and /autoscale.json to those who send it; None: they exist in development only."""
     autoscale_workers_min: Annotated[int, Field(ge=0, le=1_000)] = 1
@@ -188,9 +191,9 @@ class Settings(BaseSettings):
         try:
             return cls(channels=channels_in(os.environ))  # type: ignore[call-arg]  # the rest is the environment's
         except ValidationError as error:
-            raise ConfigError(_message(error)) from None
+            raise ConfigError(setting_problem(error)) from None
         except SettingsError as error:
-            raise ConfigError(f"{_named_field(error)}: must be valid JSON, see .env.example") from None
+            raise ConfigError(f"{setting_name(error)}: must be valid JSON, see .env.example") from None
 
     @cached_property
     def policies(self) -> tuple["Policy", ...]:
@@ -232,18 +235,3 @@ class Policy(BaseModel):
     escalation_timeout_s: int
     wants_events: bool | None = None
     """Whether the channel's bot has a function for events: then they wait for a turn. None: a worker knows."""
-
-
-def _message(error: ValidationError) -> str:
-    """Name the variable and what is allowed there, in one line."""
-    problem = first_problem(error)
-    field, *rest = problem.path or ("",)
-    named = problem._replace(path=(field.upper(), *rest))
-    hint = "; see .env.example, or `onelane run` for embedded servers" if problem.is_missing and not rest else ""
-    return f"{named}{hint}"
-
-
-def _named_field(error: SettingsError) -> str:
-    """Find the field's name in pydantic-settings' message: `error parsing value for field "x" from …`."""
-    parts = str(error).split('"')
-    return parts[1].upper() if len(parts) > 1 else "a setting"

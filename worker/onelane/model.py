@@ -1,9 +1,10 @@
 """The domain's values: frozen, built at the border, changed by copying."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated, Any, Final
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -52,15 +53,35 @@ class AttachmentKind(StrEnum):
 
 
 class Attachment(Value):
-    """A file that a user sent, by address or by the provider's id; `turn.fetch` gets it."""
+    """A file that a user sent, by address or by the provider's id; `turn.fetch` gets it. Or one for the user."""
 
     url: str | None = None
     id: str | None = None
+    file: UUID | None = None
+    """Of a reply: an `Upload` that is kept until it is sent."""
     kind: AttachmentKind = AttachmentKind.FILE
     content_type: str | None = None
     name: str | None = None
     size: int | None = None
     """In bytes, as the provider says."""
+
+
+CONTENT_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}")
+
+
+class Upload(Value):
+    """A file for the user, by its bytes."""
+
+    data: Annotated[bytes, Field(repr=False)]
+    name: str
+    content_type: str
+    id: UUID = Field(default_factory=uuid4)
+
+    def described(self) -> Attachment:
+        """Describe it, without its bytes."""
+        kinds = {"image": AttachmentKind.IMAGE, "video": AttachmentKind.VIDEO, "audio": AttachmentKind.AUDIO}
+        kind = kinds.get(self.content_type.partition("/")[0], AttachmentKind.FILE)
+        return Attachment(file=self.id, kind=kind, content_type=self.content_type, name=self.name, size=len(self.data))
 
 
 class Button(Value):

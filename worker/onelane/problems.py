@@ -6,6 +6,7 @@ Values themselves are never repeated, since many are secrets or quote a user.
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 PLAIN: Final = {
     "missing": "is missing",
@@ -42,3 +43,18 @@ def first_problem(error: ValidationError) -> Problem:
     loc = found["loc"][:-2] if found["loc"][-1:] == ("[key]",) else found["loc"]
     message = PLAIN.get(found["type"]) or found["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return Problem(tuple(map(str, loc)), message, found["type"] == "missing")
+
+
+def setting_problem(error: ValidationError) -> str:
+    """Name the variable and what is allowed there, in one line."""
+    problem = first_problem(error)
+    field, *rest = problem.path or ("",)
+    named = problem._replace(path=(field.upper(), *rest))
+    hint = "; see .env.example, or `onelane run` for embedded servers" if problem.is_missing and not rest else ""
+    return f"{named}{hint}"
+
+
+def setting_name(error: SettingsError) -> str:
+    """Find the field's name in pydantic-settings' message: `error parsing value for field "x" from …`."""
+    parts = str(error).split('"')
+    return parts[1].upper() if len(parts) > 1 else "a setting"

@@ -89,7 +89,7 @@ class Receiving:
             raise away
         if statuses := [item for item in items if isinstance(item, Status)]:
             try:
-                self._statuses.store(channel, statuses)
+                self._statuses.note(channel, statuses)
             except (StoreUnavailable, StoreRefused) as problem:
                 problems.append(problem)
         for item in items:

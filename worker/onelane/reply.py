@@ -1,12 +1,13 @@
 """What a bot says: one message to the user, in no provider's words."""
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from onelane.errors import BadResult
-from onelane.model import Attachment, Button, JsonObject, Value, is_storable
+from onelane.model import CONTENT_TYPE, Attachment, Button, JsonObject, Upload, Value, is_storable
 from onelane.problems import first_problem
 
 REPLIES_MAX: Final = 100
@@ -15,8 +16,14 @@ BUTTONS_MAX: Final = 100
 BUTTON_ID_MAX: Final = 2_000
 BUTTON_TITLE_MAX: Final = 1_000
 MEDIA_MAX: Final = 30
+UPLOADS_MAX_BYTES: Final = 16 * 2**20
+"""Of one turn."""
+FILE_NAME_MAX: Final = 200
 QUOTE_MAX: Final = 1_000
 ADDRESSES: Final = ("http://", "https://")
+
+
+Media = Attachment | Upload
 
 
 def _storable(text: str) -> str:
@@ -35,12 +42,24 @@ def _button(value: Any) -> Any:
 
 
 def _file(media: Any) -> Any:
+    if isinstance(media, Upload):
+        return _upload(media)
     if not isinstance(media, Attachment):
-        raise ValueError("must be an Attachment: Attachment(url=…)")  # noqa: TRY004 - as above
-    if not (media.url or media.id):
+        raise ValueError("must be an Attachment(url=…) or an Upload(data=…, name=…, content_type=…)")  # noqa: TRY004 - as above
+    if media.file or not (media.url or media.id):
         raise ValueError("must have a url, or the id of a file that the provider has")
     if media.url and not media.url.startswith(ADDRESSES):
         raise ValueError("url must begin with https:// or http://")
+    return media
+
+
+def _upload(media: Upload) -> Upload:
+    if not 0 < len(media.data) <= UPLOADS_MAX_BYTES:
+        raise ValueError(f"data must be 1 to {UPLOADS_MAX_BYTES} bytes")
+    if not (0 < len(_storable(media.name)) <= FILE_NAME_MAX and media.name.isprintable()):
+        raise ValueError(f"name must be 1 to {FILE_NAME_MAX} characters that can be seen")
+    if not CONTENT_TYPE.fullmatch(media.content_type):
+        raise ValueError("content_type must be like image/png, in lower case")
     return media
 
 
@@ -50,7 +69,7 @@ def _few_buttons(buttons: tuple[Button, ...]) -> tuple[Button, ...]:
     return buttons
 
 
-def _few_media(media: tuple[Attachment, ...]) -> tuple[Attachment, ...]:
+def _few_media(media: tuple[Media, ...]) -> tuple[Media, ...]:
     if len(media) > MEDIA_MAX:
         raise ValueError(f"must be at most {MEDIA_MAX}")
     return media
@@ -71,8 +90,8 @@ class Reply(Value):
     text: Text = ""
     buttons: Annotated[tuple[Annotated[Button, BeforeValidator(_button)], ...], AfterValidator(_few_buttons)] = ()
     """Below the text; a numbered list where the provider has no such buttons."""
-    media: Annotated[tuple[Annotated[Attachment, BeforeValidator(_file)], ...], AfterValidator(_few_media)] = ()
-    """By address, or by the id of a file that the provider has."""
+    media: Annotated[tuple[Annotated[Media, BeforeValidator(_file)], ...], AfterValidator(_few_media)] = ()
+    """By address, by the id of a file that the provider has, or by their bytes."""
     template: JsonObject | None = None
     """In the provider's own words. It stands alone."""
     quote: Annotated[Text, AfterValidator(_quote)] | None = None
@@ -85,7 +104,7 @@ class Reply(Value):
         text: str = "",
         *,
         buttons: Iterable[Button] = (),
-        media: Iterable[Attachment] = (),
+        media: Iterable[Media] = (),
         template: JsonObject | None = None,
         quote: str | None = None,
         raw: JsonObject | None = None,
@@ -98,10 +117,11 @@ class Reply(Value):
             raise BadResult(f"Reply.{first_problem(error)}") from None
 
     def said(self) -> JsonObject:
-        """Return what it says, without what is left open."""
+        """Return what it says, without what is left open and without the bytes of files."""
+        media = [one.described() if isinstance(one, Upload) else one for one in self.media]
         said: JsonObject = {
             "buttons": [one.model_dump() for one in self.buttons],
-            "media": [one.model_dump(mode="json", exclude_none=True) for one in self.media],
+            "media": [one.model_dump(mode="json", exclude_none=True) for one in media],
             "template": self.template,
             "quote": self.quote,
             "raw": self.raw,
@@ -113,9 +133,17 @@ Replies = str | Reply | Sequence[str | Reply] | None
 """What a handler returns."""
 
 
-def all_said(replies: Any) -> list[JsonObject]:
-    """Return what a handler's replies say, each as `Reply.said` does; raise BadResult for what is no reply."""
-    return [_reply(one).said() for one in _each(replies)]
+def all_of(replies: Any) -> list[Reply]:
+    """Return a handler's replies; raise BadResult for what is none."""
+    return [_reply(one) for one in _each(replies)]
+
+
+def uploads_in(replies: Iterable[Reply]) -> dict[str, str]:
+    """Return the bytes of the replies' files, in base64 and by their ids; raise BadResult for too many."""
+    uploads = [one for reply in replies for one in reply.media if isinstance(one, Upload)]
+    if (size := sum(len(one.data) for one in uploads)) > UPLOADS_MAX_BYTES:
+        raise BadResult(f"the files of a turn may have {UPLOADS_MAX_BYTES} bytes, not {size}: send some by address")
+    return {str(one.id): b64encode(one.data).decode() for one in uploads}
 
 
 def _each(replies: Any) -> Sequence[Any]:

@@ -1,31 +1,87 @@
-"""What providers say became of replies: kept and counted until the outbox reads it."""
+"""What providers say became of replies: it moves them upwards, and lets lanes go on that waited for it."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
-import psycopg
-from psycopg.types.json import Jsonb
-
+from onelane.channels.provider import Provider
+from onelane.channels.sender import Sender
 from onelane.db import Database
 from onelane.deliveries import Status
-from onelane.faults import refusal, sqlstate_of
-from onelane.telemetry.numbers import STATUSES
+from onelane.errors import LanesUnavailable, StoreRefused, StoreUnavailable
+from onelane.failures import Failures
+from onelane.lanes.lanes import Lanes
+from onelane.model import JsonObject
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import DUPLICATED, STATUSES, STATUSES_KEPT
 
-STORE_S: Final = 2.0
+NOTE_S: Final = 2.0
+"""Providers wait for three seconds."""
+LIST_MAX: Final = 250
+"""In one statement: it holds the lanes of so many users until it is done."""
+SKIPPED: Final[JsonObject] = {"outcome": "skipped"}
 
 
 class Statuses:
     """The statuses of all channels."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, providers: Mapping[str, Provider], out_lanes: Lanes, failures: Failures
+    ) -> None:
+        """Take the providers by channel: their senders know what a code means."""
         self._database = database
+        self._senders = {channel: provider.sender for channel, provider in providers.items()}
+        self._out_lanes = out_lanes
+        self._failures = failures
 
-    def store(self, channel: str, statuses: Sequence[Status]) -> None:
-        """Keep statuses, each once; raise StoreUnavailable, or StoreRefused for what cannot be stored."""
-        items = [{**status.model_dump(mode="json", exclude_none=True), "channel": channel} for status in statuses]
-        try:
-            self._database.rows("SELECT store_statuses(%s)", (Jsonb(items),), within_s=STORE_S)
-        except psycopg.Error as error:
-            raise refusal(sqlstate_of(error)) from error
+    def note(self, channel: str, statuses: Sequence[Status]) -> None:
+        """Note statuses, in any order and however often; raise StoreUnavailable, or StoreRefused for one of them."""
+        answers = self._answers([_item(channel, status, self._senders.get(channel)) for status in statuses])
         for status in statuses:
             STATUSES.count(status.state)
+        for answer in answers:
+            if answer["outcome"] == "kept":
+                STATUSES_KEPT.count()
+            if answer.get("duplicated"):
+                DUPLICATED.count()
+                event("reply_duplicated", channel=channel, user_id=answer["user_id"])
+        self._let_go_on({UUID(answer["user_id"]) for answer in answers if answer.get("goes_on")})
+        if any(answer.get("failed") for answer in answers):
+            self._failures.tell()
+
+    def _answers(self, items: Sequence[JsonObject]) -> list[JsonObject]:
+        """Ask in few lists. What is refused with others, or held up by somebody's lock, goes alone, and waits."""
+        answers: list[JsonObject] = []
+        ends, refused = time.monotonic() + NOTE_S, None
+        calls = [items[start : start + LIST_MAX] for start in range(0, len(items), LIST_MAX)]
+        while calls:
+            if time.monotonic() > ends:
+                raise StoreUnavailable("statuses wait for others' locks")
+            call, *calls = calls
+            try:
+                found = self._database.ask("note_statuses", call, waits=len(call) == 1)
+            except StoreRefused as error:
+                if len(call) == 1:
+                    refused = error
+                    continue
+                found = [SKIPPED] * len(call)
+            answers += [answer for answer in found if answer != SKIPPED]
+            calls += [[item] for item, answer in zip(call, found, strict=True) if answer == SKIPPED]
+        if refused:
+            raise refused
+        return answers
+
+    def _let_go_on(self, users: set[UUID]) -> None:
+        """Make lanes due that need not wait any more; what Redis does not hear, they wait out."""
+        try:
+            self._out_lanes.make_all_due(sorted(users))
+        except LanesUnavailable as error:
+            event("lanes_wait_on", lanes=len(users), error=str(error))
+
+
+def _item(channel: str, status: Status, sender: Sender | None) -> JsonObject:
+    """Make the item of note_statuses: with our word for the provider's code."""
+    item = {**status.model_dump(mode="json", exclude_none=True), "channel": channel}
+    word = sender.word_of(status.failure_code) if sender and status.failure_code else None
+    return {**item, "failure": word} if word else item

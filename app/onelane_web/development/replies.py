@@ -15,12 +15,13 @@ ROWS_MAX = 500
 AFTER_DIGITS_MAX = 18
 
 TURNS = """
-SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.state, m.session_id,
-       m.attachments, m.parts, m.failure, m.last_error
+SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.text, m.session_id,
+       coalesce(o.state, m.state) AS state, m.attachments, m.parts, m.failure, m.last_error
   FROM messages m
+  LEFT JOIN outbox o ON o.id = m.id
   JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
- WHERE m.user_id = %s AND m.turn_seq > %s
+ WHERE m.user_id = %s AND m.turn_seq > %s AND m.failure IS DISTINCT FROM 'escalated'
  ORDER BY m.turn_seq, m.ordinal
  LIMIT %s
 """
@@ -37,7 +38,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/webhooks/<channel>/replies")
     def replies(channel: str) -> ResponseReturnValue:
-        """List terminal messages and their replies in order, and what keeps failing.
+        """List terminal messages and their replies in order, committed or further, and what keeps failing.
 
         The next page follows `after` this page's `done_seq`.
         """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import redis
 
@@ -12,6 +13,7 @@ from onelane.channels.normalizing import normalizers
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesForeign, LanesUnavailable
+from onelane.failures import Failures
 from onelane.gathering import Gatherer
 from onelane.identity import Identity
 from onelane.intake import Intake
@@ -19,10 +21,12 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Owner, connect
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
+from onelane.operations.replies import ReplyActs
 from onelane.periodic import Periodic
 from onelane.processes.upload import Upload
 from onelane.quarantine import Quarantine
 from onelane.receiving import Receiving
+from onelane.saying import Saying
 from onelane.sessions import Sessions
 from onelane.statuses import Statuses
 from onelane.telemetry import session_notices
@@ -46,6 +50,9 @@ class Services:
     accepts: Gatherer
     sessions: Sessions
     acts: Acts
+    reply_acts: ReplyActs
+    failures: Failures
+    saying: Saying
     upload: Upload
     postponed: Periodic
     providers: Mapping[str, Provider]
@@ -55,6 +62,12 @@ class Services:
     def all_lanes(self) -> tuple[Lanes, ...]:
         """The lanes of all kinds."""
         return self.lanes, self.out_lanes
+
+    def started(self) -> Self:
+        """Start what runs beside the work."""
+        self.upload.start()
+        self.postponed.start()
+        return self
 
     def close(self) -> None:
         """Give all connections back."""
@@ -81,30 +94,30 @@ def open_services(
     by_channel, spellings = providers(settings.channels), normalizers(settings.channels)
     pools = pools or web_process(settings)
     database = _database(settings, pools.postgres, pool_wait_s)
-    client = connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis))
-    lanes, out_lanes = _lanes(client, database)
+    lanes, out_lanes = _lanes(connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)), database)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
     intake = Intake(settings, accepts, database.breaker, lanes, now)
     quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
-    sessions = Sessions(database, lanes, now)
-    services = Services(
+    sessions, failures = Sessions(database, lanes, now), Failures(database, lanes)
+    statuses = Statuses(database, by_channel, out_lanes, failures)
+    return Services(
         settings=settings,
         database=database,
         lanes=lanes,
         out_lanes=out_lanes,
         intake=intake,
-        receiving=Receiving(by_channel, database.breaker, intake, Statuses(database), quarantine, spellings),
+        receiving=Receiving(by_channel, database.breaker, intake, statuses, quarantine, spellings),
         quarantine=quarantine,
         accepts=accepts,
         sessions=sessions,
         acts=Acts(database, lanes, sessions),
+        reply_acts=ReplyActs(database, out_lanes, failures),
+        failures=failures,
+        saying=Saying(database, out_lanes, by_channel, spellings, now),
         upload=Upload(lanes.add_numbers),
         postponed=Periodic("postponed", intake.enqueue_postponed, POSTPONED_EVERY_S),
         providers=by_channel,
-    )
-    services.upload.start()
-    services.postponed.start()
-    return services
+    ).started()
 
 
 def _database(settings: Settings, connections_max: int, wait_s: float) -> Database:

@@ -29,6 +29,7 @@ from onelane.turns.isolation import Isolation
 from onelane.turns.loading import load_bots
 from onelane.turns.pacing import parked_max_s
 from onelane.turns.records import Records
+from onelane.turns.uploads import Uploads
 from onelane.turns.workplace import Workplace
 
 WORKER_REDIS_TIMEOUT_S = 3
@@ -100,13 +101,14 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
     files, senders = Files(settings, services.providers), Senders(services.providers)
+    uploads = Uploads(services.database)
     signs = Presence(settings, services.providers, loop, BrokenChannels(services.database))
     workplace = Workplace(
         settings,
         services.lanes,
         services.out_lanes,
         Records(settings, services.database, stopping, senders.apologies(settings.channels)),
-        Handling(settings, services.sessions, bots, host, isolation, files, senders, signs.during),
+        Handling(settings, services.sessions, bots, host, isolation, files, senders, uploads, signs.during),
         stopping,
         loop,
     )
@@ -130,4 +132,5 @@ def _shipments(settings: Settings, services: Services, workplace: Workplace) -> 
     """Wire what sends replies, on the same loop."""
     records = SendRecords(settings, services.database)
     loop, stopping = workplace.loop, workplace.stopping
-    return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping)
+    tell = services.failures.tell
+    return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping, tell)

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign
+from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign, Uploading
 from onelane.channels.splitting import split, utf16
 from onelane.channels.verdicts import Response, Unsendable, Verdict, Word
 from onelane.model import Attachment, AttachmentKind, Button, JsonObject
@@ -87,6 +87,10 @@ class Sender(ABC):
     def size(self, text: str) -> int:
         """Count a text as the provider's limits do: the sum of its letters."""
         return utf16(text)
+
+    def upload(self, described: Attachment, data: bytes, out: Outgoing) -> Uploading | None:  # noqa: ARG002 - as has
+        """Hand a file to the provider before the reply; None: its bytes go with the request. See `Outgoing.files`."""
+        return None
 
     @abstractmethod
     def request(self, out: Outgoing) -> Request:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from onelane.channels.verdicts import Response, Verdict
-from onelane.model import Attachment, Button, JsonObject, Value
+from onelane.model import CONTENT_TYPE, Attachment, Button, JsonObject, Value
 
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -43,6 +43,8 @@ class Outgoing:
     """The number of this request for the same reply."""
     callback_url: str | None = None
     """The public address of the channel's webhooks."""
+    files: Mapping[UUID, bytes] = field(default_factory=dict, repr=False)
+    """The bytes of files that go with the request itself, by `Attachment.file`."""
 
     def way(self, name: str) -> str | None:
         """Return what the route says under a name, if that is a text."""
@@ -93,16 +95,60 @@ class Request:
         return cls(name, "POST", url, {"Content-Type": FORM, **headers}, body)
 
     @classmethod
+    def multipart(
+        cls, name: str, url: str, content: Mapping[str, str], file: "FilePart", headers: Mapping[str, str] | None = None
+    ) -> "Request":
+        """POST a form with a file."""
+        boundary = f"onelane-{file.described.file}"
+        texts = [f'Content-Disposition: form-data; name="{one}"\r\n\r\n{value}' for one, value in content.items()]
+        parts = [*(text.encode(errors="replace") for text in texts), file.head().encode(errors="replace") + file.data]
+        body = b"".join(b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in parts)
+        typed = {"Content-Type": f"multipart/form-data; boundary={boundary}", **(headers or {})}
+        return cls(name, "POST", url, typed, body + b"--%b--\r\n" % boundary.encode())
+
+    @classmethod
     def get(cls, name: str, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> "Request":
         """GET an address with a query."""
         return cls(name, "GET", f"{url}?{urlencode(query, errors='replace')}" if query else url, headers)
 
+
+Uploading = Generator[Request, Response, Attachment | Verdict]
+"""Requests that hand a file to the provider, before the reply; each is sent its answer.
+
+The last one's gives the file as the provider names it, or says why not: then nothing of the reply was sent.
+"""
 
 LookUp = Generator[Request, Response, Verdict]
 """Requests that ask for a reply; each is sent its answer, and the last one's gives the verdict.
 
 `accepted`: it is there. `not_now`, as `absent`: it certainly is not. `unknown`: nobody can say, or not yet.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file in a form."""
+
+    field_name: str
+    described: Attachment
+    data: bytes = field(repr=False)
+
+    def head(self) -> str:
+        """Return what stands before the bytes."""
+        name = "".join(letter if letter.isprintable() and letter not in '"\\' else "_" for letter in self.name())
+        return (
+            f'Content-Disposition: form-data; name="{self.field_name}"; filename="{name}"\r\n'
+            f"Content-Type: {self.content_type()}\r\n\r\n"
+        )
+
+    def name(self) -> str:
+        """Return the file's name."""
+        return self.described.name or str(self.described.kind)
+
+    def content_type(self) -> str:
+        """Return its type, as far as it is one."""
+        given = self.described.content_type or ""
+        return given if CONTENT_TYPE.fullmatch(given) else "application/octet-stream"
 
 
 def laid_over(content: Mapping[str, Any], raw: JsonObject | None, fixed: Mapping[str, Any]) -> JsonObject:

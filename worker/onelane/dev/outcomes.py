@@ -91,8 +91,13 @@ def _replies(target: Target, user: str, after: int) -> JsonObject:
 
 
 def _lines(message: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], sent: Posted) -> Iterator[str]:
-    texts = [reply["text"] for reply in replies if reply["message_id"] == message["message_id"]]
+    texts = [_text(reply) for reply in replies if reply["message_id"] == message["message_id"]]
     note = f"(session {message['session_id']}, seq {message['seq']}{', duplicate' if sent.duplicate else ''})"
     died_of = f": {_last_line(message['last_error'])}" if message["state"] == "dead" else ""
     for text in texts or [f"({message['state']}, no reply{died_of})"]:
         yield f"{text}   {note}"
+
+
+def _text(reply: Mapping[str, Any]) -> str:
+    """Return what a reply says; of one that the provider refused also why."""
+    return f"{reply['text']}   (failed: {reply['failure']})" if reply["state"] == "failed" else str(reply["text"])

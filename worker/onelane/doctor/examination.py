@@ -13,7 +13,18 @@ import psycopg
 import redis
 from pydantic import computed_field
 
-from onelane.doctor import connections, fences, handlers, lanes, providers, quarantine, schema, servers, sessions
+from onelane.doctor import (
+    connections,
+    fences,
+    handlers,
+    lanes,
+    providers,
+    quarantine,
+    replies,
+    schema,
+    servers,
+    sessions,
+)
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
 from onelane.model import Value
@@ -65,6 +76,9 @@ CHECKS = (
     Check("anomalies", sessions.anomalies, ("postgres",)),
     Check("fences", fences.fences_are_credible, ("postgres", "owner")),
     Check("lanes", lanes.lanes_agree, ("postgres", "owner")),
+    Check("replies", replies.replies_leave, ("postgres",)),
+    Check("ways to send", replies.channels_can_send),
+    Check("reply lanes", replies.replies_have_lanes, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("quarantine", quarantine.quarantine_is_empty, ("postgres",)),

@@ -103,6 +103,10 @@ class Lanes(Releases):
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""
         return bool(self.scripts.run("due", self._now(), user_id, int(unpause)))
 
+    def make_all_due(self, users: Sequence[UUID]) -> None:
+        """Make lanes due as `make_due` does, MANY_MAX in one round trip."""
+        self._run_each("due", [(user, (self._now(), user, 0)) for user in users])
+
     def pause(self, user_id: UUID) -> bool:
         """Take a lane out of the due order; return whether it had work or a holder."""
         return bool(self.scripts.run("pause", user_id))

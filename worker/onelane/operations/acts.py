@@ -61,7 +61,7 @@ class Acts:
         if row is None or not row.did:
             return Act(did=False)
         _record("user_paused", user_id=user_id)
-        return Act(did=True, redis=_in_redis(lambda: self._lanes.pause(user_id)))
+        return Act(did=True, redis=in_redis(lambda: self._lanes.pause(user_id)))
 
     def resume(self, user_id: UUID) -> Act:
         """Let a paused user's messages run again."""
@@ -71,7 +71,7 @@ class Acts:
         if did:
             _record("user_resumed", user_id=user_id)
         # Also after a lost answer, or when only Redis still calls the user paused.
-        return Act(did=did, redis=_in_redis(lambda: self._unpause(user_id)))
+        return Act(did=did, redis=in_redis(lambda: self._unpause(user_id)))
 
     def redrive(self, user_id: UUID | None = None) -> list[Redriven]:
         """Let all dead messages wait again, of one user or of all, in their order; each once."""
@@ -94,7 +94,7 @@ class Acts:
         if waiting is None:
             return Act(did=False)
         _record("message_redriven", user_id=waiting.user_id, message_id=message_id)
-        return Act(did=True, redis=_in_redis(lambda: self._enqueue(message.user_id, waiting.user_id, message_id)))
+        return Act(did=True, redis=in_redis(lambda: self._enqueue(message.user_id, waiting.user_id, message_id)))
 
     def drop(self, message_id: UUID) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
@@ -105,7 +105,7 @@ class Acts:
         if row is None or row.user_id is None:
             return Act(did=False)
         _record("message_dropped", user_id=row.user_id, message_id=message_id)
-        return Act(did=True, redis=_in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
+        return Act(did=True, redis=in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
 
     def end_session(self, user_id: UUID, session_id: UUID | None = None) -> str | None:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.
@@ -188,7 +188,7 @@ def _record(act: str, **who: object) -> None:
     event(act, **who)
 
 
-def _in_redis(call: Callable[[], object]) -> bool:
+def in_redis(call: Callable[[], object]) -> bool:
     """Call; return False when Redis is away."""
     try:
         call()

@@ -19,7 +19,7 @@ from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
-from onelane.model import JsonObject, Lease
+from onelane.model import Attachment, JsonObject, Lease
 from onelane.outbox.reply import Begun, Fate, Settled, Waiting
 from onelane.turns.answers import Asking, answered
 
@@ -36,6 +36,10 @@ SELECT id, CASE state WHEN 'failed' THEN 'dead' ELSE 'processed' END AS state, f
  WHERE user_id = %(user_id)s AND direction = 'out' AND id = ANY(%(ids)s::uuid[])
    AND NOT EXISTS (SELECT FROM outbox o WHERE o.user_id = m.user_id AND o.id = m.id)
 """
+FILES: Final = """
+SELECT id, uploaded, CASE WHEN uploaded IS NULL THEN data END AS data FROM reply_files WHERE id = ANY(%(ids)s)
+"""
+UPLOADED: Final = "UPDATE reply_files SET uploaded = %(uploaded)s, data = '' WHERE id = %(id)s"
 OTHERS: Final = """
 SELECT provider_id FROM messages
  WHERE user_id = %(user_id)s AND turn_seq >= %(seq)s - 100 AND direction = 'out' AND provider_id IS NOT NULL
@@ -85,6 +89,15 @@ class SendRecords:
         asked = {"user_id": lease.user_id, "seq": reply.seq, "id": reply.id}
         rows = await answered(self._readers.submit(self._database.rows, OTHERS, asked))
         return frozenset(row.provider_id for row in rows)
+
+    async def files(self, ids: list[UUID]) -> list[Row]:
+        """Return the bytes of a reply's files, or how the provider names what was uploaded."""
+        return await answered(self._readers.submit(self._database.rows, FILES, {"ids": ids}))
+
+    async def note_uploaded(self, file_id: UUID, uploaded: Attachment) -> None:
+        """Remember how the provider names a file."""
+        noted = {"id": file_id, "uploaded": uploaded.model_dump_json(exclude_none=True)}
+        await answered(self._readers.submit(self._database.rows, UPLOADED, noted))
 
     async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
         """Return id, state (received, processed; dead: failed) and last_error of those of `ids` of this user."""

@@ -103,7 +103,7 @@ class Begun(Value):
 
     outcome: BeginOutcome
     fence: int = 0
-    wait_ms: int = 0
+    wait_ms: int | None = None
     reply: Waiting | None = None
 
 

@@ -8,9 +8,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from onelane.channels.sender import Sender
-from onelane.channels.sending import LookUp, Outgoing, Request
+from onelane.channels.sending import LookUp, Outgoing, Request, Uploading
 from onelane.channels.verdicts import Outcome, Response, Unsendable, Verdict, Word, judge_error, unknown
 from onelane.errors import describe, kind_of
+from onelane.model import Attachment
 from onelane.telemetry.log import event
 
 if TYPE_CHECKING:
@@ -69,6 +70,22 @@ class Sending:
         except Exception as error:  # noqa: BLE001 - nobody knows more than before
             event("look_up_failed", error=kind_of(error))
         return verdict, wait_s
+
+    async def upload(self, steps: Uploading) -> Attachment | Verdict:
+        """Hand a file to the provider; return how it names it, or why it did not take it."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                request = next(steps)
+                for _ in range(LOOK_UP_MAX):
+                    request = steps.send(await self.call(request))
+        except StopIteration as ended:
+            found: Attachment | Verdict = ended.value
+            return found
+        except Unsendable as problem:
+            return Verdict(Outcome.NEVER, problem.word)
+        except Exception as error:  # noqa: BLE001 - a file that is there twice harms nobody
+            return judge_error(error)
+        return unknown()
 
     async def call(self, request: Request) -> Response:
         """Make one request; raise what httpx2 raises, or TimeoutError."""

@@ -11,13 +11,15 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.channels.verdicts import Word
+from onelane.channels.sending import Outgoing
+from onelane.channels.verdicts import Verdict, Word
 from onelane.errors import LanesUnavailable, StoreRefused, StoreUnavailable
 from onelane.lanes.holding import Holding
 from onelane.outbox import limits, notes, settling
 from onelane.outbox.reply import BeginOutcome, Begun, Deed, Fate, Settled, SettleOutcome, Waiting, handed_back, never
 from onelane.outbox.settling import Act, Step
 from onelane.outbox.stages import Stage, Stay
+from onelane.outbox.uploading import made_ready
 from onelane.outbox.workplace import Way, Workplace
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
@@ -102,10 +104,26 @@ class Shipment:
         if self._is_to_stop or reply.seconds_since(reply.sending_at) > STARTS_WITHIN_S:
             return handed_back(0)
         self._enter(Stage.SEND)
+        out = way.outgoing(reply)
+        if any(one.file for one in reply.attachments):
+            ready = await self._made_ready(reply, out, way)
+            if isinstance(ready, Fate):
+                return ready
+            out = ready
         began = time.monotonic()
-        verdict = await way.sending.send(way.outgoing(reply))
+        verdict = await way.sending.send(out)
         notes.answered(verdict, time.monotonic() - began)
         return limits.fate_of(reply, verdict, self._workplace.settings.send_give_up_s)
+
+    async def _made_ready(self, reply: Waiting, out: Outgoing, way: Way) -> Outgoing | Fate:
+        """Upload the reply's files; where that took long, the mark is too old for its request."""
+        try:
+            ready = await made_ready(out, way.sending, self._records)
+        except StoreUnavailable:
+            return handed_back(self._workplace.outages.pause_s(self.lease.user_id))
+        if isinstance(ready, Verdict):
+            return limits.fate_of(reply, ready, self._workplace.settings.send_give_up_s)
+        return ready if reply.seconds_since(reply.sending_at) <= STARTS_WITHIN_S else handed_back(0)
 
     async def _find_out(self, reply: Waiting, way: Way) -> Step:
         """Decide about a reply whose last request may have arrived; ask its provider, if it can be asked."""
@@ -142,6 +160,7 @@ class Shipment:
 
     async def _note_done(self, reply: Waiting, fate: Fate, settled: Settled) -> None:
         if settled.state == "failed":
+            self._workplace.telling.soon()
             await answered(self._lanes.bury_soon(self.lease, reply.id, str(fate.word or "failed")))
         else:
             self._done.append(reply.id)
@@ -160,7 +179,7 @@ class Shipment:
     async def _leave_without_reply(self, begun: Begun) -> None:
         match begun.outcome:
             case BeginOutcome.WAIT | BeginOutcome.HELD:
-                await self.park(limits.later(begun.wait_ms / 1000))
+                await self.park(limits.later((begun.wait_ms or 0) / 1000))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))

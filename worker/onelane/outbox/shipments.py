@@ -5,7 +5,7 @@ The dispatcher and the watch ask from their own threads; what they ask for is do
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Final
@@ -40,10 +40,14 @@ class Shipments:
         providers: Mapping[str, Provider],
         loop: EventLoop,
         stopping: threading.Event,
+        tell_failures: Callable[[], object] = lambda: None,
     ) -> None:
-        """Open a way to every channel's provider; not on an event loop, since that takes a second."""
+        """Open a way to every channel's provider; not on an event loop, since that takes a second.
+
+        `tell_failures` is called, by a thread of its own, after replies have failed.
+        """
         self._size = settings.send_slots
-        self._workplace = opened(settings, lanes, records, providers, loop, stopping)
+        self._workplace = opened(settings, lanes, records, providers, loop, stopping, tell_failures)
         self._running: dict[Shipment, asyncio.Task[None] | None] = {}
         """With the task, once it has begun."""
         self._changing = threading.Lock()

@@ -1,6 +1,6 @@
 """What every shipment of a process works with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from threading import Event
@@ -17,6 +17,7 @@ from onelane.outbox.reply import Waiting
 from onelane.outbox.sending import Sending, open_client, trusted
 from onelane.outbox.settling import Rules
 from onelane.outbox.shares import Shares
+from onelane.outbox.telling import Telling
 from onelane.turns.event_loop import EventLoop
 from onelane.turns.pacing import Outages
 
@@ -77,6 +78,7 @@ class Workplace:
     stopping: Event
     """Once set, a lane is handed on after the request at hand."""
     shares: Shares
+    telling: Telling
     circuits: Circuits = field(default_factory=Circuits)
     outages: Outages = field(default_factory=Outages)
 
@@ -88,6 +90,7 @@ def opened(
     providers: Mapping[str, Provider],
     loop: EventLoop,
     stopping: Event,
+    tell_failures: Callable[[], object],
 ) -> Workplace:
     """Open the ways of all channels."""
     slots = settings.send_slots
@@ -98,4 +101,4 @@ def opened(
         name: Way.of(name, settings.channels[name], provider, settings, most, trust)
         for name, provider in providers.items()
     }
-    return Workplace(settings, lanes, records, ways, loop, stopping, Shares(most))
+    return Workplace(settings, lanes, records, ways, loop, stopping, Shares(most), Telling(tell_failures))

@@ -29,7 +29,7 @@ DELIVERIES_KEPT_DAYS = 8
 """WhatsApp delivers again for up to seven."""
 FORGET = """
 SELECT forget_deliveries(old, %(most)s), forget_statuses(old, %(most)s), forget_quarantined(%(most)s)
-  FROM (SELECT clock_timestamp() - make_interval(days => %(days)s) AS old) _
+  FROM (SELECT clock_timestamp() - make_interval(days => %(days)s) AS old) _, forget_files(%(most)s)
 """
 
 

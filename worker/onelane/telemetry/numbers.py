@@ -44,6 +44,19 @@ STATUSES: Final = Counter(
     "state",
     ("sent", "delivered", "read", "failed"),
 )
+STATUSES_KEPT: Final = Counter(
+    "onelane_statuses_kept", "Statuses that fitted no reply when they came; they are kept for eight days."
+)
+DUPLICATED: Final = Counter(
+    "onelane_replies_duplicated", "Replies of which the provider turned out to have two messages. It should stay at 0."
+)
+SAID: Final = Counter(
+    "onelane_said",
+    "What was said from outside a turn. duplicate: said before under the same key; opted_out: the user wants no more "
+    "messages; unknown: nobody has the name.",
+    "outcome",
+    ("said", "duplicate", "opted_out", "unknown"),
+)
 REASONS: Final = {
     400: "bad_request",
     401: "bad_signature",
@@ -162,6 +175,9 @@ COUNTED: Final[tuple[Counter | Histogram, ...]] = (
         QUARANTINED,
         IGNORED,
         STATUSES,
+        STATUSES_KEPT,
+        DUPLICATED,
+        SAID,
         REFUSALS,
         TURNS,
         TURN_SECONDS,

@@ -55,4 +55,20 @@ REPLIES: Final = {
         "Postgres refused what was to be noted of a reply (`sqlstate`); its lane waits.",
         ("user_id", "sqlstate"),
     ),
+    "reply_duplicated": Event(
+        "error", "A provider turned out to have two messages of one reply.", ("channel", "user_id")
+    ),
+    "lanes_wait_on": Event(
+        "warning",
+        "Redis was away when providers settled replies; the lanes that waited for it go on a little later.",
+        ("lanes", "error"),
+    ),
+    "reply_resent": Event(
+        "info", "An operator lets a reply be sent that had ended otherwise.", ("user_id", "message_id")
+    ),
+    "reply_settled": Event(
+        "info", "An operator says what became of a reply: `outcome`.", ("user_id", "message_id", "outcome")
+    ),
+    "reply_dropped": Event("info", "An operator gave a reply up.", ("user_id", "message_id")),
+    "channel_opened": Event("info", "An operator lets a channel send again.", ("channel",)),
 }

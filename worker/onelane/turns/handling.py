@@ -18,6 +18,7 @@ from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
 from onelane.turns.memory import TurnMemory
+from onelane.turns.uploads import Uploads
 
 SUSPECT_AFTER_DEATHS = 2
 """Worker deaths with a message in flight after which its handler runs in a process of its own."""
@@ -49,6 +50,7 @@ class Handling:
         isolation: Isolation,
         files: Files,
         senders: Senders,
+        uploads: Uploads,
         signs: Signs = lambda _turn: nullcontext(),
     ) -> None:
         self._settings = settings
@@ -58,6 +60,7 @@ class Handling:
         self.isolation = isolation
         self._files = files
         self._senders = senders
+        self._uploads = uploads
         self._signs = signs
 
     def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
@@ -108,6 +111,9 @@ class Handling:
             return effects
         take_apart = partial(self._senders.rows, turn.user.channel, said)
         rows = take_apart() if are_short(said) else await thread.run(take_apart)
+        uploads = effects.pop("uploads", {})
+        if any(one.file for reply in said for one in reply.media):
+            await thread.run(partial(self._uploads.keep, turn, rows, uploads))
         return {**effects, "replies": rows}
 
     def _ending(self, turn: TurnRead) -> JsonObject | None:

@@ -35,6 +35,8 @@ STALL_LIMIT_S = 60.0
 """For an end of the wire that was stopped in the middle of a message. The parent bounds the whole turn."""
 TURN_MAX_BYTES = 256 * 2**20
 """What the parent may send at once: a turn, or as much history as the handler asks for."""
+RESULT_MAX_BYTES = 32 * 2**20
+"""What a child may send at once: its effects, or the files of its replies in base64."""
 FILES_MAX = 1_024
 FILE_ERRORS: Final = {kind.__name__: kind for kind in (FileError, FileGone, FileTooLarge, FileAway)}
 
@@ -85,7 +87,7 @@ def main() -> None:
     forks.guard()
     log.configure_by_environment()
     _bound()
-    wire = Wire.inherited(wire_fd, STALL_LIMIT_S, receives_max_bytes=TURN_MAX_BYTES)
+    wire = Wire.inherited(wire_fd, STALL_LIMIT_S, receives_max_bytes=TURN_MAX_BYTES, sends_max_bytes=RESULT_MAX_BYTES)
     bot = load(path)  # before the message is here: that this fails or takes long is not its fault
     wire.send({"ready": True})
     try:

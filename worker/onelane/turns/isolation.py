@@ -34,7 +34,7 @@ from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
 from onelane.turns.conversation import converse
 from onelane.turns.held_memory import held_mb
-from onelane.turns.isolated import STALL_LIMIT_S, TURN_MAX_BYTES
+from onelane.turns.isolated import RESULT_MAX_BYTES, STALL_LIMIT_S, TURN_MAX_BYTES
 from onelane.wire import Wire
 
 WORKS = "works"
@@ -126,7 +126,7 @@ class _Child:
         """Start a child, and end it with the block; raise IsolationBroken if the system starts none."""
         try:
             ours, theirs = Pipe()
-            wire = Wire(ours, STALL_LIMIT_S, sends_max_bytes=TURN_MAX_BYTES)
+            wire = Wire(ours, STALL_LIMIT_S, sends_max_bytes=TURN_MAX_BYTES, receives_max_bytes=RESULT_MAX_BYTES)
             with theirs:
                 process = _start(handler_path, theirs.fileno())
         except OSError as error:

@@ -14,7 +14,18 @@ from onelane.channels.meta.codes import CODES, PAIR_LIMIT, TRANSIENT
 from onelane.channels.meta.messages import GROUP
 from onelane.channels.meta.settings import MetaSettings
 from onelane.channels.sender import OnUnknown, Sender
-from onelane.channels.sending import Outgoing, Piece, Request, Sign, SignKind, fields_of, first, laid_over
+from onelane.channels.sending import (
+    FilePart,
+    Outgoing,
+    Piece,
+    Request,
+    Sign,
+    SignKind,
+    Uploading,
+    fields_of,
+    first,
+    laid_over,
+)
 from onelane.channels.verdicts import (
     TOO_MANY,
     Response,
@@ -64,8 +75,8 @@ class MetaSender(Sender):
 
     def check(self, said: Piece) -> None:
         """Take files by address, or by the id of an upload."""
-        if not all(one.id or one.url for one in said.media):
-            raise Unsendable(Word.BAD_CONTENT, "media must have an address or an id of Meta's")
+        if not all(one.id or one.url or one.file for one in said.media):
+            raise Unsendable(Word.BAD_CONTENT, "media must have an address, an id of Meta's, or bytes")
 
     def has(self, buttons: Sequence[Button]) -> bool:
         """Take up to three buttons with short titles that differ."""
@@ -75,6 +86,19 @@ class MetaSender(Sender):
             and all(0 < len(one.id) <= BUTTON_ID_MAX for one in buttons)
             and len({one.title for one in buttons}) == len({one.id for one in buttons}) == len(buttons)
         )
+
+    def upload(self, described: Attachment, data: bytes, out: Outgoing) -> Uploading | None:
+        """Upload a file; Meta keeps it for 30 days."""
+        return self._uploading(FilePart("file", described, data), out)
+
+    def _uploading(self, part: FilePart, out: Outgoing) -> Uploading:
+        address = f"{self._address(self._number(out.route))}/media"
+        content = {"messaging_product": "whatsapp", "type": part.content_type()}
+        response = yield Request.multipart("media", address, content, part, self._headers)
+        media_id = response.content().get("id")
+        if response.is_success and isinstance(media_id, str) and fields.is_visible(media_id):
+            return part.described.model_copy(update={"id": media_id, "file": None})
+        return unknown(response.status) if response.is_success else self.judge(out, response)
 
     def request(self, out: Outgoing) -> Request:
         """Write a message."""

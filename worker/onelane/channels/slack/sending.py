@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Final
 from pydantic import SecretStr
 
 from onelane.channels.sender import OnUnknown, Sender
-from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign, SignKind, fields_of, laid_over
+from onelane.channels.sending import LookUp, Outgoing, Piece, Request, Sign, SignKind, Uploading, fields_of, laid_over
 from onelane.channels.slack.codes import meaning_of
 from onelane.channels.slack.places import DIRECT, escaped, key_of
 from onelane.channels.slack.settings import SlackSettings
+from onelane.channels.slack.uploading import uploaded
 from onelane.channels.verdicts import (
     TOO_MANY,
     Response,
@@ -67,8 +68,8 @@ class SlackSender(Sender):
         """Take images by address or id, and other files by address: they become links."""
         if said.template is not None:
             raise Unsendable(Word.BAD_CONTENT, "Slack has no templates")
-        if not all(one.url or (one.id and one.kind is AttachmentKind.IMAGE) for one in said.media):
-            raise Unsendable(Word.BAD_CONTENT, "media must have an address; an image may have a file's id")
+        if not all(one.url or one.file or (one.id and one.kind is AttachmentKind.IMAGE) for one in said.media):
+            raise Unsendable(Word.BAD_CONTENT, "media must have an address or bytes; an image may have a file's id")
 
     def has(self, buttons: Sequence[Button]) -> bool:
         """Take as many as fit in a row of Slack's."""
@@ -79,6 +80,10 @@ class SlackSender(Sender):
     def size(self, text: str) -> int:
         """Count a text as it is sent."""
         return super().size(escaped(text))
+
+    def upload(self, described: Attachment, data: bytes, out: Outgoing) -> Uploading | None:  # noqa: ARG002 - as above
+        """Upload a file (`files:write`)."""
+        return uploaded(described, data, self._settings.base_url, self._headers)
 
     def request(self, out: Outgoing) -> Request:
         """Write a post: in the thread of the route, else below the quoted message, else in the channel."""

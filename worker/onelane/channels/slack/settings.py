@@ -19,7 +19,7 @@ class SlackSettings(fields.ProviderSettings):
     secrets: fields.Secrets
     """Its signing secrets: not the client secret, and not the verification token."""
     bot_token: fields.Secret | None = None
-    """Its xoxb- token: it sends (`chat:write`), looks sends up (`*:history`) and fetches files (`files:read`)."""
+    """Its xoxb- token. It sends (`chat:write`, `files:write`), looks sends up (`*:history`), fetches (`files:read`)."""
     app_id: Annotated[str, Field(pattern="^[A-Z0-9]{1,64}$")] | None = None
     """Its A… id, by which its own posts are known; without it, each webhook's `api_app_id`."""
     thinking: Annotated[fields.Storable, Field(min_length=1, max_length=64)] = "is thinking…"

@@ -4,6 +4,7 @@ The same id comes again when a reply is repeated, and the receiver drops what it
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -15,7 +16,7 @@ from onelane.channels.sender import OnUnknown, Sender
 from onelane.channels.sending import Outgoing, Piece, Request, laid_over
 from onelane.channels.standard.codes import CODES
 from onelane.channels.verdicts import Response, Unsendable, Verdict, Word, accepted, unknown
-from onelane.model import AttachmentKind, Button
+from onelane.model import Attachment, AttachmentKind, Button, JsonObject
 
 
 def _now() -> datetime:
@@ -59,7 +60,7 @@ class StandardSender(Sender):
         content = {
             "text": piece.text,
             "buttons": [one.model_dump() for one in piece.buttons],
-            "attachments": [one.model_dump(mode="json", exclude_none=True) for one in piece.media],
+            "attachments": [_attachment(one, out) for one in piece.media],
             "template": piece.template,
             "reply_to": piece.quote,
         }
@@ -86,3 +87,12 @@ class StandardSender(Sender):
     def word_of(self, code: str) -> Word | None:
         """Return our word for a status of HTTP."""
         return CODES[code].word if code in CODES else None
+
+
+def _attachment(media: Attachment, out: Outgoing) -> JsonObject:
+    """Describe a file; one of the bot's own comes with its bytes."""
+    described = media.model_dump(mode="json", exclude_none=True)
+    if media.file and media.file in out.files:
+        described |= {"data": b64encode(out.files[media.file]).decode()}
+        del described["file"]
+    return described

@@ -3,6 +3,7 @@
 The token is in every address.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Final
 from pydantic import SecretStr
 
 from onelane.channels.sender import Sender
-from onelane.channels.sending import Outgoing, Piece, Request, Sign, SignKind, fields_of, laid_over
+from onelane.channels.sending import FilePart, Outgoing, Piece, Request, Sign, SignKind, fields_of, laid_over
 from onelane.channels.telegram.codes import CODES, meaning_of
 from onelane.channels.verdicts import (
     TOO_MANY,
@@ -67,8 +68,8 @@ class TelegramSender(Sender):
         """Take files by address or id."""
         if said.template is not None:
             raise Unsendable(Word.BAD_CONTENT, "Telegram has no templates")
-        if not all(one.id or one.url for one in said.media):
-            raise Unsendable(Word.BAD_CONTENT, "media must have an address or an id of Telegram's")
+        if not all(one.id or one.url or one.file for one in said.media):
+            raise Unsendable(Word.BAD_CONTENT, "media must have an address, an id of Telegram's, or bytes")
 
     def has(self, buttons: Sequence[Button]) -> bool:
         """Take buttons whose ids are short enough."""
@@ -83,7 +84,11 @@ class TelegramSender(Sender):
         raw, place = dict(out.piece.raw or {}), _place(out)
         if METHOD.fullmatch(asked := str(raw.pop("method", ""))):
             method = asked
-        return self._call(method, laid_over(content | _quoted(out.piece.quote, place), raw, place))
+        values = laid_over(content | _quoted(out.piece.quote, place), raw, place)
+        if (part := _file_part(out)) is None:
+            return self._call(method, values)
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+        return Request.multipart(method, self._address(method), texts, part)
 
     def judge(self, out: Outgoing, response: Response) -> Verdict:
         """Take the message's number, or look the error's code up."""
@@ -134,7 +139,10 @@ class TelegramSender(Sender):
         return self._call("getMe", {})
 
     def _call(self, method: str, content: JsonObject) -> Request:
-        return Request.json(method, f"{self._base_url}/bot{self._token.get_secret_value()}/{method}", content)
+        return Request.json(method, self._address(method), content)
+
+    def _address(self, method: str) -> str:
+        return f"{self._base_url}/bot{self._token.get_secret_value()}/{method}"
 
 
 def _place(out: Outgoing) -> JsonObject:
@@ -179,7 +187,14 @@ def _content(piece: Piece) -> tuple[str, JsonObject]:
     media = piece.media[0]
     name = METHODS[media.kind]
     caption = {"caption": piece.text} if piece.text else {}
-    return f"send{name.capitalize()}", {name: media.id or media.url, **caption, **buttons}
+    where = {name: media.id or media.url} if media.id or media.url else {}
+    return f"send{name.capitalize()}", {**where, **caption, **buttons}
+
+
+def _file_part(out: Outgoing) -> FilePart | None:
+    """Return the file whose bytes go with the request."""
+    media = next((one for one in out.piece.media if one.file in out.files), None)
+    return FilePart(METHODS[media.kind], media, out.files[media.file]) if media and media.file else None
 
 
 def _sent(out: Outgoing, message: JsonObject) -> Verdict:

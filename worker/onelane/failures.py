@@ -1,0 +1,40 @@
+"""Replies that failed become events of their users: a line of history, and a turn where the bot has `on_event`."""
+
+from typing import Final
+from uuid import UUID
+
+from onelane.db import Database
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.lanes.lanes import Lanes
+from onelane.telemetry.log import event
+
+FAILURES_MAX: Final = 100
+"""In one call: each takes its user's row."""
+
+
+class Failures:
+    """The failures that no bot knows of yet."""
+
+    def __init__(self, database: Database, lanes: Lanes) -> None:
+        """`lanes` are those of turns."""
+        self._database = database
+        self._lanes = lanes
+
+    def tell(self) -> int:
+        """Make events of failures, the oldest first, and put what waits on its lanes; return how many.
+
+        Each becomes one event, whoever calls; what cannot be done now is left to a later call.
+        """
+        try:
+            row = self._database.row("SELECT tell_failures(%s) AS told", (FAILURES_MAX,))
+        except StoreUnavailable as error:
+            event("duty_postponed", duty="tell_failures", error=str(error))
+            return 0
+        told = row.told if row else []
+        waiting = [(UUID(one["user_id"]), UUID(one["message_id"])) for one in told if one["is_waiting"]]
+        try:
+            if waiting:
+                self._lanes.enqueue_many(waiting)
+        except LanesUnavailable as error:
+            event("enqueue_postponed", messages=len(waiting), error=str(error))
+        return len(told)

@@ -1,0 +1,90 @@
+"""What an operator does about replies, and about a channel that sends nothing: see `acts`."""
+
+from typing import Final, Literal
+from uuid import UUID
+
+from onelane.connection import Row
+from onelane.db import Database
+from onelane.failures import Failures
+from onelane.lanes.lanes import Lanes
+from onelane.operations.acts import Act, in_redis
+from onelane.telemetry.log import event
+
+REPLY: Final = """
+SELECT m.user_id, m.xmin::text AS version, m.state, o.id IS NOT NULL AS is_waiting
+  FROM messages m LEFT JOIN outbox o ON o.id = m.id
+ WHERE m.id = %s AND m.direction = 'out'
+"""
+"""A reply as it is now; `version` names that: an act that is asked again does nothing to what has changed since."""
+HELD: Final = "SELECT coalesce(broken_at, not_before) AS held_at FROM channel_holds WHERE channel = %s"
+
+
+class ReplyActs:
+    """The acts, each safe to repeat when its answer was lost."""
+
+    def __init__(self, database: Database, out_lanes: Lanes, failures: Failures) -> None:
+        self._database = database
+        self._out_lanes = out_lanes
+        self._failures = failures
+
+    def resend(self, reply_id: UUID) -> Act:
+        """Send a reply that failed, was dropped or withheld, or whose fate nobody knows; it may arrive twice then.
+
+        It keeps its key, and its place: before all that was said after it.
+        """
+        reply = self._reply(reply_id)
+        if reply is None or reply.is_waiting:
+            return Act(did=False)
+        self._database.row("SELECT resend_reply(%s, %s)", (reply_id, reply.version))
+        now = self._reply(reply_id)
+        if now is None or not now.is_waiting:
+            return Act(did=False)
+        event("reply_resent", user_id=reply.user_id, message_id=reply_id)
+        return Act(did=True, redis=in_redis(lambda: self._enqueue(reply.user_id, reply_id)))
+
+    def settle(self, reply_id: UUID, state: Literal["sent", "failed"]) -> Act:
+        """Say what became of a reply of whose fate nobody knows."""
+        user_id = self._ended(reply_id, state, "SELECT settle_reply(%s, %s, %s)", state)
+        if user_id is None:
+            return Act(did=False)
+        event("reply_settled", user_id=user_id, message_id=reply_id, outcome=state)
+        self._failures.tell()
+        return Act(did=True, redis=in_redis(lambda: self._discard(user_id, reply_id)))
+
+    def drop(self, reply_id: UUID) -> Act:
+        """Give up a reply that waits, or of whose fate nobody knows. One that is being sent is left alone."""
+        user_id = self._ended(reply_id, "dropped", "SELECT drop_reply(%s, %s)")
+        if user_id is None:
+            return Act(did=False)
+        event("reply_dropped", user_id=user_id, message_id=reply_id)
+        return Act(did=True, redis=in_redis(lambda: self._discard(user_id, reply_id)))
+
+    def open_channel(self, channel: str) -> Act:
+        """Let a channel send again, although its provider refused it or asked to wait."""
+        hold = self._database.row(HELD, (channel,))
+        if hold is None:
+            return Act(did=False)
+        self._database.row("SELECT open_channel(%s, %s)", (channel, hold.held_at))
+        event("channel_opened", channel=channel)
+        return Act(did=True)
+
+    def _ended(self, reply_id: UUID, state: str, query: str, *how: str) -> UUID | None:
+        """Bring a reply to its end, unless it has come to it before; return its user when it has now."""
+        reply = self._reply(reply_id)
+        if reply is None or reply.state == state:
+            return None
+        self._database.row(query, (reply_id, *how, reply.version))
+        now = self._reply(reply_id)
+        user_id: UUID | None = now.user_id if now is not None and now.state == state else None
+        return user_id
+
+    def _reply(self, reply_id: UUID) -> Row | None:
+        return self._database.row(REPLY, (reply_id,))
+
+    def _enqueue(self, user_id: UUID, reply_id: UUID) -> None:
+        self._out_lanes.enqueue(user_id, reply_id)
+        self._out_lanes.make_due(user_id)
+
+    def _discard(self, user_id: UUID, reply_id: UUID) -> None:
+        self._out_lanes.discard(user_id, reply_id)
+        self._out_lanes.make_due(user_id)
