@@ -1,7 +1,7 @@
 """A worker process with one planted fault: it kills or stops itself before or after its nth call of something.
 
-FAULT="kill before settle_turns 1": the signal, the side, the SQL function or script, which call. Nothing of this is in
-the product: the calls are wrapped from outside.
+FAULT="kill before settle_turns 1": the signal, the side, which call of what: an SQL function, a script, handler, send.
+Nothing of this is in the product: the calls are wrapped from outside.
 """
 
 import os
@@ -16,6 +16,7 @@ from onelane.bootstrap import open_worker
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.lanes.scripts import Scripts
+from onelane.outbox.sending import Sending
 from onelane.telemetry.log import configure
 from onelane.turns.hosting import Host
 
@@ -68,6 +69,7 @@ if __name__ == "__main__":
     wrap(Scripts, "run", lambda name, *args: name)
     wrap(Scripts, "submit", lambda read, name, *args: name)
     wrap(Host, "run", lambda *_: "handler")
+    wrap(Sending, "call", lambda *_: "send")
     settings = Settings.from_environment()
     configure(settings.log_level, "json")
     runner = open_worker(settings)

@@ -1,0 +1,138 @@
+"""Every fault of every provider: users see each reply once and in order, or the service says what became of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from onelane.channels.meta import codes as meta
+from onelane.channels.slack import codes as slack
+from onelane.channels.telegram.codes import DESCRIBED
+from onelane.channels.twilio import codes as twilio
+from onelane.channels.verdicts import Meaning, Outcome, Scope
+from onelane.config import Settings
+from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault
+from tests.conftest import RunWorker, eventually
+from tests.outbound import CHANNELS, TAKEN, Outbound, by_text, fakes_of, hurry, outbound, problems, sending_to
+
+CALLBACKS: Final[Mapping[str, Mapping[str, object]]] = {
+    "before": {"when": "before"},
+    "late": {"when": "late", "late_s": 0.5},
+    "mixed": {"states": ["sent", "delivered", "read"], "shuffled": True, "doubled": True, "seed": 3},
+}
+WITH_STATUSES: Final = ("meta", "twilio")
+TOLD: Final = ("none", "slow", "accept_and_drop", "closed", "accept_and_silent")
+"""Faults that meet each way to call back."""
+ASKED: Final = frozenset({"slack", "twilio"})
+"""Their providers can be asked what became of a reply."""
+HARMLESS: Final = frozenset({"standard"})
+"""Their providers take a repetition for what it is."""
+EACH: Final = 2
+DONE_S: Final = 60.0
+NEVER_CODES: Final[Mapping[str, Mapping[str, Meaning]]] = {
+    "meta": meta.CODES,
+    "slack": slack.CODES,
+    "twilio": twilio.CODES,
+    "telegram": {f"{code}: {words}": meaning for (code, words), meaning in DESCRIBED.items()},
+    "standard": {},
+}
+ALL_CHANNELS = {
+    **CHANNELS,
+    **{f"{name}-{way}": CHANNELS[name] for name in WITH_STATUSES for way in CALLBACKS},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault, and the channel that meets it."""
+
+    channel: str
+    name: str
+    fault: Fault
+    meaning: Meaning | None = None
+    """Of a code of the provider's own."""
+
+    @property
+    def users(self) -> list[str]:
+        """What the users write who meet it: in the second of three replies."""
+        return [f"{self.name} on {self.channel} {number}" for number in range(EACH)]
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the provider takes the reply the first time."""
+        return self.fault.times > 0
+
+
+def cases_of(provider: str) -> list[Case]:
+    """List all that can go wrong with a provider, but what breaks its channel."""
+    named = {**FAULTS, "limit": Fault("limit", wait_s=0.3), "slow": Fault("answer", times=1, wait_s=0.3)}
+    cases = [Case(provider, name, fault) for name, fault in named.items()]
+    cases += [
+        Case(provider, f"code {code}", Fault("answer", code=code.replace("*", "x")), meaning)
+        for code, meaning in list(NEVER_CODES[provider].items())
+        if meaning.outcome is not Outcome.BROKEN and meaning.scope is not Scope.CHANNEL and not _is_one_of_many(code)
+    ]
+    ways = CALLBACKS if provider in WITH_STATUSES else ()
+    return cases + [Case(f"{provider}-{way}", name, named[name]) for way in ways for name in TOLD]
+
+
+def _is_one_of_many(code: str) -> bool:
+    """Leave out most of Meta's hundred codes about templates."""
+    return code.startswith("1320") and code != "132000"
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProviders]:
+    folder: Path = tmp_path_factory.mktemp("fakes")
+    with fakes_of(ALL_CHANNELS, folder) as fakes:
+        yield fakes
+
+
+@pytest.fixture
+def settings(settings: Settings, fakes: FakeProviders) -> Settings:
+    return sending_to(fakes, ALL_CHANNELS, settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("provider", CHANNELS)
+def test_whatever_goes_wrong_replies_arrive_once_in_order_or_their_fate_is_shown(
+    provider: str,
+    services: object,
+    settings: Settings,
+    fakes: FakeProviders,
+    run_worker: RunWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurry(monkeypatch)
+    cases = cases_of(provider)
+    with outbound(services, settings, fakes) as service:  # type: ignore[arg-type]
+        for way, policy in CALLBACKS.items():
+            fakes.call_back(channel=f"{provider}-{way}", **policy)
+        for case in cases:
+            for user in case.users:
+                fakes.plan(case.fault, channel=case.channel, text=f"{user}: 2")
+            service.write(case.channel, *case.users)
+        with run_worker(settings):
+            eventually(service.is_done, DONE_S)
+        assert problems(service) == []
+        judge(service, provider, cases)
+
+
+def judge(service: Outbound, provider: str, cases: list[Case]) -> None:
+    """See that what can be known is known, and that every lane went on."""
+    replies = by_text(service.replies())
+    for case in cases:
+        for user in case.users:
+            first, faulted, third = (replies[f"{user}: {number}"].state for number in (1, 2, 3))
+            assert {first, third} <= TAKEN, f"{case.name} on {case.channel}: {first}, {faulted}, {third}"
+            is_known = faulted in (TAKEN if not case.meaning else {*TAKEN, "failed"})
+            assert is_known or (faulted == "unknown" and not can_be_known(provider, case)), f"{case}: {faulted}"
+            if case.meaning and case.meaning.outcome is Outcome.NEVER:
+                assert replies[f"{user}: 2"].failure == case.meaning.word, case
+
+
+def can_be_known(provider: str, case: Case) -> bool:
+    """Whether the provider's word can be had: by asking, or by the status that it sends of what it has taken."""
+    return provider in ASKED | HARMLESS or (provider == "meta" and case.is_taken)

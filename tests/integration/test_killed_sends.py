@@ -1,0 +1,180 @@
+"""Workers that die, freeze or lose answers while they send: judged by what the providers' own journal shows."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from onelane.bootstrap import Services
+from onelane.config import Settings
+from onelane.dev.stack import PYTHON
+from onelane.testing.fake_providers import FakeProviders, Fault
+from tests.conftest import DEADLINE_S, RunWorker, eventually, slow_after
+from tests.forked_workers import forked_workers
+from tests.outbound import CHANNELS, HANDLER, TAKEN, Outbound, fakes_of, hurry, outbound, problems, sending_to
+from tests.processes import worker_process
+from tests.proxy import Proxy
+
+SLOW_S = 0.06
+SEED = 16
+WARM_UPS = 3
+BEGINS_S, ENDS_S = -0.01, 0.08
+"""Around a request: from before its mark to after its answer was stored."""
+DONE_S = 60.0
+USERS = 3
+POINTS = ["send 2", "lease 1", "begin_sends 1", "settle_sends 2", "finish 1"]
+FAULTY = [*PYTHON, "tests.faulty_worker"]
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProviders]:
+    folder: Path = tmp_path_factory.mktemp("fakes")
+    with fakes_of(CHANNELS, folder) as fakes:
+        yield fakes
+
+
+@pytest.fixture
+def settings(settings: Settings, fakes: FakeProviders) -> Settings:
+    changes = {"handler": "tests.outbound:say_it_back", "lock_ttl_s": 1}
+    return sending_to(fakes, CHANNELS, settings).model_copy(update=changes)
+
+
+@pytest.fixture
+def service(services: Services, settings: Settings, fakes: FakeProviders) -> Iterator[Outbound]:
+    with outbound(services, settings, fakes) as service:
+        yield service
+
+
+@pytest.mark.parametrize(
+    ("channel", "kills"),
+    [("twilio", 8)]
+    + [pytest.param(channel, 200, marks=pytest.mark.slow) for channel in ("twilio", "slack", "telegram")],
+)
+def test_a_worker_killed_at_any_instant_of_a_send_leaves_no_reply_open_lost_or_doubled(
+    channel: str, kills: int, service: Outbound, settings: Settings, record_property: Callable[[str, object], None]
+) -> None:
+    service.fakes.play("none", Fault("answer", times=1, wait_s=SLOW_S), share=1, seed=SEED)
+    users = [f"kill {number} of {channel} in {kills}" for number in range(kills)]
+    with forked_workers(settings, settings.handler) as workers:
+        worker = workers.start()
+        took_s = warmed_up(service, channel)
+        for user, instant_s in zip(users, instants(kills, took_s), strict=True):
+            service.write(channel, user)
+            time.sleep(instant_s)  # the instant is drawn, not waited for
+            workers.kill(worker)
+            worker = workers.start()
+        eventually(service.is_done, DONE_S)
+        workers.kill(worker)
+    replies = [reply for reply in service.replies() if reply.text in users]
+    assert problems(service) == []
+    assert len(replies) == kills
+    states = Counter(reply.state for reply in replies)
+    seen = [message for message in service.fakes.received.visible(channel) if message.text in users]
+    again = Counter(line["text"] for line in service.fakes.received.lines("received", channel=channel, what="send"))
+    twice = sum(again[user] > 1 for user in users)
+    record_property("kills", f"{kills}: {dict(states)}, {len(seen)} seen, {twice} requested more than once")
+    if channel == "telegram":
+        assert set(states) <= {*TAKEN, "unknown"}
+    else:
+        assert set(states) <= TAKEN
+        assert len(seen) == len({message.key for message in seen}) == kills
+
+
+@pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
+@pytest.mark.parametrize("point", slow_after(1, POINTS))
+def test_kill_9_around_any_call_of_a_send_loses_doubles_and_reorders_nothing(
+    point: str,
+    side: str,
+    service: Outbound,
+    settings: Settings,
+    run_worker: RunWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurry(monkeypatch)
+    settings = settings.model_copy(update={"handler": HANDLER})
+    service.write("twilio", *(f"{side} {point}, {number}" for number in range(USERS)))
+    with run_worker(settings.model_copy(update={"worker_kinds": ("in",)})):
+        eventually(lambda: len(service.replies()) == USERS * 3)
+    fault = f"kill {side} {point}"
+    with worker_process(settings, program=FAULTY, handler=HANDLER, fault=fault, worker_kinds="out") as doomed:
+        assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
+    with run_worker(settings):
+        eventually(service.is_done, DONE_S)
+    assert problems(service) == []
+    assert {reply.state for reply in service.replies()} <= TAKEN
+
+
+def warmed_up(service: Outbound, channel: str) -> float:
+    """Send a few; return how long it takes from a message to the request for its reply."""
+    took = []
+    for number in range(WARM_UPS):
+        began, text = time.time(), f"warm-up {number} of {channel} {time.time()}"
+        service.write(channel, text)
+        line = eventually(lambda text=text: service.fakes.received.lines("received", text=text))[0]  # type: ignore[misc]
+        took.append(line["at"] - began)
+    return min(took)
+
+
+def instants(kills: int, took_s: float) -> list[float]:
+    """Draw when each worker dies, in seconds after a message."""
+    dice = random.Random(SEED)
+    return [max(0.0, took_s + dice.uniform(BEGINS_S, ENDS_S)) for _ in range(kills)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_worker_frozen_beyond_its_lease_in_a_send_doubles_nothing(
+    channel: str, service: Outbound, settings: Settings
+) -> None:
+    """It wakes when another has settled the reply; that it was accepted is taken from whoever knows."""
+    text = f"frozen on {channel}"
+    service.fakes.plan(Fault("answer", times=1, wait_s=0.5), channel=channel, text=text)
+    with forked_workers(settings, settings.handler) as workers:
+        frozen = workers.start()
+        service.write(channel, text)
+        eventually(lambda: service.fakes.received.lines("received", text=text))
+        workers.kill(frozen, signal.SIGSTOP)
+        workers.start()
+        eventually(service.is_done, DONE_S)
+        workers.kill(frozen, signal.SIGCONT)
+        service.write(channel, f"{text}, and then")
+        eventually(service.is_done, DONE_S)
+    assert problems(service) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["begin_sends", "settle_sends"])
+def test_lost_answers_of_its_sql_calls_double_and_lose_no_reply(
+    call: str, service: Outbound, settings: Settings, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    with Proxy(settings.database_url) as proxy:
+        fault = proxy.drop_reply(call.encode(), nth=2, times=5)
+        with run_worker(settings.model_copy(update={"database_url": proxy.url})):
+            for channel in CHANNELS:
+                service.write(channel, *(f"{call} is lost, {number} on {channel}" for number in range(10)))
+            eventually(service.is_done, DONE_S)
+        assert fault.struck.is_set()
+    assert problems(service) == []
+    assert {reply.state for reply in service.replies()} <= TAKEN
+
+
+@pytest.mark.slow
+def test_a_redis_that_forgets_everything_doubles_and_loses_no_reply(
+    service: Outbound, settings: Settings, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    service.fakes.play(Fault("answer", times=1, wait_s=0.05), share=1)
+    with run_worker(settings), Redis.from_url(settings.redis_url) as redis:
+        for number in range(20):
+            for channel in CHANNELS:
+                service.write(channel, *(f"flush {number}, {user} on {channel}" for user in range(5)))
+            redis.flushall()
+        eventually(service.is_done, DONE_S)
+    assert problems(service) == []
+    assert {reply.state for reply in service.replies()} <= TAKEN
