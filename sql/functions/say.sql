@@ -45,8 +45,6 @@ BEGIN
     SELECT coalesce(max(ordinal), 0) INTO v_ordinal FROM messages WHERE user_id = v_user.id AND turn_seq = v_turn_seq;
     PERFORM store_replies(
         v_user.id, v_channel, open_session_at(v_user, v_at), v_turn_seq, v_ordinal, newest_route(v_user.id), v_at,
-        p_item -> 'replies');
-    UPDATE messages SET external_id = v_name
-     WHERE user_id = v_user.id AND turn_seq = v_turn_seq AND ordinal > v_ordinal;
+        p_item -> 'replies', p_external_id => v_name);
     RETURN said_before(v_channel, v_name, p_item)::jsonb || '{"outcome": "said"}';
 END $$;

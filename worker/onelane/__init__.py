@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
     from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload, Utterance
     from onelane.reply import Reply
+    from onelane.speaking import Said, Speaker, StoreUnavailable, Unsendable, say
 
 __all__ = [
     "AsyncTurn",
@@ -25,12 +26,19 @@ __all__ = [
     "Later",
     "Message",
     "Reply",
+    "Said",
     "Session",
+    "Speaker",
+    "StoreUnavailable",
     "Turn",
+    "Unsendable",
     "Upload",
     "User",
     "Utterance",
+    "say",
 ]
+FROM_OUTSIDE = ("Said", "Speaker", "StoreUnavailable", "Unsendable", "say")
+"""What speaks from outside a turn; a bot needs none of it."""
 
 
 def job(message_id: str) -> None:
@@ -39,10 +47,10 @@ def job(message_id: str) -> None:
 
 
 def __getattr__(name: str) -> object:
-    """Import a bot's name; `onelane.bot` has them all."""
+    """Import a bot's name, which `onelane.bot` has, or one of `onelane.speaking`."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("onelane.bot"), name)
+    return getattr(import_module("onelane.speaking" if name in FROM_OUTSIDE else "onelane.bot"), name)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable, describe
+from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.processes.reconciler import LAP_EVERY_MAX_S, Reconciler
 from onelane.processes.requeued import Requeued
@@ -39,11 +40,15 @@ class Duties:
     def __init__(
         self, database: Database, lanes: Sequence[Lanes], sessions: Sessions, worker: str, *, parked_max_s: float
     ) -> None:
-        """`lanes` are those of all kinds, whichever this worker works; no lane is made to wait for `parked_max_s`."""
+        """Take the lanes of all kinds, turns' first, whichever this worker works.
+
+        No lane is made to wait for `parked_max_s`.
+        """
         self._database = database
         self._marks, self._roster = lanes[0].marks, lanes[0].roster
         self._reconcilers = [Reconciler(database, of_kind, worker, parked_max_s) for of_kind in lanes]
         self._requeued = [Requeued(database, of_kind) for of_kind in lanes]
+        self._failures = Failures(database, lanes[0])
         self._sessions = sessions
         self._worker = worker
         self._rounds = 0
@@ -59,6 +64,7 @@ class Duties:
             self.reconcile()
         if not claim.is_ours:
             return
+        _alone("tell_failures", self._failures.tell)
         if self._rounds % SWEEP_ROUNDS == 0:
             _alone("sweep", self.sweep)
         if self._rounds % FORGET_ROUNDS == 0:
