@@ -6,7 +6,8 @@
 --   two_open          open beside another open session of the user
 --   overlap           begins before an earlier session of the user has ended
 --   outside           a message lies before its session's start, or after its end or its last message (an event or an
---                     echo may: it lies in the session that was open when it came, and does not keep it open)
+--                     echo may, and what was said from outside a turn: it lies in the session that was open when it
+--                     came, and does not keep it open)
 --   foreign_session   a message or tool call lies in the session of another user, or its message in another session
 -- "WHERE at > …" reaches the index of each branch: by the start of sessions, the time of messages, of tool calls.
 -- Before a migration may change a column named here, it must drop the view; the next run of the functions restores it.
@@ -43,7 +44,7 @@ UNION ALL
 SELECT 'outside', m.user_id, m.session_id, m.accepted_at,
        format('message %s lies outside %s to %s', m.id, s.started_at, coalesce(s.ended_at, s.last_message_at))
   FROM messages m JOIN conversation_sessions s ON s.id = m.session_id
- WHERE m.kind = 'message'
+ WHERE m.kind = 'message' AND (m.direction = 'in' OR m.external_id IS NULL)
    AND (m.accepted_at < s.started_at OR m.accepted_at > s.last_message_at OR m.accepted_at > s.ended_at)
 UNION ALL
 SELECT 'foreign_session', m.user_id, m.session_id, m.accepted_at,
