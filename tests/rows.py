@@ -43,6 +43,11 @@ WITH made AS (INSERT INTO users (id, channel, sender, last_seq, waiting)
 INSERT INTO inbox (user_id, seq, id, channel, external_id, accepted_at)
 SELECT id, 1, new_id(), 'demo', id::text, clock_timestamp() FROM made
 """
+WAITING_REPLIES = """
+WITH made AS (INSERT INTO users (id, channel, sender, last_seq)
+              SELECT gen_random_uuid(), 'demo', 'partner ' || nr, 1 FROM generate_series(1, %s) nr RETURNING id)
+INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel) SELECT id, 1, 1, new_id(), 'demo' FROM made
+"""
 EMPTIED = (
     *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
     *("messages", "payloads", "tool_calls", "channel_policies", "quarantined_payloads", "reply_statuses"),
@@ -118,6 +123,10 @@ class Rows:
         return self._rows(
             "SELECT * FROM messages WHERE user_id = %s AND direction = 'out' ORDER BY turn_seq, ordinal", user_id
         )
+
+    def outbox(self, user_id: UUID) -> list[Row]:
+        """Return the user's replies that wait, in their order."""
+        return self._rows("SELECT * FROM outbox WHERE user_id = %s ORDER BY turn_seq, ordinal", user_id)
 
     def texts(self, user_id: UUID) -> list[str]:
         """Return the texts of the replies to the user, in their order."""
@@ -309,6 +318,10 @@ class Rows:
     def make_waiting_users(self, count: int) -> None:
         """Make so many users with one waiting message each, of which Redis knows nothing."""
         self._rows(WAITING_USERS, count)
+
+    def make_waiting_replies(self, count: int) -> None:
+        """Make so many users with one waiting reply each, of which Redis knows nothing."""
+        self._rows(WAITING_REPLIES, count)
 
     def _rows(self, query: str, *params: Any) -> list[Row]:
         return self._database.rows(query, params)

@@ -24,6 +24,7 @@ from onelane.processes.reconciler import (
     RECONCILE_MAX_S,
     USERS_PER_PAGE,
     Page,
+    Reconciler,
     next_lap_s,
 )
 from onelane.sessions import SWEEP_ENDS_MAX
@@ -34,6 +35,7 @@ from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
 LAP_S = LAP_EVERY_S + ROUND_S
+PARKED_MAX_S = 3_600
 BUSY_S = 5
 """What a busy machine may add to a bound."""
 
@@ -43,13 +45,14 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
 
 
-def _duties(services: Services, worker: str) -> Duties:
-    return Duties(services.database, services.all_lanes, services.sessions, worker, parked_max_s=3_600)
+@pytest.fixture
+def duties(services: Services) -> Duties:
+    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=PARKED_MAX_S)
 
 
 @pytest.fixture
-def duties(services: Services) -> Duties:
-    return _duties(services, "a test")
+def reconciler(services: Services) -> Reconciler:
+    return Reconciler(services.database, services.lanes, "a test", PARKED_MAX_S)
 
 
 def _score(services: Services, user_id: UUID) -> float | None:
@@ -85,22 +88,22 @@ def test_flushall_with_messages_waiting_costs_none_and_no_order(
 
 
 def test_a_lane_that_waits_longer_than_anything_we_set_is_due_after_a_lap(
-    services: Services, accept: Accept, duties: Duties, log_lines: LogLines
+    services: Services, accept: Accept, reconciler: Reconciler, log_lines: LogLines
 ) -> None:
     user_id = accept("alice").user_id
     services.lanes.client.zadd(keys.lanes(), {str(user_id): 9e15})
-    duties.reconcile()
+    reconciler.reconcile()
     assert [lease.user_id for lease in services.lanes.lease("w", 1, 1, 15).leases] == [user_id]
     assert "lanes_called_back" in [line["event"] for line in log_lines]
 
 
 def test_a_paused_user_stays_paused_over_flushall(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, duties: Duties
+    rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, reconciler: Reconciler
 ) -> None:
     user_id = accept("alice").user_id
     rows.pause(user_id)
     services.lanes.client.flushall()
-    assert duties.reconcile() == 1
+    assert reconciler.reconcile() == 1
     assert _score(services, user_id) == float("inf")
     services.lanes.client.flushall()
     with run_worker(settings):
@@ -132,35 +135,35 @@ def test_lanes_without_work_are_dropped(services: Services, settings: Settings, 
 
 @pytest.mark.parametrize("many", [3_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_thousands_of_waiting_users_are_put_back_in_bounded_rounds(
-    rows: Rows, services: Services, duties: Duties, many: int
+    rows: Rows, services: Services, reconciler: Reconciler, many: int
 ) -> None:
     rows.make_waiting_users(many)
     rounds, enqueued = 0, 0
     while enqueued < many:
         began = time.monotonic()
-        enqueued += duties.reconcile()
+        enqueued += reconciler.reconcile()
         assert time.monotonic() - began < RECONCILE_MAX_S + BUSY_S, "a round without a bound"
         rounds += 1
         assert rounds < 60
     assert services.lanes.client.zcard("lanes:in") == many
-    assert duties.reconcile() == 0
+    assert reconciler.reconcile() == 0
 
 
 def test_workers_put_users_back_together_and_no_two_take_the_same(
-    rows: Rows, services: Services, duties: Duties, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, services: Services, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows.make_waiting_users(2 * USERS_PER_PAGE + 1)
-    other = _duties(services, "another")
+    other = Reconciler(services.database, services.lanes, "another", PARKED_MAX_S)
     added_by_other: list[int] = []
-    work_off = duties._reconcilers[0]._reconcile_page
+    work_off = reconciler._reconcile_page
 
     def meanwhile(users: list[Row]) -> Page:
         if not added_by_other:
             added_by_other.append(other.reconcile())
         return work_off(users)
 
-    monkeypatch.setattr(duties._reconcilers[0], "_reconcile_page", meanwhile)
-    assert duties.reconcile() == USERS_PER_PAGE
+    monkeypatch.setattr(reconciler, "_reconcile_page", meanwhile)
+    assert reconciler.reconcile() == USERS_PER_PAGE
     assert added_by_other == [USERS_PER_PAGE + 1]
 
 
@@ -173,14 +176,16 @@ def test_a_worker_that_does_not_have_the_round_helps_to_put_users_back(
     assert services.lanes.client.zcard(keys.lanes()) == 3
 
 
-def test_whoever_a_worker_died_with_is_put_back_in_the_next_lap(rows: Rows, services: Services, duties: Duties) -> None:
+def test_whoever_a_worker_died_with_is_put_back_in_the_next_lap(
+    rows: Rows, services: Services, reconciler: Reconciler
+) -> None:
     rows.make_waiting_users(USERS_PER_PAGE + 1)
     marks = services.lanes.marks
     first = [row.id for row in services.database.rows("SELECT id FROM users ORDER BY id")]
     assert marks.move_cursor(marks.cursor(), first[USERS_PER_PAGE - 1], "one that dies")
-    assert duties.reconcile() == 1
+    assert reconciler.reconcile() == 1
     services.lanes.client.delete(keys.reconciled())
-    assert duties.reconcile() == USERS_PER_PAGE
+    assert reconciler.reconcile() == USERS_PER_PAGE
 
 
 def test_a_cursor_whose_move_was_not_answered_moves_once(services: Services) -> None:

@@ -28,7 +28,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
 from onelane.model import JsonObject
 from onelane.processes import dispatcher
-from onelane.processes.duties import Duties
+from onelane.processes.reconciler import Reconciler
 from onelane.turns import hosting, loop
 from onelane.turns.hosting import Host
 from onelane.turns.loop import HandlerLoop
@@ -60,7 +60,7 @@ def plant(owner: object, name: str, bug: object) -> None:
 
 def reconciler_off() -> None:
     """Let Redis keep what it has lost."""
-    plant(Duties, "reconcile", lambda _self: 0)
+    plant(Reconciler, "reconcile", lambda _self: 0)
 
 
 def retries_on() -> None:

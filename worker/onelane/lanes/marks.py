@@ -23,9 +23,9 @@ class Claim(NamedTuple):
     laps_s: tuple[int, ...]
     """For how long the mark of each kind's last lap stays."""
 
-    def are_reconciled(self, seconds: int) -> bool:
+    def are_reconciled(self, seconds: int) -> list[bool]:
         """Whether a lap of each kind was done in the last `seconds`."""
-        return all(_is_ours(left_s, seconds) for left_s in self.laps_s)
+        return [_is_ours(left_s, seconds) for left_s in self.laps_s]
 
 
 class Marks:

@@ -60,8 +60,9 @@ class Duties:
         claim = self._marks.claim_duty("duties", self._worker, ROUND_S * 0.9)
         if claim.dead:
             self.redrive_requeued()
-        if not claim.are_reconciled(LAP_EVERY_MAX_S):
-            self.reconcile()
+        for reconciler, is_reconciled in zip(self._reconcilers, claim.are_reconciled(LAP_EVERY_MAX_S), strict=True):
+            if not is_reconciled:
+                _alone("reconcile", reconciler.reconcile)
         if not claim.is_ours:
             return
         _alone("tell_failures", self._failures.tell)
@@ -71,10 +72,6 @@ class Duties:
             _alone("forget_deliveries", self.forget_deliveries)
             _alone("forget_workers", self._roster.forget_dead)
         self._rounds += 1
-
-    def reconcile(self) -> int:
-        """Put back who has no lane in Redis; return how many lanes that were."""
-        return sum(_alone("reconcile", reconciler.reconcile) or 0 for reconciler in self._reconcilers)
 
     def sweep(self) -> int:
         """End sessions whose time is over, batch by batch; return how many."""

@@ -67,16 +67,14 @@ class Reconciler:
     def reconcile(self) -> int:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
 
-        A lap over all waiting users is made when the mark of the last one is gone: every LAP_EVERY_S, and at once when
-        Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a page,
-        so that no two take the same. Who dies with a page leaves its users to the next lap.
+        A lap over all waiting users is to be made when the mark of the last one is gone: every LAP_EVERY_S, and at once
+        when Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a
+        page, so that no two take the same. Who dies with a page leaves its users to the next lap.
         """
         began, read_s, added = time.monotonic(), 0.0, 0
         marks = self._lanes.marks
-        if marks.is_reconciled(LAP_EVERY_MAX_S):
-            return 0
         self._call_back()
-        while time.monotonic() < began + RECONCILE_MAX_S and not marks.is_reconciled(LAP_EVERY_MAX_S):
+        while read_s == 0 or not (time.monotonic() > began + RECONCILE_MAX_S or marks.is_reconciled(LAP_EVERY_MAX_S)):
             after, reads_at = marks.cursor(), time.monotonic()
             users = self._database.rows(WAITING_USERS[self._lanes.kind], {"after": after, "most": USERS_PER_PAGE})
             read_s += time.monotonic() - reads_at
@@ -89,6 +87,7 @@ class Reconciler:
                 break
             if len(users) < USERS_PER_PAGE:
                 marks.note_reconciled(next_lap_s(read_s))
+                break
         if added:
             RECONCILED.count(amount=added)
             event("reconciled", kind=self._lanes.kind, lanes=added)

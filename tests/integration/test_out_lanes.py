@@ -1,0 +1,107 @@
+"""Lanes of replies, beside those of turns: what makes them due, which workers work them, and what brings them back."""
+
+from uuid import UUID
+
+import pytest
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from onelane import keys
+from onelane.bootstrap import Services, open_worker
+from onelane.config import Channel, Settings
+from onelane.operations.snapshot import Survey
+from onelane.processes.reconciler import USERS_PER_PAGE, Reconciler
+from tests.conftest import SECRET, Accept, RunWorker, eventually
+from tests.rows import Rows
+
+TTL_S = 60
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A channel whose provider lives in the process, and takes every reply."""
+    channels = {"demo": Channel(provider="demo", secrets=(SECRET,))}
+    return settings.model_copy(update={"channels": channels, "handler": "tests.bots:handle"})
+
+
+def _of_kinds(settings: Settings, *kinds: str) -> Settings:
+    return settings.model_copy(update={"worker_kinds": kinds})
+
+
+def _jobs(services: Services, user_id: UUID) -> Queue:
+    return Queue(keys.queue_name(user_id, keys.OUT), connection=services.lanes.client, serializer=JSONSerializer)
+
+
+def test_a_turns_replies_are_genuine_jobs_on_a_lane_that_a_worker_of_turns_leaves_alone(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+        other = accept("bob").user_id  # whatever it leases from now on, that lane is none of it
+        eventually(lambda: services.out_lanes.jobs(other))
+        [leased] = services.out_lanes.lease("a test", 1, 1, TTL_S).leases
+    assert (leased.user_id, leased.taken_over) == (user_id, False)
+    [waiting] = rows.outbox(user_id)
+    [job] = _jobs(services, user_id).jobs
+    assert (job.id, job.args, job.description) == (str(waiting.id), [str(waiting.id)], f"reply {waiting.id}")
+    assert job.get_status() == "queued"
+    assert services.lanes.scores([user_id]) == [None]
+
+
+def test_a_worker_of_replies_sends_them_and_takes_no_turn(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    message = accept("bob")
+    with run_worker(_of_kinds(settings, keys.OUT)):
+        eventually(lambda: not rows.outbox(user_id) and services.out_lanes.scores([user_id]) == [None])
+    assert [reply.state for reply in rows.replies(user_id)] == ["sent"]
+    assert rows.states(message.user_id) == ["received"]
+    assert services.lanes.client.exists(keys.lock(message.user_id)) == 0
+
+
+def test_a_burst_sends_the_replies_of_its_turns(
+    settings: Settings, services: Services, accept: Accept, rows: Rows
+) -> None:
+    users = [accept(f"user {nr}").user_id for nr in range(20)]
+    assert open_worker(settings).run(burst=True) == 0
+    assert [reply.state for user in users for reply in rows.replies(user)] == 20 * ["sent"]
+    assert Survey(services.out_lanes).snapshot().total == 0
+
+
+def test_a_lane_of_replies_whose_worker_died_is_taken_over(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    assert len(services.out_lanes.lease("one that dies", 1, 1, 1).leases) == 1
+    with run_worker(settings):
+        eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
+
+
+def test_replies_go_out_although_redis_forgot_that_they_wait(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    services.lanes.client.flushall()
+    with run_worker(settings):
+        eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
+
+
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_each_kind_has_laps_of_its_own(services: Services, rows: Rows, kind: str) -> None:
+    rows.make_waiting_users(USERS_PER_PAGE + 1)
+    rows.make_waiting_replies(USERS_PER_PAGE + 2)
+    many = {keys.IN: USERS_PER_PAGE + 1, keys.OUT: USERS_PER_PAGE + 2}[kind]
+    [lanes] = [lanes for lanes in services.all_lanes if lanes.kind == kind]
+    assert Reconciler(services.database, lanes, "a test", 3_600).reconcile() == many
+    assert services.lanes.client.zcard(keys.lanes(kind)) == many
+    assert [lanes.marks.is_reconciled(60) for lanes in services.all_lanes] == [
+        lanes is one for one in services.all_lanes
+    ]
