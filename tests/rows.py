@@ -128,6 +128,13 @@ class Rows:
         """Return the user's replies that wait, in their order."""
         return self._rows("SELECT * FROM outbox WHERE user_id = %s ORDER BY turn_seq, ordinal", user_id)
 
+    def fail_reply(self, reply_id: UUID) -> None:
+        """Let a reply that waits have failed."""
+        self._rows("DELETE FROM outbox WHERE id = %s", reply_id)
+        self._rows(
+            "UPDATE messages SET state = 'failed', failed_at = now(), failure = 'blocked' WHERE id = %s", reply_id
+        )
+
     def texts(self, user_id: UUID) -> list[str]:
         """Return the texts of the replies to the user, in their order."""
         return [row.text for row in self.replies(user_id)]

@@ -4,11 +4,13 @@ from uuid import UUID
 
 import pytest
 from rq import Queue
+from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from onelane import keys
 from onelane.bootstrap import Services, open_worker
 from onelane.config import Channel, Settings
+from onelane.lanes.releases import Released
 from onelane.operations.snapshot import Survey
 from onelane.processes.reconciler import USERS_PER_PAGE, Reconciler
 from tests.conftest import SECRET, Accept, RunWorker, eventually
@@ -92,6 +94,26 @@ def test_replies_go_out_although_redis_forgot_that_they_wait(
     services.lanes.client.flushall()
     with run_worker(settings):
         eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
+
+
+def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    [lease] = services.out_lanes.lease("a test", 1, 1, TTL_S).leases
+    [reply] = rows.outbox(user_id)
+    rows.fail_reply(reply.id)
+    services.out_lanes.bury(lease, reply.id, "blocked")
+    assert services.out_lanes.finish(lease) is Released.FORGOTTEN
+    registry = FailedJobRegistry(
+        keys.queue_name(user_id, keys.OUT), connection=services.lanes.client, serializer=JSONSerializer
+    )
+    registry.requeue(str(reply.id))
+    with run_worker(settings):
+        eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
+    assert registry.get_job_count() == 0
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)

@@ -25,7 +25,10 @@ SELECT state, processed_at AS died_at FROM messages
 UNION ALL
 SELECT 'received', NULL FROM inbox WHERE id = %(id)s AND user_id = %(user_id)s
 """
-REPLY: Final = "SELECT state FROM messages WHERE id = %(id)s AND user_id = %(user_id)s AND direction = 'out'"
+REPLY: Final = """
+SELECT state, xmin::text AS version FROM messages
+ WHERE id = %(id)s AND user_id = %(user_id)s AND direction = 'out'
+"""
 PLACES: Final = "SELECT id, turn_seq, ordinal FROM messages WHERE id = ANY(%s::uuid[])"
 RESENDABLE: Final = frozenset({"failed", "unknown"})
 
@@ -100,7 +103,7 @@ def _message_again(database: Database, user_id: UUID, message_id: UUID) -> UUID 
 
 def _reply_again(database: Database, user_id: UUID, reply_id: UUID) -> UUID | None:
     row = database.row(REPLY, {"id": reply_id, "user_id": user_id})
-    if row is None or row.state == "pending":
-        return row and user_id
-    resent = database.row("SELECT resend_reply(%s) AS whose", (reply_id,)) if row.state in RESENDABLE else None
-    return resent and resent.whose
+    if row is not None and row.state in RESENDABLE:  # what was seen: asked again, nothing later is undone
+        resent = database.row("SELECT resend_reply(%s, %s) AS is_done", (reply_id, row.version))
+        return user_id if resent and resent.is_done else None
+    return user_id if row is not None and row.state == "pending" else None
