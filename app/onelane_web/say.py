@@ -40,7 +40,8 @@ class Body(fields.Incoming):
     def reply(self) -> Reply:
         """Return what is to be said; raise BadRequest for what nobody could send."""
         try:
-            return Reply(**{name: value for name, value in self if name not in {"user", "key"}})
+            named = {name: value for name, value in self if name not in {"user", "key"}}
+            return Reply(**named | {"media": [one.model_copy(update={"file": None}) for one in self.media]})
         except BadResult as problem:
             raise BadRequest("body", str(problem)) from None
 

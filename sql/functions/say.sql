@@ -1,7 +1,8 @@
 -- Says something to a user from outside a turn: its pieces go into the outbox, behind what the last settled turn said.
 --
 -- p_item: {channel, user: an alias or an id, is_created: a user is made of an alias that nobody has, key, content_hash,
---          replies: as settle_message takes them, now}. All but channel, user, key and replies may be missing.
+--          replies: as store_replies takes them, files: {id: bytes in base64} that they are sent with, now}. All but
+--          channel, user, key and replies may be missing.
 -- They lie in the open session, if there is one, whoever has it; they open none, and keep none open. The route is the
 -- user's newest.
 -- Under a key something is said once: asked again, it answers what it did the first time.
@@ -43,6 +44,9 @@ BEGIN
         RETURN said_before(v_channel, v_name, p_item);
     END IF;
     SELECT coalesce(max(ordinal), 0) INTO v_ordinal FROM messages WHERE user_id = v_user.id AND turn_seq = v_turn_seq;
+    INSERT INTO reply_files (id, user_id, turn_seq, data)
+    SELECT id::uuid, v_user.id, v_turn_seq, decode(data, 'base64')
+      FROM jsonb_each_text(coalesce(p_item -> 'files', '{}')) AS f (id, data);
     PERFORM store_replies(
         v_user.id, v_channel, open_session_at(v_user, v_at), v_turn_seq, v_ordinal, newest_route(v_user.id), v_at,
         p_item -> 'replies', p_external_id => v_name);

@@ -19,7 +19,7 @@ from onelane.faults import refusal, sqlstate_of
 from onelane.items import content_hash
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject, Value
-from onelane.reply import Reply
+from onelane.reply import Reply, uploads_in
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import SAID
 
@@ -76,7 +76,8 @@ class Saying:
             "is_created": self._senders[channel] is not None,
             "key": key or str(uuid4()),
             "replies": rows,
-            "content_hash": content_hash({"replies": rows}),
+            "files": uploads_in([reply]),
+            "content_hash": content_hash({"text": [row["text"] for row in rows]}),
             "now": now and now.isoformat(),
         }
         answer = self._asked(item)
