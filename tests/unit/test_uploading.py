@@ -2,9 +2,10 @@
 
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from dataclasses import replace
 from email import message_from_bytes
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx2
@@ -15,7 +16,6 @@ from onelane.channels.sending import FilePart, Outgoing, Piece, Request, Uploadi
 from onelane.channels.verdicts import Outcome, Response, Unsendable, Verdict, Word, unknown
 from onelane.errors import StoreUnavailable
 from onelane.model import Attachment, AttachmentKind
-from onelane.outbox import shipment
 from onelane.outbox.reply import Deed
 from tests.shipping import KeptRecords, PlainSender, Trip, waiting
 from tests.unit.test_sending import SENDERS, outgoing
@@ -157,14 +157,14 @@ def test_twilio_says_at_once_that_it_takes_no_bytes() -> None:
 class UploadingSender(PlainSender):
     """Takes files at an address of their own; or their bytes with the reply."""
 
-    takes_along: ClassVar[bool] = False
-
     def __init__(self, *, takes_along: bool = False) -> None:
         super().__init__(self.take_any)
-        self.along = takes_along
+        self.uploads = not takes_along  # type: ignore[misc]
+        self.before: Callable[[str], None] = lambda _: None
         self.answers: list[httpx2.Response | Exception] = []
 
     async def take_any(self, request: httpx2.Request) -> httpx2.Response:
+        self.before(request.url.path)
         self.taken.append(f"{request.url.path} {request.content.decode()}")
         if self.answers and request.url.path == "/files":
             answer = self.answers.pop(0)
@@ -174,7 +174,7 @@ class UploadingSender(PlainSender):
         return httpx2.Response(200, json={"id": f"p{len(self.taken)}"})
 
     def upload(self, described: Attachment, data: bytes, out: Outgoing) -> Uploading | None:
-        return None if self.along else self._uploading(described, data)
+        return self._uploading(described, data) if self.uploads else None
 
     def _uploading(self, described: Attachment, data: bytes) -> Uploading:
         response = yield Request("files", "POST", "http://provider.invalid/files", {}, data)
@@ -197,11 +197,16 @@ def a_trip(sender: Sender, **kept: Any) -> Trip:
     return Trip(sender=sender, records=records)
 
 
-def test_a_file_is_uploaded_before_its_reply_and_that_is_remembered() -> None:
+def test_a_file_is_uploaded_under_no_mark_then_the_reply_is_marked_and_sent() -> None:
+    """Whoever dies of an upload leaves no doubt: the reply was certainly not sent."""
     sender = UploadingSender()
-    trip = a_trip(sender).run()
+    trip = a_trip(sender)
+    sender.before = lambda path: marks.append((path, [fate.counts for fate in trip.records.fates]))
+    marks: list[tuple[str, list[bool]]] = []
+    trip.run()
     assert sender.taken == ["/files bytes", '/send {"ids": ["p1"], "data": []}']
-    assert trip.fate.deed is Deed.ACCEPTED
+    assert marks == [("/files", [False]), ("/send", [False])], "the mark is handed back before the upload"
+    assert [fate.deed for fate in trip.records.fates] == [Deed.NOT_NOW, Deed.ACCEPTED]
     [kept] = trip.records.kept.values()
     assert (kept["uploaded"]["id"], kept["data"]) == ("p1", None)
 
@@ -210,7 +215,7 @@ def test_what_was_uploaded_before_is_not_uploaded_again() -> None:
     sender = UploadingSender()
     trip = a_trip(sender, uploaded={"id": "p0"}, data=None).run()
     assert sender.taken == ['/send {"ids": ["p0"], "data": []}']
-    assert trip.fate.deed is Deed.ACCEPTED
+    assert trip.records.fates[-1].deed is Deed.ACCEPTED
 
 
 def test_bytes_that_go_with_the_reply_need_no_upload() -> None:
@@ -224,37 +229,18 @@ def test_an_upload_of_which_nobody_knows_is_made_again_and_the_reply_certainly_n
     sender = UploadingSender()
     sender.answers = [answer]
     trip = a_trip(sender).run()
-    assert (trip.fate.deed, trip.fate.word) == (Deed.NOT_NOW, Word.AWAY)
-    assert len(sender.taken) == 1, "no reply was sent"
+    assert [(fate.deed, fate.word) for fate in trip.records.fates] == [(Deed.NOT_NOW, None), (Deed.NOT_NOW, Word.AWAY)]
+    assert [taken.split()[0] for taken in sender.taken] == ["/files"], "no reply was sent"
 
 
 def test_a_reply_whose_file_is_kept_no_more_fails() -> None:
-    sender = UploadingSender()
+    sender = UploadingSender(takes_along=True)
     trip = a_trip(sender, is_there=False).run()
     assert (trip.fate.deed, trip.fate.word, sender.taken) == (Deed.NEVER, Word.GONE, [])
 
 
-def test_an_upload_that_took_too_long_for_its_mark_hands_the_mark_back_and_is_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sender = UploadingSender()
-    trip = a_trip(sender)
-    remember = trip.records.note_uploaded
-
-    async def slowly(file_id: UUID, uploaded: Attachment) -> None:
-        await remember(file_id, uploaded)
-        monkeypatch.setattr(shipment, "STARTS_WITHIN_S", -1)
-
-    trip.records.note_uploaded = slowly  # type: ignore[method-assign]
-    trip.run()
-    assert (trip.fate.deed, trip.fate.counts) == (Deed.NOT_NOW, False)
-    assert [taken.split()[0] for taken in sender.taken] == ["/files"]
-    [kept] = trip.records.kept.values()
-    assert kept["uploaded"]["id"] == "p1"
-
-
 def test_with_postgres_away_the_mark_is_handed_back() -> None:
-    sender = UploadingSender()
+    sender = UploadingSender(takes_along=True)
     trip = a_trip(sender)
 
     async def away(ids: list[UUID]) -> list[Any]:
