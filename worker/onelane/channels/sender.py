@@ -35,6 +35,8 @@ class Sender(ABC):
     """How long after the request a look-up's `absent` can be believed: before, the request may still be at work."""
     typing_every_s: ClassVar[float | None] = None
     """How often a TYPING sign must be repeated; None: there is none."""
+    uploads: ClassVar[bool] = False
+    """Whether it hands files over before a reply, rather than with it."""
     text_max: ClassVar[int]
     """Of one request, in the provider's own count."""
     caption_max: ClassVar[int] = 0

@@ -74,6 +74,11 @@ class Waiting(Value):
             raw=self.raw,
         )
 
+    @property
+    def has_files(self) -> bool:
+        """Whether bytes are kept that are a part of it."""
+        return any(one.file for one in self.attachments)
+
     def outgoing(self, callback_url: str | None) -> Outgoing:
         """Describe its request."""
         return Outgoing(self.id, self.to, self.piece, self.route, self.attempt, callback_url)

@@ -45,6 +45,8 @@ class Shipment:
         self._quantum = Quantum(workplace.settings)
         self._done: list[UUID] = []
         """Replies that left the outbox under this lease, and still have a job in Redis."""
+        self._files_of: dict[UUID, Verdict | None] = {}
+        """Replies whose files were handed over under this lease, or why they were not."""
 
     async def run(self) -> None:
         """Send the lane's replies."""
@@ -89,41 +91,56 @@ class Shipment:
         with self._workplace.shares.place(reply.channel, self.lease.user_id) as has_place:
             if not has_place:
                 return await self._wait(begun, self._workplace.shares.pause_s(self.lease.user_id))
+            if begun.outcome is BeginOutcome.SEND and self._must_upload(reply, way):
+                return await self._upload(reply, way)
             if begun.outcome is BeginOutcome.UNKNOWN:
                 step = await self._find_out(reply, way)
             else:
                 step = Step(Act.SETTLE, fate=await self._send(reply, way))
-        if step.fate is None:
-            return await self._wait(begun, step.wait_s)
-        return await self._settle(reply, step.fate)
+        return await (self._settle(reply, step.fate) if step.fate else self._wait(begun, step.wait_s))
 
     async def _send(self, reply: Waiting, way: Way) -> Fate:
         """Make the request that is marked, unless it may not begin any more."""
         if way.is_closed_for(reply):
             return never(Word.WINDOW_CLOSED)
+        if verdict := self._files_of.get(reply.id):
+            return limits.fate_of(reply, verdict, self._workplace.settings.send_give_up_s)
+        out = await self._with_files(reply, way)
+        if isinstance(out, Fate):
+            return out
         if self._is_to_stop or reply.seconds_since(reply.sending_at) > STARTS_WITHIN_S:
             return handed_back(0)
         self._enter(Stage.SEND)
-        out = way.outgoing(reply)
-        if any(one.file for one in reply.attachments):
-            ready = await self._made_ready(reply, out, way)
-            if isinstance(ready, Fate):
-                return ready
-            out = ready
         began = time.monotonic()
         verdict = await way.sending.send(out)
         notes.answered(verdict, time.monotonic() - began)
         return limits.fate_of(reply, verdict, self._workplace.settings.send_give_up_s)
 
-    async def _made_ready(self, reply: Waiting, out: Outgoing, way: Way) -> Outgoing | Fate:
-        """Upload the reply's files; where that took long, the mark is too old for its request."""
+    def _must_upload(self, reply: Waiting, way: Way) -> bool:
+        return reply.has_files and way.sending.sender.uploads and reply.id not in self._files_of
+
+    async def _upload(self, reply: Waiting, way: Way) -> Begun | None:
+        """Hand a reply's files over, under no mark: who dies of that leaves no doubt about the reply. Then mark it."""
+        self._enter(Stage.SETTLE)
+        await self._records.settle(self.lease, reply, handed_back(0), goes_on=False)
+        self._enter(Stage.SEND)
+        ready = await made_ready(way.outgoing(reply), way.sending, self._records)
+        self._files_of[reply.id] = ready if isinstance(ready, Verdict) else None
+        self._enter(Stage.BEGIN)
+        return await self._records.begin(self.lease, self.holding.cancelled)
+
+    async def _with_files(self, reply: Waiting, way: Way) -> Outgoing | Fate:
+        """Describe the request, with what its files are by now."""
+        out = way.outgoing(reply)
+        if not reply.has_files:
+            return out
         try:
             ready = await made_ready(out, way.sending, self._records)
         except StoreUnavailable:
             return handed_back(self._workplace.outages.pause_s(self.lease.user_id))
         if isinstance(ready, Verdict):
             return limits.fate_of(reply, ready, self._workplace.settings.send_give_up_s)
-        return ready if reply.seconds_since(reply.sending_at) <= STARTS_WITHIN_S else handed_back(0)
+        return ready
 
     async def _find_out(self, reply: Waiting, way: Way) -> Step:
         """Decide about a reply whose last request may have arrived; ask its provider, if it can be asked."""

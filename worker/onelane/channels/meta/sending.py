@@ -59,6 +59,7 @@ class MetaSender(Sender):
 
     on_unknown: ClassVar[OnUnknown] = OnUnknown.ASK
     typing_every_s: ClassVar[float | None] = 20
+    uploads: ClassVar[bool] = True
     text_max: ClassVar[int] = 4_096
     caption_max: ClassVar[int] = 1_024
     buttoned_max: ClassVar[int] = 1_024

@@ -49,6 +49,7 @@ class SlackSender(Sender):
 
     on_unknown: ClassVar[OnUnknown] = OnUnknown.ASK
     typing_every_s: ClassVar[float | None] = 90
+    uploads: ClassVar[bool] = True
     text_max: ClassVar[int] = 4_000
     caption_max: ClassVar[int] = 3_000
     captioned: ClassVar[frozenset[AttachmentKind]] = frozenset({AttachmentKind.IMAGE})
