@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Iterator
 from functools import cache
 from math import ceil
+from typing import NamedTuple
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -16,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.db import Database
@@ -36,14 +38,16 @@ BROKEN = "onelane_channels_broken"
 REPLIES_WITHIN_S = 2.0
 """What Postgres may take for its part."""
 GAUGES = {
-    LANES: "Lanes by state. parked: waiting for a retry, for the rate limit, or for what a handler needs.",
-    OLDEST_WAIT: "How long the lane that waits longest has been due.",
+    LANES: "Lanes by kind (in: turns, out: replies) and state. parked: waiting for a retry, a limit, or what is away.",
+    OLDEST_WAIT: "How long the lane of a kind that waits longest has been due.",
     WORKERS: "Worker processes whose last heartbeat is recent.",
     WAITING: "Replies that are not sent yet, by state. unknown: they may have arrived.",
     OLDEST_REPLY: "How long the reply that waits longest has been committed.",
     GIVEN_UP: "Replies of which nobody will know whether they arrived, until an operator settles them.",
     BROKEN: "Channels that send nothing, because their provider refuses everything.",
 }
+LABELS = {LANES: ("kind", "state"), OLDEST_WAIT: ("kind",), WAITING: ("state",)}
+"""Of gauges."""
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -52,8 +56,13 @@ def blueprint(services: Services) -> Blueprint:
     pages = Blueprint("metrics", __name__)
 
     @cache
-    def survey() -> Survey:
-        return Survey(services.lanes)
+    def surveys() -> tuple[Survey, Survey]:
+        return Survey(services.lanes), Survey(services.out_lanes)
+
+    def read() -> tuple[dict[str, int], Lanes]:
+        turns, replies = surveys()
+        numbers, of_turns = turns.numbers_and_snapshot()
+        return numbers, Lanes(of_turns, replies.snapshot())
 
     @pages.before_request
     def check_token() -> ResponseReturnValue | None:
@@ -63,30 +72,43 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        text = generate_latest(_Numbers(*survey().numbers_and_snapshot(), _replies(services.database)))
+        text = generate_latest(_Numbers(*read(), _replies(services.database)))
         return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @pages.get("/autoscale.json")
     def autoscale() -> ResponseReturnValue:
-        return jsonify(suggestion(settings, survey().snapshot()))
+        return jsonify(suggestion(settings, read()[1]))
 
     pages.register_error_handler(LanesUnavailable, _lanes_unavailable)
     return pages
 
 
-def suggestion(settings: Settings, lanes: Snapshot) -> JsonObject:
-    """Suggest as many workers as have a slot for every lane that is due or leased, between the two bounds.
+class Lanes(NamedTuple):
+    """The lanes of both kinds at one instant."""
+
+    turns: Snapshot
+    replies: Snapshot
+
+
+def suggestion(settings: Settings, lanes: Lanes) -> JsonObject:
+    """Suggest as many workers as have a slot for every lane of either kind that is due or leased, between the bounds.
 
     Parked and paused lanes need no slot until they are due. A slot that hangs in a handler is a leased lane.
     """
-    wanted = ceil((lanes.due + lanes.leased) / settings.worker_slots)
+    turns, replies = lanes
+    wanted = max(
+        ceil((turns.due + turns.leased) / settings.worker_slots),
+        ceil((replies.due + replies.leased) / settings.send_slots),
+    )
     at_least = max(wanted, settings.autoscale_workers_min)
     return {
-        "lanes_due": lanes.due,
-        "lanes_leased": lanes.leased,
-        "oldest_wait_s": lanes.oldest_wait_s,
-        "workers": lanes.workers_alive,
-        "slots": lanes.workers_alive * settings.worker_slots,
+        "lanes_due": turns.due,
+        "lanes_leased": turns.leased,
+        "replies_due": replies.due,
+        "replies_leased": replies.leased,
+        "oldest_wait_s": max(turns.oldest_wait_s, replies.oldest_wait_s),
+        "workers": turns.workers_alive,
+        "slots": turns.workers_alive * settings.worker_slots,
         "suggested_workers": min(at_least, settings.autoscale_workers_max),
     }
 
@@ -94,7 +116,7 @@ def suggestion(settings: Settings, lanes: Snapshot) -> JsonObject:
 class _Numbers(Collector):
     """All numbers of one instant, as a collector of the library."""
 
-    def __init__(self, numbers: dict[str, int], lanes: Snapshot, replies: Overview | None) -> None:
+    def __init__(self, numbers: dict[str, int], lanes: Lanes, replies: Overview | None) -> None:
         self._numbers = numbers
         self._lanes = lanes
         self._replies = replies
@@ -119,17 +141,19 @@ def _histogram(family: Histogram, numbers: dict[str, int]) -> Metric:
     return HistogramMetricFamily(family.name, family.help_text, buckets=buckets, sum_value=total_s)
 
 
-def _gauges(lanes: Snapshot) -> Iterator[Metric]:
-    states = GaugeMetricFamily(LANES, GAUGES[LANES], labels=["state"])
-    for state in LaneState:
-        states.add_metric([state], getattr(lanes, state))
-    yield states
-    yield GaugeMetricFamily(OLDEST_WAIT, GAUGES[OLDEST_WAIT], value=lanes.oldest_wait_s)
-    yield GaugeMetricFamily(WORKERS, GAUGES[WORKERS], value=lanes.workers_alive)
+def _gauges(lanes: Lanes) -> Iterator[Metric]:
+    states = GaugeMetricFamily(LANES, GAUGES[LANES], labels=LABELS[LANES])
+    waits = GaugeMetricFamily(OLDEST_WAIT, GAUGES[OLDEST_WAIT], labels=LABELS[OLDEST_WAIT])
+    for kind, snapshot in zip(keys.KINDS, lanes, strict=True):
+        for state in LaneState:
+            states.add_metric([kind, state], getattr(snapshot, state))
+        waits.add_metric([kind], snapshot.oldest_wait_s)
+    yield from (states, waits)
+    yield GaugeMetricFamily(WORKERS, GAUGES[WORKERS], value=lanes.turns.workers_alive)
 
 
 def _gauges_of_replies(replies: Overview) -> Iterator[Metric]:
-    states = GaugeMetricFamily(WAITING, GAUGES[WAITING], labels=["state"])
+    states = GaugeMetricFamily(WAITING, GAUGES[WAITING], labels=LABELS[WAITING])
     for state in IN_THE_OUTBOX:
         states.add_metric([state], getattr(replies, state))
     yield states

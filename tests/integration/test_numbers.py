@@ -13,17 +13,18 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Settings
 from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
 from onelane.keys import NUMBERS
-from onelane.operations.snapshot import Snapshot, Survey
+from onelane.operations.snapshot import Survey
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import COUNTED
 from onelane_web import create_app
-from onelane_web.metrics import GAUGES, suggestion
+from onelane_web.metrics import GAUGES, Lanes, suggestion
 from tests.by_hand import ByHand
 from tests.calls import Calls, lease, sent
 from tests.conftest import DEADLINE_S, eventually
@@ -88,7 +89,7 @@ def test_a_message_is_counted_on_its_whole_way(
     assert found["onelane_turn_seconds_count"] == 2
     assert found["onelane_end_to_end_seconds_bucket 10"] == 2
     assert 0 < found["onelane_turn_seconds_sum"] <= found["onelane_end_to_end_seconds_sum"] + 0.005
-    assert found["onelane_lanes due"] == found["onelane_lanes leased"] == 0
+    assert {found[f"onelane_lanes {kind} {state}"] for kind in keys.KINDS for state in ("due", "leased")} == {0}
 
 
 @pytest.mark.slow
@@ -290,7 +291,15 @@ def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> N
         accept(f"user {nr}")
     told = web(worker_slots=2).get("/autoscale.json").json or {}
     assert told.pop("oldest_wait_s") >= 0
-    assert told == {"lanes_due": 3, "lanes_leased": 0, "workers": 0, "slots": 0, "suggested_workers": 2}
+    assert told == {
+        "lanes_due": 3,
+        "lanes_leased": 0,
+        "replies_due": 0,
+        "replies_leased": 0,
+        "workers": 0,
+        "slots": 0,
+        "suggested_workers": 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -300,9 +309,11 @@ def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> N
 def test_a_slot_for_every_lane_with_work_is_suggested_within_bounds(
     services: Services, settings: Settings, due: int, leased: int, suggested: int
 ) -> None:
-    lanes = snapshot(services).model_copy(update={"due": due, "leased": leased, "parked": 500, "paused": 500})
-    settings = settings.model_copy(update={"worker_slots": 16})
-    assert suggestion(settings, lanes)["suggested_workers"] == suggested
+    lanes = snapshot(services)
+    busy = lanes.turns.model_copy(update={"due": due, "leased": leased, "parked": 500, "paused": 500})
+    settings = settings.model_copy(update={"worker_slots": 16, "send_slots": 16})
+    for one in (lanes._replace(turns=busy), lanes._replace(replies=busy)):
+        assert suggestion(settings, one)["suggested_workers"] == suggested
 
 
 def test_no_worker_is_suggested_for_no_work_when_none_must_be(services: Services, settings: Settings) -> None:
@@ -310,5 +321,5 @@ def test_no_worker_is_suggested_for_no_work_when_none_must_be(services: Services
     assert suggestion(settings, snapshot(services))["suggested_workers"] == 0
 
 
-def snapshot(services: Services) -> Snapshot:
-    return Survey(services.lanes).snapshot()
+def snapshot(services: Services) -> Lanes:
+    return Lanes(*(Survey(lanes).snapshot() for lanes in services.all_lanes))

@@ -1,5 +1,6 @@
 """Lanes of replies, beside those of turns: what makes them due, which workers work them, and what brings them back."""
 
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -10,9 +11,12 @@ from rq.serializers import JSONSerializer
 from onelane import keys
 from onelane.bootstrap import Services, open_worker
 from onelane.config import Channel, Settings
+from onelane.doctor.finding import Deployment, Health
+from onelane.doctor.lanes import workers_live
 from onelane.lanes.releases import Released
 from onelane.operations.snapshot import Survey
 from onelane.processes.reconciler import USERS_PER_PAGE, Reconciler
+from onelane_web.ops.rq_state import RqState
 from tests.conftest import SECRET, Accept, RunWorker, eventually
 from tests.rows import Rows
 
@@ -110,10 +114,35 @@ def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
     registry = FailedJobRegistry(
         keys.queue_name(user_id, keys.OUT), connection=services.lanes.client, serializer=JSONSerializer
     )
+    assert RqState(services.lanes.client).queue_names() == [registry.name]
     registry.requeue(str(reply.id))
     with run_worker(settings):
         eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
     assert registry.get_job_count() == 0
+
+
+def test_turns_that_fill_all_slots_keep_no_reply_waiting(
+    settings: Settings, accept: Accept, rows: Rows, run_worker: RunWorker, tmp_path: Path
+) -> None:
+    gate, sender = tmp_path / "gate", accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: rows.outbox(sender))
+    hanging = accept("bob", f"wait {gate}").user_id
+    with run_worker(settings.model_copy(update={"worker_slots": 1})):
+        eventually(lambda: [reply.state for reply in rows.replies(sender)] == ["sent"])
+        assert rows.states(hanging) == ["received"]
+        gate.touch()
+        eventually(lambda: [reply.state for reply in rows.replies(hanging)] == ["sent"])
+
+
+def test_the_doctor_says_when_a_kind_has_no_worker(
+    services: Services, settings: Settings, run_worker: RunWorker
+) -> None:
+    deployment = Deployment(settings, services.database, services.lanes)
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: workers_live(deployment).found == "no worker sends replies: they wait")
+    with run_worker(settings):
+        eventually(lambda: workers_live(deployment).health is Health.OK)
 
 
 @pytest.mark.parametrize("kind", keys.KINDS)

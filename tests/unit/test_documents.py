@@ -18,7 +18,7 @@ from onelane.config import Channel, Settings
 from onelane.telemetry.counters import Counter
 from onelane.telemetry.events import EVENTS
 from onelane.telemetry.numbers import COUNTED
-from onelane_web.metrics import GAUGES, LANES, WAITING
+from onelane_web.metrics import GAUGES, LABELS
 from tests.conftest import ROOT
 
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
@@ -91,7 +91,7 @@ def test_every_metric_is_documented_with_its_label_and_help_and_no_other() -> No
     counted = {
         one.name + "_total" * isinstance(one, Counter): (getattr(one, "label", ""), one.help_text) for one in COUNTED
     }
-    assert shown == counted | {name: ("state" * (name in {LANES, WAITING}), text) for name, text in GAUGES.items()}
+    assert shown == counted | {name: ("`, `".join(LABELS.get(name, ())), text) for name, text in GAUGES.items()}
 
 
 def test_every_log_event_is_documented_with_its_level_and_meaning_and_no_other() -> None:

@@ -31,7 +31,7 @@ PER_PAGE_MAX: Final = 200
 PAGES_SHOWN: Final = 10
 PAGE_MAX: Final = 1_000_000
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
-"""Names of queues that have a page. Its script does not quote others safely; ours are `user:` and a UUID."""
+"""Names of queues that have a page. Its script does not quote others safely; ours are `user:` or `reply:`, a UUID."""
 ESCAPED_BY_ITS_SCRIPT: Final = frozenset({"description", "exc_info"})
 """In the list of jobs, and only there."""
 

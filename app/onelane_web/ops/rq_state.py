@@ -77,15 +77,18 @@ class RqState:
             yield page
 
     def _with_failures(self) -> list[str]:
-        """Return lanes with a dead message. What was requeued is cleaned late, so `rq:queues` is asked too."""
-        buried: Any = self._client.zrandmember(keys.buried(), QUEUES_MAX // 2)
-        lanes = [keys.queue(user) for user in {text_of(member).partition(" ")[0] for member in buried}]
+        """Return lanes with a dead message or reply. What was requeued is cleaned late: `rq:queues` is asked too."""
+        lanes = [lane for kind in keys.KINDS for lane in self._with_burials(kind)]
         are_listed: Any = self._client.smismember(keys.RQ_QUEUES, lanes) if lanes else []
         return [
             lane.removeprefix(keys.RQ_QUEUE_PREFIX)
             for lane, is_listed in zip(lanes, are_listed, strict=True)
             if is_listed
         ]
+
+    def _with_burials(self, kind: str) -> list[str]:
+        buried: Any = self._client.zrandmember(keys.buried(kind), QUEUES_MAX // 2 // len(keys.KINDS))
+        return [keys.queue(user, kind) for user in {text_of(member).partition(" ")[0] for member in buried}]
 
     def queues(self) -> tuple[list[Row], int]:
         """Count the jobs of each listed queue; return also how many queues are not listed."""

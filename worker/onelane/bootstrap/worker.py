@@ -95,7 +95,9 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     once_there(services.lanes.probe)
     once_there(services.out_lanes.probe)
     registration = once_there(
-        lambda: Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state)
+        lambda: Registration(
+            lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state, settings.worker_kinds
+        )
     )
     once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()

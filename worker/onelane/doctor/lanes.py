@@ -23,6 +23,7 @@ SAMPLE_MAX = 1_000
 SETTLE_S = ROUND_S + 1.0
 AGAIN_S = 0.25
 SHOWN_MAX = 20
+WORKS = {keys.IN: "runs turns", keys.OUT: "sends replies"}
 
 USERS = {
     "waiting": "SELECT DISTINCT user_id AS id FROM inbox WHERE user_id >= %s ORDER BY user_id LIMIT %s",
@@ -90,13 +91,16 @@ def lanes_agree(deployment: Deployment) -> Finding:
 
 
 def workers_live(deployment: Deployment) -> Finding:
-    """Check that a worker is alive and not suspended."""
+    """Check that a worker is alive, for each kind of lane, and not suspended."""
     snapshot = Survey(deployment.lanes).snapshot()
-    alive = [worker.name for worker in snapshot.workers if worker.is_alive]
+    alive = [worker for worker in snapshot.workers if worker.is_alive]
     if not alive:
         return warning("no worker is alive: messages are accepted and wait", "start one: onelane worker")
     if snapshot.is_suspended:
         return warning("all workers are suspended", "rq resume")
+    kinds = {kind for worker in alive for kind in worker.kinds or keys.KINDS}
+    if missing := [kind for kind in keys.KINDS if kind not in kinds]:
+        return warning(f"no worker {WORKS[missing[0]]}: they wait", f"start one whose WORKER_KINDS has {missing[0]}")
     return ok(f"{len(alive)} alive")
 
 

@@ -61,6 +61,8 @@ class Worker(Value):
     lanes: int
     isolation: str
     """`works`, or why no process could be started for a suspect message; empty until that was tried."""
+    kinds: tuple[str, ...]
+    """The kinds of lanes that it works; none while it has not said so."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -160,12 +162,13 @@ def _order(lane: Lane) -> int:
     return list(LaneState).index(lane.state)
 
 
-def _worker(now_ms: float, name: str, heard_ms: str, lanes: str, isolation: str) -> Worker:
+def _worker(now_ms: float, name: str, heard_ms: str, lanes: str, isolation: str, kinds: str) -> Worker:
     return Worker(
         name=name,
         heartbeat_age_s=max(0.0, _seconds(now_ms, float(heard_ms))),
         lanes=int(lanes) if lanes.isdigit() else 0,
         isolation=isolation,
+        kinds=tuple(kind for kind in kinds.split(",") if kind),
     )
 
 

@@ -25,7 +25,7 @@ from onelane.telemetry.log import event
 
 LEASED_MAX: Final = 500
 """Lanes in one call: Redis does nothing else meanwhile."""
-IDLE_WAIT_MAX_S = 2.0
+IDLE_WAIT_MAX_S = 2.4
 """Less than what is waited for an answer of Redis: it says nothing meanwhile."""
 BURST_WAIT_S: Final = 0.1
 SUSPENDED_TICK_S: Final = 0.1

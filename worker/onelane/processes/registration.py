@@ -15,6 +15,7 @@ import redis
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
+from onelane import keys
 from onelane.errors import LanesUnavailable, kind_of
 from onelane.lanes.refusals import translated
 from onelane.lanes.roster import Noted
@@ -39,10 +40,11 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         name: str,
         note: Callable[[str, JsonObject | None], Noted],
         isolation: Callable[[], str] = lambda: "",
+        kinds: Iterable[str] = keys.KINDS,
     ) -> None:
         """`note` notes a heartbeat by Redis' clock, and what RQ's tools are to show.
 
-        `isolation` answers the state of what runs suspect messages apart, which the doctor reads.
+        `isolation` answers the state of what runs suspect messages apart, which the doctor reads, as it does `kinds`.
         It raises LanesForeign when this Redis belongs to another deployment: then nothing is written.
         """
         try:
@@ -51,6 +53,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             raise translated(error) from error
         self._note = note
         self._isolation = isolation
+        self._kinds = ",".join(kinds)
         self._commands = Commands(connection, self.pubsub_channel_name, self.handle_payload)
         self.is_suspended = True
         """Until Redis was asked."""
@@ -119,7 +122,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         busy = WorkerStatus.BUSY if at_hand else WorkerStatus.IDLE
         state = WorkerStatus.SUSPENDED if self.is_suspended else busy
         lanes = ("queues", ",".join(self._shown), "lanes", str(len(at_hand)))
-        shown = ("state", state, *lanes, "isolation", self._isolation())
+        shown = ("state", state, *lanes, "isolation", self._isolation(), "kinds", self._kinds)
         if shown == self._written and not kept and moment - self._written_at < REPEAT_S:
             return None
         self._written, self._written_at = shown, moment
