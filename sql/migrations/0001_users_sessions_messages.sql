@@ -234,7 +234,8 @@ CREATE TABLE inbox (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- History: an inbound message once it is terminal, and the replies to it. turn_seq is the inbound message's seq,
--- ordinal 0 the message and 1, 2, … its replies. No column that changes is indexed.
+-- ordinal 0 the message and 1, 2, … its replies. No column that changes is indexed,
+-- and pages have room for what becomes of replies, so that it writes no index.
 CREATE TABLE messages (
     id           uuid PRIMARY KEY DEFAULT new_id(),
     user_id      uuid NOT NULL,
@@ -298,7 +299,7 @@ CREATE TABLE messages (
     duplicated_at timestamptz,
     CONSTRAINT a_message_of_a_turn_is_one UNIQUE (user_id, turn_seq, ordinal),
     CONSTRAINT a_line_is_whole CHECK (is_whole_line(direction, kind, session_id, seq, turn_seq, ordinal, state))
-) WITH (fillfactor = 90);
+) WITH (fillfactor = 70);
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
 CREATE INDEX messages_dead ON messages (user_id, seq) WHERE is_dead;
 -- Replies that failed, or of which nobody will know. Of all others the index has nothing.
@@ -335,7 +336,7 @@ CREATE TABLE outbox (
     failure       text,
     failure_code  text,
     PRIMARY KEY (user_id, turn_seq, ordinal)
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE UNIQUE INDEX outbox_by_id ON outbox (id);
 
 -- The lane on which a user's replies are sent. The row's lock is what serialises that, beside the user's turns.

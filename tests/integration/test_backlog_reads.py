@@ -8,13 +8,15 @@ from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from tests.calls import Item, delivery, failure, lease, settlement
+from tests.calls import Item, delivery, failure, lease, sent, settlement
 
 MADE_ANEW = 6
 """So many times a plan is made for the parameters at hand; then one for all of them is kept."""
 BACKLOG = 400
 READS_MAX = 12
-READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'inbox'"
+NAMED_MAX = 16
+"""Of so many waiting replies a settled turn names the ids."""
+READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s"
 SCANNED = (
     "SELECT relname, seq_tup_read FROM pg_stat_xact_user_tables WHERE schemaname = current_schema() ORDER BY relname"
 )
@@ -47,8 +49,8 @@ def scanned(connection: psycopg.Connection) -> dict[str, int]:
     return {name: count for name, count in connection.execute(SCANNED).fetchall() if name not in SMALL}
 
 
-def reads(connection: psycopg.Connection) -> int:
-    row = connection.execute(READS).fetchone()
+def reads(connection: psycopg.Connection, table: str) -> int:
+    row = connection.execute(READS, (table,)).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -62,14 +64,37 @@ def test_what_a_turn_reads_does_not_grow_with_its_users_backlog(connection: psyc
         accepted = call("accept", delivery("alice", f"a{number}"))
     begun = call("begin_turns", lease(accepted["user_id"]))
 
-    before = reads(connection)
+    before = reads(connection, "inbox")
     call("accept", delivery("alice", "another"))
     begun = call("begin_turns", lease(accepted["user_id"]))
     settled = call("settle_turns", settlement(begun, goes_on=True, replies=[{"text": "hello"}]))
     connection.execute("SELECT request_session_end(%s)", (accepted["user_id"],))
 
     assert settled["next"]["outcome"] == "turn"
-    assert reads(connection) - before <= READS_MAX
+    assert reads(connection, "inbox") - before <= READS_MAX
+
+
+def test_what_a_send_reads_does_not_grow_with_its_users_waiting_replies(
+    connection: psycopg.Connection, call: Call
+) -> None:
+    replies = [{"text": "hello"}]
+    for number in range(MADE_ANEW):
+        accepted = call("accept", delivery("bob", f"b{number}"))
+        call("settle_turns", settlement(call("begin_turns", lease(accepted["user_id"])), replies=replies))
+        call("settle_sends", sent(call("begin_sends", lease(accepted["user_id"])), goes_on=True))
+    accepted = call("accept", delivery("alice", "a1"))
+    begun = call("begin_turns", lease(accepted["user_id"]))
+    call("settle_turns", settlement(begun, replies=BACKLOG * replies))
+    accepted = call("accept", delivery("alice", "a2"))
+    begun = call("begin_turns", lease(accepted["user_id"]))
+
+    before = {table: reads(connection, table) for table in ("outbox", "messages")}
+    settled = call("settle_turns", settlement(begun, replies=replies))
+    sends = call("settle_sends", sent(call("begin_sends", lease(accepted["user_id"])), goes_on=True))
+
+    assert len(settled["outbox"]) == NAMED_MAX
+    assert sends["next"]["outcome"] == "send"
+    assert all(reads(connection, table) - count <= NAMED_MAX + READS_MAX for table, count in before.items())
 
 
 def test_no_table_is_read_from_end_to_end_because_it_was_small_once(connection: psycopg.Connection, call: Call) -> None:
@@ -83,5 +108,6 @@ def test_no_table_is_read_from_end_to_end_because_it_was_small_once(connection: 
         begun = call("begin_turns", lease(accepted["user_id"], taken_over=number == 0))
         settled = call("settle_turns", settlement(begun, goes_on=True, replies=[{"text": "hello"}]))
         call("settle_turns", failure(settled["next"]))
+        call("settle_sends", sent(call("begin_sends", lease(accepted["user_id"])), goes_on=True))
         accepted = call("accept", delivery("alice", f"a{number + 2}"))
     assert scanned(connection) == before
