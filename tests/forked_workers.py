@@ -44,15 +44,15 @@ class Forks:
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a worker a signal."""
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
         if number == signal.SIGKILL:
             self._living.discard(pid)
 
     def kill_all(self) -> None:
         """Leave nobody behind."""
         for pid in list(self._living):
-            with suppress(ProcessLookupError):
-                self.kill(pid)
+            self.kill(pid)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from werkzeug.serving import make_server
@@ -63,8 +63,9 @@ class Outbound:
     settings: Settings
     fakes: FakeProviders
 
-    def write(self, channel: str, *texts: str) -> None:
-        """Let a user of each text write it."""
+    def write(self, channel: str, *texts: str) -> list[UUID]:
+        """Let a user of each text write it; return the users."""
+        users = []
         provider = provider_of(self.settings.channels[channel])
         for text in texts:
             persona = provider.persona(text)
@@ -75,7 +76,8 @@ class Outbound:
                 external_id=f"m-{uuid4().hex}",
                 text=text,
             )
-            self.services.intake.accept(channel, [line])
+            users += [accepted.user_id for accepted in self.services.intake.accept(channel, [line])]
+        return users
 
     def is_done(self) -> bool:
         """Whether no message and no reply is left to do."""

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from redis import Redis
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.stack import PYTHON
@@ -22,9 +24,10 @@ from tests.proxy import Proxy
 
 SLOW_S = 0.06
 SEED = 16
-WARM_UPS = 3
-BEGINS_S, ENDS_S = -0.01, 0.08
-"""Around a request: from before its mark to after its answer was stored."""
+SEND_S = 0.09
+"""From a lease to its release: a request takes up to SLOW_S."""
+AT_ONCE = 3
+"""So many workers live at any time: others go on at once with what the dead one did not hold."""
 DONE_S = 60.0
 USERS = 3
 POINTS = ["send 2", "lease 1", "begin_sends 1", "settle_sends 2", "finish 1"]
@@ -60,16 +63,17 @@ def test_a_worker_killed_at_any_instant_of_a_send_leaves_no_reply_open_lost_or_d
 ) -> None:
     service.fakes.play("none", Fault("answer", times=1, wait_s=SLOW_S), share=1, seed=SEED)
     users = [f"kill {number} of {channel} in {kills}" for number in range(kills)]
+    dice = random.Random(SEED)
     with forked_workers(settings, settings.handler) as workers:
-        worker = workers.start()
-        took_s = warmed_up(service, channel)
-        for user, instant_s in zip(users, instants(kills, took_s), strict=True):
-            service.write(channel, user)
-            time.sleep(instant_s)  # the instant is drawn, not waited for
-            workers.kill(worker)
-            worker = workers.start()
+        for _ in range(AT_ONCE):
+            workers.start()
+        for user in users:
+            [user_id] = service.write(channel, user)
+            doomed = eventually(lambda user_id=user_id: holder(service, user_id), every_s=0.0005)  # type: ignore[misc]
+            time.sleep(dice.uniform(0, SEND_S))  # the instant is drawn, not waited for
+            workers.kill(doomed)
+            workers.start()
         eventually(service.is_done, DONE_S)
-        workers.kill(worker)
     replies = [reply for reply in service.replies() if reply.text in users]
     assert problems(service) == []
     assert len(replies) == kills
@@ -109,21 +113,10 @@ def test_kill_9_around_any_call_of_a_send_loses_doubles_and_reorders_nothing(
     assert {reply.state for reply in service.replies()} <= TAKEN
 
 
-def warmed_up(service: Outbound, channel: str) -> float:
-    """Send a few; return how long it takes from a message to the request for its reply."""
-    took = []
-    for number in range(WARM_UPS):
-        began, text = time.time(), f"warm-up {number} of {channel} {time.time()}"
-        service.write(channel, text)
-        line = eventually(lambda text=text: service.fakes.received.lines("received", text=text))[0]  # type: ignore[misc]
-        took.append(line["at"] - began)
-    return min(took)
-
-
-def instants(kills: int, took_s: float) -> list[float]:
-    """Draw when each worker dies, in seconds after a message."""
-    dice = random.Random(SEED)
-    return [max(0.0, took_s + dice.uniform(BEGINS_S, ENDS_S)) for _ in range(kills)]
+def holder(service: Outbound, user_id: UUID) -> int | None:
+    """Return the process that has the lease of a user's replies."""
+    name = service.services.out_lanes.client.hget(keys.lock(user_id, keys.OUT), "worker")
+    return int(str(name).split(".")[-2]) if name else None
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def _orphans(folder: Folder) -> list[str]:
 
 def _keys(client: redis.Redis, database: psycopg.Connection) -> Iterator[str]:
     """Judge all keys; what Redis has evicted may have left the rest of it behind."""
-    has_dead = bool(database.execute("SELECT FROM messages WHERE state = 'dead' LIMIT 1").fetchall())
+    has_dead = bool(database.execute("SELECT FROM messages WHERE state IN ('dead', 'failed') LIMIT 1").fetchall())
     has_dead |= bool(client.info("stats")["evicted_keys"])
     if (tokens := client.llen(keys.wake())) > WAKE_MAX:
         yield f"wake has {tokens} tokens"

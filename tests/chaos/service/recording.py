@@ -16,6 +16,7 @@ from importlib import import_module
 from inspect import iscoroutine
 from typing import Any
 
+from onelane import keys
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, TurnRead
 from onelane.outcomes import Begun, Settled, SettleOutcome
@@ -60,6 +61,8 @@ def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
 
     @wraps(original)
     def recorded(self: object, *args: Any, **kwargs: Any) -> Any:
+        if getattr(self, "kind", keys.IN) != keys.IN:
+            return original(self, *args, **kwargs)  # of replies, the providers' journal tells
         since = time.monotonic()
 
         def note(answer: Any = None) -> Any:

@@ -45,7 +45,12 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "demo": {"provider": "standard", "secrets": [SECRET]},
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
-    "meta": {"provider": "meta", "secrets": ["a-meta-app-secret-of-chaos"], "access_token": "a-meta-token-of-chaos"},
+    "meta": {
+        "provider": "meta",
+        "secrets": ["a-meta-app-secret-of-chaos"],
+        "access_token": "a-meta-token-of-chaos",
+        "phone_number_id": "42",
+    },
     "slack": {
         "provider": "slack",
         "secrets": ["a-slack-signing-secret-of-chaos"],
@@ -55,6 +60,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "provider": "twilio",
         "secrets": ["a-twilio-auth-token"],
         "account_sid": f"AC{0:032x}",
+        "from_number": "+15550100",
         "public_url": "https://chaos.example",
     },
 }
