@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +25,7 @@ from twilio.rest import Client as TwilioClient
 from onelane.channels import Inbound, Parsed, provider_of
 from onelane.channels.meta import codes as meta_codes
 from onelane.channels.sender import Sender
-from onelane.channels.sending import Outgoing, Piece, Request, Sign, SignKind
+from onelane.channels.sending import Outgoing, Piece, Request, Sign, SignKind, Uploading
 from onelane.channels.slack import codes as slack_codes
 from onelane.channels.standard import codes as standard_codes
 from onelane.channels.telegram import codes as telegram_codes
@@ -34,7 +34,7 @@ from onelane.channels.twilio import codes as twilio_codes
 from onelane.channels.verdicts import Meaning, Outcome, Response, Verdict, Word
 from onelane.config import Channel
 from onelane.dev.embedded.redis import free_port
-from onelane.model import JsonObject
+from onelane.model import Attachment, AttachmentKind, JsonObject
 from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault, Visible, fake_providers
 from onelane.testing.fake_providers.__main__ import APIS
 from onelane.testing.fake_providers.running import ADDRESSES
@@ -463,6 +463,34 @@ def test_signs_are_no_messages(
     assert client.send(made(request)).is_success
     assert fakes.received.lines("shown")[-1]["kind"] == "typing"
     assert len(fakes.received.visible()) == before
+
+
+@pytest.mark.parametrize("kind", [AttachmentKind.IMAGE, AttachmentKind.FILE])
+@pytest.mark.parametrize("channel", ["demo", "meta", "slack", "telegram"])
+def test_a_file_by_its_bytes_arrives_with_its_text(
+    channel: str, kind: AttachmentKind, fakes: FakeProviders, client: httpx2.Client
+) -> None:
+    sender, reply, file_id = sender_of(fakes, channel), Reply(channel), uuid4()
+    media = Attachment(file=file_id, kind=kind, name="a.bin", content_type="image/png")
+    if steps := sender.upload(media, b"\0\xff\r\n--", reply.outgoing):
+        media = handed_over(steps, client)
+    [piece] = sender.pieces(Piece(text=reply.text, media=(media,)))
+    out = replace(reply.outgoing, piece=piece, files={file_id: b"\0\xff\r\n--"})
+    answer = answered(client.send(made(sender.request(out))))
+    assert sender.judge(out, answer).outcome is Outcome.ACCEPTED
+    [seen] = [one for one in fakes.received.visible(channel) if reply.text in one.text]
+    assert seen.user == reply.user
+
+
+def handed_over(steps: Uploading, client: httpx2.Client) -> Attachment:
+    """Make an upload's requests."""
+    request = next(steps)
+    try:
+        while True:
+            request = steps.send(answered(client.send(made(request))))
+    except StopIteration as ended:
+        found: Attachment = ended.value
+    return found
 
 
 @each_provider

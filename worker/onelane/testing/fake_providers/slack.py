@@ -145,11 +145,14 @@ class Slack(Api):
         return Call("media", kind=str(values.get("filename")), answer=_ok(upload_url=address, file_id=file_id))
 
     def _completed(self, values: JsonObject) -> Call | Answer:
-        """Share uploaded files in a channel: a send, without an id of ours."""
+        """Share uploaded files in a channel: a send, without an id of ours. Without one they stay private."""
         files, text = values.get("files"), str(values.get("initial_comment") or "")
         files = json.loads(files) if isinstance(files, str) else files
-        if not (files and values.get("channel_id")):
+        if not files:
             return self.refusal("invalid_arguments")
+        if not values.get("channel_id"):
+            linked = [{**one, "permalink": f"https://onelane.slack.com/files/{one['id']}"} for one in files]
+            return Call("media", answer=_ok(files=linked))
         channel = {"channel": values["channel_id"], "files": files}
         return Call("send", _user(values, "channel_id"), None, text, "file", {**values, **channel})
 
