@@ -72,6 +72,6 @@ BEGIN
      WHERE user_id = v_old.user_id AND turn_seq = v_old.turn_seq AND ordinal = v_old.ordinal;
     RETURN json_build_object(
         'outcome', CASE WHEN v_new IS DISTINCT FROM v_old THEN 'moved' ELSE 'known' END, 'user_id', v_old.user_id,
-        'goes_on', v_waiting.id IS NOT NULL, 'failed', v_fails,
+        'state', v_new.state, 'goes_on', v_waiting.id IS NOT NULL, 'failed', v_fails,
         'duplicated', v_old.duplicated_at IS NULL AND v_new.duplicated_at IS NOT NULL);
 END $$;

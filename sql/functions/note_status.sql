@@ -5,7 +5,7 @@
 -- The reply is the one that the provider gave this id; else the key names it, and it is settled by that, whatever we
 -- knew. What fits no reply is kept: the reply may not be marked as accepted yet, and is when take_kept_statuses reads it.
 -- Locks the user's out lane; of an id that nobody knows, the id.
--- Returns {outcome, user_id, goes_on, failed, duplicated}. outcome: moved; known (nothing new); kept; skipped (another
+-- Returns {outcome, user_id, state, goes_on, failed, duplicated}. outcome: moved; known (nothing new); kept; skipped (another
 -- transaction has the lock). goes_on: the reply held the user's lane, and does no longer. failed: it is to be told to the
 -- bot. duplicated: only now it is known that the reply was sent twice.
 CREATE OR REPLACE FUNCTION note_status(p_status jsonb, p_waits boolean) RETURNS json

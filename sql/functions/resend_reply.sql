@@ -1,5 +1,6 @@
 -- Lets a reply that was not sent, or of which nobody knows, be sent after all, under the same key and in its place: before
--- all that was said after it. One that was given up may arrive twice by this.
+-- all that was said after it. One that was given up may arrive twice by this. Its requests are numbered on, so that a late
+-- answer to an earlier one is known as such.
 -- p_version: the row (its xmin) as the caller saw it; what has changed since is left alone; NULL: whatever it is.
 -- Locks the user's out lane. Returns whether it was done.
 CREATE OR REPLACE FUNCTION resend_reply(p_reply_id uuid, p_version text DEFAULT NULL) RETURNS boolean
@@ -12,8 +13,8 @@ BEGIN
            SET state = 'pending', provider_id = NULL, failed_at = NULL, failure = NULL, failure_code = NULL,
                given_up_at = NULL
          WHERE id = p_reply_id;
-        INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel, resent)
-        VALUES (v_reply.user_id, v_reply.turn_seq, v_reply.ordinal, p_reply_id, v_reply.channel,
+        INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel, requests, resent)
+        VALUES (v_reply.user_id, v_reply.turn_seq, v_reply.ordinal, p_reply_id, v_reply.channel, v_reply.send_attempts,
                 v_reply.send_attempts > 0 OR v_reply.provider_id IS NOT NULL);
         DELETE FROM failures_to_tell WHERE reply_id = p_reply_id;
         RETURN true;

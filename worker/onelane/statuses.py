@@ -14,7 +14,7 @@ from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import DUPLICATED, STATUSES, STATUSES_KEPT
+from onelane.telemetry.numbers import DUPLICATED, REPLIES, STATUSES, STATUSES_KEPT
 
 NOTE_S: Final = 2.0
 """Providers wait for three seconds."""
@@ -43,6 +43,8 @@ class Statuses:
         for answer in answers:
             if answer["outcome"] == "kept":
                 STATUSES_KEPT.count()
+            if answer.get("goes_on"):
+                REPLIES.count(answer["state"])
             if answer.get("duplicated"):
                 DUPLICATED.count()
                 event("reply_duplicated", channel=channel, user_id=answer["user_id"])

@@ -9,6 +9,7 @@ from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.operations.acts import Act, in_redis
 from onelane.telemetry.log import event
+from onelane.telemetry.numbers import REPLIES
 
 REPLY: Final = """
 SELECT m.user_id, m.xmin::text AS version, m.state, o.id IS NOT NULL AS is_waiting
@@ -75,7 +76,11 @@ class ReplyActs:
             return None
         self._database.row(query, (reply_id, *how, reply.version))
         now = self._reply(reply_id)
-        user_id: UUID | None = now.user_id if now is not None and now.state == state else None
+        if now is None or now.state != state:
+            return None
+        if reply.is_waiting:
+            REPLIES.count(state)
+        user_id: UUID = now.user_id
         return user_id
 
     def _reply(self, reply_id: UUID) -> Row | None:

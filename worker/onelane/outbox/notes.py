@@ -6,7 +6,7 @@ from onelane.channels.verdicts import Verdict
 from onelane.model import Lease
 from onelane.outbox.reply import Deed, Fate, Settled, SettleOutcome, Waiting
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import LOOK_UPS, REPLIES, REQUEST_SECONDS, REQUESTS, VISIBLE_SECONDS
+from onelane.telemetry.numbers import DUPLICATED, LOOK_UPS, REPLIES, REQUEST_SECONDS, REQUESTS, VISIBLE_SECONDS
 
 
 def answered(verdict: Verdict, seconds: float) -> None:
@@ -22,6 +22,9 @@ def looked_up(verdict: Verdict) -> None:
 
 def settled(reply: Waiting, lease: Lease, fate: Fate, done: Settled) -> None:
     """Note what became of a reply."""
+    if done.is_duplicate:
+        DUPLICATED.count()
+        event("reply_duplicated", channel=reply.channel, user_id=str(lease.user_id))
     if done.outcome is not SettleOutcome.SETTLED or done.state is None:
         return
     names = {"user_id": str(lease.user_id), **reply.names(lease.fence)}

@@ -197,6 +197,8 @@ class Settled(Value):
     outcome: SettleOutcome
     state: str | None = None
     """The reply's, now."""
+    is_duplicate: bool = False
+    """Whether its provider has another message of it, too: only now that is known."""
     has_more: bool = False
     next: Begun | None = None
     """What was begun in the same call."""
