@@ -17,7 +17,7 @@ from tests.conftest import ROOT, eventually
 def environment(settings: Settings, **extra: object) -> dict[str, str]:
     """Format `settings` as environment variables, with `extra` on top."""
     values = settings.model_dump(mode="json", exclude_defaults=True, exclude={"channels"})
-    variables = {name.upper(): str(value) for name, value in values.items()}
+    variables = {name.upper(): _text_of(value) for name, value in values.items()}
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -25,6 +25,10 @@ def environment(settings: Settings, **extra: object) -> dict[str, str]:
         **variables,
         **{name.upper(): str(value) for name, value in extra.items()},
     }
+
+
+def _text_of(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _with_secrets(channel: Channel) -> dict[str, object]:

@@ -2,54 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from onelane.bootstrap import Services, open_services
-from onelane.channels import providers
 from onelane.channels.slack.sending import SlackSender
 from onelane.config import Settings
-from onelane.deliveries import Delivery
 from onelane.sessions import publish_policies
-from onelane.testing.fake_providers import FakeProviders, Fault
+from onelane.testing.fake_providers import Fault
 from tests.conftest import LogLines, RunWorker, eventually, slow_after
-from tests.outbox_fakes import sending_to_fakes
-from tests.rows import Rows
-
-
-class Chat:
-    """Users of all channels who write, and what they saw."""
-
-    def __init__(self, services: Services, settings: Settings, fakes: FakeProviders) -> None:
-        self.services, self.settings, self.fakes = services, settings, fakes
-        self.rows = Rows(services.database)
-        self._providers = providers(settings.channels)
-
-    def write(self, channel: str, who: str, *texts: str) -> UUID:
-        """Let somebody write, and return the user's id."""
-        persona = self._providers[channel].persona(who)
-        deliveries = [
-            Delivery(
-                senders=persona.senders,
-                conversation=persona.conversation,
-                route=persona.route,
-                external_id=uuid4().hex,
-                text=text,
-            )
-            for text in texts
-        ]
-        return self.services.intake.accept(channel, deliveries)[-1].user_id
-
-    def states(self, user_id: UUID) -> list[str]:
-        return [row.state for row in self.rows.replies(user_id)]
-
-    def seen(self, channel: str) -> dict[str, list[str]]:
-        return {user: [one.text for one in said] for user, said in self.fakes.received.by_user(channel).items()}
-
-    @property
-    def outbox(self) -> list[str]:
-        return [row.state for row in self.services.database.rows("SELECT state FROM outbox")]
+from tests.outbox_fakes import Chat, sending_to_fakes
 
 
 @pytest.fixture

@@ -42,7 +42,11 @@ class Sending:
         self._deadline_s = deadline_s
 
     async def send(self, out: Outgoing) -> Verdict:
-        """Send a reply once, and judge the answer, or that there is none."""
+        """Send a reply once, and judge the answer, or that there is none.
+
+        The deadline begins here: who is frozen before the request is written does not write it when it goes on.
+        """
+        until = asyncio.get_running_loop().time() + self._deadline_s
         try:
             request = self.sender.request(out)
         except Unsendable as problem:
@@ -51,7 +55,7 @@ class Sending:
             event("reply_not_written", reply_id=out.key, failure=describe(error))
             return Verdict(Outcome.NEVER, Word.BAD_CONTENT)
         try:
-            return self.sender.judge(out, await self.call(request))
+            return self.sender.judge(out, await self.call(request, until))
         except Exception as error:  # noqa: BLE001 - whatever it is: the request may have arrived
             return judge_error(error)
 
@@ -87,11 +91,11 @@ class Sending:
             return judge_error(error)
         return unknown()
 
-    async def call(self, request: Request) -> Response:
-        """Make one request; raise what httpx2 raises, or TimeoutError."""
+    async def call(self, request: Request, until: float | None = None) -> Response:
+        """Make one request, which ends at `until` by the loop's clock; raise what httpx2 raises, or TimeoutError."""
         headers = {**request.headers, "Accept-Encoding": "identity"}
         async with (
-            asyncio.timeout(self._deadline_s),
+            asyncio.timeout_at(until or asyncio.get_running_loop().time() + self._deadline_s),
             self._client.stream(request.method, request.url, headers=headers, content=request.body or None) as answer,
         ):
             body = bytearray()
