@@ -78,9 +78,7 @@ def _wait_until_frozen(frozen: Child) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("channel", ["telegram", "slack"])
-@pytest.mark.parametrize(
-    "point", ["after begin_sends 1", "before send 1", "after send 1", "before settle_sends 1"]
-)
+@pytest.mark.parametrize("point", ["after begin_sends 1", "before send 1", "after send 1", "before settle_sends 1"])
 def test_a_worker_frozen_past_its_lease_sends_nothing_twice(
     chat: Chat, run_worker: RunWorker, point: str, channel: str, tmp_path: Path
 ) -> None:
