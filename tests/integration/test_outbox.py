@@ -150,3 +150,20 @@ def test_a_stopping_worker_settles_what_is_under_way_and_marks_nothing_more(chat
         eventually(lambda: "sending" in chat.outbox and len(chat.states(user)) == 2)
     assert chat.states(user) == ["sent", "pending"]
     assert chat.outbox == ["pending"]
+
+
+def test_a_file_by_its_bytes_reaches_its_user_and_is_uploaded_once(chat: Chat, run_worker: RunWorker) -> None:
+    """The message itself is refused at first: it is sent again, and what was uploaded is not."""
+    chat.fakes.plan(Fault("answer", code="ratelimited"), channel="slack", what="send")
+    with run_worker(chat.settings.model_copy(update={"handler": "tests.bots:handle"})):
+        users = {
+            channel: chat.write(channel, "alice", "upload 100000") for channel in ("telegram", "standard", "slack")
+        }
+        eventually(lambda: all(chat.states(user) == ["sent"] for user in users.values()))
+    assert all(len(texts) == 1 for channel in users for texts in chat.seen(channel).values())
+    assert len(chat.fakes.received.lines("received", channel="slack", what="media")) == 3, (
+        "an address, the bytes, and that it is complete: once"
+    )
+    chat.services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    chat.services.database.rows("SELECT forget_files(100)")
+    assert chat.services.database.rows("SELECT id FROM reply_files") == []
