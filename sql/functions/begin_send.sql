@@ -25,6 +25,8 @@ DECLARE
     v_token text := p_lease ->> 'token';
     v_lane out_lanes := lock_out_lane(v_user_id, p_waits);
     v_now timestamptz := clock_timestamp();
+    v_from_seq bigint := v_lane.from_seq;
+    v_looks integer := 0;
     v_read record;
     v_outcome text;
     v_until timestamptz;
@@ -36,18 +38,24 @@ BEGIN
     ELSIF is_fenced(v_lane.fence, v_fence) THEN
         RETURN json_build_object('user_id', v_user_id, 'fence', v_lane.fence, 'outcome', 'fenced');
     END IF;
-    FOR nr IN 1 .. 64 LOOP
+    LOOP
+        v_looks := v_looks + 1;
         SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.accepted_at, m.processed_at,
                u.opted_out_at, u.last_accepted_at, u.last_written_at, h.broken_at, h.probe_at, h.not_before AS held_until, h.word,
                ARRAY(SELECT a.alias FROM user_aliases a WHERE a.user_id = u.id
                       ORDER BY a.alias <> u.sender, a.created_at DESC, a.alias) AS names
           INTO v_read
-          FROM (SELECT * FROM outbox WHERE user_id = v_user_id ORDER BY turn_seq, ordinal LIMIT 1) o
+          FROM (SELECT * FROM outbox WHERE user_id = v_user_id AND turn_seq >= v_from_seq
+                 ORDER BY turn_seq, ordinal LIMIT 1) o
           JOIN messages m ON m.id = o.id
           JOIN users whose ON whose.id = o.user_id
           JOIN users u ON u.id = coalesce(whose.merged_into, whose.id)
           LEFT JOIN channel_holds h ON h.channel = o.channel;
-        EXIT WHEN v_read.id IS NULL OR v_read.state <> 'pending' OR v_read.opted_out_at IS NULL;
+        IF v_read.id IS NULL AND v_from_seq > 0 THEN
+            v_from_seq := 0;
+            CONTINUE;
+        END IF;
+        EXIT WHEN v_looks > 64 OR v_read.id IS NULL OR v_read.state <> 'pending' OR v_read.opted_out_at IS NULL;
         PERFORM fail_reply(v_read.id, 'opted_out', NULL);
     END LOOP;
 
@@ -95,8 +103,8 @@ BEGIN
         RETURN json_build_object(
             'user_id', v_user_id, 'outcome', v_outcome, 'fence', v_lane.fence, 'word', v_word,
             'wait_ms', ceil(1000 * extract(epoch FROM v_until - v_now))::bigint);
-    ELSIF v_lane.fence <> v_fence THEN
-        UPDATE out_lanes SET fence = v_fence WHERE user_id = v_user_id;
+    ELSIF v_lane.fence <> v_fence OR v_lane.from_seq <> v_read.turn_seq THEN
+        UPDATE out_lanes SET fence = v_fence, from_seq = v_read.turn_seq WHERE user_id = v_user_id;
     END IF;
     RETURN json_build_object(
         'user_id', v_user_id, 'outcome', v_outcome, 'fence', v_fence, 'reply', json_build_object(

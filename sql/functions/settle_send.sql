@@ -67,5 +67,6 @@ BEGIN
         'user_id', v_user_id, 'outcome', v_outcome, 'state', v_state, 'is_duplicate', v_is_duplicate, 'next', v_next,
         'has_more', CASE WHEN v_next ->> 'outcome' IN ('send', 'unknown', 'wait', 'held') THEN true
                          WHEN v_next ->> 'outcome' = 'idle' THEN false
-                         ELSE EXISTS (SELECT FROM outbox WHERE user_id = v_user_id) END);
+                         ELSE EXISTS (SELECT FROM outbox WHERE user_id = v_user_id AND turn_seq >= v_lane.from_seq)
+                           OR EXISTS (SELECT FROM outbox WHERE user_id = v_user_id) END);
 END $$;

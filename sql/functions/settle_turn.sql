@@ -70,5 +70,5 @@ BEGIN
     RETURN json_build_object(
         'user_id', v_user.id, 'outcome', v_outcome, 'has_more', v_has_more, 'session_ms', v_session_ms,
         'attempts', v_attempts, 'later', v_later,
-        'outbox', waiting_replies(v_user.id), 'next', v_next);
+        'outbox', waiting_replies(v_user.id, (p_turn -> 'seqs' ->> 0)::bigint), 'next', v_next);
 END $$;

@@ -345,7 +345,10 @@ CREATE TABLE out_lanes (
     -- The newest lease that has begun a request, or taken over what is not known.
     fence      fence_number NOT NULL DEFAULT 0,
     -- The provider takes nothing more for this user before.
-    not_before timestamptz
+    not_before timestamptz,
+    -- The turn whose reply was handed out last: where every look-up begins, so that none walks over what was sent. Only
+    -- replies to a redriven message can wait below.
+    from_seq   bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80);
 
 -- Channels that send nothing for a while. A channel without a row sends.

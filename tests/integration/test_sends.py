@@ -134,6 +134,21 @@ def test_what_is_handed_out_is_all_that_sending_needs(
     }
 
 
+def test_replies_to_a_redriven_message_are_found_below_what_was_sent(
+    services: Services, calls: Calls, alice: ByHand
+) -> None:
+    assert alice.fail(alice.begin()).outcome == "dead"
+    alice.say()
+    replied(alice, "to the second")
+    settle(calls, begin(calls, alice), goes_on=True)
+    services.database.rows("SELECT redrive_message(id) FROM messages WHERE state = 'dead'")
+    settled = alice.commit(alice.begin(), replies=[{"text": "to the first"}])
+    assert settled.outbox == [str(row.id) for row in outbox(services)]
+    begun = begin(calls, alice)
+    assert begun["reply"]["text"] == "to the first"
+    assert settle(calls, begun, goes_on=True)["next"]["outcome"] == "idle"
+
+
 def test_who_has_nothing_to_be_sent_is_idle(calls: Calls, alice: ByHand, services: Services) -> None:
     assert begin(calls, alice)["outcome"] == "idle"
     assert not services.database.rows("SELECT FROM out_lanes")
