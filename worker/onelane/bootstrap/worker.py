@@ -10,6 +10,7 @@ from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.db import Clock, database_clock
 from onelane.lanes.keeper import Keeper
+from onelane.lanes.lanes import Lanes
 from onelane.outbox.broken import BrokenChannels
 from onelane.outbox.presence import Presence
 from onelane.outbox.records import SendRecords
@@ -89,16 +90,11 @@ def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
 
 def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     """Wire what works over the services, once the servers are there."""
-    lanes = services.lanes
     isolation = Isolation(settings)
     once_there(services.database.ping)
-    once_there(services.lanes.probe)
-    once_there(services.out_lanes.probe)
-    registration = once_there(
-        lambda: Registration(
-            lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state, settings.worker_kinds
-        )
-    )
+    for lanes in services.all_lanes:
+        once_there(lanes.probe)
+    registration = once_there(lambda: _registration(settings, services.lanes, isolation))
     once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
@@ -128,6 +124,11 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     if shipments is not None:
         work.append(Work(services.out_lanes, shipments))
     return Worker(services, Runner(settings, workplace, crew, slots, work), isolation, signs, shipments)
+
+
+def _registration(settings: Settings, lanes: Lanes, isolation: Isolation) -> Registration:
+    """Register with RQ."""
+    return Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state, settings.worker_kinds)
 
 
 def _shipments(settings: Settings, services: Services, workplace: Workplace) -> Shipments:
