@@ -302,8 +302,8 @@ CREATE TABLE messages (
 ) WITH (fillfactor = 70);
 CREATE INDEX messages_by_session ON messages (session_id, turn_seq, ordinal);
 CREATE INDEX messages_dead ON messages (user_id, seq) WHERE is_dead;
--- Replies that failed, or of which nobody will know. Of all others the index has nothing.
-CREATE INDEX messages_not_sent ON messages (id) WHERE failed_at IS NOT NULL OR given_up_at IS NOT NULL;
+-- Replies of which nobody will know. Of all others it has nothing, so that only to give one up writes to indexes.
+CREATE INDEX messages_given_up ON messages (id) WHERE given_up_at IS NOT NULL;
 
 -- Replies that are not terminal, in their user's order. What they say is in messages, under the same id, where they are
 -- `pending` meanwhile. Inserted when they are committed, deleted when they are terminal. No column that changes is indexed.

@@ -100,7 +100,8 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     host = Host(settings.turn_timeout_s, loop.clock)
     files, senders = Files(settings, services.providers), Senders(services.providers)
     uploads = Uploads(services.database)
-    signs = Presence(settings, services.providers, loop, BrokenChannels(services.database))
+    shown = services.providers if keys.IN in settings.worker_kinds else {}
+    signs = Presence(settings, shown, loop, BrokenChannels(services.database))
     workplace = Workplace(
         settings,
         services.lanes,

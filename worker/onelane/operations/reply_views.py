@@ -1,7 +1,7 @@
 """Replies as an operator sees them: how many wait, which channels are broken, and each with what became of it.
 
-Replies that wait lie in a small table; those that failed or were given up have an index. Of all others the newest are
-looked at, or one user's.
+Replies that wait lie in a small table, and those that were given up have an index. Of all others the newest are looked
+at, or one user's.
 """
 
 from datetime import UTC, datetime
@@ -42,10 +42,6 @@ IN_OUTBOX: Final = f"""
 {COLUMNS} FROM outbox o JOIN messages m ON m.id = o.id WHERE o.state = %(state)s OR %(state)s::text IS NULL
  ORDER BY o.id LIMIT %(most)s
 """
-FAILED: Final = f"""
-{COLUMNS} FROM messages m LEFT JOIN outbox o ON o.id = m.id
- WHERE m.failed_at IS NOT NULL AND m.state = 'failed' ORDER BY m.id DESC LIMIT %(most)s
-"""
 GIVEN_UP: Final = f"""
 {COLUMNS} FROM messages m LEFT JOIN outbox o ON o.id = m.id
  WHERE m.given_up_at IS NOT NULL AND m.state = 'unknown' ORDER BY m.id DESC LIMIT %(most)s
@@ -79,7 +75,6 @@ class ReplyState(StrEnum):
     DROPPED = "dropped"
 
 
-OF_STATE: Final = {ReplyState.FAILED: FAILED, ReplyState.GIVEN_UP: GIVEN_UP}
 IN_THE_OUTBOX: Final = (ReplyState.PENDING, ReplyState.SENDING, ReplyState.UNKNOWN)
 
 
@@ -161,7 +156,10 @@ def overview(database: Database, within_s: float | None = None) -> Overview:
 def replies(
     database: Database, *, user_id: UUID | None = None, state: ReplyState | None = None, most: int
 ) -> list[ReplyRecord]:
-    """List replies: a user's newest first; without a user those that wait, oldest first; or those in a state."""
+    """List replies: a user's newest first; without a user those that wait, oldest first; or those in a state.
+
+    Of states that neither wait nor are given up, the newest LOOKED_AT_MAX replies of all are looked at.
+    """
     what = {"user_id": user_id, "state": state and str(state), "most": most, "looked_at": LOOKED_AT_MAX}
     query = _query(user_id, state)
     found = [ReplyRecord(**row._asdict()) for row in database.rows(query, what)]
@@ -184,7 +182,7 @@ def content(database: Database, reply_id: UUID) -> JsonObject:
 def _query(user_id: UUID | None, state: ReplyState | None) -> str:
     if user_id is None and (state is None or state in IN_THE_OUTBOX):
         return IN_OUTBOX
-    return NEWEST if user_id is not None or state is None else OF_STATE.get(state, NEWEST)
+    return GIVEN_UP if user_id is None and state is ReplyState.GIVEN_UP else NEWEST
 
 
 def _held(row: Any) -> Held:
