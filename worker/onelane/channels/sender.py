@@ -74,8 +74,10 @@ class Sender(ABC):
             found = [Piece()]
         if len(found) > PIECES_MAX:
             raise _too_long()
-        found[0] = found[0].model_copy(update={"quote": said.quote})
-        found[-1] = found[-1].model_copy(update={"raw": said.raw})
+        if said.quote is not None:
+            found[0] = found[0].model_copy(update={"quote": said.quote})
+        if said.raw is not None:
+            found[-1] = found[-1].model_copy(update={"raw": said.raw})
         return found
 
     @abstractmethod
