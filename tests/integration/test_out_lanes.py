@@ -17,8 +17,10 @@ from onelane.lanes.releases import Released
 from onelane.operations.snapshot import Survey
 from onelane.processes.reconciler import USERS_PER_PAGE, Reconciler
 from onelane_web.ops.rq_state import RqState
+from tests.calls import Calls, lease, settlement
 from tests.conftest import SECRET, Accept, RunWorker, eventually
 from tests.rows import Rows
+from tests.working_off import work_off
 
 TTL_S = 60
 
@@ -87,6 +89,16 @@ def test_a_lane_of_replies_whose_worker_died_is_taken_over(
     assert len(services.out_lanes.lease("one that dies", 1, 1, 1).leases) == 1
     with run_worker(settings):
         eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
+
+
+def test_replies_go_out_although_who_committed_them_died_before_it_let_their_lane_know(
+    settings: Settings, services: Services, accept: Accept
+) -> None:
+    user_id, calls = accept("alice").user_id, Calls(services.database)
+    [begun] = calls.begin(lease(user_id, 0))
+    calls.settle(settlement(begun, 0, replies=[{"text": "hello"}]))
+    work_off(services, settings)  # finds that no turn waits
+    assert services.out_lanes.jobs(user_id)
 
 
 def test_replies_go_out_although_redis_forgot_that_they_wait(
