@@ -56,7 +56,7 @@ class Lanes(Releases):
 
     def enqueue_soon(self, user_id: UUID, ids: Sequence[UUID]) -> list[Future[bool]]:
         """Do the same for several of one user, in their order; never waits."""
-        calls = self._enqueue_calls([(user_id, one) for one in ids])
+        calls = self._enqueue_calls([(user_id, one) for one in ids]) if ids else []
         return [self.scripts.submit(lambda answer: answer == 1, "enqueue", *args) for _, args in calls]
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> None:

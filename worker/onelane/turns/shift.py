@@ -216,7 +216,8 @@ class Shift:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
                 await self._park(0)
-            case _:
+            case _:  # who committed the replies may have died before it let their lane know
+                self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, begun.outbox)
                 await release_idle(self._lanes, self._records, self.lease)
 
     async def _sit_out(self, outage: StoreUnavailable) -> None:
@@ -239,8 +240,7 @@ class Shift:
             self.stay = Stay(stage, self._handling.host.clock(), turn, memory)
 
     def _note_settled(self, turn: TurnRead, settled: Settled) -> None:
-        if settled.outbox:  # whatever the outcome: an earlier answer may have been lost
-            self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, settled.outbox)
+        self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, settled.outbox)
         if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:
             self._done += [message.id for message in turn.messages]
 
