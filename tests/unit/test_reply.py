@@ -122,3 +122,12 @@ def test_a_turns_files_have_a_bound_together() -> None:
     half = UPLOADS_MAX_BYTES // 2 + 1
     with pytest.raises(BadResult, match="the files of a turn may have 16777216 bytes, not 16777218: send some by"):
         a_turn().effects([Reply(media=[upload(data=b"." * half)]) for _ in range(2)])
+
+
+def test_a_file_that_is_sent_again_and_again_is_kept_each_time_for_itself() -> None:
+    """One that is forgotten once its reply is sent is not another's, nor is the id that one provider gave it."""
+    logo = Reply(media=[upload()])
+    first, second = (a_turn().effects([logo, logo]) for _ in range(2))
+    assert len({*first["uploads"], *second["uploads"]}) == 4
+    named = {one["file"] for reply in first["replies"] for one in reply["media"]}
+    assert named == set(first["uploads"])
