@@ -181,16 +181,16 @@ def test_the_bytes_of_a_file_are_kept_until_its_reply_is_sent_and_no_longer(
     accepted = accept(services, "tg")
     work_off(services, settings, lambda turn: [Reply("look"), Reply(media=[upload])])
     [_, reply] = rows.replies(accepted.user_id)
-    described = {"file": str(upload.id), "kind": "image", "content_type": "image/png", "name": "a.png", "size": 2**20}
-    assert reply.attachments == [described]
     kept = rows.ask("SELECT * FROM reply_files")
-    assert (kept.id, kept.user_id, kept.turn_seq, bytes(kept.data)) == (upload.id, accepted.user_id, 1, upload.data)
+    described = {"file": str(kept.id), "kind": "image", "content_type": "image/png", "name": "a.png", "size": 2**20}
+    assert reply.attachments == [described]
+    assert (kept.user_id, kept.turn_seq, bytes(kept.data)) == (accepted.user_id, 1, upload.data)
 
     records = SendRecords(settings, services.database)
-    [found] = loops.run(records.files([upload.id]))
+    [found] = loops.run(records.files([kept.id]))
     assert (found.uploaded, bytes(found.data)) == (None, upload.data)
-    loops.run(records.note_uploaded(upload.id, Attachment(id="77", kind=AttachmentKind.IMAGE)))
-    [found] = loops.run(records.files([upload.id, uuid4()]))
+    loops.run(records.note_uploaded(kept.id, Attachment(id="77", kind=AttachmentKind.IMAGE)))
+    [found] = loops.run(records.files([kept.id, uuid4()]))
     assert (found.uploaded, found.data) == ({"id": "77", "kind": "image"}, None)
 
     services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")

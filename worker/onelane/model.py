@@ -76,6 +76,7 @@ class Upload(Value):
     name: str
     content_type: str
     id: UUID = Field(default_factory=uuid4)
+    """Of what is kept of it; another one each time that it is sent."""
 
     def described(self) -> Attachment:
         """Describe it, without its bytes."""

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
+from uuid import uuid4
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
@@ -116,6 +117,13 @@ class Reply(Value):
         except ValidationError as error:
             raise BadResult(f"Reply.{first_problem(error)}") from None
 
+    def renewed(self) -> "Reply":
+        """Return it with new ids for its files: a bot may send the same Upload again and again."""
+        if not any(isinstance(one, Upload) for one in self.media):
+            return self
+        media = (one.model_copy(update={"id": uuid4()}) if isinstance(one, Upload) else one for one in self.media)
+        return self.model_copy(update={"media": tuple(media)})
+
     def said(self) -> JsonObject:
         """Return what it says, without what is left open and without the bytes of files."""
         media = [one.described() if isinstance(one, Upload) else one for one in self.media]
@@ -160,7 +168,7 @@ def _each(replies: Any) -> Sequence[Any]:
 
 def _reply(one: Any) -> Reply:
     if isinstance(one, Reply):
-        return one
+        return one.renewed()
     if isinstance(one, str):
         return Reply(one)
     raise BadResult(f"a reply is str or Reply, not {type(one).__name__}")

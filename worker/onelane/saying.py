@@ -68,6 +68,7 @@ class Saying:
         Whoever has never written becomes a user, where the channel can send. Raise Unsendable for what cannot be said,
         StoreUnavailable for what may be said later: under the same `key` nothing is said twice.
         """
+        reply = reply.renewed()
         rows = self._rows(channel, Piece.model_validate(reply.said()))
         now = self._now()
         item = {
