@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from onelane.bootstrap import Services
 from onelane.cli import onelane
-from onelane.config import Settings
+from onelane.config import Channel, Settings
 from tests.by_hand import ByHand
 from tests.calls import Calls, Item, lease, sent
+from tests.conftest import SECRET, RunWorker, eventually
 from tests.integration.test_commands import TEXT, Ask, Invoke
 from tests.integration.test_commands import ask as ask  # noqa: PLC0414 - a fixture
 from tests.integration.test_commands import invoke as invoke  # noqa: PLC0414 - as above
@@ -176,3 +177,16 @@ def test_a_reply_that_is_none_is_refused_by_every_command(invoke: Invoke) -> Non
             f"there is no reply {nobody}: see onelane replies" in invoke("reply", *command, nobody, exit_code=1).output
         )
     assert "there is no reply" in invoke("reply", "settle", nobody, "sent", exit_code=1).output
+
+
+def test_a_worker_sends_what_the_bot_says_in_a_demo_channel(
+    services: Services, settings: Settings, run_worker: RunWorker, ask: Ask
+) -> None:
+    demo = settings.model_copy(update={"channels": {"demo": Channel(provider="demo", secrets=(SECRET,))}})
+    alice = Sends(services)
+    [first] = alice.reply("one")
+    with run_worker(demo):
+        eventually(lambda: ask("reply", "show", first)["state"] == "sent")
+    found = ask("reply", "show", first)
+    assert (found["provider_id"], found["requests"], found["failure"]) == (str(first), 1, None)
+    assert ask("replies")["replies"] == []
