@@ -10,7 +10,8 @@ for _, other in ipairs({
 key = PREFIX .. key
 even_when_full()
 for _, commands in ipairs({
-  { { 'SET', 1 }, { 'GET' }, { 'INCRBY', 1 }, { 'MGET' }, { 'PTTL' }, { 'EXPIRE', 60 }, { 'PEXPIRE', 60000 } },
+  { { 'SET', 1 }, { 'GET' }, { 'INCRBY', 1 }, { 'MGET' }, { 'TTL' }, { 'PTTL' }, { 'EXPIRE', 60 },
+    { 'PEXPIRE', 60000 } },
   { { 'HSET', 'a', 1 }, { 'HSETNX', 'a', 1 }, { 'HINCRBY', 'a', 1 }, { 'HGET', 'a' }, { 'HMGET', 'a' }, { 'HGETALL' },
     { 'HEXISTS', 'a' }, { 'HLEN' } },
   { { 'RPUSH', 1 }, { 'LPUSH', 1 }, { 'LLEN' }, { 'LRANGE', 0, 0 }, { 'LREM', 1, 1 }, { 'LTRIM', 0, 0 } },
