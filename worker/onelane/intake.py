@@ -105,14 +105,14 @@ class Intake:
         return [{"on_echo": configured.on_echo, **item_of(line), **extra} for line in lines]
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
-        """Count what stands, note it, and put what waits on its lanes; of each its item and its answer."""
+        """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
         accepted = [_accepted(answer) for _, answer in standing]
+        self._enqueue([message for message in accepted if message.is_waiting])
         for (item, answer), message in zip(standing, accepted, strict=True):
             _count(item, answer)
             note(message)
         if any(answer["outcome"] == "accepted" for _, answer in standing):
             self._breaker.close()
-        self._enqueue([message for message in accepted if message.is_waiting])
 
     def enqueue_postponed(self) -> None:
         """Enqueue what could not be while Redis was away: called again and again, and mostly nothing to do."""

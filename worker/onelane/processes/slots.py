@@ -58,21 +58,27 @@ class Slots:
 
     def start(self, holdings: Iterable[Holding]) -> None:
         """Work lanes, all at once; give back for a moment those whose users must wait, or have no thread."""
-        self._workplace.loop.run_all([self._begun(holding) for holding in holdings])
+        shifts = {holding: self._shift(holding) for holding in holdings}
+        if begun := [holding.lease for holding, shift in shifts.items() if shift]:
+            self._workplace.records.begin_ahead(begun)
+        if shifts:
+            self._workplace.loop.run_all(
+                [self._work(shift) if shift else self._postpone(holding) for holding, shift in shifts.items()]
+            )
 
-    def _begun(self, holding: Holding) -> Coroutine[Any, Any, None]:
+    def _shift(self, holding: Holding) -> Shift | None:
         earlier = self._of(holding.lease.user_id)
         if _must_wait_for(earlier):
-            return self._postpone(holding)
+            return None
         shift = Shift(holding, self._workplace, runs_apart=any(shift.is_given_up for shift in earlier))
         if self._workplace.handling.bots.block:
             try:
                 shift.thread.start()
             except NoThread as error:
                 event("slot_failed", user_id=holding.lease.user_id, failure=str(error))
-                return self._postpone(holding)
+                return None
         self._add(shift)
-        return self._work(shift)
+        return shift
 
     def give_up_overdue(self) -> None:
         """End the leases of slots that are at one stage for longer than it may take, whoever holds them by now."""

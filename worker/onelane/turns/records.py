@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
 from uuid import UUID
@@ -48,24 +48,30 @@ class Records:
         self._database = database
         self._stopping = stopping
         self._apologies = apologies or {}
-        self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_turns", "settle_turns")}
+        # Begin and settle share the pool: a list that waits for a connection would wait for long.
+        half = settings.db_pool_max // 2
+        self._begins = Gatherer(database.asks("begin_turns"), at_once=half)
+        self._beginning = Asking(self._begins)
+        self._settling = Asking(Gatherer(database.asks("settle_turns"), at_once=half))
+        self._first: dict[str, Future[JsonObject]] = {}
+        """By token, what was asked for ahead; single operations on it are atomic."""
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="states")
+
+    def begin_ahead(self, leases: Sequence[Lease]) -> None:
+        """Ask for the first turns of new leases, from any thread: on its way before the lanes' shifts have begun."""
+        items = [_begin(lease, lease.session_hint, is_first=True) for lease in leases]
+        asked = self._begins.submit_all([(item, item["user_id"]) for item in items])
+        self._first.update((lease.token, first) for lease, first in zip(leases, asked, strict=True))
 
     async def begin(self, lease: Lease, hint: UUID | None, *, is_first: bool) -> Begun:
         """Ask for the user's next turn; the lease's first call counts a takeover.
 
         Raise StoreUnavailable, or StoreRefused when Postgres refuses something that is not the message's fault.
         """
-        answer = await self._call(
-            "begin_turns",
-            {
-                "user_id": str(lease.user_id),
-                "fence": lease.fence,
-                "hint": hint and str(hint),
-                "taken_over": is_first and lease.taken_over,
-            },
-        )
-        begun = Begun.model_validate(answer)
+        asked = self._first.pop(lease.token, None) if is_first else None
+        item = _begin(lease, hint, is_first=is_first)
+        answer = await (answered(asked) if asked else self._beginning.ask(item, item["user_id"]))
+        begun = Begun.model_validate(_done(answer))
         _count_begun(begun, hint_is_malformed=is_first and lease.hint_is_malformed)
         return begun
 
@@ -148,36 +154,37 @@ class Records:
         return self._stopping.is_set()
 
     async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
-        answer = await self._call(
-            "settle_turns",
-            {
-                "user_id": str(lease.user_id),
-                "fence": lease.fence,
-                "version": turn.version,
-                "seqs": [message.seq for message in turn.messages],
-                "session_id": str(turn.session.id),
-                **what,
-            },
-        )
-        settled = Settled.model_validate(answer)
+        item: JsonObject = {
+            "user_id": str(lease.user_id),
+            "fence": lease.fence,
+            "version": turn.version,
+            "seqs": [message.seq for message in turn.messages],
+            "session_id": str(turn.session.id),
+            **what,
+        }
+        settled = Settled.model_validate(_done(await self._settling.ask(item, item["user_id"])))
         TURNS.count(settled.outcome)
         if settled.next is not None:
             _count_begun(settled.next)
         return settled
 
-    async def _call(self, function: str, item: JsonObject) -> JsonObject:
-        """Ask one of the SQL functions that take a list, together with whoever else asks it now."""
-        answer = await self._asking[function].ask(item, item["user_id"])
-        if answer["outcome"] == "refused":
-            raise refusal(answer["sqlstate"])
-        if answer["outcome"] == "skipped":
-            raise StoreUnavailable("another transaction holds the user's row")
-        return answer
+
+def _begin(lease: Lease, hint: UUID | None, *, is_first: bool) -> JsonObject:
+    return {
+        "user_id": str(lease.user_id),
+        "fence": lease.fence,
+        "hint": hint and str(hint),
+        "taken_over": is_first and lease.taken_over,
+    }
 
 
-def _gatherer(settings: Settings, database: Database, function: str) -> Gatherer:
-    """Let begin and settle share the pool: a list that waits for a connection would wait for long."""
-    return Gatherer(database.asks(function), at_once=settings.db_pool_max // 2)
+def _done(answer: JsonObject) -> JsonObject:
+    """Return an answer, or raise why nothing was done."""
+    if answer["outcome"] == "refused":
+        raise refusal(answer["sqlstate"])
+    if answer["outcome"] == "skipped":
+        raise StoreUnavailable("another transaction holds the user's row")
+    return answer
 
 
 def _count_begun(begun: Begun, *, hint_is_malformed: bool = False) -> None:

@@ -33,12 +33,22 @@ local function holder_is_gone(lock)
   return we.last == 0 or (we.last > silent and we.resumed <= silent)
 end
 
+-- The locks of due lanes, by user. Mostly there are none: one command tells.
+local function locks_of(due)
+  local names, locks = {}, {}
+  for i, user in ipairs(due) do names[i] = lock_key(user) end
+  if #due > 0 and redis.call('EXISTS', unpack(names)) > 0 then
+    for _, user in ipairs(due) do locks[user] = ours('HMGET', lock_key(user), 'until', 'worker', 'life') end
+  end
+  return locks
+end
+
 -- Removes what is no user from the due lanes, and gives those that are held their right scores. Returns the others.
 local function free_lanes(due)
-  local lanes = {}
+  local lanes, locks = {}, locks_of(due)
   for _, user in ipairs(due) do
-    local lock = ours('HMGET', lock_key(user), 'until', 'worker', 'life')
-    local held = locked_until(lock[1], now)
+    local lock = locks[user]
+    local held = lock and locked_until(lock[1], now) or 0
     if held > 0 then
       redis.call('ZADD', LANES, digits(held), user)
     elseif not is_user(user) then
@@ -68,12 +78,11 @@ local function cached_sessions(lanes)
   return cached
 end
 
--- Removes the locks that are there, and returns whose they are. Mostly there are none: one command tells.
+-- Removes the locks that are there, and returns whose they are.
 local function remove_locks(lanes)
-  local locks, there = {}, {}
-  for i, lane in ipairs(lanes) do locks[i] = lock_key(lane.user) end
-  if redis.call('EXISTS', unpack(locks)) > 0 then
-    for _, lane in ipairs(lanes) do there[lane.user] = redis.call('DEL', lock_key(lane.user)) == 1 end
+  local there = {}
+  for _, lane in ipairs(lanes) do
+    there[lane.user] = lane.lock ~= nil and redis.call('DEL', lock_key(lane.user)) == 1
   end
   return there
 end
