@@ -130,6 +130,26 @@ class Backend:
         ]
         return self._ask("settle_turns", items, "committed")
 
+    def begin_sends(self, users: Sequence[str], fence: int) -> Spent:
+        """Mark the next reply of each as being sent, in one list."""
+        return self._ask("begin_sends", [{"user_id": user, "fence": fence} for user in users], "send")
+
+    def settle_sends(self, begun: Sequence[Any], fence: int) -> Spent:
+        """Note that replies were accepted, and mark the next of each, in one list."""
+        items = [
+            {
+                "user_id": one["user_id"],
+                "fence": fence,
+                "reply_id": one["reply"]["id"],
+                "attempt": one["reply"]["attempt"],
+                "outcome": "accepted",
+                "provider_id": one["reply"]["id"],
+                "goes_on": True,
+            }
+            for one in begun
+        ]
+        return self._ask("settle_sends", items, "settled")
+
     def _ask(self, function: str, items: Sequence[Any], wanted: str) -> Spent:
         spent = self.spent(f"SELECT {function}(%s, false)", Jsonb(list(items)))
         [[answers]] = spent.answers

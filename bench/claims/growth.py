@@ -20,7 +20,7 @@ from onelane.processes.reconciler import USERS_PER_PAGE, WAITING_USERS
 
 NAME = "growth"
 TITLE = "Growth: Postgres' CPU ms for one item of each hot statement, by the size of the history"
-STATEMENTS: Final = ("accept", "begin", "settle", "history", "waiting", "sweep", "backlog")
+STATEMENTS: Final = ("accept", "begin", "settle", "send", "history", "waiting", "sweep", "backlog")
 COLUMNS = ["database", "users", *STATEMENTS, "WAL kB", "after a checkpoint", "HOT %"]
 GROWTH_MAX = 1.5
 LIST = 16
@@ -32,8 +32,10 @@ READS = 9
 NOTES = [
     "Lists of 16 items; users, with 25 turns of history each, are chosen at random; no session is known beforehand.",
     "history: 50 lines of a session. waiting: a page of the reconciler. sweep: a look for sessions that are over.",
+    "send: mark a reply, note that it was accepted, and mark the next.",
     "backlog: commit and next begin of a user with 20,000 waiting messages, alone in its list.",
-    "WAL: of one message from accept to settle. HOT: updates of users and sessions that made no index entry.",
+    "WAL: of one message from accept until its reply is sent.",
+    "HOT: updates that made no index entry, of users, sessions, messages and the outbox.",
 ]
 HISTORY = (
     "SELECT turn_seq AS seq, direction, text, button, state, accepted_at FROM messages"
@@ -41,7 +43,7 @@ HISTORY = (
 )
 UPDATES = (
     "SELECT sum(n_tup_upd)::bigint, sum(n_tup_hot_upd)::bigint FROM pg_stat_user_tables"
-    " WHERE relname IN ('users', 'conversation_sessions')"
+    " WHERE relname IN ('users', 'conversation_sessions', 'messages', 'outbox', 'out_lanes')"
 )
 WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 
@@ -108,7 +110,7 @@ def _run(plan: Plan, grown: Grown) -> Figures:
 
 
 def _turns(backend: Backend, lists: int) -> Figures:
-    wal, cpu = _wal(backend), {"accept": 0.0, "begin": 0.0, "settle": 0.0}
+    wal, cpu = _wal(backend), {"accept": 0.0, "begin": 0.0, "settle": 0.0, "send": 0.0}
     messages = MESSAGES_EACH * LIST * lists
     for _ in range(lists):
         for name, ms in _talk(backend, backend.people(LIST)).items():
@@ -118,6 +120,7 @@ def _turns(backend: Backend, lists: int) -> Figures:
         "accept": cpu["accept"] / messages,
         "begin": cpu["begin"] / begun,
         "settle": cpu["settle"] / messages,
+        "send": cpu["send"] / messages,
         "wal_kb": (_wal(backend) - wal) / messages / 1024,
     }
 
@@ -133,7 +136,23 @@ def _talk(backend: Backend, people: list[str]) -> dict[str, float]:
         settled = backend.settle(turns, fence)
         settle_ms += settled.cpu_ms
         turns = [answer["next"]["turn"] for answer in settled.answers if answer["next"]]
-    return {"accept": sum(one.cpu_ms for one in accepts), "begin": begun.cpu_ms, "settle": settle_ms}
+    return {
+        "accept": sum(one.cpu_ms for one in accepts),
+        "begin": begun.cpu_ms,
+        "settle": settle_ms,
+        "send": _send(backend, users, fence),
+    }
+
+
+def _send(backend: Backend, users: list[str], fence: int) -> float:
+    """Send all replies of users who have equally many; return the CPU ms."""
+    sends = backend.begin_sends(users, fence)
+    spent, begun = sends.cpu_ms, sends.answers
+    while begun:
+        settled = backend.settle_sends(begun, fence)
+        spent += settled.cpu_ms
+        begun = [answer["next"] for answer in settled.answers if answer["next"]["outcome"] == "send"]
+    return spent
 
 
 def _reads(backend: Backend) -> Figures:

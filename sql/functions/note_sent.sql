@@ -40,7 +40,8 @@ BEGIN
     DELETE FROM outbox WHERE id = p_reply_id RETURNING * INTO v_row;
     UPDATE messages
        SET state = 'sent', provider_id = v_provider_id, sent_at = clock_timestamp(),
-           send_attempts = coalesce(v_row.requests, send_attempts), failure = NULL, failure_code = NULL, failed_at = NULL
+           send_attempts = coalesce(v_row.requests, send_attempts), failure = NULL, failure_code = NULL, failed_at = NULL,
+           given_up_at = NULL
      WHERE id = p_reply_id;
     IF v_reply.state = 'failed' THEN
         DELETE FROM failures_to_tell WHERE reply_id = p_reply_id;

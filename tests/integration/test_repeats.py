@@ -38,7 +38,7 @@ from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
-from tests.calls import Calls, delivery
+from tests.calls import Calls, Item, delivery, lease, sent
 from tests.conftest import SECRET
 from tests.rows import EMPTIED, Rows
 
@@ -200,6 +200,26 @@ def _failed(story: Story) -> None:
 def _unknown(story: Story) -> None:
     _replied(story)
     _on_reply("UPDATE outbox SET state = 'unknown', unknown_since = now() WHERE id = REPLY")(story)
+
+
+def _say_more(story: Story) -> None:
+    story.user.say()
+    story.work(replies=[{"text": "more"}])
+
+
+def _begin_send(story: Story) -> Item:
+    [begun] = Calls(story.database).begin_sends(lease(story.user.user_id))
+    return begun
+
+
+def _settle_send(outcome: str) -> Callable[[Story], object]:
+    """Settle what is being sent."""
+
+    def settle(story: Story) -> None:
+        [begun] = Calls(story.services.database).begin_sends(lease(story.user.user_id))
+        Calls(story.database).settle_sends(sent(begun, outcome))
+
+    return settle
 
 
 def _held(story: Story) -> None:
@@ -394,6 +414,20 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "quarantine": {"and nothing happened": Case(_quarantined, Story.others)},
+    "begin_sends": {"and a second reply came": Case(_begin_send, _say_more, _replied)},
+    "settle_sends": {
+        "and its provider said that it failed": Case(
+            _settle_send("accepted"), _on_reply("SELECT fail_reply(REPLY, 'blocked', '')"), _replied
+        ),
+        "and it failed, and was sent again": Case(
+            _settle_send("never"), _on_reply("SELECT resend_reply(REPLY)"), _replied
+        ),
+        "and it was begun again": Case(
+            _settle_send("not_now"),
+            lambda story: Calls(story.services.database).begin_sends(lease(story.user.user_id, 2)),
+            _replied,
+        ),
+    },
     "note_statuses": {
         "and more came": Case(_status("delivered"), _status("read"), _replied),
         "and the reply was sent again": Case(_status("failed"), _on_reply("SELECT resend_reply(REPLY)"), _replied),

@@ -358,6 +358,8 @@ def test_a_reply_that_was_given_up_is_sent_when_it_turns_out_so(calls: Calls, al
     settle(calls, begun, "give_up")
     settled = settle(calls, begun, fence=0)
     assert (settled["outcome"], settled["state"], settled["is_duplicate"]) == ("settled", "sent", False)
+    [reply] = rows.replies(alice.user_id)
+    assert (reply.state, reply.given_up_at, reply.failure) == ("sent", None, None)
 
 
 def test_a_second_message_of_one_reply_is_noted(calls: Calls, alice: ByHand, rows: Rows) -> None:

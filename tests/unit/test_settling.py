@@ -110,6 +110,8 @@ def test_nothing_is_sent_again_while_its_request_may_be_on_its_way() -> None:
 def test_a_harmless_repetition_ends_when_it_has_been_tried_for_long_enough() -> None:
     step = decided(lost(3_590, counted=12), rules(RESEND), 3_600)
     assert step == Step(Act.SETTLE, fate=Fate(Deed.NEVER, Word.GAVE_UP))
+    first = lost(3_590, sending_at=at(3_580), counted=1)  # its mark was taken back until then
+    assert decided(first, rules(RESEND), 3_600).fate == Fate(Deed.RESEND)
 
 
 def test_where_a_repetition_is_not_harmless_a_machine_sends_again_once() -> None:

@@ -95,7 +95,7 @@ def _resend(reply: Waiting, rules: Rules, now: datetime) -> Step:
     """Send again after a while; where a repetition is not harmless, once."""
     is_harmless = rules.own is OnUnknown.RESEND
     first_at = reply.first_sent_at or reply.sending_at
-    if is_harmless and now >= first_at + timedelta(seconds=rules.give_up_s):
+    if is_harmless and reply.counted > 1 and now >= first_at + timedelta(seconds=rules.give_up_s):
         return Step(Act.SETTLE, fate=never(Word.GAVE_UP))
     at = max(ended_at(reply, rules), _since(reply) + timedelta(seconds=backoff_s(reply.counted)))
     if now < at:
