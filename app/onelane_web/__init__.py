@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from onelane.bootstrap import Services
 from onelane.telemetry.log import name_request
 from onelane_web import health, metrics, say, webhook
-from onelane_web.development import replies
+from onelane_web.development import replies, trying
 from onelane_web.failure import report
 from onelane_web.ops import login
 
@@ -31,6 +31,7 @@ def create_app(services: Services) -> Flask:
         app.register_blueprint(metrics.blueprint(services))
     if settings.development:
         app.register_blueprint(replies.blueprint(services))
+        app.register_blueprint(trying.blueprint(services))
     if settings.ops_password:
         login.install(app, services, settings.ops_password)
     app.register_error_handler(HTTPException, _in_json)

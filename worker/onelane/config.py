@@ -103,7 +103,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     development: bool = False
-    """Opens what the internet must not see: GET /webhooks/<channel>/replies."""
+    """Opens what the internet must not see: GET /webhooks/<channel>/replies, and the page /try."""
+    try_acts: tuple[Literal["kill-worker", "forget-redis"], ...] = ()
+    """What the page /try may do to the service. `onelane run` allows it where it has started what is hurt."""
 
     worker_kinds: WorkerKinds = ("in", "out")
     """What a worker process does: run turns (in), send replies (out), or both."""

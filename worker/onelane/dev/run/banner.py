@@ -22,6 +22,7 @@ def text(servers: list[EmbeddedServer], folder: Path, own_ops_password: str | No
     return f"""
 Onelane runs.
 
+  try it      http://127.0.0.1:{os.environ["PORT"]}/try
   web         http://127.0.0.1:{os.environ["PORT"]}
   operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
   PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else _yours("DATABASE_URL")}

@@ -118,6 +118,8 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     if own_ops_password:
         os.environ["OPS_PASSWORD"] = own_ops_password
     os.environ["DEVELOPMENT"] = "true"
+    is_own_redis = any(server.variable == "REDIS_URL" for server in servers)
+    os.environ["TRY_ACTS"] = json.dumps(["kill-worker", *(["forget-redis"] if is_own_redis else [])])
     os.environ.setdefault("SHUTDOWN_GRACE_S", "5")  # Ctrl-C is impatient; what is not finished runs again
     if sys.stderr.isatty():
         os.environ.setdefault("LOG_FORMAT", "text")
