@@ -402,3 +402,45 @@ def test_modules_of_the_working_folder_do_no_harm(start: Callable[..., Run], tmp
     run.process.send_signal(signal.SIGINT)
     assert run.ends() == 0
     assert "wrong package" not in run.output
+
+
+def said(run: Run, text: str) -> list[str]:
+    """Send a message to the running bot, and return its replies."""
+    command = [*PYTHON, "onelane", "send", "--user", "alice", text]
+    environment = {**os.environ, "ONELANE_DATA": str(run.data.path)}
+    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return sent.stdout.splitlines()
+
+
+def write_bot(folder: Path, body: str) -> None:
+    """Save a bot as an editor does, at once."""
+    new = folder / "mybot.new"
+    new.write_text(f"import time\n\ndef handle(turn):\n    {body}\n")
+    new.replace(folder / "mybot.py")
+
+
+@pytest.mark.slow
+def test_a_changed_bot_answers_after_the_turn_that_runs_and_one_that_is_broken_changes_nothing(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    write_bot(tmp_path, 'time.sleep(3); return "old"')
+    run = start((*COMMAND, "mybot:handle")).until_ready()
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.extend(said(run, "first")))
+    asking.start()
+    assert wait_until(lambda: "delivery_accepted" in run.output, START_S)
+    write_bot(tmp_path, 'return "new"')
+    assert wait_until(lambda: "the new bot answers" in run.output, START_S), run.output
+    asking.join(START_S)
+    assert any("old" in answer for answer in answers), answers
+    assert any("new" in answer for answer in said(run, "second"))
+    problem = run.data.path / "problem.txt"
+    write_bot(tmp_path, "return (")
+    assert wait_until(problem.exists, START_S), run.output
+    assert "mybot.py, line" in problem.read_text()
+    assert any("new" in answer for answer in said(run, "third"))
+    write_bot(tmp_path, 'return "mended"')
+    assert wait_until(lambda: not problem.exists(), START_S), run.output
+    assert wait_until(lambda: any("mended" in answer for answer in said(run, "fourth")), START_S)
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends() == 0

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """Opens what the internet must not see: GET /webhooks/<channel>/replies, and the page /try."""
     try_acts: tuple[Literal["kill-worker", "forget-redis"], ...] = ()
     """What the page /try may do to the service. `onelane run` allows it where it has started what is hurt."""
+    try_problem_file: str = ""
+    """Where `onelane run` writes why a changed bot does not run; the page /try shows it."""
 
     worker_kinds: WorkerKinds = ("in", "out")
     """What a worker process does: run turns (in), send replies (out), or both."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Final
 from uuid import UUID, uuid4
@@ -30,6 +31,7 @@ from onelane.users import user_of
 HEADER: Final = "X-Onelane-Try"
 """Our own script sends it; another site's may not, without asking first."""
 HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+PROBLEM_MAX: Final = 2_000
 USERS_MAX: Final = 8
 LINES_MAX: Final = 200
 ROWS_MAX: Final = 200
@@ -151,9 +153,19 @@ def _state(services: Services, channel: str, names: list[str]) -> JsonObject:
     snapshot = Survey(services.lanes).snapshot(ROWS_MAX)
     leased = {lane.user_id for lane in snapshot.lanes if lane.worker}
     return {
+        "problem": _problem(services),
         "workers": sum(worker.is_alive for worker in snapshot.workers),
         "users": {name: _conversation(services, channel, name, leased) for name in names},
     }
+
+
+def _problem(services: Services) -> str:
+    """Return why the newest code of the bot does not run, if it does not."""
+    file = services.settings.try_problem_file
+    try:
+        return Path(file).read_text(encoding="utf-8", errors="replace")[-PROBLEM_MAX:] if file else ""
+    except OSError:
+        return ""
 
 
 def _conversation(services: Services, channel: str, name: str, leased: set[str]) -> JsonObject | None:

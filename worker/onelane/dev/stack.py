@@ -60,6 +60,7 @@ class Stack:
         self._servers: list[EmbeddedServer] = []
         self._children: list[Child] = []
         self._watched: list[Child] = []
+        self._retired: list[Child] = []
 
     @property
     def has_processes(self) -> bool:
@@ -121,6 +122,25 @@ class Stack:
         child.start(argv, cwd=cwd or self._cwd, env={**self.environment, **_as_text(environment or {})})
         return child
 
+    def keep(self, child: Child) -> None:
+        """Notice from now on when it ends by itself."""
+        self._watched.append(child)
+
+    def retire(self, child: Child) -> None:
+        """Ask a process to end, and let it: that is no news."""
+        self._watched.remove(child)
+        self._retired.append(child)
+        child.ask_to_stop()
+
+    def forget(self, child: Child) -> None:
+        """Put a process away that has ended."""
+        self._pass_on()
+        child.kill()
+        child.log.unlink(missing_ok=True)
+        self._children.remove(child)
+        if child in self._retired:
+            self._retired.remove(child)
+
     def wait_for(self, condition: Callable[[], Any], what: str, within_s: float, every_s: float = POLL_S) -> Any:
         """Wait until `condition()` is true and return its answer. Raise OnelaneError in vain, or after a death."""
         deadline = time.monotonic() + within_s
@@ -169,7 +189,7 @@ class Stack:
     def _pass_on(self) -> None:
         """Echo what the processes have written since the last call."""
         if self._echo:
-            for child in self._watched:
+            for child in (*self._watched, *self._retired):
                 for line in child.new_lines():
                     self._echo(f"{child.name:7} | {line}")
 

@@ -8,6 +8,7 @@ const HEADER = { "X-Onelane-Try": "1" };
 const people = document.getElementById("people");
 const channel = document.getElementById("channel");
 const service = document.getElementById("service");
+const problem = document.getElementById("problem");
 const template = document.getElementById("person");
 const sections = new Map();
 let etag = null;
@@ -143,6 +144,7 @@ async function look() {
       const state = await answer.json();
       for (const [name, section] of sections) show(section, state.users[name]);
       service.textContent = state.workers ? "" : "No worker runs: what is sent now waits.";
+      problem.textContent = state.problem && `Your change does not run; the bot as it was goes on.\n${state.problem}`;
       const waits = Object.values(state.users).some((told) => told && (told.is_working || told.lines.some((line) => line.state === "waiting")));
       if (waits) pause = BUSY_MS;
     } else if (answer.status !== 304) {

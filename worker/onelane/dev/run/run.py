@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 from onelane.config import Settings
@@ -17,6 +18,7 @@ from onelane.dev.embedded.child import Child
 from onelane.dev.embedded.fakes import EmbeddedFakes
 from onelane.dev.run import addresses, banner
 from onelane.dev.run.data_folder import DataFolder
+from onelane.dev.run.reloading import Reloader
 from onelane.dev.run.stop_request import StopRequest
 from onelane.dev.stack import HOST, IGNORED, Stack
 from onelane.errors import ConfigError, OnelaneError
@@ -46,13 +48,17 @@ def run(handler: str | None = None, *, use_environment: bool = False) -> int:
 def _run(handler: str | None, stop_request: StopRequest, *, use_environment: bool) -> None:
     folder = DataFolder.of_environment()
     with folder.held():
-        for name in PROCESSES:
+        for name in (*PROCESSES, *(note.stem for note in folder.path.glob("worker-*.pid"))):
             Child(name, folder.path).stop_leftover()
         servers, own_ops_password, declined = _settled(folder, handler, use_environment=use_environment)
         stop_request.wait_for_check()
-        stack = Stack(folder.path, os.environ, echo=_print_log, on_tick=stop_request.check)
+        reloading: list[Reloader] = []
+        stack = Stack(folder.path, os.environ, echo=_print_log, on_tick=lambda: _tick(stop_request, reloading))
         try:
-            _start(stack, servers)
+            worker = _start(stack, servers)
+            reloading.append(
+                Reloader(stack, worker, os.environ["HANDLER"], Path(os.environ["TRY_PROBLEM_FILE"]), _print_log)
+            )
             folder.publish({name: os.environ[name] for name in PUBLISHED}, declined.items())
             _print(banner.text(servers, folder.path, own_ops_password), sys.stdout)
             stack.watch()
@@ -112,6 +118,8 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     os.environ.update({server.variable: server.url for server in servers})
     if handler:
         os.environ["HANDLER"] = handler
+    os.environ.setdefault("HANDLER", Settings.model_fields["handler"].default)
+    os.environ["TRY_PROBLEM_FILE"] = str(folder.path / "problem.txt")
     if not os.environ.get("CHANNELS"):
         os.environ["CHANNELS"] = json.dumps(folder.demo_channels())
     own_ops_password = None if os.environ.get("OPS_PASSWORD") else folder.ops_password()
@@ -130,14 +138,21 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     return own_ops_password
 
 
-def _start(stack: Stack, servers: list[EmbeddedServer]) -> None:
+def _tick(stop_request: StopRequest, reloading: list[Reloader]) -> None:
+    stop_request.check()
+    for reloader in reloading:
+        reloader.look()
+
+
+def _start(stack: Stack, servers: list[EmbeddedServer]) -> Child:
     stack.start_servers(*servers)
     stack.migrate()
     port = int(os.environ["PORT"])
     stack.start_web(port)
-    stack.start_worker()
+    worker = stack.start_worker()
     stack.await_web(port)
     stack.await_worker(port)
+    return worker
 
 
 def _free(port: int) -> int:
