@@ -60,7 +60,7 @@ class Stack:
         self._servers: list[EmbeddedServer] = []
         self._children: list[Child] = []
         self._watched: list[Child] = []
-        self._retired: list[Child] = []
+        self._heard: list[Child] = []
 
     @property
     def has_processes(self) -> bool:
@@ -126,10 +126,14 @@ class Stack:
         """Notice from now on when it ends by itself."""
         self._watched.append(child)
 
+    def hear(self, child: Child) -> None:
+        """Echo what a process writes that may end by itself."""
+        self._heard.append(child)
+
     def retire(self, child: Child) -> None:
         """Ask a process to end, and let it: that is no news."""
         self._watched.remove(child)
-        self._retired.append(child)
+        self._heard.append(child)
         child.ask_to_stop()
 
     def forget(self, child: Child) -> None:
@@ -138,8 +142,8 @@ class Stack:
         child.kill()
         child.log.unlink(missing_ok=True)
         self._children.remove(child)
-        if child in self._retired:
-            self._retired.remove(child)
+        if child in self._heard:
+            self._heard.remove(child)
 
     def wait_for(self, condition: Callable[[], Any], what: str, within_s: float, every_s: float = POLL_S) -> Any:
         """Wait until `condition()` is true and return its answer. Raise OnelaneError in vain, or after a death."""
@@ -189,7 +193,7 @@ class Stack:
     def _pass_on(self) -> None:
         """Echo what the processes have written since the last call."""
         if self._echo:
-            for child in (*self._watched, *self._retired):
+            for child in (*self._watched, *self._heard):
                 for line in child.new_lines():
                     self._echo(f"{child.name:7} | {line}")
 

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import urlsplit
 
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
@@ -20,10 +21,14 @@ from onelane.dev.run import addresses, banner
 from onelane.dev.run.data_folder import DataFolder
 from onelane.dev.run.reloading import Reloader
 from onelane.dev.run.stop_request import StopRequest
-from onelane.dev.stack import HOST, IGNORED, Stack
+from onelane.dev.stack import HOST, IGNORED, PYTHON, Stack
 from onelane.errors import ConfigError, OnelaneError
+from onelane.model import JsonObject
 
 PROCESSES = ("migrate", "web", "worker")
+KINDS = ("worker", "poll")
+"""Of which there may be several, by their names."""
+POLLING = "onelane.dev.run.polling"
 DEFAULT_PORT = 8000
 PORTS_FOR_EVERYBODY = range(1_024, 65_536)
 PUBLISHED = ("DATABASE_URL", "REDIS_URL", "CHANNELS", "PORT")
@@ -48,7 +53,7 @@ def run(handler: str | None = None, *, use_environment: bool = False) -> int:
 def _run(handler: str | None, stop_request: StopRequest, *, use_environment: bool) -> None:
     folder = DataFolder.of_environment()
     with folder.held():
-        for name in (*PROCESSES, *(note.stem for note in folder.path.glob("worker-*.pid"))):
+        for name in (*PROCESSES, *(note.stem for kind in KINDS for note in folder.path.glob(f"{kind}-*.pid"))):
             Child(name, folder.path).stop_leftover()
         servers, own_ops_password, declined = _settled(folder, handler, use_environment=use_environment)
         stop_request.wait_for_check()
@@ -152,7 +157,22 @@ def _start(stack: Stack, servers: list[EmbeddedServer]) -> Child:
     worker = stack.start_worker()
     stack.await_web(port)
     stack.await_worker(port)
+    for name in _polled(Settings.from_environment()):
+        stack.hear(stack.start(f"poll-{name}", [*PYTHON, POLLING, name, str(port)], may_end=True))
     return worker
+
+
+def _polled(settings: Settings) -> list[str]:
+    """Name the Telegram channels of somebody's own: no webhook of theirs reaches this machine."""
+    return [
+        name
+        for name, channel in settings.channels.items()
+        if channel.provider == "telegram" and channel.own.get("bot_token") and not _is_here(channel.own)
+    ]
+
+
+def _is_here(own: JsonObject) -> bool:
+    return urlsplit(str(own.get("base_url", ""))).hostname == HOST
 
 
 def _free(port: int) -> int:
