@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from socket import gethostname
@@ -31,6 +32,7 @@ from onelane.users import user_of
 HEADER: Final = "X-Onelane-Try"
 """Our own script sends it; another site's may not, without asking first."""
 HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+PLAYED_S: Final = 10.0
 PROBLEM_MAX: Final = 2_000
 USERS_MAX: Final = 8
 LINES_MAX: Final = 200
@@ -73,20 +75,16 @@ def blueprint(services: Services) -> Blueprint:
     def state() -> ResponseReturnValue:
         """Answer what the conversations of the named users are now; 304 while nothing has changed."""
         channel = _channel(services, request.args.get("channel", ""))
-        body = json.dumps(_state(services, channel, request.args.getlist("user")[:USERS_MAX]))
-        response = Response(body, content_type="application/json")
-        response.set_etag(sha256(body.encode()).hexdigest()[:32])
-        return response.make_conditional(request)
+        return _if_changed(json.dumps(_state(services, channel, request.args.getlist("user")[:USERS_MAX])))
 
     @pages.post("/messages")
     def messages() -> ResponseReturnValue:
         """Deliver messages, all of them at once, as the provider would."""
         played = Played.model_validate(request.get_json())
         channel = _channel(services, played.channel)
-        at_once = [playing.submit(_deliver, services, channel, one) for one in _deliveries(services, channel, played)]
-        for one in at_once:
-            one.result()
-        return jsonify(accepted=len(at_once)), 202
+        deliver = partial(_deliver, services, channel)
+        accepted = list(playing.map(deliver, _deliveries(services, channel, played), timeout=PLAYED_S))
+        return jsonify(accepted=len(accepted)), 202
 
     @pages.post("/acts/<act>")
     def acts(act: str) -> ResponseReturnValue:
@@ -114,6 +112,12 @@ def _harden(response: Response) -> Response:
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-cache"
     return response
+
+
+def _if_changed(body: str) -> ResponseReturnValue:
+    response = Response(body, content_type="application/json")
+    response.set_etag(sha256(body.encode()).hexdigest()[:32])
+    return response.make_conditional(request)
 
 
 def _channel(services: Services, name: str) -> str:
