@@ -64,9 +64,9 @@ def main(claims: tuple[str, ...], out: Path, publish: bool, redraw: bool, *, qui
     """Measure Onelane beside its peers, in the same run, on this machine.
 
     Claims: whole_way, drain, skewed, live, webhook, fairness, slow, async_slots, lanes, memory, cost, idle, growth,
-    flushall, takeover; all of them when none is named. Each run ends with a check of its rows: nothing lost, doubled
-    or out of order. Results of claims that are not measured again stay. Everything runs on servers of its own, which
-    leave nothing behind.
+    flushall, takeover, replies, storm; all of them when none is named. Each run ends with a check of its rows: nothing
+    lost, doubled or out of order. Results of claims that are not measured again stay. Everything runs on servers of its
+    own, which leave nothing behind.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
     _forget_settings()

@@ -108,6 +108,17 @@ def _flushall(axes: Axes, rounds: Rounds) -> None:
     _bars(axes, names, values, [f"{value:.1f} s" for value in values], "seconds after FLUSHALL")
 
 
+def _replies(axes: Axes, rounds: Rounds) -> None:
+    names = [name for name, found in rounds.found.items() if "reply_p99_ms" in found[0]]
+    values = [rounds.median(name, "reply_p99_ms") for name in names]
+    _bars(axes, names, values, [f"{value:.1f} ms" for value in values], "p99 of a turn, ms")
+
+
+def _storm(axes: Axes, rounds: Rounds) -> None:
+    wrong = [rounds.median(name, "doubles") + rounds.median(name, "losses") for name in rounds.found]
+    _bars(axes, list(rounds.found), wrong, [f"{value:.0f}" for value in wrong], "doubles and losses")
+
+
 def _lanes(axes: Axes, rounds: Rounds) -> None:
     for who in dict.fromkeys(found[0]["who"] for found in rounds.found.values()):
         names = [name for name, found in rounds.found.items() if found[0]["who"] == who]
@@ -149,7 +160,7 @@ def _bars(
     axes.invert_yaxis()
     axes.set_xlabel(axis)
     lowest = min(values)
-    axes.set_xlim(0 if scale == "linear" else lowest / 3, max(values) * (1.3 if scale == "linear" else 6))
+    axes.set_xlim(0 if scale == "linear" else lowest / 3, (max(values) or 1) * (1.3 if scale == "linear" else 6))
     for at, (value, label) in enumerate(zip(values, labels, strict=True)):
         axes.text(value, at, f" {label}", va="center")
 
@@ -175,4 +186,6 @@ DRAWN: dict[str, Callable[[Axes, Rounds], None]] = {
     "takeover": _takeover,
     "growth": _growth,
     "flushall": _flushall,
+    "replies": _replies,
+    "storm": _storm,
 }

@@ -65,19 +65,19 @@ class Outbound:
 
     def write(self, channel: str, *texts: str) -> list[UUID]:
         """Let a user of each text write it; return the users."""
-        users = []
-        provider = provider_of(self.settings.channels[channel])
-        for text in texts:
-            persona = provider.persona(text)
-            line = Delivery(
-                senders=persona.senders,
-                conversation=persona.conversation,
-                route=persona.route,
-                external_id=f"m-{uuid4().hex}",
-                text=text,
-            )
-            users += [accepted.user_id for accepted in self.services.intake.accept(channel, [line])]
-        return users
+        return [self.write_as(channel, text, text) for text in texts]
+
+    def write_as(self, channel: str, user: str, text: str) -> UUID:
+        """Let somebody write; return who it is to the service."""
+        persona = provider_of(self.settings.channels[channel]).persona(user)
+        line = Delivery(
+            senders=persona.senders,
+            conversation=persona.conversation,
+            route=persona.route,
+            external_id=f"m-{uuid4().hex}",
+            text=text,
+        )
+        return self.services.intake.accept(channel, [line])[0].user_id
 
     def is_done(self) -> bool:
         """Whether no message and no reply is left to do."""
@@ -163,6 +163,18 @@ def problems(outbound: Outbound, doubles_are_fine: Iterable[str] = ()) -> list[s
             if not _fits(reply, texts.count(reply.text))
         ]
     return found
+
+
+def misjudged(outbound: Outbound) -> list[str]:
+    """Say which replies are less than the best that a status said of them."""
+    ranks = {"sent": 1, "delivered": 2, "read": 3}
+    best: defaultdict[str, int] = defaultdict(int)
+    for line in outbound.fakes.received.lines("callback"):
+        if line["key"] and line["state"] in ranks and 200 <= line["status"] < 300:
+            best[line["key"]] = max(best[line["key"]], ranks[line["state"]])
+    return [
+        f"{reply.text!r} is {reply.state}" for reply in outbound.replies() if ranks.get(reply.state, 0) < best[reply.id]
+    ]
 
 
 def user_of(text: str) -> str:

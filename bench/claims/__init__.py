@@ -14,8 +14,10 @@ from bench.claims import (
     lanes,
     live,
     memory,
+    replies,
     skewed_drain,
     slow_handlers,
+    storm,
     takeover,
     webhook,
     whole_way,
@@ -41,6 +43,8 @@ CLAIMS: Final[Mapping[str, Callable[[Plan], Result]]] = {
         growth,
         flushall,
         takeover,
+        replies,
+        storm,
     )
 }
 """Each claim's script by its name, in the order of the document."""

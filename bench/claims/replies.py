@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.measuring import OURS, Figures, Rounds, alternate
 from bench.plan import Plan
 from bench.result import Goal, Result
-from bench.serving import ONELANE, PATIENCE_S, Ignored, Rate, serve_on
+from bench.serving import ONELANE, PATIENCE_S, WARM_UP_S, Ignored, Rate, serve_on
 from bench.stack import CHANNEL, CHANNELS, SECRET, STOP_S, Stack, fresh
 from bench.traffic import quantile
 from bench.workload import Workload
@@ -79,7 +79,7 @@ def _live(rate: Rate, slow_users: int) -> Figures:
         figures = serve_on(stack, ONELANE, rate, PATIENCE_S, ignored)
         if slow_users and not stack.value(LEFT):
             raise BenchError("the slow provider was done before the others")
-        return {**figures, **_called(stack, fakes)}
+        return {**figures, **_called(stack, fakes, rate.per_s * WARM_UP_S)}
 
 
 def _drain(workload: Workload) -> Figures:
@@ -114,11 +114,12 @@ def _drained(one: Sent) -> Sent:
     return one._replace(external_id=f"drained {one.external_id}", sender=f"drained {one.sender}")
 
 
-def _called(stack: Stack, fakes: FakeProviders) -> Figures:
-    """Compare when replies were committed and when the fake was called for them."""
+def _called(stack: Stack, fakes: FakeProviders, warm_up: int = 0) -> Figures:
+    """Compare when replies were committed and when the fake was called for them; the first so many do not count."""
     committed = dict(stack.rows(COMMITTED, CHANNEL))
     calls = {line["key"]: line["at"] for line in fakes.received.lines("received", channel=CHANNEL, what="send")}
-    took_ms = [1000 * (at - committed[key]) for key, at in calls.items() if key in committed]
+    counted = sorted(committed.keys() & calls.keys(), key=committed.__getitem__)[warm_up:]
+    took_ms = [1000 * (calls[key] - committed[key]) for key in counted]
     shown = fakes.received.keys(CHANNEL)
     return {
         "called_p50_ms": round(quantile(took_ms, 0.5), 2),

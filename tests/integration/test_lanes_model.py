@@ -32,6 +32,8 @@ def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int |
     run_state_machine_as_test(machine, settings=examples_of(examples, PATIENT))
 
 
+EXAMPLES_MAX = 5_000
+"""For the rarest of these bugs. It draws numbers that our modules hold, too: every new one makes other examples."""
 PLANTED = {
     "finish for whoever asks": ("finish", "if lock[1] ~= lane.token then return 'lost' end", ""),
     "enqueue over whatever score": ("prelude", "'NX', unpack(members)", "unpack(members)"),
@@ -67,5 +69,7 @@ def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: 
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             machine,
-            settings=settings(PATIENT, max_examples=1_000, phases=[Phase.generate], derandomize=True, database=None),
+            settings=settings(
+                PATIENT, max_examples=EXAMPLES_MAX, phases=[Phase.generate], derandomize=True, database=None
+            ),
         )

@@ -38,7 +38,7 @@ from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
-from tests.calls import Calls, Item, delivery, lease, sent
+from tests.calls import Calls, delivery, lease, sent
 from tests.conftest import SECRET
 from tests.rows import EMPTIED, Rows
 
@@ -207,9 +207,14 @@ def _say_more(story: Story) -> None:
     story.work(replies=[{"text": "more"}])
 
 
-def _begin_send(story: Story) -> Item:
-    [begun] = Calls(story.database).begin_sends(lease(story.user.user_id))
-    return begun
+def _begun(story: Story) -> None:
+    _replied(story)
+    Calls(story.services.database).begin_sends(lease(story.user.user_id))
+
+
+def _take_over(story: Story) -> None:
+    """Find what another was sending. (What one sends oneself has a new time with each call.)"""
+    Calls(story.database).begin_sends(lease(story.user.user_id, 2))
 
 
 def _settle_send(outcome: str) -> Callable[[Story], object]:
@@ -414,7 +419,7 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "quarantine": {"and nothing happened": Case(_quarantined, Story.others)},
-    "begin_sends": {"and a second reply came": Case(_begin_send, _say_more, _replied)},
+    "begin_sends": {"and a second reply came": Case(_take_over, _say_more, _begun)},
     "settle_sends": {
         "and its provider said that it failed": Case(
             _settle_send("accepted"), _on_reply("SELECT fail_reply(REPLY, 'blocked', '')"), _replied

@@ -98,7 +98,7 @@ def test_a_reply_is_shown_without_its_text_unless_that_is_asked_for(
     [reply] = alice.reply(TEXT)
     alice.settle(alice.begin(), "accepted")
     shown = invoke("reply", "show", reply).output
-    assert "state          sent, after 1 requests" in shown
+    assert "state          sent, after 1 request\n" in shown
     assert f"provider's id  P{reply}" in shown
     assert "text" not in ask("reply", "show", reply)
     environment = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}

@@ -32,7 +32,7 @@ VALUES_AND_DRIVERS = {
 }
 """What is held or called through: three values, what drives Redis, and the bot's side of a turn: it runs and reads."""
 ENTRIES_MAX = 14
-MODULES_MAX = 6
+MODULES_MAX = 7
 
 
 class Walk:

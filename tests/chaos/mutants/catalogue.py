@@ -62,7 +62,23 @@ SKIPPED_FOR_ALL = """
         END IF;
 """
 
+NO_MARK = Sql({"SET state = 'sending'": "SET state = 'pending'"}, ("begin_send",))
+NEW_KEY_EACH_TIME = Patch(patches.new_key_each_time)
+STATUSES_DOWN = Sql(
+    {"array_position(v_ranks, v_state) > coalesce(array_position(v_ranks, v_old.state), 0)": "true"}, ("move_reply",)
+)
+
 MUTANTS: dict[str, Mutant] = {
+    "no-mark-of-a-send": Mutant(
+        "the mark of a reply before its request, by which a later lease sees that nobody knows what came of it",
+        ("provider",),
+        (NO_MARK,),
+        ("kill-worker", "api-hangs"),
+        rate=15,
+    ),
+    "resend-without-key": Mutant(
+        "the key of a reply that is sent again", ("provider",), (NEW_KEY_EACH_TIME,), ("api-drops",), rate=15
+    ),
     "fence-off": Mutant(
         "the fence, in begin and settle, and the version that backs it up",
         ("fences",),

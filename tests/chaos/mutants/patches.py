@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from math import inf
 from threading import Timer
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -19,6 +21,7 @@ from redis.retry import Retry
 
 from onelane import forks
 from onelane.bootstrap import services
+from onelane.channels.sending import Outgoing
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
@@ -27,6 +30,7 @@ from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
 from onelane.model import JsonObject
+from onelane.outbox.reply import Waiting
 from onelane.processes import dispatcher
 from onelane.processes.reconciler import Reconciler
 from onelane.turns import hosting, loop
@@ -163,6 +167,17 @@ def wake_before_push() -> None:
         enqueue(lanes, messages)
 
     plant(Lanes, "enqueue_many", enqueue_many)
+
+
+def new_key_each_time() -> None:
+    """Send again under a key that the provider has never seen."""
+    outgoing = Waiting.outgoing
+
+    def outgoing_anew(waiting: Waiting, callback_url: str | None) -> Outgoing:
+        out = outgoing(waiting, callback_url)
+        return replace(out, key=uuid4()) if waiting.attempt > 1 else out
+
+    plant(Waiting, "outgoing", outgoing_anew)
 
 
 def loop_late() -> None:

@@ -9,6 +9,7 @@ from onelane.bootstrap import Services
 from onelane.commands.console import (
     EXIT_FAILED,
     as_json,
+    counted,
     format_cell,
     opened,
     print_json,
@@ -124,7 +125,7 @@ def _pairs(one: ReplyRecord) -> list[tuple[str, str]]:
         ("session", format_cell(one.session_id)),
         ("channel", one.channel),
         ("answers", f"message {one.seq}, reply {one.ordinal}"),
-        ("state", f"{one.state}, after {one.requests} requests{', sent again' if one.resent else ''}"),
+        ("state", f"{one.state}, after {counted(one.requests, 'request')}{', sent again' if one.resent else ''}"),
         *([("why", one.why)] if one.why else []),
         *([("provider's id", one.provider_id)] if one.provider_id else []),
         *((name.removesuffix("_at").replace("_", " "), format_cell(at)) for name, at in times if at is not None),
