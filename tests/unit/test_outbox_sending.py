@@ -72,7 +72,7 @@ def test_an_answer_without_an_end_is_cut_off() -> None:
 
 
 def test_the_time_outs_are_those_of_the_reference_and_connections_are_bounded() -> None:
-    client = open_client(PlainSender(), 7)
+    client = open_client(PlainSender(), 7)._one_more()
     assert client.timeout.as_dict() == {"connect": 3, "read": 15, "write": 10, "pool": 1}
     assert (client.follow_redirects, client.trust_env) == (False, False)
 

@@ -5,6 +5,9 @@ Nothing of an address, a header or a body leaves this module but to the provider
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from onelane.channels.sender import Sender
@@ -17,6 +20,7 @@ from onelane.telemetry.log import event
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    import httpx2
     from httpx2 import AsyncClient
 
 CONNECT_S: Final = 3.0
@@ -35,7 +39,7 @@ LIBRARIES: Final = ("httpx2", "httpcore2")
 class Sending:
     """The requests of one channel."""
 
-    def __init__(self, sender: Sender, client: "AsyncClient", deadline_s: float) -> None:
+    def __init__(self, sender: Sender, client: "Clients", deadline_s: float) -> None:
         """Send through `client`, which is ours alone."""
         self.sender = sender
         self._client = client
@@ -110,6 +114,41 @@ class Sending:
         await self._client.aclose()
 
 
+class Clients:
+    """A client for each connection, the one used last first.
+
+    A client with several looks at all its idle connections for every request, which costs more than the request.
+    """
+
+    def __init__(self, opened: Callable[[], "AsyncClient"], connections_max: int) -> None:
+        self._opened = opened
+        self._room = asyncio.Semaphore(connections_max)
+        self._all: list[AsyncClient] = []
+        self._idle: list[AsyncClient] = []
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None
+    ) -> AsyncIterator["httpx2.Response"]:
+        """Make a request; a connection that nobody uses is there within `connections_max` requests."""
+        async with self._room:
+            client = self._idle.pop() if self._idle else self._one_more()
+            try:
+                async with client.stream(method, url, headers=headers, content=content) as answer:
+                    yield answer
+            finally:
+                self._idle.append(client)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._all:
+            await client.aclose()
+
+    def _one_more(self) -> "AsyncClient":
+        self._all.append(client := self._opened())
+        return client
+
+
 def trusted() -> "SSLContext":
     """Return whom to trust: one for all clients, since each takes a tenth of a second."""
     import httpx2  # noqa: PLC0415 - who sends nothing does not need it
@@ -117,21 +156,21 @@ def trusted() -> "SSLContext":
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def open_client(sender: Sender, connections_max: int, trust: "SSLContext | bool" = True) -> "AsyncClient":
+def open_client(sender: Sender, connections_max: int, trust: "SSLContext | None" = None) -> Clients:
     """Make what sends for one channel. The first import of httpx2 takes half a second: not on an event loop."""
     import httpx2  # noqa: PLC0415 - as above
 
     _silence()
-    return httpx2.AsyncClient(
-        verify=trust,
+    client = partial(
+        httpx2.AsyncClient,
+        verify=trust or trusted(),
         transport=sender.transport,
         follow_redirects=False,
         trust_env=False,
         timeout=httpx2.Timeout(connect=CONNECT_S, read=READ_S, write=WRITE_S, pool=POOL_S),
-        limits=httpx2.Limits(
-            max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=KEPT_S
-        ),
+        limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_S),
     )
+    return Clients(client, connections_max)
 
 
 def _silence() -> None:
