@@ -29,6 +29,7 @@ BUSY_S = 45
 """What a busy machine may add."""
 AT_ONCE = 4
 COMMANDS: dict[str, tuple[str, ...]] = {
+    "channel open": ("demo",),
     "dead drop": ("00000000-0000-0000-0000-000000000000",),
     "dead list": (),
     "dead retry": ("--all",),
@@ -43,6 +44,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "quarantine list": (),
     "quarantine replay": ("--all",),
     "quarantine show": ("00000000-0000-0000-0000-000000000000",),
+    "replies": (),
+    "reply drop": ("00000000-0000-0000-0000-000000000000",),
+    "reply resend": ("00000000-0000-0000-0000-000000000000", "--yes"),
+    "reply settle": ("00000000-0000-0000-0000-000000000000", "sent"),
+    "reply show": ("00000000-0000-0000-0000-000000000000",),
     "session end": (USER,),
     "session escalate": (USER,),
     "session fit-time": (USER,),

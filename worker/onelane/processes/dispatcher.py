@@ -184,7 +184,7 @@ class Dispatcher:
     def _note_outage(self, error: str) -> None:
         """Log an outage when it begins, and whenever its reason is another."""
         if error != self._outage:
-            event("lease_failed", error=error)
+            event("lease_failed", kind=self.lanes.kind, error=error)
         self._outage = error
 
     def _wait_for_work(self, next_due_s: float | None, most_s: float) -> None:

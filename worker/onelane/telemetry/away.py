@@ -24,7 +24,7 @@ AWAY: Final = {
     "lanes_unavailable": Event(
         "warning", "Redis was away in a turn; the lane is due again when its lease ends.", ("user_id", "error")
     ),
-    "lease_failed": Event("warning", "Redis was away when lanes were to be leased.", ("error",)),
+    "lease_failed": Event("warning", "Redis was away when lanes of a kind were to be leased.", ("kind", "error")),
     "numbers_postponed": Event(
         "warning", "Redis was away when numbers were to be added; they are kept and sent later.", ("error",)
     ),
