@@ -112,6 +112,7 @@ def test_replies_go_out_although_redis_forgot_that_they_wait(
         eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
 
 
+@pytest.mark.slow
 def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
     settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_request_without_a_certain_answer_is_settled_as_its_provider_allows(
     assert chat.outbox == []
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_user_is_waited_for_and_is_no_attempt(chat: Chat, run_worker: RunWorker) -> None:
     chat.fakes.plan(Fault("limit", wait_s=1), count=2, channel="telegram")
     user = write_one_by_one(chat, "telegram", "one", "two")
@@ -121,6 +122,7 @@ def test_a_broken_channel_stops_alone_and_goes_on_when_its_probe_succeeds(
     assert [row.send_attempts for user in users for row in chat.rows.replies(user)] != []
 
 
+@pytest.mark.slow
 def test_nobody_listening_holds_the_channel_and_loses_nothing(chat: Chat, run_worker: RunWorker) -> None:
     chat.fakes.tell("deaf", for_s=2)
     user = write_one_by_one(chat, "telegram", "one", "two")
@@ -129,6 +131,7 @@ def test_nobody_listening_holds_the_channel_and_loses_nothing(chat: Chat, run_wo
     assert list(chat.seen("telegram").values()) == [["one", "two"]]
 
 
+@pytest.mark.slow
 def test_a_slow_provider_delays_no_turn(chat: Chat, run_worker: RunWorker) -> None:
     settings = chat.settings.model_copy(update={"send_slots": 2})
     chat.fakes.play(Fault("answer", times=1, wait_s=1.0), share=1, channel="telegram")

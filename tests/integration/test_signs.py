@@ -14,6 +14,7 @@ DONE = "SELECT FROM users WHERE id = %s AND waiting = 0"
 BOT = Channel(provider="telegram", secrets=("a" * 16,), bot_token=f"123456:{'0' * 35}")
 
 
+@pytest.mark.slow
 def test_a_worker_of_turns_alone_shows_that_its_handler_works_and_nothing_where_none_does(
     services: Services, settings: Settings, rows: Rows, run_worker: RunWorker, tmp_path: Path
 ) -> None:
