@@ -3,6 +3,8 @@
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pytest
+
 from onelane.bootstrap import Services, open_services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
