@@ -674,7 +674,7 @@ def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: 
                 stories(theme),
                 lambda story: differs(connection, story),
                 settings=settings(
-                    max_examples=4_000, phases=[Phase.generate], derandomize=True, database=None, deadline=None
+                    max_examples=20_000, phases=[Phase.generate], derandomize=True, database=None, deadline=None
                 ),
             )
         except NoSuchExample:

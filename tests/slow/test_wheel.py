@@ -133,7 +133,7 @@ def test_the_wheel_holds_two_packages_and_what_they_read(wheel: Path) -> None:
     sources = {
         "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed")),
         "onelane/sql": (ROOT / "sql", ("*.sql",)),
-        "onelane_web": (ROOT / "app" / "onelane_web", ("*.py", "*.html")),
+        "onelane_web": (ROOT / "app" / "onelane_web", ("*.py", "*.html", "*.css", "*.js")),
     }
     expected = {
         f"{place}/{path.relative_to(root)}"
