@@ -20,6 +20,7 @@ from onelane.outbox.broken import BrokenChannels
 from onelane.outbox.presence import AT_ONCE_MAX, FAILURES_MAX, Presence, Signs
 from onelane.telemetry.counters import counters
 from onelane.turns.event_loop import EventLoop
+from tests import loops
 from tests.conftest import DEADLINE_S, SECRET, LogLines
 
 TOKEN = "123456:0123456789abcdef0123456789abcdef"
@@ -106,7 +107,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def run(steps: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(steps)
+    loops.run(steps)
 
 
 def numbers(name: str) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """The provider `demo`: what it takes never leaves the process."""
 
-import asyncio
 from typing import cast
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from onelane.channels.sending import Outgoing, Piece
 from onelane.channels.verdicts import Outcome, Response
 from onelane.config import Channel
 from onelane.errors import ConfigError
+from tests import loops
 from tests.conftest import SECRET
 
 KEY = UUID(int=6)
@@ -29,7 +29,7 @@ def test_every_reply_is_taken_in_this_process() -> None:
                 request.method, request.url, headers=dict(request.headers), content=request.body
             )
 
-    answer = asyncio.run(answered())
+    answer = loops.run(answered())
     verdict = sender.judge(out, Response(answer.status_code, dict(answer.headers), answer.content))
     assert (verdict.outcome, verdict.provider_id) == (Outcome.ACCEPTED, str(KEY))
     assert sender.base_url is None
