@@ -34,7 +34,7 @@ CHANNELS: Final[Mapping[str, Channel]] = {
     "twilio": Channel(provider="twilio", secrets=[TOKEN], account_sid=f"AC{0:032x}"),
 }
 TAKEN: Final = frozenset({"sent", "delivered", "read"})
-DEADLINE_S, HOLD_S = 1.0, 1.0
+DEADLINE_S, HOLD_S = 2.0, 1.0
 OUT_OF_ORDER = "{user} saw {seen}, and was told {said}"
 REPLIES = """
 SELECT m.id::text, m.user_id, m.channel, m.text, m.turn_seq, m.ordinal, m.state, m.failure, m.given_up_at,

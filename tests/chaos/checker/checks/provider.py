@@ -17,6 +17,7 @@ TAKEN = frozenset({"sent", "delivered", "read"})
 OPEN = frozenset({"pending", "sending"})
 MUTE = frozenset({"meta"})
 """Channels whose provider says nothing when it is asked: a reply may stay unknown there, and is given up."""
+OVERTAKEN = "escalated"
 REFUSED = frozenset[str]()
 """Words for refusals. No fault of a run makes a provider refuse a reply for good."""
 
@@ -66,14 +67,17 @@ def _in_order(person: Person) -> Iterator[Violation]:
 
 
 def _read(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    """Compare what was read at the end with the rows; a reply may have been delivered meanwhile."""
+    """Compare what was read at the end with the rows; a reply may have been delivered meanwhile.
+
+    What an escalation overtook is not shown: no user is to see it.
+    """
     if not person.reads:
         if person.messages and "settled" in evidence.phases:
             yield Violation(PROMISE, person.user_id, None, "nobody has read the replies to this user")
         return
     last: Read = person.reads[-1]
     read = [tuple(reply[name] for name in ("turn_seq", "ordinal", "text")) for reply in last.replies]
-    stored = [(reply.turn_seq, reply.ordinal, reply.text) for reply in person.all_replies]
+    stored = [(reply.turn_seq, reply.ordinal, reply.text) for reply in person.all_replies if reply.failure != OVERTAKEN]
     if read != stored:
         differing = next((pair for pair in zip(read, stored, strict=False) if pair[0] != pair[1]), "their number")
         yield Violation(
