@@ -1,0 +1,141 @@
+"""The bot that asks a model, against the fake model's process and a turn that lives in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from onelane.errors import Later
+from onelane.handlers.llm import ModelBot, ModelSettings
+from onelane.handlers.llm.budget import within_tokens
+from onelane.model import JsonObject
+from onelane.testing.fake_model import FakeModel, fake_model
+from onelane.testing.fake_model.serving import Fault
+
+
+class MemoryTurn:
+    """As much of an AsyncTurn as the bot uses; its steps outlive it."""
+
+    idempotency_key = "m1:1"
+
+    def __init__(self, *said: str, steps: dict[str, Any] | None = None) -> None:
+        self.said = [{"role": "user", "content": text} for text in said]
+        self.steps = {} if steps is None else steps
+        self.calls: list[tuple[str, JsonObject, Any]] = []
+        self.newer_texts: list[str] = []
+
+    async def model_messages(self, _protocol: str) -> list[JsonObject]:
+        return list(self.said)
+
+    async def step(self, key: str, act: Callable[[], Awaitable[Any]]) -> Any:
+        if key not in self.steps:
+            self.steps[key] = await act()
+        return self.steps[key]
+
+    async def newer(self) -> list[Any]:
+        texts, self.newer_texts = self.newer_texts, []
+        return [SimpleNamespace(text=text, button=None) for text in texts]
+
+    @contextmanager
+    def tool(self, name: str, arguments: JsonObject, *, call_id: str) -> Iterator[Any]:
+        kept = SimpleNamespace(output=None, id=call_id)
+        yield kept
+        self.calls.append((name, arguments, kept.output))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeModel]:
+    with fake_model(tmp_path_factory.mktemp("model") / "journal") as running:
+        yield running
+
+
+def bot(model: FakeModel, *tools: Callable[..., Any], **settings: Any) -> ModelBot:
+    return ModelBot(tools, ModelSettings(base_url=model.base_url, api_key=SecretStr("k"), **settings))
+
+
+def answer(bot: ModelBot, turn: MemoryTurn) -> str:
+    return asyncio.run(bot.handle(turn))  # type: ignore[arg-type]
+
+
+def sites(language: str) -> list[str]:
+    """List the construction sites."""
+    return [f"Champigny ({language})"]
+
+
+def test_what_the_model_says_is_the_answer(model: FakeModel) -> None:
+    assert answer(bot(model), MemoryTurn("hello", "are you there?")) == "You said: hello / are you there?"
+
+
+def test_a_tool_is_called_with_the_models_arguments_and_its_output_is_told(model: FakeModel) -> None:
+    turn = MemoryTurn('sites {"language": "fr"}')
+    assert "Champigny (fr)" in answer(bot(model, sites), turn)
+    assert turn.calls == [("sites", {"language": "fr"}, ["Champigny (fr)"])]
+
+
+def test_arguments_that_are_not_right_are_told_to_the_model(model: FakeModel) -> None:
+    turn = MemoryTurn("sites {}")
+    assert "ValidationError" in answer(bot(model, sites), turn)
+
+
+def test_what_comes_meanwhile_is_told_between_two_calls(model: FakeModel) -> None:
+    turn = MemoryTurn('sites {"language": "fr"}')
+    turn.newer_texts = ["no, in Paris"]
+    assert "no, in Paris" in answer(bot(model, sites), turn)
+
+
+def test_a_turn_that_runs_again_asks_nothing_twice(model: FakeModel) -> None:
+    steps: dict[str, Any] = {}
+    first = answer(bot(model, sites), MemoryTurn('sites {"language": "fr"}', steps=steps))
+    asked = len(model.asked())
+    assert answer(bot(model, sites), MemoryTurn('sites {"language": "fr"}', steps=steps)) == first
+    assert len(model.asked()) == asked
+
+
+@pytest.mark.parametrize(
+    ("fault", "waits_s"),
+    [
+        (Fault(status=429, retry_after_s=7), 7),
+        (Fault(status=503), 10),
+        (Fault(status=500), 10),
+    ],
+)
+def test_a_service_that_cannot_answer_now_makes_the_turn_wait(model: FakeModel, fault: Fault, waits_s: float) -> None:
+    model.plan(fault)
+    with pytest.raises(Later) as waits:
+        answer(bot(model), MemoryTurn("hello"))
+    assert waits.value.seconds == waits_s
+
+
+@pytest.mark.parametrize("cut", ["half", "silent", "garbage"])
+def test_half_an_answer_is_none(model: FakeModel, cut: str) -> None:
+    model.plan(Fault(cut=cut))
+    with pytest.raises((Later, TimeoutError, httpx2.TransportError)):
+        answer(bot(model, timeout_s=1), MemoryTurn("hello"))
+
+
+def test_a_wrong_key_says_which_setting_is_wrong(model: FakeModel) -> None:
+    model.plan(Fault(status=401))
+    with pytest.raises(RuntimeError, match="LLM_API_KEY"):
+        answer(bot(model), MemoryTurn("hello"))
+
+
+def test_a_model_that_only_calls_tools_ends_after_the_last_step(model: FakeModel) -> None:
+    assert answer(bot(model, sites, steps_max=1), MemoryTurn("sites {}")).startswith("I could not finish")
+
+
+def test_the_oldest_exchanges_are_left_out_whole() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    exchanges = [
+        [{"role": "user", "content": "a" * 300}, call, {"role": "tool", "tool_call_id": "1", "content": "x"}],
+        [{"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
+        [{"role": "user", "content": "d"}, {"role": "user", "content": "e"}],
+    ]
+    everything = [message for exchange in exchanges for message in exchange]
+    assert within_tokens(everything, 10_000) == everything
+    assert within_tokens(everything, 100) == exchanges[1] + exchanges[2]
+    assert within_tokens(everything, 1) == exchanges[2]
