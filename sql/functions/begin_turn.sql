@@ -1,11 +1,13 @@
--- Hands out a user's lowest waiting message and the session it belongs to, to the holder of a lease.
+-- Hands out a user's next batch and the session it belongs to, to the holder of a lease: the lowest waiting message, and
+-- where the channel answers several together, those behind it that may join (joins_batch). Who is in is frozen then, so
+-- that a turn that runs again gets the same.
 --
 -- p_lease: {user_id, fence, hint: the cached session id, taken_over: the lease before ours was never released, so its
 --           holder may have died of this message}.
 -- User, message and session are read in one statement that takes no lock: together they are of one instant, which
 -- `version` names. A statement that locks a row and reads others gets that row in its newest version and the others in
--- an older one. Where a lock is needed (a take-over, no session, a redriven message) it is a statement of its own, and
--- all is read again after it.
+-- an older one. Where a lock is needed (a take-over, no session, a redriven message, batches) it is a statement of its
+-- own, and all is read again after it.
 -- An escalation that is noted on the message takes effect now.
 -- A good hint costs no lock. One that is not this user's open session for this message is wrong.
 -- A redriven message runs before one that may be running: it takes the fence at once, so that a turn under an older one
@@ -14,7 +16,7 @@
 -- turn; idle (nothing waits); paused; fenced (a later lease has written); skipped (another holds the user's row).
 -- outbox, where there is no turn: the user's replies that are to be sent, since who committed them may have died before it
 -- let the out lane know.
--- turn: {version, messages: […], user: {…}, session: {…}}, as worker/onelane/model.py reads it.
+-- turn: {version, messages: […], superseded, user: {…}, session: {…}}, as worker/onelane/model.py reads it.
 CREATE OR REPLACE FUNCTION begin_turn(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -30,6 +32,7 @@ DECLARE
     v_is_locked boolean := false;
     v_is_fenced boolean;
     v_hint_is text;
+    v_last bigint;
 BEGIN
     IF v_taken_over THEN
         v_user := lock_user(v_user_id, p_waits);
@@ -39,8 +42,9 @@ BEGIN
         v_is_locked := true;
     END IF;
     LOOP
-        SELECT u, m.lowest AS m, s INTO v_read
+        SELECT u, m.lowest AS m, s, coalesce(p.batch_max, 1) AS batch_max INTO v_read
           FROM users u
+          LEFT JOIN channel_policies p ON p.channel = u.channel
           LEFT JOIN LATERAL (
                -- Not min(): a plan made while few wait would read all of a backlog to find it.
                SELECT i AS lowest FROM inbox i WHERE i.user_id = u.id AND i.seq >= u.next_seq ORDER BY i.seq LIMIT 1
@@ -67,7 +71,7 @@ BEGIN
         ELSIF v_session.status = 'active' AND v_message.escalate_at IS NULL AND should_create_new_session(
                 v_user.channel, v_session.started_at, v_session.last_message_at, v_message.accepted_at) IS NULL THEN
             v_hint_is := 'hit';
-            EXIT;
+            EXIT WHEN v_is_locked OR v_read.batch_max = 1 AND v_message.batch_last IS NULL;
         ELSE
             v_hint_is := 'wrong';
             v_session := NULL;
@@ -97,8 +101,12 @@ BEGIN
          WHERE id = v_session.id RETURNING * INTO v_session;
     END IF;
 
-    IF v_message.has_payload THEN
-        SELECT raw INTO v_message.raw FROM payloads WHERE message_id = v_message.id;
+    v_last := v_message.seq;
+    IF v_read.batch_max > 1 OR v_message.batch_last IS NOT NULL THEN
+        v_last := coalesce(
+            v_message.batch_last, last_of_batch(v_user, v_message, v_session.started_at, v_read.batch_max - 1));
+        UPDATE inbox SET batch_last = v_last
+         WHERE user_id = v_user_id AND seq = v_message.seq AND batch_last IS NULL;
     END IF;
 
     RETURN json_build_object(
@@ -108,15 +116,10 @@ BEGIN
         'hint', v_hint_is,
         'turn', json_build_object(
             'version', v_user.version,
-            'messages', json_build_array(json_build_object(
-                'id', v_message.id, 'seq', v_message.seq, 'kind', v_message.kind,
-                'external_id', v_message.external_id, 'event', v_message.event, 'text', v_message.text,
-                'button', v_message.button, 'closes', v_message.closes, 'attachments', v_message.attachments,
-                'parts', coalesce(v_message.parts, '{}'), 'quoted', v_message.quoted, 'author', v_message.author,
-                'mentioned', v_message.mentioned, 'repairs', coalesce(v_message.repairs, '[]'),
-                'raw', v_message.raw, 'route', v_message.route, 'traceparent', v_message.traceparent,
-                'sent_at', v_message.sent_at, 'accepted_at', v_message.accepted_at, 'attempts', v_message.attempts,
-                'deaths', v_message.deaths, 'laters', v_message.laters)),
+            'messages', CASE WHEN v_last = v_message.seq THEN json_build_array(line_of(v_message)) ELSE (
+                SELECT json_agg(line_of(i) ORDER BY i.seq) FROM inbox i
+                 WHERE i.user_id = v_user_id AND i.seq BETWEEN v_message.seq AND v_last) END,
+            'superseded', v_message.superseded,
             'user', json_build_object(
                 'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state,
                 'last_written_at', v_user.last_written_at),

@@ -43,6 +43,12 @@ BEGIN
     IF attempts < (v_failure ->> 'attempts_max')::integer THEN
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
         outcome := 'retry';
+    ELSIF jsonb_array_length(p_turn -> 'seqs') > 1 THEN
+        -- One of them is to blame: each runs alone from now on, once.
+        UPDATE inbox SET batch_last = seq, attempts = (v_failure ->> 'attempts_max')::integer - 1
+         WHERE user_id = p_user.id AND seq = ANY(ARRAY(SELECT jsonb_array_elements_text(p_turn -> 'seqs'))::bigint[]);
+        UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
+        outcome := 'retry';
     ELSIF v_failure ->> 'poison' = 'park' THEN
         IF v_is_new THEN -- asked again, it pauses nobody whom somebody has resumed since
             PERFORM pause_user(p_user.id, 'poison');

@@ -6,7 +6,7 @@ DECLARE
 BEGIN
     SELECT * INTO v_policy FROM channel_policies WHERE channel = p_channel;
     IF NOT FOUND THEN
-        v_policy := (p_channel, 25200, NULL, NULL, NULL, 25200, false);
+        v_policy := (p_channel, 25200, NULL, NULL, NULL, 25200, false, 1);
     END IF;
     RETURN v_policy;
 END $$;

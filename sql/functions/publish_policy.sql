@@ -8,12 +8,14 @@ DECLARE
     v_before channel_policies;
 BEGIN
     SELECT * INTO v_before FROM channel_policies WHERE channel = v_policy.channel;
+    v_policy.batch_max := coalesce(v_policy.batch_max, 1);
     v_policy.wants_events := coalesce(v_policy.wants_events, v_before.wants_events, false);
     IF v_policy IS DISTINCT FROM v_before THEN
         INSERT INTO channel_policies SELECT v_policy.*
         ON CONFLICT (channel) DO UPDATE
            SET idle_timeout_s = excluded.idle_timeout_s, day_start = excluded.day_start,
                timezone = excluded.timezone, max_age_s = excluded.max_age_s,
-               escalation_timeout_s = excluded.escalation_timeout_s, wants_events = excluded.wants_events;
+               escalation_timeout_s = excluded.escalation_timeout_s, wants_events = excluded.wants_events,
+               batch_max = excluded.batch_max;
     END IF;
 END $$;

@@ -1,8 +1,8 @@
 -- Moves a waiting message into history, as processed or dead, with everything its turn wrote.
 --
 -- The caller holds the user's row lock, has read the message under it, and has compared fence and version.
--- p_effects: {replies: see store_replies, tool_calls: [{name, output}], session_state, user_state, summary, end: reason,
---             escalate: true}, each optional.
+-- p_effects: {replies: see store_replies, tool_calls: [{call_id, name, arguments, output}], session_state, user_state,
+--             summary, end: reason, escalate: true}, each optional.
 -- A redriven message is older than its session's last message: it moves nothing back, reopens nothing and ends nothing,
 -- else why and when its session ended would depend on whether others were worked off before it.
 -- A session that a human took over while the turn ran is the human's: replies and an end are withheld.
@@ -58,11 +58,15 @@ BEGIN
             p_effects -> 'replies', CASE WHEN v_overtaken THEN 'escalated' END);
     END IF;
     IF p_effects ? 'tool_calls' THEN
-        INSERT INTO tool_calls (user_id, session_id, message_id, name, output)
-        SELECT p_user.id, v_session.id, p_message.id, call ->> 'name', call -> 'output'
+        INSERT INTO tool_calls (user_id, session_id, message_id, call_id, name, arguments, output)
+        SELECT p_user.id, v_session.id, p_message.id, coalesce(call ->> 'call_id', new_id()::text), call ->> 'name',
+               coalesce(call -> 'arguments', '{}'), call -> 'output'
           FROM jsonb_array_elements(p_effects -> 'tool_calls') WITH ORDINALITY AS c (call, nr) ORDER BY nr;
     END IF;
 
+    IF p_message.has_steps THEN
+        DELETE FROM steps WHERE message_id = p_message.id;
+    END IF;
     IF p_effects ? 'escalate' THEN
         -- A redriven message is old, and its hour would be over at once: it counts from when it was redriven.
         UPDATE conversation_sessions

@@ -1,8 +1,9 @@
--- Stores what came of one turn, if it may: its message still waits, no later lease has written, and nothing that it
+-- Stores what came of one turn, if it may: its messages still wait, no later lease has written, and nothing that it
 -- read has changed since. Asked again word for word it answers the same, and counts nothing twice.
 --
 -- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
---          effects: see settle_message, or
+--          effects: see settle_message; with them, where newer messages interrupt:
+--          interrupt: {superseded: how often in a row before this one, most: how often at most}; or
 --          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise,
 --                    apologies: see store_replies,
 --                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
@@ -13,6 +14,7 @@
 --   already    the message waits no longer: somebody settled it before
 --   fenced     a later lease of this lane has written
 --   stale      another turn changed what this one read: it runs again, and that is no attempt
+--   superseded a newer message has come that belongs into the batch: nothing is stored, and the batch is open again
 --   committed  the effects stand
 --   later      no attempt: the message goes on waiting, first in its order, for `left_s` at most
 --   retry      the failure is counted; the message goes on waiting, first in its order
@@ -48,12 +50,19 @@ BEGIN
         v_outcome := 'fenced';
     ELSIF v_user.version <> (p_turn ->> 'version')::bigint THEN
         v_outcome := 'stale';
+    ELSIF p_turn ? 'interrupt' AND supersede_batch(v_user, v_message, p_turn) THEN
+        v_outcome := 'superseded';
     ELSIF p_turn ? 'failure' THEN
         v_settled := fail_message(v_user, v_message, p_turn);
         v_outcome := v_settled.outcome;
         v_attempts := v_settled.attempts;
         v_later := v_settled.later;
     ELSE
+        FOR nr IN 1 .. jsonb_array_length(p_turn -> 'seqs') - 1 LOOP -- all but the last have lines, and no effects
+            PERFORM settle_message(v_user, v_message, p_turn, 'processed', '{}');
+            SELECT * INTO v_user FROM users WHERE id = v_user.id;
+            SELECT * INTO v_message FROM inbox WHERE user_id = v_user.id AND seq = (p_turn -> 'seqs' ->> nr)::bigint;
+        END LOOP;
         v_settled := settle_message(v_user, v_message, p_turn, 'processed', p_turn -> 'effects');
         v_outcome := 'committed';
     END IF;

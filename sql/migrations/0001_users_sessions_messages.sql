@@ -71,6 +71,8 @@ CREATE TABLE channel_policies (
     escalation_timeout_s integer NOT NULL CHECK (escalation_timeout_s > 0),
     -- Whether the bot has a function for events: then they wait for a turn, as messages do.
     wants_events         boolean NOT NULL DEFAULT false,
+    -- How many consecutive messages one turn may take.
+    batch_max            integer NOT NULL DEFAULT 1 CHECK (batch_max BETWEEN 1 AND 100),
     CONSTRAINT a_day_starts_somewhere CHECK (day_start IS NULL OR timezone IS NOT NULL),
     -- day_start_instant() halves to whole seconds: with fractions it would not end.
     CONSTRAINT a_day_starts_on_a_minute CHECK (extract(second FROM day_start) = 0)
@@ -222,6 +224,12 @@ CREATE TABLE inbox (
     redriven_at timestamptz,
     -- The last number of the batch whose lowest member this is, once its membership is frozen.
     batch_last  bigint,
+    -- How often in a row a turn of that batch was thrown away for what came meanwhile.
+    superseded  integer NOT NULL DEFAULT 0,
+    -- Results of steps are kept for that batch.
+    has_steps   boolean NOT NULL DEFAULT false,
+    -- It came while the user was answered, and is not answered: its channel says so.
+    is_busy     boolean NOT NULL DEFAULT false,
     -- An end that a command asked for while this message was the last waiting: it takes effect once it is terminal.
     end_at      timestamptz,
     end_reason  text,
@@ -390,17 +398,31 @@ CREATE TABLE payloads (
     raw        jsonb NOT NULL
 );
 
--- What a handler saved for later turns of the same session. Forbids a call without its output.
+-- The calls of a handler's tools, of what it saved for later turns of the session too. Forbids a call without its output.
 CREATE TABLE tool_calls (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id    uuid NOT NULL,
     session_id uuid NOT NULL REFERENCES conversation_sessions,
     message_id uuid NOT NULL,
+    call_id    text NOT NULL,
     name       text NOT NULL,
+    arguments  jsonb_object NOT NULL DEFAULT '{}',
     output     jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX tool_calls_by_name ON tool_calls (session_id, name, id);
+
+-- Results of a running batch's steps: a turn that runs again reads them instead of doing the step again. The batch is its
+-- lowest message and its last number, so that a widened one never gets the answer to the old question.
+CREATE TABLE steps (
+    user_id    uuid NOT NULL,
+    message_id uuid NOT NULL,
+    last_seq   bigint NOT NULL,
+    key        text NOT NULL,
+    value      jsonb NOT NULL,
+    PRIMARY KEY (message_id, last_seq, key)
+);
+CREATE INDEX steps_by_user ON steps (user_id);
 
 -- Verified webhooks that were not understood, whole, until an operator replays or drops them.
 CREATE TABLE quarantined_payloads (

@@ -1,0 +1,257 @@
+"""Several messages in one turn: who is in, what is thrown away, and that nobody is left out, as Postgres decides it."""
+
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from onelane.bootstrap import Services
+from onelane.db import Database
+from tests.calls import Calls, Item, delivery, failure, lease, settlement
+
+MOST = 20
+
+
+class Batches:
+    """One user's batches, on a channel that makes them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._calls = Calls(database)
+        self._ids = count()
+        self.policy()
+
+    def policy(self, batch_max: int = MOST, **more: object) -> None:
+        policy = {
+            "channel": "demo",
+            "idle_timeout_s": 3600,
+            "escalation_timeout_s": 3600,
+            "batch_max": batch_max,
+            **more,
+        }
+        self.database.rows("SELECT publish_policy(%s)", (Jsonb(policy),))
+
+    def accept(self, *texts: str, **extra: object) -> list[Item]:
+        items = [delivery("alice", f"m{next(self._ids)}", text, **extra) for text in texts]
+        return self._calls.accept(*items)
+
+    @property
+    def user_id(self) -> UUID:
+        row = self.database.row("SELECT id FROM users")
+        assert row
+        return UUID(str(row.id))
+
+    def begin(self, fence: int = 1, **extra: object) -> Item:
+        [begun] = self._calls.begin(lease(self.user_id, fence, **extra))
+        return begun
+
+    def settle(self, begun: Item, fence: int = 1, *, interrupt: Item | None = None, **more: Any) -> Item:
+        item = settlement(begun, fence, **more)
+        [settled] = self._calls.settle({**item, **({"interrupt": interrupt} if interrupt else {})})
+        return settled
+
+    def fail(self, begun: Item, **more: Any) -> Item:
+        item = failure(begun, **more)
+        item["failure"]["attempts"] = begun["turn"]["messages"][0]["attempts"]
+        [settled] = self._calls.settle(item)
+        return settled
+
+    def call(self, function: str, begun: Item, **more: object) -> Item:
+        item = {**settlement(begun), **more}
+        row = self.database.row(f"SELECT {function}(%s) AS answer", (Jsonb(item),))
+        assert row
+        answer: Item = row.answer
+        return answer
+
+
+@pytest.fixture
+def batches(services: Services) -> Batches:
+    return Batches(services.database)
+
+
+def texts(begun: Item) -> list[str]:
+    return [message["text"] for message in begun["turn"]["messages"]]
+
+
+def test_what_waits_together_is_one_turn(batches: Batches) -> None:
+    batches.accept("one", "two", "three")
+    begun = batches.begin()
+    assert texts(begun) == ["one", "two", "three"]
+    assert batches.settle(begun, replies=[{"text": "all"}])["outcome"] == "committed"
+    lines = batches.database.rows("SELECT seq, direction, turn_seq, text FROM messages ORDER BY turn_seq, ordinal")
+    assert [(row.direction, row.turn_seq, row.text) for row in lines] == [
+        ("in", 1, "one"),
+        ("in", 2, "two"),
+        ("in", 3, "three"),
+        ("out", 3, "all"),
+    ]
+    assert batches.begin()["outcome"] == "idle"
+
+
+def test_a_channel_without_batches_takes_one(batches: Batches) -> None:
+    batches.policy(batch_max=1)
+    batches.accept("one", "two")
+    assert texts(batches.begin()) == ["one"]
+
+
+def test_who_is_in_is_frozen_when_the_turn_begins(batches: Batches) -> None:
+    batches.accept("one")
+    first = batches.begin()
+    batches.accept("two")
+    assert texts(batches.begin()) == texts(first) == ["one"]
+    batches.settle(first)
+    assert texts(batches.begin()) == ["two"]
+
+
+def test_a_batch_is_bounded(batches: Batches) -> None:
+    batches.policy(batch_max=3)
+    batches.accept(*"abcd")
+    assert texts(batches.begin()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("closing", [{"closes": True}, {"kind": "event", "event": "reaction"}])
+def test_what_closes_a_batch_stands_alone(batches: Batches, closing: Item) -> None:
+    batches.policy(wants_events=True)
+    batches.accept("one")
+    batches.accept("command", **closing)
+    batches.accept("two", "three")
+    seen = []
+    for _ in range(3):
+        begun = batches.begin()
+        seen.append(texts(begun))
+        batches.settle(begun)
+    assert seen == [["one"], ["command"], ["two", "three"]]
+
+
+def test_a_border_of_sessions_is_a_border_of_batches(batches: Batches) -> None:
+    batches.accept("yesterday", now="2026-03-01T10:00:00Z")
+    batches.accept("today", "too", now="2026-03-01T12:00:00Z")
+    first = batches.begin()
+    assert texts(first) == ["yesterday"]
+    batches.settle(first)
+    assert texts(batches.begin()) == ["today", "too"]
+
+
+def test_an_end_that_is_noted_on_a_message_closes_its_batch(batches: Batches) -> None:
+    batches.accept("one", "two")
+    batches.database.rows("SELECT request_session_end(%s)", (batches.user_id,))
+    batches.accept("three")
+    first = batches.begin()
+    assert texts(first) == ["one", "two"]
+    batches.settle(first)
+    assert texts(batches.begin()) == ["three"]
+    sessions = batches.database.rows("SELECT ended_reason FROM conversation_sessions ORDER BY started_at")
+    assert [row.ended_reason for row in sessions] == ["operator", None]
+
+
+INTERRUPT = {"superseded": 0, "most": 3}
+
+
+def test_a_newer_message_supersedes_and_the_next_turn_answers_both(batches: Batches) -> None:
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("two")
+    settled = batches.settle(begun, interrupt=INTERRUPT, goes_on=True, replies=[{"text": "too early"}])
+    assert settled["outcome"] == "superseded"
+    assert texts(settled["next"]) == ["one", "two"]
+    assert settled["next"]["turn"]["superseded"] == 1
+    assert batches.database.rows("SELECT FROM messages") == []
+
+
+def test_superseded_once_more_says_the_same_and_counts_once(batches: Batches) -> None:
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("two")
+    answers = [batches.settle(begun, interrupt=INTERRUPT, goes_on=True) for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("what", [{"closes": True}, {"kind": "event", "event": "reaction"}])
+def test_what_does_not_join_supersedes_nothing(batches: Batches, what: Item) -> None:
+    batches.policy(wants_events=True)
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("/stop", **what)
+    assert batches.settle(begun, interrupt=INTERRUPT)["outcome"] == "committed"
+
+
+def test_who_writes_all_the_time_is_answered_after_so_many(batches: Batches) -> None:
+    batches.accept("0")
+    outcomes = []
+    for number in range(1, 5):
+        begun = batches.begin()
+        batches.accept(str(number))
+        interrupt = {"superseded": begun["turn"]["superseded"], "most": 3}
+        outcomes.append(batches.settle(begun, interrupt=interrupt)["outcome"])
+    assert outcomes == ["superseded", "superseded", "superseded", "committed"]
+    assert texts(batches.begin()) == ["4"]
+
+
+def test_newer_messages_join_the_running_batch_and_are_settled_with_it(batches: Batches) -> None:
+    batches.policy(batch_max=1)
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("two", "three")
+    claimed = batches.call("claim_newer", begun)
+    assert [message["text"] for message in claimed["messages"]] == ["two", "three"]
+    begun["turn"]["messages"] += claimed["messages"]
+    assert batches.call("claim_newer", begun) == {"outcome": "claimed", "messages": []}
+    assert batches.settle(begun)["outcome"] == "committed"
+    assert batches.begin()["outcome"] == "idle"
+
+
+def test_what_was_claimed_comes_again_after_a_crash(batches: Batches) -> None:
+    batches.policy(batch_max=1)
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("two")
+    batches.call("claim_newer", begun)
+    assert texts(batches.begin(fence=2, taken_over=True)) == ["one", "two"]
+    assert batches.call("claim_newer", begun)["outcome"] == "fenced"
+    assert batches.settle(begun)["outcome"] == "fenced"
+
+
+def test_of_a_poisonous_batch_only_the_guilty_one_dies(batches: Batches) -> None:
+    batches.accept("good", "bad", "fine")
+    outcomes = [batches.fail(batches.begin(), attempts_max=2)["outcome"] for _ in range(2)]
+    alone = []
+    for _ in range(3):
+        begun = batches.begin()
+        alone.append(texts(begun))
+        outcomes.append(
+            batches.fail(begun, attempts_max=2)["outcome"]
+            if texts(begun) == ["bad"]
+            else batches.settle(begun)["outcome"]
+        )
+    assert alone == [["good"], ["bad"], ["fine"]]
+    assert outcomes == ["retry", "retry", "committed", "dead", "committed"]
+
+
+def test_a_step_is_kept_for_its_batch_and_forgotten_with_it(batches: Batches) -> None:
+    batches.accept("one")
+    begun = batches.begin()
+    asked = {"key": "model 1"}
+    assert batches.call("keep_step", begun, **asked)["is_known"] is False
+    assert batches.call("keep_step", begun, **asked, value={"a": 1})["value"] == {"a": 1}
+    assert batches.call("keep_step", begun, **asked, value={"a": 2})["value"] == {"a": 1}
+    again = batches.begin(fence=2, taken_over=True)
+    assert batches.call("keep_step", again, **asked, fence=2) == {
+        "outcome": "kept",
+        "is_known": True,
+        "value": {"a": 1},
+    }
+    assert batches.call("keep_step", begun, **asked, value={"a": 3})["outcome"] == "fenced"
+    batches.settle(again, fence=2)
+    assert batches.database.rows("SELECT FROM steps") == []
+
+
+def test_a_widened_batch_gets_no_answer_to_the_old_question(batches: Batches) -> None:
+    batches.accept("one")
+    begun = batches.begin()
+    batches.call("keep_step", begun, key="model 1", value="to one")
+    batches.accept("two")
+    widened = batches.settle(begun, interrupt=INTERRUPT, goes_on=True)["next"]
+    assert batches.call("keep_step", widened, key="model 1")["is_known"] is False
+    assert batches.database.rows("SELECT FROM steps") == []
