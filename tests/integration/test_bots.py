@@ -114,10 +114,10 @@ def test_a_turn_has_all_that_the_delivery_had(
 def test_history_shows_who_said_it_what_was_edited_and_nothing_that_was_deleted(
     services: Services, settings: Settings
 ) -> None:
-    seen: list[list[tuple[str, str, str | None, str]]] = []
+    seen: list[list[tuple[str, str | None, str]]] = []
 
     def look(turn: Turn) -> None:
-        seen.append([(line.direction, line.kind, line.event, line.text) for line in turn.history()])
+        seen.append([(line.role, line.event, line.text) for line in turn.history()])
 
     ids = [send_as(services, text) for text in ("one", "two")]
     work_off(services, settings, look)
@@ -127,9 +127,9 @@ def test_history_shows_who_said_it_what_was_edited_and_nothing_that_was_deleted(
     services.sessions.hand_back(send(services, "demo", "three"))
     work_off(services, settings, look)
     assert seen[-1] == [
-        ("agent", "echo", None, "a colleague"),
-        ("in", "event", "deleted", ""),
-        ("in", "event", "edited", "one, mended"),
-        ("in", "message", None, ""),
-        ("in", "message", None, "one, mended"),
+        ("user", None, "one, mended"),
+        ("user", None, ""),
+        ("event", "edited", "one, mended"),
+        ("event", "deleted", ""),
+        ("agent", None, "a colleague"),
     ]

@@ -15,11 +15,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.bot import Memory
 from onelane.config import Channel, Settings
 from onelane.errors import HandlerFailed, IsolationBroken, OnelaneError, StoreUnavailable
+from onelane.history import Line, Role
 from onelane.lanes.holding import Holding
-from onelane.model import Attachment, JsonObject, Lease, TurnRead, Utterance
+from onelane.memory import Memory
+from onelane.model import Attachment, JsonObject, Lease, TurnRead
 from onelane.operations.snapshot import Survey
 from onelane.sessions import Sessions
 from onelane.turns.isolated import FILES_MAX
@@ -118,10 +119,10 @@ def run(isolation: Isolation, begin: Begin, services: Services) -> Run:
 class Remembered(Memory):
     """A memory of these lines alone."""
 
-    def __init__(self, lines: list[Utterance]) -> None:
+    def __init__(self, lines: list[Line]) -> None:
         self._lines = lines
 
-    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
         return self._lines[:limit]
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
@@ -250,14 +251,7 @@ def test_both_states_pass_at_the_largest_that_a_turn_may_store(run: Run) -> None
 def test_a_turn_and_its_history_may_be_larger_than_what_a_turn_may_store(isolation: Isolation, begin: Begin) -> None:
     turn, holding = begin("history 50")
     message = turn.message.model_copy(update={"attachments": (Attachment(url="x" * 5_000_000),)})
-    line = Utterance(
-        seq=1,
-        direction="in",
-        text="x" * 200_000,
-        button=None,
-        state="processed",
-        accepted_at=turn.message.accepted_at,
-    )
+    line = Line(role=Role.USER, seq=1, at=turn.message.accepted_at, text="x" * 200_000)
     effects = isolation.run(turn.model_copy(update={"messages": (message,)}), holding, Remembered([line] * 50))
     assert text_of(effects) == "50"
 

@@ -52,8 +52,8 @@ def wants_events(services: Services, *, wants: bool = True) -> None:
 def history(services: Services, user_id: str) -> list[tuple[str, str, str]]:
     """Return the lines of a user's history, as sessions show them."""
     sessions = services.database.rows("SELECT id FROM conversation_sessions WHERE user_id = %s ORDER BY id", (user_id,))
-    lines = [line for one in sessions for line in reversed(services.sessions.history(one.id, 100))]
-    return [(line.kind, line.event or "", line.text) for line in lines]
+    lines = [line for one in sessions for line in services.sessions.history(one.id, 100)]
+    return [(line.role, line.event or "", line.text) for line in lines]
 
 
 def test_an_event_that_no_bot_asked_for_is_terminal_takes_a_number_and_lies_in_the_open_session(
@@ -157,7 +157,7 @@ def test_edits_and_deletions_change_what_history_shows_and_not_what_the_handler_
         happens(3, event="deleted", quoted="m1"),
         happens(4, event="edited", quoted="unknown", text="x"),
     )
-    assert history(services, first["user_id"])[:2] == [("message", "", ""), ("message", "", "two")]
+    assert history(services, first["user_id"])[:2] == [("user", "", ""), ("user", "", "two")]
     kept = services.database.rows("SELECT text FROM messages WHERE kind = 'message' ORDER BY seq")
     assert [row.text for row in kept] == ["won", "too"]
 
@@ -165,7 +165,7 @@ def test_edits_and_deletions_change_what_history_shows_and_not_what_the_handler_
 def test_nobody_edits_or_deletes_what_another_user_wrote(services: Services, calls: Calls) -> None:
     first, _ = calls.accept(delivery("alice", "m1", "mine"), happens(1, "bob", event="deleted", quoted="m1"))
     works(calls, first["user_id"])
-    assert history(services, first["user_id"]) == [("message", "", "mine")]
+    assert history(services, first["user_id"]) == [("user", "", "mine")]
 
 
 def test_opting_out_is_kept_and_lifted_by_the_user(calls: Calls, rows: Rows) -> None:
@@ -195,7 +195,7 @@ def test_an_echo_hands_the_open_session_over_at_once(services: Services, calls: 
     calls.settle(settlement(begun, replies=[{"text": "too late"}]))
     assert status(services, first["user_id"]) == ["escalated"]
     assert [line for line in history(services, first["user_id"]) if line[0] == "echo"] == [
-        ("echo", "", "leave it to me")
+        ("agent", "", "leave it to me")
     ]
     assert services.database.rows("SELECT failure FROM messages WHERE state = 'withheld'")[0].failure == "escalated"
 
@@ -206,7 +206,7 @@ def test_an_echo_to_somebody_without_a_session_opens_one_for_the_human(services:
     calls.accept(delivery("alice", "m1"))
     [turn] = works(calls, said["user_id"])
     assert turn["session"]["status"] == "escalated"
-    assert history(services, said["user_id"]) == [("echo", "", "leave it to me"), ("message", "", "hello")]
+    assert history(services, said["user_id"]) == [("agent", "", "leave it to me"), ("user", "", "hello")]
 
 
 def test_an_echo_that_is_only_noted_hands_nothing_over(services: Services, calls: Calls) -> None:

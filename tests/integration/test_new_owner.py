@@ -21,7 +21,7 @@ class Bot:
         self.offered: list[tuple[Any, ...]] = []
 
     def __call__(self, turn: Turn) -> str:
-        history = [line.text for line in turn.history() if line.kind == "message"]
+        history = [line.text for line in turn.history() if line.role in {"user", "bot"}]
         self.offered.append((history, turn.tool_output("likes"), dict(turn.user.state), dict(turn.session.state)))
         turn.save_tool_output("likes", turn.message.text)
         turn.user.state["name"] = turn.session.state["name"] = turn.message.text
@@ -52,7 +52,7 @@ def test_the_next_turn_is_offered_nothing_of_the_earlier_owner(
     work_off(services, settings, bot)
     writes(services, "bob again")
     work_off(services, settings, bot)
-    known = ["hello bob", "bob"]
+    known = ["bob", "hello bob"]
     assert bot.offered == [NOTHING, NOTHING, (known, "bob", {"name": "bob"}, {"name": "bob"})]
 
 
@@ -64,7 +64,7 @@ def test_what_waited_before_is_the_earlier_owners_and_what_comes_later_is_not(
     changes_owner(services)
     writes(services, "bob")
     work_off(services, settings, bot)
-    assert bot.offered[1][0] == ["hello alice", "alice"]
+    assert bot.offered[1][0] == ["alice", "hello alice"]
     assert bot.offered[2] == NOTHING
 
 

@@ -641,9 +641,10 @@ def test_history_and_tool_outputs_are_of_this_session_only(services: Services, b
     assert services.sessions.tool_output(first.session_id, "list") == [1]
     assert services.sessions.tool_output(second.session_id, "list") == [3]
     assert services.sessions.tool_output(second.session_id, "other") is None
-    assert [(line.seq, line.direction) for line in services.sessions.history(first.session_id, 9)] == [
-        (1, "out"),
-        (1, "in"),
+    assert [(line.seq, line.role) for line in services.sessions.history(first.session_id, 9)] == [
+        (1, "user"),
+        (1, "tool"),
+        (1, "bot"),
     ]
     assert [line.seq for line in services.sessions.history(second.session_id, 1)] == [3]
 

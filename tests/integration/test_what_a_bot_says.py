@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from onelane import Attachment, AttachmentKind, Button, Reply, Turn, Upload, Utterance
+from onelane import Attachment, AttachmentKind, Button, Line, Reply, Role, Turn, Upload
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
@@ -97,15 +97,15 @@ def test_history_and_the_page_of_replies_show_files_and_buttons_as_they_were_sai
 ) -> None:
     photo, yes = Attachment(url="https://cdn.example/a.jpg", kind=AttachmentKind.IMAGE), Button(id="y", title="Yes")
     said = [Reply("look", media=[photo]), Reply("well?", buttons=[yes], quote="5550101:7", raw={"silent": True})]
-    known: list[Utterance] = []
+    known: list[Line] = []
     accepted = accept(services, "demo", attachments=(photo,))
     work_off(services, settings, lambda turn: said)
     accept(services, "demo")
     work_off(services, settings, lambda turn: known.extend(turn.history()))
-    assert [(line.direction, line.media, line.buttons) for line in reversed(known)] == [
-        ("in", (photo,), ()),
-        ("out", (photo,), ()),
-        ("out", (), (yes,)),
+    assert [(line.role, line.media, line.buttons) for line in known] == [
+        ("user", (photo,), ()),
+        ("bot", (photo,), ()),
+        ("bot", (), (yes,)),
     ]
     page = create_app(services).test_client().get("/webhooks/demo/replies?user=5550101").json or {}
     photo_told = {"url": "https://cdn.example/a.jpg", "kind": "image"}
@@ -115,7 +115,7 @@ def test_history_and_the_page_of_replies_show_files_and_buttons_as_they_were_sai
     ]
     [_, asked] = rows.replies(accepted.user_id)
     assert (asked.quoted, asked.raw) == ("5550101:7", {"silent": True})
-    assert {line.state for line in known if line.direction == "out"} == {"withheld"}, "no way to send is told, and kept"
+    assert {line.state for line in known if line.role is Role.BOT} == {"withheld"}, "no way to send is told, and kept"
 
 
 def test_a_turn_knows_until_when_its_provider_takes_replies(rows: Rows, services: Services, settings: Settings) -> None:

@@ -74,7 +74,7 @@ def test_several_messages_of_one_side_are_one_of_anthropics() -> None:
 def test_files_events_and_authors_are_put_into_words() -> None:
     photo = Attachment(kind=AttachmentKind.IMAGE, name="roof.jpg")
     lines = [
-        Line(role=Role.USER, seq=1, at=AT, text="look", attachments=(photo,), author=Author(id="U1", name="Ann")),
+        Line(role=Role.USER, seq=1, at=AT, text="look", media=(photo,), author=Author(id="U1", name="Ann")),
         Line(role=Role.EVENT, seq=2, at=AT, event="reaction", text="👍"),
         Line(role=Role.USER, seq=3, at=AT),
     ]
@@ -110,7 +110,7 @@ lines = st.lists(
             text=st.text(),
             state=st.sampled_from([None, "sent", "failed"]),
             call=st.none(),
-            attachments=st.just(()),
+            media=st.just(()),
         ),
     )
 )

@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 
 from onelane import Attachment, Button, Reply, Turn, Upload
-from onelane.bot import EFFECTS_MAX_BYTES, Session, User
+from onelane.bot import Session, User
 from onelane.errors import BadResult
 from onelane.reply import UPLOADS_MAX_BYTES
+from onelane.storable import EFFECTS_MAX_BYTES
 from tests.unit.test_hosting import Gated, turn_read
 
 PHOTO = Attachment(url="https://cdn.example/a.jpg", content_type="image/jpeg")

@@ -5,9 +5,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onelane.bot import Memory, Session, Turn, User
+from onelane.bot import Session, Turn, User
 from onelane.handlers.sites import GREETING, SITES, handle
-from onelane.model import JsonObject, Message, Utterance
+from onelane.history import Line
+from onelane.memory import Memory
+from onelane.model import JsonObject, Message
 from onelane.turns.loading import load
 
 NOW = datetime(2026, 1, 17, 20, 39, tzinfo=UTC)
@@ -19,7 +21,7 @@ class Saved(Memory):
     def __init__(self) -> None:
         self.saved: list[tuple[UUID, JsonObject]] = []
 
-    def history(self, *_: object) -> list[Utterance]:
+    def history(self, *_: object) -> list[Line]:
         raise AssertionError("this bot reads no history")
 
     def tool_output(self, session_id: UUID, name: str) -> Any:

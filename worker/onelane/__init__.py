@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Session, Turn, User
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
-    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload, Utterance
+    from onelane.history import Line, Role, ToolCall
+    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload
     from onelane.reply import Reply
     from onelane.speaking import Said, Speaker, StoreUnavailable, Unsendable, say
 
@@ -24,17 +25,19 @@ __all__ = [
     "FileGone",
     "FileTooLarge",
     "Later",
+    "Line",
     "Message",
     "Reply",
+    "Role",
     "Said",
     "Session",
     "Speaker",
     "StoreUnavailable",
+    "ToolCall",
     "Turn",
     "Unsendable",
     "Upload",
     "User",
-    "Utterance",
     "say",
 ]
 FROM_OUTSIDE = ("Said", "Speaker", "StoreUnavailable", "Unsendable", "say")

@@ -52,6 +52,12 @@ class Channel(BaseModel):
     """A message that is exactly one of these (in any case) ends the session."""
     end_reply: str | None = None
 
+    on_busy: Literal["queue", "collect", "interrupt"] = "queue"
+    """What becomes of messages that come while others are answered: each a turn, all one, or the turn is run again."""
+    collect_max_messages: Annotated[int, Field(ge=1, le=100)] = 20
+    interrupt_max: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often in a row a turn is thrown away: who writes all the time is answered all the same."""
+
     poison: Literal["skip", "park", "apologise"] = "skip"
     apology: str = "Sorry, that message could not be handled."
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -223,6 +229,7 @@ class Settings(BaseSettings):
             timezone=channel.timezone or self.session_timezone,
             max_age_s=channel.max_age_s or self.session_max_age_s,
             escalation_timeout_s=channel.escalation_timeout_s or self.escalation_timeout_s,
+            batch_max=1 if channel.on_busy == "queue" else channel.collect_max_messages,
         )
 
 
@@ -237,5 +244,7 @@ class Policy(BaseModel):
     timezone: str | None
     max_age_s: int | None
     escalation_timeout_s: int
+    batch_max: int = 1
+    """How many messages one turn may take."""
     wants_events: bool | None = None
     """Whether the channel's bot has a function for events: then they wait for a turn. None: a worker knows."""

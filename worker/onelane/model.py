@@ -161,29 +161,6 @@ class Message(Value):
     """When it was sent, by the provider's clock, where the provider says so."""
 
 
-class Utterance(Value):
-    """One line of a session's history."""
-
-    seq: int
-    """The turn's number in its user's order; a reply has its message's."""
-    direction: str
-    """`in`, `out`, or `agent`: our side said it, but not through us."""
-    kind: str = "message"
-    """`message`, `event`, or `echo`: a colleague wrote it in the provider's own app."""
-    event: str | None = None
-    """What happened, where it is an event."""
-    text: str
-    """As its writer edited it last; empty when the line was deleted."""
-    media: tuple[Attachment, ...] = ()
-    """The files in it; none when the line was deleted."""
-    buttons: tuple[Button, ...] = ()
-    """What the user could press below it."""
-    button: str | None
-    """What the user pressed."""
-    state: str
-    accepted_at: datetime
-
-
 class UserRead(Value):
     """A user, as a turn read it."""
 
@@ -226,6 +203,8 @@ class TurnRead(Value):
     """Names the instant: a commit is refused when the user has another by then."""
     messages: tuple[Message, ...]
     """Its batch, in order."""
+    superseded: int = 0
+    """How many turns of this batch in a row were thrown away for what came meanwhile."""
     user: UserRead
     session: SessionRead
     reply_until: datetime | None = None
@@ -235,6 +214,11 @@ class TurnRead(Value):
     def message(self) -> Message:
         """The last of its messages."""
         return self.messages[-1]
+
+    @property
+    def first(self) -> Message:
+        """The first of them, which counts the batch's attempts, deaths and delays."""
+        return self.messages[0]
 
     def names(self, fence: int) -> dict[str, str | int]:
         """Return what identifies it in log lines, under a lease's fence."""

@@ -23,6 +23,8 @@ class SettleOutcome(StrEnum):
     FENCED = "fenced"
     STALE = "stale"
     """Another turn changed what this one read: it runs again."""
+    SUPERSEDED = "superseded"
+    """A newer message belongs into its batch: nothing was stored, and the next turn answers both."""
     RETRY = "retry"
     """The failure is noted; the message goes on waiting."""
     LATER = "later"

@@ -13,12 +13,14 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg.types.json import Jsonb
 
+from onelane import past
 from onelane.config import Policy
 from onelane.connection import Row
 from onelane.db import Clock, Database, database_clock
-from onelane.errors import ConfigError, LanesUnavailable
+from onelane.errors import ConfigError, LanesUnavailable, TurnOutdated
+from onelane.history import Line
 from onelane.lanes.lanes import Lanes
-from onelane.model import Utterance
+from onelane.model import JsonObject, Message
 from onelane.telemetry.log import event
 
 HISTORY_MAX = 1_000
@@ -62,26 +64,9 @@ class Sessions:
         self._lanes = lanes
         self._now = now
 
-    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
-        """Return the last `limit` lines of one session that are part of its story, newest first.
-
-        What a user has edited since is shown so, and nothing of what was deleted.
-        """
-        rows = self._database.rows(
-            """
-            SELECT turn_seq AS seq, kind, event, button, state, accepted_at,
-                   CASE kind WHEN 'echo' THEN 'agent' ELSE direction END AS direction,
-                   CASE WHEN deleted_at IS NULL THEN coalesce(edited_text, text) ELSE '' END AS text,
-                   CASE WHEN deleted_at IS NULL THEN attachments ELSE '[]' END AS media,
-                   CASE direction WHEN 'out' THEN coalesce(parts -> 'buttons', '[]') ELSE '[]' END AS buttons
-              FROM messages
-             WHERE session_id = %s
-             ORDER BY turn_seq DESC, ordinal DESC
-             LIMIT %s
-            """,
-            (session_id, max(0, min(limit, HISTORY_MAX))),
-        )
-        return [Utterance(**row._asdict()) for row in rows]
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
+        """Return the last `limit` lines of one session that are part of its story, oldest first; see `past`."""
+        return past.lines(self._database, session_id, max(0, min(limit, HISTORY_MAX)))
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name` in one session, or None."""
@@ -90,6 +75,24 @@ class Sessions:
             (session_id, name),
         )
         return row.output if row else None
+
+    def claim_newer(self, turn: JsonObject) -> list[Message]:
+        """Take what has arrived since into a turn's batch; raise TurnOutdated when the turn may do no more."""
+        answer = self._asked("SELECT claim_newer(%s) AS answer", turn)
+        return [Message.model_validate(message) for message in answer["messages"]]
+
+    def keep_step(self, step: JsonObject) -> tuple[bool, Any]:
+        """Keep or ask for the result of a step; return whether there is one, and which. Raise TurnOutdated."""
+        answer = self._asked("SELECT keep_step(%s) AS answer", step)
+        return answer["is_known"], answer["value"]
+
+    def _asked(self, query: str, item: JsonObject) -> JsonObject:
+        row = self._database.row(query, (Jsonb(item),))
+        assert row is not None  # noqa: S101 - a select without FROM answers one row
+        answer: JsonObject = row.answer
+        if answer["outcome"] not in {"claimed", "kept"}:
+            raise TurnOutdated("what this turn read has changed since it began")
+        return answer
 
     def is_current(self, user_id: UUID, version: int, fence: int) -> bool:
         """Whether nothing that a turn of this version may have read has changed, and no later lease has written."""

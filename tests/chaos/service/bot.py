@@ -21,7 +21,8 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from onelane.bot import AnyTurn, AsyncTurn, Turn
+from onelane.bot import AsyncTurn, Turn
+from onelane.turn import AnyTurn
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
 from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of

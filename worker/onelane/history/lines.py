@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from onelane.model import Attachment, Author, JsonObject, Value
+from onelane.model import Attachment, Author, Button, JsonObject, Value
 
 UNSAID: Final = frozenset({"failed", "withheld", "dropped"})
 """States of replies that nobody has seen."""
@@ -44,7 +44,9 @@ class Line(Value):
     text: str = ""
     """As its writer edited it last; empty when the line was deleted."""
     button: str | None = None
-    attachments: tuple[Attachment, ...] = ()
+    media: tuple[Attachment, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    """That the user may press, where it is a reply."""
     author: Author | None = None
     """Who wrote, where the user is a group or thread."""
     event: str | None = None
@@ -76,7 +78,7 @@ def told(lines: Sequence[Line]) -> Iterator[Said | ToolCall]:
 
 def _words(line: Line) -> str:
     """Put a line into words. A file is named, and not shown: providers hand them out to our token alone."""
-    files = [f"[{' '.join(filter(None, (file.kind, file.name)))}]" for file in line.attachments]
+    files = [f"[{' '.join(filter(None, (file.kind, file.name)))}]" for file in line.media]
     event = f"[{line.event}]" if line.role is Role.EVENT else ""
     text = "\n".join(filter(None, (event, line.text.strip() or (line.button or "").strip(), *files)))
     is_others = text and line.author is not None and line.author.name and line.role is Role.USER

@@ -78,11 +78,11 @@ REFUSALS: Final = Counter(
 TURNS: Final = Counter(
     "onelane_turns",
     "Turns by outcome. already: done before; fenced: a later lease had written; stale: what it read has changed, "
-    "so it runs again; retry: failed, tried again later; later: what the handler needs is away, so it waits and loses "
-    "no attempt; dead: failed for the last time; paused: the same, and the user waits for an operator; dropped: lost "
-    "its lease.",
+    "so it runs again; superseded: a newer message is answered with it; retry: failed, tried again later; later: what "
+    "the handler needs is away, so it waits and loses no attempt; dead: failed for the last time; paused: the same, "
+    "and the user waits for an operator; dropped: lost its lease.",
     "outcome",
-    ("committed", "already", "fenced", "stale", "retry", "later", "dead", "paused", "dropped"),
+    ("committed", "already", "fenced", "stale", "superseded", "retry", "later", "dead", "paused", "dropped"),
 )
 TURN_SECONDS: Final = Histogram(
     "onelane_turn_seconds",

@@ -69,18 +69,24 @@ class Handling:
 
     async def run(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
-    ) -> Handled:
-        """Return what the message leads to; whatever is the handler's fault is a failure.
+    ) -> tuple[TurnRead, Handled]:
+        """Return what the batch leads to, and the turn with what it has taken in; the handler's fault is a failure.
 
         With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
+        handled = await self._handled(turn, holding, memory, thread, is_apart=is_apart)
+        return turn.model_copy(update={"messages": (*turn.messages, *memory.claimed)}), handled
+
+    async def _handled(
+        self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
+    ) -> Handled:
         act = self.bots.act_for(turn)
         if turn.session.status == "escalated" or act is None:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
             return Handled(await self._in_pieces(turn, ending, thread))
-        if turn.message.deaths >= DEATHS_PER_ATTEMPT:
-            return Handled({}, Failure(error=f"{turn.message.deaths} workers died with this message in flight"))
+        if turn.first.deaths >= DEATHS_PER_ATTEMPT:
+            return Handled({}, Failure(error=f"{turn.first.deaths} workers died with this message in flight"))
         turn = self._with_window(turn)
         try:
             with self._signs(turn):
@@ -141,4 +147,4 @@ def _failure_of(error: HandlerFailed) -> Failure:
 
 def is_suspect(turn: TurnRead) -> bool:
     """Whether the message was in flight at so many deaths that it must run apart."""
-    return turn.message.deaths >= SUSPECT_AFTER_DEATHS
+    return turn.first.deaths >= SUSPECT_AFTER_DEATHS

@@ -14,10 +14,11 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from onelane.bot import AsyncTurn, Memory, Session, Turn, User
+from onelane.bot import AsyncTurn, Session, Turn, User
 from onelane.errors import HandlerFailed
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
+from onelane.memory import Memory
 from onelane.model import JsonObject, TurnRead
 from onelane.reply import Replies
 from onelane.turns.answers import answered

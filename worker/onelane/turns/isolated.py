@@ -19,9 +19,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from onelane import forks
-from onelane.bot import Memory
 from onelane.errors import FileAway, FileError, FileGone, FileTooLarge, HandlerWaits
-from onelane.model import Attachment, File, JsonObject, TurnRead, Utterance
+from onelane.history import Line
+from onelane.memory import Memory
+from onelane.model import Attachment, File, JsonObject, Message, TurnRead
 from onelane.telemetry import log
 from onelane.turns.blame import blamed
 from onelane.turns.bots import Bot
@@ -50,15 +51,32 @@ class Parent(Memory):
         self._asking = Lock()
         """Guards a question with its answer: a handler may read in several threads or tasks at once."""
 
-    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
         """Ask for the last `limit` lines of the session."""
         del session_id
-        return [Utterance.model_validate(line) for line in self._ask({"ask": "history", "limit": limit})]
+        return [Line.model_validate(line) for line in self._ask({"ask": "history", "limit": limit})]
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Ask for the session's newest output of that name."""
         del session_id
         return self._ask({"ask": "tool_output", "name": name})
+
+    def newer(self) -> list[Message]:
+        """Ask for what has arrived since."""
+        return [Message.model_validate(message) for message in self._ask({"ask": "newer"})]
+
+    def known_step(self, key: str) -> tuple[bool, Any]:
+        """Ask whether a step has a result."""
+        is_known, value = self._ask({"ask": "step", "key": key})
+        return is_known, value
+
+    def keep_step(self, key: str, value: Any) -> Any:
+        """Let a step's result be kept."""
+        return self._ask({"ask": "keep", "key": key, "value": value})
+
+    def shield(self) -> None:
+        """Say that the turn is to be committed."""
+        self._ask({"ask": "shield"})
 
     def fetching(self, attachment: Attachment) -> Future[File]:
         """Ask for a file, in a thread: an async handler goes on meanwhile."""

@@ -19,7 +19,6 @@ from typing import Self
 
 import psycopg
 
-from onelane.bot import Memory
 from onelane.config import Settings
 from onelane.errors import (
     HandlerFailed,
@@ -30,6 +29,7 @@ from onelane.errors import (
     kind_of,
 )
 from onelane.lanes.holding import Holding
+from onelane.memory import Memory
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
 from onelane.turns.conversation import converse

@@ -1,15 +1,16 @@
 """What a turn reads of its session and fetches while its handler runs, and whether Postgres keeps it from reading."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from onelane.bot import Memory
 from onelane.errors import StoreUnavailable, TurnOutdated
-from onelane.model import Attachment, File, Lease, TurnRead, Utterance
+from onelane.history import Line
+from onelane.memory import Memory
+from onelane.model import Attachment, File, JsonObject, Lease, Message, TurnRead
 from onelane.sessions import Sessions
 from onelane.turns.files import Files
 
@@ -30,18 +31,42 @@ class TurnMemory(Memory):
         self._files = files
         self._turn = turn
         self._lease = lease
+        self.claimed: list[Message] = []
+        """What arrived while the handler ran, and is the turn's too; in order. Only the handler's reads add to it."""
+        self.is_shielded = False
+        """Whether nothing that arrives may throw the turn away any more."""
         self._failed: StoreUnavailable | None = None
         """What the last read met, if it failed. Whatever a handler raises then, it is not its fault."""
         self._reading_since: list[float] = []
         """Of each read under way: a handler may read in several threads or tasks. Single operations are atomic."""
 
-    def history(self, session_id: UUID, limit: int) -> list[Utterance]:
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
         """Return the last `limit` lines of the session; raise TurnOutdated when they may be too new."""
         return self._read(lambda: self._sessions.history(session_id, limit))
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None; raise TurnOutdated when it may be too new."""
         return self._read(lambda: self._sessions.tool_output(session_id, name))
+
+    def newer(self) -> list[Message]:
+        """Take what has arrived since into the batch; raise TurnOutdated for a turn that may write no more."""
+        newer = self._asked(lambda: self._sessions.claim_newer(self._named([*self._turn.messages, *self.claimed])))
+        self.claimed += newer
+        return newer
+
+    def known_step(self, key: str) -> tuple[bool, Any]:
+        """Return whether a step of this batch has a result, and which; raise TurnOutdated."""
+        return self._asked(lambda: self._sessions.keep_step({**self._named(self._turn.messages), "key": key}))
+
+    def keep_step(self, key: str, value: Any) -> Any:
+        """Keep a step's result, and return the one that stands: the first; raise TurnOutdated."""
+        step = {**self._named(self._turn.messages), "key": key, "value": value}
+        _, kept = self._asked(lambda: self._sessions.keep_step(step))
+        return kept
+
+    def shield(self) -> None:
+        """Let nothing that arrives throw the turn away from now on."""
+        self.is_shielded = True
 
     def fetching(self, attachment: Attachment) -> Future[File]:
         """Begin to fetch a file of the turn's channel: somebody else's service, so no read of ours."""
@@ -65,15 +90,34 @@ class TurnMemory(Memory):
             return StoreUnavailable("a turn's read of its own session is held up")
         return self._failed
 
+    def _named(self, messages: Sequence[Message]) -> JsonObject:
+        """Name the turn and a batch, as SQL compares them."""
+        return {
+            "user_id": str(self._lease.user_id),
+            "fence": self._lease.fence,
+            "version": self._turn.version,
+            "session_id": str(self._turn.session.id),
+            "seqs": [message.seq for message in messages],
+        }
+
     def _read(self, find: Callable[[], Found]) -> Found:
-        try:
+        def found_now() -> Found:
             found = find()
             # Asked after the read: as the version only goes up, what was found is of the turn's instant.
-            is_current = self._sessions.is_current(self._lease.user_id, self._turn.version, self._lease.fence)
+            if not self._sessions.is_current(self._lease.user_id, self._turn.version, self._lease.fence):
+                raise TurnOutdated("what this turn read has changed since it began")
+            return found
+
+        return self._asked(found_now)
+
+    def _asked(self, ask: Callable[[], Found]) -> Found:
+        try:
+            found = ask()
         except StoreUnavailable as error:
             self._failed = error
             raise
+        except TurnOutdated:
+            self._failed = None
+            raise
         self._failed = None
-        if not is_current:
-            raise TurnOutdated("what this turn read has changed since it began")
         return found

@@ -58,9 +58,9 @@ class Outages:
 def pause_s(settings: Settings, settled: Settled) -> float:
     """Return how long the lane waits for the next run: longer after each failure, or as the handler asked while it may.
 
-    What was stale runs again at once.
+    What was stale or superseded runs again at once.
     """
-    if settled.outcome is SettleOutcome.STALE:
+    if settled.outcome in {SettleOutcome.STALE, SettleOutcome.SUPERSEDED}:
         return 0
     if (later := settled.later) is None:
         return backoff_s(settings, settled.attempts or 1)

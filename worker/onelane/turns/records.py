@@ -83,7 +83,7 @@ class Records:
         While Postgres is away, or it is unknown whether that worked, try again: for COMMIT_HOLD_S, as long as the
         lease lives and the process does not stop. Raise StoreRefused for effects that Postgres refuses.
         """
-        what: JsonObject = {"effects": effects, "goes_on": goes_on}
+        what: JsonObject = {"effects": effects, "goes_on": goes_on, **self._interruptible(turn, effects)}
         try:
             return await self._held(cancelled, lease, turn, what)
         except StoreRefused:
@@ -100,7 +100,7 @@ class Records:
         """
         channel = self._settings.channels.get(turn.user.channel)
         later = {
-            "laters": turn.message.laters,
+            "laters": turn.first.laters,
             "max_s": self._settings.later_max_s,
             "asked_s": failure.asked_s,
             "reason": failure.reason,
@@ -109,7 +109,7 @@ class Records:
             "failure": {
                 "error": failure.error,
                 "is_suspect": failure.is_suspect,
-                "attempts": turn.message.attempts,
+                "attempts": turn.first.attempts,
                 "attempts_max": self._settings.attempts_max,
                 "poison": channel.poison if channel else "skip",
                 "apologies": self._apologies.get(turn.user.channel, []),
@@ -128,6 +128,13 @@ class Records:
         """Return id, state (received, processed or dead) and last_error of those of `ids` of this user."""
         asked = {"user_id": user_id, "ids": ids}
         return await answered(self._readers.submit(self._database.rows, STATES, asked))
+
+    def _interruptible(self, turn: TurnRead, effects: JsonObject) -> JsonObject:
+        """Say that newer messages throw the turn away, where they do and it has not shielded itself."""
+        channel = self._settings.channels.get(turn.user.channel)
+        if effects.pop("shielded", False) or channel is None or channel.on_busy != "interrupt":
+            return {}
+        return {"interrupt": {"superseded": turn.superseded, "most": channel.interrupt_max}}
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.bot import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
+from onelane.memory import Memory
 from onelane.model import Failure, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.log import event, ms_since, name_turn
@@ -131,7 +131,7 @@ class Shift:
         self._pace_ms = self._handling.pace_ms(turn)
         memory = self._handling.memory(turn, self.holding)
         self._enter(Stage.APART if is_apart else Stage.HANDLE, turn, memory)
-        handled = await self._handling.run(turn, self.holding, memory, self.thread, is_apart=is_apart)
+        turn, handled = await self._handling.run(turn, self.holding, memory, self.thread, is_apart=is_apart)
         self._enter(Stage.COMMIT)
         if not self.holding.is_open or (handled.failure and self.holding.cancelled.is_set()):
             TURNS.count("dropped")
@@ -189,7 +189,7 @@ class Shift:
         match settled.outcome:
             case SettleOutcome.FENCED:
                 return Released.LOST
-            case SettleOutcome.STALE | SettleOutcome.RETRY | SettleOutcome.LATER:
+            case SettleOutcome.STALE | SettleOutcome.SUPERSEDED | SettleOutcome.RETRY | SettleOutcome.LATER:
                 await self._park(pause_s(self._workplace.settings, settled))
                 return Released.RELEASED
         self._enter(Stage.FINISH)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
-from onelane.bot import Memory, Session, Turn, User
+from onelane.bot import Session, Turn, User
 from onelane.channels import Inbound
 from onelane.channels.twilio import FORM
 from onelane.deliveries import Delivery
@@ -15,7 +15,9 @@ from onelane.dev.incident.account import Account, Line, Opened
 from onelane.dev.incident.naive import Flaws, Resolver, Rows, StatementFailed
 from onelane.dev.incident.timeline import ADDRESS, CHANNEL, EVENING, Moment, Step, provider
 from onelane.handlers.sites import OUTPUT, handle
-from onelane.model import Message, Utterance
+from onelane.history import Line as HistoryLine
+from onelane.memory import Memory
+from onelane.model import Message
 
 MEET_S = 10.0
 """Far more than two threads need to meet; after it the replay fails with an error."""
@@ -102,7 +104,7 @@ class Outputs(Memory):
         """Return the output of that name, or None."""
         return self._saved.get((session_id, name))
 
-    def history(self, session_id: UUID, limit: int) -> list[Utterance]:  # noqa: ARG002 - this bot reads none
+    def history(self, session_id: UUID, limit: int) -> list[HistoryLine]:  # noqa: ARG002 - this bot reads none
         """Return no lines: this bot does not read them."""
         return []
 

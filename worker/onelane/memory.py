@@ -1,0 +1,49 @@
+"""What a turn can ask for while its handler runs, whoever answers: Postgres, or a parent process through a pipe."""
+
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+from uuid import UUID
+
+from onelane.errors import FileError, StoreUnavailable
+from onelane.history import Line
+from onelane.model import Attachment, File, Message
+
+
+class Memory(Protocol):
+    """One turn's session, steps and files."""
+
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
+        """Return the last `limit` lines, oldest first."""
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        """Return the newest output saved under `name`, or None."""
+
+    def newer(self) -> list[Message]:
+        """Take what has arrived since into the batch, and return it."""
+        return []
+
+    def known_step(self, key: str) -> tuple[bool, Any]:  # noqa: ARG002 - nothing is kept here
+        """Return whether a step of this batch has a result, and which."""
+        return False, None
+
+    def keep_step(self, key: str, value: Any) -> Any:  # noqa: ARG002 - as above
+        """Keep a step's result, and return the one that stands: the first."""
+        return value
+
+    def shield(self) -> None:
+        """Let nothing that arrives from now on throw the turn away."""
+        return
+
+    def fetching(self, attachment: Attachment) -> Future[File]:
+        """Begin to fetch a file of the turn's channel."""
+        raise FileError(f"{attachment.kind}: there are no files here")
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Enclose a read, with its wait for a thread to read in."""
+        return nullcontext()
+
+    @property
+    def outage(self) -> StoreUnavailable | None:
+        """What keeps the turn from reading, if anything does: its time is not the handler's then."""
+        return None
