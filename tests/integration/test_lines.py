@@ -194,7 +194,7 @@ def test_an_echo_hands_the_open_session_over_at_once(services: Services, calls: 
     assert not said["is_waiting"]
     calls.settle(settlement(begun, replies=[{"text": "too late"}]))
     assert status(services, first["user_id"]) == ["escalated"]
-    assert [line for line in history(services, first["user_id"]) if line[0] == "echo"] == [
+    assert [line for line in history(services, first["user_id"]) if line[0] == "agent"] == [
         ("agent", "", "leave it to me")
     ]
     assert services.database.rows("SELECT failure FROM messages WHERE state = 'withheld'")[0].failure == "escalated"
@@ -214,7 +214,7 @@ def test_an_echo_that_is_only_noted_hands_nothing_over(services: Services, calls
     works(calls, first["user_id"])
     calls.accept(echo(1, on_echo="note"))
     assert status(services, first["user_id"]) == ["active"]
-    assert history(services, first["user_id"])[1][0] == "echo"
+    assert history(services, first["user_id"])[-1][0] == "agent"
 
 
 @pytest.mark.parametrize("is_ended", [True, False], ids=["after a noted end", "in a session that waits to be opened"])
