@@ -22,7 +22,7 @@ BOUND = "asyncio.wait_for"
 WORKER = "worker/onelane"
 ENDED_OTHERWISE = {
     "app/onelane_web/serving/threads.py Threads._work self._bell.get()": "it waits for the next request",
-    f"{WORKER}/bot.py Turn.fetch self._memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
+    f"{WORKER}/turn.py Turn.fetch self._memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
     f"{WORKER}/turns/conversation.py _fetched memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
     f"{WORKER}/dev/incident/naive_bot.py _cross request.result()": "both requests meet within a time, or fail",
     f"{WORKER}/dev/incident/naive_bot.py _cross.let_the_first_act both_have_read.wait()": "the barrier has a time-out",
