@@ -1,6 +1,5 @@
 """The bot that asks a model, against the fake model's process and a turn that lives in memory."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from onelane.handlers.llm.budget import within_tokens
 from onelane.model import JsonObject
 from onelane.testing.fake_model import FakeModel, fake_model
 from onelane.testing.fake_model.serving import Fault
+from tests.loops import run
 
 
 class MemoryTurn:
@@ -59,7 +59,7 @@ def bot(model: FakeModel, *tools: Callable[..., Any], **settings: Any) -> ModelB
 
 
 def answer(bot: ModelBot, turn: MemoryTurn) -> str:
-    return asyncio.run(bot.handle(turn))  # type: ignore[arg-type]
+    return run(bot.handle(turn))  # type: ignore[arg-type]
 
 
 def sites(language: str) -> list[str]:
@@ -129,8 +129,8 @@ def test_a_model_that_only_calls_tools_ends_after_the_last_step(model: FakeModel
 
 
 def test_the_oldest_exchanges_are_left_out_whole() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
-    exchanges = [
+    call: JsonObject = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    exchanges: list[list[JsonObject]] = [
         [{"role": "user", "content": "a" * 300}, call, {"role": "tool", "tool_call_id": "1", "content": "x"}],
         [{"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
         [{"role": "user", "content": "d"}, {"role": "user", "content": "e"}],
