@@ -51,7 +51,7 @@ INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel) SELECT id, 1, 1, ne
 EMPTIED = (
     *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
     *("messages", "payloads", "tool_calls", "channel_policies", "quarantined_payloads", "reply_statuses"),
-    *("outbox", "out_lanes", "channel_holds", "provider_messages", "failures_to_tell", "reply_files"),
+    *("outbox", "out_lanes", "channel_holds", "provider_messages", "failures_to_tell", "reply_files", "steps"),
 )
 TABLES = (*EMPTIED, "schema_files")
 SESSION = """

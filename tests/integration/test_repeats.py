@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from psycopg.types.json import Jsonb
 
 import onelane
 import onelane_web
@@ -38,7 +39,7 @@ from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand
-from tests.calls import Calls, delivery, lease, sent
+from tests.calls import Calls, Item, delivery, lease, sent, settlement
 from tests.conftest import SECRET
 from tests.rows import EMPTIED, Rows
 
@@ -266,6 +267,30 @@ def _commit(story: Story) -> None:
     loops.run(story.records().commit(lease, story.turn(lease), effects, Event()))
 
 
+def _batch_of(story: Story) -> Item:
+    """Name a turn that answers the user's only message, and is running."""
+    return settlement(Calls(story.services.database).begin(lease(story.user.user_id))[0])
+
+
+def _answered(story: Story) -> None:
+    """Take the batch over, and answer it."""
+    calls = Calls(story.services.database)
+    [begun] = calls.begin(lease(story.user.user_id, 2))
+    assert calls.settle(settlement(begun, 2))[0]["outcome"] == "committed"
+
+
+def _claim(story: Story) -> None:
+    story.services.database.rows("UPDATE channel_policies SET batch_max = 5")
+    batch = _batch_of(story)
+    story.user.say()
+    story.database.rows("SELECT claim_newer(%s)", (Jsonb(batch),))
+
+
+def _keep_step(story: Story) -> None:
+    kept = {**_batch_of(story), "key": "model 1", "value": {"answer": 42}}
+    story.database.rows("SELECT keep_step(%s)", (Jsonb(kept),))
+
+
 def _requeue(story: Story) -> None:
     duties = Duties(story.database, story.services.all_lanes, story.sessions, "w", parked_max_s=3_600)
     duties._requeued[0]._waits_again(story.user.user_id, str(story.message_id))
@@ -398,6 +423,8 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "opt_in_user": {"and the user opted out again": Case(_user("opt_in"), _event("opted_out", 2), _event("opted_out"))},
+    "claim_newer": {"and the batch was answered": Case(_claim, _answered)},
+    "keep_step": {"and the batch was answered": Case(_keep_step, _answered)},
     "redrive_message": {
         "and it died again": Case(_message("retry"), Story.die, Story.die),
         "and it died again after RQ's requeue": Case(_requeue, Story.die, Story.die),

@@ -64,7 +64,7 @@ def test_it_comes_after_what_the_last_settled_turn_said_and_before_what_the_next
     alice.turn(replies=[{"text": "next"}])
     assert lines(alice) == [(1, 1, "answer"), (1, 2, "news"), (2, 1, "next")]
     assert said.session_id == alice.rows.sessions(alice.user_id)[0].id
-    assert [one.text for one in services.sessions.history(said.session_id, 3)] == ["next", "", "news"]
+    assert [one.text for one in services.sessions.history(said.session_id, 3)] == ["news", "", "next"]
     assert alice.rows.anomalies() == []
 
 
