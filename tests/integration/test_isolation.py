@@ -209,6 +209,7 @@ def test_a_grandchild_that_leaves_the_handler_answers_nothing(text: str, run: Ru
     assert text_of(run(text)) == "ours"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", slow_after(1, ["close", "stop-within", "fork-and-close", "endless", "kill"]))
 def test_isolation_goes_on_after_as_many_hostile_messages_as_it_has_places(
     text: str, run: Run, strict: Isolation, begin: Begin
@@ -265,6 +266,7 @@ def test_a_long_import_takes_nothing_of_the_turns_time(
     assert text_of(run("sizes", session_state={"text": "x" * 600_000}, user_state={})) == f"{600_000 + len(FRAME)} 2"
 
 
+@pytest.mark.slow
 def test_a_handler_with_many_threads_needs_address_space_and_little_memory(run: Run, isolation: Isolation) -> None:
     isolation._memory_mb = 128
     assert int(text_of(run("threads 16"))) > 1_000
@@ -300,6 +302,7 @@ def test_a_platforms_signals_to_every_process_convict_no_message(run: Run) -> No
     assert text_of(run("signals")) == "alive"
 
 
+@pytest.mark.slow
 def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
     assert text_of(run("files")) == str(FILES_MAX)
     assert text_of(run("terminal")) == ""
@@ -321,6 +324,7 @@ def test_every_channels_handler_is_tried_and_the_one_that_cannot_start_is_named(
     assert "tests.escapees" not in isolation.state
 
 
+@pytest.mark.slow
 def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

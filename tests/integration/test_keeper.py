@@ -240,6 +240,7 @@ def test_a_renewer_that_was_killed_is_replaced_before_a_lease_is_lost(
     assert events(log_lines, "lease_lost") == []
 
 
+@pytest.mark.slow
 def test_a_wire_that_was_shut_down_is_replaced_with_its_renewer(
     keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
 ) -> None:
@@ -288,6 +289,7 @@ def test_a_frozen_renewer_is_replaced_after_half_a_leases_life(
     assert first.poll() == -signal.SIGKILL, "nothing goes on when it thaws"
 
 
+@pytest.mark.slow
 def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_calls_back(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
 ) -> None:
@@ -356,6 +358,7 @@ def test_a_killed_workers_lanes_are_taken_over_though_a_process_of_a_handler_kee
         eventually(lambda: not is_running(renewer))
 
 
+@pytest.mark.slow
 def test_a_lease_that_lives_for_minutes_stalls_no_worker(settings: Settings) -> None:
     beats: list[int] = []
     keeper = Keeper("ours", access(settings.redis_url), ttl_s=600, stall_limit_s=2)

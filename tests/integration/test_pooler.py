@@ -76,6 +76,7 @@ def test_a_call_has_the_same_settings_whatever_stands_between(
         assert level == ("read committed",)
 
 
+@pytest.mark.slow
 def test_conversations_and_the_doctor_leave_nothing_on_the_servers_connection(
     rows: Rows, settings: Settings, beyond: Settings, pooler: Pooler, run_worker: RunWorker
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_pooler_that_allows_fewer_clients_than_the_pool_has_places_is_not_away
         assert not database.breaker.is_open
 
 
+@pytest.mark.slow
 def test_a_pooler_that_is_killed_under_way_costs_no_attempt(
     rows: Rows, accept: Accept, beyond: Settings, pooler: Pooler, run_worker: RunWorker
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_finished_turn_is_committed_later_and_its_handler_runs_once(
     assert rows.message(message.message_id).attempts == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_hands_back_what_it_could_not_commit(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_worker_that_starts_while_a_server_is_away_waits_for_it(
         assert worker.is_running
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_a_server_ends_at_once_when_asked_to(settings: Settings, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with ExitStack() as stack:

@@ -38,6 +38,7 @@ def loaded_after(program: str, variables: dict[str, str]) -> list[str]:
     return done.stdout.splitlines()[-1].split()[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ENTRY_POINTS)
 def test_an_entry_point_imports_no_dev(module: str) -> None:
     assert loaded_after(f"import {module}", dict(os.environ)) == []
@@ -49,6 +50,7 @@ def test_the_web_imports_no_dev(is_development: bool, settings: Settings) -> Non
     assert loaded_after("import onelane_web.wsgi", variables) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["onelane.bootstrap", "onelane.turns.isolated"])
 def test_the_client_for_files_is_imported_by_the_first_who_fetches_one(module: str) -> None:
     loaded = f"import sys, {module}; assert 'httpx2' not in sys.modules, 'it takes half a second'"
@@ -69,6 +71,7 @@ def test_a_worker_at_work_has_imported_no_dev(
         eventually(lambda: rows.texts(user_id) == ["nothing"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["doctor"], ["lanes"], ["dead", "list"]])
 def test_an_operators_command_imports_no_dev(command: list[str], services: Services, settings: Settings) -> None:
     program = f"from onelane.cli import onelane\nonelane.main({command!r}, standalone_mode=False)"

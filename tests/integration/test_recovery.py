@@ -62,6 +62,7 @@ def _score(services: Services, user_id: UUID) -> float | None:
 # Redis forgets, or was away
 
 
+@pytest.mark.slow
 def test_what_was_accepted_while_redis_was_away_is_answered_within_a_lap(
     rows: Rows, services: Services, settings: Settings, run_worker: RunWorker, redis_server: EmbeddedRedis
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_paused_user_stays_paused_over_flushall(
     assert rows.states(user_id) == ["received"]
 
 
+@pytest.mark.slow
 def test_a_user_resumed_in_postgres_alone_is_unpaused_within_a_lap(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_user_resumed_in_postgres_alone_is_unpaused_within_a_lap(
         eventually(lambda: rows.states(user_id) == ["processed"], within_s=LAP_S + BUSY_S)
 
 
+@pytest.mark.slow
 def test_lanes_without_work_are_dropped(services: Services, settings: Settings, run_worker: RunWorker) -> None:
     for _ in range(30):
         services.lanes.make_due(uuid4())

@@ -121,7 +121,11 @@ def test_a_worker_that_redis_refuses_at_its_start_exits_as_for_any_mistake_of_co
 
 
 @pytest.mark.parametrize(
-    "rules", [*RULES.values(), ("resetchannels",), ("-publish", "-subscribe")], ids=[*RULES, "no channels", "no RQ"]
+    "rules",
+    [
+        pytest.param(rules, id=name, marks=[] if name == "no EVAL, EVALSHA or SCRIPT" else [pytest.mark.slow])
+        for name, rules in {**RULES, "no channels": ("resetchannels",), "no RQ": ("-publish", "-subscribe")}.items()
+    ],
 )
 def test_a_running_worker_sits_a_refusal_out_and_nobody_is_charged(
     services: Services,
@@ -155,6 +159,7 @@ def test_a_running_worker_sits_a_refusal_out_and_nobody_is_charged(
     assert len(said) == len(set(said)), "once for each kind of lanes"
 
 
+@pytest.mark.slow
 def test_a_password_changed_under_a_running_worker_is_an_outage_until_it_is_right_again(
     settings: Settings, limited: Limited, accept: Accept, run_worker: RunWorker, rows: Rows, log_lines: LogLines
 ) -> None:
