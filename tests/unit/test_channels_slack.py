@@ -260,7 +260,7 @@ def test_more_actions_than_slack_ever_sends_at_once_are_kept_and_not_taken_one_b
     actions = [{"action_id": "a", "action_ts": f"1.{nr}"} for nr in range(ACTIONS_MAX + 1)]
     pressed = {"type": "block_actions", "user": {"id": "U1"}, "team": {"id": "T1"}, "actions": actions}
     body = urlencode({"payload": json.dumps(pressed)}).encode()
-    assert SLACK.parse(posted(body, FORM)).items == [Quarantined("actions: has too many entries")]
+    assert SLACK.parse(posted(body, FORM)).items == [Quarantined("actions: must have at most 100 entries")]
 
 
 def test_a_file_is_fetched_with_the_token_from_slack_alone() -> None:

@@ -17,7 +17,7 @@ from onelane.channels.fields import ATTACHMENTS_MAX, TEXT_MAX
 from onelane.channels.standard import Standard
 from onelane.config import Channel
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind, Quarantined, Status
-from onelane.errors import BadRequest, BadSignature, Unsupported
+from onelane.errors import BadSignature, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author
 
 KEY, OLD_KEY = b"a key of enough bytes for anyone", b"the key from before the rotation"
@@ -174,9 +174,29 @@ def test_a_body_that_cannot_be_understood_goes_into_quarantine_by_its_field(body
     assert refusal(body).startswith(f"{field}: ")
 
 
-def test_bytes_that_are_no_utf8_cannot_have_been_signed() -> None:
-    with pytest.raises(BadRequest, match=r"^body: must be UTF-8"):
-        STANDARD.verify(posted(b"\xff\xfe"))
+NO_TEXT = b'{"user": "alice", "text": "caf\xe9"}'
+
+
+def test_signed_bytes_that_are_no_text_go_into_quarantine() -> None:
+    for key in (KEY, OLD_KEY):
+        assert refusal(NO_TEXT, key=key).startswith("body: must be valid JSON: UTF-8")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [posted(NO_TEXT, key=b"another key"), posted(NO_TEXT, at=1), replace(posted(NO_TEXT), body=NO_TEXT + b" ")],
+    ids=["key", "time", "body"],
+)
+def test_bytes_that_are_no_text_must_be_signed_too(wrong: Inbound) -> None:
+    with pytest.raises(BadSignature):
+        STANDARD.verify(wrong)
+
+
+@given(st.text())
+def test_no_signature_of_bytes_that_are_no_text_is_an_error_of_ours(signature: str) -> None:
+    request = posted(NO_TEXT)
+    with pytest.raises(BadSignature):
+        STANDARD.verify(replace(request, headers={**request.headers, "webhook-signature": signature}))
 
 
 def test_a_field_whose_name_has_a_nul_is_no_other_field() -> None:

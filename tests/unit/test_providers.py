@@ -20,7 +20,7 @@ IMPOSSIBLE = [
     ({"provider": SECRET}, f"CHANNELS.demo.provider: must be {' or '.join(map(repr, sorted(PROVIDERS)))}"),
     ({"secrets": SECRET}, "CHANNELS.demo.secrets: must be a JSON list"),
     ({"secrets": []}, "CHANNELS.demo.secrets: must not be empty"),
-    ({"secrets": [SECRET] * 9}, "CHANNELS.demo.secrets: has too many entries"),
+    ({"secrets": [SECRET] * 9}, "CHANNELS.demo.secrets: must have at most 8 entries"),
     ({"secrets": [[SECRET]]}, "CHANNELS.demo.secrets.0: must be a valid string"),
     ({"secrets": [SECRET, f"v1,{SECRET}"]}, "CHANNELS.demo.secrets.1: must begin with whsec_, without v1, before it"),
     ({"secrets": [f"whpk_{SECRET}"]}, "CHANNELS.demo.secrets.0: must be a whsec_ secret"),

@@ -6,6 +6,7 @@ Values themselves are never repeated, since many are secrets or quote a user.
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
 PLAIN: Final = {
@@ -19,9 +20,11 @@ PLAIN: Final = {
     "int_parsing": "must be a whole number",
     "float_parsing": "must be a number",
     "too_short": "must not be empty",
-    "too_long": "has too many entries",
 }
 """Messages by pydantic's type of error, where its own message speaks of Python."""
+
+
+TOO_LONG: Final = frozenset({"too_long", "string_too_long"})
 
 
 class Problem(NamedTuple):
@@ -38,11 +41,17 @@ class Problem(NamedTuple):
 
 def first_problem(error: ValidationError) -> Problem:
     """Return the first of the problems that `error` lists."""
-    found = error.errors(include_url=False, include_input=False)[0]
+    found = error.errors(include_url=False)[0]
     # A key that is not allowed may be a secret in the wrong place; pydantic ends its path with `[key]`.
     loc = found["loc"][:-2] if found["loc"][-1:] == ("[key]",) else found["loc"]
-    message = PLAIN.get(found["type"]) or found["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    plain = _too_long(found) if found["type"] in TOO_LONG else PLAIN.get(found["type"])
+    message = plain or found["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return Problem(tuple(map(str, loc)), message, found["type"] == "missing")
+
+
+def _too_long(found: ErrorDetails) -> str:
+    what = "characters" if isinstance(found["input"], str) else "entries"
+    return f"must have at most {found['ctx']['max_length']} {what}"
 
 
 def setting_problem(error: ValidationError) -> str:
