@@ -479,3 +479,29 @@ CREATE TABLE reply_files (
 CREATE INDEX conversation_sessions_by_start ON conversation_sessions (started_at);
 CREATE INDEX messages_by_time ON messages USING brin (accepted_at) WITH (autosummarize = on);
 CREATE INDEX tool_calls_by_time ON tool_calls USING brin (created_at) WITH (autosummarize = on);
+
+-- What operators have done and looked at, in the order of nr. Rows are added, and nothing else: that somebody was
+-- forgotten takes the person out of them, and leaves the act.
+CREATE TABLE audit (
+    nr      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Names the asking: a call that is repeated writes no second row.
+    id      uuid NOT NULL UNIQUE,
+    at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    who     text NOT NULL,
+    act     text NOT NULL,
+    -- On whom: a user's id. What is of no user names a channel or a webhook here.
+    subject text,
+    detail  jsonb_object NOT NULL DEFAULT '{}'
+);
+CREATE INDEX audit_by_subject ON audit (subject, nr);
+
+CREATE FUNCTION keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.subject IS NULL AND NEW.detail = '{}'
+       AND (NEW.nr, NEW.id, NEW.at, NEW.who, NEW.act) = (OLD.nr, OLD.id, OLD.at, OLD.who, OLD.act) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'the audit is only added to';
+END $$;
+-- Forbids changing what was written down.
+CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION keep_audit();

@@ -31,34 +31,38 @@ def test_every_act_that_took_effect_is_recorded_once(
     services: Services, accept: Callable[..., Accepted], log_lines: Lines
 ) -> None:
     acts, message = services.acts, accept("alice")
-    acts.pause(message.user_id)
-    acts.resume(message.user_id)
+    acts.pause(message.user_id, by="ann")
+    acts.resume(message.user_id, by="ann")
     _begin_and_fail(services, message)
-    acts.retry(message.message_id)
+    acts.retry(message.message_id, by="ann")
     _begin_and_fail(services, message)
-    acts.drop(message.message_id)
-    acts.escalate(message.user_id)
-    acts.hand_back(message.user_id)
-    acts.end_session(message.user_id)
+    acts.drop(message.message_id, by="ann")
+    acts.escalate(message.user_id, by="ann")
+    acts.hand_back(message.user_id, by="ann")
+    acts.end_session(message.user_id, by="ann")
     rows = services.database.rows
     rows("UPDATE users SET opted_out_at = now(), owner_changed_at = now() WHERE id = %s", (message.user_id,))
-    acts.opt_in(message.user_id)
-    acts.confirm(message.user_id)
-    acts.merge(message.user_id, accept("bob").user_id)
+    acts.opt_in(message.user_id, by="ann")
+    acts.confirm(message.user_id, by="ann")
+    acts.merge(message.user_id, accept("bob").user_id, by="ann")
     names = recorded(log_lines)
     assert sorted(names) == sorted(ACTS)
+    audit = services.database.rows("SELECT who, act, subject FROM audit ORDER BY nr")
+    assert [row.act for row in audit] == names
+    assert {(row.who, row.subject) for row in audit} == {("ann", str(message.user_id))}
     assert {line["user_id"] for line in log_lines if line["event"] in ACTS} == {str(message.user_id)}
 
 
 def test_an_act_that_found_nothing_to_do_is_not_recorded(services: Services, log_lines: Lines) -> None:
     acts = services.acts
     for act in (acts.pause, acts.resume, acts.retry, acts.drop, acts.opt_in, acts.confirm):
-        assert not act(uuid4()).did
-    assert acts.merge(uuid4(), uuid4()) is None
+        assert not act(uuid4(), by="ann").did
+    assert acts.merge(uuid4(), uuid4(), by="ann") is None
     for ask in (services.acts.end_session, services.acts.escalate, services.acts.hand_back):
-        assert ask(uuid4()) is None
-    assert services.acts.redrive() == []
+        assert ask(uuid4(), by="ann") is None
+    assert services.acts.redrive(by="ann") == []
     assert recorded(log_lines) == []
+    assert services.database.rows("SELECT FROM audit") == []
 
 
 def _begin_and_fail(services: Services, message: Accepted) -> None:

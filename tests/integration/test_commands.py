@@ -383,7 +383,7 @@ def test_a_dropped_message_that_was_redriven_all_the_same_is_listed_when_it_dies
     rows: Rows, services: Services, bury: Bury, ask: Ask
 ) -> None:
     message = bury(SENDER, 1)[0]
-    services.acts.drop(message.message_id)
+    services.acts.drop(message.message_id, by="ann")
     rows.redrive(message.message_id)
     by_hand = ByHand(services.database, user_id=message.user_id)
     by_hand.fail(by_hand.begin(fence=2 * 10**15), fence=2 * 10**15)
@@ -394,7 +394,7 @@ def test_two_operators_who_retry_at_once_redrive_once(rows: Rows, services: Serv
     messages = bury(SENDER, 3)
     control = services.acts
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: control.redrive(), range(8)))
+        list(pool.map(lambda _: control.redrive(by="ann"), range(8)))
     # Each once; which of two operators reaches Redis first is open, and the jobs' order decides nothing.
     assert sorted(services.lanes.jobs(messages[0].user_id)) == sorted(str(message.message_id) for message in messages)
     assert rows.waiting() == 3

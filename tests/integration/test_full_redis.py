@@ -146,9 +146,9 @@ def test_a_lane_without_a_job_is_as_good_as_another_for_operators(
 ) -> None:
     fill()
     user_id = accept("alice").user_id
-    services.acts.pause(user_id)
+    services.acts.pause(user_id, by="ann")
     assert services.lanes.scores([user_id]) == [float("inf")]
-    services.acts.resume(user_id)
+    services.acts.resume(user_id, by="ann")
     snapshot = Survey(services.lanes).snapshot(rows=9)
     assert [(lane.user_id, lane.state, lane.jobs) for lane in snapshot.lanes] == [(str(user_id), "due", 0)]
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
@@ -221,7 +221,7 @@ def test_a_full_redis_buries_nobody_and_the_dead_are_redriven_all_the_same(
         assert services.lanes.client.keys("rq:*:*") == services.lanes.client.keys("rq:worker:*")
         assert not services.lanes.client.exists(keys.buried())
         rows.rewrite(message.message_id, "well again")
-        assert services.acts.retry(message.message_id).did
+        assert services.acts.retry(message.message_id, by="ann").did
         eventually(lambda: rows.states(message.user_id) == ["processed"])
 
 

@@ -126,8 +126,8 @@ def test_a_dead_message_of_the_loser_is_redriven_as_the_winners_newest(
     dead: Item = {**settlement(begun), "failure": {"error": "E", "attempts": 0, "attempts_max": 1, "poison": "skip"}}
     del dead["effects"]
     calls.settle(dead)
-    assert services.acts.merge(UUID(alice), UUID(bob))
-    assert services.acts.retry(UUID(begun["turn"]["messages"][0]["id"])).did
+    assert services.acts.merge(UUID(alice), UUID(bob), by="ann")
+    assert services.acts.retry(UUID(begun["turn"]["messages"][0]["id"]), by="ann").did
     works(calls, alice)
     texts = [row.text for row in rows.inbound(UUID(alice))]
     assert texts == ["alice 1", "alice 2", "bob 2", "bob 1"]
@@ -194,7 +194,7 @@ def test_users_are_merged_under_traffic_without_loss_or_disorder(
             thread.start()
         eventually(lambda: min(count.values()) >= 20)
         alice, bob = (rows.user_of("demo", who) for who in count)
-        did = services.acts.merge(alice, bob)
+        did = services.acts.merge(alice, bob, by="ann")
         writing.set()
         for thread in threads:
             thread.join()

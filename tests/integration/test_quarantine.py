@@ -113,14 +113,14 @@ def test_a_replay_accepts_in_order_what_is_understood_now_and_only_then_it_leave
 ) -> None:
     deliver("one ? ?")
     [kept] = services.quarantine.all(None, 10)
-    arguments = (kept.id, services.quarantine, receiving, services.settings.channels)
-    replayed = operations.replay(*arguments)
+    arguments = (kept.id, services.database, services.quarantine, receiving, services.settings.channels)
+    replayed = operations.replay(*arguments, by="ann")
     assert replayed == operations.Replayed(id=kept.id, accepted=0, duplicates=1, reasons=("text: is a riddle",) * 2)
     album.understands = True
-    replayed = operations.replay(*arguments)
+    replayed = operations.replay(*arguments, by="ann")
     assert replayed == operations.Replayed(id=kept.id, accepted=2, duplicates=1, reasons=())
     assert texts(rows) == ["one", "?", "?"]
-    assert operations.replay(*arguments) is None
+    assert operations.replay(*arguments, by="ann") is None
 
 
 def test_a_full_quarantine_refuses_what_is_new_and_removes_nothing(services: Services, log_lines: LogLines) -> None:

@@ -29,6 +29,7 @@ from onelane.intake import Intake
 from onelane.migrations import shipped_code
 from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
+from onelane.operations.audit import record
 from onelane.operations.replies import ReplyActs
 from onelane.processes.duties import Duties
 from onelane.quarantine import Quarantine
@@ -145,13 +146,13 @@ class Story:
     def next_session(self) -> None:
         """End the session, and let the next message open another."""
         self.work()
-        self.others().end_session(self.user.user_id)
+        self.others().end_session(self.user.user_id, by="bob")
         self.user.say()
         self.work()
 
     def redriven(self) -> None:
         """Let the dead message wait again."""
-        assert self.others().retry(self.message_id).did
+        assert self.others().retry(self.message_id, by="bob").did
 
 
 def _quarantined(story: Story) -> None:
@@ -301,15 +302,15 @@ def _policies(story: Story) -> None:
 
 
 def _user(act: str) -> Callable[[Story], object]:
-    return lambda story: getattr(story.acts, act)(story.user.user_id)
+    return lambda story: getattr(story.acts, act)(story.user.user_id, by="ann")
 
 
 def _message(act: str) -> Callable[[Story], object]:
-    return lambda story: getattr(story.acts, act)(story.message_id)
+    return lambda story: getattr(story.acts, act)(story.message_id, by="ann")
 
 
 def _other(act: str) -> Callable[[Story], object]:
-    return lambda story: getattr(story.others(), act)(story.user.user_id)
+    return lambda story: getattr(story.others(), act)(story.user.user_id, by="bob")
 
 
 def _steps(*steps: Callable[[Story], object]) -> Callable[[Story], object]:
@@ -322,7 +323,7 @@ def _steps(*steps: Callable[[Story], object]) -> Callable[[Story], object]:
 
 def _escalated(story: Story) -> None:
     story.work()
-    assert story.others().escalate(story.user.user_id)
+    assert story.others().escalate(story.user.user_id, by="bob")
 
 
 def _sweep(story: Story) -> None:
@@ -345,7 +346,7 @@ def _fit_time(story: Story) -> None:
 
 
 def _paused(story: Story) -> None:
-    assert story.others().pause(story.user.user_id).did
+    assert story.others().pause(story.user.user_id, by="bob").did
 
 
 def _event(name: str, nr: int = 1, **what: Any) -> Callable[[Story], object]:
@@ -366,7 +367,7 @@ def _bob_writes(story: Story) -> None:
 
 def _merge(story: Story) -> None:
     bob = Rows(story.services.database).user_of("demo", "bob")
-    assert story.acts.merge(story.user.user_id, bob)
+    assert story.acts.merge(story.user.user_id, bob, by="ann")
 
 
 CASES: dict[str, dict[str, Case]] = {
@@ -474,30 +475,39 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "resend_reply": {
         "and it failed again": Case(
-            lambda story: _reply_acts(story).resend(_reply(story)),
+            lambda story: _reply_acts(story).resend(_reply(story), by="ann"),
             _on_reply("SELECT fail_reply(REPLY, 'blocked', '')"),
             _failed,
         )
     },
     "settle_reply": {
         "and it was sent again": Case(
-            lambda story: _reply_acts(story).settle(_reply(story), "failed"),
+            lambda story: _reply_acts(story).settle(_reply(story), "failed", by="ann"),
             _on_reply("SELECT resend_reply(REPLY)"),
             _unknown,
         )
     },
     "drop_reply": {
         "and it was sent again": Case(
-            lambda story: _reply_acts(story).drop(_reply(story)), _on_reply("SELECT resend_reply(REPLY)"), _unknown
+            lambda story: _reply_acts(story).drop(_reply(story), by="ann"),
+            _on_reply("SELECT resend_reply(REPLY)"),
+            _unknown,
         )
     },
     "open_channel": {
-        "and its provider refused it again": Case(lambda story: _reply_acts(story).open_channel("demo"), _held, _held)
+        "and its provider refused it again": Case(
+            lambda story: _reply_acts(story).open_channel("demo", by="ann"), _held, _held
+        )
     },
     "get_or_create_session": {
         "and another message came": Case(
             lambda story: story.database.rows("SELECT get_or_create_session(%s)", (story.user.user_id,)),
             lambda story: story.user.say(),
+        )
+    },
+    "record_act": {
+        "and another acted": Case(
+            lambda story: record(story.database, "ann", "text_shown", story.user.user_id), _paused
         )
     },
     "probe": {"and nothing happened": Case(lambda story: story.database.probe(), Story.others)},
@@ -507,15 +517,15 @@ CASES: dict[str, dict[str, Case]] = {
 def test_an_act_on_a_named_session_is_not_done_to_the_next(services: Services, accept: Callable[..., Any]) -> None:
     user = ByHand(services.database, user_id=accept("alice").user_id)
     first = user.turn().session_id
-    assert services.acts.end_session(user.user_id, first) == "operator"
+    assert services.acts.end_session(user.user_id, first, by="ann") == "operator"
     user.say()
     second = user.turn().session_id
     for act in (services.acts.end_session, services.acts.escalate):
-        assert act(user.user_id, first) is None
-    assert services.acts.escalate(user.user_id, second) == second
-    assert services.acts.hand_back(user.user_id, first) is None
-    assert services.acts.hand_back(user.user_id, second) == second
-    assert services.acts.end_session(user.user_id, second) == "operator"
+        assert act(user.user_id, first, by="ann") is None
+    assert services.acts.escalate(user.user_id, second, by="ann") == second
+    assert services.acts.hand_back(user.user_id, first, by="ann") is None
+    assert services.acts.hand_back(user.user_id, second, by="ann") == second
+    assert services.acts.end_session(user.user_id, second, by="ann") == "operator"
 
 
 def test_a_resume_that_saw_no_pause_ends_none_that_comes_at_the_same_time(
@@ -523,8 +533,8 @@ def test_a_resume_that_saw_no_pause_ends_none_that_comes_at_the_same_time(
 ) -> None:
     story = Story(services, settings)
     story.happens = lambda story: None
-    database = Meanwhile(settings, lambda: story.others().pause(story.user.user_id))
-    assert not Acts(database, services.lanes, story.sessions).resume(story.user.user_id).did
+    database = Meanwhile(settings, lambda: story.others().pause(story.user.user_id, by="bob"))
+    assert not Acts(database, services.lanes, story.sessions).resume(story.user.user_id, by="ann").did
     database.close()
     story.database.close()
     assert story.user.begin().outcome == "paused"

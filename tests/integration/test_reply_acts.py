@@ -50,8 +50,8 @@ def replied(services: Services) -> Replied:
 def test_a_failed_reply_is_resent_before_what_was_said_after_it(services: Services, replied: Replied) -> None:
     assert replied.send("never", failure="blocked") == "one"
     [one, *_] = replied.ids()
-    assert services.reply_acts.resend(one).did
-    assert not services.reply_acts.resend(one).did
+    assert services.reply_acts.resend(one, by="ann").did
+    assert not services.reply_acts.resend(one, by="ann").did
     assert replied.is_due()
     assert [replied.send(), replied.send()] == ["one", "two"]
     assert replied.states() == ["sent", "sent", "pending"]
@@ -64,7 +64,7 @@ def test_a_reply_that_was_given_up_is_resent_under_the_same_key_and_its_first_me
     replied.send("unknown")
     replied.send("give_up")
     [one, *_] = replied.ids()
-    assert services.reply_acts.resend(one).did
+    assert services.reply_acts.resend(one, by="ann").did
     assert replied.send(provider_id="second") == "one"
     late = {"channel": "demo", "provider_id": "first", "state": "delivered", "key": str(one)}
     [answer] = replied.calls._call("note_statuses", (late,), waits=True)
@@ -79,9 +79,9 @@ def test_a_reply_of_unknown_fate_is_settled_and_the_lane_goes_on(
     [one, two, _] = replied.ids()
     services.out_lanes.enqueue(replied.user.user_id, one)
     assert replied.is_due()
-    assert services.reply_acts.settle(one, state).did
-    assert not services.reply_acts.settle(one, state).did
-    assert not services.reply_acts.settle(two, state).did
+    assert services.reply_acts.settle(one, state, by="ann").did
+    assert not services.reply_acts.settle(one, state, by="ann").did
+    assert not services.reply_acts.settle(two, state, by="ann").did
     assert replied.is_due()
     assert replied.states() == [state, "pending", "pending"]
     events = services.database.rows("SELECT parts FROM messages WHERE event = 'reply_failed'")
@@ -94,20 +94,20 @@ def test_what_waits_or_is_unknown_can_be_dropped_and_what_is_being_sent_cannot(
     [one, two, three] = replied.ids()
     replied.calls.begin_sends(lease(replied.user.user_id, 1))
     replied.fence = 1
-    assert not services.reply_acts.drop(one).did
-    assert services.reply_acts.drop(two).did
+    assert not services.reply_acts.drop(one, by="ann").did
+    assert services.reply_acts.drop(two, by="ann").did
     assert replied.send("unknown", reply_id=str(one)) == "one"
-    assert services.reply_acts.drop(one).did
+    assert services.reply_acts.drop(one, by="ann").did
     assert replied.send() == "three"
     assert replied.states() == ["dropped", "dropped", "sent"]
-    assert not services.reply_acts.drop(three).did
-    assert services.reply_acts.resend(two).did
+    assert not services.reply_acts.drop(three, by="ann").did
+    assert services.reply_acts.resend(two, by="ann").did
     assert replied.send() == "two"
 
 
 def test_a_withheld_reply_can_be_sent_after_all(services: Services, replied: Replied) -> None:
     replied.send("withhold", failure="no_route")
-    assert services.reply_acts.resend(replied.ids()[0]).did
+    assert services.reply_acts.resend(replied.ids()[0], by="ann").did
     assert replied.send() == "one"
 
 
@@ -115,7 +115,7 @@ def test_a_broken_channel_is_opened_once_and_sends_at_once(services: Services, r
     replied.send("broken", failure="denied")
     [held] = replied.calls.begin_sends(lease(replied.user.user_id, 5))
     assert held["outcome"] == "held"
-    assert [services.reply_acts.open_channel("demo").did for _ in range(2)] == [True, False]
+    assert [services.reply_acts.open_channel("demo", by="ann").did for _ in range(2)] == [True, False]
     replied.fence = 5
     assert replied.send() == "one"
 
@@ -123,6 +123,6 @@ def test_a_broken_channel_is_opened_once_and_sends_at_once(services: Services, r
 def test_what_is_no_reply_is_left_alone(services: Services, replied: Replied) -> None:
     message = replied.user.rows.inbound(replied.user.user_id)[0].id
     for reply_id in (message, UUID(int=0)):
-        assert not services.reply_acts.resend(reply_id).did
-        assert not services.reply_acts.drop(reply_id).did
-        assert not services.reply_acts.settle(reply_id, "sent").did
+        assert not services.reply_acts.resend(reply_id, by="ann").did
+        assert not services.reply_acts.drop(reply_id, by="ann").did
+        assert not services.reply_acts.settle(reply_id, "sent", by="ann").did

@@ -124,7 +124,7 @@ def test_a_user_whom_somebody_holds_is_told_later_and_keeps_no_other_waiting(ser
 
 def test_a_merged_users_failure_is_the_winners_event(services: Services, alice: ByHand, rows: Rows) -> None:
     bob = rows.make_user("demo", "bob")
-    assert services.acts.merge(bob, alice.user_id)
+    assert services.acts.merge(bob, alice.user_id, by="ann")
     fail_all(services)
     assert services.failures.tell() == 1
     [event] = services.database.rows("SELECT user_id FROM messages WHERE event = 'reply_failed'")
@@ -134,7 +134,7 @@ def test_a_merged_users_failure_is_the_winners_event(services: Services, alice: 
 def test_a_reply_that_fails_again_after_an_operator_resent_it_is_told_again(services: Services, alice: ByHand) -> None:
     [reply_id] = fail_all(services)
     services.failures.tell()
-    assert services.reply_acts.resend(reply_id).did
+    assert services.reply_acts.resend(reply_id, by="ann").did
     fail_all(services)
     assert services.failures.tell() == 1
     assert len(events(services)) == 2

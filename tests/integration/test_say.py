@@ -80,13 +80,13 @@ def test_it_moves_no_time_of_the_session_and_makes_no_running_turn_stale(service
 
 
 def test_without_an_open_session_it_lies_in_none_and_opens_none(services: Services, alice: ByHand) -> None:
-    services.acts.end_session(alice.user_id)
+    services.acts.end_session(alice.user_id, by="ann")
     assert say(services, alice.user_id).session_id is None
     assert len(alice.rows.sessions(alice.user_id)) == 1
 
 
 def test_a_human_who_has_the_session_keeps_nothing_from_being_said(services: Services, alice: ByHand) -> None:
-    assert services.acts.escalate(alice.user_id)
+    assert services.acts.escalate(alice.user_id, by="ann")
     said = say(services, alice.user_id)
     assert alice.rows.replies(alice.user_id)[-1].state == "pending"
     assert said.session_id is not None
@@ -154,7 +154,7 @@ def test_who_wants_no_messages_gets_none_and_what_was_said_before_stays_said(ser
 
 def test_a_merged_users_id_leads_to_the_winner(services: Services, alice: ByHand, rows: Rows) -> None:
     bob = rows.make_user("demo", "bob")
-    assert services.acts.merge(alice.user_id, bob)
+    assert services.acts.merge(alice.user_id, bob, by="ann")
     assert say(services, bob).user_id == say(services, "bob").user_id == alice.user_id
 
 

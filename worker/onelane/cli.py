@@ -31,7 +31,8 @@ EXIT_FAILED = 1
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onelane")
-def onelane() -> None:
+@click.option("--as", "acts_as", metavar="NAME", help="Who acts, for the audit; default: the operating system's user.")
+def onelane(acts_as: str | None) -> None:
     """One user, one session, one message at a time.
 
     Configuration comes from the environment; .env.example lists every variable.

@@ -24,6 +24,8 @@ from onelane.pool import Pool
 from onelane.pooled import connector
 
 Params = Sequence[Any] | Mapping[str, Any] | None
+Ask = Callable[[str, tuple[Any, ...]], Row | None]
+"""Runs one statement, as `Database.row`; another does more with it than that."""
 OnNotice = Callable[[str, str], None]
 
 FIRST_TRY: Final = 0.6

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from onelane.channels.provider import Inbound
-from onelane.db import Database
+from onelane.db import Ask, Database
 from onelane.errors import StoreUnavailable
 from onelane.model import Value, storable
 from onelane.telemetry.log import event
@@ -100,9 +100,12 @@ class Quarantine:
         bounded = [storable(reason)[:REASON_MAX] for reason in reasons[:REASONS_MAX]]
         self._database.rows("UPDATE quarantined_payloads SET reasons = %s WHERE id = %s", (Jsonb(bounded), kept_id))
 
-    def drop(self, kept_id: UUID) -> bool:
+    def drop(self, kept_id: UUID, *, ask: Ask | None = None) -> bool:
         """Delete one; whether it was there."""
-        return bool(self._database.rows("DELETE FROM quarantined_payloads WHERE id = %s RETURNING id", (kept_id,)))
+        row = (ask or self._database.row)(
+            "DELETE FROM quarantined_payloads WHERE id = %s RETURNING id AS did", (kept_id,)
+        )
+        return row is not None
 
 
 def _query_of(url: str) -> str:

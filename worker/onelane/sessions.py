@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from onelane import past
 from onelane.config import Policy
 from onelane.connection import Row
-from onelane.db import Clock, Database, database_clock
+from onelane.db import Ask, Clock, Database, database_clock
 from onelane.errors import ConfigError, LanesUnavailable, TurnOutdated
 from onelane.history import Line
 from onelane.lanes.lanes import Lanes
@@ -99,15 +99,18 @@ class Sessions:
         row = self._database.row("SELECT version, is_fenced(fence, %s) FROM users WHERE id = %s", (fence, user_id))
         return row is not None and row.version == version and not row.is_fenced
 
-    def end(self, user_id: UUID, session_id: UUID | None = None, *, reason: str = "operator") -> str | None:
+    def end(
+        self, user_id: UUID, session_id: UUID | None = None, *, reason: str = "operator", ask: Ask | None = None
+    ) -> str | None:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.
 
-        With a `session_id` end that session and no other: None when another is open by now, or none.
+        With a `session_id` end that session and no other: None when another is open by now, or none. `ask`, here and
+        below, runs the statement in place of `Database.row`, to write down who asked for it.
         """
         seen = self._seen(user_id, session_id)
         if seen is None:
             return None
-        row = self._database.row(
+        row = (ask or self._database.row)(
             "SELECT request_session_end(%s, %s, %s, %s, %s) AS did",
             (user_id, reason, seen.session_id, seen.last_seq, self._now()),
         )
@@ -117,7 +120,7 @@ class Sessions:
         self._forget(user_id)  # also when none was open: the answer to the call that ended it may have been lost
         return did
 
-    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
+    def escalate(self, user_id: UUID, session_id: UUID | None = None, *, ask: Ask | None = None) -> Escalated | None:
         """Hand the user's open session to a human; return it, or None when none is open.
 
         With a `session_id` it is that session or none.
@@ -125,14 +128,14 @@ class Sessions:
         seen = self._seen(user_id, session_id)
         if seen is None:
             return None
-        row = self._database.row(
+        row = (ask or self._database.row)(
             "SELECT escalate_session(%s, %s, %s, %s, %s, %s) AS did",
             (user_id, self._now(), seen.session_id, seen.escalated_at, seen.last_seq, seen.notes),
         )
         self._forget(user_id)
         return _escalated(row)
 
-    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None, *, ask: Ask | None = None) -> Escalated | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated.
 
         With a `session_id` it is that session or none.
@@ -141,16 +144,16 @@ class Sessions:
         if seen is None or (seen.status != "escalated" and seen.noted_at is None):
             return None
         escalated = (seen.session_id, seen.escalated_at) if seen.status == "escalated" else (None, None)
-        row = self._database.row(
+        row = (ask or self._database.row)(
             "SELECT hand_back_session(%s, %s, %s, %s) AS did", (user_id, *escalated, seen.noted_at)
         )
         return _escalated(row)
 
-    def fit_time(self, user_id: UUID) -> timedelta | None:
+    def fit_time(self, user_id: UUID, *, ask: Ask | None = None) -> timedelta | None:
         """Bring a user's times back to the clock; return by how much they were ahead, or None when they were not."""
-        row = self._database.row("SELECT fit_time(%s, %s) AS by", (user_id, self._now()))
+        row = (ask or self._database.row)("SELECT fit_time(%s, %s) AS did", (user_id, self._now()))
         self._forget(user_id)
-        by: timedelta | None = row.by if row else None
+        by: timedelta | None = row.did if row else None
         return by
 
     def sweep(self) -> Swept:

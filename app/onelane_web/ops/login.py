@@ -13,7 +13,20 @@ from secrets import token_urlsafe
 from typing import Final
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, abort, g, jsonify, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    g,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from pydantic import SecretStr
 from werkzeug.exceptions import Forbidden
@@ -24,6 +37,7 @@ from onelane.errors import LanesUnavailable
 from onelane.telemetry.log import event
 from onelane_web.ops import rq_dashboard
 from onelane_web.ops.attempts import Attempts
+from onelane_web.ops.operators import Operator
 
 PREFIX: Final = "/ops"
 COOKIE: Final = "onelane_ops"
@@ -63,6 +77,7 @@ def install(app: Flask, services: Services, password: SecretStr) -> None:
         SESSION_COOKIE_SECURE=not settings.development,
         SESSION_REFRESH_EACH_REQUEST=False,  # a login lasts LOGIN_LASTS, however often it is used
         PERMANENT_SESSION_LIFETIME=LOGIN_LASTS,
+        OPS_USER=settings.ops_user,
     )
     app.before_request(_guard)
     app.after_request(_harden)
@@ -181,6 +196,7 @@ def _guard() -> ResponseReturnValue | None:
         return None
     if TOKEN_FIELD not in session:
         return _ask_to_log_in()
+    g.operator = Operator(name=current_app.config["OPS_USER"], role="act")
     if changes and not _has_token():
         abort(HTTPStatus.FORBIDDEN)
     return None

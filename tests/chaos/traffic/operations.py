@@ -6,6 +6,7 @@ after the last.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -20,6 +21,7 @@ from tests.chaos.traffic.speech import REDRIVEN
 
 RETRY_PAUSE_S = 0.3
 COMMAND_MAX_S = 90.0
+WHO = "chaos"
 
 Answer = TypeVar("Answer")
 
@@ -40,11 +42,11 @@ class Operations:
     def do(self, name: str, user_id: UUID, after_seq: int) -> None:
         """Carry out a command; `redrive` means the user's first dead message that never was redriven."""
         acts: dict[str, Callable[[UUID], object]] = {
-            "end": self._services.acts.end_session,
-            "escalate": self._services.acts.escalate,
-            "hand_back": self._services.acts.hand_back,
-            "pause": lambda user_id: self._services.acts.pause(user_id).did,
-            "resume": lambda user_id: self._services.acts.resume(user_id).did,
+            "end": partial(self._services.acts.end_session, by=WHO),
+            "escalate": partial(self._services.acts.escalate, by=WHO),
+            "hand_back": partial(self._services.acts.hand_back, by=WHO),
+            "pause": lambda user_id: self._services.acts.pause(user_id, by=WHO).did,
+            "resume": lambda user_id: self._services.acts.resume(user_id, by=WHO).did,
         }
         if name == "redrive":
             for message in self.redrivable(user_id)[:1]:
@@ -56,7 +58,7 @@ class Operations:
         """Let a dead message run again, and succeed."""
         self._mark(message.message_id).touch()
         self._do(
-            lambda: self._services.acts.retry(message.message_id).did,
+            lambda: self._services.acts.retry(message.message_id, by=WHO).did,
             name="redrive",
             user_id=message.user_id,
             message_id=message.message_id,

@@ -2,7 +2,7 @@
 
 import click
 
-from onelane.commands.console import as_json, opened, print_json
+from onelane.commands.console import as_json, opened, print_json, who
 
 
 @click.group()
@@ -19,7 +19,7 @@ def channel() -> None:
 def open_(name: str, is_json: bool) -> None:
     """Let all replies of a channel be sent now, once its token or its account is mended."""
     with opened() as services:
-        act = services.reply_acts.open_channel(name)
+        act = services.reply_acts.open_channel(name, by=who())
         known = sorted(services.settings.channels)
     if not act.did and name not in known:
         raise click.ClickException(f"no channel of that name is held or configured; configured: {', '.join(known)}")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -102,6 +103,15 @@ def _may_be_a_run() -> bool:
         [Path(chosen).expanduser()] if chosen else [above / ".onelane" for above in (Path.cwd(), *Path.cwd().parents)]
     )
     return any((folder / "run.json").exists() for folder in folders)
+
+
+def who() -> str:
+    """Return who acts: the name given with --as, else the one that the operating system knows."""
+    named: str | None = click.get_current_context().find_root().params.get("acts_as")
+    try:
+        return named or getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def user_of(services: Services, user: Named) -> UserRecord:

@@ -16,6 +16,7 @@ from onelane.commands.console import (
     print_table,
     user_of,
     warn_if_redis_was_away,
+    who,
 )
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.dead import dead_messages
@@ -71,9 +72,9 @@ def retry(message_id: UUID | None, user: Named | None, is_all: bool, is_json: bo
         raise click.UsageError("give a MESSAGE_ID, --user USER or --all")
     with opened() as services:
         if message_id is not None:
-            _print_one(message_id, services.acts.retry(message_id), "waits again", is_json=is_json)
+            _print_one(message_id, services.acts.retry(message_id, by=who()), "waits again", is_json=is_json)
             return
-        redriven = services.acts.redrive(user_of(services, user).id if user is not None else None)
+        redriven = services.acts.redrive(user_of(services, user).id if user is not None else None, by=who())
     _print_redriven(redriven, is_json=is_json)
 
 
@@ -83,7 +84,7 @@ def retry(message_id: UUID | None, user: Named | None, is_all: bool, is_json: bo
 def drop(message_id: UUID, is_json: bool) -> None:
     """Drop a dead message: it stays dead, and is not listed any more."""
     with opened() as services:
-        act = services.acts.drop(message_id)
+        act = services.acts.drop(message_id, by=who())
     _print_one(message_id, act, "is dropped", is_json=is_json)
 
 

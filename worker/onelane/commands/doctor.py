@@ -2,7 +2,7 @@
 
 import click
 
-from onelane.commands.console import EXIT_FAILED, as_json, opened, print_json
+from onelane.commands.console import EXIT_FAILED, as_json, opened, print_json, who
 from onelane.doctor.examination import CHECKS, PROVIDERS, Diagnosis, Examined, examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.operations.adoption import Adoption
@@ -60,7 +60,7 @@ def _adopt(*, force: bool) -> None:
         if not force:
             click.echo("This Redis has the lanes of another database. Its processes will refuse to use it from now on.")
             click.confirm("Are the lanes to be this database's", abort=True)
-        adoption.adopt()
+        adoption.adopt(services.database, by=who())
     click.echo("adopted; the workers make a lane for every user who waits within seconds")
 
 

@@ -18,6 +18,7 @@ from onelane.commands.console import (
     print_table,
     user_of,
     warn_if_redis_was_away,
+    who,
 )
 from onelane.commands.session import user_pairs
 from onelane.operations.acts import Act
@@ -98,7 +99,7 @@ def pause(user: Named, is_json: bool) -> None:
     """Keep a user's messages waiting. A turn that is running still commits."""
     with opened() as services:
         user_id = user_of(services, user).id
-        act = services.acts.pause(user_id)
+        act = services.acts.pause(user_id, by=who())
     outcome = f"paused; to resume: onelane lane resume {user_id}" if act.did else "was resumed meanwhile"
     _print_act(user_id, act, outcome, "paused", is_json=is_json)
 
@@ -110,7 +111,7 @@ def resume(user: Named, is_json: bool) -> None:
     """Let a paused user's messages run again."""
     with opened() as services:
         user_id = user_of(services, user).id
-        act = services.acts.resume(user_id)
+        act = services.acts.resume(user_id, by=who())
     _print_act(user_id, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
 
 
@@ -121,7 +122,7 @@ def redrive(user: Named, is_json: bool) -> None:
     """Let all dead messages of a user run again: next, in their order."""
     with opened() as services:
         user_id = user_of(services, user).id
-        redriven = services.acts.redrive(user_id)
+        redriven = services.acts.redrive(user_id, by=who())
     seqs = redriven[0].seqs if redriven else ()
     if is_json:
         print_json({"user_id": user_id, "redriven": seqs, "redis": all(one.redis for one in redriven)})

@@ -15,8 +15,10 @@ from onelane.commands.console import (
     print_json,
     print_pairs,
     print_table,
+    who,
 )
 from onelane.operations import quarantine as operations
+from onelane.operations.audit import record
 from onelane.operations.quarantine import NotConfigured
 from onelane.quarantine import Kept
 
@@ -60,6 +62,8 @@ def show(webhook_id: UUID, with_body: bool, is_json: bool) -> None:
     with opened() as services:
         kept = services.quarantine.one(webhook_id)
         request = services.quarantine.request(webhook_id, "") if kept and with_body else None
+        if kept and request:
+            record(services.database, who(), "body_shown", kept.channel, {"quarantined_id": webhook_id})
     if kept is None:
         _fail_unknown(webhook_id)
     body = request.body.decode(errors="replace") if request else None
@@ -88,7 +92,8 @@ def replay(webhook_id: UUID | None, is_all: bool, channel: str | None, is_json: 
     with opened() as services:
         ids = [webhook_id] if webhook_id else [one.id for one in services.quarantine.all(channel, 10_000)]
         channels = services.settings.channels
-        outcomes = [operations.replay(one, services.quarantine, services.receiving, channels) for one in ids]
+        of_ours = (services.database, services.quarantine, services.receiving)
+        outcomes = [operations.replay(one, *of_ours, channels, by=who()) for one in ids]
     if webhook_id and outcomes == [None]:
         _fail_unknown(webhook_id)
     replayed = [one for one in outcomes if one]
@@ -108,7 +113,7 @@ def drop(webhook_id: UUID, yes: bool) -> None:
     if not yes:
         click.confirm("It is deleted for good, with all that it holds. Drop it", abort=True)
     with opened() as services:
-        if not operations.drop(webhook_id, services.quarantine):
+        if not operations.drop(webhook_id, services.database, services.quarantine, by=who()):
             _fail_unknown(webhook_id)
     click.echo(f"webhook {webhook_id} is dropped")
 

@@ -15,9 +15,11 @@ from onelane.commands.console import (
     print_json,
     print_pairs,
     warn_if_redis_was_away,
+    who,
 )
 from onelane.operations import reply_views
 from onelane.operations.acts import Act
+from onelane.operations.audit import record
 from onelane.operations.reply_views import ReplyRecord, ReplyState
 
 TIMES = ("committed_at", "sending_at", "not_before", "unknown_since", "sent_at", "delivered_at", "read_at", "failed_at")
@@ -42,6 +44,8 @@ def show(reply_id: UUID, with_text: bool, is_json: bool) -> None:
     with opened() as services:
         one = _found(services, reply_id)
         says = reply_views.content(services.database, reply_id) if with_text else {}
+        if with_text:
+            record(services.database, who(), "text_shown", one.user_id, {"message_id": reply_id})
     if is_json:
         print_json({**one.model_dump(mode="json"), **says})
         return
@@ -63,7 +67,7 @@ def resend(reply_id: UUID, yes: bool, is_json: bool) -> None:
         one = _found(services, reply_id)
         if one.state in UNKNOWN and not yes:
             click.confirm("Nobody knows whether it arrived: it may arrive twice. Send it again", abort=True, err=True)
-        act = services.reply_acts.resend(reply_id)
+        act = services.reply_acts.resend(reply_id, by=who())
     _print(one, act, "waits to be sent", "is on its way, or has arrived", is_json=is_json)
 
 
@@ -78,7 +82,7 @@ def settle(reply_id: UUID, state: str, is_json: bool) -> None:
     """
     with opened() as services:
         one = _found(services, reply_id)
-        act = services.reply_acts.settle(reply_id, cast(Literal["sent", "failed"], state))
+        act = services.reply_acts.settle(reply_id, cast(Literal["sent", "failed"], state), by=who())
     _print(one, act, f"is {state}", "is not one of which nobody knows", is_json=is_json)
 
 
@@ -89,7 +93,7 @@ def drop(reply_id: UUID, is_json: bool) -> None:
     """Send a reply no more that waits, or of which nobody knows."""
     with opened() as services:
         one = _found(services, reply_id)
-        act = services.reply_acts.drop(reply_id)
+        act = services.reply_acts.drop(reply_id, by=who())
     _print(one, act, "is dropped", "does not wait, or is being sent", is_json=is_json)
 
 

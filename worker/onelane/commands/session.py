@@ -19,6 +19,7 @@ from onelane.commands.console import (
     print_table,
     user_of,
     user_or_owner,
+    who,
 )
 from onelane.operations.users import SessionRecord, UserRecord, sessions_of
 from onelane.sessions import users_ahead
@@ -60,7 +61,7 @@ def end(user_or_session: Named, is_json: bool) -> None:
     """End the open session. While messages wait, it ends after the last of them."""
     with opened() as services:
         record, session_id = _owner_unless_ended(services, user_or_session)
-        did = services.acts.end_session(record.id, session_id)
+        did = services.acts.end_session(record.id, session_id, by=who())
         record = user_of(services, record.id)
     if did is None:
         raise click.ClickException(f"user {record.id} has no open session: there is nothing to end")
@@ -80,7 +81,7 @@ def escalate(user_or_session: Named, is_json: bool) -> None:
     """Hand the open session to a human; the bot stops answering."""
     with opened() as services:
         record, session_id = _owner_unless_ended(services, user_or_session)
-        escalated = services.acts.escalate(record.id, session_id)
+        escalated = services.acts.escalate(record.id, session_id, by=who())
     if escalated is None:
         raise click.ClickException(f"user {record.id} has no open session: one opens with the next message")
     if is_json:
@@ -98,7 +99,7 @@ def hand_back(user_or_session: Named, is_json: bool) -> None:
     """Give an escalated session back to the bot."""
     with opened() as services:
         record, session_id = _owner_unless_ended(services, user_or_session)
-        handed_back = services.acts.hand_back(record.id, session_id)
+        handed_back = services.acts.hand_back(record.id, session_id, by=who())
     if handed_back is None:
         raise click.ClickException(f"user {record.id} has no escalated session: there is nothing to hand back")
     if is_json:
@@ -129,7 +130,7 @@ def fit_time(user: Named | None, *, is_all: bool, is_json: bool) -> None:
 
 
 def _fit(services: Services, users: list[UUID]) -> dict[UUID, timedelta]:
-    fitted = {user_id: services.acts.fit_time(user_id) for user_id in users}
+    fitted = {user_id: services.acts.fit_time(user_id, by=who()) for user_id in users}
     return {user_id: by for user_id, by in fitted.items() if by is not None}
 
 

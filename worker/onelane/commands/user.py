@@ -15,6 +15,7 @@ from onelane.commands.console import (
     print_pairs,
     user_of,
     warn_if_redis_was_away,
+    who,
 )
 from onelane.commands.session import user_pairs
 from onelane.operations.acts import Act
@@ -55,7 +56,7 @@ def merge(winner: Named, loser: Named, is_json: bool) -> None:
     """Make one user of two: WINNER gets LOSER's names, and what waits of LOSER behind its own."""
     with opened() as services:
         kept, given_up = user_of(services, winner).id, user_of(services, loser).id
-        merged = services.acts.merge(kept, given_up)
+        merged = services.acts.merge(kept, given_up, by=who())
     if merged is None:
         raise click.ClickException(
             "they cannot be merged: of two channels, or the same, or one was merged before (onelane user show)"
@@ -77,7 +78,7 @@ def confirm(user: Named, is_json: bool) -> None:
     """Confirm that a number still is the same person's: what was put aside is offered again."""
     with opened() as services:
         user_id = user_of(services, user).id
-        act = services.acts.confirm(user_id)
+        act = services.acts.confirm(user_id, by=who())
     _print_act(user_id, act, "confirmed", "no change of owner to confirm", is_json=is_json)
 
 
@@ -88,7 +89,7 @@ def opt_in(user: Named, is_json: bool) -> None:
     """Lift that a user wants no more messages."""
     with opened() as services:
         user_id = user_of(services, user).id
-        act = services.acts.opt_in(user_id)
+        act = services.acts.opt_in(user_id, by=who())
     _print_act(user_id, act, "opted in", "had not opted out", is_json=is_json)
 
 

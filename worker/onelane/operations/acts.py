@@ -1,7 +1,8 @@
 """Every act of an operator: on a user, on dead messages, on a session. Commands and pages act through here alone.
 
-Postgres first, since it is the record; then Redis, so that the act takes effect at once. When Redis is away the act
-counts all the same: its result is marked, and the workers update Redis when it is back.
+Postgres first, since it is the record, and in the same transaction the audit, with whom the act is `by`; then Redis, so
+that it takes effect at once. When Redis is away the act counts all the same: its result is marked, and the workers
+update Redis when it is back.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations import merging
+from onelane.operations.audit import Entry
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
 from onelane.operations.merging import Merged
 from onelane.sessions import Escalated, Sessions
@@ -54,114 +56,127 @@ class Acts:
         self._lanes = lanes
         self._sessions = sessions
 
-    def pause(self, user_id: UUID) -> Act:
+    def pause(self, user_id: UUID, *, by: str) -> Act:
         """Keep a user's messages waiting; a turn that runs still commits."""
         user = self._database.row("SELECT pauses FROM users WHERE id = %s", (user_id,))
-        row = user and self._database.row("SELECT pause_user(%s, 'operator', %s) AS did", (user_id, user.pauses))
+        entry = self._entry(by, "user_paused", user_id)
+        row = user and entry.row("SELECT pause_user(%s, 'operator', %s) AS did", (user_id, user.pauses))
         if row is None or not row.did:
             return Act(did=False)
         _record("user_paused", user_id=user_id)
         return Act(did=True, redis=in_redis(lambda: self._lanes.pause(user_id)))
 
-    def resume(self, user_id: UUID) -> Act:
+    def resume(self, user_id: UUID, *, by: str) -> Act:
         """Let a paused user's messages run again."""
         user = self._database.row("SELECT paused_at FROM users WHERE id = %s AND paused_at IS NOT NULL", (user_id,))
-        row = user and self._database.row("SELECT resume_user(%s, %s) AS did", (user_id, user.paused_at))
+        entry = self._entry(by, "user_resumed", user_id)
+        row = user and entry.row("SELECT resume_user(%s, %s) AS did", (user_id, user.paused_at))
         did = row is not None and row.did
         if did:
             _record("user_resumed", user_id=user_id)
         # Also after a lost answer, or when only Redis still calls the user paused.
         return Act(did=did, redis=in_redis(lambda: self._unpause(user_id)))
 
-    def redrive(self, user_id: UUID | None = None) -> list[Redriven]:
+    def redrive(self, user_id: UUID | None = None, *, by: str) -> list[Redriven]:
         """Let all dead messages wait again, of one user or of all, in their order; each once."""
         seqs: dict[UUID, list[int]] = {}
         reached: dict[UUID, bool] = {}
         for message in self._every_dead(user_id):
-            act = self.retry(message.message_id)
+            act = self.retry(message.message_id, by=by)
             if act.did:
                 seqs.setdefault(message.user_id, []).append(message.seq)
                 reached[message.user_id] = reached.get(message.user_id, True) and act.redis
         return [Redriven(user_id=user, seqs=tuple(of_user), redis=reached[user]) for user, of_user in seqs.items()]
 
-    def retry(self, message_id: UUID) -> Act:
+    def retry(self, message_id: UUID, *, by: str) -> Act:
         """Let a dead message wait again, with its number and its session; it runs next."""
         message = self._database.row(MESSAGE, (message_id,))
         if message is None or message.is_dropped:
             return Act(did=False)
-        self._database.row("SELECT redrive_message(%s, %s)", (message_id, message.died_at))
+        entry = self._entry(by, "message_redriven", message.user_id, message_id=message_id)
+        entry.row("SELECT redrive_message(%s, %s) AS did", (message_id, message.died_at))
         waiting = self._database.row(WAITS_AGAIN, (message.user_id, message_id))
         if waiting is None:
             return Act(did=False)
         _record("message_redriven", user_id=waiting.user_id, message_id=message_id)
         return Act(did=True, redis=in_redis(lambda: self._enqueue(message.user_id, waiting.user_id, message_id)))
 
-    def drop(self, message_id: UUID) -> Act:
+    def drop(self, message_id: UUID, *, by: str) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
         message = self._database.row(MESSAGE, (message_id,))
         if message is None:
             return Act(did=False)
-        row = self._database.row("SELECT drop_message(%s, %s) AS user_id", (message_id, message.died_at))
-        if row is None or row.user_id is None:
+        entry = self._entry(by, "message_dropped", message.user_id, message_id=message_id)
+        row = entry.row("SELECT drop_message(%s, %s) AS did", (message_id, message.died_at))
+        if row is None or row.did is None:
             return Act(did=False)
-        _record("message_dropped", user_id=row.user_id, message_id=message_id)
-        return Act(did=True, redis=in_redis(lambda: self._lanes.discard(row.user_id, message_id)))
+        _record("message_dropped", user_id=row.did, message_id=message_id)
+        return Act(did=True, redis=in_redis(lambda: self._lanes.discard(row.did, message_id)))
 
-    def end_session(self, user_id: UUID, session_id: UUID | None = None) -> str | None:
+    def end_session(self, user_id: UUID, session_id: UUID | None = None, *, by: str) -> str | None:
         """End the user's open session; return the reason, `noted` while messages wait, or None if none is open.
 
         Here and below: with a `session_id` it is that session or none, also when another has opened since.
         """
-        did = self._sessions.end(user_id, session_id)
+        entry = self._entry(by, "session_end_requested", user_id)
+        did = self._sessions.end(user_id, session_id, ask=entry.row)
         if did is not None:
             _record("session_end_requested", user_id=user_id, outcome=did)
         return did
 
-    def escalate(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
+    def escalate(self, user_id: UUID, session_id: UUID | None = None, *, by: str) -> Escalated | None:
         """Hand the user's open session to a human; return it, or None when none is open."""
-        escalated = self._sessions.escalate(user_id, session_id)
+        entry = self._entry(by, "session_escalated", user_id)
+        escalated = self._sessions.escalate(user_id, session_id, ask=entry.row)
         if escalated is not None:
             _record("session_escalated", user_id=user_id, session_id=escalated)
         return escalated
 
-    def hand_back(self, user_id: UUID, session_id: UUID | None = None) -> Escalated | None:
+    def hand_back(self, user_id: UUID, session_id: UUID | None = None, *, by: str) -> Escalated | None:
         """Give an escalated session back to the bot; return it, or None when none was escalated."""
-        handed_back = self._sessions.hand_back(user_id, session_id)
+        entry = self._entry(by, "session_handed_back", user_id)
+        handed_back = self._sessions.hand_back(user_id, session_id, ask=entry.row)
         if handed_back is not None:
             _record("session_handed_back", user_id=user_id, session_id=handed_back)
         return handed_back
 
-    def merge(self, winner: UUID, loser: UUID) -> Merged | None:
+    def merge(self, winner: UUID, loser: UUID, *, by: str) -> Merged | None:
         """Make one user of two; return None when they cannot be merged. Raise LaneBusy when a turn does not end."""
-        merged = merging.merge(self._database, self._lanes, winner, loser)
+        entry = self._entry(by, "users_merged", winner, loser_id=loser)
+        merged = merging.merge(self._database, self._lanes, winner, loser, entry)
         if merged is not None and merged.did:
             _record("users_merged", user_id=winner, loser_id=loser, moved=merged.moved)
         return merged
 
-    def confirm(self, user_id: UUID) -> Act:
+    def confirm(self, user_id: UUID, *, by: str) -> Act:
         """Confirm that a user is the person whom we knew before the number might have got another owner."""
         user = self._database.row("SELECT owner_changed_at FROM users WHERE id = %s", (user_id,))
         if user is None or user.owner_changed_at is None:
             return Act(did=False)
-        self._database.row("SELECT confirm_user(%s, %s) AS did", (user_id, user.owner_changed_at))
+        entry = self._entry(by, "owner_confirmed", user_id)
+        entry.row("SELECT confirm_user(%s, %s) AS did", (user_id, user.owner_changed_at))
         _record("owner_confirmed", user_id=user_id)
         return Act(did=True)
 
-    def opt_in(self, user_id: UUID) -> Act:
+    def opt_in(self, user_id: UUID, *, by: str) -> Act:
         """Lift that a user wants no more messages."""
         user = self._database.row("SELECT opted_out_at FROM users WHERE id = %s", (user_id,))
         if user is None or user.opted_out_at is None:
             return Act(did=False)
-        self._database.row("SELECT opt_in_user(%s, %s) AS did", (user_id, user.opted_out_at))
+        entry = self._entry(by, "user_opted_in", user_id)
+        entry.row("SELECT opt_in_user(%s, %s) AS did", (user_id, user.opted_out_at))
         _record("user_opted_in", user_id=user_id)
         return Act(did=True)
 
-    def fit_time(self, user_id: UUID) -> timedelta | None:
+    def fit_time(self, user_id: UUID, *, by: str) -> timedelta | None:
         """Bring a user's times back to the clock; return by how much they were ahead, or None when they were not."""
-        by = self._sessions.fit_time(user_id)
-        if by is not None:
-            _record("time_fitted", user_id=user_id, ahead_s=by.total_seconds())
-        return by
+        ahead = self._sessions.fit_time(user_id, ask=self._entry(by, "time_fitted", user_id).row)
+        if ahead is not None:
+            _record("time_fitted", user_id=user_id, ahead_s=ahead.total_seconds())
+        return ahead
+
+    def _entry(self, by: str, act: str, user_id: UUID, **detail: object) -> Entry:
+        return Entry(self._database, by, act, user_id, detail)
 
     def _every_dead(self, user_id: UUID | None) -> Iterable[DeadMessage]:
         """Walk on by user and number, so that one that dies again meanwhile is not met twice."""

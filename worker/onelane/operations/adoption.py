@@ -1,8 +1,10 @@
 """Making a Redis ours whose lanes another database had: after this one was replaced, or took that one's place."""
 
 from onelane import keys
+from onelane.db import Database
 from onelane.errors import LanesForeign
 from onelane.lanes.lanes import Lanes
+from onelane.operations.audit import record
 from onelane.operations.snapshot import Survey
 from onelane.telemetry.log import event
 
@@ -27,8 +29,9 @@ class Adoption:
         """Name the workers that are alive: another deployment's, since ours do not start."""
         return [worker.name for worker in Survey(self._anybodys[0]).snapshot().workers if worker.is_alive]
 
-    def adopt(self) -> None:
+    def adopt(self, database: Database, *, by: str) -> None:
         """Make the lanes ours. Those of users whom Postgres does not know are taken off as they become due."""
         for lanes in self._anybodys:
             lanes.scripts.run("adopt", self._ours.scripts.owner.database_id())
+        record(database, by, "redis_adopted", None)
         event("redis_adopted")

@@ -10,6 +10,7 @@ from onelane.db import Database
 from onelane.errors import LaneBusy, LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, Value
+from onelane.operations.audit import Entry
 from onelane.telemetry.log import event
 
 HOLD_S: Final = 30.0
@@ -30,29 +31,29 @@ class Merged(Value):
     """False: Redis was away; the workers update it later."""
 
 
-def merge(database: Database, lanes: Lanes, winner: UUID, loser: UUID) -> Merged | None:
+def merge(database: Database, lanes: Lanes, winner: UUID, loser: UUID, entry: Entry) -> Merged | None:
     """Merge `loser` into `winner`; None for users that cannot be merged. Raise LaneBusy when a turn does not end."""
     known = database.row(MERGED_INTO, (loser,))
     if known is not None and known.merged_into == winner:
         return Merged(did=False)
     try:
         with held(lanes, (winner, loser)) as leases:
-            moved = _in_postgres(database, winner, loser)
+            moved = _in_postgres(entry, winner, loser)
             if moved:
                 lanes.finish(leases[loser], moved)
                 lanes.enqueue_many([(winner, message) for message in moved])
             lanes.forget_session(loser)
     except LanesUnavailable as error:
         event("lanes_not_updated", error=str(error))
-        moved = _in_postgres(database, winner, loser)
+        moved = _in_postgres(entry, winner, loser)
         return None if moved is None else Merged(did=True, moved=len(moved), redis=False)
     return None if moved is None else Merged(did=True, moved=len(moved))
 
 
-def _in_postgres(database: Database, winner: UUID, loser: UUID) -> list[UUID] | None:
+def _in_postgres(entry: Entry, winner: UUID, loser: UUID) -> list[UUID] | None:
     """Merge them where the truth is; return the messages that wait in another order now."""
-    row = database.row("SELECT merge_users(%s, %s) AS moved", (winner, loser))
-    return None if row is None or row.moved is None else [UUID(one["id"]) for one in row.moved]
+    row = entry.row("SELECT merge_users(%s, %s) AS did", (winner, loser))
+    return None if row is None or row.did is None else [UUID(one["id"]) for one in row.did]
 
 
 @contextmanager

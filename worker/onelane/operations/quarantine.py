@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from onelane.config import Channel
+from onelane.db import Database
 from onelane.deliveries import Accepted
 from onelane.model import Value
+from onelane.operations.audit import Entry, record
 from onelane.quarantine import Quarantine
 from onelane.receiving import Receiving
 from onelane.telemetry.log import event
@@ -31,7 +33,13 @@ class NotConfigured(Value):
 
 
 def replay(
-    kept_id: UUID, quarantine: Quarantine, receiving: Receiving, channels: Mapping[str, Channel]
+    kept_id: UUID,
+    database: Database,
+    quarantine: Quarantine,
+    receiving: Receiving,
+    channels: Mapping[str, Channel],
+    *,
+    by: str,
 ) -> Replayed | NotConfigured | None:
     """Let today's adapter read a kept webhook, and accept what it understands; None if it is not kept.
 
@@ -53,13 +61,16 @@ def replay(
     else:
         quarantine.drop(kept_id)
     new = sum(not one.duplicate for one in stands)
+    record(database, by, "quarantine_replayed", kept.channel, {"quarantined_id": kept_id, "accepted": new})
     event("quarantine_replayed", channel=kept.channel, quarantined_id=kept_id, accepted=new, reasons=reasons)
     return Replayed(id=kept_id, accepted=new, duplicates=len(stands) - new, reasons=tuple(reasons))
 
 
-def drop(kept_id: UUID, quarantine: Quarantine) -> bool:
+def drop(kept_id: UUID, database: Database, quarantine: Quarantine, *, by: str) -> bool:
     """Delete a kept webhook for good; whether it was there."""
-    did = quarantine.drop(kept_id)
+    kept = quarantine.one(kept_id)
+    entry = Entry(database, by, "quarantine_dropped", kept and kept.channel, {"quarantined_id": kept_id})
+    did = quarantine.drop(kept_id, ask=entry.row)
     if did:
         event("quarantine_dropped", quarantined_id=kept_id)
     return did

@@ -8,6 +8,7 @@ from onelane.db import Database
 from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.operations.acts import Act, in_redis
+from onelane.operations.audit import Entry
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REPLIES
 
@@ -28,7 +29,7 @@ class ReplyActs:
         self._out_lanes = out_lanes
         self._failures = failures
 
-    def resend(self, reply_id: UUID) -> Act:
+    def resend(self, reply_id: UUID, *, by: str) -> Act:
         """Send a reply that failed, was dropped or withheld, or whose fate nobody knows; it may arrive twice then.
 
         It keeps its key, and its place: before all that was said after it.
@@ -36,45 +37,48 @@ class ReplyActs:
         reply = self._reply(reply_id)
         if reply is None or reply.is_waiting:
             return Act(did=False)
-        self._database.row("SELECT resend_reply(%s, %s)", (reply_id, reply.version))
+        entry = self._entry(by, "reply_resent", reply.user_id, reply_id)
+        entry.row("SELECT resend_reply(%s, %s) AS did", (reply_id, reply.version))
         now = self._reply(reply_id)
         if now is None or not now.is_waiting:
             return Act(did=False)
         event("reply_resent", user_id=reply.user_id, message_id=reply_id)
         return Act(did=True, redis=in_redis(lambda: self._enqueue(reply.user_id, reply_id)))
 
-    def settle(self, reply_id: UUID, state: Literal["sent", "failed"]) -> Act:
+    def settle(self, reply_id: UUID, state: Literal["sent", "failed"], *, by: str) -> Act:
         """Say what became of a reply of whose fate nobody knows."""
-        user_id = self._ended(reply_id, state, "SELECT settle_reply(%s, %s, %s)", state)
+        user_id = self._ended(reply_id, state, "SELECT settle_reply(%s, %s, %s) AS did", state, by=by)
         if user_id is None:
             return Act(did=False)
         event("reply_settled", user_id=user_id, message_id=reply_id, outcome=state)
         self._failures.tell()
         return Act(did=True, redis=in_redis(lambda: self._discard(user_id, reply_id)))
 
-    def drop(self, reply_id: UUID) -> Act:
+    def drop(self, reply_id: UUID, *, by: str) -> Act:
         """Give up a reply that waits, or of whose fate nobody knows. One that is being sent is left alone."""
-        user_id = self._ended(reply_id, "dropped", "SELECT drop_reply(%s, %s)")
+        user_id = self._ended(reply_id, "dropped", "SELECT drop_reply(%s, %s) AS did", by=by)
         if user_id is None:
             return Act(did=False)
         event("reply_dropped", user_id=user_id, message_id=reply_id)
         return Act(did=True, redis=in_redis(lambda: self._discard(user_id, reply_id)))
 
-    def open_channel(self, channel: str) -> Act:
+    def open_channel(self, channel: str, *, by: str) -> Act:
         """Let a channel send again, although its provider refused it or asked to wait."""
         hold = self._database.row(HELD, (channel,))
         if hold is None:
             return Act(did=False)
-        self._database.row("SELECT open_channel(%s, %s)", (channel, hold.held_at))
+        entry = Entry(self._database, by, "channel_opened", channel)
+        entry.row("SELECT open_channel(%s, %s) AS did", (channel, hold.held_at))
         event("channel_opened", channel=channel)
         return Act(did=True)
 
-    def _ended(self, reply_id: UUID, state: str, query: str, *how: str) -> UUID | None:
+    def _ended(self, reply_id: UUID, state: str, query: str, *how: str, by: str) -> UUID | None:
         """Bring a reply to its end, unless it has come to it before; return its user when it has now."""
         reply = self._reply(reply_id)
         if reply is None or reply.state == state:
             return None
-        self._database.row(query, (reply_id, *how, reply.version))
+        act = "reply_dropped" if state == "dropped" else "reply_settled"
+        self._entry(by, act, reply.user_id, reply_id, outcome=state).row(query, (reply_id, *how, reply.version))
         now = self._reply(reply_id)
         if now is None or now.state != state:
             return None
@@ -82,6 +86,9 @@ class ReplyActs:
             REPLIES.count(state)
         user_id: UUID = now.user_id
         return user_id
+
+    def _entry(self, by: str, act: str, user_id: UUID, reply_id: UUID, **detail: object) -> Entry:
+        return Entry(self._database, by, act, user_id, {"message_id": reply_id, **detail})
 
     def _reply(self, reply_id: UUID) -> Row | None:
         return self._database.row(REPLY, (reply_id,))
