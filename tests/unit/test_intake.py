@@ -16,6 +16,7 @@ from onelane.deliveries import Accepted, Delivery, Kind
 from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.intake import Intake
+from onelane.items import item_of
 from tests.calls import Item
 from tests.conftest import DEADLINE_S
 
@@ -119,6 +120,33 @@ def test_what_stands_beside_a_refusal_is_counted_noted_and_on_its_lane(monkeypat
     refusals = [line for line in logs if line["event"] == "delivery_not_accepted"]
     assert [(line["outcome"], line["user_id"]) for line in refusals] == [("full", FULL["user_id"])] * 2
     assert [line["event"] for line in logs].count("identity_conflict") == 1
+
+
+class Listed(Answers):
+    """Answers everything alike, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.items: list[Item] = []
+
+    def ask(self, items: Sequence[Item], waits: bool) -> list[Item]:
+        """Accept each item."""
+        self.items += items
+        return [accepted() for _ in items]
+
+
+def test_a_word_that_ends_the_session_is_never_answered_together_with_other_messages() -> None:
+    database = Listed()
+    said = {"hello": Kind.MESSAGE, " /NEW ": Kind.MESSAGE, "/new": Kind.EVENT}
+    lines = [Delivery(senders=("s",), external_id=text, text=text, kind=kind) for text, kind in said.items()]
+    gatherer = Gatherer(database.ask)
+    try:
+        Intake(SETTINGS, gatherer, database, database).accept("demo", lines)  # type: ignore[arg-type]
+    finally:
+        gatherer.close()
+    assert [item.get("closes", False) for item in database.items] == [False, True, False]
+    hashes = [item["content_hash"] for item in database.items]
+    assert hashes == [item_of(line)["content_hash"] for line in lines], "a redelivery is the same, whatever ends"
 
 
 def test_a_duplicate_is_no_new_conflict_since_its_old_number_may_be_somebody_elses_by_now() -> None:
