@@ -7,9 +7,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
 
 from onelane.breaker import Breaker
-from onelane.config import Settings
+from onelane.config import Channel, Settings
 from onelane.db import Clock, database_clock
-from onelane.deliveries import Accepted
+from onelane.deliveries import Accepted, Delivery
+from onelane.end_words import is_end
 from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
@@ -102,7 +103,8 @@ class Intake:
             "backlog_max": backlog_max if redelivers else KEPT_FACTOR * backlog_max,
             **({"now": now.isoformat()} if now else {}),
         }
-        return [{"on_echo": configured.on_echo, **item_of(line), **extra} for line in lines]
+        own = {"on_echo": configured.on_echo}
+        return [{**own, **item_of(line), **_closing(line, configured), **extra} for line in lines]
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
@@ -140,6 +142,11 @@ class Intake:
         """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""
         with self._postponing:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
+
+
+def _closing(line: Line, channel: Channel) -> JsonObject:
+    """Say that a line closes its batch where it ends the session; its hash does not know which words do."""
+    return {"closes": True} if isinstance(line, Delivery) and is_end(line.kind, line.text, channel) else {}
 
 
 def gravest(outcomes: Sequence[Outcome]) -> BaseException | None:

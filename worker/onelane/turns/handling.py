@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from onelane.channels.senders import Senders, are_short, pieces_of
 from onelane.config import Channel, Settings
-from onelane.deliveries import Kind
+from onelane.end_words import is_end
 from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
@@ -125,12 +125,7 @@ class Handling:
     def _ending(self, turn: TurnRead) -> JsonObject | None:
         """Return what a message that ends the session does, or None for any other message."""
         channel = self._channel(turn)
-        text = turn.message.text.strip().casefold()
-        if (
-            channel is None
-            or turn.message.kind != Kind.MESSAGE
-            or all(text != word.casefold() for word in channel.end_words)
-        ):
+        if channel is None or not is_end(turn.message.kind, turn.message.text, channel):
             return None
         return {"end": "user_request", "replies": [{"text": channel.end_reply}] if channel.end_reply else []}
 
