@@ -38,6 +38,8 @@ class Pages:
         self.asked.append(environ["PATH_INFO"])
         if environ["PATH_INFO"] in self.hanging:
             self.go.wait(DEADLINE_S)
+        if environ["PATH_INFO"].startswith("/raise"):
+            raise RuntimeError(environ["PATH_INFO"])
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
 
@@ -156,6 +158,34 @@ def test_health_is_asked_many_times_on_one_connection(serve: Serve) -> None:
             data = wire.recv(65_536)
             assert data
             received += data
+
+
+# what is no request
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /canary HTTP/9\r\n\r\n", b"400"),
+        (b"GET /canary\r\n\r\n", b"400"),
+        (b"GET /" + b"canary" * 2_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nca nary: 1\r\n\r\n", b"400"),
+        (b"GET /raise-canary HTTP/1.1\r\nHost: web\r\n\r\n", b"500"),
+    ],
+    ids=["version", "no version", "long", "header", "raises"],
+)
+def test_what_cannot_be_answered_is_refused_in_json_without_what_was_sent(
+    serve: Serve, sent: bytes, status: bytes
+) -> None:
+    web = serve()
+    with socket.create_connection(("127.0.0.1", web.port), PATIENCE_S) as wire:
+        wire.sendall(sent)
+        received = b"".join(iter(lambda: wire.recv(65_536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == status
+    assert b"Content-Type: application/json" in head
+    assert json.loads(body)["error"].startswith("this request cannot be answered: ")
+    assert b"canary" not in received
 
 
 # a request waits for a thread

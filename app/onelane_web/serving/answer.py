@@ -56,18 +56,24 @@ def respond(worker: Any, request: Any, client: Any, server: Any, *, is_last: boo
     return output.data, not response.should_close()
 
 
-def refuse(worker: Any, request: Any, client: Any, error: BaseException) -> bytearray:
-    """Answer as gunicorn does to what is no request, or what the application has not caught."""
+def refuse(worker: Any, request: Any, client: Any, error: BaseException) -> Answer:
+    """Answer to what is no request, or what the application has not caught: with gunicorn's status, in our words."""
     output = Output()
     worker.handle_error(request, output, client, error)
-    return output.data
+    _, _, status = output.data.partition(b"\r\n")[0].decode().partition(" ")
+    return _last(status, f"this request cannot be answered: {status.partition(' ')[2].lower()}")
 
 
 def unavailable(why: str) -> Answer:
     """Refuse for now, without the application: whoever sent the request sends it again."""
-    body = json.dumps({"error": f"{why}: send it again in {RETRY_AFTER_S} s"}).encode()
+    again = f"Retry-After: {RETRY_AFTER_S}\r\n"
+    return _last("503 Service Unavailable", f"{why}: send it again in {RETRY_AFTER_S} s", again)
+
+
+def _last(status: str, why: str, headers: str = "") -> Answer:
+    body = json.dumps({"error": why}).encode()
     head = (
-        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Retry-After: {RETRY_AFTER_S}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{headers}"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     return Answer(head.encode() + body, is_last=True)

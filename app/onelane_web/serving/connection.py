@@ -80,7 +80,7 @@ class Connection:
             data, goes_on = respond(worker, request, self._client, self._server, is_last=is_last)
             return Answer(data, is_last=not (goes_on and self.arrival.is_read()))
         except BaseException as error:  # noqa: BLE001 - a thread has to live, whatever the application raises
-            return Answer(refuse(worker, request, self._client, error), is_last=True)
+            return refuse(worker, request, self._client, error)
 
     def give(self, answer: Answer) -> None:
         """Send of an answer what the client takes at once."""
