@@ -33,6 +33,7 @@ DECLARE
     v_is_fenced boolean;
     v_hint_is text;
     v_last bigint;
+    v_is_first boolean;
 BEGIN
     IF v_taken_over THEN
         v_user := lock_user(v_user_id, p_waits);
@@ -109,6 +110,7 @@ BEGIN
          WHERE user_id = v_user_id AND seq = v_message.seq AND batch_last IS NULL;
     END IF;
 
+    v_is_first := v_message.accepted_at = v_session.started_at AND begins_session(v_session, v_message);
     RETURN json_build_object(
         'user_id', v_user_id,
         'outcome', 'turn',
@@ -125,5 +127,6 @@ BEGIN
                 'last_written_at', v_user.last_written_at),
             'session', json_build_object(
                 'id', v_session.id, 'status', v_session.status, 'started_at', v_session.started_at,
-                'state', v_session.state)));
+                'state', v_session.state, 'summary', v_session.summary, 'is_first', v_is_first,
+                'previous_summary', CASE WHEN v_is_first THEN previous_summary(v_session) END)));
 END $$;

@@ -21,7 +21,7 @@ BEGIN
        SET last_message_at = CASE WHEN status = 'ended' THEN last_message_at
                                   ELSE greatest(last_message_at, p_message.accepted_at) END,
            state = coalesce(p_effects -> 'session_state', state),
-           summary = coalesce(p_effects ->> 'summary', summary)
+           summary = CASE WHEN p_effects ? 'summary' THEN p_effects ->> 'summary' ELSE summary END
      WHERE id = (p_turn ->> 'session_id')::uuid AND user_id = p_user.id
     RETURNING * INTO STRICT v_session;
     v_overtaken := v_session.status = 'escalated';

@@ -12,6 +12,7 @@ import pytest
 from psycopg.rows import namedtuple_row
 
 from onelane.bootstrap import Services, open_services
+from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.migrations import shipped_code
@@ -76,14 +77,34 @@ def test_the_word_new_ends_the_session_with_itself(
     assert _replies(rows, user_id) == [("hello", "no_route"), ("hello again", "no_route")]
 
 
-def test_a_handler_ends_the_session_and_leaves_a_summary(
+def test_the_first_turn_of_a_session_and_no_other_has_the_summary_of_the_session_before(
     rows: Rows, services: Services, bot: Settings, accept: Accept
 ) -> None:
-    user_id = accept("alice", "bye we spoke about rain").user_id
-    accept("alice", "hello")
-    work_off(services, bot)
-    assert rows.shape(user_id) == [([1], "handler"), ([2], None)]
-    assert rows.sessions(user_id)[0].summary == "we spoke about rain"
+    seen = []
+
+    def handle(turn: Turn) -> None:
+        seen.append((turn.message.text, turn.is_first, turn.previous_summary, turn.session.summary))
+        if turn.message.text == "fail" and not turn.message.attempts:
+            raise ValueError
+        summary = f"{turn.session.summary or 'we spoke about'} {turn.message.text}"
+        if turn.message.text == "bye":
+            turn.end_session(summary)
+        else:
+            turn.session.summary = summary
+
+    user_id = accept("alice", "rain").user_id
+    for text in ("bye", "fail", "again"):
+        accept("alice", text)
+    work_off(services, bot, handle)
+    assert rows.shape(user_id) == [([1, 2], "handler"), ([3, 4], None)]
+    assert seen == [
+        ("rain", True, None, None),
+        ("bye", False, None, "we spoke about rain"),
+        ("fail", True, "we spoke about rain bye", None),
+        ("fail", True, "we spoke about rain bye", None),
+        ("again", False, None, "we spoke about fail"),
+    ]
+    assert rows.sessions(user_id)[1].summary == "we spoke about fail again"
 
 
 def test_an_operator_ends_a_quiet_session_at_once(

@@ -179,6 +179,11 @@ class SessionRead(Value):
     status: str
     started_at: datetime
     state: JsonObject
+    summary: str | None = None
+    is_first: bool = False
+    """Whether it began with this turn."""
+    previous_summary: str | None = None
+    """Of the session before, where this one began with this turn."""
 
 
 class Failure(Value):

@@ -17,9 +17,22 @@ class User:
 
 
 class Session:
-    """The conversation. `state` is a JSON object that ends with it."""
+    """The conversation. `state` is a JSON object that ends with it; `summary` is a text that outlives it."""
 
-    def __init__(self, session_id: UUID, started_at: datetime, state: JsonObject) -> None:
+    def __init__(
+        self,
+        session_id: UUID,
+        started_at: datetime,
+        state: JsonObject,
+        summary: str | None = None,
+        *,
+        is_first: bool = False,
+        previous_summary: str | None = None,
+    ) -> None:
         self.id = session_id
         self.started_at = started_at
         self.state = state
+        self.summary = summary
+        """For the session after it; changes are committed with the turn."""
+        self.is_first = is_first
+        self.previous_summary = previous_summary

@@ -49,13 +49,17 @@ class AnyTurn:
         self.message = self.messages[-1]
         self.user = user
         self.session = session
+        self.is_first = session.is_first
+        """Whether the session began with this turn."""
+        self.previous_summary = session.previous_summary
+        """What the session before left behind, in the first turn of this one."""
         self.reply_until = reply_until
         """Until when the provider takes anything but a template; None: always."""
         self._memory = memory
         self._cancelled = cancelled
         self._outputs: list[JsonObject] = []
         self._marks: JsonObject = {}
-        self._states_before = (deepcopy(session.state), deepcopy(user.state))
+        self._states_before = (deepcopy(session.state), deepcopy(user.state), session.summary)
         self._key = f"{self.messages[0].id}:{self.message.seq}"
 
     @property
@@ -98,7 +102,7 @@ class AnyTurn:
         """End the session with this message; the next one opens another."""
         self._marks["end"] = "handler"
         if summary is not None:
-            self._marks["summary"] = summary
+            self.session.summary = summary
 
     def escalate(self) -> None:
         """Hand the session to a human: further messages are kept, and not handled, until it is handed back."""
@@ -111,11 +115,13 @@ class AnyTurn:
             effects["replies"] = [one.said() for one in said]
         if self._outputs:
             effects["tool_calls"] = self._outputs
-        session_before, user_before = self._states_before
+        session_before, user_before, summary_before = self._states_before
         if self.session.state != session_before:
             effects["session_state"] = self.session.state
         if self.user.state != user_before:
             effects["user_state"] = self.user.state
+        if self.session.summary != summary_before:
+            effects["summary"] = _summary(self.session.summary)
         if effects:
             check_storable(effects)
         if uploads := uploads_in(said):
@@ -159,6 +165,12 @@ class AnyTurn:
     def _own_output(self, name: str) -> JsonObject | None:
         """Return what this turn itself saved last under `name`."""
         return next((output for output in reversed(self._outputs) if output["name"] == name), None)
+
+
+def _summary(summary: object) -> str | None:
+    if isinstance(summary, str | None):
+        return summary
+    raise BadResult(f"a session's summary is a text, not {type(summary).__name__}")
 
 
 class Turn(AnyTurn):

@@ -36,10 +36,18 @@ def turn_of(
     act: Act, read: TurnRead, memory: Memory, cancelled: Event, readers: Executor | None = None
 ) -> Turn | AsyncTurn:
     """Make what `act` gets: an AsyncTurn if it is an async function."""
+    user, session = read.user, read.session
     parts = (
         read.messages,
-        User(read.user.id, read.user.channel, read.user.sender, read.user.state),
-        Session(read.session.id, read.session.started_at, read.session.state),
+        User(user.id, user.channel, user.sender, user.state),
+        Session(
+            session.id,
+            session.started_at,
+            session.state,
+            session.summary,
+            is_first=session.is_first,
+            previous_summary=session.previous_summary,
+        ),
         memory,
         cancelled,
         read.reply_until,
