@@ -62,6 +62,12 @@ class Signed:
     query: str = ""
     """What is appended to the channel's address, with its question mark; the signature covers it where it counts."""
 
+    def received(self, url: str) -> Inbound:
+        """Return it as it is received at `url`."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Inbound(url + self.query, headers, content_type, self.body)
+
 
 @dataclass(frozen=True, slots=True)
 class Persona:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from onelane.channels import Inbound, Parsed, Persona, Provider, Signed
+from onelane.channels import Parsed, Persona, Provider, Signed
 from onelane.channels.fields import ExternalId
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind, Status
 from onelane.errors import BadRequest
@@ -53,9 +53,7 @@ def rounds(act: Act, provider: Provider, url: str) -> list[list[Signed]]:
 
 def understood(provider: Provider, url: str, signed: Signed) -> Parsed:
     """Return what the service will understand of a request."""
-    headers = {name.lower(): value for name, value in signed.headers.items()}
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return provider.parse(Inbound(url + signed.query, headers, content_type, signed.body))
+    return provider.parse(signed.received(url))
 
 
 def _rounds(act: Act, provider: Provider, url: str) -> list[list[Signed]]:

@@ -1,0 +1,84 @@
+"""A bot under test, in memory: what its author's tests see."""
+
+import pytest
+
+from onelane import Button, Reply, Turn
+from onelane.testing import Bot, Outcome
+
+
+def count(turn: Turn) -> str:
+    turn.session.state["n"] = turn.session.state.get("n", 0) + 1
+    turn.user.state["n"] = turn.user.state.get("n", 0) + 1
+    return f"{turn.message.text} {turn.session.state['n']} {turn.user.state['n']}"
+
+
+def test_what_somebody_says_is_answered_in_order_and_states_are_kept() -> None:
+    alice, bob = (bot := Bot(count)).user("alice"), bot.user("bob")
+    assert alice.says("a") == ["a 1 1"]
+    assert alice.says("b", "c") == ["b 2 2", "c 3 3"]
+    assert bob.says("d") == ["d 1 1"]
+    assert alice.state == {"n": 3}
+    assert alice.session is not None
+    assert alice.session.state == {"n": 3}
+    assert [line.text for line in alice.replies] == ["a 1 1", "b 2 2", "c 3 3"]
+
+
+def test_what_is_delivered_again_is_not_answered_again() -> None:
+    alice = Bot(count).user("alice")
+    alice.says("a")
+    again = alice.redelivers()
+    assert (again, again.outcome) == ([], Outcome.DUPLICATE)
+    assert alice.says("b") == ["b 2 2"]
+
+
+def test_a_worker_that_dies_loses_and_doubles_nothing() -> None:
+    alice = (bot := Bot(count)).user("alice")
+    bot.crashes_next(after="handler")
+    assert alice.says("a") == ["a 1 1"]
+    bot.crashes_next(after="commit")
+    assert alice.says("b") == ["b 2 2"]
+
+
+def test_sessions_end_by_idle_time_by_day_and_by_word() -> None:
+    channel = {"day_start": "04:00", "timezone": "Europe/Paris"}
+    alice = (bot := Bot(count, channel=channel)).user("alice")
+    bot.clock.until("23:00")
+    alice.says("a")
+    bot.clock.until("00:05")
+    assert alice.says("b") == ["b 2 2"]
+    bot.clock.until("04:00")
+    assert alice.says("c") == ["c 1 3"]
+    bot.clock.passes(hours=8)
+    assert alice.says("d", "/new", "e") == ["d 1 4", "e 1 5"]
+    assert [one.ended_reason for one in alice.sessions] == ["end_of_day", "timeout", "user_request", None]
+
+
+def test_a_failure_shows_where_it_was_and_what_was_said() -> None:
+    def fail(_turn: Turn) -> str:
+        raise ValueError("no such city")
+
+    alice = Bot(fail, attempts_max=2).user("alice")
+    answer = alice.says("a")
+    assert answer.outcome is Outcome.DEAD
+    assert len(answer.failures) == 2
+    assert "no such city" in repr(answer)
+    assert "test_testing_bot.py" in repr(answer)
+
+
+def test_a_button_comes_with_its_title() -> None:
+    def ask(turn: Turn) -> Reply | str:
+        if turn.message.button:
+            return f"{turn.message.button} {turn.message.text}"
+        return Reply("Which?", buttons=[Button(id="fr", title="French")])
+
+    alice = Bot(ask).user("alice")
+    assert alice.says("a").replies[0].buttons == (Button(id="fr", title="French"),)
+    assert alice.presses("fr") == ["fr French"]
+
+
+@pytest.mark.parametrize("provider", ["demo"])
+def test_who_has_another_id_is_the_same_person(provider: str) -> None:
+    alice = Bot(count, channel={"provider": provider}).user("alice")
+    alice.says("a")
+    alice.becomes("alice, later")
+    assert alice.says("b") == ["b 2 2"]

@@ -1,0 +1,91 @@
+"""What a turn leaves behind, written as `sql/functions/settle_message.sql` does."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Final
+
+from onelane.deliveries import Kind
+from onelane.history import Line, Role, ToolCall
+from onelane.model import JsonObject, Message, TurnRead
+from onelane.testing.bot.answer import Outcome
+from onelane.testing.bot.in_memory.people import UserRecord
+from onelane.testing.bot.in_memory.sessions import SessionRecord
+
+ROLES: Final = {Kind.MESSAGE: Role.USER, Kind.EVENT: Role.EVENT, Kind.ECHO: Role.AGENT}
+
+
+class Commit:
+    """Stores what came of turns."""
+
+    def __init__(self, apology: Sequence[JsonObject]) -> None:
+        """Take what is said for a message that died, in rows."""
+        self._apology = apology
+        self.outcomes: dict[str, Outcome] = {}
+        """By the message's external id."""
+
+    def processed(self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject) -> None:
+        """Store a turn's effects with its messages."""
+        self._store(user, session, turn, effects, Outcome.PROCESSED)
+
+    def dead(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> None:
+        """Store that a message died, and the apology if the channel makes one."""
+        self._store(user, session, turn, {"replies": self._apology}, Outcome.DEAD)
+
+    def _store(
+        self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject, outcome: Outcome
+    ) -> None:
+        is_overtaken = session.status == "escalated"
+        for message in turn.messages:
+            self._leaves(user, session, message)
+            self.outcomes[message.external_id] = outcome
+        session.lines += [_called(turn.message, call) for call in effects.get("tool_calls", ())]
+        withheld = is_overtaken or user.opted_out
+        session.lines += [_reply(turn.message, row, withheld=withheld) for row in effects.get("replies", ())]
+        session.state = deepcopy(effects.get("session_state", session.state))
+        session.summary = effects.get("summary", session.summary)
+        user.state = deepcopy(effects.get("user_state", user.state))
+        if "escalate" in effects and session.status == "active":
+            session.escalate(session.last_message_at)
+        if "end" in effects and not is_overtaken:
+            session.end(turn.message.accepted_at, effects["end"])
+        user.version += 1
+
+    def _leaves(self, user: UserRecord, session: SessionRecord, message: Message) -> None:
+        """Move a message from the inbox into history."""
+        waited = user.inbox.pop(0)
+        if session.status != "ended":
+            session.last_message_at = max(session.last_message_at, message.accepted_at)
+        session.lines.append(line_of(message, waited.edited_text))
+
+
+def line_of(message: Message, edited_text: str | None = None) -> Line:
+    """Make the line of a message, an event or an echo."""
+    return Line(
+        role=ROLES[Kind(message.kind)],
+        seq=message.seq,
+        at=message.accepted_at,
+        text=message.text if edited_text is None else edited_text,
+        button=message.button,
+        media=message.attachments,
+        author=message.author,
+        event=message.event,
+        state="processed",
+    )
+
+
+def _called(message: Message, call: JsonObject) -> Line:
+    kept = ToolCall(id=call["call_id"], name=call["name"], arguments=call["arguments"], output=call["output"])
+    return Line(role=Role.TOOL, seq=message.seq, at=message.accepted_at, call=kept)
+
+
+def _reply(message: Message, row: JsonObject, *, withheld: bool) -> Line:
+    failure = row.get("failure")
+    return Line(
+        role=Role.BOT,
+        seq=message.seq,
+        at=message.accepted_at,
+        text=row["text"],
+        media=row.get("attachments", ()),
+        buttons=row.get("parts", {}).get("buttons", ()),
+        state="withheld" if withheld or failure == "no_route" else "failed" if failure else "sent",
+    )

@@ -1,0 +1,75 @@
+"""What a turn reads and keeps while its handler runs in memory."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from copy import deepcopy
+from typing import Any
+from uuid import UUID
+
+from onelane.errors import FileError, TurnOutdated
+from onelane.history import Line
+from onelane.memory import Memory
+from onelane.model import Attachment, File, Message, TurnRead
+from onelane.testing.bot.in_memory.files import Files
+from onelane.testing.bot.in_memory.inbox import Waiting
+from onelane.testing.bot.in_memory.people import UserRecord
+
+
+class TurnMemory(Memory):
+    """One turn's session and steps."""
+
+    def __init__(self, user: UserRecord, read: TurnRead, files: Files, claim: Callable[[int], list[Message]]) -> None:
+        """`claim` takes into the batch what may join it behind a number."""
+        self._user = user
+        self._read = read
+        self._files = files
+        self._claim = claim
+        self.claimed: list[Message] = []
+        self.is_shielded = False
+
+    def history(self, session_id: UUID, limit: int) -> list[Line]:
+        """Return the last `limit` lines, oldest first."""
+        lines = [line for one in self._user.sessions if one.id == session_id for line in one.lines]
+        return lines[-limit:] if limit > 0 else []
+
+    def tool_output(self, session_id: UUID, name: str) -> Any:
+        """Return the newest output saved under `name`, or None."""
+        calls = [line.call for one in self._user.sessions if one.id == session_id for line in one.lines if line.call]
+        return next((deepcopy(call.output) for call in reversed(calls) if call.name == name), None)
+
+    def newer(self) -> list[Message]:
+        """Take what has arrived since into the batch."""
+        self._check()
+        newer = self._claim((self.claimed or self._read.messages)[-1].seq)
+        self.claimed += newer
+        return newer
+
+    def known_step(self, key: str) -> tuple[bool, Any]:
+        """Return whether a step of this batch has a result, and which."""
+        steps, name = self._lowest().steps, (self._read.message.seq, key)
+        return name in steps, deepcopy(steps.get(name))
+
+    def keep_step(self, key: str, value: Any) -> Any:
+        """Keep a step's result, and return the one that stands: the first."""
+        return deepcopy(self._lowest().steps.setdefault((self._read.message.seq, key), deepcopy(value)))
+
+    def shield(self) -> None:
+        """Let nothing that arrives throw the turn away from now on."""
+        self.is_shielded = True
+
+    def fetching(self, attachment: Attachment) -> Future[File]:
+        """Fetch a file that a test sent by its bytes."""
+        fetched: Future[File] = Future()
+        try:
+            fetched.set_result(self._files.found(attachment))
+        except FileError as error:
+            fetched.set_exception(error)
+        return fetched
+
+    def _lowest(self) -> Waiting:
+        self._check()
+        return self._user.inbox[0]
+
+    def _check(self) -> None:
+        if self._user.version != self._read.version:
+            raise TurnOutdated("what this turn read has changed since it began")
