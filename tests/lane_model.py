@@ -10,6 +10,7 @@ import redis
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from onelane import keys
+from onelane.lanes.arrivals import Arrival, Wait
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import SCRIPTS, Scripts
 from onelane.model import Lease
@@ -60,6 +61,8 @@ class Lane:
     is_paused: bool = False
     last_fence: int = 0
     is_misplaced: bool = False
+    wait: tuple[int, float] | None = None
+    """Since when it last waited for more, and the score that this set."""
     has_news: bool = False
     """Whether a full Redis has taken no job of a message since the lease began."""
 
@@ -78,6 +81,7 @@ class Lane:
     def forget(self) -> None:
         """Redis loses its memory; Postgres does not."""
         self.jobs, self.score, self.allowed, self.dead, self.requeued = [], None, 0, set(), set()
+        self.wait = None
         self.release()
 
 
@@ -146,20 +150,37 @@ class LanesBeside(RuleBasedStateMachine):
     def lane_of(self, lease: Lease) -> Lane:
         return next(lane for lane in self.people if lane.id == lease.user_id)
 
-    def put(self, person: Lane, message: UUID, *, again: bool = False) -> None:
+    def put(self, person: Lane, message: UUID, wait: Wait | None = None, *, again: bool = False) -> None:
         self.scripts.again = again
         buried = message in person.dead | person.requeued
         is_known = message in person.jobs and not buried
         is_new = not is_known and (buried or not self.is_full)
         if not is_known and not is_new and person.token:
             person.has_news = True
-        assert self.lanes.enqueue(person.id, message) is is_new
+        [(_, args)] = self.lanes._enqueue_calls([Arrival(person.id, message, wait)])
+        assert (self.lanes.scripts.run("enqueue", *args) == 1) is is_new
         person.dead.discard(message)
         person.requeued.discard(message)
         if is_new:
             person.jobs = [job for job in person.jobs if job != message] + [message]
-        if person.score is None:
+        if wait is not None:
+            self.wait_for_more(person, wait, is_new=is_new)
+        elif person.score is None:
             person.score = max(self.now, person.allowed)
+
+    def wait_for_more(self, person: Lane, wait: Wait, *, is_new: bool) -> None:
+        began, ends = person.wait or (self.now, None)
+        if person.score is None:
+            began = self.now
+        elif person.score != ends or not is_new:
+            return
+        is_over = wait["is_over"] or (is_new and len(person.jobs) >= wait["most"])
+        least = self.now if is_over else min(began + wait["longest_ms"], self.now + wait["quiet_ms"])
+        person.score = max(least, person.allowed)
+        if person.score <= self.now:
+            person.wait = None
+        elif not self.is_full:
+            person.wait = (began, person.score)
 
     def make_due(self, person: Lane, *, unpause: bool = False, again: bool = False) -> None:
         self.scripts.again = again
@@ -222,6 +243,7 @@ class LanesBeside(RuleBasedStateMachine):
         assert {job.decode() for job in dump.at(keys.failed(lane.id), {})} == set(map(str, lane.dead))
         if set(lane.jobs) - lane.requeued:
             assert lane.score is not None, "a lane with jobs that nobody will look at"
+        assert dump.at(keys.collect(lane.id), []) == ([f"{lane.wait[0]} {lane.wait[1]}".encode()] if lane.wait else [])
         lock = dump.at(keys.lock(lane.id), {})
         assert lock.get(b"token", b"").decode() == (lane.token or "")
         if lane.is_leased(self.now):

@@ -9,6 +9,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from onelane import keys
+from onelane.lanes.arrivals import Wait
 from onelane.lanes.releases import Released
 from onelane.model import Lease
 from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
@@ -18,6 +19,9 @@ users = st.integers(0, USERS - 1)
 workers = st.integers(0, WORKERS - 1)
 sometimes = st.booleans()
 paces = st.sampled_from([0, 25_000])
+WAIT = Wait(quiet_ms=30_000, longest_ms=31_000, most=4, is_over=False)
+"""Longer than a test takes: the time of keys is not the injected one."""
+waits = st.sampled_from([None, WAIT, WAIT, Wait(**{**WAIT, "is_over": True})])
 
 
 class LanesMachine(LanesBeside):
@@ -25,17 +29,17 @@ class LanesMachine(LanesBeside):
 
     # Postgres and intake
 
-    @rule(who=users, again=sometimes)
-    def accept(self, who: int, again: bool) -> None:
+    @rule(who=users, wait=waits, again=sometimes)
+    def accept(self, who: int, again: bool, wait: Wait | None = None) -> None:
         self.messages += 1
         message = UUID(int=self.messages)
         self.people[who].waiting.append(message)
-        self.put(self.people[who], message, again=again)
+        self.put(self.people[who], message, wait, again=again)
 
-    @rule(who=users, again=sometimes)
-    def deliver_again(self, who: int, again: bool) -> None:
+    @rule(who=users, wait=waits, again=sometimes)
+    def deliver_again(self, who: int, wait: Wait | None, again: bool) -> None:
         if (person := self.people[who]).waiting:
-            self.put(person, person.waiting[-1], again=again)
+            self.put(person, person.waiting[-1], wait, again=again)
 
     @rule(who=users, is_at_work=sometimes, again=sometimes)
     def pause(self, who: int, is_at_work: bool, again: bool) -> None:

@@ -9,10 +9,11 @@ import psycopg
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.config import Policy, Settings
+from onelane.config import Settings
 from onelane.doctor.finding import Deployment, Health
 from onelane.doctor.sessions import zones_agree
 from onelane.errors import ConfigError
+from onelane.policy import Policy
 from onelane.sessions import clocks_differ, publish_policies
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease, settlement

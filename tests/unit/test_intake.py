@@ -53,7 +53,7 @@ class Answers:
 
     def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> int:
         """Take what lanes are given."""
-        self.enqueued += [user_id for user_id, _ in messages]
+        self.enqueued += [user_id for user_id, *_ in messages]
         self.may_wait.set()
         return len(messages)
 

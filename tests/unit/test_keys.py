@@ -41,6 +41,7 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "results_key": keys.results(ARGUMENT),
         "lock_key": keys.lock(ARGUMENT, kind),
         "session_key": keys.session(ARGUMENT),
+        "collect_key": keys.collect(ARGUMENT),
         "beat_key": keys.beat(ARGUMENT),
         "worker_key": keys.worker(ARGUMENT),
         "duty_key": keys.duty(ARGUMENT),

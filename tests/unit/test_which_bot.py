@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 
 from onelane.bot import AsyncTurn, Turn
-from onelane.config import Policy
 from onelane.model import Message, TurnRead
+from onelane.policy import Policy
 from onelane.turns.bots import Act, Bot, Bots
 from onelane.turns.handler_threads import HandlerThreads, LeaseThread
 from onelane.turns.hosting import Host

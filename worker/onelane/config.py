@@ -5,7 +5,6 @@ the setting and what is allowed; it never repeats the value, since many are secr
 """
 
 import os
-from datetime import time
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -26,6 +25,7 @@ from onelane.formats import (
     TimeZone,
     WorkerKinds,
 )
+from onelane.policy import Policy
 from onelane.problems import setting_name, setting_problem
 from onelane.sources import channels_in
 
@@ -54,7 +54,12 @@ class Channel(BaseModel):
 
     on_busy: Literal["queue", "collect", "interrupt"] = "queue"
     """What becomes of messages that come while others are answered: each a turn, all one, or the turn is run again."""
+    collect_quiet_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    collect_max_s: Annotated[float, Field(ge=0.1, le=300)] = 8.0
+    """Under `collect` a turn of an idle user begins so long after his last message, or after his first."""
     collect_max_messages: Annotated[int, Field(ge=1, le=100)] = 20
+    collect_text_waits: bool = True
+    """False: a text without files ends the wait."""
     interrupt_max: Annotated[int, Field(ge=1, le=100)] = 3
     """How often in a row a turn is thrown away: who writes all the time is answered all the same."""
 
@@ -206,7 +211,7 @@ class Settings(BaseSettings):
             raise ConfigError(f"{setting_name(error)}: must be valid JSON, see .env.example") from None
 
     @cached_property
-    def policies(self) -> tuple["Policy", ...]:
+    def policies(self) -> tuple[Policy, ...]:
         """The session policy of each channel, defaults filled in."""
         return tuple(self.policy(name, channel) for name, channel in self.channels.items())
 
@@ -220,7 +225,7 @@ class Settings(BaseSettings):
         configured = self.channels.get(channel)
         return (configured and configured.handler) or self.handler
 
-    def policy(self, name: str, channel: Channel) -> "Policy":
+    def policy(self, name: str, channel: Channel) -> Policy:
         """Fill in what `channel` leaves to the settings."""
         return Policy(
             channel=name,
@@ -231,20 +236,3 @@ class Settings(BaseSettings):
             escalation_timeout_s=channel.escalation_timeout_s or self.escalation_timeout_s,
             batch_max=1 if channel.on_busy == "queue" else channel.collect_max_messages,
         )
-
-
-class Policy(BaseModel):
-    """When a channel's sessions end. The SQL functions read it from the table `channel_policies`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    channel: str
-    idle_timeout_s: int
-    day_start: time | None
-    timezone: str | None
-    max_age_s: int | None
-    escalation_timeout_s: int
-    batch_max: int = 1
-    """How many messages one turn may take."""
-    wants_events: bool | None = None
-    """Whether the channel's bot has a function for events: then they wait for a turn. None: a worker knows."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
+from uuid import UUID
 
 from onelane.breaker import Breaker
 from onelane.config import Channel, Settings
@@ -15,6 +16,7 @@ from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailabl
 from onelane.faults import refusal
 from onelane.gathering import Gatherer
 from onelane.items import Line, item_of, kind_of, whose
+from onelane.lanes.arrivals import Arrival, arrival
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
 from onelane.telemetry.log import event
@@ -51,7 +53,7 @@ class Intake:
         self._lanes = lanes
         self._now = now
         self._rest_until = 0.0
-        self._postponed: list[Accepted] = []
+        self._postponed: list[Arrival] = []
         self._postponing = threading.Lock()
         """Guards the list: requests add to it, one thread takes it."""
 
@@ -108,11 +110,10 @@ class Intake:
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
-        accepted = [_accepted(answer) for _, answer in standing]
-        self._enqueue([message for message in accepted if message.is_waiting])
-        for (item, answer), message in zip(standing, accepted, strict=True):
+        self._enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]])
+        for item, answer in standing:
             _count(item, answer)
-            note(message)
+            note(_accepted(answer))
         if any(answer["outcome"] == "accepted" for _, answer in standing):
             self._breaker.close()
 
@@ -123,7 +124,11 @@ class Intake:
         if postponed:
             self._enqueue(postponed)
 
-    def _enqueue(self, messages: Sequence[Accepted]) -> None:
+    def _arrival(self, item: JsonObject, answer: JsonObject) -> Arrival:
+        channel = self._settings.channels[item["channel"]]
+        return arrival(UUID(answer["user_id"]), UUID(answer["message_id"]), channel, item)
+
+    def _enqueue(self, messages: Sequence[Arrival]) -> None:
         """Update Redis; while it is away, do not make every webhook wait to find out."""
         if not messages:
             return
@@ -131,14 +136,14 @@ class Intake:
             self._postpone(messages)
             return
         try:
-            self._lanes.enqueue_many([(message.user_id, message.message_id) for message in messages])
+            self._lanes.enqueue_many(messages)
         except Exception as error:  # noqa: BLE001 - the messages are committed, and so is the answer to the provider
             # A race of two requests makes the pause a little longer or shorter, which is fine.
             self._rest_until = time.monotonic() + REDIS_REST_S
             self._postpone(messages)
             event("enqueue_postponed", messages=len(messages), error=reason_of(error))
 
-    def _postpone(self, messages: Sequence[Accepted]) -> None:
+    def _postpone(self, messages: Sequence[Arrival]) -> None:
         """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""
         with self._postponing:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]

@@ -10,6 +10,7 @@
 | lock:<kind>:<id>      | hash   | lease, renew, hold.lua | the lease, and a day if nobody releases it  |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
+| collect:<id>          | string | enqueue.lua            | the longest wait: since when, and its end   |
 | buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
@@ -128,6 +129,11 @@ def lock(user_id: UUID | str, kind: str = IN) -> str:
 def session(user_id: UUID | str) -> str:
     """Key of the user's cached session id."""
     return f"session:user:{user_id}"
+
+
+def collect(user_id: UUID | str) -> str:
+    """Key that holds since when the user's lane waits for more of him, and until when."""
+    return f"collect:{user_id}"
 
 
 def duty(name: str) -> str:

@@ -25,7 +25,7 @@ from onelane.channels.sending import Outgoing
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
-from onelane.intake import Intake, _accepted
+from onelane.intake import Intake
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
@@ -104,7 +104,8 @@ def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list
     def commit() -> None:
         with connection:
             connection.commit()
-        intake._enqueue([_accepted(answer) for answer in answers if answer.get("is_waiting")])
+        pairs = zip(items, answers, strict=True)
+        intake._enqueue([intake._arrival(item, answer) for item, answer in pairs if answer.get("is_waiting")])
 
     Timer(EARLY_S, commit).start()
     return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
@@ -207,8 +208,8 @@ def outage_charged() -> None:
 def refusals_answered() -> None:
     """Let the provider have what Redis answers when a message is to be put on its lane."""
 
-    def enqueue(intake: Intake, messages: Sequence[Accepted]) -> None:
-        intake._lanes.enqueue_many([(message.user_id, message.message_id) for message in messages])
+    def enqueue(intake: Intake, messages: Sequence[Any]) -> None:
+        intake._lanes.enqueue_many(messages)
 
     plant(Intake, "_enqueue", enqueue)
 

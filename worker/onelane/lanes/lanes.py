@@ -12,6 +12,7 @@ import redis
 from onelane import keys
 from onelane.errors import LanesDenied, describe
 from onelane.lanes import jobs
+from onelane.lanes.arrivals import Arrival
 from onelane.lanes.clock import LanesClock, note_step
 from onelane.lanes.gathering import waiting
 from onelane.lanes.leased import Leased, leased
@@ -59,19 +60,17 @@ class Lanes(Releases):
         calls = self._enqueue_calls([(user_id, one) for one in ids]) if ids else []
         return [self.scripts.submit(lambda answer: answer == 1, "enqueue", *args) for _, args in calls]
 
-    def enqueue_many(self, messages: Sequence[tuple[UUID, UUID]]) -> None:
-        """Enqueue (user, message) pairs, MANY_MAX in one round trip. A full Redis takes no jobs, and that is logged."""
+    def enqueue_many(self, messages: Sequence[Arrival | tuple[UUID, UUID]]) -> None:
+        """Enqueue arrivals, or (user, message) pairs, MANY_MAX in one round trip. Log it when a full Redis takes none."""
         answers = self._run_each("enqueue", self._enqueue_calls(messages))
         if (left_out := answers.count(NO_ROOM)) > 0:
             event("redis_full", messages=left_out)
 
-    def _enqueue_calls(self, messages: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, Sequence[Any]]]:
+    def _enqueue_calls(self, messages: Sequence[Arrival | tuple[UUID, UUID]]) -> list[tuple[UUID, Sequence[Any]]]:
         now, fields = self._now(), json.dumps(jobs.OF_ALL)
-
-        def item(user: UUID, message: UUID) -> dict[str, Any]:
-            return {"user": str(user), "id": str(message), "fields": jobs.own_fields(self.kind, message)}
-
-        return [(user, (now, fields, item(user, message))) for user, message in messages]
+        arrivals = [Arrival(*message) for message in messages]
+        items = [one.item(jobs.own_fields(self.kind, one.message_id)) for one in arrivals]
+        return [(one.user_id, (now, fields, item)) for one, item in zip(arrivals, items, strict=True)]
 
     def bring_back(self, users: Sequence[UUID]) -> list[bool]:
         """Add lanes, without jobs, for users who have something waiting; False: a full Redis left this one out."""

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onelane.config import Policy
 from onelane.deliveries import Kind
 from onelane.model import Message, TurnRead
+from onelane.policy import Policy
 
 
 class Act:

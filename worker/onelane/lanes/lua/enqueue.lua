@@ -1,7 +1,9 @@
 -- Puts messages' jobs on their users' lanes, makes the lanes due and wakes workers, in one step: a message never waits
 -- without a worker that can find it. A job that is there already is left there, unless it is buried: then it waits
 -- again. A full Redis takes no job: the lane is due without one, and who holds it learns that something came.
--- ARGV: now, JSON [field, value, …] of all jobs' hashes, JSON [{user, id: of the message, fields: of its own job}, …]
+-- A lane that had no work may wait for more of its user, to be answered together: its score is the end of a silence.
+-- ARGV: now, JSON [field, value, …] of all jobs' hashes, JSON [{user, id: of the message, fields: of its own job,
+--       wait: {quiet_ms, longest_ms: in all, most: jobs, is_over: nothing more is waited for}, where it may}, …]
 -- Returns for each 1 when the job was added, 0 when it was there, -1 when Redis is full.
 local fields = cjson.decode(ARGV[2])
 
@@ -23,6 +25,31 @@ local function add_job(user, item)
   return nil
 end
 
+-- Add a lane that waits, or move its wait's end: by a new job alone, and not while the lane is leased or parked. The key
+-- holds when the wait began, and the score that it has set: where another stands, somebody has ended it.
+-- jobs: how many are on the lane; nil: none is new.
+local function wait_for_more(user, wait, now, may_begin, jobs)
+  local key, score = collect_key(user), ours('ZSCORE', LANES, user)
+  local began, ends = now, nil
+  if score then
+    began, ends = string.match(ours('GET', key) or '', '^(%d+) (%d+)$')
+    if ends ~= score or not jobs then return end
+  end
+  local due = math.max(may_begin, math.min(began + wait.longest_ms, now + wait.quiet_ms))
+  if wait.is_over or (jobs or 0) >= wait.most then due = math.max(may_begin, now) end
+  if score and due ~= tonumber(score) then
+    ours('ZADD', LANES, 'XX', digits(due), user)
+    wake_one()
+  elseif not score then
+    add_lane(user, due, DUE_WHEN_FULL_MAX)
+  end
+  if due <= now then
+    redis.call('DEL', key)
+  else
+    unless_full('SET', key, digits(began) .. ' ' .. digits(due), 'PX', wait.longest_ms)
+  end
+end
+
 local items, started = cjson.decode(ARGV[3]), clock(ARGV[1])
 -- The rate limit also holds for a lane that was empty for a while.
 local may_begin = all_paced_until(items, started)
@@ -30,13 +57,17 @@ local are_added = add_lanes(items, started, may_begin)
 
 return for_each(items, started, function(item, now)
   local user = item.user
-  local is_new = add_job(user, item)
+  local is_new, jobs = add_job(user, item), nil
   if is_new then
-    ours('RPUSH', queue_key(user), item.id)
+    jobs = ours('RPUSH', queue_key(user), item.id)
     finally('SADD', QUEUES, listed(user))
   elseif is_new == nil and holder(user) then
     redis.call('HSET', lock_key(user), 'news', '1')
   end
-  if not are_added then add_lane(user, math.max(now, may_begin[user]), DUE_WHEN_FULL_MAX) end
+  if item.wait then
+    wait_for_more(user, item.wait, now, may_begin[user], jobs)
+  elseif not are_added then
+    add_lane(user, math.max(now, may_begin[user]), DUE_WHEN_FULL_MAX)
+  end
   return is_new == nil and -1 or is_new and 1 or 0
 end)

@@ -22,6 +22,7 @@ local function beat_key(worker) return PREFIX .. 'beat:' .. worker end
 local function worker_key(worker) return PREFIX .. 'rq:worker:' .. worker end
 local function on_lane_key(queue) return PREFIX .. 'rq:workers:' .. queue end
 local function pace_key(user) return PREFIX .. 'pace:' .. KIND .. ':' .. user end
+local function collect_key(user) return PREFIX .. 'collect:' .. user end
 local function lease_key(worker) return PREFIX .. 'lease:' .. KIND .. ':' .. worker end
 local function buried_key(kind) return PREFIX .. 'buried:' .. kind end
 local function reconciled_key(kind) return PREFIX .. 'reconciled:' .. kind end
@@ -196,13 +197,18 @@ local function add_lane(user, due, most)
   return true
 end
 
--- Add the lanes of a list in one command, each due then or now. Returns nil in a full Redis: then add each by itself.
+-- Add the lanes of a list in one command, each due then or now; but for those that wait, which are added one by one.
+-- Returns nil in a full Redis: then add each by itself.
 local function add_lanes(items, now, due)
   local members = {}
-  for i, item in ipairs(items) do
+  for _, item in ipairs(items) do
     note_unsure(item.user)
-    members[2 * i - 1], members[2 * i] = digits(math.max(now, due[item.user])), item.user
+    if not item.wait then
+      members[#members + 1] = digits(math.max(now, due[item.user]))
+      members[#members + 1] = item.user
+    end
   end
+  if #members == 0 then return 0 end
   local added = unless_full('ZADD', LANES, 'NX', unpack(members))
   for _ = 1, added or 0 do wake_one() end
   return added
