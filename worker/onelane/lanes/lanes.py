@@ -61,7 +61,7 @@ class Lanes(Releases):
         return [self.scripts.submit(lambda answer: answer == 1, "enqueue", *args) for _, args in calls]
 
     def enqueue_many(self, messages: Sequence[Arrival | tuple[UUID, UUID]]) -> None:
-        """Enqueue arrivals, or (user, message) pairs, MANY_MAX in one round trip. Log it when a full Redis takes none."""
+        """Enqueue arrivals or (user, message) pairs, MANY_MAX in one round trip; log it if a full Redis takes none."""
         answers = self._run_each("enqueue", self._enqueue_calls(messages))
         if (left_out := answers.count(NO_ROOM)) > 0:
             event("redis_full", messages=left_out)

@@ -7,11 +7,12 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from onelane.channels.senders import Senders
-from onelane.config import Policy, Settings
+from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.history import Line
 from onelane.items import IDENTITY_CHANGED
 from onelane.model import Attachment, Message, Upload
+from onelane.policy import Policy
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Item, Known

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from onelane.config import Policy
 from onelane.model import Message
+from onelane.policy import Policy
 from onelane.testing.bot.in_memory.sessions import SessionRecord, is_over
 
 CLAIMED_MAX = 100

@@ -5,9 +5,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from onelane.config import Policy
 from onelane.history import Line
 from onelane.model import JsonObject
+from onelane.policy import Policy
 from onelane.testing.bot.answer import SessionSeen
 
 A_SECOND = timedelta(seconds=1)

@@ -8,9 +8,10 @@ from typing import Any, cast
 from uuid import uuid4
 
 from onelane.channels.senders import Senders
-from onelane.config import Channel, Policy, Settings
+from onelane.config import Channel, Settings
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, Lease, Message, SessionRead, TurnRead, UserRead
+from onelane.policy import Policy
 from onelane.testing.bot.in_memory.files import Files
 from onelane.testing.bot.in_memory.history import Commit
 from onelane.testing.bot.in_memory.host import InlineHost, InlineThread
