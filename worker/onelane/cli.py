@@ -13,6 +13,7 @@ from onelane.commands.channel import channel
 from onelane.commands.dead import dead
 from onelane.commands.doctor import doctor
 from onelane.commands.incident import incident
+from onelane.commands.init import init
 from onelane.commands.lanes import lane, lanes
 from onelane.commands.quarantine import quarantine
 from onelane.commands.replies import replies
@@ -94,7 +95,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(channel, dead, doctor, incident, lane, lanes, quarantine),
+    *(channel, dead, doctor, incident, init, lane, lanes, quarantine),
     *(replies, reply, send, session, user),
 )
 """The commands that have a file of their own in `commands/`."""
