@@ -5,6 +5,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
@@ -37,6 +38,45 @@ def test_what_is_written_is_clean(tmp_path: Path, *, with_model: bool) -> None:
     for check in (("check", "--select=E,F,I,B,UP"), ("format", "--check")):
         done = run(tmp_path, "ruff", check[0], "--isolated", *check[1:], ".")
         assert done.returncode == 0, done.stdout
+
+
+def test_the_tests_that_are_written_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("written_bot", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    written = [act for name, act in vars(import_module("test_written_bot")).items() if name.startswith("test_")]
+    assert len(written) == 3
+    for act in written:
+        act()
+
+
+@pytest.mark.slow
+@KINDS
+def test_pytest_is_green(tmp_path: Path, *, with_model: bool) -> None:
+    create("mybot", tmp_path, with_model=with_model)
+    done = run(tmp_path, "pytest", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [
+        ("You", "They"),
+        ("+ 1", "+ 2"),
+        ('"bye"', '"end"'),
+        ("end_session", "escalate"),
+        ("Goodbye", "Farewell"),
+    ],
+    ids=lambda word: re.sub("[^a-z]+", "-", word.lower()),
+)
+def test_pytest_is_red_when_one_word_of_the_bot_is_changed(tmp_path: Path, word: str, other: str) -> None:
+    create("mybot", tmp_path)
+    bot = tmp_path / "mybot.py"
+    changed = bot.read_text().replace(word, other, 1)
+    assert changed != bot.read_text()
+    bot.write_text(changed)
+    done = run(tmp_path, "pytest", "-q", "-x", "--tb=line")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
 
 
 def channels_of(values: Mapping[str, str | None]) -> Settings:
