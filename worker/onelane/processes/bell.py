@@ -7,6 +7,7 @@ stops listening leaves that to another.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 from onelane import keys
@@ -17,7 +18,7 @@ from onelane.lanes.scripts import text_of
 BLOCK_MIN_S: Final = 0.005
 """Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
 UNHEARD_S: Final = 0.1
-"""So long a kind waits that was full when somebody began to listen, before it looks by itself."""
+"""So long nobody listens to a kind that was full: then it looks by itself, and is listened to if it has room again."""
 
 
 class Bell:
@@ -48,7 +49,8 @@ class Bell:
                 if self._listens_to is not None:
                     return False
                 listens_to = self._listens_to = frozenset({kind, *filter(self._has_room, self._lanes)})
-            self._listen(listens_to, max(BLOCK_MIN_S, ends - time.monotonic()))
+            most_s = inf if len(listens_to) == len(self._lanes) else UNHEARD_S
+            self._listen(listens_to, max(BLOCK_MIN_S, min(most_s, ends - time.monotonic())))
         return False
 
     def pass_on(self, kind: str) -> None:
