@@ -124,8 +124,10 @@ def test_a_login_ends_in_time_with_the_password_with_the_key_and_when_told(servi
     web.permanent_session_lifetime = timedelta(seconds=-1)
     assert not opens(web, cookie)
     web.permanent_session_lifetime = ops.LOGIN_LASTS
+    assert opens(web, cookie)
     assert operator.post("/ops/logout").status_code == 303
     assert operator.get("/ops/").status_code == 401
+    assert not opens(web, cookie)  # somebody had copied it
 
 
 def opens(web: Flask, cookie: str) -> bool:
@@ -162,12 +164,37 @@ def test_one_subscriber_with_many_addresses_is_one(web: Flask) -> None:
     assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:3::1").status_code == 401
 
 
-def test_many_addresses_together_wait_too_but_not_the_one_that_has_logged_in_before(web: Flask) -> None:
+def test_one_site_with_many_networks_is_one(web: Flask) -> None:
+    for nr in range(attempts.PER_SITE_MAX):
+        assert try_to_log_in(web.test_client(), "wrong", address=f"2001:db8:1:{nr:x}::1").status_code == 401
+    assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:ffff::1").status_code == 429
+    assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:2::1").status_code == 401
+
+
+@pytest.mark.parametrize("form", ["10.3.3.3:{}", "[2001:db8::1]:{}", "::ffff:10.3.3.3", "fe80::1%eth{}", "unknown-{}"])
+def test_an_address_is_the_same_with_a_port_and_in_another_form(web: Flask, form: str) -> None:
+    tries = [
+        try_to_log_in(web.test_client(), "wrong", address=form.format(nr)).status_code
+        for nr in range(attempts.PER_ADDRESS_MAX + 1)
+    ]
+    assert tries == [401] * attempts.PER_ADDRESS_MAX + [429]
+    if "10.3.3.3" in form:
+        assert try_to_log_in(web.test_client(), "wrong", address="10.3.3.3").status_code == 429
+
+
+def test_while_many_networks_try_the_right_password_gets_in_slowed(
+    services: Services, web: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
-    tries = [try_to_log_in(web.test_client(), "wrong", address=f"10.1.{nr}.1") for nr in range(attempts.ALL_MAX)]
-    assert [answer.status_code for answer in tries] == [401] * (attempts.ALL_MAX - 1) + [429]
-    assert try_to_log_in(web.test_client(), address="10.2.2.2").status_code == 429
-    assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303
+    many = attempts.Attempts(services.lanes.client)
+    assert {many.wait_s(f"10.1.{nr}.1") for nr in range(attempts.ALL_MAX)} == {0}
+    assert try_to_log_in(web.test_client(), address="10.9.9.9").status_code == 303  # it has logged in before
+    for _ in range(2):
+        slowed = try_to_log_in(web.test_client(), address="10.2.2.2")
+        assert slowed.status_code == 429
+        assert 0 < int(slowed.headers["Retry-After"]) <= attempts.SLOW_S
+    monkeypatch.setattr(attempts, "SLOW_S", 0)
+    assert try_to_log_in(web.test_client(), address="10.2.2.2").status_code == 303
 
 
 def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services: Services, web: Flask) -> None:
@@ -197,6 +224,9 @@ def test_while_redis_is_away_nobody_logs_in_and_who_is_in_stays_in(services: Ser
         "/",
         "ops/",
         "/ops/\n",
+        "//[",
+        "/ops/]//[",
+        "//\u2100.test",
     ],
 )
 def test_after_the_login_one_stays_here(web: Flask, target: str) -> None:
@@ -225,6 +255,8 @@ def test_after_the_login_one_sees_what_one_asked_for(web: Flask) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.test"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://\u2100.test".encode().decode("latin-1")},
         {"Origin": "http://localhost.evil.test"},
     ],
 )
