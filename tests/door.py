@@ -31,10 +31,10 @@ def try_to_log_in(
     return client.post(LOGIN, data={"user": user, "password": password}, environ_overrides={"REMOTE_ADDR": address})
 
 
-def operator_of(app: Flask) -> FlaskClient:
+def operator_of(app: Flask, user: str = "operator", password: str = PASSWORD) -> FlaskClient:
     """Return a client that is logged in, and sends the login's token as rq-dashboard's script does."""
     client = app.test_client()
-    assert try_to_log_in(client).status_code == 303
+    assert try_to_log_in(client, password, user=user).status_code == 303
     token = client.get_cookie("_csrf_token", path="/ops")
     assert token is not None
     client.environ_base["HTTP_X_CSRFTOKEN"] = token.value

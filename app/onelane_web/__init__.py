@@ -32,8 +32,8 @@ def create_app(services: Services) -> Flask:
     if settings.development:
         app.register_blueprint(replies.blueprint(services))
         app.register_blueprint(trying.blueprint(services))
-    if settings.ops_password:
-        login.install(app, services, settings.ops_password)
+    if settings.ops_password or settings.ops_users:
+        login.install(app, services)
     app.register_error_handler(HTTPException, _in_json)
     app.register_error_handler(Exception, _failed)
     _trust_proxies(app, settings.proxy_hops)

@@ -505,3 +505,12 @@ BEGIN
 END $$;
 -- Forbids changing what was written down.
 CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION keep_audit();
+
+-- Who is logged in to the operator's pages. The token itself is in a cookie only.
+CREATE TABLE operator_logins (
+    digest     bytea PRIMARY KEY,
+    name       text NOT NULL,
+    -- Stands for the password: once that has changed, the login is over.
+    credential bytea NOT NULL,
+    ends_at    timestamptz NOT NULL
+);

@@ -15,6 +15,7 @@ from onelane.commands.doctor import doctor
 from onelane.commands.incident import incident
 from onelane.commands.init import init
 from onelane.commands.lanes import lane, lanes
+from onelane.commands.ops import ops
 from onelane.commands.quarantine import quarantine
 from onelane.commands.replies import replies
 from onelane.commands.reply import reply
@@ -95,7 +96,7 @@ def worker(slots: int | None, burst: bool, unsupervised: bool) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(channel, dead, doctor, incident, init, lane, lanes, quarantine),
+    *(channel, dead, doctor, incident, init, lane, lanes, ops, quarantine),
     *(replies, reply, send, session, user),
 )
 """The commands that have a file of their own in `commands/`."""

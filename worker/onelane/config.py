@@ -25,6 +25,7 @@ from onelane.formats import (
     TimeZone,
     WorkerKinds,
 )
+from onelane.operators import OpsName, OpsUser
 from onelane.policy import Policy
 from onelane.problems import setting_name, setting_problem
 from onelane.sources import channels_in
@@ -177,9 +178,11 @@ class Settings(BaseSettings):
 
     ops_user: Annotated[str, Field(max_length=200)] = "operator"
     ops_password: Annotated[SecretStr, Field(max_length=1_000)] | None = None
-    """Opens the operator's pages under /ops; None: there are no such pages."""
+    """The password of `ops_user`, who may do everything under /ops; None: there is no such operator."""
+    ops_users: dict[OpsName, OpsUser] = {}
+    """Several operators, each with a password's hash and a role. Without any operator there is no /ops."""
     secret_key: SecretStr | None = None
-    """Helps sign the operator's cookie; changing it, as changing the password, ends every login."""
+    """Changing it ends every operator's login."""
 
     say_secret: SecretStr | None = None
     """Opens POST /say/<channel> to those who sign with it; several, with spaces between them: each verifies."""
@@ -196,6 +199,12 @@ class Settings(BaseSettings):
             policy = self.policy(name, channel)
             if policy.day_start is not None and policy.timezone is None:
                 raise ValueError(f"CHANNELS.{name}: day_start needs timezone, for example Europe/Paris")
+        return self
+
+    @model_validator(mode="after")
+    def _an_operator_is_named_once(self) -> Self:
+        if self.ops_password is not None and self.ops_user in self.ops_users:
+            raise ValueError("OPS_USERS: has the name of OPS_USER too: leave OPS_PASSWORD out")
         return self
 
     @classmethod

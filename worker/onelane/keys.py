@@ -31,6 +31,8 @@
 | rq:suspended          | string | `rq suspend`           | until `rq resume`                           |
 | ops:tried:<who>       | string | `ops/attempts.py`      | 15 min: log-in attempts of one address      |
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |
+| ops:slowed:<who>      | string | `ops/attempts.py`      | 15 min: since when the address waits        |
+| ops:forwarded         | string | `ops/login.py`         | a week: a proxy came whose word is not taken|
 | ops:known:<who>       | string | `ops/attempts.py`      | 30 days: this address has logged in         |
 
 In Redis REDIS_PREFIX stands in front of each: the client (`lanes/prefixed.py`) and the scripts put it there.
@@ -54,6 +56,7 @@ UNSURE: Final = "unsure"
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
 ATTEMPTS_ALL: Final = "ops:tried"
+FORWARDED: Final = "ops:forwarded"
 HEARTBEATS: Final = "heartbeats"
 RQ_QUEUES: Final = "rq:queues"
 RQ_WORKERS: Final = "rq:workers"
@@ -154,6 +157,11 @@ def beat(worker_name: str) -> str:
 def attempts(address_digest: str) -> str:
     """Key of the log-in attempts of one address."""
     return f"{ATTEMPTS_ALL}:{address_digest}"
+
+
+def slowed(address_digest: str) -> str:
+    """Key of since when an address waits for its next attempt to log in."""
+    return f"ops:slowed:{address_digest}"
 
 
 def known_address(address_digest: str) -> str:

@@ -1,50 +1,37 @@
 """Login and protection of everything under /ops.
 
-One name and one password, sent with a form; then a signed cookie that no other site can make a browser send
+A name and a password, sent with a form; then a token in a cookie that no other site can make a browser send
 (SameSite=Strict) and no script can read. `_guard` checks every request under /ops, whatever blueprint serves it. A
-request that changes something must also come from our own pages, and carry the login's token.
+request that changes something must also come from our own pages, carry the token of the login's forms, and be of an
+operator who may act.
 """
 
 import hmac
-from datetime import timedelta
-from hashlib import scrypt, sha256
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from secrets import token_urlsafe
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, cast
+from urllib.parse import SplitResult, urlsplit
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    current_app,
-    g,
-    jsonify,
-    redirect,
-    render_template,
-    request,
-    session,
-    url_for,
-)
+from flask import Blueprint, Flask, Response, abort, g, jsonify, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import SecretStr
+from redis import Redis
+from redis.exceptions import RedisError
 from werkzeug.exceptions import Forbidden
 
+from onelane import keys
 from onelane.bootstrap import Services
-from onelane.config import Settings
-from onelane.errors import LanesUnavailable
+from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.operations.audit import record
 from onelane.telemetry.log import event
 from onelane_web.ops import rq_dashboard
 from onelane_web.ops.attempts import Attempts
-from onelane_web.ops.operators import Operator
+from onelane_web.ops.logins import PREFIX, TOKEN_FIELD, Login, Logins
+from onelane_web.ops.operators import Operators
 
-PREFIX: Final = "/ops"
-COOKIE: Final = "onelane_ops"
-TOKEN_COOKIE: Final = "_csrf_token"  # noqa: S105 - the name by which rq-dashboard's script looks for it
 TOKEN_HEADER: Final = "X-CSRFToken"  # noqa: S105 - the name under which it sends it
-TOKEN_FIELD: Final = "csrf_token"  # noqa: S105 - and our own forms
-LOGIN_LASTS: Final = timedelta(hours=12)
+FORWARDED_KEPT_S: Final = 7 * 86_400
 CHANGES_NOTHING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OUTAGE_RETRY_AFTER_S: Final = 5
 
@@ -65,35 +52,23 @@ DASHBOARD_POLICY: Final = (
 )
 
 
-def install(app: Flask, services: Services, password: SecretStr) -> None:
+def install(app: Flask, services: Services) -> None:
     """Mount the pages under /ops, behind the login."""
-    settings = services.settings
-    app.secret_key = _signing_key(settings, password)
-    app.config.update(
-        SESSION_COOKIE_NAME=COOKIE,
-        SESSION_COOKIE_PATH=PREFIX,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Strict",
-        SESSION_COOKIE_SECURE=not settings.development,
-        SESSION_REFRESH_EACH_REQUEST=False,  # a login lasts LOGIN_LASTS, however often it is used
-        PERMANENT_SESSION_LIFETIME=LOGIN_LASTS,
-        OPS_USER=settings.ops_user,
-    )
-    app.before_request(_guard)
+    operators = Operators(services.settings)
+    logins = Logins(services.database, operators, is_secure=not services.settings.development)
+    app.session_interface = logins
+    app.before_request(partial(_guard, services.lanes.client if services.settings.proxy_hops == 0 else None))
     app.after_request(_harden)
     app.jinja_env.globals["nonce"] = _nonce
-    app.register_blueprint(_pages(settings, password, Attempts(services.lanes.client)), url_prefix=PREFIX)
+    attempts = Attempts(services.lanes.client)
+    app.register_blueprint(_pages(services, operators, logins, attempts), url_prefix=PREFIX)
     if rq_dashboard.is_installed():
-        app.register_blueprint(rq_dashboard.blueprint(services.lanes.client), url_prefix=f"{PREFIX}/rq")
+        app.register_blueprint(
+            rq_dashboard.blueprint(services.lanes.client, services.database), url_prefix=f"{PREFIX}/rq"
+        )
 
 
-def _signing_key(settings: Settings, password: SecretStr) -> bytes:
-    """Derive the cookie's key, slowly: a cookie must not help to guess the password."""
-    salt = settings.secret_key.get_secret_value() if settings.secret_key else "onelane"
-    return scrypt(_bytes(password.get_secret_value()), salt=_bytes(f"{salt} {settings.ops_user}"), n=2**14, r=8, p=1)
-
-
-def _pages(settings: Settings, password: SecretStr, attempts: Attempts) -> Blueprint:
+def _pages(services: Services, operators: Operators, logins: Logins, attempts: Attempts) -> Blueprint:
     pages = Blueprint("ops", __name__)
 
     @pages.get("/")
@@ -112,72 +87,67 @@ def _pages(settings: Settings, password: SecretStr, attempts: Attempts) -> Bluep
         address = request.remote_addr or ""
         if wait_s := attempts.wait_s(address):
             event("operator_refused", reason="too many attempts")
-            return _form(f"Too many attempts. Try again in {_minutes(wait_s)}."), 429, {"Retry-After": str(wait_s)}
-        if not _is_operator(settings, password):
+            return _form(f"Too many attempts. Try again in {_wait(wait_s)}."), 429, {"Retry-After": str(wait_s)}
+        operator = operators.check(request.form.get("user", ""), request.form.get("password", ""))
+        if operator is None:
             event("operator_refused", reason="wrong name or password")
             return _form("Wrong name or password."), 401, {"WWW-Authenticate": 'Form realm="onelane"'}
+        response: Response = redirect(_target(), HTTPStatus.SEE_OTHER)  # type: ignore[assignment]
+        logins.begin(operator, response)
         attempts.succeeded(address)
-        event("operator_logged_in")
-        return _logged_in(_target(), is_secure=not settings.development)
+        event("operator_logged_in", by=operator.name)
+        record(services.database, operator.name, "logged_in", None)
+        return response
 
     @pages.post("/logout")
     def logout() -> ResponseReturnValue:
-        session.clear()
-        response = redirect(url_for("ops.form"), HTTPStatus.SEE_OTHER)
-        response.delete_cookie(TOKEN_COOKIE, path=PREFIX)
+        response: Response = redirect(url_for("ops.form"), HTTPStatus.SEE_OTHER)  # type: ignore[assignment]
+        logins.end(request, response)
         return response
 
-    pages.register_error_handler(LanesUnavailable, _unavailable)
+    pages.register_error_handler(LanesUnavailable, _redis_away)
+    pages.register_error_handler(StoreUnavailable, _postgres_away)
     return pages
-
-
-def _is_operator(settings: Settings, password: SecretStr) -> bool:
-    """Compare name and password in a time that depends on neither."""
-    is_user = _is_equal(request.form.get("user", ""), settings.ops_user)
-    is_password = _is_equal(request.form.get("password", ""), password.get_secret_value())
-    return is_user & is_password
-
-
-def _is_equal(given: str, wanted: str) -> bool:
-    """Compare digests: they have one length, whatever was given."""
-    return hmac.compare_digest(sha256(_bytes(given)).digest(), sha256(_bytes(wanted)).digest())
 
 
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-def _logged_in(target: str, *, is_secure: bool) -> Response:
-    """Begin a new login with a new token, and redirect to the page that was asked for."""
-    session.clear()
-    session.permanent = True
-    session[TOKEN_FIELD] = token_urlsafe(32)
-    response: Response = redirect(target, HTTPStatus.SEE_OTHER)  # type: ignore[assignment]
-    response.set_cookie(
-        TOKEN_COOKIE, session[TOKEN_FIELD], max_age=LOGIN_LASTS, path=PREFIX, secure=is_secure, samesite="Strict"
-    )
-    return response
-
-
 def _target() -> str:
     """Return the page that was asked for before the login, if it is one of ours."""
     wanted = request.args.get("next", "")
-    parts = urlsplit(wanted)
-    is_ours = wanted.startswith(f"{PREFIX}/") and not parts.scheme and not parts.netloc and wanted.isprintable()
-    return wanted if is_ours and "\\" not in wanted else url_for("ops.home")
+    parts = _parts(wanted)
+    is_ours = parts is not None and wanted.startswith(f"{PREFIX}/") and not parts.scheme and not parts.netloc
+    return wanted if is_ours and wanted.isprintable() and "\\" not in wanted else url_for("ops.home")
+
+
+def _parts(address: str) -> SplitResult | None:
+    """Take an address apart; None for what is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def _form(problem: str | None = None) -> str:
     return render_template("ops/login.html", problem=problem)
 
 
-def _minutes(seconds: int) -> str:
-    return "a minute" if seconds <= 60 else f"{-(-seconds // 60)} minutes"  # noqa: PLR2004 - a minute
+def _wait(seconds: int) -> str:
+    return f"{seconds} seconds" if seconds <= 60 else f"{-(-seconds // 60)} minutes"  # noqa: PLR2004 - a minute
 
 
-def _unavailable(_error: LanesUnavailable) -> ResponseReturnValue:
+def _redis_away(_error: LanesUnavailable) -> ResponseReturnValue:
     """Refuse while attempts cannot be counted: else an outage would allow guessing."""
-    problem = "Nobody can log in while Redis is away. Try again soon."
+    return _away("Nobody can log in while Redis is away. Try again soon.")
+
+
+def _postgres_away(_error: StoreUnavailable | None = None) -> ResponseReturnValue:
+    return _away("Postgres does not answer, and knows who is logged in. Try again soon.")
+
+
+def _away(problem: str) -> ResponseReturnValue:
     return _form(problem), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(OUTAGE_RETRY_AFTER_S)}
 
 
@@ -185,21 +155,35 @@ def _is_guarded() -> bool:
     return request.path == PREFIX or request.path.startswith(f"{PREFIX}/") or request.blueprint == rq_dashboard.NAME
 
 
-def _guard() -> ResponseReturnValue | None:
-    """Refuse everybody but the operator, and changes that another site's page asks for."""
+def _guard(redis: Redis | None) -> ResponseReturnValue | None:
+    """Refuse everybody but operators, changes that another site's page asks for, and those of who may only look.
+
+    `redis` takes the note that a proxy stands before us, where none is expected.
+    """
     if not _is_guarded():
         return None
+    if redis is not None and "X-Forwarded-For" in request.headers:
+        _note_proxy(redis)
     changes = request.method not in CHANGES_NOTHING
     if changes and not _is_from_here():
         raise Forbidden("the request comes from another site")
     if request.endpoint in {"ops.form", "ops.login"}:
         return None
-    if TOKEN_FIELD not in session:
+    login = cast(Login, session)
+    if login.is_unknown:
+        return _postgres_away()
+    if login.operator is None:
         return _ask_to_log_in()
-    g.operator = Operator(name=current_app.config["OPS_USER"], role="act")
-    if changes and not _has_token():
+    g.operator = login.operator
+    if changes and not (_has_token() and (login.operator.may_act or request.endpoint == "ops.logout")):
         abort(HTTPStatus.FORBIDDEN)
     return None
+
+
+def _note_proxy(redis: Redis) -> None:
+    """Let the doctor know: behind a proxy that is not counted, everybody has one address."""
+    with suppress(RedisError, OSError):
+        redis.set(keys.FORWARDED, 1, ex=FORWARDED_KEPT_S, nx=True)
 
 
 def _ask_to_log_in() -> ResponseReturnValue:
@@ -216,7 +200,8 @@ def _is_from_here() -> bool:
     if site is not None:
         return site in {"same-origin", "none"}
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    parts = _parts(origin or "")
+    return origin is None or (parts is not None and parts.netloc == request.host)
 
 
 def _has_token() -> bool:

@@ -14,26 +14,30 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 import redis
-from flask import Blueprint, abort, jsonify, render_template, url_for
+from flask import Blueprint, abort, g, jsonify, render_template, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import escape
 
+from onelane.db import Database
 from onelane.errors import NotRequeued
 from onelane.lanes.refusals import UNREADABLE
+from onelane.model import uuid_or_none
+from onelane.operations.audit import record
 from onelane.telemetry.log import event
 from onelane_web.failure import report
+from onelane_web.ops.rq_links import jobs_url, pagination
 from onelane_web.ops.rq_state import JOB_ID, QUEUED, REGISTRIES, Row, RqState, showable
 
 NAME: Final = "rq_dashboard"
 """The name of the blueprint in its templates; also the package."""
 POLL_MS: Final = 5_000
 PER_PAGE_MAX: Final = 200
-PAGES_SHOWN: Final = 10
 PAGE_MAX: Final = 1_000_000
 QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
 """Names of queues that have a page. Its script does not quote others safely; ours are `user:` or `reply:`, a UUID."""
 ESCAPED_BY_ITS_SCRIPT: Final = frozenset({"description", "exc_info"})
 """In the list of jobs, and only there."""
+WHOSE: Final = "SELECT user_id FROM messages WHERE id = %s"
 
 
 def is_installed() -> bool:
@@ -41,14 +45,14 @@ def is_installed() -> bool:
     return find_spec(NAME) is not None
 
 
-def blueprint(client: redis.Redis) -> Blueprint:
-    """Serve rq-dashboard's pages over `client`. The caller must protect them."""
+def blueprint(client: redis.Redis, database: Database) -> Blueprint:
+    """Serve rq-dashboard's pages over `client`; what operators do goes into the audit. The caller must protect them."""
     state = RqState(client)
     pages = Blueprint(NAME, NAME, template_folder="templates", static_folder="static")
     pages.context_processor(_context)
     _add_views(pages, state)
     _add_data(pages, state)
-    _add_actions(pages, state)
+    _add_actions(pages, state, database)
     pages.register_error_handler(redis.exceptions.RedisError, _redis_unavailable)
     for kind in UNREADABLE:
         pages.register_error_handler(kind, _redis_unreadable)
@@ -124,8 +128,8 @@ def _add_data(pages: Blueprint, state: RqState) -> None:
         first = (page - 1) * per_page
         ids, total = state.job_ids(queue, registry, first, per_page, descending=order == "dsc")
         jobs = [_listed(job, registry) for job in state.jobs(ids) if job]
-        link = partial(_jobs_url, queue, registry, per_page, order)
-        answer = {"jobs": jobs, "pagination": _pagination(link, total, per_page, page)}
+        link = partial(jobs_url, queue, registry, per_page, order)
+        answer = {"jobs": jobs, "pagination": pagination(link, total, per_page, page)}
         return jsonify(_escaped(answer, ESCAPED_BY_ITS_SCRIPT))
 
     @pages.get("/0/data/job/<job_id>.json")
@@ -142,7 +146,7 @@ def _add_data(pages: Blueprint, state: RqState) -> None:
         return jsonify(_escaped({"workers": [_worker(row) for row in state.workers()]}))
 
 
-def _add_actions(pages: Blueprint, state: RqState) -> None:
+def _add_actions(pages: Blueprint, state: RqState, database: Database) -> None:
     """Requeue dead messages; refuse all other actions."""
 
     @pages.post("/job/<job_id>/requeue")
@@ -150,6 +154,8 @@ def _add_actions(pages: Blueprint, state: RqState) -> None:
         if not JOB_ID.fullmatch(job_id):
             abort(404)
         state.requeue(job_id)
+        found = database.row(WHOSE, (uuid_or_none(job_id),))
+        record(database, g.operator.name, "job_requeued", found and found.user_id, {"message_id": job_id})
         event("operator_requeued", message_id=job_id)
         return jsonify(status="OK")
 
@@ -158,6 +164,8 @@ def _add_actions(pages: Blueprint, state: RqState) -> None:
         if not QUEUE_NAME.fullmatch(queue_name):
             abort(404)
         count = state.requeue_all(queue_name)
+        user_id = uuid_or_none(queue_name.partition(":")[2])
+        record(database, g.operator.name, "jobs_requeued", user_id, {"count": count})
         event("operator_requeued_all", queue=queue_name, count=count)
         return jsonify(status="OK", count=count)
 
@@ -186,10 +194,10 @@ def _existing(state: RqState, job_id: str) -> Row | None:
 
 def _queue(*, name: str, **counts: int) -> Row:
     """Return a queue as its script reads it: a count and an address for each registry."""
-    row: Row = {"name": showable(name), "count": counts.pop(QUEUED), "queued_url": _jobs_url(name, QUEUED)}
+    row: Row = {"name": showable(name), "count": counts.pop(QUEUED), "queued_url": jobs_url(name, QUEUED)}
     for registry, count in counts.items():
         row[f"{registry}_job_registry_count"] = count
-        row[f"{registry}_url"] = _jobs_url(name, registry)
+        row[f"{registry}_url"] = jobs_url(name, registry)
     return row
 
 
@@ -200,28 +208,9 @@ def _listed(job: Row, registry: str) -> Row:
 
 
 def _worker(row: Row) -> Row:
-    lanes = [{"name": name, "url": _jobs_url(name, QUEUED)} for name in row["queues"]]
+    lanes = [{"name": name, "url": jobs_url(name, QUEUED)} for name in row["queues"]]
     # `status`, because its script overwrites `state`.
     return {**row, "status": row["state"] or "unknown", "lanes": lanes, "current_job": "idle"}
-
-
-def _jobs_url(queue: str, registry: str, per_page: int = 8, order: str = "asc", page: int = 1) -> str:
-    return url_for(".jobs_overview", queue=queue, registry=registry, per_page=per_page, order=order, page=page)
-
-
-def _pagination(link: Any, total: int, per_page: int, page: int) -> Row:
-    last = max(1, -(-total // per_page))
-    first_shown = max(1, min(page - PAGES_SHOWN // 2, last - PAGES_SHOWN + 1))
-    shown = range(first_shown, min(last, first_shown + PAGES_SHOWN - 1) + 1)
-    neighbours = {"prev_page": page - 1, "next_page": page + 1}
-    return {
-        "current_page": page,
-        "num_pages": last,
-        "pages_in_window": [{"number": number, "url": link(number)} for number in shown],
-        "first_page": {"url": link(1)},
-        "last_page": {"url": link(last)},
-        **{name: {"url": link(number)} for name, number in neighbours.items() if 1 <= number <= last},
-    }
 
 
 def _escaped(value: Any, but: Iterable[str] = ()) -> Any:

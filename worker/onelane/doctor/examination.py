@@ -18,6 +18,7 @@ from onelane.doctor import (
     fences,
     handlers,
     lanes,
+    operators,
     providers,
     quarantine,
     replies,
@@ -82,6 +83,7 @@ CHECKS = (
     Check("workers", lanes.workers_live, ("owner",)),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("quarantine", quarantine.quarantine_is_empty, ("postgres",)),
+    Check("operators", operators.addresses_are_known, ("redis",)),
     Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )

@@ -9,6 +9,7 @@ from typing import Final
 
 from onelane.telemetry.away import AWAY
 from onelane.telemetry.event import Event
+from onelane.telemetry.operators import OPERATORS
 from onelane.telemetry.quarantine import QUARANTINE
 from onelane.telemetry.replies import REPLIES
 
@@ -135,12 +136,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "Redis was away when an operator acted; Postgres has it, and the reconciler will update Redis.",
             ("error",),
         ),
-        "operator_logged_in": Event("info", "Somebody logged in to the operator's pages."),
-        "operator_refused": Event("warning", "A login was refused, for `reason`.", ("reason",)),
-        "operator_requeued": Event("info", "A dead message was requeued on the dashboard.", ("message_id",)),
-        "operator_requeued_all": Event(
-            "info", "All dead messages of a lane were requeued on the dashboard.", ("queue", "count")
-        ),
         # leases
         "lane_taken_over": Event(
             "warning", "A lane's holder died or hangs: its lease ended without being released.", ("user_id", "fence")
@@ -243,6 +238,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             ("requests",),
         ),
         **AWAY,
+        **OPERATORS,
         **QUARANTINE,
         **REPLIES,
     }
