@@ -229,6 +229,15 @@ def test_of_a_poisonous_batch_only_the_guilty_one_dies(batches: Batches) -> None
     assert outcomes == ["retry", "retry", "committed", "dead", "committed"]
 
 
+def test_who_runs_alone_to_be_judged_is_thrown_away_for_none_of_its_batch_and_takes_none_in(batches: Batches) -> None:
+    batches.accept("good", "bad")
+    batches.fail(batches.begin(), attempts_max=1)
+    begun = batches.begin()
+    assert batches.call("claim_newer", begun) == {"outcome": "claimed", "messages": []}
+    assert batches.settle(begun, interrupt=INTERRUPT)["outcome"] == "committed"
+    assert texts(batches.begin()) == ["bad"]
+
+
 def test_a_step_is_kept_for_its_batch_and_forgotten_with_it(batches: Batches) -> None:
     batches.accept("one")
     begun = batches.begin()
