@@ -6,6 +6,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from onelane.db import Database
+from tests.rows import OneConnection
 
 Item = dict[str, Any]
 
@@ -13,7 +14,7 @@ Item = dict[str, Any]
 class Calls:
     """Calls over one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | OneConnection) -> None:
         self._database = database
 
     def accept(self, *items: Item, waits: bool = True) -> list[Item]:
@@ -37,8 +38,7 @@ class Calls:
         return self._call("settle_sends", items, waits)
 
     def _call(self, function: str, items: tuple[Item, ...], waits: bool) -> list[Item]:
-        row = self._database.row(f"SELECT {function}(%s, %s) AS answers", (Jsonb(list(items)), waits))
-        assert row is not None
+        [row] = self._database.rows(f"SELECT {function}(%s, %s) AS answers", (Jsonb(list(items)), waits))
         answers: list[Item] = row.answers
         return answers
 
