@@ -32,7 +32,7 @@ TTL_S = 60
 
 
 def work_off(
-    services: Services, settings: Settings, handler: Handler | None = None, *, patience_s: float = DEADLINE_S
+    services: Services, settings: Settings, handler: Handler | Bot | None = None, *, patience_s: float = DEADLINE_S
 ) -> None:
     """Run everything that waits, also what is parked for a moment, until no lane is due within `patience_s`."""
     publish_policies(services.database, settings.policies)
@@ -50,10 +50,10 @@ def work_off(
             Event().wait(leased.next_due_s)
 
 
-def _workplace(services: Services, settings: Settings, handler: Handler | None) -> Workplace:
+def _workplace(services: Services, settings: Settings, handler: Handler | Bot | None) -> Workplace:
     loop = WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
-    bots = Bots(Bot(handler)) if handler else load_bots(settings)
+    bots = Bots(handler if isinstance(handler, Bot) else Bot(handler)) if handler else load_bots(settings)
     stopping = Event()
     files, senders = Files(settings, services.providers), Senders(services.providers)
     records = Records(settings, services.database, stopping, senders.apologies(settings.channels))

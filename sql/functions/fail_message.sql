@@ -31,6 +31,11 @@ BEGIN
         RETURN;
     END IF;
 
+    IF (v_failure ->> 'asks')::boolean AND v_failure ->> 'poison' <> 'park' AND jsonb_array_length(p_turn -> 'seqs') = 1
+       AND p_message.attempts + v_is_new::integer >= (v_failure ->> 'attempts_max')::integer THEN
+        outcome := 'dying';
+        RETURN;
+    END IF;
     IF v_is_new THEN
         -- A suspect stays one: its next attempt runs apart again. So does one that hung, or blocked the event loop.
         UPDATE inbox
@@ -56,7 +61,9 @@ BEGIN
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id
         RETURNING CASE WHEN paused_at IS NULL THEN 'retry' ELSE 'paused' END INTO outcome;
     ELSE
-        IF v_failure ->> 'poison' = 'apologise' THEN
+        IF v_failure ? 'effects' THEN
+            v_effects := v_failure -> 'effects';
+        ELSIF v_failure ->> 'poison' = 'apologise' THEN
             v_effects := jsonb_build_object('replies', coalesce(v_failure -> 'apologies', '[]'));
         END IF;
         v_settled := settle_message(p_user, p_message, p_turn, 'dead', v_effects);

@@ -5,7 +5,7 @@
 --          effects: see settle_message; with them, where newer messages interrupt:
 --          interrupt: {superseded: how often in a row before this one, most: how often at most}; or
 --          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise,
---                    apologies: see store_replies,
+--                    apologies: see store_replies, asks: whether the bot has a word of its own, effects: that word,
 --                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
 -- error: where it failed, never the text of the message.
 -- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, outbox, next}.
@@ -18,6 +18,7 @@
 --   committed  the effects stand
 --   later      no attempt: the message goes on waiting, first in its order, for `left_s` at most
 --   retry      the failure is counted; the message goes on waiting, first in its order
+--   dying      nothing is stored: this failure is the last, and the bot is to be asked for its word first
 --   dead       the same, for the last time; the message left the order
 --   paused     the same, but the channel's poison policy is `park`: the message stays first, the user waits
 -- has_more: whether the user has further waiting messages. session_ms: for how long the session's id may be cached.

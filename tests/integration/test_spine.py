@@ -25,12 +25,13 @@ VALUES_AND_DRIVERS = {
     "onelane.lanes.prefixed",
     "onelane.lanes.refusals",
     "onelane.turns.answers",
+    "onelane.turns.ended",
     "onelane.turns.event_loop",
     "onelane.turns.handler_threads",
     "onelane.turns.hosting",
     "onelane.turns.memory",
 }
-"""What is held or called through: three values, what drives Redis, and the bot's side of a turn: it runs and reads."""
+"""What is held or called through: four values, what drives Redis, and the bot's side of a turn: it runs and reads."""
 ENTRIES_MAX = 14
 MODULES_MAX = 7
 

@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from onelane import importing
 from onelane.config import Channel, Settings
+from onelane.doctor.finding import Health
+from onelane.doctor.handlers import bots_load
 from onelane.errors import EXIT_CONFIG, ConfigError
 from onelane.turns.loading import load, load_bots
 
@@ -63,13 +66,48 @@ def test_the_function_for_events_is_the_modules_on_event(bot: Path) -> None:
     bot.write_text("def handle(turn): ...\ndef on_event(turn, event): ...\n")
     loaded = load("brokenbot:handle")
     assert loaded.on_event is not None
-    assert loaded.on_event.function.__name__ == "on_event"
+    assert loaded.on_event.__name__ == "on_event"
 
 
 def test_an_on_event_that_is_no_function_is_refused(bot: Path) -> None:
     bot.write_text("def handle(turn): ...\non_event = 'a text'\n")
     with pytest.raises(ConfigError, match=r"^HANDLER: brokenbot has an on_event that is no function$"):
         load("brokenbot:handle")
+
+
+CANNOT = "cannot be called as"
+SIGNATURES = {
+    "def handle(): ...": f" has a function handle that {CANNOT} handle(turn)",
+    "def handle(turn, session): ...": f" has a function handle that {CANNOT} handle(turn)",
+    "def handle(turn): ...\ndef on_event(turn): ...": f" has a function on_event that {CANNOT} on_event(turn, event)",
+    "def handle(turn): ...\ndef on_start(): ...": f" has a function on_start that {CANNOT} on_start(turn)",
+    "def handle(turn): ...\ndef on_failed(t): ...": f" has a function on_failed that {CANNOT} on_failed(turn, failure)",
+    "def handle(turn): ...\nasync def on_start(turn): ...": (
+        ": on_start is async and handle is not: make both async, or none"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SIGNATURES)
+def test_a_function_that_cannot_be_called_as_it_will_be_is_refused_as_it_is_loaded(bot: Path, text: str) -> None:
+    bot.write_text(text)
+    with pytest.raises(ConfigError) as failed:
+        load("brokenbot:handle")
+    assert str(failed.value) == f"HANDLER: brokenbot{SIGNATURES[text]}"
+
+
+def test_the_doctor_names_a_bot_that_cannot_be_called(bot: Path) -> None:
+    bot.write_text("def handle(): ...\n")
+    settings = Settings(database_url="postgresql://h/d", redis_url="redis://h", handler="brokenbot:handle")
+    finding = bots_load(SimpleNamespace(settings=settings))  # type: ignore[arg-type]
+    assert finding.health is Health.FAILED
+    assert "a function handle that cannot be called as handle(turn)" in finding.found
+
+
+def test_whatever_takes_a_turn_is_a_handler(bot: Path) -> None:
+    bot.write_text("handle = str\ndef other(turn, greeting='hi', *more): ...\n")
+    for name in ("handle", "other"):
+        load(f"brokenbot:{name}")
 
 
 def test_a_channels_own_bot_that_cannot_be_loaded_is_named_with_its_channel() -> None:

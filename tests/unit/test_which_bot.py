@@ -63,7 +63,8 @@ def run(act: Act | None, read: TurnRead) -> list[str]:
 )
 def test_an_event_goes_to_the_function_for_events_and_a_message_to_the_handler(function: object, answer: str) -> None:
     bots = Bots(Bot(handle, function))  # type: ignore[arg-type]
-    assert run(bots.act_for(event_read()), event_read()) == [answer]
+    read = event_read()
+    assert run(bots.act_for(read), read) == [answer]
     assert run(bots.act_for(turn_read("hello")), turn_read("hello")) == ["a message"]
 
 

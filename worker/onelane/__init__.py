@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Session, Turn, User
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
     from onelane.history import Line, Role, ToolCall
-    from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload
+    from onelane.model import Attachment, AttachmentKind, Button, Failure, File, Message, Upload
     from onelane.reply import Reply
     from onelane.speaking import Said, Speaker, StoreUnavailable, Unsendable, say
 
@@ -19,6 +19,7 @@ __all__ = [
     "Attachment",
     "AttachmentKind",
     "Button",
+    "Failure",
     "File",
     "FileAway",
     "FileError",

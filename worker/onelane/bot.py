@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from onelane.errors import FileAway, FileError, FileGone, FileTooLarge, Later
 from onelane.history import Line, Role, ToolCall
-from onelane.model import Attachment, AttachmentKind, Button, File, Message, Upload
+from onelane.model import Attachment, AttachmentKind, Button, Failure, File, Message, Upload
 from onelane.reply import Replies, Reply
 from onelane.subjects import Session, User
 from onelane.turn import AsyncTurn, Turn
@@ -22,6 +22,7 @@ __all__ = [
     "Attachment",
     "AttachmentKind",
     "Button",
+    "Failure",
     "File",
     "FileAway",
     "FileError",

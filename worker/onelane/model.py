@@ -214,6 +214,8 @@ class TurnRead(Value):
     session: SessionRead
     reply_until: datetime | None = None
     """Until when the provider takes anything but a template; None: always. The worker knows, not Postgres."""
+    failure: Failure | None = None
+    """Why its message dies, where the bot says something to that."""
 
     @property
     def message(self) -> Message:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from uuid import UUID
 
-from onelane.model import TurnRead, Value
+from onelane.model import Failure, TurnRead, Value
 
 
 class BeginOutcome(StrEnum):
@@ -29,6 +29,8 @@ class SettleOutcome(StrEnum):
     """The failure is noted; the message goes on waiting."""
     LATER = "later"
     """Somebody else's service is away: the message goes on waiting, and lost no attempt."""
+    DYING = "dying"
+    """The failure is the last allowed; nothing is stored before the bot was asked for its word."""
     DEAD = "dead"
     """The failure was the last allowed; the message left the order."""
     PAUSED = "paused"
@@ -72,6 +74,8 @@ class Settled(Value):
     outbox: tuple[UUID, ...] = ()
     """The user's replies that wait, in their order: the first of them, if they are many."""
     attempts: int | None = None
+    failure: Failure | None = None
+    """With the outcome `dying`: the worker knows, not Postgres."""
     later: Postponed | None = None
     """With the outcome `later`."""
     next: Begun | None = None

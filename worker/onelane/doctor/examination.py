@@ -81,6 +81,7 @@ CHECKS = (
     Check("ways to send", replies.channels_can_send),
     Check("reply lanes", replies.replies_have_lanes, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
+    Check("bots", handlers.bots_load),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("quarantine", quarantine.quarantine_is_empty, ("postgres",)),
     Check("operators", operators.addresses_are_known, ("redis",)),

@@ -1,9 +1,11 @@
 """Checks of the handlers: whether messages fail, wait or have died lately, and whether suspect ones can run apart."""
 
-from onelane.doctor.finding import Deployment, Finding, ok, warning
+from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
+from onelane.errors import ConfigError
 from onelane.operations.dead import LISTED
 from onelane.operations.snapshot import Survey
 from onelane.turns.isolation import WORKS
+from onelane.turns.loading import load_bots
 
 LOOKED_AT_MAX = 100_000
 SHOWN_MAX = 20
@@ -30,6 +32,15 @@ SELECT state, kind, count(*) AS messages
          WHERE processed_at > clock_timestamp() - interval '{LATELY}') _
  GROUP BY state, kind ORDER BY state, messages DESC, kind LIMIT {SHOWN_MAX}
 """  # noqa: S608 - constants of ours
+
+
+def bots_load(deployment: Deployment) -> Finding:
+    """Check that every configured handler can be imported here, and be called as it will be."""
+    try:
+        load_bots(deployment.settings)
+    except ConfigError as error:
+        return failed(str(error), "repair the bot, or the setting: no worker starts with it")
+    return ok(f"handlers that can be called: {', '.join(deployment.settings.handlers)}")
 
 
 def handlers_succeed(deployment: Deployment) -> Finding:

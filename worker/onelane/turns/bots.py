@@ -1,41 +1,61 @@
-"""The bots of a process: each channel's function for messages, and the one for events if its module has any."""
+"""The bots of a process: what each module gives for messages, and for events, first turns and failures if it has it."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from onelane.deliveries import Kind
-from onelane.model import Message, TurnRead
+from onelane.model import TurnRead
 from onelane.policy import Policy
+from onelane.reply import Reply, all_of
+
+Function = Callable[..., Any]
 
 
 class Act:
-    """One function of a bot, called with a turn; one for events gets the event as well."""
+    """One function of a bot, called with a turn, and with what it is about where that is no message."""
 
-    def __init__(self, function: Callable[..., Any], *, takes_event: bool = False) -> None:
+    def __init__(self, function: Function, *about: Any) -> None:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-        self._takes_event = takes_event
+        self._about = about
 
     def __call__(self, turn: Any) -> Any:
         """Call it; of an async one, return what is to be awaited."""
-        return self.function(turn, turn.message) if self._takes_event else self.function(turn)
+        return self.function(turn, *self._about)
 
 
 class Bot:
     """What one module gives."""
 
-    def __init__(self, handle: Callable[..., Any], on_event: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        handle: Function,
+        on_event: Function | None = None,
+        on_start: Function | None = None,
+        on_failed: Function | None = None,
+    ) -> None:
+        """`on_start` is async where the others are that it goes before."""
         self.handle = Act(handle)
-        self.on_event = None if on_event is None else Act(on_event, takes_event=True)
+        self.on_event = on_event
+        self.on_failed = on_failed
+        self._on_start = on_start
 
-    def act_for(self, message: Message) -> Act | None:
-        """Return what handles a message or an event; None for an echo, and for an event that no function takes."""
-        match message.kind:
+    def act_for(self, turn: TurnRead) -> Act | None:
+        """Return what handles a turn; None for an echo, and for an event or a failure that no function takes."""
+        if turn.failure is not None:
+            return None if self.on_failed is None else Act(self.on_failed, turn.failure)
+        act = self._act_for_last(turn)
+        if act is None or self._on_start is None or not turn.session.is_first:
+            return act
+        return Act(_in_order(Act(self._on_start), act))
+
+    def _act_for_last(self, turn: TurnRead) -> Act | None:
+        match turn.message.kind:
             case Kind.MESSAGE:
                 return self.handle
             case Kind.EVENT:
-                return self.on_event
+                return None if self.on_event is None else Act(self.on_event, turn.message)
         return None
 
 
@@ -52,7 +72,11 @@ class Bots:
 
     def act_for(self, turn: TurnRead) -> Act | None:
         """Return what handles a turn's batch; None when nothing does."""
-        return self._of(turn.user.channel).act_for(turn.message)
+        return self._of(turn.user.channel).act_for(turn)
+
+    def answers_failures(self, turn: TurnRead) -> bool:
+        """Whether the bot has a word of its own for a message that dies, and this is not its turn already."""
+        return turn.failure is None and self._of(turn.user.channel).on_failed is not None
 
     def completed(self, policy: Policy) -> Policy:
         """Say whether events of a policy's channel make turns."""
@@ -60,3 +84,18 @@ class Bots:
 
     def _of(self, channel: str) -> Bot:
         return self._by_channel.get(channel, self._default)
+
+
+def _in_order(start: Act, act: Act) -> Function:
+    """Make one function of two, whose replies come one after the other."""
+    if act.is_async:
+
+        async def opened_async(turn: Any) -> list[Reply]:
+            return [*all_of(await start(turn)), *all_of(await act(turn))]
+
+        return opened_async
+
+    def opened(turn: Any) -> list[Reply]:
+        return [*all_of(start(turn)), *all_of(act(turn))]
+
+    return opened

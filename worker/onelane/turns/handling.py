@@ -85,7 +85,7 @@ class Handling:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
             return Handled(await self._in_pieces(turn, ending, thread))
-        if turn.first.deaths >= DEATHS_PER_ATTEMPT:
+        if turn.first.deaths >= DEATHS_PER_ATTEMPT and turn.failure is None:
             return Handled({}, Failure(error=f"{turn.first.deaths} workers died with this message in flight"))
         turn = self._with_window(turn)
         try:

@@ -119,7 +119,7 @@ def main() -> None:
 
 def _run(bot: Bot, wire: Wire) -> JsonObject:
     read = TurnRead.model_validate(wire.receive(None))
-    if (act := bot.act_for(read.message)) is None:  # the module has changed since its worker began
+    if (act := bot.act_for(read)) is None:  # the module has changed since its worker began
         return {}
     turn = turn_of(act, read, Parent(wire), Event())
     replies: Any = act(turn)

@@ -92,31 +92,33 @@ class Records:
             what["goes_on"] = False  # it may be the begin that was refused
             return await self._held(cancelled, lease, turn, what)
 
-    async def fail(self, lease: Lease, turn: TurnRead, failure: Failure, cancelled: Event) -> Settled:
-        """Count a failed attempt; after the last one the channel's poison policy decides.
+    async def fail(
+        self,
+        lease: Lease,
+        turn: TurnRead,
+        failure: Failure,
+        cancelled: Event,
+        effects: JsonObject | None = None,
+        *,
+        asks: bool = False,
+    ) -> Settled:
+        """Count a failed attempt; after the last one the channel's poison policy decides, or the bot's own `effects`.
+
+        With `asks`, the last one is not counted yet: it is handed back, for the bot to say something to it.
 
         A failure that waits is no attempt, until its message has waited for as long as it may. A message that
         `is_suspect` runs in a process of its own from now on. It is tried again as a commit is.
         """
-        channel = self._settings.channels.get(turn.user.channel)
-        later = {
-            "laters": turn.first.laters,
-            "max_s": self._settings.later_max_s,
-            "asked_s": failure.asked_s,
-            "reason": failure.reason,
-        }
-        what: JsonObject = {
-            "failure": {
-                "error": failure.error,
-                "is_suspect": failure.is_suspect,
-                "attempts": turn.first.attempts,
-                "attempts_max": self._settings.attempts_max,
-                "poison": channel.poison if channel else "skip",
-                "apologies": self._apologies.get(turn.user.channel, []),
-                **({"later": later} if failure.waits else {}),
-            }
-        }
-        settled = await self._held(cancelled, lease, turn, what)
+        counted = {**self._counted(turn, failure), "asks": asks}
+        said = {} if effects is None else {"effects": effects}
+        try:
+            settled = await self._held(cancelled, lease, turn, {"failure": {**counted, **said}})
+        except StoreRefused:
+            if not said:
+                raise
+            settled = await self._held(cancelled, lease, turn, {"failure": counted})
+        if settled.outcome is SettleOutcome.DYING:
+            return settled.model_copy(update={"failure": failure})
         about = {"failure": failure.error, **turn.names(lease.fence)}
         if settled.later is not None:
             event("turn_postponed", laters=settled.later.laters, **about)
@@ -128,6 +130,24 @@ class Records:
         """Return id, state (received, processed or dead) and last_error of those of `ids` of this user."""
         asked = {"user_id": user_id, "ids": ids}
         return await answered(self._readers.submit(self._database.rows, STATES, asked))
+
+    def _counted(self, turn: TurnRead, failure: Failure) -> JsonObject:
+        channel = self._settings.channels.get(turn.user.channel)
+        later = {
+            "laters": turn.first.laters,
+            "max_s": self._settings.later_max_s,
+            "asked_s": failure.asked_s,
+            "reason": failure.reason,
+        }
+        return {
+            "error": failure.error,
+            "is_suspect": failure.is_suspect,
+            "attempts": turn.first.attempts,
+            "attempts_max": self._settings.attempts_max,
+            "poison": channel.poison if channel else "skip",
+            "apologies": self._apologies.get(turn.user.channel, []),
+            **({"later": later} if failure.waits else {}),
+        }
 
     def _interruptible(self, turn: TurnRead, effects: JsonObject) -> JsonObject:
         """Say that newer messages throw the turn away, where they do and it has not shielded itself."""

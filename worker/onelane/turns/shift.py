@@ -6,9 +6,7 @@ whatever it did: a later lease has written.
 """
 
 import time
-from concurrent.futures import Future
 from contextlib import nullcontext
-from uuid import UUID
 
 import psycopg
 
@@ -16,11 +14,12 @@ from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, Stor
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
 from onelane.memory import Memory
-from onelane.model import Failure, TurnRead
+from onelane.model import Failure, JsonObject, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
-from onelane.turns.answers import all_answered, answered
+from onelane.turns.answers import answered
+from onelane.turns.ended import EndedTurns
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
@@ -52,9 +51,7 @@ class Shift:
         self._quantum = Quantum(workplace.settings)
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
         self._pace_ms = 0
-        self._made_due: list[Future[bool]] = []  # by the replies of its turns
-        self._done: list[UUID] = []
-        """Messages that became terminal under this lease, and that still have a job in Redis."""
+        self._ended = EndedTurns(workplace.out_lanes, self.lease.user_id)
 
     async def run(self) -> None:
         """Run the lane's turns."""
@@ -74,7 +71,7 @@ class Shift:
             event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
         finally:
             self.thread.end()
-            await all_answered(self._made_due)
+            await self._ended.answered()
 
     async def give_up(self, stay: Stay, why: str | StoreUnavailable) -> None:
         """End the lease of a slot that is stuck at `stay`. Whatever it still does will be dropped.
@@ -120,6 +117,9 @@ class Shift:
                 await self._park(jittered(SUSPECT_PAUSE_S))
                 return None
             settled = await self._handle_and_settle(turn, is_apart=is_apart)
+            if settled is not None and settled.failure is not None:
+                turn = turn.model_copy(update={"failure": settled.failure})
+                settled = await self._handle_and_settle(turn, is_apart=is_apart)
         return None if settled is None else await self._go_on(turn, settled)
 
     async def _handle_and_settle(self, turn: TurnRead, *, is_apart: bool) -> Settled | None:
@@ -148,8 +148,10 @@ class Shift:
         return settled
 
     async def _settle(self, turn: TurnRead, handled: Handled) -> Settled:
+        if turn.failure is not None:
+            return await self._fail(turn, turn.failure, None if handled.failure else handled.effects)
         if handled.failure is not None:
-            return await self._fail(turn, handled.failure)
+            return await self._fail(turn, handled.failure, asks=self._handling.bots.answers_failures(turn))
         # A rate limit is kept in Redis: with one, the lane goes on only after Redis was asked.
         more = not (self._quantum.is_used_up or self._is_to_stop or self._pace_ms)
         try:
@@ -157,10 +159,13 @@ class Shift:
         except StoreRefused as error:
             self._enter(Stage.COMMIT)  # that is kept as long once more
             why = f"Postgres refuses what the handler returned or saved (SQLSTATE {error.sqlstate})"
-            return await self._fail(turn, Failure(error=why))
+            return await self._fail(turn, Failure(error=why), asks=self._handling.bots.answers_failures(turn))
 
-    async def _fail(self, turn: TurnRead, failure: Failure) -> Settled:
-        settled = await self._records.fail(self.lease, turn, failure, self.holding.cancelled)
+    async def _fail(
+        self, turn: TurnRead, failure: Failure, effects: JsonObject | None = None, *, asks: bool = False
+    ) -> Settled:
+        cancelled = self.holding.cancelled
+        settled = await self._records.fail(self.lease, turn, failure, cancelled, effects, asks=asks)
         if settled.outcome is SettleOutcome.DEAD:
             await answered(self._lanes.bury_soon(self.lease, turn.message.id, failure.error))
         return settled
@@ -168,7 +173,7 @@ class Shift:
     async def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
         """Take the next turn if the lane goes on; else release it."""
         if settled.next is not None:
-            self._note_settled(turn, settled)
+            self._ended.note(turn, settled)
             if not self._is_to_stop:
                 return settled.next
             await self._park(0)
@@ -185,7 +190,7 @@ class Shift:
 
     async def _release(self, turn: TurnRead, settled: Settled) -> Released:
         """Turn the outcome into what Redis does with the lane: the only place that does."""
-        self._note_settled(turn, settled)
+        self._ended.note(turn, settled)
         match settled.outcome:
             case SettleOutcome.FENCED:
                 return Released.LOST
@@ -195,7 +200,7 @@ class Shift:
         self._enter(Stage.FINISH)
         finished = self._lanes.finish_soon(
             self.lease,
-            self._take_done(),
+            self._ended.take_done(),
             may_go_on=not (self._quantum.is_used_up or self._is_to_stop),
             has_more=settled.has_more,
             pause=settled.outcome is SettleOutcome.PAUSED,
@@ -211,13 +216,13 @@ class Shift:
         self._enter(Stage.FINISH)
         match begun.outcome:
             case BeginOutcome.PAUSED:
-                await answered(self._lanes.finish_soon(self.lease, self._take_done(), pause=True))
+                await answered(self._lanes.finish_soon(self.lease, self._ended.take_done(), pause=True))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
                 await self._park(0)
             case _:  # who committed the replies may have died before it let their lane know
-                self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, begun.outbox)
+                self._ended.make_due(begun.outbox)
                 await release_idle(self._lanes, self._records, self.lease)
 
     async def _sit_out(self, outage: StoreUnavailable) -> None:
@@ -230,7 +235,7 @@ class Shift:
         self._enter(Stage.PARK)
         try:
             how = {"pace_ms": self._pace_ms, "runs": self._turns_run}
-            await answered(self._lanes.park_soon(self.lease, delay_s, self._take_done(), **how))
+            await answered(self._lanes.park_soon(self.lease, delay_s, self._ended.take_done(), **how))
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
@@ -238,13 +243,3 @@ class Shift:
         """Be at another stage now; once the lease is closed, `stay` shows where the slot was then."""
         if self.holding.is_open:
             self.stay = Stay(stage, self._handling.host.clock(), turn, memory)
-
-    def _note_settled(self, turn: TurnRead, settled: Settled) -> None:
-        self._made_due += self._workplace.out_lanes.enqueue_soon(self.lease.user_id, settled.outbox)
-        if settled.outcome in {SettleOutcome.COMMITTED, SettleOutcome.ALREADY}:
-            self._done += [message.id for message in turn.messages]
-
-    def _take_done(self) -> list[UUID]:
-        """Return the messages whose jobs are to be removed now, once."""
-        done, self._done = self._done, []
-        return done
