@@ -356,7 +356,7 @@ def test_variables_of_another_project_change_nothing(start: Callable[..., Run]) 
         "PGCLIENTENCODING": "LATIN1",
         "REDIS_TLS_URL": "rediss://theirs",
     }
-    run = start(**theirs, RQ_KEY_PREFIX="theirs").until_ready()
+    run = start((*COMMAND, "--verbose"), **theirs, RQ_KEY_PREFIX="theirs").until_ready()
     shell = {**os.environ, **theirs, VARIABLE: str(run.data.path)}
     for command, answer in ((["send", "--user", "alice", "¿qué? 日本"], "¿qué? 日本   (session "), (["lanes"], "")):
         done = subprocess.run(
@@ -423,16 +423,20 @@ def write_bot(folder: Path, body: str) -> None:
 def test_a_changed_bot_answers_after_the_turn_that_runs_and_one_that_is_broken_changes_nothing(
     start: Callable[..., Run], tmp_path: Path
 ) -> None:
-    write_bot(tmp_path, 'time.sleep(3); return "old"')
-    run = start((*COMMAND, "mybot:handle")).until_ready()
+    write_bot(tmp_path, 'open("begun", "w").close(); time.sleep(3); return "old"')
+    (tmp_path / ".env").write_text("HANDLER=mybot:handle\n")
+    run = start().until_ready()
     answers: list[str] = []
     asking = threading.Thread(target=lambda: answers.extend(said(run, "first")))
     asking.start()
-    assert wait_until(lambda: "delivery_accepted" in run.output, START_S)
+    assert wait_until((tmp_path / "begun").exists, START_S)
     write_bot(tmp_path, 'return "new"')
     assert wait_until(lambda: "the new bot answers" in run.output, START_S), run.output
     asking.join(START_S)
-    assert any("old" in answer for answer in answers), answers
+    assert sum("old" in answer for answer in answers) == 1, answers
+    line = r"worker +\| \d\d:\d\d:\d\d  user \w{6}  session \w{6}  message 1  \d+ ms  committed"
+    assert re.search(f"^{line}$", run.output, re.MULTILINE)
+    assert "delivery_accepted" not in run.output
     assert any("new" in answer for answer in said(run, "second"))
     problem = run.data.path / "problem.txt"
     write_bot(tmp_path, "return (")

@@ -46,17 +46,18 @@ def onelane(acts_as: str | None) -> None:
 @click.option(
     "--use-environment", is_flag=True, help="Set Onelane up, without asking, where DATABASE_URL and REDIS_URL lead."
 )
-def run(handler: str | None, use_environment: bool) -> None:
+@click.option("--verbose", is_flag=True, help="Log everything, not a line for each turn and what is wrong.")
+def run(handler: str | None, *, use_environment: bool, verbose: bool) -> None:
     """Run everything here: embedded servers, web and worker.
 
     MODULE:FUNCTION is the bot, in the working folder; without it HANDLER is.
 
     A server that DATABASE_URL or REDIS_URL names takes the place of an embedded one. One that Onelane has never used
-    may be another project's: it is used after a yes only.
+    may be another project's: it is used after a yes only. What the environment has not, `.env` of the folder may have.
     """
     from onelane.dev.run.run import run as run_here
 
-    sys.exit(run_here(handler, use_environment=use_environment))
+    sys.exit(run_here(handler, use_environment=use_environment, is_verbose=verbose))
 
 
 @onelane.command()

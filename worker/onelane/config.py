@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     handler: HandlerPath = "onelane.handlers.echo:handle"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     log_level: LogLevel = "INFO"
-    log_format: Literal["auto", "json", "text"] = "auto"
+    log_format: Literal["auto", "brief", "json", "text"] = "auto"
     development: bool = False
     """Opens what the internet must not see: GET /webhooks/<channel>/replies, and the page /try."""
     try_acts: tuple[Literal["kill-worker", "forget-redis"], ...] = ()

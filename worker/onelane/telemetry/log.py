@@ -20,12 +20,13 @@ from uuid import UUID, uuid4
 import structlog
 
 from onelane.errors import describe, show_texts
-from onelane.telemetry import libraries
+from onelane.telemetry import brief, libraries
+from onelane.telemetry.brief import Brief
 from onelane.telemetry.events import EVENTS
 from onelane.telemetry.standard_error import StandardError
 
 Log = structlog.typing.FilteringBoundLogger
-Form = Literal["auto", "json", "text"]
+Form = Literal["auto", "brief", "json", "text"]
 Fields = structlog.typing.EventDict
 
 OURS: Final = "onelane"
@@ -41,11 +42,11 @@ REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def configure(level: str, form: Form, *, is_development: bool = False) -> None:
-    """Send every record, ours and the libraries', to standard error: JSON, or readable on a terminal.
+    """Send every record, ours and the libraries', to standard error: JSON, readable, or the turns alone (`brief`).
 
     In development, what is readable has the texts of a handler's errors too.
     """
-    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    as_text = form in {"brief", "text"} or (form == "auto" and sys.stderr.isatty())
     if as_text and is_development:
         show_texts()
     stamped: list[structlog.typing.Processor] = [
@@ -55,9 +56,12 @@ def configure(level: str, form: Form, *, is_development: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _describe_exception,
     ]
-    rendered = Bounded(Readable() if as_text else structlog.processors.JSONRenderer())
+    readable = Brief(Readable(has_colors=False)) if form == "brief" else Readable()
+    rendered = Bounded(readable if as_text else structlog.processors.JSONRenderer())
     handler: logging.StreamHandler[Any] = logging.StreamHandler(_standard_error())
     handler.addFilter(libraries.passes)
+    if form == "brief":
+        handler.addFilter(brief.passes)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*stamped, structlog.stdlib.add_logger_name],
@@ -92,7 +96,7 @@ def configure_by_environment() -> None:
     level, form = os.environ.get("LOG_LEVEL", "").upper(), os.environ.get("LOG_FORMAT", "")
     configure(
         level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
-        "json" if form == "json" else "text" if form == "text" else "auto",
+        form if form in {"brief", "json", "text"} else "auto",
         is_development=os.environ.get("DEVELOPMENT", "").lower() in {"true", "1"},
     )
 
@@ -134,8 +138,8 @@ class Lines:
 class Readable:
     """A renderer for people: an event is a line, and what has lines of its own, as tracebacks do, stands below it."""
 
-    def __init__(self) -> None:
-        self._render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    def __init__(self, *, has_colors: bool = True) -> None:
+        self._render = structlog.dev.ConsoleRenderer(has_colors, exception_formatter=structlog.dev.plain_traceback)
 
     def __call__(self, logger: Any, method: str, fields: Fields) -> str:
         """Render."""

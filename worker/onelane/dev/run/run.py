@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
+
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from onelane.dev.embedded.child import Child
@@ -34,20 +36,33 @@ PORTS_FOR_EVERYBODY = range(1_024, 65_536)
 PUBLISHED = ("DATABASE_URL", "REDIS_URL", "CHANNELS", "PORT")
 
 
-def run(handler: str | None = None, *, use_environment: bool = False) -> int:
+def run(handler: str | None = None, *, use_environment: bool = False, is_verbose: bool = False) -> int:
     """Run everything until a signal comes, then stop it all and return 0. `handler` takes the place of HANDLER.
 
-    `use_environment` sets Onelane up where the environment's addresses lead, without asking.
+    `use_environment` sets Onelane up where the environment's addresses lead, without asking. `is_verbose` logs more
+    than a line for each turn.
 
     Raise ConfigError when a setting is wrong, OnelaneError when something does not start or dies.
     """
     stop_request = StopRequest(interrupts=True)  # before anything is started: from here on a signal ends it in order
     try:
+        _read_environment_file(is_verbose=is_verbose)
         _run(handler, stop_request, use_environment=use_environment)
     except (KeyboardInterrupt, OnelaneError):
         if not stop_request.has_come:  # a Ctrl-C during the start also ends helpers, which is no news then
             raise
     return 0
+
+
+def _read_environment_file(*, is_verbose: bool) -> None:
+    """Complete the environment by `.env` of the working folder, and choose how to log."""
+    for name, value in dotenv_values(".env", interpolate=False).items():
+        if value and not os.environ.get(name):
+            os.environ[name] = value
+    if not is_verbose:
+        os.environ.setdefault("LOG_FORMAT", "brief")
+    elif sys.stderr.isatty():
+        os.environ.setdefault("LOG_FORMAT", "text")
 
 
 def _run(handler: str | None, stop_request: StopRequest, *, use_environment: bool) -> None:
@@ -134,8 +149,6 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     is_own_redis = any(server.variable == "REDIS_URL" for server in servers)
     os.environ["TRY_ACTS"] = json.dumps(["kill-worker", *(["forget-redis"] if is_own_redis else [])])
     os.environ.setdefault("SHUTDOWN_GRACE_S", "5")  # Ctrl-C is impatient; what is not finished runs again
-    if sys.stderr.isatty():
-        os.environ.setdefault("LOG_FORMAT", "text")
     settings = Settings.from_environment()
     if settings.redis_tls_ca_file:
         os.environ["REDIS_TLS_CA_FILE"] = str(settings.redis_tls_ca_file.absolute())  # the web runs in another folder
