@@ -22,7 +22,7 @@ class Brief:
 
     def __call__(self, logger: Any, method: str, fields: structlog.typing.EventDict) -> str:
         """Render, or drop the event."""
-        name = fields.get("event")
+        name = str(fields.get("event"))
         if name == "turn_ended":
             return _turn(fields)
         if name in EVENTS and EVENTS[name].level == "info" and name not in KEPT:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from textwrap import indent
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, get_args
 from uuid import UUID, uuid4
 
 import structlog
@@ -96,7 +96,7 @@ def configure_by_environment() -> None:
     level, form = os.environ.get("LOG_LEVEL", "").upper(), os.environ.get("LOG_FORMAT", "")
     configure(
         level if level in {"DEBUG", "INFO", "WARNING", "ERROR"} else "INFO",
-        form if form in {"brief", "json", "text"} else "auto",
+        next((known for known in get_args(Form) if known == form), "auto"),
         is_development=os.environ.get("DEVELOPMENT", "").lower() in {"true", "1"},
     )
 
@@ -139,7 +139,9 @@ class Readable:
     """A renderer for people: an event is a line, and what has lines of its own, as tracebacks do, stands below it."""
 
     def __init__(self, *, has_colors: bool = True) -> None:
-        self._render = structlog.dev.ConsoleRenderer(has_colors, exception_formatter=structlog.dev.plain_traceback)
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=has_colors, exception_formatter=structlog.dev.plain_traceback
+        )
 
     def __call__(self, logger: Any, method: str, fields: Fields) -> str:
         """Render."""
