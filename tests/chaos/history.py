@@ -18,15 +18,17 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (4) |
 | `read` | provider | `user_id`, `replies`: [{`turn_seq`, `ordinal`, `text`, `state`}] as the service shows them |
 | `lease` | worker | `user_id`, `token`, `fence`, `taken_over` |
-| `begin` | worker | `user_id`, `fence`, `outcome`, `message_id`, `seq`, `session_id`, `session_status`, `deaths` |
+| `begin` | worker | `user_id`, `fence`, `outcome`, `session_id`, `session_status`, and of the batch (9) |
 | `commit` | worker | `user_id`, `fence`, `message_id`, `session_id`, `outcome` (5) |
 | `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, later, already, fenced (5) |
 | `finish` | worker | `user_id`, `token`, `released` |
 | `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
 | `stall` | worker, web, provider, harness | `since`, `until`: this process got no CPU for so long |
-| `start` | bot | `run` (unique), `user_id`, `sender`, `message_id`, `seq`, `session_id`, `text`, `order` (6) |
+| `start` | bot | `run` (unique), `user_id`, `sender`, `session_id`, `order` (6), and of the batch (9) |
+| `newer` | bot | `run`: it asks for what has arrived since |
+| `call` | bot | `user_id`, `batch`, `key`, `phase`: begin (a model is asked), kept (its answer is kept) |
 | `alive` | bot | `run`: a sign of life of a run that takes long |
-| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread (7) |
+| `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread (7); `members` (9) |
 
 (1) `slots`: a worker's. `channels`: name → policy. `planned`: how many faults of each name the schedule has.
 (2) The processes that were killed, stopped, or given an order. Its end also has `survived`, those of them that could
@@ -34,10 +36,13 @@ not work and that nobody replaced in time; `user_id`, whose row was locked; `is_
 (3) In the order sent; empty where a channel's kind of answer does not tell.
 (4) `name`: end, escalate, hand_back, pause, resume, redrive (which has the `message_id`). `after_seq`: the last number
 that the user's messages had got. The end also says `is_done` (false: given up) and `answer`, what the service said.
-(5) Of a commit: committed, already, fenced. Of both: unknown, when nobody answered.
+(5) Of a commit: committed, already, fenced, stale, superseded. Of both: unknown, when nobody answered.
 (6) What the storm ordered this run to do: block, hang.
 (7) unread: the service's own reads failed in it.
 What the providers received and showed is in a journal of theirs: see `onelane/testing/fake_providers/journal.py`.
+(9) A turn has a batch, which its first message names: `message_id`, `seq`, and by the worker `deaths`, `seqs` of all,
+`superseded`: how many of its turns were thrown away before; by the bot `text`, and `members`: all ids, also of what it
+took in.
 (8) `sender` is the person, called for ever by their first name. `senders`: the names that the message has.
 """
 

@@ -32,6 +32,8 @@ HEALED_S = 30.0
 CLEAN_S = 8.0
 """Two rounds of the reconciler, and some."""
 TICK_S = 0.1
+BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
+"""What the checker knows of how a channel answers who writes fast."""
 REFUSING = "refusing-redis"
 HEAL = "heal"
 """A file in the history: the provider writes nothing new once it exists."""
@@ -113,7 +115,13 @@ class _Run:
             "attempts_max": settings.attempts_max,
             "turn_timeout_s": settings.turn_timeout_s,
             "planned": Counter(fault.name for fault in self._schedule.faults),
-            "channels": {policy.channel: policy.model_dump(mode="json") for policy in settings.policies},
+            "channels": {
+                policy.channel: {
+                    **policy.model_dump(mode="json"),
+                    **settings.channels[policy.channel].model_dump(mode="json", include=BUSY),
+                }
+                for policy in settings.policies
+            },
         }
 
     def _storm(self, stack: Stack) -> None:

@@ -1,19 +1,17 @@
 """Bugs planted into the outbox, one at a time: each is seen by the rule that is there for it."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha1
 from pathlib import Path
 
 import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.lanes.scripts import Scripts
 from onelane.migrations import shipped_code
 from onelane.testing.fake_providers import FakeProviders, Fault
-from tests.chaos.mutants.catalogue import NEW_KEY_EACH_TIME, NO_MARK, STATUSES_DOWN
+from tests.chaos.mutants.catalogue import NEW_KEY_EACH_TIME, NO_MARK, ONE_LOCK, STATUSES_DOWN
 from tests.chaos.mutants.planting import Sql
 from tests.conftest import RunWorker, eventually
 from tests.forked_workers import forked_workers
@@ -112,8 +110,8 @@ def test_replies_that_share_the_lock_of_turns_hold_them_up(
     service: Outbound, settings: Settings, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch, is_planted: bool
 ) -> None:
     if is_planted:
-        init = Scripts.__init__
-        monkeypatch.setattr(Scripts, "__init__", lambda *given, **named: _with_one_lock(init, *given, **named))
+        monkeypatch.setattr("tests.chaos.mutants.patches.plant", monkeypatch.setattr)
+        ONE_LOCK.into_process()
     first, second = (f"one lock {number} {is_planted}" for number in (1, 2))
     service.fakes.plan(Fault("answer", times=1, wait_s=SLOW_S), channel="standard", text=first)
     with run_worker(settings.model_copy(update={"send_deadline_s": 10, "lock_ttl_s": 15})):
@@ -123,10 +121,3 @@ def test_replies_that_share_the_lock_of_turns_hold_them_up(
         eventually(lambda: service.services.database.rows(SENT, (first,)), DONE_S)
         is_held_up = not service.services.database.rows(TURN, (second,))
     assert is_held_up is is_planted
-
-
-def _with_one_lock(init: Callable[..., None], scripts: Scripts, *given: object, **named: object) -> None:
-    init(scripts, *given, **named)
-    for name, text in scripts._texts.items():
-        scripts._texts[name] = one = text.replace("'lock:' .. KIND", "'lock:in'")
-        scripts._digests[name] = sha1(one.encode(), usedforsecurity=False).hexdigest()

@@ -96,6 +96,70 @@ def overtaken(tale: Tale) -> None:
     unhandled(tale, 6)
 
 
+def together(tale: Tale) -> None:
+    """Messages 6 and 7 are answered by one turn."""
+    alone = (tale.find("start", seq=6)["run"], "1:6")
+    tale.events = [
+        one
+        for one in tale.events
+        if one.get("message_id") != message_id(6) and one.get("run") not in alone and one.get("token") not in alone
+    ]
+    first = {"message_id": message_id(6), "seq": 6}
+    tale.find("begin", seq=7).update(first, seqs=[6, 7])
+    run = tale.find("start", seq=7)
+    run.update(first, text=text_of(6), members=[message_id(6), message_id(7)])
+    tale.find("end", run=run["run"])["members"] = run["members"]
+    tale.find("commit", message_id=message_id(7)).update(first)
+    tale.messages[5]["processed_at"] = instant(70.1)
+    for ordinal, reply in enumerate((one for one in tale.replies if one["turn_seq"] > 5), 1):
+        reply |= {"turn_seq": 7, "ordinal": ordinal}
+    answered = {"session_id": "session-2", "message_id": message_id(7)}
+    tale.outputs.append({**answered, "name": "batch", "data": {"seqs": [6, 7]}})
+
+
+def in_two(tale: Tale) -> None:
+    together(tale)
+    tale.outputs.append({**tale.outputs[-1], "message_id": message_id(5)})
+
+
+def never_together(tale: Tale) -> None:
+    together(tale)
+    run = tale.find("start", seq=6)
+    for event in (run, tale.find("end", run=run["run"])):
+        event["members"] = [message_id(6)]
+
+
+def widened(tale: Tale) -> None:
+    """A turn that runs again after a crash has one more message than before."""
+    together(tale)
+    begin = tale.find("begin", seq=6)
+    tale.note(**{**begin, "at": 69.5, "since": 69.4, "fence": 5.5, "seqs": [6]})
+
+
+def committed_beside_newer(tale: Tale) -> None:
+    """Newer messages interrupt, message 7 came while message 6 ran, and that one's turn was committed."""
+    interrupted(tale)
+    tale.messages[5]["processed_at"] = instant(70.3)
+    tale.find("commit", message_id=message_id(6)).update(at=70.35)
+
+
+def interrupted(tale: Tale) -> None:
+    tale.find("setup")["channels"] = {CHANNEL: {"idle_timeout_s": 60, "on_busy": "interrupt", "interrupt_max": 3}}
+
+
+def thrown_away_too_often(tale: Tale) -> None:
+    interrupted(tale)
+    commit = tale.find("commit", message_id=message_id(6))
+    for nr in range(4):
+        tale.note(**{**commit, "at": 60.08 + nr / 1000, "outcome": "superseded"})
+
+
+def asked_again(tale: Tale) -> None:
+    """A model is asked for what is kept."""
+    for nr, phase in enumerate(("begin", "kept", "begin")):
+        tale.note("call", 60.05 + nr / 5, user_id=USER, batch=f"{message_id(6)}:6", key="1", phase=phase)
+
+
 def explained_overlap(tale: Tale) -> None:
     overlap(tale)
     tale.fault(56, 57)
@@ -169,7 +233,7 @@ def accepted_twice(tale: Tale) -> None:
 MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
-    redis_is_full, missed_fault, given_up, accepted_twice,
+    redis_is_full, missed_fault, given_up, accepted_twice, together,
 ]  # fmt: skip
 
 
@@ -226,7 +290,7 @@ def unanswered(tale: Tale, seq: int) -> None:
 
 
 def output_of(seq: int) -> Any:
-    return {"name": "seen", "data": {"key": message_id(seq), "seq": seq}}
+    return {"name": "seen", "data": {"key": f"{message_id(seq)}:{seq}", "seq": seq}}
 
 
 def overlap(tale: Tale) -> None:
@@ -467,6 +531,16 @@ MUST_NOT_HAPPEN = {
     "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "a process was left": ("leftovers", lambda tale: tale.leftovers.update(orphans=["1 worker"])),
+    "a message is in two batches": ("batches", in_two),
+    "nobody ran what was answered together": ("batches", never_together),
+    "a batch grew when it began again": ("batches", widened),
+    "a turn was committed beside a newer message": ("batches", committed_beside_newer),
+    "turns were thrown away for ever": ("batches", thrown_away_too_often),
+    "a model was asked for what was kept": ("batches", asked_again),
+    "a reply is less than its provider has said": (
+        "provider",
+        lambda tale: tale.told.append((tale.replies[0]["id"], "read")),
+    ),
     "nobody looked": ("leftovers", lambda tale: setattr(tale, "leftovers", None)),
 }
 

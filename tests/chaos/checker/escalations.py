@@ -124,6 +124,8 @@ def was_handled(message: MessageRow, person: Person, escalations: Escalations) -
     """Tell whether the turn that was committed asked the bot; None when nothing tells."""
     if message.state != "processed" or message.text == END_WORD:
         return False
+    if message.seq in person.together:
+        return True
     if message.seq in person.replies or answers_to(message.text, 1):
         return message.seq in person.replies
     if not escalations.may_have_been(message):

@@ -6,6 +6,7 @@ an hour's run has millions of events.
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from tests.chaos.checker import rows
 from tests.chaos.checker.gathering import Address, Gathering
 from tests.chaos.checker.records import (
     Begin,
+    Call,
     Command,
     Commit,
     Fail,
@@ -35,6 +37,7 @@ from tests.chaos.checker.records import (
 from tests.chaos.checker.rows import EventRow, MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
 from tests.chaos.checker.spans import Spans
 from tests.chaos.history import Event
+from tests.chaos.traffic.speech import BATCH
 
 CLOCKS_DIFFER_S = 0.05
 """How far a time of the database and one of a history may be apart and still mean the same moment."""
@@ -95,6 +98,28 @@ class Person:
         return [reply for seq in sorted(self.replies) for reply in self.replies[seq]]
 
     @cached_property
+    def batches(self) -> dict[int, list[MessageRow]]:
+        """Return the members of each committed turn, by the last one's number; a message alone stands for itself."""
+        by_seq = {message.seq: message for message in self.messages}
+        several = {
+            by_id.seq: [by_seq[seq] for seq in output.data["seqs"]]
+            for message_id, outputs in self.outputs.items()
+            for output in outputs
+            if output.name == BATCH and (by_id := self.by_id.get(message_id))
+        }
+        inside = {message.seq for batch in several.values() for message in batch}
+        return several | {message.seq: [message] for message in self.messages if message.seq not in inside}
+
+    @cached_property
+    def together(self) -> frozenset[int]:
+        """Tell who was answered together with others."""
+        return frozenset(one.seq for batch in self.batches.values() if len(batch) > 1 for one in batch)
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        return self._all(Call)
+
+    @cached_property
     def leases(self) -> list[Lease]:
         return self._all(Lease)
 
@@ -142,6 +167,8 @@ class Evidence:
     people: dict[str, Person]
     strangers: list[Seen]
     """What users saw, and what is no reply of the database."""
+    told: Mapping[str, set[str]]
+    """What the providers said of replies, and the service has answered, by reply."""
     faults: list[Fault]
     stalls: list[Stall]
     calms: list[tuple[float, float]]
@@ -189,19 +216,38 @@ def load(history: Path, received: Path, database_url: str) -> Evidence:
     gathering = Gathering()
     gathering.take_all(_events(history.glob("*.jsonl"), gathering))
     wall_offset_s = time.time() - time.monotonic()
-    seen = [_seen(line, wall_offset_s) for line in _events([received], gathering) if line["event"] == "visible"]
-    return of(gathering, rows.read(database_url, gathering.same), seen, wall_offset_s)
+    journal = list(_events([received], gathering))
+    seen = [_seen(line, wall_offset_s) for line in journal if line["event"] == "visible"]
+    told = [
+        (line["key"], line["state"]) for line in journal if line["event"] == "callback" and line["status"] // 100 == 2
+    ]
+    return of(gathering, rows.read(database_url, gathering.same), seen, wall_offset_s, told)
 
 
-def collect(events: Iterable[Event], found: Rows, seen: Iterable[Seen] = (), wall_offset_s: float = 0.0) -> Evidence:
+def collect(
+    events: Iterable[Event],
+    found: Rows,
+    seen: Iterable[Seen] = (),
+    wall_offset_s: float = 0.0,
+    told: Iterable[tuple[str, str]] = (),
+) -> Evidence:
     """Make the same of events and rows that are at hand."""
     gathering = Gathering()
     gathering.take_all(events)
-    return of(gathering, found, seen, wall_offset_s)
+    return of(gathering, found, seen, wall_offset_s, told)
 
 
-def of(gathering: Gathering, found: Rows, seen: Iterable[Seen], wall_offset_s: float) -> Evidence:
+def of(
+    gathering: Gathering,
+    found: Rows,
+    seen: Iterable[Seen],
+    wall_offset_s: float,
+    told: Iterable[tuple[str, str]] = (),
+) -> Evidence:
     """Join what was gathered with the rows."""
+    words = defaultdict[str, set[str]](set)
+    for key, word in told:
+        words[key].add(word)
     people = _people(gathering, found)
     strangers = _sorted_in(people, found, seen)
     setup = gathering.setup
@@ -210,6 +256,7 @@ def of(gathering: Gathering, found: Rows, seen: Iterable[Seen], wall_offset_s: f
         setup=Setup(**known),
         people=people,
         strangers=strangers,
+        told=words,
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
         stalls=sorted(gathering.stalls),
         calms=gathering.calms(),
@@ -261,10 +308,12 @@ def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
 def _sorted_in(people: Mapping[str, Person], found: Rows, seen: Iterable[Seen]) -> list[Seen]:
     """Give everybody what they saw; return what nobody can place."""
     owners = {reply.id: reply.user_id for reply in found.replies}
+    keys = {reply.text: reply.id for reply in found.replies}  # some providers carry no key of ours; no text comes twice
     strangers = []
     for one in seen:
-        if one.key in owners:
-            people[owners[one.key]].seen.setdefault(one.key, []).append(one)
+        key = one.key or keys.get(one.text, "")
+        if key in owners:
+            people[owners[key]].seen.setdefault(key, []).append(one)
         else:
             strangers.append(one)
     return strangers

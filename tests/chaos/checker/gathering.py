@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.chaos.checker.records import (
     Begin,
+    Call,
     Command,
     Commit,
     Fail,
@@ -26,6 +27,7 @@ from tests.chaos.history import Event
 PLAIN: Mapping[str, type] = {
     "lease": Lease,
     "begin": Begin,
+    "call": Call,
     "commit": Commit,
     "fail": Fail,
     "finish": Finish,
@@ -124,6 +126,7 @@ class Gathering:
         names = ("pid", "run", "user_id", "sender", "message_id", "seq", "session_id", "text")
         run = Run(event["at"], *(self.same(event[name]) for name in names))
         run.seen_at, run.order = run.at, self.same(event.get("order"))
+        run.members = frozenset(map(self.same, event.get("members") or [event["message_id"]]))
         self._runs[run.run] = run
         self._note(run)
 
@@ -134,6 +137,11 @@ class Gathering:
     def _take_end(self, event: Event) -> None:
         if run := self._runs.pop(event["run"], None):
             run.ended_at, run.result = event["at"], self.same(event["result"])
+            run.members = frozenset(map(self.same, event.get("members", run.members)))
+
+    def _take_newer(self, event: Event) -> None:
+        if run := self._runs.get(event["run"]):
+            run.newer_at = min(run.newer_at, event["at"])
 
     # the provider
 

@@ -28,10 +28,12 @@ class Begin(NamedTuple):
     session_id: str | None
     session_status: str | None
     deaths: int | None
+    seqs: list[int] | None = None
+    superseded: int | None = None
 
     @property
     def number(self) -> int:
-        """The message's number; of a begin that is a turn."""
+        """The number of the batch's first; of a begin that is a turn."""
         assert self.seq is not None
         return self.seq
 
@@ -89,6 +91,16 @@ class Seen(NamedTuple):
     text: str
 
 
+class Call(NamedTuple):
+    """A question to a model (`begin`), or that its answer is kept (`kept`)."""
+
+    at: float
+    user_id: str
+    batch: str
+    key: str
+    phase: str
+
+
 class Read(NamedTuple):
     at: float
     user_id: str
@@ -124,6 +136,10 @@ class Run:
     seq: int
     session_id: str
     text: str
+    members: frozenset[str] = frozenset()
+    """The ids of its batch's messages, those included that it took in."""
+    newer_at: float = inf
+    """When it first asked for what had arrived since."""
     order: str | None = None
     """What the storm ordered it to do."""
     seen_at: float = 0.0
@@ -187,5 +203,5 @@ class Letter:
     conflicting_text: str | None = None
 
 
-Said = Lease | Begin | Commit | Fail | Finish | Park | Read | Posted | Run | Command
+Said = Lease | Begin | Commit | Fail | Finish | Park | Read | Posted | Run | Command | Call
 """What a history says about one user."""

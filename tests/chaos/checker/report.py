@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tests.chaos.checker.checks import calm, overlaps, recovery
+from tests.chaos.checker.checks import batches, calm, overlaps, recovery
 from tests.chaos.checker.evidence import Evidence
 from tests.chaos.checker.records import Posted
 from tests.chaos.checker.story import tell
@@ -38,6 +38,11 @@ def numbers(evidence: Evidence) -> Numbers:
         "posts_unanswered_or_refused": sum(count for what, count in posts.items() if not _is_good(what)),
         "sessions": sum(len(person.sessions) for person in people),
         "replies": sum(len(replies) for person in people for replies in person.replies.values()),
+        "batches": sum(len(batch) > 1 for person in people for batch in person.batches.values()),
+        "batch_largest": max((len(batch) for person in people for batch in person.batches.values()), default=0),
+        "thrown_away": commits["superseded"],
+        "model_calls": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=False)),
+        "model_calls_interrupted": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=True)),
         "dead": sum(message.state == "dead" for message in messages),
         "redriven": sum(message.redriven_at is not None for message in messages),
         "runs": len(runs),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tests.chaos.checker.evidence import Evidence, Person
 from tests.chaos.checker.records import (
     Begin,
+    Call,
     Command,
     Commit,
     Fail,
@@ -112,6 +113,8 @@ def _said(said: Said, seqs: dict[str | None, int]) -> Iterator[Line]:
                 yield Line(said.ended_at, "operator", f"{said.name}{which}: {done}")
         case Read():
             yield Line(said.at, "provider", f"reads {len(said.replies)} replies")
+        case Call():
+            yield Line(said.at, "bot", f"model, step {said.key} of {said.batch}: {said.phase}")
         case _:
             yield Line(said.at, f"worker {said.pid}", _of_worker(said, seqs))
 
@@ -121,7 +124,7 @@ def _of_worker(said: Lease | Begin | Commit | Fail | Finish | Park, seqs: dict[s
         case Lease():
             return f"leases the lane, fence {said.fence}{', taken over' if said.taken_over else ''}"
         case Begin():
-            which = f" message {said.seq} in session {said.session_id}, {said.session_status}" if said.seq else ""
+            which = f" messages {said.seqs} in session {said.session_id}, {said.session_status}" if said.seq else ""
             return f"begins under {said.fence}: {said.outcome}{which}"
         case Commit() | Fail():
             what = "commits" if isinstance(said, Commit) else "fails"

@@ -45,6 +45,7 @@ class Tale:
         self.replies: list[Fields] = []
         self.seen: list[Fields] = []
         self.outputs: list[Fields] = []
+        self.told: list[tuple[str, str]] = []
         self.sessions: list[Fields] = []
         self.leftovers: Fields | None = {"orphans": []}
         self.read_at = 100.0
@@ -86,7 +87,7 @@ class Tale:
         for ordinal, answer in enumerate(answers_to(text, session["state"]["n"]), 1):
             self.reply(seq, ordinal, answer, session["id"], at + 0.2)
         if word == "tool":
-            data = {"key": message_id(seq), "seq": seq}
+            data = {"key": f"{message_id(seq)}:{seq}", "seq": seq}
             self.outputs.append(
                 {"session_id": session["id"], "message_id": message_id(seq), "name": TOOL, "data": data}
             )
@@ -117,10 +118,11 @@ class Tale:
         text = text_of(seq)
         lane = {"pid": pid, "user_id": USER, "fence": fence}
         this = {"message_id": message_id(seq), "session_id": session_id}
-        run = {"run": f"run-{seq}-{pid}-{at}", "pid": pid}
+        begun = {"seqs": [seq], "superseded": 0, "session_status": "active"}
+        run = {"run": f"run-{seq}-{pid}-{at}", "pid": pid, "members": [message_id(seq)]}
         token = f"{pid}:{fence}"
         self.note("lease", at, since=at - 0.01, **lane, token=token, taken_over=False)
-        self.note("begin", at + 0.01, since=at, **lane, **this, outcome="turn", seq=seq, session_status="active")
+        self.note("begin", at + 0.01, since=at, **lane, **this, outcome="turn", seq=seq, **begun)
         self.note("start", at + 0.02, **run, user_id=USER, sender=SENDER, seq=seq, text=text, **this)
         self.note("end", at + 0.04, **run, result="ok")
         self.note("commit", at + 0.09, since=at + 0.05, **lane, **this, outcome="committed")
@@ -168,4 +170,4 @@ class Tale:
             [OutputRow(**output) for output in self.outputs],
             instant(self.read_at),
         )
-        return collect(self.events, rows, [Seen(**one) for one in self.seen])
+        return collect(self.events, rows, [Seen(**one) for one in self.seen], told=self.told)

@@ -64,6 +64,7 @@ SKIPPED_FOR_ALL = """
 
 NO_MARK = Sql({"SET state = 'sending'": "SET state = 'pending'"}, ("begin_send",))
 NEW_KEY_EACH_TIME = Patch(patches.new_key_each_time)
+ONE_LOCK = Patch(patches.one_lock)
 STATUSES_DOWN = Sql(
     {"array_position(v_ranks, v_state) > coalesce(array_position(v_ranks, v_old.state), 0)": "true"}, ("move_reply",)
 )
@@ -78,6 +79,22 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "resend-without-key": Mutant(
         "the key of a reply that is sent again", ("provider",), (NEW_KEY_EACH_TIME,), ("api-drops",), rate=15
+    ),
+    "statuses-down": Mutant(
+        "the order of what a provider says of a reply", ("provider",), (STATUSES_DOWN,), ("api-statuses",), rate=15
+    ),
+    "one-lock": Mutant(
+        "the lock that a user's replies have beside that of their turns",
+        ("calm",),
+        (ONE_LOCK,),
+        ("api-hangs",),
+        rate=15,
+    ),
+    "membership-not-frozen": Mutant(
+        "the end of a batch, as its first begin has written it",
+        ("batches",),
+        (Sql({"UPDATE inbox SET batch_last = v_last": "UPDATE inbox SET batch_last = NULL"}, ("begin_turn",)),),
+        ("kill-worker",),
     ),
     "fence-off": Mutant(
         "the fence, in begin and settle, and the version that backs it up",

@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from uuid import uuid4
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
-from onelane.bot import AsyncTurn, Turn
+from onelane.bot import AsyncTurn, Message, Turn
 from onelane.turn import AnyTurn
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
-from tests.chaos.traffic.speech import REDRIVEN, TOOL, Ask, answers_to, ask_of
+from tests.chaos.traffic.speech import BATCH, REDRIVEN, TOOL, Ask, answers_to, ask_of
 
 ALIVE_S = 0.05
 DOZE_TICK_S = 0.02
@@ -68,10 +69,11 @@ class Runs:
             run=run.name,
             user_id=turn.user.id,
             sender=turn.user.sender,
-            message_id=turn.message.id,
-            seq=turn.message.seq,
+            message_id=turn.messages[0].id,
+            seq=turn.messages[0].seq,
             session_id=turn.session.id,
-            text=turn.message.text,
+            text=turn.messages[0].text,
+            members=_members(turn),
             order=run.order and run.order.deed,
         )
         self._since[run.name] = time.monotonic()
@@ -84,7 +86,7 @@ class Runs:
             raise
         finally:
             del self._since[run.name]
-            self.recorder.note("end", run=run.name, result=run.result)
+            self.recorder.note("end", run=run.name, result=run.result, members=_members(turn))
 
     def _live(self) -> None:
         while True:
@@ -95,6 +97,10 @@ class Runs:
                 for run, since in list(self._since.items()):
                     if time.monotonic() - since > ALIVE_S:
                         self.recorder.note("alive", run=run)
+
+
+def _members(turn: AnyTurn) -> list[UUID]:
+    return [message.id for message in turn.messages]
 
 
 @cache
@@ -115,6 +121,22 @@ class Sync:
         turn.history(limit=5)
         turn.tool_output(TOOL)
 
+    async def newer(self, turn: AnyTurn) -> None:
+        """Take in what has arrived since."""
+        assert isinstance(turn, Turn)
+        turn.newer()
+
+    async def step(self, turn: AnyTurn, key: str, ask: Callable[[], None], seconds: float) -> None:
+        """Ask a model, and keep that it was asked."""
+        assert isinstance(turn, Turn)
+
+        def act() -> str:
+            ask()
+            time.sleep(seconds)
+            return key
+
+        turn.step(key, act)
+
 
 class Async:
     """How the bot waits on the event loop that it shares with all other turns."""
@@ -129,8 +151,39 @@ class Async:
         await turn.history(limit=5)
         await turn.tool_output(TOOL)
 
+    async def newer(self, turn: AnyTurn) -> None:
+        """Take in what has arrived since."""
+        assert isinstance(turn, AsyncTurn)
+        await turn.newer()
+
+    async def step(self, turn: AnyTurn, key: str, ask: Callable[[], None], seconds: float) -> None:
+        """Ask a model, and keep that it was asked."""
+        assert isinstance(turn, AsyncTurn)
+
+        async def act() -> str:
+            ask()
+            await asyncio.sleep(seconds)
+            return key
+
+        await turn.step(key, act)
+
 
 Ways = Sync | Async
+
+
+class Asked(NamedTuple):
+    """What one message of a turn asks for."""
+
+    turn: AnyTurn
+    message: Message
+    ask: Ask
+    run: Run
+    ways: Ways
+
+    @property
+    def seconds(self) -> float:
+        """How long it is to take: what several ask for at once takes no longer than what one asks for."""
+        return float(self.ask.argument) / len(self.turn.messages)
 
 
 def handle(turn: Turn) -> list[str]:
@@ -154,23 +207,33 @@ async def handle_async(turn: AsyncTurn) -> list[str]:
 
 def _fork_if_asked(turn: AnyTurn) -> None:
     """Let a child leave the handler, too."""
-    if ask_of(turn.message.text).word == "fork" and (pid := os.fork()):
+    if any(ask_of(message.text).word == "fork" for message in turn.messages) and (pid := os.fork()):
         threading.Thread(target=os.waitpid, args=(pid, 0), name="reaps", daemon=True).start()
 
 
 async def _handle(turn: AnyTurn, ways: Ways) -> list[str]:
-    ask = ask_of(turn.message.text)
+    answers = list[str]()
     with _runs().noted(turn) as run:
         if run.order is not None:
             await _obey(run.order, ways)
-        if act := ACTS.get(ask.word):
-            await act(turn, ask, run, ways)
-        for state in (turn.session.state, turn.user.state):
-            state["n"] = state.get("n", 0) + 1
-        answers = answers_to(turn.message.text, turn.session.state["n"])
-        if ask.word == "raise-until" and turn.message.attempts < int(ask.argument):
-            raise ValueError("too early")
+        answered = 0
+        while answered < len(turn.messages):  # which may become more meanwhile
+            answers += await _answer(turn, turn.messages[answered], run, ways)
+            answered += 1
+        if answered > 1:
+            turn.save_tool_output(BATCH, {"seqs": [message.seq for message in turn.messages]})
     return answers
+
+
+async def _answer(turn: AnyTurn, message: Message, run: Run, ways: Ways) -> list[str]:
+    ask = ask_of(message.text)
+    if act := ACTS.get(ask.word):
+        await act(Asked(turn, message, ask, run, ways))
+    for state in (turn.session.state, turn.user.state):
+        state["n"] = state.get("n", 0) + 1
+    if ask.word == "raise-until" and message.attempts < int(ask.argument):
+        raise ValueError("too early")
+    return answers_to(message.text, turn.session.state["n"])
 
 
 async def _obey(order: Order, ways: Ways) -> None:
@@ -190,51 +253,74 @@ def _blaming(result: str, run: Run) -> Iterator[None]:
         raise
 
 
-async def _use_tool(turn: AnyTurn, ask: Ask, run: Run, ways: Ways) -> None:
-    await ways.sleep(float(ask.argument))
-    with _blaming("unread", run):
-        await ways.read(turn)
-    turn.save_tool_output(TOOL, {"key": turn.idempotency_key, "seq": turn.message.seq})
+async def _use_tool(asked: Asked) -> None:
+    await asked.ways.sleep(asked.seconds)
+    with _blaming("unread", asked.run):
+        await asked.ways.read(asked.turn)
+    asked.turn.save_tool_output(TOOL, {"key": asked.turn.idempotency_key, "seq": asked.message.seq})
 
 
-async def _sleep(_turn: AnyTurn, ask: Ask, _run: Run, ways: Ways) -> None:
-    await ways.sleep(float(ask.argument))
+async def _ask_model(asked: Asked) -> None:
+    turn, key = asked.turn, asked.ask.tag
+    this = {"user_id": turn.user.id, "batch": turn.idempotency_key, "key": key}
+    note = _runs().recorder.note
+    with _blaming("unread", asked.run):
+        await asked.ways.step(turn, key, lambda: note("call", **this, phase="begin"), asked.seconds)
+    note("call", **this, phase="kept")
 
 
-async def _doze(turn: AnyTurn, ask: Ask, _run: Run, ways: Ways) -> None:
-    ends = time.monotonic() + float(ask.argument)
+async def _take_newer(asked: Asked) -> None:
+    _runs().recorder.note("newer", run=asked.run.name)
+    with _blaming("unread", asked.run):
+        await asked.ways.newer(asked.turn)
+
+
+async def _shield(asked: Asked) -> None:
+    with asked.turn.shield():
+        await asked.ways.sleep(asked.seconds)
+
+
+async def _sleep(asked: Asked) -> None:
+    await asked.ways.sleep(asked.seconds)
+
+
+async def _doze(asked: Asked) -> None:
+    ends = time.monotonic() + asked.seconds
     while time.monotonic() < ends:
-        if turn.cancelled:
+        if asked.turn.cancelled:
             raise Cancelled
-        await ways.sleep(DOZE_TICK_S)
+        await asked.ways.sleep(DOZE_TICK_S)
 
 
-async def _raise(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
-    if not (_history() / REDRIVEN / str(turn.message.id)).exists():
+async def _raise(asked: Asked) -> None:
+    if not (_history() / REDRIVEN / str(asked.message.id)).exists():
         raise ValueError("not before it is redriven")
 
 
-async def _hang(turn: AnyTurn, _ask: Ask, _run: Run, ways: Ways) -> None:
-    if _times(turn) == 1:
-        await ways.sleep(float(os.environ["TURN_TIMEOUT_S"]) + HANGS_BEYOND_S)
+async def _hang(asked: Asked) -> None:
+    if _times(asked.message) == 1:
+        await asked.ways.sleep(float(os.environ["TURN_TIMEOUT_S"]) + HANGS_BEYOND_S)
 
 
-async def _crash(turn: AnyTurn, ask: Ask, run: Run, _ways: Ways) -> None:
-    if _times(turn) <= int(ask.argument):
-        _runs().recorder.note("end", run=run.name, result="crashed")
+async def _crash(asked: Asked) -> None:
+    if _times(asked.message) <= int(asked.ask.argument):
+        _runs().recorder.note("end", run=asked.run.name, result="crashed", members=_members(asked.turn))
         os._exit(EXIT_CRASHED)
 
 
-async def _bye(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
-    turn.end_session()
+async def _bye(asked: Asked) -> None:
+    asked.turn.end_session()
 
 
-async def _escalate(turn: AnyTurn, _ask: Ask, _run: Run, _ways: Ways) -> None:
-    turn.escalate()
+async def _escalate(asked: Asked) -> None:
+    asked.turn.escalate()
 
 
-ACTS: dict[str, Callable[[AnyTurn, Ask, Run, Ways], Awaitable[None]]] = {
+ACTS: dict[str, Callable[[Asked], Awaitable[None]]] = {
     "tool": _use_tool,
+    "ask": _ask_model,
+    "newer": _take_newer,
+    "shield": _shield,
     "sleep": _sleep,
     "doze": _doze,
     "raise": _raise,
@@ -246,10 +332,10 @@ ACTS: dict[str, Callable[[AnyTurn, Ask, Run, Ways], Awaitable[None]]] = {
 """What each request does beyond the answer."""
 
 
-def _times(turn: AnyTurn) -> int:
+def _times(message: Message) -> int:
     """Count this run of the message among all, also those whose process died of it."""
     (_history() / "runs").mkdir(exist_ok=True)
-    with (_history() / "runs" / str(turn.message.id)).open("ab", buffering=0) as file:
+    with (_history() / "runs" / str(message.id)).open("ab", buffering=0) as file:
         file.write(b".")
         return file.tell()
 

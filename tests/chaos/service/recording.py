@@ -19,14 +19,14 @@ from typing import Any
 from onelane import keys
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, TurnRead
-from onelane.outcomes import Begun, Settled, SettleOutcome
+from onelane.outcomes import Begun, Settled
 from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
 from tests.chaos.stalls import watch_stalls
 
 MUTANT = "CHAOS_MUTANT"
 UNKNOWN = "unknown"
-COMMITS = frozenset({SettleOutcome.COMMITTED, SettleOutcome.ALREADY, SettleOutcome.FENCED, SettleOutcome.STALE})
+COMMITS = frozenset({"committed", "already", "fenced", "stale", "superseded"})
 
 Notes = Callable[..., list[tuple[str, Event]]]
 """Turns a call into (kind, fields) from its arguments and its answer; the answer is None if it raised."""
@@ -115,11 +115,13 @@ def _begun(begun: Begun | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[
         return []
     turn = begun.turn
     read = {
-        "message_id": turn and turn.message.id,
-        "seq": turn and turn.message.seq,
+        "message_id": turn and turn.first.id,
+        "seq": turn and turn.first.seq,
+        "seqs": turn and [message.seq for message in turn.messages],
+        "superseded": turn and turn.superseded,
         "session_id": turn and turn.session.id,
         "session_status": turn and turn.session.status,
-        "deaths": turn and turn.message.deaths,
+        "deaths": turn and turn.first.deaths,
     }
     return [("begin", {**_lane(lease), "outcome": begun.outcome, **read})]
 
@@ -138,7 +140,7 @@ def _failed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, **__
 
 def _settled(settled: Settled | None, lease: Lease, turn: TurnRead) -> Event:
     outcome = UNKNOWN if settled is None else settled.outcome
-    return {**_lane(lease), "message_id": turn.message.id, "session_id": turn.session.id, "outcome": outcome}
+    return {**_lane(lease), "message_id": turn.first.id, "session_id": turn.session.id, "outcome": outcome}
 
 
 def _lane(lease: Lease) -> Event:

@@ -41,9 +41,12 @@ GRACE_S = 5
 READY_S = 30.0
 POSTGRES_SETTINGS = {"fsync": "off", "max_connections": "100"}
 """A killed server loses nothing without fsync; only a machine's crash would."""
+COLLECT = {"on_busy": "collect", "collect_quiet_s": 0.3, "collect_max_s": 1.5, "collect_max_messages": 6}
 CHANNELS: dict[str, dict[str, Any]] = {
     "demo": {"provider": "standard", "secrets": [SECRET]},
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
+    "gathered": {"provider": "standard", "secrets": [SECRET], **COLLECT},
+    "interrupted": {"provider": "standard", "secrets": [SECRET], "on_busy": "interrupt", "interrupt_max": 3},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
     "meta": {
         "provider": "meta",
@@ -55,6 +58,11 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "provider": "slack",
         "secrets": ["a-slack-signing-secret-of-chaos"],
         "bot_token": "xoxb-of-chaos-0123456",
+    },
+    "telegram": {
+        "provider": "telegram",
+        "secrets": ["a-telegram-secret-of-chaos"],
+        "bot_token": "123456:a-telegram-token-of-chaos",
     },
     "support": {
         "provider": "twilio",

@@ -40,12 +40,14 @@ RENAME = "rename"
 """Not the operator's, but the provider's: from now on the person has another scoped id."""
 NAMED_TWICE = 3
 """One message in so many names its writer by phone number and scoped id, the others by the scoped id alone."""
-META, SLACK = "meta", "slack"
+META, SLACK, TELEGRAM = "meta", "slack", "telegram"
 TEAM = "T0CHAOS"
 
 LIVELY = {"single": 55, "pair": 15, "burst": 20, "album": 10}
 SPARSE = {"single": 85, "pair": 15}
-EVERYDAY = {"echo": 74, "state": 8, "tool": 6, "say": 6, "sleep": 4, "raise-until": 2}
+EVERYDAY = {"echo": 74, "state": 8, "tool": 6, "ask": 6, "say": 6, "sleep": 4, "raise-until": 2}
+HASTY = {"ask": 14, "newer": 8, "sleep": 8, "raise": 2}
+"""What they say who write faster than they are answered."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ class Role:
 
 
 ROLES = (
-    Role("hot", 10, 0.50, ("demo", "demo", "demo", "demo", "support")),
+    Role("hot", 10, 0.32, ("demo", "demo", "demo", "demo", "support"), {"newer": 4}),
+    Role("gathered", 12, 0.08, ("gathered",), HASTY, (("redrive", 15),)),
+    Role("interrupting", 12, 0.08, ("interrupted",), {**HASTY, "shield": 6}, (("redrive", 15),)),
+    Role("on the phone", 8, 0.02, (TELEGRAM,)),
     Role("plain", 177, 0.09, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),
     Role("ender", 15, 0.06, words={"bye": 10, END_WORD: 6}, commands=(("end", 9),)),
@@ -134,6 +139,8 @@ class User:
         """What the provider calls them first, of a form that a leak shows. It means them for ever."""
         if self.channel == META:
             return f"{PHONE_PREFIX}{self.nr:03d}"
+        if self.channel == TELEGRAM:
+            return f"{PHONE_PREFIX}{self.nr:03d}"
         if self.channel == SLACK:
             return f"{TEAM}:U{self.slack_id}"
         return f"{SENDER_PREFIX}{self.nr:08d}"
@@ -144,7 +151,9 @@ class User:
         return f"{SLACK_PREFIX}{self.nr:03d}"
 
     def external_id(self, name: str, nr: int) -> str:
-        """Tell the provider's id of a message: Slack's have team, channel and time."""
+        """Tell the provider's id of a message: Slack's have team, channel and time, Telegram's the chat."""
+        if self.channel == TELEGRAM:
+            return f"{self.sender}:{nr}"
         return f"{TEAM}:D{self.slack_id}:{1_000_000_000 + nr}.{self.nr:06d}" if self.channel == SLACK else name
 
     def scoped(self, renamed: int) -> tuple[str, ...]:
@@ -155,9 +164,11 @@ class User:
         """Tell by what names the provider calls the writer of a message."""
         if self.channel == SLACK:
             return self.sender, f"D{self.slack_id}"
-        is_named_twice = int(post.external_id.rpartition(".")[2]) % NAMED_TWICE == 0
         scoped = self.scoped(post.renamed)
-        return (self.sender, *scoped) if is_named_twice or not scoped else scoped
+        if not scoped:
+            return (self.sender,)
+        is_named_twice = int(post.external_id.rpartition(".")[2]) % NAMED_TWICE == 0
+        return (self.sender, *scoped) if is_named_twice else scoped
 
     def steps(self) -> Iterator[Step]:
         """Go through their steps in the order of time, without an end."""
@@ -255,7 +266,7 @@ class _Script:
         match word:
             case "sleep" | "doze":
                 argument = f"{self._dice.uniform(*self._user.role.nap_s):.2f}"
-            case "tool":
+            case "tool" | "ask" | "shield":
                 argument = f"{self._dice.uniform(*THOUGHT_S):.2f}"
             case "say":
                 argument = str(self._dice.randrange(5))

@@ -15,9 +15,13 @@ Only END_WORD stands alone, since it must be the whole text; the service answers
 | `raise` | | fails until an operator has redriven the message |
 | `hang` | | takes longer than a turn may, the first time |
 | `crash` | times | ends its process, so often |
+| `ask` | seconds | asks a model, in a step that is kept, and answers |
+| `newer` | | takes in what has arrived since, and answers that too |
+| `shield` | seconds | takes its time behind a shield: no newer message throws its turn away |
 | `fork` | | answers, and forks as it leaves: its child leaves the handler too |
 | `bye` | | ends the session |
 | `escalate` | | hands the session to a human |
+A turn of several messages does what each asks, in their order, and answers all.
 """
 
 from typing import NamedTuple
@@ -35,6 +39,8 @@ SLACK_PREFIX = "CANARY7F3A"
 END_WORD = "/new"
 NOTHING = "-"
 TOOL = "seen"
+BATCH = "batch"
+"""The tool output that names the members of a turn of several messages, by their numbers."""
 REDRIVEN = "redriven"
 """A folder in the history, with a file for each message that an operator redrove: the bot handles it from then on."""
 

@@ -11,6 +11,7 @@ from math import inf
 
 from tests.chaos.checker.checks import (
     acceptance,
+    batches,
     blame,
     calm,
     coverage,
@@ -40,6 +41,7 @@ CHECKS: tuple[Check, ...] = tuple(
         acceptance,
         identity,
         order,
+        batches,
         effects,
         fences,
         sessions,

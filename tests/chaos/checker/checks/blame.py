@@ -39,10 +39,12 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 def _counted_twice(evidence: Evidence, person: Person) -> Iterator[Violation]:
     """Look for messages that failed more often than they ran; a redriven one begins anew."""
-    runs = Counter(run.message_id for run in person.runs)
+    shared = {member for run in person.runs if len(run.members) > 1 for member in run.members}
+    runs = Counter(member for run in person.runs for member in run.members)
     for message in person.messages:
-        went_well = message.state == "processed" and message.seq in person.replies
-        is_known = message.redriven_at is None and not _may_be_unseen(person, message.id)
+        went_well = message.state == "processed" and message.seq in person.replies.keys() | person.together
+        is_alone = message.id not in shared  # who was in a batch that failed for another counts its attempts
+        is_known = is_alone and message.redriven_at is None and not _may_be_unseen(person, message.id)
         if is_known and message.attempts + went_well > runs[message.id]:
             sentence = f"message {message.seq} has {message.attempts} attempts, and ran {runs[message.id]} times"
             yield Violation(PROMISE, person.user_id, evidence.at(message.accepted_at), f"{sentence} in all")
@@ -68,7 +70,7 @@ def _last_run(evidence: Evidence, person: Person, fail: Fail) -> Run | None:
     runs = [
         run
         for run in person.runs
-        if run.message_id == fail.message_id
+        if fail.message_id in run.members
         and run.at <= fail.at
         and (run.pid == fail.pid or run.pid not in evidence.pids_of_workers)
     ]

@@ -1,4 +1,4 @@
-"""In calm nobody waits for long beside a free slot."""
+"""In calm nobody waits for long beside a free slot; nor while a provider alone, to which we send, is slow or away."""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -42,10 +42,10 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 
 def waits(evidence: Evidence) -> Iterator[Wait]:
-    """Measure all waits that ended, or lasted, in a calm period."""
-    if not evidence.calms:
+    """Measure all waits that ended, or lasted, in a calm period, or while providers alone had faults."""
+    setup, calms = evidence.setup, Spans([*evidence.calms, *_providers_alone(evidence)])
+    if not list(calms):
         return
-    setup, calms = evidence.setup, Spans(evidence.calms)
     crashed = Spans((run.until, run.until) for run in evidence.crashes).widened(after_s=setup.ttl_s + AFTERMATH_S)
     excuses = full(evidence, max(1, setup.workers * (setup.slots - 1))).joined(
         crashed, evidence.stalled.widened(after_s=BREATH_S)
@@ -57,21 +57,33 @@ def waits(evidence: Evidence) -> Iterator[Wait]:
                 yield Wait(message, since, until, own.free_s(since, until))
 
 
+def _providers_alone(evidence: Evidence) -> Iterator[tuple[float, float]]:
+    """Tell when nothing was broken, nor had been just before, but the providers' APIs."""
+    others = Spans((one.at, one.until) for one in evidence.faults if not one.name.startswith("api-"))
+    disturbed = others.widened(after_s=evidence.setup.ttl_s + AFTERMATH_S)
+    for fault in evidence.faults:
+        if fault.name.startswith("api-") and fault.until < inf and not disturbed.touches(fault.at, fault.until):
+            yield fault.at, fault.until
+
+
 def _first_begins(evidence: Evidence, person: Person) -> Iterator[tuple[MessageRow, float, float]]:
     """Tell of each message when its turn could begin first, and when it did."""
-    began_at: dict[str | None, float] = {}
+    began_at: dict[int, float] = {}
     for begin in person.begins:
         if begin.outcome == "turn":
-            began_at.setdefault(begin.message_id, begin.at)
+            for seq in begin.seqs or ():
+                began_at.setdefault(seq, begin.at)
     before = [-inf, *accumulate(_left_order(evidence, person), max)]
     redriven = Spans(_redriven(evidence, person))
+    policy = evidence.setup.channels.get(person.row.channel, {}) if person.row else {}
+    collects_s = policy["collect_max_s"] if policy.get("on_busy") == "collect" else 0.0
     for nr, message in enumerate(person.messages):
         letter = person.letters.get(message.external_id)
         if letter is None or message.redriven_at is not None:
             continue
         processed_at = inf if message.processed_at is None else evidence.at(message.processed_at)
-        began, ready_at = began_at.get(message.id, processed_at), max(letter.acked_at, before[nr])
-        if not redriven.touches(ready_at, began):
+        began, ready_at = began_at.get(message.seq, processed_at), max(letter.acked_at + collects_s, before[nr])
+        if ready_at < began and not redriven.touches(ready_at, began):
             yield message, ready_at, began
 
 

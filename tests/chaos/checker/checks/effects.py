@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from tests.chaos.checker.escalations import Escalations, was_handled
@@ -44,24 +45,34 @@ def _turns(evidence: Evidence, person: Person) -> Iterator[Violation]:
     counts: defaultdict[str | None, Count] = defaultdict(Count)
     overall = Count()
     settled = [message for message in person.messages if message.processed_at is not None]
-    for message in sorted(settled, key=lambda message: message.left_at):
-        handled = was_handled(message, person, escalations)
-        before = counts[message.session_id]
-        for problem in _problems(person, message, before, handled=handled):
-            at = evidence.at(message.left_at)
-            yield Violation(PROMISE, person.user_id, at, f"message {message.seq} {message.text!r}: {problem}")
-        counts[message.session_id], overall = before.after(handled), overall.after(handled)
+    for batch in sorted((person.batches.get(one.seq, []) for one in settled), key=_left_at):
+        for message in batch[-1:]:
+            handled = was_handled(message, person, escalations)
+            before = counts[message.session_id]
+            for problem in _problems(person, batch, before, handled=handled):
+                at = evidence.at(message.left_at)
+                yield Violation(PROMISE, person.user_id, at, f"message {message.seq} {message.text!r}: {problem}")
+        for message in batch:
+            counts[message.session_id] = counts[message.session_id].after(handled)
+            overall = overall.after(handled)
     for session in person.sessions:
         yield from _state(person, f"session {session.id}", session.state, counts[session.id])
     if person.row is not None:
         yield from _state(person, "the user", person.row.state, overall)
 
 
-def _problems(person: Person, message: MessageRow, before: Count, *, handled: bool | None) -> Iterator[str]:
+def _left_at(batch: list[MessageRow]) -> datetime:
+    return batch[-1].left_at if batch else datetime.min.replace(tzinfo=UTC)
+
+
+def _problems(person: Person, batch: list[MessageRow], before: Count, *, handled: bool | None) -> Iterator[str]:
+    message = batch[-1]
+    if any(one.seq in person.replies or one.id in person.outputs for one in batch[:-1]):
+        yield f"what it left lies beside another of its batch, {[one.seq for one in batch]}"
     replies = person.replies.get(message.seq, [])
     said = [reply.text for reply in replies]
     numbers = range(before.least + 1, before.most + 2)
-    expected = [answers_to(message.text, nr) for nr in numbers] if handled is not False else [[]]
+    expected = [_answers(batch, nr) for nr in numbers] if handled is not False else [[]]
     if said not in expected:
         yield f"its replies are {said}, not {' or '.join(map(str, expected))}"
     if [reply.ordinal for reply in replies] != list(range(1, len(replies) + 1)):
@@ -69,12 +80,18 @@ def _problems(person: Person, message: MessageRow, before: Count, *, handled: bo
     if any(reply.session_id != message.session_id for reply in replies):
         yield "a reply lies in another session"
     outputs = person.outputs.get(message.id, [])
-    saved = [(output.name, output.data) for output in outputs]
-    wanted = [(TOOL, {"key": message.id, "seq": message.seq})]
-    if saved != (wanted if handled and ask_of(message.text).word == "tool" else []):
+    saved = [output.data for output in outputs if output.name == TOOL]
+    keys = {f"{batch[0].id}:{one.seq}" for one in batch}
+    users = [one.seq for one in batch if handled and ask_of(one.text).word == "tool"]
+    if [one["seq"] for one in saved] != users or len({one["key"] for one in saved} | keys) > len(keys):
         yield f"it left the tool outputs {saved}"
     if any(output.session_id != message.session_id for output in outputs):
         yield "a tool output lies in another session"
+
+
+def _answers(batch: list[MessageRow], nr: int) -> list[str]:
+    """Word the answers to a batch whose first message is the `nr`-th that is handled in its session."""
+    return [answer for place, one in enumerate(batch) for answer in answers_to(one.text, nr + place)]
 
 
 def _state(person: Person, whose: str, state: dict[str, object], count: Count) -> Iterator[Violation]:

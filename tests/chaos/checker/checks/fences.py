@@ -78,6 +78,8 @@ def _acts(evidence: Evidence, person: Person) -> Iterator[Act]:
         if commit.outcome == "committed" and message is not None and message.processed_at is not None:
             at = evidence.at(message.processed_at)
             yield Act(at, at, commit.fence, f"message {message.seq} was committed", writes=True)
+        elif commit.outcome == "superseded":
+            yield _act(commit, f"the batch of message {commit.message_id} was thrown away", writes=True)
     for fail in person.fails:
         if fail.outcome in WROTE:
             yield _act(fail, f"a failure of message {fail.message_id} was noted ({fail.outcome})", writes=True)

@@ -13,9 +13,10 @@ from tests.chaos.checker.rows import ReplyRow
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "provider"
+RANKS = {"sent": 1, "delivered": 2, "read": 3}
 TAKEN = frozenset({"sent", "delivered", "read"})
 OPEN = frozenset({"pending", "sending"})
-MUTE = frozenset({"meta"})
+MUTE = frozenset({"meta", "telegram"})
 """Channels whose provider says nothing when it is asked: a reply may stay unknown there, and is given up."""
 OVERTAKEN = "escalated"
 REFUSED = frozenset[str]()
@@ -31,6 +32,10 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             if why := _wrong(person, reply, is_settled="settled" in evidence.phases):
                 at = person.seen[reply.id][0].at if reply.id in person.seen else None
                 yield Violation(PROMISE, person.user_id, at, f"reply {reply.turn_seq}.{reply.ordinal} {why}")
+            best = max(evidence.told.get(reply.id, ()), key=lambda word: RANKS.get(word, 0), default="")
+            if RANKS.get(reply.state, 0) < RANKS.get(best, 0):
+                why = f"is {reply.state}, and its provider has said that it is {best}"
+                yield Violation(PROMISE, person.user_id, None, f"reply {reply.turn_seq}.{reply.ordinal} {why}")
         yield from _in_order(person)
         yield from _read(evidence, person)
 

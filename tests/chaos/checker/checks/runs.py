@@ -33,7 +33,8 @@ def _handled(evidence: Evidence, person: Person) -> Iterator[Violation]:
     good = defaultdict[str, list[Run]](list)
     for run in person.runs:
         if run.result == "ok":
-            good[run.message_id].append(run)
+            for member in run.members:
+                good[member].append(run)
     for message in person.messages:
         if message.state != "processed" or message.seq not in person.replies:
             continue
