@@ -93,8 +93,19 @@ MUTANTS: dict[str, Mutant] = {
     "membership-not-frozen": Mutant(
         "the end of a batch, as its first begin has written it",
         ("batches",),
-        (Sql({"UPDATE inbox SET batch_last = v_last": "UPDATE inbox SET batch_last = NULL"}, ("begin_turn",)),),
+        (
+            Sql({"UPDATE inbox SET batch_last = v_last": "UPDATE inbox SET batch_last = NULL"}, ("begin_turn",)),
+            Patch(patches.settle_late),
+        ),
         ("kill-worker",),
+        rate=15,
+    ),
+    "superseded-by-signal-alone": Mutant(
+        "the decision in Postgres that a newer message throws a turn away: what Redis knows decides",
+        ("batches",),
+        (Patch(patches.superseded_by_signal), Patch(patches.settle_late)),
+        ("flush-redis", "lose-redis"),
+        rate=15,
     ),
     "fence-off": Mutant(
         "the fence, in begin and settle, and the version that backs it up",

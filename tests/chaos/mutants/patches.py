@@ -16,11 +16,12 @@ from uuid import uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from onelane import forks
+from onelane import forks, keys
 from onelane.bootstrap import services
 from onelane.channels.sending import Outgoing
 from onelane.deliveries import Accepted, Delivery
@@ -30,7 +31,7 @@ from onelane.intake import Intake
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect
-from onelane.model import JsonObject
+from onelane.model import JsonObject, TurnRead
 from onelane.outbox.reply import Waiting
 from onelane.processes import dispatcher
 from onelane.processes.reconciler import Reconciler
@@ -180,6 +181,23 @@ def new_key_each_time() -> None:
         return replace(out, key=uuid4()) if waiting.attempt > 1 else out
 
     plant(Waiting, "outgoing", outgoing_anew)
+
+
+def superseded_by_signal() -> None:
+    """Let a turn be thrown away only where Redis has a job beside those of its batch."""
+    ask = Records._interruptible
+
+    def ask_redis_too(records: Records, turn: TurnRead, effects: JsonObject) -> JsonObject:
+        asked = ask(records, turn, effects)
+        return asked if asked and _jobs_of(records, turn) > len(turn.messages) else {}
+
+    plant(Records, "_interruptible", ask_redis_too)
+
+
+def _jobs_of(records: Records, turn: TurnRead) -> int:
+    with suppress(RedisError), Redis.from_url(records._settings.redis_url, socket_timeout=1) as client:
+        return client.llen(keys.queue(turn.user.id))
+    return 0
 
 
 def one_lock() -> None:
