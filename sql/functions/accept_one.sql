@@ -2,14 +2,15 @@
 --
 -- p_item: {channel, senders: [preferred first, …], conversation, external_id, kind: message, event or echo, event, text,
 --          button, closes, attachments, parts, raw, quoted, author, mentioned, repairs, route, traceparent, sent_at,
---          content_hash, backlog_max, on_echo: escalate or note, now; of the event identity_changed also adds, drops,
---          has_new_owner}; all but channel, senders and external_id optional.
+--          content_hash, backlog_max, on_echo: escalate or note, now; busy_replies: what is said to whom it comes from while
+--          he is answered, as store_replies takes it; of the event identity_changed also adds, drops, has_new_owner}; all but channel, senders and external_id optional.
 -- Finds the user, locks the row, then looks for a duplicate, then numbers what is new. A number is given under the lock,
 -- so the order of numbers is the order of commits. accepted_at never runs backwards for a user. Names may have moved to
 -- another user between look and lock: then it looks again.
 -- Messages wait in the inbox, and so do events where the bot has a function for them; every other line is terminal, and
 -- never finds a backlog full.
--- Returns {outcome, user_id, message_id, seq, is_waiting, has_conflict, differs, missing}. outcome: accepted; duplicate; full
+-- Returns {outcome, user_id, message_id, seq, is_waiting, has_conflict, differs, missing, outbox: the user's replies that
+-- are to be sent, where it was marked as come while he was answered}. outcome: accepted; duplicate; full
 -- (the user has backlog_max waiting messages); skipped (somebody holds what it needs, or it is of a user in p_blocked).
 -- has_conflict: the item's identifiers are those of several users. differs: the duplicate has other content.
 -- missing: of what was not accepted, the names that it would have added to the user.
@@ -29,6 +30,7 @@ DECLARE
     v_sender text := coalesce(p_item ->> 'conversation', p_item -> 'senders' ->> 0);
     v_taken record;
     v_is_full boolean;
+    v_is_busy boolean := false;
 BEGIN
     v_known := find_or_create_user(v_channel, p_item, p_waits);
     FOR nr IN 1 .. 3 LOOP
@@ -95,8 +97,11 @@ BEGIN
                ELSE last_written_at END
      WHERE id = v_user.id;
     IF v_is_waiting AND (v_kind <> 'message' OR v_has_payload OR p_item ?| ARRAY[
-            'event', 'closes', 'parts', 'raw', 'quoted', 'author', 'mentioned', 'repairs']) THEN
+            'event', 'closes', 'parts', 'raw', 'quoted', 'author', 'mentioned', 'repairs', 'busy_replies']) THEN
         PERFORM keep_waiting(p_item, v_accepted, v_has_payload);
+        IF v_kind = 'message' AND p_item ? 'busy_replies' THEN
+            v_is_busy := reject_message(v_user, v_accepted, p_item -> 'busy_replies');
+        END IF;
     ELSIF v_is_waiting THEN -- what most are: each column that a statement names costs
         INSERT INTO inbox (user_id, seq, id, channel, external_id, text, button, attachments, route, traceparent,
                            sent_at, accepted_at)
@@ -107,5 +112,6 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'outcome', 'accepted', 'user_id', v_user.id, 'message_id', v_accepted.message_id, 'seq', v_accepted.seq,
-        'is_waiting', v_is_waiting, 'has_conflict', v_known.others IS NOT NULL);
+        'is_waiting', v_is_waiting, 'has_conflict', v_known.others IS NOT NULL,
+        'outbox', CASE WHEN v_is_busy THEN waiting_replies(v_user.id) END);
 END $$;

@@ -8,7 +8,8 @@
 -- `version` names. A statement that locks a row and reads others gets that row in its newest version and the others in
 -- an older one. Where a lock is needed (a take-over, no session, a redriven message, batches) it is a statement of its
 -- own, and all is read again after it.
--- An escalation that is noted on the message takes effect now.
+-- An escalation that is noted on the message takes effect now. What came while the user was answered, on a channel that
+-- says so then (reject_message), is settled first.
 -- A good hint costs no lock. One that is not this user's open session for this message is wrong.
 -- A redriven message runs before one that may be running: it takes the fence at once, so that a turn under an older one
 -- commits nothing.
@@ -64,6 +65,15 @@ BEGIN
                 'outbox', waiting_replies(v_user_id));
         END IF;
 
+        IF v_message.is_busy THEN
+            IF NOT settle_busy(v_user_id, v_fence, p_waits) THEN
+                RETURN json_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
+            END IF;
+            v_is_locked := true;
+            v_taken_over := false; -- nobody died of it
+            CONTINUE;
+        END IF;
+
         IF v_message.session_id IS NOT NULL THEN
             v_hint_is := 'unused'; -- redriven: it keeps the session in which it died, whatever became of that
             EXIT WHEN v_is_locked;
@@ -97,9 +107,7 @@ BEGIN
         SELECT * INTO v_session FROM conversation_sessions WHERE id = v_session_id;
     END IF;
     IF v_message.escalate_at IS NOT NULL THEN
-        UPDATE conversation_sessions
-           SET status = 'escalated', escalated_at = greatest(escalated_at, v_message.escalate_at)
-         WHERE id = v_session.id RETURNING * INTO v_session;
+        v_session := escalate_as_noted(v_session.id, v_message.escalate_at);
     END IF;
 
     v_last := v_message.seq;

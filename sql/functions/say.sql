@@ -34,9 +34,7 @@ BEGIN
         RETURN json_build_object('outcome', 'opted_out', 'user_id', v_user.id);
     END IF;
 
-    SELECT seq - 1 INTO v_turn_seq FROM inbox
-     WHERE user_id = v_user.id AND seq >= v_user.next_seq AND session_id IS NULL ORDER BY seq LIMIT 1;
-    v_turn_seq := coalesce(v_turn_seq, v_user.last_seq);
+    v_turn_seq := settled_before(v_user);
     INSERT INTO accepted_deliveries (channel, external_id, user_id, message_id, seq, accepted_at, content_hash)
     VALUES (v_channel, v_name, v_user.id, new_id(), v_turn_seq, v_at, (p_item ->> 'content_hash')::bigint)
         ON CONFLICT DO NOTHING;

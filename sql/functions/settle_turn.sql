@@ -3,7 +3,8 @@
 --
 -- p_turn: {user_id, fence, version, seqs: [its messages' numbers], session_id, goes_on: begin the next turn too,
 --          effects: see settle_message; with them, where newer messages interrupt:
---          interrupt: {superseded: how often in a row before this one, most: how often at most}; or
+--          interrupt: {superseded: how often in a row before this one, most: how often at most, is_cancelled: the handler
+--          was, so that there is nothing to store}; or
 --          failure: {error, attempts: failed before this one, attempts_max, poison: skip, park or apologise,
 --                    apologies: see store_replies, asks: whether the bot has a word of its own, effects: that word,
 --                    later: what the handler needs is away: {laters: before this one, max_s, asked_s, reason}}}.
@@ -13,7 +14,8 @@
 --   skipped    another transaction holds the user's row
 --   already    the message waits no longer: somebody settled it before
 --   fenced     a later lease of this lane has written
---   stale      another turn changed what this one read: it runs again, and that is no attempt
+--   stale      another turn changed what this one read, or the handler was cancelled for what does not belong into the
+--              batch: it runs again, and that is no attempt
 --   superseded a newer message has come that belongs into the batch: nothing is stored, and the batch is open again
 --   committed  the effects stand
 --   later      no attempt: the message goes on waiting, first in its order, for `left_s` at most
@@ -53,6 +55,10 @@ BEGIN
         v_outcome := 'stale';
     ELSIF p_turn ? 'interrupt' AND supersede_batch(v_user, v_message, p_turn) THEN
         v_outcome := 'superseded';
+    ELSIF (p_turn -> 'interrupt' ->> 'is_cancelled')::boolean THEN -- counted as well: it is to end some time
+        UPDATE inbox SET superseded = greatest(superseded, (p_turn -> 'interrupt' ->> 'superseded')::integer + 1)
+         WHERE user_id = v_user.id AND seq = v_message.seq;
+        v_outcome := 'stale';
     ELSIF p_turn ? 'failure' THEN
         v_settled := fail_message(v_user, v_message, p_turn);
         v_outcome := v_settled.outcome;

@@ -8,7 +8,7 @@ DECLARE
     v_superseded integer := (p_turn -> 'interrupt' ->> 'superseded')::integer;
     v_last bigint := (p_turn -> 'seqs' ->> -1)::bigint;
 BEGIN
-    IF p_lowest.superseded > v_superseded THEN
+    IF p_lowest.superseded > v_superseded AND p_lowest.batch_last IS DISTINCT FROM v_last THEN
         RETURN true;
     ELSIF v_superseded >= (p_turn -> 'interrupt' ->> 'most')::integer THEN
         RETURN false;

@@ -1,18 +1,26 @@
 """Messages that come faster than the bot answers, on real servers: one turn for many, a wait that outlives Redis."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import Any
+from itertools import count
+from threading import Event
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
 
+from onelane import keys
 from onelane.bootstrap import Services, open_services
-from onelane.bot import Handler, Turn
+from onelane.bot import AsyncTurn, Handler, Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery
+from onelane.lanes.scripts import text_of
 from onelane.model import Attachment
-from tests.calls import Item
+from tests.calls import Calls, Item, lease, settlement
+from tests.conftest import DEADLINE_S, RunWorker, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.rows import Rows
 from tests.working_off import work_off
@@ -27,14 +35,13 @@ class Chat:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.rows = Rows(services.database)
-        self._count = 0
+        self._numbers = count(1)
         self.user_id: UUID
 
     def write(self, *texts: str, **more: Any) -> None:
         """Write some messages, each a delivery of its own."""
         for text in texts:
-            self._count += 1
-            delivery = Delivery(senders=("alice",), external_id=f"m{self._count}", text=text, **more)
+            delivery = Delivery(senders=("alice",), external_id=f"m{next(self._numbers)}", text=text, **more)
             self.user_id = self.services.intake.accept("demo", [delivery])[0].user_id
 
     def work_off(self, handler: Handler | None = None) -> list[str]:
@@ -125,3 +132,169 @@ def test_a_redis_that_forgets_a_wait_ends_it_and_all_are_answered_together(chat:
     alice.services.lanes.client.flushall()
     alice.services.lanes.bring_back([alice.user_id])  # as the reconciler does
     assert alice.work_off() == ["one two"]
+
+
+PHOTO = Attachment(url="https://x.example/1.jpg")
+
+
+@pytest.mark.parametrize(("on_busy", "turns"), [("queue", 11), ("collect", 1)])
+def test_an_album_of_a_new_contact_is_one_session_in_order(chat: Begin, on_busy: str, turns: int) -> None:
+    alice = chat(on_busy=on_busy, collect_quiet_s=0.5)
+    seen: list[int] = []
+
+    def answer(turn: Turn) -> str:
+        seen.extend(message.seq for message in turn.messages)
+        return numbered(turn)
+
+    with ThreadPoolExecutor(11) as threads:  # each photo is a webhook of its own; the fifth has a text beside it
+        for nr in range(10):
+            threads.submit(alice.write, f"photo{nr}", attachments=(PHOTO,))
+        threads.submit(alice.write, "look")
+    replies = alice.work_off(answer)
+    assert len(replies) == turns
+    assert sorted(" ".join(replies).split()) == sorted(["look", *(f"photo{nr}" for nr in range(10))])
+    assert seen == list(range(1, 12))
+    assert len(alice.rows.sessions(alice.user_id)) == 1
+
+
+def test_who_writes_all_the_time_is_answered_and_every_message_once(chat: Begin) -> None:
+    alice = chat(on_busy="interrupt", interrupt_max=3)
+    runs: list[list[str]] = []
+
+    def answer(turn: Turn) -> str:
+        runs.append([message.text for message in turn.messages])
+        if len(runs) < 10:
+            alice.write(str(len(runs)))
+        return numbered(turn)
+
+    alice.write("0")
+    replies = alice.work_off(answer)
+    assert replies == ["0 1 2 3", "4 5 6 7", "8 9"]
+    assert [len(run) for run in runs] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
+
+
+def test_a_shielded_turn_is_committed_whatever_comes(chat: Begin) -> None:
+    alice = chat(on_busy="interrupt")
+
+    def answer(turn: Turn) -> str:
+        with turn.shield():
+            if turn.message.text == "one":
+                alice.write("two")
+        return numbered(turn)
+
+    alice.write("one")
+    assert alice.work_off(answer) == ["one", "two"]
+
+
+class Stage:
+    """What the handlers below share with the test."""
+
+    ran: ClassVar[list[str]] = []
+    at_work: ClassVar[Event] = Event()
+    may_end: ClassVar[Event] = Event()
+
+    @classmethod
+    def reset(cls) -> None:
+        """Begin a test."""
+        cls.ran.clear()
+        cls.at_work.clear()
+        cls.may_end.clear()
+
+
+def watch_for_newer(turn: Turn) -> str:
+    """Answer two messages; with one, wait until something newer cancels the turn."""
+    Stage.at_work.set()
+    ends = time.monotonic() + DEADLINE_S
+    while len(turn.messages) == 1 and not turn.cancelled:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    return numbered(turn)
+
+
+async def wait_for_newer(turn: AsyncTurn) -> str:
+    """Answer two messages; with one, wait for ever, and take some time to leave."""
+    Stage.ran.append(f"begins {len(turn.messages)}")
+    Stage.at_work.set()
+    try:
+        if len(turn.messages) == 1:
+            await asyncio.sleep(2 * DEADLINE_S)
+    finally:
+        await asyncio.sleep(0.05)
+        Stage.ran.append(f"ends {len(turn.messages)}")
+    return " ".join(message.text for message in turn.messages)
+
+
+async def work_under_a_shield(turn: AsyncTurn) -> str:
+    """Do what must not be thrown away, until the test lets it end."""
+    with turn.shield():
+        Stage.at_work.set()
+        await asyncio.to_thread(Stage.may_end.wait, DEADLINE_S)
+    return turn.message.text
+
+
+def begun(chat: Begin, handler: Callable[..., Any]) -> Chat:
+    """Begin a chat whose worker interrupts."""
+    Stage.reset()
+    return chat(on_busy="interrupt", handler=f"{__name__}:{handler.__name__}")
+
+
+@pytest.mark.parametrize("handler", [watch_for_newer, wait_for_newer])
+def test_a_newer_message_cancels_the_turn_and_the_next_answers_both(
+    chat: Begin, run_worker: RunWorker, handler: Callable[..., Any]
+) -> None:
+    alice = begun(chat, handler)
+    alice.write("one")
+    with run_worker(alice.services.settings):
+        assert Stage.at_work.wait(DEADLINE_S)
+        alice.write("two")
+        eventually(lambda: alice.rows.texts(alice.user_id) == ["one two"])
+    assert Stage.ran in ([], ["begins 1", "ends 1", "begins 2", "ends 2"])
+
+
+def test_a_shielded_coroutine_is_not_cancelled(chat: Begin, run_worker: RunWorker) -> None:
+    alice = begun(chat, work_under_a_shield)
+    alice.write("one")
+    with run_worker(alice.services.settings):
+        assert Stage.at_work.wait(DEADLINE_S)
+        alice.write("two")
+        newer = keys.newer(text_of(alice.services.lanes.client.hget(keys.lock(alice.user_id), "worker") or b""))
+        eventually(lambda: not alice.services.lanes.client.exists(newer))
+        Stage.may_end.set()
+        eventually(lambda: alice.rows.texts(alice.user_id) == ["one", "two"])
+
+
+def test_whoever_is_answered_has_further_messages_rejected_once(chat: Begin) -> None:
+    alice = chat(on_busy="reject", busy_reply="One moment.")
+
+    def answer(turn: Turn) -> str:
+        if turn.message.text in {"one", "four"}:
+            alice.write("two", "three")
+        return numbered(turn)
+
+    alice.write("one")
+    assert alice.work_off(answer) == ["One moment.", "one"]
+    assert alice.rows.states(alice.user_id) == ["processed"] * 3
+    alice.write("four")
+    assert alice.work_off(answer) == ["One moment.", "one", "One moment.", "four"]
+    assert alice.rows.states(alice.user_id) == ["processed"] * 6
+
+
+def test_what_a_paused_user_writes_is_not_rejected(chat: Begin) -> None:
+    alice = chat(on_busy="reject", busy_reply="One moment.")
+    alice.write("one")
+    alice.rows.pause(alice.user_id)
+    alice.write("two")
+    alice.rows.resume(alice.user_id)
+    assert alice.work_off() == ["one", "two"]
+
+
+def test_a_busy_message_dies_of_nothing_when_its_worker_does(chat: Begin) -> None:
+    alice = chat(on_busy="reject")
+    alice.write("one", "two")
+    calls = Calls(alice.services.database)
+    [first] = calls.begin(lease(alice.user_id, 1))
+    calls.settle(settlement(first, 1))
+    alice.write("three")
+    [begun] = calls.begin(lease(alice.user_id, 2, taken_over=True))
+    assert begun["outcome"] == "idle"
+    assert alice.rows.states(alice.user_id) == ["processed"] * 3

@@ -44,6 +44,7 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "collect_key": keys.collect(ARGUMENT),
         "beat_key": keys.beat(ARGUMENT),
         "worker_key": keys.worker(ARGUMENT),
+        "newer_key": keys.newer(ARGUMENT),
         "duty_key": keys.duty(ARGUMENT),
         "LANES": keys.lanes(kind),
         "WAKE": keys.wake(kind),

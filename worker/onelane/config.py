@@ -53,8 +53,10 @@ class Channel(BaseModel):
     """A message that is exactly one of these (in any case) ends the session."""
     end_reply: str | None = None
 
-    on_busy: Literal["queue", "collect", "interrupt"] = "queue"
-    """What becomes of messages that come while others are answered: each a turn, all one, or the turn is run again."""
+    on_busy: Literal["queue", "collect", "interrupt", "reject"] = "queue"
+    """What becomes of messages that come while others are answered: each a turn, all one, one with it, or none."""
+    busy_reply: str | None = None
+    """What `reject` says, once until the user is answered."""
     collect_quiet_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     collect_max_s: Annotated[float, Field(ge=0.1, le=300)] = 8.0
     """Under `collect` a turn of an idle user begins so long after his last message, or after his first."""
@@ -243,5 +245,5 @@ class Settings(BaseSettings):
             timezone=channel.timezone or self.session_timezone,
             max_age_s=channel.max_age_s or self.session_max_age_s,
             escalation_timeout_s=channel.escalation_timeout_s or self.escalation_timeout_s,
-            batch_max=1 if channel.on_busy == "queue" else channel.collect_max_messages,
+            batch_max=channel.collect_max_messages if channel.on_busy in {"collect", "interrupt"} else 1,
         )

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
-from uuid import UUID
 
 from onelane.breaker import Breaker
 from onelane.config import Channel, Settings
@@ -19,6 +18,7 @@ from onelane.items import Line, item_of, kind_of, whose
 from onelane.lanes.arrivals import Arrival, arrival
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
+from onelane.rejecting import BusyReplies
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_CONFLICTS
 
@@ -44,7 +44,13 @@ class Intake:
     """Accepts deliveries: Postgres first, then Redis."""
 
     def __init__(
-        self, settings: Settings, gatherer: Gatherer, breaker: Breaker, lanes: Lanes, now: Clock = database_clock
+        self,
+        settings: Settings,
+        gatherer: Gatherer,
+        breaker: Breaker,
+        lanes: Lanes,
+        now: Clock = database_clock,
+        busy: BusyReplies | None = None,
     ) -> None:
         """`gatherer` asks `accept`, for all requests of the process."""
         self._settings = settings
@@ -52,6 +58,7 @@ class Intake:
         self._breaker = breaker
         self._lanes = lanes
         self._now = now
+        self._busy = busy
         self._rest_until = 0.0
         self._postponed: list[Arrival] = []
         self._postponing = threading.Lock()
@@ -104,6 +111,7 @@ class Intake:
             "channel": channel,
             "backlog_max": backlog_max if redelivers else KEPT_FACTOR * backlog_max,
             **({"now": now.isoformat()} if now else {}),
+            **(self._busy.of(channel) if self._busy else {}),
         }
         own = {"on_echo": configured.on_echo}
         return [{**own, **item_of(line), **_closing(line, configured), **extra} for line in lines]
@@ -111,6 +119,8 @@ class Intake:
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
         self._enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]])
+        if self._busy:
+            self._busy.send([answer for _, answer in standing])
         for item, answer in standing:
             _count(item, answer)
             note(_accepted(answer))
@@ -125,8 +135,7 @@ class Intake:
             self._enqueue(postponed)
 
     def _arrival(self, item: JsonObject, answer: JsonObject) -> Arrival:
-        channel = self._settings.channels[item["channel"]]
-        return arrival(UUID(answer["user_id"]), UUID(answer["message_id"]), channel, item)
+        return arrival(self._settings.channels[item["channel"]], item, answer)
 
     def _enqueue(self, messages: Sequence[Arrival]) -> None:
         """Update Redis; while it is away, do not make every webhook wait to find out."""

@@ -11,6 +11,7 @@
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
 | collect:<id>          | string | enqueue.lua            | the longest wait: since when, and its end   |
+| newer:<worker>        | hash   | enqueue, newer.lua     | 1 min: messages that may throw turns away   |
 | buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
@@ -152,6 +153,11 @@ def worker(name: str) -> str:
 def beat(worker_name: str) -> str:
     """Key of when a worker's helper was heard."""
     return f"beat:{worker_name}"
+
+
+def newer(worker_name: str) -> str:
+    """Key of what has come for users whose turns a worker runs."""
+    return f"newer:{worker_name}"
 
 
 def attempts(address_digest: str) -> str:

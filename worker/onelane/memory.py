@@ -1,5 +1,6 @@
 """What a turn can ask for while its handler runs, whoever answers: Postgres, or a parent process through a pipe."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from onelane.model import Attachment, File, Message
 
 class Memory(Protocol):
     """One turn's session, steps and files."""
+
+    is_interrupted: bool = False
+    """Whether a newer message throws the turn away, whatever its handler returns."""
 
     def history(self, session_id: UUID, limit: int) -> list[Line]:
         """Return the last `limit` lines, oldest first."""
@@ -33,6 +37,10 @@ class Memory(Protocol):
 
     def shield(self) -> None:
         """Let nothing that arrives from now on throw the turn away."""
+        return
+
+    def when_interrupted(self, stop: Callable[[], object] | None) -> None:  # noqa: ARG002 - nothing interrupts here
+        """Call `stop` when the turn is thrown away; at once if that has happened."""
         return
 
     def fetching(self, attachment: Attachment) -> Future[File]:

@@ -72,8 +72,8 @@ class AnyTurn:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this turn lost its lease or its time: everything that it returns or saves will be dropped."""
-        return self._cancelled.is_set()
+        """Whether this turn lost its lease or its time, or newer messages throw it away: all of it is dropped."""
+        return self._cancelled.is_set() or self._memory.is_interrupted
 
     def save_tool_output(self, name: str, data: Any) -> None:
         """Save JSON `data` for later turns of this session, under a name of at most TOOL_NAME_MAX characters."""

@@ -10,6 +10,7 @@ from onelane import keys
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.channels.normalizing import normalizers
+from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesForeign, LanesUnavailable
@@ -26,6 +27,7 @@ from onelane.periodic import Periodic
 from onelane.processes.upload import Upload
 from onelane.quarantine import Quarantine
 from onelane.receiving import Receiving
+from onelane.rejecting import BusyReplies
 from onelane.saying import Saying
 from onelane.sessions import Sessions
 from onelane.statuses import Statuses
@@ -96,7 +98,8 @@ def open_services(
     database = _database(settings, pools.postgres, pool_wait_s)
     lanes, out_lanes = _lanes(connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)), database)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
-    intake = Intake(settings, accepts, database.breaker, lanes, now)
+    busy = BusyReplies(Senders(by_channel).busy_replies(settings.channels), out_lanes)
+    intake = Intake(settings, accepts, database.breaker, lanes, now, busy)
     quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
     sessions, failures = Sessions(database, lanes, now), Failures(database, lanes)
     statuses = Statuses(database, by_channel, out_lanes, failures)

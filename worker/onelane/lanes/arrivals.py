@@ -26,20 +26,29 @@ class Arrival(NamedTuple):
     user_id: UUID
     message_id: UUID
     wait: Wait | None = None
+    newer: int | None = None
+    """Its number, where it may throw away the turn that runs."""
 
     def item(self, fields: list[str]) -> JsonObject:
         """Describe it to enqueue.lua; what its channel does not want costs nothing."""
         item: dict[str, Any] = {"user": str(self.user_id), "id": str(self.message_id), "fields": fields}
-        return {**item, "wait": self.wait} if self.wait else item
+        wanted = {"wait": self.wait, "newer": self.newer}
+        return item | {name: value for name, value in wanted.items() if value is not None}
 
 
-def arrival(user_id: UUID, message_id: UUID, channel: Channel, line: JsonObject) -> Arrival:
-    """Make the arrival of an accepted line: an item of `accept`."""
-    return Arrival(user_id, message_id, _wait(channel, line) if channel.on_busy == "collect" else None)
-
-
-def _wait(channel: Channel, line: JsonObject) -> Wait:
+def arrival(channel: Channel, line: JsonObject, answer: JsonObject) -> Arrival:
+    """Make the arrival of a line, an item of `accept`, of what that answered."""
+    ids = UUID(answer["user_id"]), UUID(answer["message_id"])
     is_alone = line.get("closes", False) or line.get("kind", "message") != "message"
+    match channel.on_busy:
+        case "collect":
+            return Arrival(*ids, wait=_wait(channel, line, is_alone=is_alone))
+        case "interrupt" if not is_alone:
+            return Arrival(*ids, newer=answer["seq"])
+    return Arrival(*ids)
+
+
+def _wait(channel: Channel, line: JsonObject, *, is_alone: bool) -> Wait:
     is_text = not (channel.collect_text_waits or line.get("attachments"))
     return Wait(
         quiet_ms=round(channel.collect_quiet_s * 1000),

@@ -12,7 +12,8 @@ So losing a lease never needs to stop a turn in time. It cancels the turn, to sa
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from onelane.model import Lease
 
@@ -31,6 +32,8 @@ class Holding:
         self._is_open = True
         self._closing = threading.Lock()
         self._on_cancel: Callable[[], object] | None = None
+        self._newest_seq = 0
+        self._on_newer: Callable[[int], object] | None = None
 
     def cancel(self) -> None:
         """Let the turn know that its result will be dropped."""
@@ -43,6 +46,22 @@ class Holding:
         self._on_cancel = stop
         if stop is not None and self.cancelled.is_set():
             stop()
+
+    def note_newer(self, seq: int) -> None:
+        """Let the turn know of a newer message, by its number. Who misses this only loses time."""
+        self._newest_seq = max(self._newest_seq, seq)
+        if (tell := self._on_newer) is not None:
+            tell(seq)
+
+    @contextmanager
+    def telling(self, tell: Callable[[int], object]) -> Iterator[None]:
+        """Call `tell` with the number of what comes during the block, and of what came just before."""
+        self._on_newer = tell
+        tell(self._newest_seq)
+        try:
+            yield
+        finally:
+            self._on_newer = None
 
     def close(self) -> bool:
         """Claim the right to decide how this lease ends; only the first caller gets it.

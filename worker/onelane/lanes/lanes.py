@@ -98,6 +98,11 @@ class Lanes(Releases):
         note_step(answer.stepped_ms)
         return answer
 
+    def newer(self, worker: str) -> dict[UUID, int]:
+        """Return, once, the newest message's number of each user who wrote while this worker runs his turn."""
+        found = [text_of(part) for part in self.scripts.run("newer", worker)]
+        return {UUID(user): int(seq) for user, seq in zip(found[::2], found[1::2], strict=True)}
+
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""
         return bool(self.scripts.run("due", self._now(), user_id, int(unpause)))

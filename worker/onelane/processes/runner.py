@@ -14,11 +14,13 @@ from onelane.errors import EXIT_CONFIG
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.periodic import Periodic, hopeless_task
+from onelane.processes import interrupts
 from onelane.processes.bell import Bell
 from onelane.processes.dispatcher import Berths, Dispatcher, Permit
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.ending import Ending
 from onelane.processes.eviction import Eviction
+from onelane.processes.interrupts import Interrupts
 from onelane.processes.registration import Registration
 from onelane.processes.slots import Slots
 from onelane.telemetry.log import event
@@ -67,11 +69,14 @@ class Runner:
         """Whether this process was found unable to work; it ends, also if a handler returns after all."""
         self._loop, self._host = workplace.loop, workplace.handling.host
         self._slots = slots
-        self._tasks = (
+        self._tasks = [
             Periodic("registration", self._keep_registered, REGISTRATION_TICK_S),
             Periodic("watch", self._watch, WATCH_TICK_S),
             Periodic("duties", crew.duties.round, ROUND_S),
-        )
+        ]
+        if interrupts.any_channel_interrupts(settings):
+            looks = Interrupts(crew.registration.name, workplace.lanes, crew.keeper)
+            self._tasks.append(Periodic("interrupts", looks.round, interrupts.ROUND_S))
         eviction = Eviction(workplace.lanes, is_allowed=settings.redis_may_evict)
         breaker = workplace.records.breaker
         permit = Permit(crew.registration, crew.keeper, breaker, eviction, workplace.stopping, settings.lock_ttl_s)

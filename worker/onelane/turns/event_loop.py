@@ -45,6 +45,10 @@ class EventLoop:
         """Run coroutines for whose ends nobody waits. They begin together: what all ask first is asked at once."""
         self._loop.call_soon_threadsafe(self._begin, list(coroutines))
 
+    def call(self, act: Callable[[], object]) -> None:
+        """Call `act` on the loop, soon."""
+        self._loop.call_soon_threadsafe(act)
+
     def clock(self) -> float:
         """Return the time in seconds, on a monotonic clock that stands still while the loop does not answer."""
         asked_at = self._asked_at

@@ -65,7 +65,9 @@ class Handling:
 
     def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
         """Make what the turn reads from."""
-        return TurnMemory(self._sessions, turn, holding.lease, self._files)
+        channel = self._channel(turn)
+        may_be = channel is not None and channel.on_busy == "interrupt" and turn.superseded < channel.interrupt_max
+        return TurnMemory(self._sessions, turn, holding.lease, self._files, is_interruptible=may_be)
 
     async def run(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
@@ -93,9 +95,12 @@ class Handling:
                 if is_apart:
                     effects = await thread.run(partial(self.isolation.run, turn, holding, memory))
                 else:
-                    effects = await self.host.run(act, turn, memory, holding, thread)
+                    with holding.telling(memory.interrupt):
+                        effects = await self.host.run(act, turn, memory, holding, thread)
             return Handled(await self._in_pieces(turn, effects, thread))
         except HandlerFailed as error:
+            if memory.is_interrupted:
+                return Handled({"interrupted": True})
             if (outage := memory.outage) is not None:
                 raise outage from error
             return Handled({}, _failure_of(error))

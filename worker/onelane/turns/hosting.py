@@ -101,6 +101,7 @@ class Host:
 
     async def _within_time(self, visit: Visit, memory: Memory, holding: Holding) -> JsonObject:
         holding.when_cancelled(visit.cancel)
+        memory.when_interrupted(visit.interrupt)
         answer, ends = answered(visit.future), self.clock() + self._turn_timeout_s
         try:
             while not answer.done() and (left_s := ends - self.clock()) > 0:
@@ -115,6 +116,7 @@ class Host:
             raise HandlerFailed("the turn was cancelled") from None
         finally:
             holding.when_cancelled(None)
+            memory.when_interrupted(None)
 
 
 async def _awaited_effects(call: Callable[[], Any]) -> JsonObject:

@@ -40,7 +40,10 @@ class Visit:
 
     def __init__(self, awaits: Awaitable[Any], loop: EventLoop) -> None:
         self._awaits = awaits
+        self._loop = loop
         self._is_over = False
+        self._task: asyncio.Task[Any] | None = None
+        """Set and read on the loop alone."""
         self.future = loop.run(self._run())
 
     def cancel(self) -> None:
@@ -48,7 +51,17 @@ class Visit:
         self._is_over = True
         self.future.cancel()
 
+    def interrupt(self) -> None:
+        """Cancel it; `future` ends when it has ended, unlike with `cancel`."""
+        self._loop.call(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+
     async def _run(self) -> Any:
+        self._task = asyncio.current_task()
         if self._is_over:  # the loop learns of a cancellation behind this first step
             if inspect.iscoroutine(self._awaits):
                 self._awaits.close()

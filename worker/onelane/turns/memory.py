@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -26,15 +27,27 @@ class TurnMemory(Memory):
     A turn that is fenced or stale ends at its next read, before it costs more; its commit would be refused in any case.
     """
 
-    def __init__(self, sessions: Sessions, turn: TurnRead, lease: Lease, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        turn: TurnRead,
+        lease: Lease,
+        files: Files | None = None,
+        *,
+        is_interruptible: bool = False,
+    ) -> None:
+        """With `is_interruptible`, newer messages throw the turn away."""
         self._sessions = sessions
         self._files = files
         self._turn = turn
         self._lease = lease
         self.claimed: list[Message] = []
         """What arrived while the handler ran, and is the turn's too; in order. Only the handler's reads add to it."""
-        self.is_shielded = False
+        self.is_shielded = not is_interruptible
         """Whether nothing that arrives may throw the turn away any more."""
+        self._deciding = Lock()
+        """Guards is_shielded and is_interrupted: only one of them ever becomes true."""
+        self._on_interrupt: Callable[[], object] | None = None
         self._failed: StoreUnavailable | None = None
         """What the last read met, if it failed. Whatever a handler raises then, it is not its fault."""
         self._reading_since: list[float] = []
@@ -65,8 +78,25 @@ class TurnMemory(Memory):
         return kept
 
     def shield(self) -> None:
-        """Let nothing that arrives throw the turn away from now on."""
-        self.is_shielded = True
+        """Let nothing that arrives throw the turn away from now on; raise TurnOutdated if something has."""
+        with self._deciding:
+            if self.is_interrupted:
+                raise TurnOutdated("a newer message has thrown this turn away")
+            self.is_shielded = True
+
+    def interrupt(self, seq: int) -> None:
+        """Throw the turn away for a newer message, unless it has taken that in or is shielded."""
+        with self._deciding:
+            is_newer = seq > max(message.seq for message in (*self._turn.messages, *self.claimed))
+            self.is_interrupted = self.is_interrupted or (is_newer and not self.is_shielded)
+        if self.is_interrupted and (stop := self._on_interrupt) is not None:
+            stop()
+
+    def when_interrupted(self, stop: Callable[[], object] | None) -> None:
+        """Call `stop` when the turn is thrown away; at once if that has happened."""
+        self._on_interrupt = stop
+        if stop is not None and self.is_interrupted:
+            stop()
 
     def fetching(self, attachment: Attachment) -> Future[File]:
         """Begin to fetch a file of the turn's channel: somebody else's service, so no read of ours."""

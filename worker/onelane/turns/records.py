@@ -152,9 +152,12 @@ class Records:
     def _interruptible(self, turn: TurnRead, effects: JsonObject) -> JsonObject:
         """Say that newer messages throw the turn away, where they do and it has not shielded itself."""
         channel = self._settings.channels.get(turn.user.channel)
+        is_cancelled = effects.pop("interrupted", False)
         if effects.pop("shielded", False) or channel is None or channel.on_busy != "interrupt":
             return {}
-        return {"interrupt": {"superseded": turn.superseded, "most": channel.interrupt_max}}
+        return {
+            "interrupt": {"superseded": turn.superseded, "most": channel.interrupt_max, "is_cancelled": is_cancelled}
+        }
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""

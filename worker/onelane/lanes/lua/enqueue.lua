@@ -3,7 +3,8 @@
 -- again. A full Redis takes no job: the lane is due without one, and who holds it learns that something came.
 -- A lane that had no work may wait for more of its user, to be answered together: its score is the end of a silence.
 -- ARGV: now, JSON [field, value, …] of all jobs' hashes, JSON [{user, id: of the message, fields: of its own job,
---       wait: {quiet_ms, longest_ms: in all, most: jobs, is_over: nothing more is waited for}, where it may}, …]
+--       wait: {quiet_ms, longest_ms: in all, most: jobs, is_over: nothing more is waited for}, where it may,
+--       newer: its number, where it may throw away the turn that runs}, …]
 -- Returns for each 1 when the job was added, 0 when it was there, -1 when Redis is full.
 local fields = cjson.decode(ARGV[2])
 
@@ -50,6 +51,16 @@ local function wait_for_more(user, wait, now, may_begin, jobs)
   end
 end
 
+-- Let the worker that has the lane know of a newer message. It looks again and again: a signal that is lost costs time.
+local NEWER_MS = 60000
+local function tell_holder(user, seq, now)
+  local lock = ours('HMGET', lock_key(user), 'until', 'worker')
+  if lock[2] and locked_until(lock[1], now) > 0 then
+    ours('HSET', newer_key(lock[2]), user, seq)
+    redis.call('PEXPIRE', newer_key(lock[2]), NEWER_MS)
+  end
+end
+
 local items, started = cjson.decode(ARGV[3]), clock(ARGV[1])
 -- The rate limit also holds for a lane that was empty for a while.
 local may_begin = all_paced_until(items, started)
@@ -61,6 +72,7 @@ return for_each(items, started, function(item, now)
   if is_new then
     jobs = ours('RPUSH', queue_key(user), item.id)
     finally('SADD', QUEUES, listed(user))
+    if item.newer then tell_holder(user, item.newer, now) end
   elseif is_new == nil and holder(user) then
     redis.call('HSET', lock_key(user), 'news', '1')
   end

@@ -23,6 +23,7 @@ local function worker_key(worker) return PREFIX .. 'rq:worker:' .. worker end
 local function on_lane_key(queue) return PREFIX .. 'rq:workers:' .. queue end
 local function pace_key(user) return PREFIX .. 'pace:' .. KIND .. ':' .. user end
 local function collect_key(user) return PREFIX .. 'collect:' .. user end
+local function newer_key(worker) return PREFIX .. 'newer:' .. worker end
 local function lease_key(worker) return PREFIX .. 'lease:' .. KIND .. ':' .. worker end
 local function buried_key(kind) return PREFIX .. 'buried:' .. kind end
 local function reconciled_key(kind) return PREFIX .. 'reconciled:' .. kind end

@@ -4,7 +4,7 @@
 local key = 'nothing'
 for _, other in ipairs({
   LANES, WAKE, BURIED, FENCE, INSTANCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key),
-  lock_key(key), session_key(key), pace_key(key), collect_key(key), NUMBERS, counted_key(key), duty_key(key), lease_key(key), WORKERS,
+  lock_key(key), session_key(key), pace_key(key), collect_key(key), newer_key(key), NUMBERS, counted_key(key), duty_key(key), lease_key(key), WORKERS,
   worker_key(key), beat_key(key), HEARTBEATS, SUSPENDED, RECONCILED, RECONCILE_CURSOR,
 }) do redis.call('EXISTS', other) end
 key = PREFIX .. key

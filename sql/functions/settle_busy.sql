@@ -1,0 +1,27 @@
+-- Settles what waits first and came while the user was answered: processed, without a turn, each in the session to which
+-- it belongs. Bounded by the user's backlog. Returns whether nothing of it is first any more; false: another holds the
+-- user's row.
+CREATE OR REPLACE FUNCTION settle_busy(p_user_id uuid, p_fence bigint, p_waits boolean) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_user users := lock_user(p_user_id, p_waits);
+    v_message inbox;
+    v_session_id uuid;
+BEGIN
+    IF v_user.id IS NULL THEN
+        RETURN false;
+    END IF;
+    WHILE NOT is_fenced(v_user.fence, p_fence) AND v_user.paused_at IS NULL LOOP
+        SELECT * INTO v_message FROM inbox
+         WHERE user_id = v_user.id AND seq >= v_user.next_seq ORDER BY seq LIMIT 1;
+        EXIT WHEN v_message.is_busy IS NOT TRUE;
+        v_session_id := coalesce(v_message.session_id, get_or_create_session(v_user.id, v_message.accepted_at));
+        IF v_message.escalate_at IS NOT NULL THEN
+            PERFORM escalate_as_noted(v_session_id, v_message.escalate_at);
+        END IF;
+        PERFORM settle_message(
+            v_user, v_message, jsonb_build_object('session_id', v_session_id, 'fence', p_fence), 'processed', '{}');
+        SELECT * INTO v_user FROM users WHERE id = v_user.id;
+    END LOOP;
+    RETURN true;
+END $$;
