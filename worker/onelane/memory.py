@@ -39,6 +39,10 @@ class Memory(Protocol):
         """Let nothing that arrives from now on throw the turn away."""
         return
 
+    def interrupt(self, seq: int) -> None:  # noqa: ARG002 - as below
+        """Throw the turn away for a newer message, by its number, unless it has taken that in or is shielded."""
+        return
+
     def when_interrupted(self, stop: Callable[[], object] | None) -> None:  # noqa: ARG002 - nothing interrupts here
         """Call `stop` when the turn is thrown away; at once if that has happened."""
         return

@@ -1,8 +1,12 @@
 """What is said to whoever writes while he is answered, on a channel that takes no further message then."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
+from onelane.channels.provider import Provider
+from onelane.channels.senders import Senders
+from onelane.channels.sending import Piece
+from onelane.config import Settings
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
@@ -12,9 +16,14 @@ from onelane.telemetry.log import event
 class BusyReplies:
     """The busy replies of all channels that make one. Postgres decides who gets one, as it accepts his message."""
 
-    def __init__(self, rows: Mapping[str, Sequence[JsonObject]], out_lanes: Lanes) -> None:
-        """Take what each channel says, by its name, as store_replies takes it."""
-        self._rows = rows
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider], out_lanes: Lanes) -> None:
+        senders = Senders(providers)
+        self._rows = {
+            name: senders.rows(name, [Piece(text=channel.busy_reply)] if channel.busy_reply else [])
+            for name, channel in settings.channels.items()
+            if channel.on_busy == "reject"
+        }
+        """By channel, as store_replies takes them."""
         self._out_lanes = out_lanes
 
     def of(self, channel: str) -> JsonObject:

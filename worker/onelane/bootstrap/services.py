@@ -10,7 +10,6 @@ from onelane import keys
 from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.channels.normalizing import normalizers
-from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesForeign, LanesUnavailable
@@ -98,8 +97,7 @@ def open_services(
     database = _database(settings, pools.postgres, pool_wait_s)
     lanes, out_lanes = _lanes(connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)), database)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
-    busy = BusyReplies(Senders(by_channel).busy_replies(settings.channels), out_lanes)
-    intake = Intake(settings, accepts, database.breaker, lanes, now, busy)
+    intake = Intake(settings, accepts, database.breaker, lanes, now, BusyReplies(settings, by_channel, out_lanes))
     quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
     sessions, failures = Sessions(database, lanes, now), Failures(database, lanes)
     statuses = Statuses(database, by_channel, out_lanes, failures)

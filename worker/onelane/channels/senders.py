@@ -48,14 +48,6 @@ class Senders:
             if channel.poison == "apologise"
         }
 
-    def busy_replies(self, channels: Mapping[str, Channel]) -> dict[str, list[JsonObject]]:
-        """Return the rows of what each channel says that rejects messages while the user is answered."""
-        return {
-            name: self.rows(name, [Piece(text=channel.busy_reply)] if channel.busy_reply else [])
-            for name, channel in channels.items()
-            if channel.on_busy == "reject"
-        }
-
     def reply_until(self, channel: str, to: Sequence[str], last_written: datetime | None) -> datetime | None:
         """Return until when anything but a template is taken, if not always, from somebody who wrote last then."""
         sender = self._senders.get(channel)

@@ -77,7 +77,7 @@ class Handling:
         With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
         handled = await self._handled(turn, holding, memory, thread, is_apart=is_apart)
-        return turn.model_copy(update={"messages": (*turn.messages, *memory.claimed)}), handled
+        return _whole(turn, memory), handled
 
     async def _handled(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
@@ -97,7 +97,7 @@ class Handling:
                 else:
                     with holding.telling(memory.interrupt):
                         effects = await self.host.run(act, turn, memory, holding, thread)
-            return Handled(await self._in_pieces(turn, effects, thread))
+            return Handled(await self._in_pieces(_whole(turn, memory), effects, thread))
         except HandlerFailed as error:
             if memory.is_interrupted:
                 return Handled({"interrupted": True})
@@ -137,6 +137,11 @@ class Handling:
     def _channel(self, turn: TurnRead) -> Channel | None:
         """Return the message's channel; None when it is configured no more."""
         return self._settings.channels.get(turn.user.channel)
+
+
+def _whole(turn: TurnRead, memory: TurnMemory) -> TurnRead:
+    """Return the turn with what it has taken in."""
+    return turn.model_copy(update={"messages": (*turn.messages, *memory.claimed)})
 
 
 def _failure_of(error: HandlerFailed) -> Failure:

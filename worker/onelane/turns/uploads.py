@@ -40,7 +40,7 @@ class Uploads:
         if sum(map(len, uploads.values())) > UPLOADS_MAX_BYTES:
             raise BadResult(f"the files of a turn may have {UPLOADS_MAX_BYTES} bytes: send some by address")
         kept = {"ids": list(named), "data": [uploads[one] for one in named]}
-        self._database.rows(KEEP, {"user_id": turn.user.id, "seq": turn.messages[0].seq, **kept})
+        self._database.rows(KEEP, {"user_id": turn.user.id, "seq": turn.message.seq, **kept})
 
 
 def _files(row: JsonObject) -> list[JsonObject]:
