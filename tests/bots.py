@@ -24,6 +24,11 @@ def handle(turn: Turn) -> str | list[Reply] | None:
     return act(argument, turn) if act else turn.message.text
 
 
+def answer_all(turn: Turn) -> str:
+    """Answer with the texts of the whole batch, so that a reply says which messages it is for."""
+    return " ".join(message.text for message in turn.messages)
+
+
 def refuse(turn: Turn) -> str:
     """Fail, whatever the text says."""
     raise ValueError(turn.message.text)

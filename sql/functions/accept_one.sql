@@ -3,7 +3,8 @@
 -- p_item: {channel, senders: [preferred first, …], conversation, external_id, kind: message, event or echo, event, text,
 --          button, closes, attachments, parts, raw, quoted, author, mentioned, repairs, route, traceparent, sent_at,
 --          content_hash, backlog_max, on_echo: escalate or note, now; busy_replies: what is said to whom it comes from while
---          he is answered, as store_replies takes it; of the event identity_changed also adds, drops, has_new_owner}; all but channel, senders and external_id optional.
+--          he is answered, as store_replies takes it; of the event identity_changed also adds, drops, has_new_owner}; all but
+--          channel, senders and external_id optional.
 -- Finds the user, locks the row, then looks for a duplicate, then numbers what is new. A number is given under the lock,
 -- so the order of numbers is the order of commits. accepted_at never runs backwards for a user. Names may have moved to
 -- another user between look and lock: then it looks again.

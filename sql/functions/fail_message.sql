@@ -2,6 +2,7 @@
 -- When what the handler needs is away (`later`), that is no attempt until max_s after the message's first such run.
 -- The caller holds the user's row lock, and has compared fence and version. later: {laters: this one counted, left_s,
 -- asked_s}, with that outcome. has_more, session_ms: see settle_message; NULL unless the message is dead.
+-- attempts: 0 where a batch was divided: its messages run on at once.
 CREATE OR REPLACE FUNCTION fail_message(
     p_user users, p_message inbox, p_turn jsonb,
     OUT outcome text, OUT attempts integer, OUT later json, OUT has_more boolean, OUT session_ms bigint)
@@ -54,6 +55,7 @@ BEGIN
          WHERE user_id = p_user.id AND seq = ANY(ARRAY(SELECT jsonb_array_elements_text(p_turn -> 'seqs'))::bigint[]);
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
         outcome := 'retry';
+        attempts := 0;
     ELSIF v_failure ->> 'poison' = 'park' THEN
         IF v_is_new THEN -- asked again, it pauses nobody whom somebody has resumed since
             PERFORM pause_user(p_user.id, 'poison');

@@ -256,6 +256,25 @@ def test_a_step_is_kept_for_its_batch_and_forgotten_with_it(batches: Batches) ->
     assert batches.database.rows("SELECT FROM steps") == []
 
 
+def test_a_batch_that_was_frozen_before_a_merge_is_a_batch_no_more(batches: Batches) -> None:
+    batches.accept("hers")
+    loser = batches.user_id
+    batches.accept("hers too")
+    begun = batches.begin()
+    batches.call("keep_step", begun, key="model 1", value="to hers")
+    [his] = Calls(batches.database).accept(delivery("bob", "m9", "his"))
+    batches.database.rows("SELECT merge_users(%s, %s)", (his["user_id"], loser))
+    [merged] = Calls(batches.database).begin(lease(his["user_id"], 2))
+    assert texts(merged) == ["his", "hers", "hers too"]
+    assert Calls(batches.database).settle(settlement(merged, 2))[0]["outcome"] == "committed"
+    assert batches.database.rows("SELECT FROM steps") == []
+
+
+def test_a_batch_that_is_divided_runs_on_at_once(batches: Batches) -> None:
+    batches.accept("good", "bad")
+    assert [batches.fail(batches.begin(), attempts_max=2)["attempts"] for _ in range(2)] == [1, 0]
+
+
 def test_a_widened_batch_gets_no_answer_to_the_old_question(batches: Batches) -> None:
     batches.accept("one")
     begun = batches.begin()

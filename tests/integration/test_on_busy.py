@@ -1,6 +1,8 @@
 """Messages that come faster than the bot answers, on real servers: one turn for many, a wait that outlives Redis."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +19,14 @@ from onelane.bootstrap import Services, open_services
 from onelane.bot import AsyncTurn, Handler, Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery
+from onelane.dev.stack import PYTHON
 from onelane.lanes.scripts import text_of
 from onelane.model import Attachment
+from tests.bots import answer_all
 from tests.calls import Calls, Item, lease, settlement
 from tests.conftest import DEADLINE_S, RunWorker, eventually
 from tests.lane_state import due_ms, now_ms
+from tests.processes import worker_process
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -46,18 +51,13 @@ class Chat:
 
     def work_off(self, handler: Handler | None = None) -> list[str]:
         """Run all that waits, or will soon; return what was answered."""
-        work_off(self.services, self.services.settings, handler or numbered, patience_s=2)
+        work_off(self.services, self.services.settings, handler or answer_all, patience_s=2)
         return [row.text for row in self.rows.replies(self.user_id)]
 
     @property
     def waits_s(self) -> float:
         """In how many seconds the lane is due."""
         return (due_ms(self.services, self.user_id) - now_ms(self.services)) / 1000
-
-
-def numbered(turn: Turn) -> str:
-    """Answer with what was asked, so that a reply says which messages it is for."""
-    return " ".join(message.text for message in turn.messages)
 
 
 Begin = Callable[..., Chat]
@@ -111,7 +111,7 @@ def test_what_comes_while_a_turn_runs_waits_for_nothing_else(chat: Begin) -> Non
     def answer(turn: Turn) -> str:
         if turn.message.text == "c":
             alice.write("d", "e")
-        return numbered(turn)
+        return answer_all(turn)
 
     alice.write(*"abc")
     assert alice.work_off(answer) == ["a b c", "d e"]
@@ -144,7 +144,7 @@ def test_an_album_of_a_new_contact_is_one_session_in_order(chat: Begin, on_busy:
 
     def answer(turn: Turn) -> str:
         seen.extend(message.seq for message in turn.messages)
-        return numbered(turn)
+        return answer_all(turn)
 
     with ThreadPoolExecutor(11) as threads:  # each photo is a webhook of its own; the fifth has a text beside it
         for nr in range(10):
@@ -165,7 +165,7 @@ def test_who_writes_all_the_time_is_answered_and_every_message_once(chat: Begin)
         runs.append([message.text for message in turn.messages])
         if len(runs) < 10:
             alice.write(str(len(runs)))
-        return numbered(turn)
+        return answer_all(turn)
 
     alice.write("0")
     replies = alice.work_off(answer)
@@ -180,7 +180,7 @@ def test_a_shielded_turn_is_committed_whatever_comes(chat: Begin) -> None:
         with turn.shield():
             if turn.message.text == "one":
                 alice.write("two")
-        return numbered(turn)
+        return answer_all(turn)
 
     alice.write("one")
     assert alice.work_off(answer) == ["one", "two"]
@@ -208,7 +208,7 @@ def watch_for_newer(turn: Turn) -> str:
     while len(turn.messages) == 1 and not turn.cancelled:
         assert time.monotonic() < ends
         time.sleep(0.005)
-    return numbered(turn)
+    return answer_all(turn)
 
 
 async def wait_for_newer(turn: AsyncTurn) -> str:
@@ -269,7 +269,7 @@ def test_whoever_is_answered_has_further_messages_rejected_once(chat: Begin) -> 
     def answer(turn: Turn) -> str:
         if turn.message.text in {"one", "four"}:
             alice.write("two", "three")
-        return numbered(turn)
+        return answer_all(turn)
 
     alice.write("one")
     assert alice.work_off(answer) == ["One moment.", "one"]
@@ -298,3 +298,54 @@ def test_a_busy_message_dies_of_nothing_when_its_worker_does(chat: Begin) -> Non
     [begun] = calls.begin(lease(alice.user_id, 2, taken_over=True))
     assert begun["outcome"] == "idle"
     assert alice.rows.states(alice.user_id) == ["processed"] * 3
+
+
+FAULTY = [*PYTHON, "tests.faulty_worker"]
+POINTS = ["lease 1", "begin_turns 1", "handler 1", "settle_turns 1", "finish 1"]
+ALL = "tests.bots:answer_all"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_busy", ["collect", "interrupt", "reject"])
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_9_anywhere_leaves_nobody_unanswered_and_answers_nobody_twice(
+    chat: Begin, on_busy: str, side: str, point: str
+) -> None:
+    alice = chat(on_busy=on_busy, collect_quiet_s=0.2, busy_reply="One moment.")
+    settings = alice.services.settings.model_copy(update={"lock_ttl_s": 1})
+    alice.write("one", "two")
+    with worker_process(settings, program=FAULTY, handler=ALL, fault=f"kill {side} {point}") as doomed:
+        assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
+    alice.write("three")
+    if side == "before":
+        alice.services.lanes.client.flushall()
+    with worker_process(settings, handler=ALL):
+        eventually(lambda: alice.rows.waiting() == 0)
+    assert alice.rows.states(alice.user_id) == ["processed"] * 3
+    answers = [text for text in alice.rows.texts(alice.user_id) if text != "One moment."]
+    possible = {"collect": COLLECTED, "interrupt": COLLECTED, "reject": [["one"], ["one", "three"]]}
+    assert answers in possible[on_busy]
+    assert len(alice.rows.sessions(alice.user_id)) == 1
+
+
+COLLECTED = [["one two", "three"], ["one two three"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_busy", ["collect", "interrupt"])
+@pytest.mark.parametrize("point", ["before handler 1", "after handler 1", "before settle_turns 1"])
+def test_who_wakes_after_a_takeover_answers_nothing_of_the_batch(chat: Begin, on_busy: str, point: str) -> None:
+    alice = chat(on_busy=on_busy, collect_quiet_s=0.2)
+    settings = alice.services.settings.model_copy(update={"lock_ttl_s": 1})
+    alice.write("one", "two")
+    with worker_process(settings, program=FAULTY, handler=ALL, fault=f"stop {point}", stall_limit_s=600) as frozen:
+        eventually(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
+        alice.write("three")
+        with worker_process(settings, handler=ALL):
+            eventually(lambda: alice.rows.waiting() == 0)
+            frozen.send_signal(signal.SIGCONT)
+            alice.write("four")
+            eventually(lambda: alice.rows.waiting() == 0)
+    assert " ".join(alice.rows.texts(alice.user_id)) == "one two three four"
+    assert len(alice.rows.sessions(alice.user_id)) == 1

@@ -8,6 +8,7 @@ import fakeredis
 import pytest
 
 from onelane import keys
+from onelane.lanes.arrivals import Arrival
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.releases import Released
 from onelane.model import Lease
@@ -89,6 +90,21 @@ def test_a_second_message_does_not_move_a_waiting_lane(lanes: Lanes, clock: Cloc
     lanes.enqueue(ALICE, _message(3))
     lanes.make_due(ALICE)
     assert _score(lanes, ALICE) == START_MS
+
+
+def test_a_worker_learns_once_of_what_comes_for_a_lane_that_it_has(lanes: Lanes) -> None:
+    def arrive(message: int, newer: int) -> None:
+        [(_, args)] = lanes._enqueue_calls([Arrival(ALICE, _message(message), newer=newer)])
+        lanes.scripts.run("enqueue", *args)
+
+    arrive(1, 1)
+    lanes.lease("w", 0, 1, TTL_S)
+    assert lanes.newer("w") == {}
+    arrive(2, 2)
+    arrive(3, 3)
+    arrive(2, 2)  # delivered again
+    assert lanes.newer("w") == {ALICE: 3}
+    assert lanes.newer("w") == {}
 
 
 def test_next_due_says_when_the_first_lane_may_be_taken(lanes: Lanes) -> None:

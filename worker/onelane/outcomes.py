@@ -74,6 +74,7 @@ class Settled(Value):
     outbox: tuple[UUID, ...] = ()
     """The user's replies that wait, in their order: the first of them, if they are many."""
     attempts: int | None = None
+    """How many have failed, this one counted; 0 when a batch was divided, whose messages run alone now."""
     failure: Failure | None = None
     """With the outcome `dying`: the worker knows, not Postgres."""
     later: Postponed | None = None

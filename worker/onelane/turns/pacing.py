@@ -58,12 +58,12 @@ class Outages:
 def pause_s(settings: Settings, settled: Settled) -> float:
     """Return how long the lane waits for the next run: longer after each failure, or as the handler asked while it may.
 
-    What was stale or superseded runs again at once.
+    What was stale or superseded runs again at once, and so do the messages of a batch that was divided.
     """
     if settled.outcome in {SettleOutcome.STALE, SettleOutcome.SUPERSEDED}:
         return 0
     if (later := settled.later) is None:
-        return backoff_s(settings, settled.attempts or 1)
+        return 0 if settled.attempts == 0 else backoff_s(settings, settled.attempts or 1)
     wanted_s = backoff_s(settings, later.laters) if later.asked_s is None else max(later.asked_s, LATER_MIN_S)
     return min(wanted_s, later.left_s)
 
