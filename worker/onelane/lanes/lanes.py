@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -30,6 +31,7 @@ MANY_MAX = 500
 """Scripts in one round trip."""
 NO_ROOM = -1
 """What enqueue answers when Redis is full: the lane is due without the job, or is left to the reconciler."""
+SEQ = re.compile(r"\d{1,18}", re.ASCII)
 REQUEUED_MAX = 50
 """Lanes searched in one script: Redis does nothing else meanwhile."""
 
@@ -101,7 +103,8 @@ class Lanes(Releases):
     def newer(self, worker: str) -> dict[UUID, int]:
         """Return, once, the newest message's number of each user who wrote while this worker runs his turn."""
         found = [text_of(part) for part in self.scripts.run("newer", worker)]
-        return {UUID(user): int(seq) for user, seq in zip(found[::2], found[1::2], strict=True)}
+        pairs = zip(map(uuid_or_none, found[::2]), found[1::2], strict=True)
+        return {user: int(seq) for user, seq in pairs if user and SEQ.fullmatch(seq)}  # somebody else may write there
 
     def make_due(self, user_id: UUID, *, unpause: bool = False) -> bool:
         """Make a lane due now unless it is leased, or paused and not to be unpaused."""
