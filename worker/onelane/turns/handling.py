@@ -67,6 +67,7 @@ class Handling:
         """Make what the turn reads from."""
         channel = self._channel(turn)
         may_be = channel is not None and channel.on_busy == "interrupt" and turn.superseded < channel.interrupt_max
+        may_be = may_be and turn.failure is None  # what is said of a failure is not asked again
         return TurnMemory(self._sessions, turn, holding.lease, self._files, is_interruptible=may_be)
 
     async def run(
