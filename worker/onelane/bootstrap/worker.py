@@ -70,9 +70,12 @@ class Worker:
             self.runner.ending.disarm()
 
 
-def open_worker(settings: Settings, *, now: Clock = database_clock) -> Worker:
-    """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away."""
-    bots = load_bots(settings)
+def open_worker(settings: Settings, *, now: Clock = database_clock, bots: Bots | None = None) -> Worker:
+    """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away.
+
+    `bots` are those of a test; else the settings name them.
+    """
+    bots = bots or load_bots(settings)
     forks.guard()
     services = open_services(
         settings,

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
-from onelane.channels import provider_of
+from onelane.channels import Provider, provider_of
 from onelane.channels.senders import Senders
+from onelane.config import Settings
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Engine
 from onelane.testing.bot.in_memory.engine import InMemory
@@ -13,7 +14,6 @@ from onelane.testing.bot.person import Person
 from onelane.testing.bot.playing import Playing
 from onelane.testing.bot.settings import CHANNEL, settings_of
 from onelane.turns import bots, loading
-from onelane.turns.bots import Bots
 
 
 class Bot:
@@ -32,15 +32,18 @@ class Bot:
         on_event: Callable[..., Any] | None = None,
         channel: Mapping[str, Any] | None = None,
         on_busy: Literal["queue", "collect", "interrupt"] = "queue",
+        real: bool = False,
         **settings: Any,
     ) -> None:
-        """Take the handler, or its path; a channel as CHANNELS has it; other settings by their names."""
+        """Take the handler, or its path; a channel as CHANNELS has it; other settings by their names.
+
+        With `real`, all is as in production: PostgreSQL and Redis of the extra `embedded`, and a worker.
+        """
         self.settings = settings_of({"on_busy": on_busy, **(channel or {})}, settings)
-        provider, tested = provider_of(self.settings.channels[CHANNEL]), _bots(handle, on_event)
-        policy = tested.completed(self.settings.policies[0])
-        self.clock = Clock(timezone=policy.timezone)
+        provider, tested = provider_of(self.settings.channels[CHANNEL]), _bot(handle, on_event)
+        self.clock = Clock(timezone=self.settings.policies[0].timezone)
         self._playing = Playing(provider)
-        self._engine: Engine = InMemory(self.settings, policy, tested, Senders({CHANNEL: provider}), self.clock)
+        self._engine = _engine(self.settings, tested, provider, self.clock, is_real=real)
         self._people: dict[str, Person] = {}
 
     def user(self, name: str) -> Person:
@@ -70,8 +73,16 @@ class Bot:
         self.close()
 
 
-def _bots(handle: str | Callable[..., Any], on_event: Callable[..., Any] | None) -> Bots:
+def _bot(handle: str | Callable[..., Any], on_event: Callable[..., Any] | None) -> bots.Bot:
     """Load a path; beside a function, `on_event` of its module takes events, as it does in production."""
     if isinstance(handle, str):
-        return Bots(loading.load(handle))
-    return Bots(bots.Bot(handle, on_event or getattr(sys.modules[handle.__module__], "on_event", None)))
+        return loading.load(handle)
+    return bots.Bot(handle, on_event or getattr(sys.modules[handle.__module__], "on_event", None))
+
+
+def _engine(settings: Settings, bot: bots.Bot, provider: Provider, clock: Clock, *, is_real: bool) -> Engine:
+    if is_real:
+        from onelane.testing.bot.real.engine import Real  # noqa: PLC0415 - it needs the servers' packages
+
+        return Real(settings, bot, clock)
+    return InMemory(settings, bots.Bots(bot), Senders({CHANNEL: provider}), clock)

@@ -53,6 +53,14 @@ class Person:
         """Let the provider deliver the newest message once more, as it does when it has missed the answer."""
         return self._delivers(self._newest)
 
+    def edits(self, text: str) -> Answer:
+        """Edit the newest message."""
+        return self._happens("edited", text)
+
+    def deletes(self) -> Answer:
+        """Delete the newest message."""
+        return self._happens("deleted")
+
     def becomes(self, new_id: str) -> Answer:
         """Have another id from now on, as the provider announces it."""
         items, persona = self._playing.change(self._persona, new_id)
@@ -111,6 +119,10 @@ class Person:
         self._engine.work_off()
         outcome = self._outcome() if not items or any(are_new) else Outcome.DUPLICATE
         return Answer(self.replies[before:], outcome, self.session, self._engine.failures[failed_before:])
+
+    def _happens(self, event: str, text: str = "") -> Answer:
+        quoted = self._newest[-1].external_id if self._newest else ""
+        return self._delivers(self._playing.event(self._persona, event, quoted=quoted, text=text))
 
     def _outcome(self) -> Outcome:
         return self._engine.outcome(self._newest[-1].external_id) if self._newest else Outcome.PROCESSED

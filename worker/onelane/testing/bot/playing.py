@@ -25,8 +25,8 @@ class Playing:
         """Deliver a message; raise BadRequest for what the provider never sends."""
         return self._delivered(_line(persona, text=text, button=button, attachments=tuple(files)))
 
-    def event(self, persona: Persona, event: str, *, quoted: str | None = None, text: str = "") -> list[Item]:
-        """Deliver an event."""
+    def event(self, persona: Persona, event: str, *, quoted: str, text: str) -> list[Item]:
+        """Deliver what happened to a message."""
         return self._delivered(_line(persona, kind=Kind.EVENT, event=event, quoted=quoted, text=text))
 
     def album(self, persona: Persona, text: str, files: Sequence[Attachment]) -> list[Item]:

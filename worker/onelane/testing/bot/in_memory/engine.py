@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange, Kind
+from onelane.end_words import is_end
 from onelane.history import Line
 from onelane.items import IDENTITY_CHANGED
 from onelane.model import Attachment, Message, Upload
@@ -33,11 +34,10 @@ CONTENT: Final = (
 class InMemory:
     """Keeps the promises of the service, without servers."""
 
-    def __init__(self, settings: Settings, policy: Policy, bots: Bots, senders: Senders, clock: Clock) -> None:
+    def __init__(self, settings: Settings, bots: Bots, senders: Senders, clock: Clock) -> None:
         self.failures: list[str] = []
         self._channel = settings.channels[CHANNEL]
-        self._end_words = {word.casefold() for word in self._channel.end_words}
-        self._policy = policy
+        self._policy = policy = bots.completed(settings.policies[0])
         self._clock = clock
         self._people = People()
         self._accepted: dict[str, tuple[UserRecord, int]] = {}
@@ -64,9 +64,7 @@ class InMemory:
 
     def lines(self, user_id: UUID) -> list[Line]:
         """Return the lines of all sessions of a user, the oldest first."""
-        user = self._user(user_id)
-        lines = [line for session in user.sessions for line in session.lines]
-        return sorted([*user.loose, *lines], key=lambda line: line.seq)
+        return [line for session in self._user(user_id).sessions for line in session.lines]
 
     def hand_back(self, user_id: UUID) -> None:
         """Give the user's session back to the bot."""
@@ -117,7 +115,7 @@ class InMemory:
 
     def _take(self, user: UserRecord, line: Delivery, message: Message, at: datetime) -> None:
         if line.kind is Kind.MESSAGE:
-            user.inbox.append(Waiting(message, closes=line.closes or line.text.strip().casefold() in self._end_words))
+            user.inbox.append(Waiting(message, closes=line.closes or is_end(line.kind, line.text, self._channel)))
             return
         if line.kind is Kind.ECHO and not line.is_ours and self._channel.on_echo == "escalate":
             self._turns.session_at(user, at).escalate(at)
@@ -128,14 +126,13 @@ class InMemory:
         self._take_event(user, message, at)
 
     def _take_event(self, user: UserRecord, message: Message, at: datetime) -> None:
-        """Let an event wait for a turn where the bot has a function for it; else it is a line."""
+        """Let an event wait for a turn where the bot has a function for it; else it is a line of the open session."""
         if message.kind == Kind.EVENT and self._policy.wants_events:
             user.inbox.append(Waiting(message))
             return
         session = user.open_session
-        is_in = session is not None and not is_over(self._policy, session, at)
-        lines = session.lines if session is not None and is_in else user.loose
-        lines.append(line_of(message))
+        if session is not None and not is_over(self._policy, session, at):
+            session.lines.append(line_of(message))
         self._turns.commit.outcomes[message.external_id] = Outcome.PROCESSED
 
     def _change_line(self, line: Delivery) -> None:

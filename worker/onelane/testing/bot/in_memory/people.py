@@ -5,7 +5,6 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from onelane.deliveries import Delivery, IdentityChange
-from onelane.history import Line
 from onelane.model import JsonObject
 from onelane.testing.bot.in_memory.inbox import Waiting
 from onelane.testing.bot.in_memory.sessions import SessionRecord
@@ -27,8 +26,6 @@ class UserRecord:
     former_names: set[str] = field(default_factory=set)
     inbox: list[Waiting] = field(default_factory=list)
     sessions: list[SessionRecord] = field(default_factory=list)
-    loose: list[Line] = field(default_factory=list)
-    """Lines of no session."""
 
     @property
     def open_session(self) -> SessionRecord | None:

@@ -107,12 +107,20 @@ class Turns:
                 state=deepcopy(user.state),
                 last_written_at=user.last_written_at,
             ),
-            session=SessionRead(
-                id=session.id,
-                status=session.status,
-                started_at=session.started_at,
-                state=deepcopy(session.state),
-            ),
+            session=self._session_read(user, session, lowest.message),
+        )
+
+    def _session_read(self, user: UserRecord, session: SessionRecord, first: Message) -> SessionRead:
+        is_first = not session.lines and first.accepted_at == session.started_at
+        before = user.sessions[: user.sessions.index(session)]
+        return SessionRead(
+            id=session.id,
+            status=session.status,
+            started_at=session.started_at,
+            state=deepcopy(session.state),
+            summary=session.summary,
+            is_first=is_first,
+            previous_summary=before[-1].summary if is_first and before else None,
         )
 
     def _run(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> None:

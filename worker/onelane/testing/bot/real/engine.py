@@ -1,0 +1,118 @@
+"""What a provider delivers, on real servers: accepted, worked off and sent as in production."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from onelane import past
+from onelane.bootstrap import Worker, open_worker
+from onelane.config import Settings
+from onelane.history import Line
+from onelane.model import Attachment, Upload
+from onelane.testing.bot.answer import Outcome, SessionSeen
+from onelane.testing.bot.clock import Clock
+from onelane.testing.bot.engine import Item, Known
+from onelane.testing.bot.real.crash import Crash
+from onelane.testing.bot.real.servers import servers
+from onelane.testing.bot.real.watched import Watched
+from onelane.testing.bot.settings import CHANNEL
+from onelane.turns.bots import Bot, Bots
+
+QUICK: Final = {"lock_ttl_s": 2.0, "retry_base_s": 0.05, "retry_max_s": 0.2, "stall_limit_s": 600, "worker_slots": 8}
+"""A test waits for no retry; and a process that a debugger holds is not ended."""
+GRACE_S: Final = 600.0
+QUIET_WITHIN_S: Final = 60.0
+POLL_S: Final = 0.005
+BUSY = """
+SELECT EXISTS (SELECT FROM inbox i JOIN users u ON u.id = i.user_id WHERE u.paused_at IS NULL AND i.laters = 0)
+    OR EXISTS (SELECT FROM outbox WHERE not_before IS NULL AND state <> 'unknown') AS is_busy
+"""
+KNOWN = """
+SELECT u.id, u.state FROM user_aliases a JOIN users u ON u.id = a.user_id WHERE a.channel = %s AND a.alias = %s
+"""
+SESSIONS = "SELECT * FROM conversation_sessions WHERE user_id = %s ORDER BY started_at, created_at"
+STATE = "SELECT state FROM messages WHERE channel = %s AND external_id = %s AND direction = 'in'"
+
+
+class Real:
+    """The service on embedded servers."""
+
+    def __init__(self, settings: Settings, bot: Bot, clock: Clock) -> None:
+        """Start the servers, unless this process has, and a worker in this process."""
+        self.failures: list[str] = []
+        self._arriving: list[Item] = []
+        watched = Watched(self.failures, self._arrive, self._returned)
+        own = {
+            **QUICK,
+            "shutdown_grace_s": GRACE_S,
+            **settings.model_dump(include=settings.model_fields_set & set(QUICK)),
+        }
+        settings = settings.model_copy(update={**own, **servers().fresh()})
+        self._worker: Worker = open_worker(settings, now=clock, bots=Bots(watched.bot(bot)))
+        self._services = self._worker.services
+        self._crash = Crash(self._services.lanes.client)
+        self._thread = threading.Thread(target=self._worker.run, name="worker under test", daemon=True)
+        self._thread.start()
+
+    def accept(self, items: Sequence[Item]) -> list[bool]:
+        """Accept what one request holds; of each, whether it is new."""
+        return [not one.duplicate for one in self._services.intake.accept(CHANNEL, items)]
+
+    def work_off(self) -> None:
+        """Wait until nothing can be done now, and every reply is sent."""
+        ends = time.monotonic() + QUIET_WITHIN_S
+        while self._row(BUSY).is_busy:
+            if time.monotonic() > ends:
+                raise TimeoutError(f"the bot did not come to rest within {QUIET_WITHIN_S:g} s")
+            time.sleep(POLL_S)
+
+    def outcome(self, external_id: str) -> Outcome:
+        """Return what became of a message."""
+        row = self._row(STATE, CHANNEL, external_id)
+        return Outcome(row.state) if row else Outcome.WAITING
+
+    def known(self, name: str) -> Known | None:
+        """Return what is known of the user whom a provider names so."""
+        user = self._row(KNOWN, CHANNEL, name)
+        if user is None:
+            return None
+        rows = self._services.database.rows(SESSIONS, (user.id,))
+        return Known(user.id, user.state, [SessionSeen.model_validate(row._asdict()) for row in rows])
+
+    def lines(self, user_id: UUID) -> list[Line]:
+        """Return the lines of all sessions of a user, the oldest first."""
+        sessions = self._services.database.rows(SESSIONS, (user_id,))
+        return [line for one in sessions for line in past.lines(self._services.database, one.id, 1_000)]
+
+    def hand_back(self, user_id: UUID) -> None:
+        """Give the user's session back to the bot."""
+        self._services.sessions.hand_back(user_id)
+
+    def arrives_during_next_turn(self, items: Sequence[Item]) -> None:
+        """Accept these while the next turn runs."""
+        self._arriving += items
+
+    def keep(self, file: Upload) -> Attachment:
+        """Refuse: the channel's provider has no files of ours."""
+        raise NotImplementedError(f"{file.name}: a file by its bytes can be sent to a bot in memory: without real=True")
+
+    def crash_next(self, after: str) -> None:
+        """Let the next turn's worker die."""
+        self._crash.after = after
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._worker.stop()
+        self._thread.join()
+
+    def _arrive(self) -> None:
+        arriving, self._arriving = self._arriving, []
+        self.accept(arriving)
+
+    def _returned(self, turn: Any) -> None:
+        self._crash.strike(turn)
+
+    def _row(self, query: str, *params: object) -> Any:
+        return self._services.database.row(query, params)
