@@ -13,7 +13,6 @@ from onelane.end_words import is_end
 from onelane.history import Line
 from onelane.items import IDENTITY_CHANGED
 from onelane.model import Attachment, Message, Upload
-from onelane.policy import Policy
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Item, Known

@@ -22,6 +22,8 @@ from onelane.turns.bots import Bot, Bots
 
 QUICK: Final = {"lock_ttl_s": 2.0, "retry_base_s": 0.05, "retry_max_s": 0.2, "stall_limit_s": 600, "worker_slots": 8}
 """A test waits for no retry; and a process that a debugger holds is not ended."""
+COLLECT_QUIET_S: Final = 0.05
+"""What comes at once in a test is together by then."""
 GRACE_S: Final = 600.0
 QUIET_WITHIN_S: Final = 60.0
 POLL_S: Final = 0.005
@@ -49,7 +51,8 @@ class Real:
             "shutdown_grace_s": GRACE_S,
             **settings.model_dump(include=settings.model_fields_set & set(QUICK)),
         }
-        settings = settings.model_copy(update={**own, **servers().fresh()})
+        channel = settings.channels[CHANNEL].model_copy(update={"collect_quiet_s": COLLECT_QUIET_S})
+        settings = settings.model_copy(update={**own, **servers().fresh(), "channels": {CHANNEL: channel}})
         self._worker: Worker = open_worker(settings, now=clock, bots=Bots(watched.bot(bot)))
         self._services = self._worker.services
         self._crash = Crash(self._services.lanes.client)
