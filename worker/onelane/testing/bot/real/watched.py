@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from onelane.errors import Later
-from onelane.turns.bots import Act, Bot
+from onelane.turns.bots import Act, Bot, Function
 
 
 class Watched:
@@ -21,26 +21,27 @@ class Watched:
 
     def bot(self, bot: Bot) -> Bot:
         """Wrap a bot's functions."""
-        return Bot(self._wrapped(bot.handle), bot.on_event and self._wrapped(bot.on_event))
+        functions = (bot.handle.function, bot.on_event, bot.on_start, bot.on_failed)
+        return Bot(*(function and self._wrapped(function) for function in functions))
 
-    def _wrapped(self, act: Act) -> Callable[..., Any]:
-        if act.is_async:
+    def _wrapped(self, function: Function) -> Function:
+        if Act(function).is_async:
 
-            @functools.wraps(act.function)
+            @functools.wraps(function)
             async def run_async(turn: Any, *event: Any) -> Any:
                 self._begins()
                 with self._noting():
-                    replies = await act.function(turn, *event)
+                    replies = await function(turn, *event)
                 self._returns(turn)
                 return replies
 
             return run_async
 
-        @functools.wraps(act.function)
+        @functools.wraps(function)
         def run(turn: Any, *event: Any) -> Any:
             self._begins()
             with self._noting():
-                replies = act.function(turn, *event)
+                replies = function(turn, *event)
             self._returns(turn)
             return replies
 
