@@ -39,16 +39,16 @@ class Bot:
         self.handle = Act(handle)
         self.on_event = on_event
         self.on_failed = on_failed
-        self._on_start = on_start
+        self.on_start = on_start
 
     def act_for(self, turn: TurnRead) -> Act | None:
         """Return what handles a turn; None for an echo, and for an event or a failure that no function takes."""
         if turn.failure is not None:
             return None if self.on_failed is None else Act(self.on_failed, turn.failure)
         act = self._act_for_last(turn)
-        if act is None or self._on_start is None or not turn.session.is_first:
+        if act is None or self.on_start is None or not turn.session.is_first:
             return act
-        return Act(_in_order(Act(self._on_start), act))
+        return Act(_in_order(Act(self.on_start), act))
 
     def _act_for_last(self, turn: TurnRead) -> Act | None:
         match turn.message.kind:

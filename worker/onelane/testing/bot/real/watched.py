@@ -21,8 +21,8 @@ class Watched:
 
     def bot(self, bot: Bot) -> Bot:
         """Wrap a bot's functions."""
-        functions = (bot.handle.function, bot.on_event, bot.on_start, bot.on_failed)
-        return Bot(*(function and self._wrapped(function) for function in functions))
+        hooks = (bot.on_event, bot.on_start, bot.on_failed)
+        return Bot(self._wrapped(bot.handle.function), *(hook and self._wrapped(hook) for hook in hooks))
 
     def _wrapped(self, function: Function) -> Function:
         if Act(function).is_async:
