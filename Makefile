@@ -27,7 +27,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants check format clean
+.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants check docs format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,12 +65,15 @@ check: $(INSTALLED) ## lint, formatting, types, import contracts, and what the u
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report= tests/unit
 
+docs: $(INSTALLED) ## build the documents as a site, into site/
+	$(BIN)/mkdocs build
+
 format: $(INSTALLED) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches; the data in .onelane stays
-	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build site
 	find app bench worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only wheels: nothing is compiled. The stamp is made last: what failed half-way is done again. pip is quiet, but not
