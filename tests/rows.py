@@ -52,7 +52,7 @@ EMPTIED = (
     *("users", "user_aliases", "identity_conflicts", "conversation_sessions", "accepted_deliveries", "inbox"),
     *("messages", "payloads", "tool_calls", "channel_policies", "quarantined_payloads", "reply_statuses"),
     *("outbox", "out_lanes", "channel_holds", "provider_messages", "failures_to_tell", "reply_files", "steps"),
-    *("audit", "operator_logins"),
+    *("audit", "operator_logins", "takeovers"),
 )
 TABLES = (*EMPTIED, "schema_files")
 SESSION = """

@@ -3,7 +3,7 @@
 -- that a turn that runs again gets the same.
 --
 -- p_lease: {user_id, fence, hint: the cached session id, taken_over: the lease before ours was never released, so its
---           holder may have died of this message}.
+--           holder may have died of this message; then also token, of our lease, and taken_from, of that one}.
 -- User, message and session are read in one statement that takes no lock: together they are of one instant, which
 -- `version` names. A statement that locks a row and reads others gets that row in its newest version and the others in
 -- an older one. Where a lock is needed (a take-over, no session, a redriven message, batches) it is a statement of its
@@ -101,6 +101,9 @@ BEGIN
     IF v_taken_over AND v_user.fence < v_fence THEN -- not again when the answer was lost
         UPDATE inbox SET deaths = deaths + 1 WHERE user_id = v_user_id AND seq = v_message.seq
         RETURNING * INTO v_message;
+        INSERT INTO takeovers (user_id, message_id, fence, token, taken_from)
+        VALUES (v_user_id, v_message.id, v_fence, p_lease ->> 'token', p_lease ->> 'taken_from')
+            ON CONFLICT DO NOTHING;
     END IF;
     IF v_session.id IS NULL THEN
         v_session_id := get_or_create_session(v_user_id, v_message.accepted_at);

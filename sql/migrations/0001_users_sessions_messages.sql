@@ -286,6 +286,8 @@ CREATE TABLE messages (
     deaths       integer NOT NULL DEFAULT 0,
     last_error   text,
     redriven_at  timestamptz,
+    -- The last number of the batch whose lowest member this was; a batch of one has none.
+    batch_last   bigint,
     -- An end by command that took effect with this message.
     end_at       timestamptz,
     -- When an operator dropped a dead message. It stays dead, and is listed no more.
@@ -423,6 +425,18 @@ CREATE TABLE steps (
     PRIMARY KEY (message_id, last_seq, key)
 );
 CREATE INDEX steps_by_user ON steps (user_id);
+
+-- Lanes that were taken over from a holder that had died or hung, and the message that waited first then. A lease's
+-- token is its worker's name and its fence.
+CREATE TABLE takeovers (
+    user_id    uuid NOT NULL,
+    message_id uuid NOT NULL,
+    fence      fence_number NOT NULL,
+    token      text,
+    taken_from text,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (user_id, message_id, fence)
+);
 
 -- Verified webhooks that were not understood, whole, until an operator replays or drops them.
 CREATE TABLE quarantined_payloads (

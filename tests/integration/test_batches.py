@@ -283,3 +283,20 @@ def test_a_widened_batch_gets_no_answer_to_the_old_question(batches: Batches) ->
     widened = batches.settle(begun, interrupt=INTERRUPT, goes_on=True)["next"]
     assert batches.call("keep_step", widened, key="model 1")["is_known"] is False
     assert batches.database.rows("SELECT FROM steps") == []
+
+
+def test_history_shows_which_messages_were_one_batch(batches: Batches) -> None:
+    batches.accept("one", "two")
+    batches.settle(batches.begin())
+    batches.accept("three")
+    batches.settle(batches.begin())
+    rows = batches.database.rows("SELECT batch_last FROM messages WHERE direction = 'in' ORDER BY seq")
+    assert [row.batch_last for row in rows] == [2, None, None]
+
+
+def test_a_take_over_is_kept_once_with_both_leases_and_the_message_that_waited(batches: Batches) -> None:
+    [accepted] = batches.accept("one")
+    for _ in range(2):  # an answer may be lost
+        batches.begin(fence=2, taken_over=True, token="b:2", taken_from="a:1")
+    [row] = batches.database.rows("SELECT * FROM takeovers")
+    assert (str(row.message_id), row.fence, row.token, row.taken_from) == (accepted["message_id"], 2, "b:2", "a:1")

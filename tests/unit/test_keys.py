@@ -52,6 +52,7 @@ def test_the_scripts_make_the_keys_that_python_makes(kind: str) -> None:
         "FENCE": keys.FENCE,
         "INSTANCE": keys.INSTANCE,
         "NUMBERS": keys.NUMBERS,
+        "MINUTES": keys.MINUTES,
         "reconciled_key": keys.reconciled(ARGUMENT),
         "RECONCILE_CURSOR": keys.reconcile_cursor(kind),
         "QUEUES": keys.RQ_QUEUES,

@@ -133,6 +133,7 @@ def test_a_lease_that_ran_out_is_taken_over_by_a_larger_fence(lanes: Lanes, cloc
     clock.ms += 1
     second = _one(lanes, worker="other")
     assert (first.taken_over, second.taken_over) == (False, True)
+    assert (first.taken_from, second.taken_from) == (None, first.token)
     assert second.fence > first.fence
     assert renewed(lanes, [first, second], TTL_S) == {first.token}
     assert lanes.finish(first, [_message(1)]) is Released.LOST

@@ -19,6 +19,7 @@
 | reconciled:<kind>     | string | lap.lua                | 15 s: a lap over all waiting users is done  |
 | cursor:<kind>         | string | lap.lua                | a lap: where it goes on, and who moved it there
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
+| minutes               | list   | count.lua              | for ever: what some were, an hour by minutes|
 | counted:<process>     | string | count.lua              | 10 min: the last batch that was added       |
 | rq:queue:user:<id>    | list   | enqueue.lua, finish.lua| while jobs wait                             |
 | rq:job:<message id>   | hash   | enqueue.lua, finish.lua| while the message waits, or is dead         |
@@ -56,6 +57,7 @@ INSTANCE: Final = "instance"
 UNSURE: Final = "unsure"
 FENCE: Final = "fence"
 NUMBERS: Final = "numbers"
+MINUTES: Final = "minutes"
 ATTEMPTS_ALL: Final = "ops:tried"
 FORWARDED: Final = "ops:forwarded"
 HEARTBEATS: Final = "heartbeats"

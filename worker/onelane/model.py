@@ -118,6 +118,8 @@ class Lease(Value):
     fence: int
     taken_over: bool = False
     """The lease before it ran out without being released: its holder died or hangs."""
+    taken_from: str | None = None
+    """That lease's token, where Redis still knew it."""
     session_hint: UUID | None = None
     hint_is_malformed: bool = False
 

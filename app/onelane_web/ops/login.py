@@ -25,13 +25,15 @@ from onelane.bootstrap import Services
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.operations.audit import record
 from onelane.telemetry.log import event
-from onelane_web.ops import rq_dashboard
+from onelane_web.ops import pages, rq_dashboard, showing
 from onelane_web.ops.attempts import Attempts
 from onelane_web.ops.logins import PREFIX, TOKEN_FIELD, Login, Logins
 from onelane_web.ops.operators import Operators
 
 TOKEN_HEADER: Final = "X-CSRFToken"  # noqa: S105 - the name under which it sends it
 FORWARDED_KEPT_S: Final = 7 * 86_400
+LOOKING: Final = frozenset({"ops.logout", *pages.LOOKING})
+"""What is a POST, and yet open to who may only look."""
 CHANGES_NOTHING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OUTAGE_RETRY_AFTER_S: Final = 5
 
@@ -46,10 +48,13 @@ POLICY: Final = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; fo
 FORM_POLICY: Final = POLICY + "style-src 'nonce-{nonce}'"
 # rq-dashboard's templates are compiled in the browser (unsafe-eval) and style their elements. Without unsafe-inline
 # no markup that comes as data can run: no handler, no javascript: address, no script without the nonce.
+PAGE_POLICY: Final = POLICY + "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 DASHBOARD_POLICY: Final = (
     POLICY + "script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'"
 )
+POLICIES: Final = {rq_dashboard.NAME: DASHBOARD_POLICY, pages.NAME: PAGE_POLICY}
+"""By blueprint; of others FORM_POLICY."""
 
 
 def install(app: Flask, services: Services) -> None:
@@ -62,6 +67,8 @@ def install(app: Flask, services: Services) -> None:
     app.jinja_env.globals["nonce"] = _nonce
     attempts = Attempts(services.lanes.client)
     app.register_blueprint(_pages(services, operators, logins, attempts), url_prefix=PREFIX)
+    app.register_blueprint(pages.blueprint(services), url_prefix=PREFIX)
+    showing.install(app)
     if rq_dashboard.is_installed():
         app.register_blueprint(
             rq_dashboard.blueprint(services.lanes.client, services.database), url_prefix=f"{PREFIX}/rq"
@@ -73,9 +80,7 @@ def _pages(services: Services, operators: Operators, logins: Logins, attempts: A
 
     @pages.get("/")
     def home() -> ResponseReturnValue:
-        if rq_dashboard.is_installed():
-            return redirect(url_for("rq_dashboard.queues_overview"))
-        return render_template("ops/home.html")
+        return redirect(url_for("pages.overview"))
 
     @pages.get("/login")
     def form() -> ResponseReturnValue:
@@ -175,7 +180,7 @@ def _guard(redis: Redis | None) -> ResponseReturnValue | None:
     if login.operator is None:
         return _ask_to_log_in()
     g.operator = login.operator
-    if changes and not (_has_token() and (login.operator.may_act or request.endpoint == "ops.logout")):
+    if changes and not (_has_token() and (login.operator.may_act or request.endpoint in LOOKING)):
         abort(HTTPStatus.FORBIDDEN)
     return None
 
@@ -218,7 +223,7 @@ def _nonce() -> str:
 
 def _harden(response: Response) -> Response:
     if _is_guarded():
-        policy = DASHBOARD_POLICY if request.blueprint == rq_dashboard.NAME else FORM_POLICY
+        policy = POLICIES.get(request.blueprint, FORM_POLICY)
         response.headers["Content-Security-Policy"] = policy.format(nonce=_nonce())
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")

@@ -30,7 +30,9 @@ def leased(answer: str | bytes, kind: str) -> Leased:
     )
 
 
-def _lease(kind: str, user: str, token: str, fence: str, taken_over: int, session: str | bool) -> Lease:
+def _lease(
+    kind: str, user: str, token: str, fence: str, taken_over: int, session: str | bool, lost: str | bool
+) -> Lease:
     hint = uuid_or_none(session) if isinstance(session, str) else None
     return Lease(
         user_id=UUID(user),
@@ -38,6 +40,7 @@ def _lease(kind: str, user: str, token: str, fence: str, taken_over: int, sessio
         token=token,
         fence=int(fence),
         taken_over=bool(taken_over),
+        taken_from=lost or None,
         session_hint=hint,
         hint_is_malformed=isinstance(session, str) and hint is None,
     )

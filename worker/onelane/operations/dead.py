@@ -38,15 +38,19 @@ class DeadMessage(Value):
 
 
 def dead_messages(
-    database: Database, *, user_id: UUID | None = None, after: DeadMessage | None = None, most: int
+    database: Database,
+    *,
+    user_id: UUID | None = None,
+    after: tuple[UUID, int] = (FIRST_USER, 0),
+    most: int,
 ) -> list[DeadMessage]:
-    """List dead messages by user and number, beginning after `after`."""
+    """List dead messages by user and number, beginning after those of `after`."""
     rows = database.rows(
         SELECT,
         {
             "only": user_id,
-            "user_id": after.user_id if after else FIRST_USER,
-            "seq": after.seq if after else 0,
+            "user_id": after[0],
+            "seq": after[1],
             "most": most,
         },
     )

@@ -45,6 +45,12 @@ def view_lane(database: Database, lanes: Lanes, user: UserRecord, most: int) -> 
         return view.model_copy(update={"redis": str(error)})
 
 
+def lane_of(lanes: Lanes, user_id: UUID) -> Lane | None:
+    """Read a user's lane of either kind; None when there is no work. Raise LanesUnavailable."""
+    found: Lane | None = _in_redis(lanes, user_id)["lane"]
+    return found
+
+
 def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
     now_ms = clock.read_ms(lanes.scripts)
     score, lock, jobs, session, session_ms, buried = lanes.scripts.ask(lambda: _all_about(lanes, user_id))
@@ -58,12 +64,12 @@ def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
 
 def _all_about(lanes: Lanes, user_id: UUID) -> list[Any]:
     with lanes.client.pipeline(transaction=False) as pipeline:  # a full Redis refuses transactions
-        pipeline.zscore(keys.lanes(), str(user_id))
-        pipeline.hmget(keys.lock(user_id), "worker", "fence", "until")
-        pipeline.llen(keys.queue(user_id))
+        pipeline.zscore(keys.lanes(lanes.kind), str(user_id))
+        pipeline.hmget(keys.lock(user_id, lanes.kind), "worker", "fence", "until")
+        pipeline.llen(keys.queue(user_id, lanes.kind))
         pipeline.get(keys.session(user_id))
         pipeline.pttl(keys.session(user_id))
-        pipeline.zcard(keys.failed(user_id))
+        pipeline.zcard(keys.failed(user_id, lanes.kind))
         answers: list[Any] = pipeline.execute()
     return answers
 

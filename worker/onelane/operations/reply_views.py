@@ -48,13 +48,15 @@ GIVEN_UP: Final = f"""
 """
 NEWEST: Final = f"""
 {COLUMNS}
-  FROM (SELECT * FROM messages WHERE direction = 'out' AND (user_id = %(user_id)s OR %(user_id)s::uuid IS NULL)
-         ORDER BY id DESC LIMIT %(looked_at)s) m
+  FROM (SELECT * FROM messages WHERE direction = 'out' ORDER BY id DESC LIMIT %(looked_at)s) m
   LEFT JOIN outbox o ON o.id = m.id
  WHERE %(state)s::text IS NULL
     OR CASE WHEN o.id IS NOT NULL THEN o.state WHEN m.state = 'unknown' THEN 'given_up' ELSE m.state END = %(state)s
  ORDER BY m.id DESC LIMIT %(most)s
 """  # noqa: S608
+OF_USER: Final = NEWEST.replace(
+    "WHERE direction = 'out' ORDER BY id", "WHERE direction = 'out' AND user_id = %(user_id)s ORDER BY turn_seq"
+)
 ONE: Final = f"{COLUMNS} FROM messages m LEFT JOIN outbox o ON o.id = m.id WHERE m.id = %s AND m.direction = 'out'"
 CONTENT: Final = "SELECT text, attachments, parts, quoted FROM messages WHERE id = %s AND direction = 'out'"
 
@@ -154,13 +156,18 @@ def overview(database: Database, within_s: float | None = None) -> Overview:
 
 
 def replies(
-    database: Database, *, user_id: UUID | None = None, state: ReplyState | None = None, most: int
+    database: Database,
+    *,
+    user_id: UUID | None = None,
+    state: ReplyState | None = None,
+    most: int,
+    looked_at: int = LOOKED_AT_MAX,
 ) -> list[ReplyRecord]:
     """List replies: a user's newest first; without a user those that wait, oldest first; or those in a state.
 
-    Of states that neither wait nor are given up, the newest LOOKED_AT_MAX replies of all are looked at.
+    Of states that neither wait nor are given up, the newest `looked_at` replies of all are looked at.
     """
-    what = {"user_id": user_id, "state": state and str(state), "most": most, "looked_at": LOOKED_AT_MAX}
+    what = {"user_id": user_id, "state": state and str(state), "most": most, "looked_at": looked_at}
     query = _query(user_id, state)
     found = [ReplyRecord(**row._asdict()) for row in database.rows(query, what)]
     # Ids are in order by the millisecond.
@@ -180,9 +187,11 @@ def content(database: Database, reply_id: UUID) -> JsonObject:
 
 
 def _query(user_id: UUID | None, state: ReplyState | None) -> str:
-    if user_id is None and (state is None or state in IN_THE_OUTBOX):
+    if user_id is not None:
+        return OF_USER
+    if state is None or state in IN_THE_OUTBOX:
         return IN_OUTBOX
-    return GIVEN_UP if user_id is None and state is ReplyState.GIVEN_UP else NEWEST
+    return GIVEN_UP if state is ReplyState.GIVEN_UP else NEWEST
 
 
 def _held(row: Any) -> Held:

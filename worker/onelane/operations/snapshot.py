@@ -114,7 +114,7 @@ class Survey:
     def snapshot(self, rows: int = 0, database: Database | None = None) -> Snapshot:
         """Count the lanes, and read the first `rows` of each state; with `database`, count its messages too."""
         answer = self._scripts.run("survey", *_arguments(rows))
-        return _snapshot(answer).model_copy(update={"backlog": _backlog(database) if database else None})
+        return _snapshot(answer).model_copy(update={"backlog": backlog_of(database) if database else None})
 
     def numbers_and_snapshot(self) -> tuple[dict[str, int], Snapshot]:
         """Read the counters and count the lanes, in one round trip."""
@@ -177,7 +177,8 @@ def _seconds(later_ms: float, earlier_ms: float) -> float:
     return round(max(-FAR_S, min(FAR_S, (later_ms - earlier_ms) / 1000)), 3)
 
 
-def _backlog(database: Database) -> Backlog:
+def backlog_of(database: Database) -> Backlog:
+    """Count what waits and what is dead."""
     row = database.row(BACKLOG, {"most": COUNT_MAX})
     assert row is not None  # noqa: S101 - a select without FROM answers one row
     return Backlog(waiting=row.waiting, dead=row.dead)

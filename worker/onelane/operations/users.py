@@ -21,7 +21,7 @@ SESSIONS = """
 SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_at, s.ended_reason,
        m.messages, m.replies, m.dead
   FROM (SELECT * FROM conversation_sessions
-         WHERE user_id = %(user_id)s OR user_id IN (SELECT id FROM users WHERE merged_into = %(user_id)s)
+         WHERE user_id = ANY(ARRAY(SELECT %(user_id)s::uuid UNION ALL SELECT id FROM users WHERE merged_into = %(user_id)s))
          ORDER BY status = 'ended', started_at DESC, ended_at DESC LIMIT %(most)s) s
  CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in' AND kind = 'message') AS messages,
                             count(*) FILTER (WHERE direction = 'out') AS replies,
@@ -33,6 +33,13 @@ WAITING = """
 SELECT id AS message_id, seq, accepted_at, attempts, laters, deaths, last_error, redriven_at
   FROM inbox WHERE user_id = %s ORDER BY seq LIMIT %s
 """
+
+
+NEWEST = """
+SELECT id, channel, waiting, last_accepted_at, paused_at, created_at FROM users
+ WHERE id < %(before)s AND channel NOT LIKE '.%%' ORDER BY id DESC LIMIT %(most)s
+"""
+LAST_USER = UUID(int=2**128 - 1)
 
 
 class UserRecord(Value):
@@ -53,6 +60,17 @@ class UserRecord(Value):
     """The waiting message after which a noted end takes effect."""
     ends_for: str | None
     """The reason of that end."""
+
+
+class Listed(Value):
+    """A user of a list."""
+
+    id: UUID
+    channel: str
+    waiting: int
+    last_accepted_at: datetime | None
+    paused_at: datetime | None
+    created_at: datetime
 
 
 class SessionRecord(Value):
@@ -87,6 +105,12 @@ def find_user(database: Database, user_id: UUID) -> UserRecord | None:
     """Return the user, if there is one with this id."""
     row = database.row(USER, (user_id,))
     return UserRecord(**row._asdict()) if row else None
+
+
+def newest_users(database: Database, most: int, before: UUID | None = None) -> list[Listed]:
+    """List users, newest first; those that were there before `before`."""
+    rows = database.rows(NEWEST, {"before": before or LAST_USER, "most": most})
+    return [Listed(**row._asdict()) for row in rows]
 
 
 def user_of_session(database: Database, session_id: UUID) -> UUID | None:

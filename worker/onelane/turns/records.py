@@ -205,6 +205,7 @@ def _begin(lease: Lease, hint: UUID | None, *, is_first: bool) -> JsonObject:
         "fence": lease.fence,
         "hint": hint and str(hint),
         "taken_over": is_first and lease.taken_over,
+        **({"token": lease.token, "taken_from": lease.taken_from} if is_first and lease.taken_over else {}),
     }
 
 

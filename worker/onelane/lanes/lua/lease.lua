@@ -3,8 +3,8 @@
 -- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another
 -- worker has taken over since.
 -- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
--- Returns JSON {leases: [[user, token, fence, taken over, session id or false], …], next_due_ms: ms from now or -1,
---               now_ms, stepped_ms: by how much Redis' clock has stepped}
+-- Returns JSON {leases: [[user, token, fence, taken over, session id or false, the token taken from or false], …],
+--               next_due_ms: ms from now or -1, now_ms, stepped_ms: by how much Redis' clock has stepped}
 local LEASED_MAX = 128 -- Redis does nothing else meanwhile
 local worker, call, ttl = ARGV[2], ARGV[3], tonumber(ARGV[5])
 local free = math.min(tonumber(ARGV[4]), LEASED_MAX)
@@ -38,7 +38,7 @@ local function locks_of(due)
   local names, locks = {}, {}
   for i, user in ipairs(due) do names[i] = lock_key(user) end
   if #due > 0 and redis.call('EXISTS', unpack(names)) > 0 then
-    for _, user in ipairs(due) do locks[user] = ours('HMGET', lock_key(user), 'until', 'worker', 'life') end
+    for _, user in ipairs(due) do locks[user] = ours('HMGET', lock_key(user), 'until', 'worker', 'life', 'token') end
   end
   return locks
 end
@@ -98,7 +98,8 @@ local function take(lanes, leases)
     redis.call('HSET', lock_key(user), 'token', token, 'fence', own, 'until', ends, 'worker', worker, 'life', ttl)
     redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
     scores[2 * i - 1], scores[2 * i] = ends, user
-    leases[#leases + 1] = { user, token, own, taken_over, sessions[i] }
+    local lost = taken_over == 1 and string.match(lane.lock[4] or '', '^[%w.:_-]+$') or false
+    leases[#leases + 1] = { user, token, own, taken_over, sessions[i], lost }
   end
   redis.call('ZADD', LANES, unpack(scores))
 end

@@ -6,6 +6,7 @@ local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
 local KINDS = { 'in', 'out' }
 local LANES, WAKE = PREFIX .. 'lanes:' .. KIND, PREFIX .. 'wake:' .. KIND
 local FENCE, INSTANCE, NUMBERS = PREFIX .. 'fence', PREFIX .. 'instance', PREFIX .. 'numbers'
+local MINUTES = PREFIX .. 'minutes'
 local UNSURE, HEARTBEATS = PREFIX .. 'unsure', PREFIX .. 'heartbeats'
 local RECONCILE_CURSOR = PREFIX .. 'cursor:' .. KIND
 local QUEUES, WORKERS, SUSPENDED = PREFIX .. 'rq:queues', PREFIX .. 'rq:workers', PREFIX .. 'rq:suspended'

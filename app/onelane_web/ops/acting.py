@@ -1,0 +1,124 @@
+"""What an operator can press: each button is a POST, does one act of `operations`, and leads back to a page."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final, Literal, TypeVar
+from uuid import UUID
+
+from flask import Blueprint, abort, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from onelane.bootstrap import Services
+from onelane.channels.verdicts import Unsendable
+from onelane.errors import BadResult, DeliveryError, StoreRefused
+from onelane.model import uuid_or_none
+from onelane.operations import answering
+from onelane.operations import quarantine as quarantined
+from onelane.operations.acts import Act, Redriven
+from onelane.operations.quarantine import NotConfigured
+
+Doing = TypeVar("Doing")
+OnUser = Callable[[Services, UUID, str], str]
+"""Does it to a user; returns the note for the page that follows."""
+
+
+def add_to(pages: Blueprint, services: Services) -> None:
+    """Add the buttons' addresses."""
+
+    @pages.post("/users/<uuid:user_id>/acts/<act>")
+    def on_user(user_id: UUID, act: str) -> ResponseReturnValue:
+        note = _may(ON_USERS.get(act))(services, user_id, g.operator.name)
+        return _to("users" if note == "forgotten" else "conversation", note, user_id=user_id)
+
+    @pages.post("/messages/<uuid:message_id>/<act>")
+    def on_dead(message_id: UUID, act: str) -> ResponseReturnValue:
+        acts = {"retry": services.acts.retry, "drop": services.acts.drop}
+        return _to("dead", _said(_may(acts.get(act))(message_id, by=g.operator.name)))
+
+    @pages.post("/users/<uuid:user_id>/replies/<uuid:reply_id>/<act>")
+    def on_reply(user_id: UUID, reply_id: UUID, act: str) -> ResponseReturnValue:
+        note = _may(ON_REPLIES.get(act))(services, reply_id, g.operator.name)
+        return _to("conversation", note, user_id=user_id)
+
+    @pages.post("/quarantine/<uuid:kept_id>/<act>")
+    def on_kept(kept_id: UUID, act: str) -> ResponseReturnValue:
+        return _to("quarantine", _may(ON_KEPT.get(act))(services, kept_id, g.operator.name))
+
+    @pages.post("/channels/<channel>/open")
+    def open_channel(channel: str) -> ResponseReturnValue:
+        return _to("replies", _said(_may(services.reply_acts.open_channel)(channel, by=g.operator.name)))
+
+
+def _may(act: Doing | None) -> Doing:
+    """Refuse what there is not, and whoever may only look."""
+    if not g.operator.may_act:
+        abort(HTTPStatus.FORBIDDEN)
+    return act if act is not None else abort(HTTPStatus.NOT_FOUND)
+
+
+def _to(page: str, note: str, **place: object) -> ResponseReturnValue:
+    where = place if page == "conversation" else {}
+    return redirect(url_for(f".{page}", note=note, **where), HTTPStatus.SEE_OTHER)
+
+
+def _said(act: Act) -> str:
+    return "nothing" if not act.did else "done" if act.redis else "away"
+
+
+def _redriven(redriven: list[Redriven]) -> str:
+    return "nothing" if not redriven else "done" if all(one.redis for one in redriven) else "away"
+
+
+def _outcome(answer: object) -> str:
+    return "nothing" if answer is None else "noted" if answer == "noted" else "done"
+
+
+def _session() -> UUID | None:
+    """Return the session that the page showed: another operator may have ended it meanwhile."""
+    return uuid_or_none(request.form.get("session", ""))
+
+
+def _answer(services: Services, user_id: UUID, by: str) -> str:
+    text, key = request.form.get("text", "").strip(), uuid_or_none(request.form.get("key", ""))
+    if not text or key is None:
+        return "empty"
+    try:
+        answering.answer(services.database, services.saying, user_id, text, key, by=by)
+    except (Unsendable, BadResult, DeliveryError, StoreRefused):
+        return "unsendable"
+    return "answered"
+
+
+def _replay(services: Services, kept_id: UUID, by: str) -> str:
+    kept, receiving, channels = services.quarantine, services.receiving, services.settings.channels
+    replayed = quarantined.replay(kept_id, services.database, kept, receiving, channels, by=by)
+    if replayed is None:
+        return "nothing"
+    return "stays" if isinstance(replayed, NotConfigured) or replayed.reasons else "accepted"
+
+
+def _drop_kept(services: Services, kept_id: UUID, by: str) -> str:
+    did = quarantined.drop(kept_id, services.database, services.quarantine, by=by)
+    return "done" if did else "nothing"
+
+
+def _settle(state: Literal["sent", "failed"]) -> OnUser:
+    return lambda services, reply_id, by: _said(services.reply_acts.settle(reply_id, state, by=by))
+
+
+ON_USERS: Final[Mapping[str, OnUser]] = {
+    "pause": lambda services, user_id, by: _said(services.acts.pause(user_id, by=by)),
+    "resume": lambda services, user_id, by: _said(services.acts.resume(user_id, by=by)),
+    "redrive": lambda services, user_id, by: _redriven(services.acts.redrive(user_id, by=by)),
+    "end": lambda services, user_id, by: _outcome(services.acts.end_session(user_id, _session(), by=by)),
+    "escalate": lambda services, user_id, by: _outcome(services.acts.escalate(user_id, _session(), by=by)),
+    "hand-back": lambda services, user_id, by: _outcome(services.acts.hand_back(user_id, _session(), by=by)),
+    "answer": _answer,
+}
+ON_REPLIES: Final[Mapping[str, OnUser]] = {
+    "resend": lambda services, reply_id, by: _said(services.reply_acts.resend(reply_id, by=by)),
+    "sent": _settle("sent"),
+    "failed": _settle("failed"),
+    "drop": lambda services, reply_id, by: _said(services.reply_acts.drop(reply_id, by=by)),
+}
+ON_KEPT: Final[Mapping[str, OnUser]] = {"replay": _replay, "drop": _drop_kept}
