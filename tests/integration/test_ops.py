@@ -3,6 +3,7 @@
 import json
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
@@ -46,6 +47,7 @@ def test_the_url_map_has_no_route_open_to_strangers_but_health_and_signed_webhoo
     app = web_of(services, development=False, metrics_token=SecretStr("for the scraper alone"))
     values = {"queue": "q", "queue_name": "q", "registry": "queued", "registry_name": "queued", "per_page": 8}
     values |= {"order": "asc", "page": 1, "job_id": "j", "filename": "css/main.css", "channel": "demo"}
+    values |= dict.fromkeys(("user_id", "message_id", "reply_id", "kept_id"), uuid4()) | {"act": "drop"}
     asked = 0
     for rule in app.url_map.iter_rules():
         path = app.url_map.bind("localhost").build(rule.endpoint, values, append_unknown=False)

@@ -28,7 +28,7 @@ def add_to(pages: Blueprint, services: Services) -> None:
     @pages.post("/users/<uuid:user_id>/acts/<act>")
     def on_user(user_id: UUID, act: str) -> ResponseReturnValue:
         note = _may(ON_USERS.get(act))(services, user_id, g.operator.name)
-        return _to("users" if note == "forgotten" else "conversation", note, user_id=user_id)
+        return _to("users", note) if note == "forgotten" else _to_user(user_id, note)
 
     @pages.post("/messages/<uuid:message_id>/<act>")
     def on_dead(message_id: UUID, act: str) -> ResponseReturnValue:
@@ -38,7 +38,7 @@ def add_to(pages: Blueprint, services: Services) -> None:
     @pages.post("/users/<uuid:user_id>/replies/<uuid:reply_id>/<act>")
     def on_reply(user_id: UUID, reply_id: UUID, act: str) -> ResponseReturnValue:
         note = _may(ON_REPLIES.get(act))(services, reply_id, g.operator.name)
-        return _to("conversation", note, user_id=user_id)
+        return _to_user(user_id, note)
 
     @pages.post("/quarantine/<uuid:kept_id>/<act>")
     def on_kept(kept_id: UUID, act: str) -> ResponseReturnValue:
@@ -56,9 +56,12 @@ def _may(act: Doing | None) -> Doing:
     return act if act is not None else abort(HTTPStatus.NOT_FOUND)
 
 
-def _to(page: str, note: str, **place: object) -> ResponseReturnValue:
-    where = place if page == "conversation" else {}
-    return redirect(url_for(f".{page}", note=note, **where), HTTPStatus.SEE_OTHER)
+def _to(page: str, note: str) -> ResponseReturnValue:
+    return redirect(url_for(f".{page}", note=note), HTTPStatus.SEE_OTHER)
+
+
+def _to_user(user_id: UUID, note: str) -> ResponseReturnValue:
+    return redirect(url_for(".conversation", user_id=user_id, note=note), HTTPStatus.SEE_OTHER)
 
 
 def _said(act: Act) -> str:

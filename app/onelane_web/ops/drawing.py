@@ -17,5 +17,7 @@ def sparkline(values: Sequence[float], label: str) -> Markup:
     """Draw values from left to right, from 0 to the largest; `label` says what a reader of the screen cannot see."""
     most = max(values, default=0) or 1
     step = WIDTH / max(1, len(values) - 1)
-    points = " ".join(f"{nr * step:.1f},{HEIGHT - 1 - value / most * (HEIGHT - 2):.1f}" for nr, value in enumerate(values))
+    points = " ".join(
+        f"{nr * step:.1f},{HEIGHT - 1 - value / most * (HEIGHT - 2):.1f}" for nr, value in enumerate(values)
+    )
     return FORM.format(width=WIDTH, height=HEIGHT, label=label, points=points)

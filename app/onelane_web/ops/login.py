@@ -223,7 +223,7 @@ def _nonce() -> str:
 
 def _harden(response: Response) -> Response:
     if _is_guarded():
-        policy = POLICIES.get(request.blueprint, FORM_POLICY)
+        policy = POLICIES.get(request.blueprint or "", FORM_POLICY)
         response.headers["Content-Security-Policy"] = policy.format(nonce=_nonce())
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")

@@ -13,14 +13,14 @@ from flask import Blueprint, Response, abort, g, redirect, render_template, requ
 from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
-from onelane.doctor.examination import Examined, examine
+from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import uuid_or_none
 from onelane.operations import anomalies, reply_views
 from onelane.operations.audit import record
 from onelane.operations.conversation import Conversation, conversation_of
-from onelane.operations.dead import FIRST_USER, dead_messages
+from onelane.operations.dead import dead_messages
 from onelane.operations.overview import glance
 from onelane.operations.reply_views import ReplyState
 from onelane.operations.users import find_user, newest_users, user_of_session
@@ -42,7 +42,9 @@ View = Callable[..., str]
 def blueprint(services: Services) -> Blueprint:
     """Serve them; the caller mounts them behind the login."""
     pages = Blueprint(NAME, __name__, static_folder="static", static_url_path="/static")
-    pages.context_processor(lambda: {"note": NOTES.get(request.args.get("note", "")), "has_rq": rq_dashboard.is_installed()})
+    pages.context_processor(
+        lambda: {"note": NOTES.get(request.args.get("note", "")), "has_rq": rq_dashboard.is_installed()}
+    )
     _general(pages, services)
     _people(pages, services)
     acting.add_to(pages, services)
@@ -58,9 +60,14 @@ def _general(pages: Blueprint, services: Services) -> None:
     @_unless_seen
     def overview() -> str:
         now = glance(database, services.lanes, services.out_lanes)
-        return render_template("ops/overview.html", now=now, kinds=(("turns", now.turns), ("replies", now.replies)), slots=services.settings.worker_slots)
+        return render_template(
+            "ops/overview.html",
+            now=now,
+            kinds=(("turns", now.turns), ("replies", now.replies)),
+            slots=services.settings.worker_slots,
+        )
 
-    @pages.get("/anomalies")
+    @pages.get("/anomalies", endpoint="anomalies")
     @_unless_seen
     def found() -> str:
         window = request.args.get("window")
@@ -71,8 +78,8 @@ def _general(pages: Blueprint, services: Services) -> None:
     @pages.get("/dead")
     @_unless_seen
     def dead() -> str:
-        after = uuid_or_none(request.args.get("user", "")) or FIRST_USER
-        messages = dead_messages(database, after=(after, request.args.get("seq", 0, int)), most=LISTED)
+        user, seq = uuid_or_none(request.args.get("user", "")), request.args.get("seq", 0, int)
+        messages = dead_messages(database, after=(user, seq) if user else None, most=LISTED)
         return render_template("ops/dead.html", messages=messages, is_full=len(messages) == LISTED)
 
     @pages.get("/quarantine")
@@ -98,10 +105,8 @@ def _general(pages: Blueprint, services: Services) -> None:
         """Run the checks, as far as there is time: what they write they remove again."""
         ends = monotonic() + DOCTOR_S
         deployment = Deployment(services.settings, database, services.lanes)
-        checks: list[Examined] = []
-        for one in takewhile(lambda _: monotonic() < ends, examine(deployment, deadline_s=DOCTOR_CHECK_S)):
-            checks.append(one)
-        return render_template("ops/doctor.html", examined=checks)
+        checks = takewhile(lambda _: monotonic() < ends, examine(deployment, deadline_s=DOCTOR_CHECK_S))
+        return render_template("ops/doctor.html", examined=list(checks))
 
 
 def _people(pages: Blueprint, services: Services) -> None:

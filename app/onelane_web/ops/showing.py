@@ -20,7 +20,11 @@ HOUR_S: Final = 3_600
 def install(app: Flask) -> None:
     """Give the templates what they write with."""
     app.jinja_env.filters.update(
-        instant=instant, duration=duration, shown=shown, last_line=last_line, worker=worker,
+        instant=instant,
+        duration=duration,
+        shown=shown,
+        last_line=last_line,
+        worker=worker,
         is_id=lambda text: uuid_or_none(text) is not None,
     )
     app.jinja_env.globals["sparkline"] = sparkline
@@ -29,7 +33,7 @@ def install(app: Flask) -> None:
 def instant(when: datetime | None) -> Markup | str:
     """Write an instant, in UTC."""
     if when is None:
-        return "–"
+        return "-"
     at = when.astimezone(UTC)
     return TIME.format(machine=at.isoformat(), person=f"{at:%Y-%m-%d %H:%M:%S}")
 
@@ -37,7 +41,7 @@ def instant(when: datetime | None) -> Markup | str:
 def duration(seconds: float | None) -> str:
     """Write a length of time."""
     if seconds is None:
-        return "–"
+        return "-"
     if seconds < MINUTE_S:
         return f"{seconds:.1f} s"
     return f"{seconds / MINUTE_S:.0f} min" if seconds < 2 * HOUR_S else f"{seconds / HOUR_S:.0f} h"

@@ -100,7 +100,9 @@ class Operations:
 
     def _dead(self, user_id: UUID | None, after: DeadMessage | None) -> list[DeadMessage]:
         database = self._services.database
-        return _until_answered(lambda: dead_messages(database, user_id=user_id, after=after, most=PAGE_MAX))
+        return _until_answered(
+            lambda: dead_messages(database, user_id=user_id, after=after.place if after else None, most=PAGE_MAX)
+        )
 
     def _mark(self, message_id: UUID) -> Path:
         return self._redriven / str(message_id)

@@ -1,6 +1,7 @@
 """What a lease call answers."""
 
 import json
+from typing import Literal
 from uuid import UUID
 
 from onelane.model import Lease, Value, uuid_or_none
@@ -31,7 +32,7 @@ def leased(answer: str | bytes, kind: str) -> Leased:
 
 
 def _lease(
-    kind: str, user: str, token: str, fence: str, taken_over: int, session: str | bool, lost: str | bool
+    kind: str, user: str, token: str, fence: str, taken_over: int, session: str | bool, lost: str | Literal[False]
 ) -> Lease:
     hint = uuid_or_none(session) if isinstance(session, str) else None
     return Lease(

@@ -183,7 +183,7 @@ class Acts:
         page = dead_messages(self._database, user_id=user_id, most=PAGE_MAX)
         while page:
             yield from page
-            page = dead_messages(self._database, user_id=user_id, after=(page[-1].user_id, page[-1].seq), most=PAGE_MAX)
+            page = dead_messages(self._database, user_id=user_id, after=page[-1].place, most=PAGE_MAX)
 
     def _enqueue(self, died_as: UUID, user_id: UUID, message_id: UUID) -> None:
         if died_as != user_id:  # merged since

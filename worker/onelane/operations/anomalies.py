@@ -51,9 +51,7 @@ class Looked(Value):
         return self.found[0].total if self.found else 0
 
 
-def look_back(
-    database: Database, budget_s: float, windows: Sequence[str] = WINDOWS, most: int = SHOWN_MAX
-) -> Looked:
+def look_back(database: Database, budget_s: float, windows: Sequence[str] = WINDOWS, most: int = SHOWN_MAX) -> Looked:
     """Look further and further back, and stop where Postgres needs longer than `budget_s` for all."""
     looked = Looked(window=None, found=())
     for window in windows:

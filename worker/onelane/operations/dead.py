@@ -19,6 +19,9 @@ SELECT id AS message_id, user_id, seq, session_id, attempts, last_error, process
 """  # noqa: S608 - a constant of ours
 FIRST_USER = UUID(int=0)
 
+Place = tuple[UUID, int]
+"""A message by its user and number."""
+
 
 class DeadMessage(Value):
     """A dead message, without its text."""
@@ -32,6 +35,11 @@ class DeadMessage(Value):
     died_at: datetime
 
     @property
+    def place(self) -> Place:
+        """Where it stands in the list."""
+        return self.user_id, self.seq
+
+    @property
     def reason(self) -> str:
         """The last line of the error: its kind."""
         return last_line(self.last_error)
@@ -41,7 +49,7 @@ def dead_messages(
     database: Database,
     *,
     user_id: UUID | None = None,
-    after: tuple[UUID, int] = (FIRST_USER, 0),
+    after: Place | None = None,
     most: int,
 ) -> list[DeadMessage]:
     """List dead messages by user and number, beginning after those of `after`."""
@@ -49,8 +57,8 @@ def dead_messages(
         SELECT,
         {
             "only": user_id,
-            "user_id": after[0],
-            "seq": after[1],
+            "user_id": after[0] if after else FIRST_USER,
+            "seq": after[1] if after else 0,
             "most": most,
         },
     )

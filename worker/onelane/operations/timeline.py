@@ -30,7 +30,7 @@ SELECT * FROM (
       LEFT JOIN outbox o ON o.id = m.id
      ORDER BY m.turn_seq DESC, m.ordinal DESC LIMIT %(most)s) newest
  ORDER BY seq, ordinal
-"""
+"""  # noqa: S608 - a constant of ours
 WAITING: Final = """
 SELECT i.id, i.session_id, i.seq, 0 AS ordinal, 'in' AS direction, i.kind, i.event, i.text, i.edited_text,
        i.deleted_at, i.button, i.attachments, i.parts, 'waiting' AS state, i.attempts, i.deaths, i.last_error,
@@ -45,7 +45,7 @@ TAKEOVERS: Final = f"""
 {PEOPLE}
 SELECT t.message_id, t.fence, t.token, t.taken_from, t.at
   FROM people p JOIN takeovers t ON t.user_id = p.id AND t.message_id = ANY(%(messages)s::uuid[]) ORDER BY t.at, t.fence
-"""
+"""  # noqa: S608
 SESSIONS: Final = f"""
 {PEOPLE}
 SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_at, s.ended_reason
@@ -55,7 +55,7 @@ SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_
          UNION
         SELECT * FROM conversation_sessions WHERE id = ANY(%(ids)s::uuid[])) s
  ORDER BY s.started_at, s.created_at, s.id
-"""
+"""  # noqa: S608
 
 
 class Call(Value):

@@ -6,6 +6,7 @@ is the difference to the next one kept; while nothing was counted, nothing happe
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Final
 
 from onelane import keys
@@ -37,10 +38,7 @@ def last_hour(lanes: Lanes) -> Trends:
     this_minute = int(time[0]) // 60
     by_minute = dict(map(_kept, kept)) | {this_minute + 1: numbers_in(numbers)}
     minutes = sorted(by_minute)
-    went = {
-        minute: _difference(by_minute[minute], by_minute[later])
-        for minute, later in zip(minutes, minutes[1:], strict=False)
-    }
+    went = {minute: _difference(by_minute[minute], by_minute[later]) for minute, later in pairwise(minutes)}
     hour = [went.get(minute, {}) for minute in range(this_minute - MINUTES + 1, this_minute + 1)]
     return Trends(
         messages=tuple(ACCEPTED.read(one)["message"] for one in hour),

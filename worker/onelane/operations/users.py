@@ -21,7 +21,8 @@ SESSIONS = """
 SELECT s.id, s.status, s.started_at, s.last_message_at, s.escalated_at, s.ended_at, s.ended_reason,
        m.messages, m.replies, m.dead
   FROM (SELECT * FROM conversation_sessions
-         WHERE user_id = ANY(ARRAY(SELECT %(user_id)s::uuid UNION ALL SELECT id FROM users WHERE merged_into = %(user_id)s))
+         WHERE user_id = ANY(ARRAY(
+               SELECT %(user_id)s::uuid UNION ALL SELECT id FROM users WHERE merged_into = %(user_id)s))
          ORDER BY status = 'ended', started_at DESC, ended_at DESC LIMIT %(most)s) s
  CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE direction = 'in' AND kind = 'message') AS messages,
                             count(*) FILTER (WHERE direction = 'out') AS replies,

@@ -1,0 +1,174 @@
+"""The operator's pages without a browser: what they show, what they hide, and who may do what."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from flask import Flask, g
+from flask.testing import FlaskClient
+
+from onelane import keys
+from onelane.bootstrap import Services, open_services
+from onelane.config import Settings
+from onelane.deliveries import Accepted
+from onelane.dev.embedded.redis import free_port
+from onelane.operations.overview import glance
+from onelane.operations.trends import last_hour
+from onelane_web.ops import pages
+from onelane_web.ops.operators import Operator
+from tests.conftest import Accept
+from tests.door import CANARY, operator_of
+from tests.rows import Rows
+
+GENERAL = ("overview", "users", "replies", "dead", "quarantine", "anomalies", "doctor")
+LOOKING = {"pages.search", "pages.texts", "pages.examination"}
+"""Changes nothing, and is a POST so that no name gets into an address, and no robot starts it."""
+
+
+@pytest.fixture
+def onlooker(web: Flask) -> FlaskClient:
+    """Log in as somebody who may look, and not act."""
+    operator = operator_of(web)
+    web.before_request_funcs.setdefault(pages.NAME, []).append(
+        lambda: setattr(g, "operator", Operator(name="eve", role="look"))
+    )
+    return operator
+
+
+@pytest.mark.parametrize("page", GENERAL)
+def test_every_page_opens_also_when_there_is_nothing_to_show(operator: FlaskClient, page: str) -> None:
+    answer = operator.get(f"/ops/{page}")
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self';" in policy
+
+
+def test_a_page_that_has_not_changed_is_not_sent_again(operator: FlaskClient) -> None:
+    first = operator.get("/ops/quarantine")
+    again = operator.get("/ops/quarantine", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_what_was_written_is_hidden_until_it_is_asked_for_and_that_is_recorded(
+    operator: FlaskClient, rows: Rows, dead: list[Accepted]
+) -> None:
+    address = f"/ops/users/{dead[0].user_id}"
+    seen = [operator.get(f"/ops/{page}").text for page in GENERAL] + [operator.get(address).text]
+    assert not any(CANARY in page or "alice" in page for page in seen)
+    assert "ValueError" in seen[-1]
+    assert CANARY in operator.post(f"{address}/texts").text
+    noted = rows.ask("SELECT who, act, subject FROM audit")
+    assert noted == ("operator", "texts_shown", str(dead[0].user_id))
+
+
+@pytest.mark.parametrize("named", ["{0.user_id}", "demo:alice", "alice"])
+def test_a_user_is_found_by_id_and_by_name_and_the_address_has_no_name(
+    operator: FlaskClient, accept: Accept, named: str
+) -> None:
+    accepted = accept("alice")
+    found = operator.post("/ops/users", data={"who": named.format(accepted)})
+    assert found.location == f"/ops/users/{accepted.user_id}"
+    assert operator.post("/ops/users", data={"who": "nobody\x00"}).location == "/ops/users?note=nobody"
+
+
+def test_who_may_only_look_sees_no_button_and_is_refused_every_act(
+    web: Flask, onlooker: FlaskClient, rows: Rows, dead: list[Accepted]
+) -> None:
+    values = dict.fromkeys(("user_id", "message_id", "reply_id", "kept_id"), dead[0].user_id)
+    routes = [rule for rule in web.url_map.iter_rules() if rule.endpoint.startswith("pages.")]
+    acts = [rule for rule in routes if "POST" in (rule.methods or ()) and rule.endpoint not in LOOKING]
+    assert len(acts) == 5
+    for rule in acts:
+        for act in ("pause", "retry", "drop", "resend"):
+            path = web.url_map.bind("localhost").build(rule.endpoint, values | {"act": act, "channel": "demo"}, "POST")
+            assert onlooker.post(path).status_code == 403, path
+    page = onlooker.get(f"/ops/users/{dead[0].user_id}").text + onlooker.get("/ops/dead").text
+    assert "/acts/" not in page
+    assert "/retry" not in page
+    assert "(may look)" in page
+    assert rows.ask("SELECT count(*) FROM audit") == (0,)
+
+
+def test_an_act_needs_the_logins_token(web: Flask, operator: FlaskClient, rows: Rows, accept: Accept) -> None:
+    accepted = accept("alice")
+    del operator.environ_base["HTTP_X_CSRFTOKEN"]
+    assert operator.post(f"/ops/users/{accepted.user_id}/acts/pause").status_code == 403
+    assert rows.user(accepted.user_id).paused_at is None
+
+
+def test_an_answer_that_is_sent_twice_is_said_once(operator: FlaskClient, rows: Rows, accept: Accept) -> None:
+    accepted = accept("alice")
+    session = rows.session_of(accepted.user_id)
+    said = {"text": "I am looking into it", "key": str(uuid4())}
+    for _ in range(2):
+        answer = operator.post(f"/ops/users/{accepted.user_id}/acts/answer", data=said)
+        assert answer.location == f"/ops/users/{accepted.user_id}?note=answered"
+    [reply] = rows.replies(accepted.user_id)
+    assert (reply.text, reply.session_id) == (said["text"], session)
+    noted = rows.ask("SELECT who, act, subject, detail FROM audit")
+    assert noted == ("operator", "user_answered", str(accepted.user_id), {"reply_ids": [str(reply.id)]})
+
+
+def test_of_two_operators_the_slower_ends_no_session_that_has_opened_since(
+    operator: FlaskClient, rows: Rows, accept: Accept, services: Services
+) -> None:
+    user_id = accept("alice").user_id
+    ended = services.database.row(
+        "INSERT INTO conversation_sessions"
+        " (user_id, started_at, last_message_at, sweep_at, status, ended_at, ended_reason)"
+        " VALUES (%s, now(), now(), now(), 'ended', now(), 'operator') RETURNING id",
+        (user_id,),
+    )
+    session = rows.session_of(user_id)
+    assert ended
+    late = operator.post(f"/ops/users/{user_id}/acts/end", data={"session": str(ended.id)})
+    assert late.location == f"/ops/users/{user_id}?note=nothing"
+    assert rows.sessions(user_id)[-1].id == session
+    assert rows.sessions(user_id)[-1].status == "active"
+
+
+@pytest.mark.plants_a_bug
+def test_an_incident_made_by_hand_is_seen_side_by_side_and_named(
+    operator: FlaskClient, rows: Rows, accept: Accept
+) -> None:
+    user_id = accept("alice").user_id
+    at = datetime(2026, 1, 17, 20, 39, 24, tzinfo=UTC)
+    for nr, reason in enumerate(("timeout", "timeout")):
+        rows.ask(
+            "INSERT INTO conversation_sessions (user_id, started_at, last_message_at, sweep_at, status, ended_at,"
+            " ended_reason) VALUES (%s, %s, %s, now(), 'ended', %s, %s) RETURNING id",
+            user_id,
+            at + timedelta(seconds=nr),
+            at + timedelta(seconds=nr),
+            at + timedelta(seconds=20),
+            reason,
+        )
+    page = operator.get(f"/ops/users/{user_id}").text
+    assert page.count('class="session ended overlaps"') == 2
+    assert "opened_early" in page
+    found = operator.get("/ops/anomalies").text
+    assert "in the last 100 years" in found
+    assert all(word in found for word in ("opened_early</th>", "overlap</th>", str(user_id)))
+
+
+def test_with_redis_away_the_overview_shows_what_postgres_knows(services: Services, settings: Settings) -> None:
+    away = open_services(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"}))
+    now = glance(services.database, away.lanes, away.out_lanes)
+    away.close()
+    assert (now.turns, now.replies, now.trends) == (None, None, None)
+    assert now.backlog is not None
+    assert now.quarantined == 0
+
+
+def test_the_last_hour_is_counted_by_minutes(services: Services) -> None:
+    client = services.lanes.client
+    minute = int(client.time()[0]) // 60
+    client.lpush(keys.MINUTES, f'{minute - 2} {{"onelane_accepted:message": 3}}')
+    client.lpush(keys.MINUTES, f'{minute - 1} {{"onelane_accepted:message": 10}}')
+    services.lanes.add_numbers("p", 1, {"onelane_accepted:message": 12, "onelane_end_to_end_seconds:0.1": 1})
+    went = last_hour(services.lanes)
+    assert went.messages[-3:] in {(7, 0, 12), (0, 12, 0)}  # the second where a minute has ended meanwhile
+    assert max(went.wait_s) == 0.1
+    services.lanes.add_numbers("p", 2, {"onelane_accepted:message": 1})
+    assert client.llen(keys.MINUTES) <= 4
