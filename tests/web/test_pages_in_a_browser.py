@@ -23,7 +23,8 @@ PAGES = ("overview", "users", "replies", "dead", "quarantine", "anomalies", "doc
 PLANTED = (
     """
     UPDATE inbox
-       SET button = %(x)s, last_error = %(x)s, attempts = 1, event = %(x)s, parts = jsonb_build_object('x', %(x)s::text),
+       SET button = %(x)s, last_error = %(x)s, attempts = 1, event = %(x)s,
+           parts = jsonb_build_object('x', %(x)s::text),
            redriven_at = now(), session_id = %(session)s, attachments = jsonb_build_array(jsonb_build_object(
            'kind', 'image', 'url', %(x)s::text, 'name', %(x)s::text))
     """,

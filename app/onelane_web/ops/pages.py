@@ -46,6 +46,7 @@ def blueprint(services: Services) -> Blueprint:
         lambda: {"note": NOTES.get(request.args.get("note", "")), "has_rq": rq_dashboard.is_installed()}
     )
     _general(pages, services)
+    _lists(pages, services)
     _people(pages, services)
     acting.add_to(pages, services)
     pages.register_error_handler(StoreUnavailable, _away)
@@ -75,6 +76,23 @@ def _general(pages: Blueprint, services: Services) -> None:
         looked = anomalies.look_back(database, ANOMALIES_ASKED_S if window else ANOMALIES_S, windows)
         return render_template("ops/anomalies.html", looked=looked, windows=anomalies.WINDOWS)
 
+    @pages.get("/doctor")
+    def doctor() -> str:
+        return render_template("ops/doctor.html", examined=None)
+
+    @pages.post("/doctor")
+    def examination() -> str:
+        """Run the checks, as far as there is time: what they write they remove again."""
+        ends = monotonic() + DOCTOR_S
+        deployment = Deployment(services.settings, database, services.lanes)
+        checks = takewhile(lambda _: monotonic() < ends, examine(deployment, deadline_s=DOCTOR_CHECK_S))
+        return render_template("ops/doctor.html", examined=list(checks))
+
+
+def _lists(pages: Blueprint, services: Services) -> None:
+    """Add what needs somebody."""
+    database = services.database
+
     @pages.get("/dead")
     @_unless_seen
     def dead() -> str:
@@ -95,18 +113,6 @@ def _general(pages: Blueprint, services: Services) -> None:
         listed = reply_views.replies(database, state=state, most=LISTED, looked_at=REPLIES_LOOKED_AT)
         counts = reply_views.overview(database)
         return render_template("ops/replies.html", replies=listed, counts=counts, state=state, states=list(ReplyState))
-
-    @pages.get("/doctor")
-    def doctor() -> str:
-        return render_template("ops/doctor.html", examined=None)
-
-    @pages.post("/doctor")
-    def examination() -> str:
-        """Run the checks, as far as there is time: what they write they remove again."""
-        ends = monotonic() + DOCTOR_S
-        deployment = Deployment(services.settings, database, services.lanes)
-        checks = takewhile(lambda _: monotonic() < ends, examine(deployment, deadline_s=DOCTOR_CHECK_S))
-        return render_template("ops/doctor.html", examined=list(checks))
 
 
 def _people(pages: Blueprint, services: Services) -> None:

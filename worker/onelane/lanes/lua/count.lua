@@ -16,7 +16,7 @@ end
 -- At the first count of a minute: keeps what the numbers of a trend were until then.
 local function keep_minute()
   local minute = digits(math.floor(redis_clock('') / 60000))
-  if string.match(ours('LINDEX', MINUTES, 0) or '', '^%d+') == minute then return end
+  if string.match(ours('LRANGE', MINUTES, 0, 0)[1] or '', '^%d+') == minute then return end
   local numbers, kept = redis.call('HGETALL', NUMBERS), {}
   for i = 1, #numbers, 2 do
     if is_shown(numbers[i]) and whole(numbers[i + 1]) then kept[numbers[i]] = tonumber(numbers[i + 1]) end
