@@ -67,7 +67,18 @@ def test_a_lane_with_nothing_left_leaves_nothing_behind_but_the_cached_session(
         key
         for key in left
         if key.startswith(
-            ("rq:worker", "heartbeats", "beat:", "lease:", "duty:", "numbers", "counted:", "wake", "reconciled")
+            (
+                "rq:worker",
+                "heartbeats",
+                "beat:",
+                "lease:",
+                "duty:",
+                "numbers",
+                "minutes",
+                "counted:",
+                "wake",
+                "reconciled",
+            )
         )
     }
     assert left - worker_keys == {f"session:user:{message.user_id}", "instance", "fence"}

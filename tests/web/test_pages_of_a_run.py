@@ -1,0 +1,69 @@
+"""`onelane run`: a worker dies in the middle of a turn, and the operator reads on alice's page what became of it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from onelane.dev.embedded.child import wait_until
+from onelane_web.development.trying import HEADER
+from tests.integration.test_run import COMMAND, Run, start
+from tests.web.test_pages_in_a_browser import shot
+
+__all__ = ["start"]
+WAIT_S = 60
+BOT = """
+import time
+from pathlib import Path
+
+def handle(turn):
+    Path("begun").touch()
+    while not Path("gate").exists():
+        time.sleep(0.02)
+    return f"you said: {turn.message.text}"
+"""
+
+
+def post(run: Run, path: str, body: object = None) -> None:
+    headers = {HEADER: "1", "Content-Type": "application/json"}
+    asked = Request(f"http://127.0.0.1:{run.port}{path}", json.dumps(body).encode(), headers, method="POST")
+    with urlopen(asked, timeout=WAIT_S) as answer:
+        assert answer.status < 300
+
+
+@pytest.mark.slow
+def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
+    start: Callable[..., Run], tmp_path: Path, chromium: Browser
+) -> None:
+    (tmp_path / "mybot.py").write_text(BOT)
+    run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="2", OPS_PASSWORD="let me in").until_ready()
+    post(run, "/try/messages", {"channel": "demo", "user": "alice", "text": "hello"})
+    assert wait_until((tmp_path / "begun").exists, WAIT_S)
+    post(run, "/try/acts/kill-worker")
+    (tmp_path / "gate").touch()
+    page = chromium.new_context(base_url=f"http://127.0.0.1:{run.port}").new_page()
+    page.goto("/ops/users")
+    page.get_by_label("Name").fill("operator")
+    page.get_by_label("Password").fill("let me in")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/ops/users")
+    page.get_by_role("row").nth(1).get_by_role("link").click()
+    lines = page.get_by_role("region", name="session 1").get_by_role("listitem")
+    expect(lines).to_have_count(6, timeout=WAIT_S * 1000)  # it keeps itself current
+    expect(lines.nth(5)).to_contain_text(re.compile("delivered|sent"), timeout=WAIT_S * 1000)
+    said = lines.all_inner_texts()
+    leased, taken = (re.search(r"by (\S+) \(fence (\d+)\)", said[nr]) for nr in (1, 3))
+    assert leased
+    assert taken
+    assert leased[1] != taken[1]
+    assert int(leased[2]) < int(taken[2])
+    assert said[2].startswith(f"{leased[1]} died")
+    assert "attempt 1 committed" in said[4]
+    shot(page, "user")
+    page.goto("/ops/overview")
+    expect(page.get_by_role("img", name="Messages a minute")).to_be_visible()
+    shot(page, "overview")
