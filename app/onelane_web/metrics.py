@@ -38,7 +38,8 @@ BROKEN = "onelane_channels_broken"
 REPLIES_WITHIN_S = 2.0
 """What Postgres may take for its part."""
 GAUGES = {
-    LANES: "Lanes by kind (in: turns, out: replies) and state. parked: waiting for a retry, a limit, or what is away.",
+    LANES: "Lanes by kind (in: turns, out: replies) and state. collecting: waiting for more messages; parked: for a "
+    "retry, a limit, or what is away.",
     OLDEST_WAIT: "How long the lane of a kind that waits longest has been due.",
     WORKERS: "Worker processes whose last heartbeat is recent.",
     WAITING: "Replies that are not sent yet, by state. unknown: they may have arrived.",

@@ -126,24 +126,29 @@ def test_every_command_takes_a_users_name_and_prints_the_id_in_its_place(bury: B
 
 
 def test_lanes_are_counted_by_state_and_shown(services: Services, accept: Accept, invoke: Invoke, ask: Ask) -> None:
-    due, parked, paused, leased = (accept(name, TEXT).user_id for name in ("a", "b", "c", "d"))
-    services.lanes.client.zadd("lanes:in", {str(user): nr for nr, user in enumerate((leased, parked, paused, due))})
-    first, second = services.lanes.lease("worker one", 1, 2, 60).leases
-    assert (first.user_id, second.user_id) == (leased, parked)
+    due, parked, paused, leased, collecting = (accept(name, TEXT).user_id for name in ("a", "b", "c", "d", "e"))
+    in_order = (leased, parked, collecting, paused, due)
+    services.lanes.client.zadd("lanes:in", {str(user): nr for nr, user in enumerate(in_order)})
+    first, second, third = services.lanes.lease("worker one", 1, 3, 60).leases
+    assert (first.user_id, second.user_id, third.user_id) == in_order[:3]
     services.lanes.park(second, 90)
+    services.lanes.park(third, 90)
+    services.lanes.client.set(keys.collect(collecting), 1)
     services.lanes.pause(paused)
     answer = ask("lanes")
-    assert {name: answer[name] for name in ("total", "due", "leased", "parked", "paused")} == {
-        "total": 4,
+    assert {name: answer[name] for name in ("total", "due", "leased", "collecting", "parked", "paused")} == {
+        "total": 5,
         "due": 1,
         "leased": 1,
+        "collecting": 1,
         "parked": 1,
         "paused": 1,
     }
-    assert answer["backlog"] == {"waiting": 4, "dead": 0}
+    assert answer["backlog"] == {"waiting": 5, "dead": 0}
     assert [(one["user_id"], one["state"]) for one in answer["lanes"]] == [
         (str(due), "due"),
         (str(leased), "leased"),
+        (str(collecting), "collecting"),
         (str(parked), "parked"),
         (str(paused), "paused"),
     ]
@@ -198,7 +203,7 @@ def test_a_hundred_thousand_lanes_are_counted_in_bounded_time(
     assert time.monotonic() - began < 15  # a second or two where nothing else runs
     assert "… and 99961 more" in output
     assert re.search(r"50001, the oldest for 6\d\.\d s", output)
-    assert "parked    50000 at most" in output
+    assert "parked      50000 at most" in output
 
 
 def test_foreign_things_in_the_set_of_lanes_do_not_stop_the_view(services: Services, ask: Ask) -> None:

@@ -146,6 +146,7 @@ def _totals(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("lanes", str(snapshot.total)),
         ("due", f"{snapshot.due}, the oldest for {format_duration(snapshot.oldest_wait_s)}" if snapshot.due else "0"),
         ("leased", f"{snapshot.leased}{about}"),
+        ("collecting", str(snapshot.collecting)),
         ("parked", f"{snapshot.parked}{' at most' if about else ''}"),
         ("paused", str(snapshot.paused)),
         ("workers", f"{snapshot.workers_alive}" + (", suspended: rq resume" if snapshot.is_suspended else "")),
@@ -166,7 +167,7 @@ def _row(lane: Lane) -> list[object]:
 def _format_due(lane: Lane) -> str:
     if lane.state is LaneState.DUE:
         return f"due for {format_duration(-(lane.due_in_s or 0))}"
-    if lane.state is LaneState.PARKED:
+    if lane.state in {LaneState.COLLECTING, LaneState.PARKED}:
         return f"another {format_duration(lane.due_in_s)}"
     if lane.lease_ends_in_s is not None:
         return f"lease for {format_duration(lane.lease_ends_in_s)}"

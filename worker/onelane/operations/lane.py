@@ -53,9 +53,11 @@ def lane_of(lanes: Lanes, user_id: UUID) -> Lane | None:
 
 def _in_redis(lanes: Lanes, user_id: UUID) -> dict[str, Any]:
     now_ms = clock.read_ms(lanes.scripts)
-    score, lock, jobs, session, session_ms, buried = lanes.scripts.ask(lambda: _all_about(lanes, user_id))
+    score, lock, jobs, session, session_ms, buried, collects = lanes.scripts.ask(lambda: _all_about(lanes, user_id))
     return {
-        "lane": None if score is None else _lane(user_id, now_ms, score, jobs, lock),
+        "lane": None
+        if score is None
+        else _lane(user_id, now_ms, score, jobs, lock, collects=lanes.kind == keys.IN and bool(collects)),
         "cached_session": session.decode() if session else None,
         "cached_for_s": session_ms / 1000 if session_ms > 0 else None,
         "buried_jobs": buried,
@@ -70,17 +72,18 @@ def _all_about(lanes: Lanes, user_id: UUID) -> list[Any]:
         pipeline.get(keys.session(user_id))
         pipeline.pttl(keys.session(user_id))
         pipeline.zcard(keys.failed(user_id, lanes.kind))
+        pipeline.exists(keys.collect(user_id))
         answers: list[Any] = pipeline.execute()
     return answers
 
 
-def _lane(user_id: UUID, now_ms: float, score: float, jobs: int, lock: list[bytes | None]) -> Lane:
+def _lane(user_id: UUID, now_ms: float, score: float, jobs: int, lock: list[bytes | None], *, collects: bool) -> Lane:
     worker, fence, ends = (part.decode() if part else None for part in lock)
     is_held = float(ends or 0) > now_ms
     due_in_s = None if score == float("inf") else round((score - now_ms) / 1000, 3)
     return Lane(
         user_id=str(user_id),
-        state=_state(due_in_s, is_held=is_held),
+        state=_state(due_in_s, is_held=is_held, collects=collects),
         due_in_s=due_in_s,
         jobs=jobs,
         worker=worker if is_held else None,
@@ -89,9 +92,11 @@ def _lane(user_id: UUID, now_ms: float, score: float, jobs: int, lock: list[byte
     )
 
 
-def _state(due_in_s: float | None, *, is_held: bool) -> LaneState:
+def _state(due_in_s: float | None, *, is_held: bool, collects: bool) -> LaneState:
     if due_in_s is None:
         return LaneState.PAUSED
     if is_held:
         return LaneState.LEASED
-    return LaneState.DUE if due_in_s <= 0 else LaneState.PARKED
+    if due_in_s <= 0:
+        return LaneState.DUE
+    return LaneState.COLLECTING if collects else LaneState.PARKED

@@ -33,6 +33,8 @@ class LaneState(StrEnum):
 
     DUE = "due"
     LEASED = "leased"
+    COLLECTING = "collecting"
+    """Of a channel that waits for more messages: when it stops to."""
     PARKED = "parked"
     PAUSED = "paused"
 
@@ -85,6 +87,7 @@ class Snapshot(Value):
     total: int
     due: int
     leased: int
+    collecting: int
     parked: int
     paused: int
     is_exact: bool
@@ -135,7 +138,8 @@ def _snapshot(answer: bytes) -> Snapshot:
         total=found["total"],
         due=found["due"],
         leased=found["leased"],
-        parked=found["ahead"] - found["leased"],
+        collecting=found["collecting"],
+        parked=found["ahead"] - found["leased"] - found["collecting"],
         paused=found["paused"],
         is_exact=found["looked_at"] == found["ahead"],
         oldest_wait_s=_seconds(now_ms, float(found["oldest_ms"])) if found["oldest_ms"] else 0,

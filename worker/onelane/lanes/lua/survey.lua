@@ -2,7 +2,7 @@
 -- differ by their lock. Only the locks of the lanes that are due next are read: a lease ends soon, so leased lanes come
 -- before most of the parked ones.
 -- ARGV: now, the most lanes to list of each state, the most locks to read, the most workers to list
--- Returns JSON {now_ms, redis_ms: its own clock, total, due, paused, ahead, looked_at, leased, oldest_ms or false,
+-- Returns JSON {now_ms, redis_ms: its own clock, total, due, paused, ahead, looked_at, leased, collecting, oldest_ms or false,
 --               is_suspended,
 --               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes, isolation, kinds], …]}
 local now, rows_max, locks_max, workers_max = lanes_clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -27,13 +27,16 @@ local first = math.max(rows_max, 1)
 local due = peek('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, first, 'WITHSCORES') or {}
 for i = 1, #due, 2 do show('due', due[i], due[i + 1], holder_of(due[i])) end
 
-local leased = 0
+local leased, collecting = 0, 0
+local function is_collecting(user) return KIND == 'in' and peek('EXISTS', collect_key(user)) == 1 end
 local later = '(' .. digits(now)
 local ahead = peek('ZRANGE', LANES, later, '(+inf', 'BYSCORE', 'LIMIT', 0, locks_max, 'WITHSCORES') or {}
 for i = 1, #ahead, 2 do
   local lock = holder_of(ahead[i])
-  if lock then leased = leased + 1 end
-  show(lock and 'leased' or 'parked', ahead[i], ahead[i + 1], lock)
+  local state = lock and 'leased' or is_collecting(ahead[i]) and 'collecting' or 'parked'
+  if state == 'leased' then leased = leased + 1 end
+  if state == 'collecting' then collecting = collecting + 1 end
+  show(state, ahead[i], ahead[i + 1], lock)
 end
 
 local paused = peek('ZRANGE', LANES, '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, rows_max) or {}
@@ -55,6 +58,7 @@ return cjson.encode({
   ahead = peek('ZCOUNT', LANES, later, '(+inf') or 0,
   looked_at = #ahead / 2,
   leased = leased,
+  collecting = collecting,
   oldest_ms = due[2] or false,
   is_suspended = redis.call('EXISTS', SUSPENDED) == 1,
   lanes = lanes,
