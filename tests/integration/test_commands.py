@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from click.testing import CliRunner, Result
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.cli import onelane
@@ -157,7 +158,7 @@ def test_lanes_are_counted_by_state_and_shown(services: Services, accept: Accept
     assert 55 < answer["lanes"][1]["lease_ends_in_s"] <= 60
     assert 85 < answer["lanes"][2]["due_in_s"] <= 90
     output = invoke("lanes").output
-    for words in ("due for", "lease for", "another", "until resumed", "4 waiting, 0 dead"):
+    for words in ("due for", "lease for", "another", "until resumed", "5 waiting, 0 dead"):
         assert words in output
 
 

@@ -425,7 +425,7 @@ def test_an_ok_names_how_many_messages_a_session_has(
 def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(
     services: Services, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_checks, "WINDOW_MAX_MS", 200)
+    monkeypatch.setattr(session_checks, "WINDOW_MAX_S", 0.2)
     with planted(services, SLOW_ANOMALY, shipped("session_anomalies", folder="views")):
         assert examine()["anomalies"].found == "none within the last 1 hour"
 

@@ -76,9 +76,9 @@ def _outcome(answer: object) -> str:
     return "nothing" if answer is None else "noted" if answer == "noted" else "done"
 
 
-def _session() -> UUID | None:
+def _session() -> UUID:
     """Return the session that the page showed: another operator may have ended it meanwhile."""
-    return uuid_or_none(request.form.get("session", ""))
+    return uuid_or_none(request.form.get("session", "")) or abort(HTTPStatus.BAD_REQUEST)
 
 
 def _answer(services: Services, user_id: UUID, by: str) -> str:

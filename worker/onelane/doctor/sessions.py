@@ -12,6 +12,7 @@ import psycopg
 from onelane.db import Database
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
+from onelane.operations.anomalies import within
 from onelane.sessions import clocks_differ, users_ahead
 
 SCRATCH_CHANNEL = ".doctor"
@@ -21,7 +22,7 @@ SHOWN_MAX = 20
 YEAR_DAYS = 365
 WINDOWS = ("24 hours", "1 hour", "5 minutes")
 """How far back to look; a shorter window is tried when a query takes too long."""
-WINDOW_MAX_MS = 4_000
+WINDOW_MAX_S = 4.0
 
 SEVERAL_OPEN = """
 SELECT user_id, array_agg(id ORDER BY started_at) AS sessions
@@ -38,10 +39,6 @@ SELECT channel, count(*) AS minutes, to_char(min(t), 'HH24:MI') AS first, to_cha
  WHERE p.idle_timeout_s > 10 AND coalesce(p.max_age_s, 11) > 10
    AND should_create_new_session(channel, t, t, t + interval '10 s') IS NOT NULL
  GROUP BY channel ORDER BY channel
-"""
-ANOMALIES = """
-SELECT kind, user_id, session_id, at, detail, count(*) OVER () AS total
-  FROM session_anomalies WHERE at > clock_timestamp() - %s::interval ORDER BY at DESC LIMIT %s
 """
 REUSE = """
 SELECT round(avg(turns), 1) AS turns FROM (
@@ -137,9 +134,9 @@ def anomalies(deployment: Deployment) -> Finding:
 
 
 def _anomalies_within(database: Database, window: str) -> Finding:
+    rows = within(database, window, WINDOW_MAX_S, SHOWN_MAX)
     with database.transaction() as connection:
-        connection.execute(f"SET LOCAL statement_timeout = {WINDOW_MAX_MS}")
-        rows = connection.execute(ANOMALIES, (window, SHOWN_MAX)).fetchall()
+        connection.execute(f"SET LOCAL statement_timeout = {int(WINDOW_MAX_S * 1000)}")
         reuse = connection.execute(REUSE, (window,)).fetchone()
     if not rows:
         turns = f"; {reuse.turns} messages a session" if reuse and reuse.turns else ""

@@ -56,7 +56,7 @@ def look_back(database: Database, budget_s: float, windows: Sequence[str] = WIND
     looked = Looked(window=None, found=())
     for window in windows:
         try:
-            looked = Looked(window=window, found=_within(database, window, budget_s / len(windows), most))
+            looked = Looked(window=window, found=within(database, window, budget_s / len(windows), most))
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise
@@ -69,7 +69,8 @@ def of_user(database: Database, user_id: UUID, most: int = SHOWN_MAX) -> tuple[A
     return tuple(Anomaly(**row._asdict()) for row in database.rows(OF_USER, (user_id, most)))
 
 
-def _within(database: Database, window: str, limit_s: float, most: int) -> tuple[Anomaly, ...]:
+def within(database: Database, window: str, limit_s: float, most: int) -> tuple[Anomaly, ...]:
+    """List the newest of a window; raise StoreUnavailable, caused by QueryCanceled, after `limit_s`."""
     with database.transaction() as connection:
         connection.execute(f"SET LOCAL statement_timeout = {int(limit_s * 1000)}")
         rows = connection.execute(WITHIN, (window, most)).fetchall()
