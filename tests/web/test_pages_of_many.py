@@ -43,6 +43,7 @@ PLANT = (
     INSERT INTO tool_calls (user_id, session_id, message_id, call_id, name, output)
     SELECT user_id, session_id, id, 'c', 'list', '1' FROM messages WHERE seq = 1
     """,
+    "INSERT INTO takeovers (user_id, message_id, fence) SELECT user_id, id, 1 FROM messages WHERE seq = 1",
     "ANALYZE",
 )
 
