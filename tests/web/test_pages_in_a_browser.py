@@ -1,12 +1,16 @@
 """The operator's pages as a person uses them: every page, every button, and what hostile texts do there."""
 
+import json
+import math
 import os
+import re
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.deliveries import Accepted
@@ -206,6 +210,40 @@ def test_a_broken_channel_is_shown_and_let_send_again(desk: Page, services: Serv
     desk.get_by_role("link", name="Broken channels").click()
     press(desk, "Let it send again")
     expect(desk.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_the_last_hour_is_drawn_and_what_needs_somebody_is_counted(
+    desk: Page,
+    services: Services,
+    settings: Settings,
+    dead: list[Accepted],
+    run_worker: RunWorker,
+    accept: Accept,
+    gate: Path,
+) -> None:
+    client = services.lanes.client
+    minute = int(client.time()[0]) // 60
+    total = 0
+    client.delete(keys.MINUTES)
+    for nr in range(60):
+        numbers = {
+            "onelane_accepted:message": total,
+            "onelane_replies:delivered": int(total * 0.9),
+            "onelane_end_to_end_seconds:0.05": total,
+            "onelane_end_to_end_seconds:1": nr // 20,
+        }
+        client.lpush(keys.MINUTES, f"{minute - 60 + nr} {json.dumps(numbers)}")
+        total += 120 + int(60 * math.sin(nr / 7)) + nr % 5
+    client.hset(keys.NUMBERS, mapping={name: str(number) for name, number in (numbers | {"x": 1}).items()})
+    with run_worker(settings.model_copy(update={"handler": "tests.bots:handle"})):
+        accept("carol", f"wait {gate}")
+        desk.goto("/ops/overview")
+        expect(desk.get_by_role("row", name="turns")).to_contain_text("1")
+        drawn = desk.get_by_role("img", name="Messages a minute")
+        expect(drawn).to_have_attribute("aria-label", re.compile(r"at most 18\d"))
+        expect(desk.get_by_role("link", name="Dead messages").locator("xpath=../../dd")).to_have_text("2")
+        shot(desk, "overview")
 
 
 @pytest.mark.slow

@@ -64,6 +64,3 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     assert said[2].startswith(f"{leased[1]} died")
     assert "attempt 1 committed" in said[4]
     shot(page, "user")
-    page.goto("/ops/overview")
-    expect(page.get_by_role("img", name="Messages a minute")).to_be_visible()
-    shot(page, "overview")
