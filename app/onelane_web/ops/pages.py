@@ -29,6 +29,8 @@ from onelane_web.ops import acting, rq_dashboard
 from onelane_web.ops.notes import NOTES
 
 NAME: Final = "pages"
+LOOKING: Final = frozenset({f"{NAME}.search", f"{NAME}.examination"})
+"""POSTs that change nothing: a name must not get into an address, and no robot may run the checks."""
 LISTED: Final = 50
 REPLIES_LOOKED_AT: Final = 5_000
 ANOMALIES_S: Final = 0.2
