@@ -26,7 +26,7 @@ GENERAL = ("overview", "users", "replies", "dead", "quarantine", "anomalies", "d
 @pytest.fixture
 def onlooker(services: Services) -> FlaskClient:
     """Log in as somebody who may look, and not act."""
-    eve = OpsUser(password=hashed(PASSWORD, "salt", cost=2), role="look")
+    eve = OpsUser(password=hashed(PASSWORD), role="look")
     client = web_of(services, ops_users={"eve": eve}).test_client()
     assert try_to_log_in(client, user="eve").status_code == 303
     token = client.get_cookie("_csrf_token", path="/ops")
