@@ -138,15 +138,17 @@ def _may_be_thrown_away(person: Person, before: Begin, after: Begin) -> bool:
 
 
 def _called_again(evidence: Evidence, person: Person) -> Iterator[Violation]:
-    """See that no model is asked what is kept already; a redriven message asks anew.
+    """See that no model is asked what is kept already.
 
-    Who had looked just before it was kept may ask: for as long as a process may stand still between the two.
+    A redriven message asks anew, and so does a batch of which a turn was thrown away, with what it had kept. Who had
+    looked just before it was kept may ask: for as long as a process may stand still between the two.
     """
-    redriven = {message.id for message in person.messages if message.redriven_at is not None}
+    anew = {message.id for message in person.messages if message.redriven_at is not None}
+    anew |= {begin.message_id or "" for begin in person.begins if begin.superseded}
     kept: dict[tuple[str, str], float] = {}
     for call in person.calls:
         step = call.batch, call.key
-        if call.batch.partition(":")[0] in redriven:
+        if call.batch.partition(":")[0] in anew:
             continue
         if call.phase == "kept":
             kept.setdefault(step, call.at)
