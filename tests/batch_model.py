@@ -144,7 +144,7 @@ class Batches:
         most = self.channel.interrupt_max
         if most is None:
             return False
-        if lowest.superseded > turn.superseded:
+        if lowest.superseded > turn.superseded and lowest.frozen_to != turn.seqs[-1]:
             return True  # asked again
         if turn.superseded >= most or self._reach(turn.started_at, self.waiting[turn.seqs[-1]], 1) == turn.seqs[-1]:
             return False

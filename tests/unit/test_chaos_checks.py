@@ -11,6 +11,7 @@ from tests.chaos.checker import report
 from tests.chaos.checker.checks import CHECKS, all_violations
 from tests.chaos.checker.spans import Spans, crowded
 from tests.chaos.checker.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
+from tests.chaos.traffic.speech import BUSY
 from tests.conftest import ROOT
 
 JUDGES = [*(ROOT / "tests" / "chaos" / "checker").rglob("*.py"), ROOT / "tests" / "policy_model.py"]
@@ -145,6 +146,12 @@ def committed_beside_newer(tale: Tale) -> None:
 
 def interrupted(tale: Tale) -> None:
     tale.find("setup")["channels"] = {CHANNEL: {"idle_timeout_s": 60, "on_busy": "interrupt", "interrupt_max": 3}}
+
+
+def told_for_nothing(tale: Tale) -> None:
+    """The channel rejects, nothing came while the user was answered, and they were told so."""
+    tale.find("setup")["channels"] = {CHANNEL: {"idle_timeout_s": 60, "on_busy": "reject"}}
+    tale.reply(7, 2, BUSY, "session-2", 70.3)
 
 
 def thrown_away_too_often(tale: Tale) -> None:
@@ -466,6 +473,7 @@ MUST_NOT_HAPPEN = {
     "a reply is another": ("effects", change("replies", 0, text="another")),
     "a tool output is there twice": ("effects", twice("outputs", 0)),
     "a state was overwritten": ("effects", lambda tale: tale.sessions[0]["state"].update(n=4)),
+    "somebody was told that they are answered, and was not": ("effects", told_for_nothing),
     "waiting is wrong": ("effects", lambda tale: tale.user.update(waiting=1)),
     "a message was committed twice": (
         "effects",

@@ -35,6 +35,12 @@ class Escalations:
         self._person = person
         self._given_back = person.commanded("hand_back")
 
+    @property
+    def rejects(self) -> bool:
+        """Whether who writes while they are answered is only told so."""
+        channel = self._person.row.channel if self._person.row else ""
+        return self._evidence.setup.channels.get(channel, {}).get("on_busy") == "reject"
+
     @cached_property
     def possible(self) -> Spans:
         """Tell when the session in use may have been escalated."""
@@ -126,6 +132,8 @@ def was_handled(message: MessageRow, person: Person, escalations: Escalations) -
         return False
     if message.seq in person.together:
         return True
+    if escalations.rejects:
+        return message not in person.late
     if message.seq in person.replies or answers_to(message.text, 1):
         return message.seq in person.replies
     if not escalations.may_have_been(message):

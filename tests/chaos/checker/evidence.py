@@ -37,7 +37,7 @@ from tests.chaos.checker.records import (
 from tests.chaos.checker.rows import EventRow, MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
 from tests.chaos.checker.spans import Spans
 from tests.chaos.history import Event
-from tests.chaos.traffic.speech import BATCH
+from tests.chaos.traffic.speech import BATCH, BUSY
 
 CLOCKS_DIFFER_S = 0.05
 """How far a time of the database and one of a history may be apart and still mean the same moment."""
@@ -83,10 +83,16 @@ class Person:
     """In the order of their starts."""
     replies: dict[int, list[ReplyRow]] = field(default_factory=dict)
     """By the number of the message that they answer, in their order."""
+    busy: list[ReplyRow] = field(default_factory=list)
+    """What they were told who wrote while they were answered."""
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     """What users saw, by reply."""
     outputs: dict[str, list[OutputRow]] = field(default_factory=dict)
     """By message."""
+
+    def take(self, reply: ReplyRow) -> None:
+        """Take one of the replies, which come in their order."""
+        (self.busy if reply.text == BUSY else self.replies.setdefault(reply.turn_seq, [])).append(reply)
 
     @cached_property
     def by_id(self) -> dict[str, MessageRow]:
@@ -95,7 +101,8 @@ class Person:
     @cached_property
     def all_replies(self) -> list[ReplyRow]:
         """Return their replies in the order in which they are to be sent."""
-        return [reply for seq in sorted(self.replies) for reply in self.replies[seq]]
+        replies = [*self.busy, *(reply for some in self.replies.values() for reply in some)]
+        return sorted(replies, key=lambda reply: (reply.turn_seq, reply.ordinal))
 
     @cached_property
     def batches(self) -> dict[int, list[MessageRow]]:
@@ -114,6 +121,16 @@ class Person:
     def together(self) -> frozenset[int]:
         """Tell who was answered together with others."""
         return frozenset(one.seq for batch in self.batches.values() if len(batch) > 1 for one in batch)
+
+    @cached_property
+    def late(self) -> list[MessageRow]:
+        """Return the messages that came while one before them waited or ran: as the times say, taken under one lock."""
+        late, done_at = list[MessageRow](), datetime.min.replace(tzinfo=UTC)
+        for message in self.messages:
+            if done_at > message.accepted_at:
+                late.append(message)
+            done_at = max(done_at, message.processed_at or datetime.max.replace(tzinfo=UTC))
+        return late
 
     @cached_property
     def calls(self) -> list[Call]:
@@ -296,7 +313,7 @@ def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
     for message in found.messages:
         person(message.user_id).messages.append(message)
     for reply in found.replies:
-        person(reply.user_id).replies.setdefault(reply.turn_seq, []).append(reply)
+        person(reply.user_id).take(reply)
     owners = {message.id: message.user_id for message in found.messages}
     for output in found.outputs:
         person(owners[output.message_id]).outputs.setdefault(output.message_id, []).append(output)

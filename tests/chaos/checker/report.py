@@ -41,6 +41,7 @@ def numbers(evidence: Evidence) -> Numbers:
         "batches": sum(len(batch) > 1 for person in people for batch in person.batches.values()),
         "batch_largest": max((len(batch) for person in people for batch in person.batches.values()), default=0),
         "thrown_away": commits["superseded"],
+        "rejected": sum(len(person.busy) for person in people),
         "model_calls": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=False)),
         "model_calls_interrupted": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=True)),
         "dead": sum(message.state == "dead" for message in messages),

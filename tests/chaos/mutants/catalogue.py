@@ -7,6 +7,7 @@ of which one must find it.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from tests.chaos.mutants import patches
 from tests.chaos.mutants.planting import Patch, Plant, Script, Sql, Statement
@@ -95,17 +96,15 @@ MUTANTS: dict[str, Mutant] = {
         ("batches",),
         (
             Sql({"UPDATE inbox SET batch_last = v_last": "UPDATE inbox SET batch_last = NULL"}, ("begin_turn",)),
-            Patch(patches.settle_late),
+            Patch(partial(patches.settle_late, "gathered")),
         ),
         ("kill-worker",),
-        rate=15,
     ),
     "superseded-by-signal-alone": Mutant(
         "the decision in Postgres that a newer message throws a turn away: what Redis knows decides",
         ("batches",),
-        (Patch(patches.superseded_by_signal), Patch(patches.settle_late)),
+        (Patch(patches.superseded_by_signal), Patch(partial(patches.settle_late, "interrupted"))),
         ("flush-redis", "lose-redis"),
-        rate=15,
     ),
     "fence-off": Mutant(
         "the fence, in begin and settle, and the version that backs it up",

@@ -130,13 +130,17 @@ def dedup_in_redis() -> None:
     plant(Intake, "accept", accept)
 
 
-def settle_late() -> None:
-    """Leave time between the last look at the lease and the turn's commit: the process may freeze meanwhile."""
+def settle_late(*channels: str) -> None:
+    """Leave time between the last look at the lease and the turn's commit: the process may freeze meanwhile.
+
+    On these channels alone, or on all.
+    """
     settle = Shift._settle
 
-    async def settle_later(shift: Shift, *args: Any) -> Any:
-        await asyncio.sleep(SETTLES_LATE_S)
-        return await settle(shift, *args)
+    async def settle_later(shift: Shift, turn: TurnRead, *args: Any) -> Any:
+        if not channels or turn.user.channel in channels:
+            await asyncio.sleep(SETTLES_LATE_S)
+        return await settle(shift, turn, *args)
 
     plant(Shift, "_settle", settle_later)
 
@@ -189,7 +193,8 @@ def superseded_by_signal() -> None:
 
     def ask_redis_too(records: Records, turn: TurnRead, effects: JsonObject) -> JsonObject:
         asked = ask(records, turn, effects)
-        return asked if asked and _jobs_of(records, turn) > len(turn.messages) else {}
+        is_cancelled = bool(asked) and asked["interrupt"]["is_cancelled"]
+        return asked if is_cancelled or _jobs_of(records, turn) > len(turn.messages) else {}
 
     plant(Records, "_interruptible", ask_redis_too)
 

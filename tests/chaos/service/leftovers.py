@@ -36,7 +36,7 @@ LIVES: Mapping[str, str] = {
     "beat:.+|counted:.+|lease:.+|duty:.+|reconciled:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}|collect:{UUID}|newer:.+": RUNS_OUT,
     f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:(user|reply):{UUID}|rq:queues|buried:(in|out)": IS_OF_THE_DEAD,
-    f"collect:{UUID}|lanes:(in|out)|unsure|lock:(in|out):{UUID}|rq:queue:(user|reply):{UUID}|cursor:(in|out)": GOES,
+    f"lanes:(in|out)|unsure|lock:(in|out):{UUID}|rq:queue:(user|reply):{UUID}|cursor:(in|out)": GOES,
 }
 """What becomes of a key once every message is terminal, by the key's form."""
 

@@ -26,6 +26,7 @@ from tests.chaos.history import HISTORY
 from tests.chaos.service import full_disk
 from tests.chaos.service.dynos import Dyno
 from tests.chaos.service.orders import DYNO
+from tests.chaos.traffic.speech import BUSY
 from tests.conftest import ROOT, SECRET
 from tests.proxy import Proxy
 from tests.stepping import SteppingRedis
@@ -47,6 +48,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "brief": {"provider": "standard", "secrets": [SECRET], "idle_timeout_s": 5},
     "gathered": {"provider": "standard", "secrets": [SECRET], **COLLECT},
     "interrupted": {"provider": "standard", "secrets": [SECRET], "on_busy": "interrupt", "interrupt_max": 3},
+    "rejecting": {"provider": "standard", "secrets": [SECRET], "on_busy": "reject", "busy_reply": BUSY},
     "aged": {"provider": "standard", "secrets": [SECRET], "max_age_s": 8},
     "meta": {
         "provider": "meta",

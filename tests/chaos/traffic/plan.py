@@ -68,9 +68,10 @@ class Role:
 
 
 ROLES = (
-    Role("hot", 10, 0.32, ("demo", "demo", "demo", "demo", "support"), {"newer": 4}),
+    Role("hot", 10, 0.28, ("demo", "demo", "demo", "demo", "support"), {"newer": 4}),
     Role("gathered", 12, 0.08, ("gathered",), HASTY, (("redrive", 15),)),
     Role("interrupting", 12, 0.08, ("interrupted",), {**HASTY, "shield": 6}, (("redrive", 15),)),
+    Role("rejected", 8, 0.04, ("rejecting",), {"sleep": 20}, nap_s=(0.1, 0.5)),
     Role("on the phone", 8, 0.02, (TELEGRAM,)),
     Role("plain", 177, 0.09, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),

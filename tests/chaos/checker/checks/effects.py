@@ -33,6 +33,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     for person in evidence.people.values():
         yield from _turns(evidence, person)
         yield from _commits_once(evidence, person)
+        yield from _told_once(evidence, person)
         yield from _strangers(person)
         waiting = sum(message.state == "received" for message in person.messages)
         if person.row is not None and person.row.waiting != waiting:
@@ -125,6 +126,17 @@ def _commits_once(evidence: Evidence, person: Person) -> Iterator[Violation]:
         if problem is not None:
             number = f"message {message.seq}" if message is not None else f"message {settled.message_id}"
             yield Violation(PROMISE, person.user_id, settled.at, f"{number} {problem}")
+
+
+def _told_once(evidence: Evidence, person: Person) -> Iterator[Violation]:
+    """See that who writes while they are answered is told so once, until what came then is settled."""
+    spells, done_at = 0, datetime.min.replace(tzinfo=UTC)
+    for message in person.late if Escalations(evidence, person).rejects else ():
+        spells += done_at <= message.accepted_at
+        done_at = max(done_at, message.left_at)
+    if len(person.busy) != spells:
+        sentence = f"they were told {len(person.busy)} times that they are answered, in {spells} spells"
+        yield Violation(PROMISE, person.user_id, None, sentence)
 
 
 def _strangers(person: Person) -> Iterator[Violation]:

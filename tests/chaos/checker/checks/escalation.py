@@ -25,7 +25,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 def _problems(person: Person, message: MessageRow, escalations: Escalations) -> Iterator[str]:
     handled, states = was_handled(message, person, escalations), _states(person, message)
-    is_asked = message.text != END_WORD
+    is_asked = message.text != END_WORD and not (escalations.rejects and message in person.late)
     if is_asked and handled is False and not escalations.may_have_been(message):
         yield "it was committed without the bot, and nobody had escalated"
     if handled and escalations.must_have_been(message):

@@ -74,7 +74,8 @@ def _in_order(person: Person) -> Iterator[Violation]:
 def _read(evidence: Evidence, person: Person) -> Iterator[Violation]:
     """Compare what was read at the end with the rows; a reply may have been delivered meanwhile.
 
-    What an escalation overtook is not shown: no user is to see it.
+    What an escalation overtook is not shown: no user is to see it. Nor is what was said before the first turn ended:
+    the page lists what is said to messages.
     """
     if not person.reads:
         if person.messages and "settled" in evidence.phases:
@@ -82,7 +83,8 @@ def _read(evidence: Evidence, person: Person) -> Iterator[Violation]:
         return
     last: Read = person.reads[-1]
     read = [tuple(reply[name] for name in ("turn_seq", "ordinal", "text")) for reply in last.replies]
-    stored = [(reply.turn_seq, reply.ordinal, reply.text) for reply in person.all_replies if reply.failure != OVERTAKEN]
+    shown = [reply for reply in person.all_replies if reply.failure != OVERTAKEN and reply.turn_seq]
+    stored = [(reply.turn_seq, reply.ordinal, reply.text) for reply in shown]
     if read != stored:
         differing = next((pair for pair in zip(read, stored, strict=False) if pair[0] != pair[1]), "their number")
         yield Violation(
