@@ -32,7 +32,7 @@ TRACEBACK = b"Traceback (most recent call last)"
 STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "goes"
 UUID = "[0-9a-f-]{36}"
 LIVES: Mapping[str, str] = {
-    "wake:(in|out)|instance|fence|numbers|heartbeats|rq:workers": STAYS,
+    "wake:(in|out)|instance|fence|numbers|minutes|heartbeats|rq:workers": STAYS,
     "beat:.+|counted:.+|lease:.+|duty:.+|reconciled:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
     f"session:user:{UUID}|collect:{UUID}|newer:.+": RUNS_OUT,
     f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:(user|reply):{UUID}|rq:queues|buried:(in|out)": IS_OF_THE_DEAD,
