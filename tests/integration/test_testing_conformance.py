@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from onelane import AsyncTurn, Attachment, AttachmentKind, Button, Reply, Turn
+from onelane import AsyncTurn, Attachment, AttachmentKind, Button, Message, Reply, Turn
+from onelane.model import Failure
 from onelane.testing import Answer, Bot, Person
 
 T0 = datetime(2031, 3, 29, 12, tzinfo=UTC)
@@ -98,7 +99,14 @@ async def _one() -> int:
 
 def words(bot: Bot, alice: Person) -> list[Answer]:
     said = [alice.says("a"), alice.says("count", "nothing", "count", "b"), alice.redelivers(), alice.says("history")]
-    edited = [alice.says("c"), alice.edits("d"), alice.says("history"), alice.deletes(), alice.says("history")]
+    edited = [
+        alice.says("c"),
+        alice.edits("d"),
+        alice.edits("e"),
+        alice.says("history"),
+        alice.deletes(),
+        alice.says("history"),
+    ]
     return [*said, alice.says("ask"), alice.presses("fr"), *edited, alice.says("tool x", "tool y", "history")]
 
 
@@ -138,6 +146,29 @@ def other_names(bot: Bot, alice: Person) -> list[Answer]:
     return [alice.says("count"), alice.becomes("somebody"), alice.says("count"), bot.user("carol").says("count")]
 
 
+def hooked(bot: Bot, alice: Person) -> list[Answer]:
+    said = [alice.says("count"), alice.edits("b"), alice.says("fail 9", "history")]
+    return [*said, alice.says("human"), alice.edits("c"), alice.says("/new", "count", "history")]
+
+
+def refused(bot: Bot, alice: Person) -> list[Answer]:
+    bot.reply_fails_next()
+    return [alice.says("ask", "history"), alice.says("a", "history")]
+
+
+def on_event(turn: Turn, event: Message) -> str:
+    return f"{event.event} {event.text}"
+
+
+def on_start(turn: Turn) -> str:
+    return f"welcome {turn.is_first}"
+
+
+def on_failed(turn: Turn, failure: Failure) -> str:
+    turn.user.state["failed"] = True
+    return f"sorry {bool(failure.error)}"
+
+
 def deaths(bot: Bot, alice: Person) -> list[Answer]:
     bot.crashes_next(after="handler")
     said = [alice.says("step")]
@@ -145,12 +176,17 @@ def deaths(bot: Bot, alice: Person) -> list[Answer]:
     return [*said, alice.says("step", "count"), alice.says("history")]
 
 
-def typed_over(bot: Bot, alice: Person) -> list[Answer]:
+def typed_over(bot: Bot, alice: Person, *others: str) -> list[Answer]:
     said = []
-    for text in ("a", "newer", "shield", "fail 1", "count"):
+    for text in ("a", "count", *others):
         alice.types_over("b", "c")
         said.append(alice.says(text))
     return [*said, alice.says("history")]
+
+
+def typed_over_more(bot: Bot, alice: Person) -> list[Answer]:
+    """What depends on when an interruption is noticed, where there are such."""
+    return typed_over(bot, alice, "newer", "shield", "fail 1")
 
 
 def bursts(bot: Bot, alice: Person) -> list[Answer]:
@@ -162,11 +198,14 @@ def bursts(bot: Bot, alice: Person) -> list[Answer]:
 Played = tuple[str, list[Scenario], Callable[[], Any]]
 FEW: list[Played] = [("queue", [words, humans], Talker)]
 ALL: list[Played] = [
-    ("queue", [files, sessions, failures, other_names, typed_over, deaths], Talker),
-    ("collect", [bursts, typed_over, sessions], Talker),
+    ("queue", [files, sessions, failures, other_names, typed_over_more, deaths], Talker),
+    ("collect", [bursts, typed_over_more, sessions], Talker),
     ("interrupt", [typed_over, bursts], Talker),
     ("interrupt", [typed_over, words], lambda: answer),
+    ("queue", [hooked], Talker),
 ]
+HOOKS: dict[str, Callable[..., Any]] = {"on_event": on_event, "on_start": on_start, "on_failed": on_failed}
+NO_HOOKS = dict.fromkeys(HOOKS)
 
 
 def seen(bot: Bot, person: Person, answers: list[Answer]) -> dict[str, Any]:
@@ -193,7 +232,8 @@ def compare(on_busy: Any, scenarios: list[Scenario], make: Callable[[], Any]) ->
     outcomes = []
     for real in (False, True):
         handle = make()
-        with Bot(handle, on_busy=on_busy, channel=CHANNEL, real=real, attempts_max=3) as bot:
+        hooks: Any = HOOKS if hooked in scenarios else NO_HOOKS
+        with Bot(handle, hooks=hooks, on_busy=on_busy, channel=CHANNEL, real=real, attempts_max=3) as bot:
             outcomes.append([played(bot, scenario) for scenario in scenarios])
         effects.append(getattr(handle, "effects", None))
     for scenario, in_memory, on_servers in zip(scenarios, *outcomes, strict=True):
@@ -205,6 +245,16 @@ def compare(on_busy: Any, scenarios: list[Scenario], make: Callable[[], Any]) ->
 @pytest.mark.parametrize(("on_busy", "scenarios", "make"), FEW)
 def test_memory_keeps_the_promises_of_the_servers(on_busy: Any, scenarios: list[Scenario], make: Any) -> None:
     compare(on_busy, scenarios, make)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("provider", ["meta", "slack", "standard", "telegram", "twilio"])
+def test_each_provider_refuses_a_reply_in_memory_as_its_fake_does(provider: str) -> None:
+    found = []
+    for real in (False, True):
+        with Bot(Talker(), hooks=HOOKS, channel={"provider": provider}, real=real) as bot:
+            found.append(played(bot, refused))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """A bot under test, in memory: what its author's tests see."""
 
+import asyncio
+
 import pytest
 
-from onelane import Button, Reply, Turn
+from onelane import AsyncTurn, Button, Later, Reply, Turn, Upload
 from onelane.testing import Bot, Outcome
 
 
@@ -82,3 +84,51 @@ def test_who_has_another_id_is_the_same_person(provider: str) -> None:
     alice.says("a")
     alice.becomes("alice, later")
     assert alice.says("b") == ["b 2 2"]
+
+
+async def slow(turn: AsyncTurn) -> str:
+    """Be interrupted where it first waits, unless it has shielded itself."""
+    RUNS.append(turn.message.text)
+    if turn.message.text == "pay":
+        with turn.shield():
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    RUNS.append("waited")
+    return " + ".join(message.text for message in turn.messages)
+
+
+RUNS: list[str] = []
+
+
+def test_an_async_turn_is_interrupted_where_it_first_waits_and_not_where_it_is_shielded() -> None:
+    alice = Bot(slow, on_busy="interrupt").user("alice")
+    RUNS.clear()
+    alice.types_over("b")
+    assert alice.says("a") == ["a + b"]
+    assert RUNS == ["a", "b", "waited"]
+    alice.types_over("c")
+    assert alice.says("pay") == ["pay", "c"]
+
+
+def test_a_handler_that_asks_for_later_runs_again_when_its_time_has_come() -> None:
+    def wait(turn: Turn) -> str:
+        if not turn.message.laters:
+            raise Later(60)
+        return "now"
+
+    alice = (bot := Bot(wait)).user("alice")
+    assert alice.says("a").outcome is Outcome.WAITING
+    bot.clock.passes(seconds=59)
+    assert alice.gets() == []
+    bot.clock.passes(seconds=1)
+    assert alice.gets() == ["now"]
+    assert bot.failures == []
+
+
+def test_a_file_that_was_sent_by_its_bytes_can_be_fetched() -> None:
+    def measure(turn: Turn) -> str:
+        [file] = turn.message.attachments
+        return f"{file.kind} {turn.fetch(file).content!r}"
+
+    photo = Upload(data=b"pixels", name="cat.jpg", content_type="image/jpeg")
+    assert Bot(measure).user("alice").sends(photo) == ["image b'pixels'"]

@@ -1,8 +1,9 @@
 """A bot under test."""
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
 
 from onelane.channels import Provider, provider_of
 from onelane.channels.senders import Senders
@@ -14,6 +15,9 @@ from onelane.testing.bot.person import Person
 from onelane.testing.bot.playing import Playing
 from onelane.testing.bot.settings import CHANNEL, settings_of
 from onelane.turns import bots, loading
+from onelane.turns.bots import Function
+
+NO_HOOKS: Final[Mapping[str, Function]] = MappingProxyType({})
 
 
 class Bot:
@@ -27,20 +31,22 @@ class Bot:
 
     def __init__(
         self,
-        handle: str | Callable[..., Any],
+        handle: str | Function,
         *,
-        on_event: Callable[..., Any] | None = None,
+        hooks: Mapping[str, Function] = NO_HOOKS,
         channel: Mapping[str, Any] | None = None,
-        on_busy: Literal["queue", "collect", "interrupt"] = "queue",
+        on_busy: Literal["queue", "collect", "interrupt", "reject"] = "queue",
         real: bool = False,
         **settings: Any,
     ) -> None:
         """Take the handler, or its path; a channel as CHANNELS has it; other settings by their names.
 
+        Beside a function, `on_event`, `on_start` and `on_failed` are its module's, or those of `hooks`.
+
         With `real`, all is as in production: PostgreSQL and Redis of the extra `embedded`, and a worker.
         """
         self.settings = settings_of({"on_busy": on_busy, **(channel or {})}, settings)
-        provider, tested = provider_of(self.settings.channels[CHANNEL]), _bot(handle, on_event)
+        provider, tested = provider_of(self.settings.channels[CHANNEL]), _bot(handle, hooks)
         self.clock = Clock(timezone=self.settings.policies[0].timezone)
         self._playing = Playing(provider)
         self._engine = _engine(self.settings, tested, provider, self.clock, is_real=real)
@@ -56,6 +62,10 @@ class Bot:
     def crashes_next(self, after: Literal["handler", "commit"] = "handler") -> None:
         """Let the next turn's worker die: after its handler, before anything is stored; or after all is."""
         self._engine.crash_next(after)
+
+    def reply_fails_next(self) -> None:
+        """Let the provider refuse the next reply, for good: the bot gets an event `reply_failed`."""
+        self._engine.refuse_next()
 
     @property
     def failures(self) -> list[str]:
@@ -73,11 +83,13 @@ class Bot:
         self.close()
 
 
-def _bot(handle: str | Callable[..., Any], on_event: Callable[..., Any] | None) -> bots.Bot:
-    """Load a path; beside a function, `on_event` of its module takes events, as it does in production."""
+def _bot(handle: str | Function, hooks: Mapping[str, Function]) -> bots.Bot:
+    """Load a path; beside a function go the hooks of its module, as they do in production."""
     if isinstance(handle, str):
         return loading.load(handle)
-    return bots.Bot(handle, on_event or getattr(sys.modules[handle.__module__], "on_event", None))
+    module = sys.modules[handle.__module__]
+    found = {name: getattr(module, name, None) for name in loading.HOOKS}
+    return bots.Bot(handle, **{**found, **hooks})
 
 
 def _engine(settings: Settings, bot: bots.Bot, provider: Provider, clock: Clock, *, is_real: bool) -> Engine:

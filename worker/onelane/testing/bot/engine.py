@@ -54,5 +54,8 @@ class Engine(Protocol):
     def crash_next(self, after: str) -> None:
         """Let the next turn's worker die."""
 
+    def refuse_next(self) -> None:
+        """Let the provider refuse the next reply."""
+
     def close(self) -> None:
         """Stop everything."""

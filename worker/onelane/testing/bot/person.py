@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onelane.deliveries import Delivery, Kind
 from onelane.history import Role
 from onelane.model import Attachment, Upload
 from onelane.testing.bot.answer import Answer, Outcome
@@ -28,6 +29,8 @@ class Person:
         self._engine = engine
         self._playing = playing
         self._newest: list[Item] = []
+        self._message_id = ""
+        """The provider's id of the newest message."""
 
     def says(self, *texts: str) -> Answer:
         """Write; several texts come at once. Return what the bot says to it."""
@@ -115,14 +118,18 @@ class Person:
         """Deliver, let the bot work, and return what came of it."""
         before, failed_before = len(self.replies), len(self._engine.failures)
         self._newest = items or self._newest
+        self._message_id = next((one.external_id for one in reversed(items) if _is_message(one)), self._message_id)
         are_new = self._engine.accept(items)
         self._engine.work_off()
         outcome = self._outcome() if not items or any(are_new) else Outcome.DUPLICATE
         return Answer(self.replies[before:], outcome, self.session, self._engine.failures[failed_before:])
 
     def _happens(self, event: str, text: str = "") -> Answer:
-        quoted = self._newest[-1].external_id if self._newest else ""
-        return self._delivers(self._playing.event(self._persona, event, quoted=quoted, text=text))
+        return self._delivers(self._playing.event(self._persona, event, quoted=self._message_id, text=text))
 
     def _outcome(self) -> Outcome:
         return self._engine.outcome(self._newest[-1].external_id) if self._newest else Outcome.PROCESSED
+
+
+def _is_message(item: Item) -> bool:
+    return isinstance(item, Delivery) and item.kind is Kind.MESSAGE

@@ -11,7 +11,15 @@ CHANNEL: Final = "test"
 """The name of its channel."""
 SECRET: Final = "whsec_" + "dGhlIHRlc3QgY2hhbm5lbCdzIG93biBzZWNyZXQ="
 NOWHERE: Final = {"database_url": "postgresql://nowhere.invalid/test", "redis_url": "redis://nowhere.invalid"}
-OWN: Final[Mapping[str, Mapping[str, Any]]] = {"demo": {"secrets": (SECRET,)}, "standard": {"secrets": (SECRET,)}}
+TOKEN: Final = "only-tests-have-" + "this"
+OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "demo": {"secrets": (SECRET,)},
+    "meta": {"secrets": (TOKEN,), "access_token": TOKEN, "phone_number_id": "100000000000000"},
+    "slack": {"secrets": (TOKEN,), "bot_token": f"xoxb-{TOKEN}"},
+    "standard": {"secrets": (SECRET,), "reply_url": "https://replies.invalid"},
+    "telegram": {"secrets": (TOKEN,), "bot_token": f"100000000:{TOKEN}"},
+    "twilio": {"secrets": (TOKEN,), "account_sid": f"AC{0:032x}", "from_number": "+15550000000"},
+}
 """What each provider needs to know, with secrets that only tests have."""
 
 

@@ -12,7 +12,7 @@ from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.end_words import is_end
 from onelane.history import Line
 from onelane.items import IDENTITY_CHANGED
-from onelane.model import Attachment, Message, Upload
+from onelane.model import Attachment, JsonObject, Message, Upload
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Item, Known
@@ -36,6 +36,8 @@ class InMemory:
     def __init__(self, settings: Settings, bots: Bots, senders: Senders, clock: Clock) -> None:
         self.failures: list[str] = []
         self._channel = settings.channels[CHANNEL]
+        if self._channel.on_busy == "reject":
+            raise NotImplementedError("on_busy reject: in memory nobody is busy: this needs Bot(…, real=True)")
         self._policy = policy = bots.completed(settings.policies[0])
         self._clock = clock
         self._people = People()
@@ -51,6 +53,10 @@ class InMemory:
         """Run turns until nothing can be done now."""
         for user in self._people.all:
             self._turns.work_off(user)
+            while failed := self._turns.commit.take_failed():
+                for reply in failed:
+                    self._tell_failure(user, reply)
+                self._turns.work_off(user)
 
     def outcome(self, external_id: str) -> Outcome:
         """Return what became of a message."""
@@ -82,6 +88,10 @@ class InMemory:
     def crash_next(self, after: str) -> None:
         """Let the next turn's worker die."""
         self._turns.crashes_after = after
+
+    def refuse_next(self) -> None:
+        """Let the provider refuse the next reply."""
+        self._turns.commit.refuses_next = True
 
     def close(self) -> None:
         """Keep nothing open."""
@@ -123,6 +133,15 @@ class InMemory:
         if line.event in {"opted_out", "opted_in"}:
             user.opted_out = line.event == "opted_out"
         self._take_event(user, message, at)
+
+    def _tell_failure(self, user: UserRecord, reply: JsonObject) -> None:
+        """Make an event of a reply that failed."""
+        at = max(self._clock(), user.last_accepted_at or self._clock())
+        user.last_seq, name = user.last_seq + 1, f"reply_failed:{reply['id']}"
+        failed = Delivery(
+            senders=(user.sender,), kind=Kind.EVENT, event="reply_failed", external_id=name, parts={"reply": reply}
+        )
+        self._take_event(user, _message(failed, user.last_seq, at), at)
 
     def _take_event(self, user: UserRecord, message: Message, at: datetime) -> None:
         """Let an event wait for a turn where the bot has a function for it; else it is a line of the open session."""

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Final
+from uuid import uuid4
 
+from onelane.channels.verdicts import Word
 from onelane.deliveries import Kind
 from onelane.history import Line, Role, ToolCall
 from onelane.model import JsonObject, Message, TurnRead
@@ -22,14 +24,17 @@ class Commit:
         self._apology = apology
         self.outcomes: dict[str, Outcome] = {}
         """By the message's external id."""
+        self.refuses_next = False
+        """Whether the provider will never take the next reply."""
+        self._failed: list[JsonObject] = []
 
     def processed(self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject) -> None:
         """Store a turn's effects with its messages."""
         self._store(user, session, turn, effects, Outcome.PROCESSED)
 
-    def dead(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> None:
-        """Store that a message died, and the apology if the channel makes one."""
-        self._store(user, session, turn, {"replies": self._apology}, Outcome.DEAD)
+    def dead(self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject | None) -> None:
+        """Store that a message died, with the bot's own effects, or the apology if the channel makes one."""
+        self._store(user, session, turn, {"replies": self._apology} if effects is None else effects, Outcome.DEAD)
 
     def _store(
         self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject, outcome: Outcome
@@ -40,7 +45,7 @@ class Commit:
             self.outcomes[message.external_id] = outcome
         session.lines += [_called(turn.message, call) for call in effects.get("tool_calls", ())]
         withheld = is_overtaken or user.opted_out
-        session.lines += [_reply(turn.message, row, withheld=withheld) for row in effects.get("replies", ())]
+        session.lines += [self._reply(turn.message, row, withheld=withheld) for row in effects.get("replies", ())]
         session.state = deepcopy(effects.get("session_state", session.state))
         session.summary = effects.get("summary", session.summary)
         user.state = deepcopy(effects.get("user_state", user.state))
@@ -49,6 +54,28 @@ class Commit:
         if "end" in effects and not is_overtaken:
             session.end(turn.message.accepted_at, effects["end"])
         user.version += 1
+
+    def _reply(self, message: Message, row: JsonObject, *, withheld: bool) -> Line:
+        failure = row.get("failure")
+        state = "withheld" if withheld or failure == Word.NO_ROUTE else "failed" if failure else "sent"
+        if state == "sent" and self.refuses_next:
+            self.refuses_next, state, failure = False, "failed", Word.UNREACHABLE
+        if state == "failed":
+            self._failed.append({"id": str(uuid4()), "word": str(failure), "code": None})
+        return Line(
+            role=Role.BOT,
+            seq=message.seq,
+            at=message.accepted_at,
+            text=row["text"],
+            media=row.get("attachments", ()),
+            buttons=row.get("parts", {}).get("buttons", ()),
+            state=state,
+        )
+
+    def take_failed(self) -> list[JsonObject]:
+        """Return the replies that have failed, as their events name them, once."""
+        failed, self._failed = self._failed, []
+        return failed
 
     def _leaves(self, user: UserRecord, session: SessionRecord, message: Message) -> None:
         """Move a message from the inbox into history."""
@@ -76,16 +103,3 @@ def line_of(message: Message, edited_text: str | None = None) -> Line:
 def _called(message: Message, call: JsonObject) -> Line:
     kept = ToolCall(id=call["call_id"], name=call["name"], arguments=call["arguments"], output=call["output"])
     return Line(role=Role.TOOL, seq=message.seq, at=message.accepted_at, call=kept)
-
-
-def _reply(message: Message, row: JsonObject, *, withheld: bool) -> Line:
-    failure = row.get("failure")
-    return Line(
-        role=Role.BOT,
-        seq=message.seq,
-        at=message.accepted_at,
-        text=row["text"],
-        media=row.get("attachments", ()),
-        buttons=row.get("parts", {}).get("buttons", ()),
-        state="withheld" if withheld or failure == "no_route" else "failed" if failure else "sent",
-    )

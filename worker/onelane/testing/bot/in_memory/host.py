@@ -27,19 +27,19 @@ def _handlers_loop() -> EventLoop:
 class InlineHost:
     """Runs what Handling hands it, before it returns."""
 
-    def __init__(self, failures: list[str], begins: Callable[[TurnMemory, Holding], None]) -> None:
-        """`begins` is called as a turn runs, before its handler."""
+    def __init__(self, failures: list[str], begins: Callable[[], object]) -> None:
+        """`begins` is called as a handler begins."""
         self._failures = failures
         self._begins = begins
 
     async def run(self, act: Act, read: TurnRead, memory: TurnMemory, holding: Holding, _thread: Any) -> JsonObject:
         """Run `act` and collect the turn's effects; raise HandlerFailed for whatever is its fault."""
-        self._begins(memory, holding)
+        self._begins()
         turn = turn_of(act, read, memory, holding.cancelled)
         try:
             replies = act(turn)
             if inspect.isawaitable(replies):
-                replies = _handlers_loop().run(_awaited(replies, memory, holding)).result()
+                replies = _handlers_loop().run(_awaited(replies, memory)).result()
             return turn.effects(replies)
         except CancelledError:
             raise HandlerFailed("the turn was cancelled") from None
@@ -58,11 +58,12 @@ class InlineThread:
         return call()
 
 
-async def _awaited(replies: Awaitable[Any], memory: TurnMemory, holding: Holding) -> Any:
+async def _awaited(replies: Awaitable[Any], memory: TurnMemory) -> Any:
     """Await a handler; one that is to be interrupted ends where it first waits, unless it has shielded itself."""
     handler = asyncio.ensure_future(replies)
     await asyncio.sleep(0)  # it has begun
-    if holding.cancelled.is_set() and not memory.is_shielded:
+    memory.interrupt()
+    if memory.is_interrupted:
         handler.cancel()
     return await handler
 

@@ -18,14 +18,23 @@ from onelane.testing.bot.in_memory.people import UserRecord
 class TurnMemory(Memory):
     """One turn's session and steps."""
 
-    def __init__(self, user: UserRecord, read: TurnRead, files: Files, claim: Callable[[int], list[Message]]) -> None:
-        """`claim` takes into the batch what may join it behind a number."""
+    def __init__(
+        self,
+        user: UserRecord,
+        read: TurnRead,
+        files: Files,
+        claim: Callable[[int], list[Message]],
+        is_overtaken: Callable[[], bool],
+    ) -> None:
+        """`claim` takes into the batch what may join it behind a number; newer messages may throw the turn away."""
         self._user = user
         self._read = read
         self._files = files
         self._claim = claim
         self.claimed: list[Message] = []
-        self.is_shielded = False
+        self._is_overtaken = is_overtaken
+        self._is_shielded = read.failure is not None
+        self.is_interrupted = False
 
     def history(self, session_id: UUID, limit: int) -> list[Line]:
         """Return the last `limit` lines, oldest first."""
@@ -54,8 +63,14 @@ class TurnMemory(Memory):
         return deepcopy(self._lowest().steps.setdefault((self._read.message.seq, key), deepcopy(value)))
 
     def shield(self) -> None:
-        """Let nothing that arrives throw the turn away from now on."""
-        self.is_shielded = True
+        """Let nothing that arrives throw the turn away from now on; raise TurnOutdated if something has."""
+        if self.is_interrupted:
+            raise TurnOutdated("a newer message has thrown this turn away")
+        self._is_shielded = True
+
+    def interrupt(self, _seq: int = 0) -> None:
+        """Throw the turn away if newer messages do, and it is not shielded."""
+        self.is_interrupted = self.is_interrupted or (not self._is_shielded and self._is_overtaken())
 
     def fetching(self, attachment: Attachment) -> Future[File]:
         """Fetch a file that a test sent by its bytes."""

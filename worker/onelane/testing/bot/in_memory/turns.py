@@ -1,34 +1,23 @@
 """A user's turns in memory: begun, handled and settled as `sql/functions/begin_turn.sql` and `settle_turn.sql` do."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, cast
-from uuid import uuid4
 
 from onelane.channels.senders import Senders
 from onelane.config import Channel, Settings
-from onelane.lanes.holding import Holding
-from onelane.model import Failure, Lease, Message, SessionRead, TurnRead, UserRead
+from onelane.model import Failure, JsonObject, Message, SessionRead, TurnRead, UserRead
 from onelane.policy import Policy
 from onelane.testing.bot.in_memory.files import Files
 from onelane.testing.bot.in_memory.history import Commit
-from onelane.testing.bot.in_memory.host import InlineHost, InlineThread
 from onelane.testing.bot.in_memory.inbox import CLAIMED_MAX, Batches, Waiting
 from onelane.testing.bot.in_memory.people import UserRecord
+from onelane.testing.bot.in_memory.running import Run, Running
 from onelane.testing.bot.in_memory.sessions import SessionRecord, end_by_policy
 from onelane.testing.bot.in_memory.turn_memory import TurnMemory
 from onelane.testing.bot.settings import CHANNEL
 from onelane.turns.bots import Bots
-from onelane.turns.handling import Handled, Handling
-
-
-class NoUploads:
-    """Keeps no bytes: nobody sends them."""
-
-    def keep(self, *_what: object) -> None:
-        """Do nothing."""
 
 
 class Turns:
@@ -49,14 +38,11 @@ class Turns:
         self._channel: Channel = settings.channels[CHANNEL]
         self._policy = policy
         self._now = now
-        self._arrive = arrive
         self._batches = Batches(policy)
         self.commit = Commit(senders.apologies(settings.channels).get(CHANNEL, []))
-        host = cast("Any", InlineHost(failures, self._begins))
-        nothing = cast("Any", None)
-        self._handling = Handling(settings, nothing, bots, host, nothing, nothing, senders, cast("Any", NoUploads()))
+        self._bots = bots
+        self._running = Running(settings, bots, senders, failures, arrive)
         self.files = Files()
-        self._running: tuple[UserRecord, SessionRecord] | None = None
         self.crashes_after: str | None = None
         self._taken_over: set[int] = set()
 
@@ -64,9 +50,7 @@ class Turns:
         """Run turns until nothing of the user's can be done now."""
         while user.inbox and not user.is_paused and (user.inbox[0].not_before or self._now()) <= self._now():
             session = self._session(user)
-            turn = self._begun(user, session)
-            self._running = user, session
-            self._run(user, session, turn)
+            self._take_turn(user, session, self._begun(user, session))
 
     def session_at(self, user: UserRecord, at: datetime) -> SessionRecord:
         """Return the session of what is accepted at an instant: the open one, or a new one if that is over."""
@@ -123,81 +107,71 @@ class Turns:
             previous_summary=before[-1].summary if is_first and before else None,
         )
 
-    def _run(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> None:
-        lease = Lease(user_id=user.id, token=str(uuid4()), fence=1)
-        claim = partial(self._claimed, user, session)
-        memory, holding = TurnMemory(user, turn, self.files, claim), Holding(lease)
-        running = self._handling.run(turn, holding, cast("Any", memory), cast("Any", InlineThread()), is_apart=False)
-        turn, handled = _at_once(running)
+    def _take_turn(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> None:
+        run = self._run(user, session, turn)
         crash, self.crashes_after = self.crashes_after, None
         if crash != "handler":
-            self._settle(user, session, turn, handled, memory)
+            self._settle(user, session, run)
         if crash is not None:
             self._taken_over.add(id(user))
 
-    def _begins(self, memory: TurnMemory, holding: Holding) -> None:
-        """Let arrive what comes while the turn runs; cancel a turn that it interrupts."""
-        self._arrive()
-        if self._running and self._is_interrupted(*self._running, memory):
-            holding.cancel()
+    def _run(self, user: UserRecord, session: SessionRecord, turn: TurnRead) -> Run:
+        claim, overtaken = partial(self._claimed, user, session), partial(self._is_overtaken, user, session)
+        return self._running.run(turn, TurnMemory(user, turn, self.files, claim, overtaken))
 
     def _claimed(self, user: UserRecord, session: SessionRecord, seq: int) -> list[Message]:
         lowest = user.inbox[0]
         lowest.batch_last = self._batches.last(user.inbox, session, CLAIMED_MAX)
         return [one.message for one in user.inbox if seq < one.seq <= lowest.batch_last]
 
-    def _is_interrupted(self, user: UserRecord, session: SessionRecord, memory: TurnMemory) -> bool:
-        """Whether newer messages throw the turn away."""
-        lowest, channel = user.inbox[0], self._channel
-        may_be = channel.on_busy == "interrupt" and not memory.is_shielded
-        if not may_be or lowest.superseded >= channel.interrupt_max:
+    def _is_overtaken(self, user: UserRecord, session: SessionRecord) -> bool:
+        """Whether newer messages throw the turn away that runs."""
+        lowest = user.inbox[0]
+        if self._channel.on_busy != "interrupt" or lowest.superseded >= self._channel.interrupt_max:
             return False
         return self._batches.last(user.inbox, session, 1) != lowest.batch_last
 
-    def _settle(
-        self, user: UserRecord, session: SessionRecord, turn: TurnRead, handled: Handled, memory: TurnMemory
-    ) -> None:
-        if user.version != turn.version:
-            return  # stale: it runs again
+    def _settle(self, user: UserRecord, session: SessionRecord, run: Run) -> None:
         lowest = user.inbox[0]
-        if self._is_interrupted(user, session, memory):
+        if user.version != run.turn.version:
+            return  # stale: it runs again
+        if run.is_interrupted:
             lowest.superseded, lowest.batch_last = lowest.superseded + 1, None
             lowest.steps.clear()
-        elif handled.failure is not None:
-            self._fail(user, session, turn, handled.failure)
+        elif run.handled.failure is not None:
+            self._fail(user, session, run.turn, run.handled.failure)
         else:
-            self.commit.processed(user, session, turn, handled.effects)
+            self.commit.processed(user, session, run.turn, run.handled.effects)
 
     def _fail(self, user: UserRecord, session: SessionRecord, turn: TurnRead, failure: Failure) -> None:
-        lowest = user.inbox[0]
+        lowest, attempts_max = user.inbox[0], self._settings.attempts_max
         if failure.waits and self._may_wait(lowest):
             pause_s = self._settings.retry_base_s if failure.asked_s is None else failure.asked_s
             lowest.counts(laters=lowest.message.laters + 1)
             lowest.not_before = self._now() + timedelta(seconds=pause_s)
             return
-        attempts_max = self._settings.attempts_max
-        lowest.counts(attempts=lowest.message.attempts + 1)
-        if lowest.message.attempts < attempts_max:
+        is_last = lowest.message.attempts + 1 >= attempts_max
+        if is_last and len(turn.messages) == 1 and self._channel.poison != "park":
+            self.commit.dead(user, session, turn, self._word_of_bot(user, session, turn, failure))
             return
-        if len(turn.messages) > 1:  # one of them is to blame: each runs alone from now on, once
+        lowest.counts(attempts=lowest.message.attempts + 1)
+        if is_last and len(turn.messages) == 1:
+            user.is_paused = True
+        elif is_last:  # one of them is to blame: each runs alone from now on, once
             for one in user.inbox:
                 if one.seq <= turn.message.seq:
                     one.batch_last = one.seq
                     one.counts(attempts=attempts_max - 1)
-        elif self._channel.poison == "park":
-            user.is_paused = True
-        else:
-            self.commit.dead(user, session, turn)
+
+    def _word_of_bot(
+        self, user: UserRecord, session: SessionRecord, turn: TurnRead, failure: Failure
+    ) -> JsonObject | None:
+        """Return what the bot itself does about a message that dies; None: nothing."""
+        if not self._bots.answers_failures(turn):
+            return None
+        run = self._run(user, session, turn.model_copy(update={"failure": failure}))
+        return None if run.handled.failure else run.handled.effects
 
     def _may_wait(self, one: Waiting) -> bool:
         one.later_since = one.later_since or self._now()
         return self._now() - one.later_since < timedelta(seconds=self._settings.later_max_s)
-
-
-def _at_once(running: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine returns that waits for nothing."""
-    try:
-        running.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("in memory nothing waits")

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,20 +16,31 @@ from onelane.testing.bot.answer import Outcome, SessionSeen
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Item, Known
 from onelane.testing.bot.real.crash import Crash
-from onelane.testing.bot.real.servers import servers
+from onelane.testing.bot.real.servers import fakes_of, servers
 from onelane.testing.bot.real.watched import Watched
 from onelane.testing.bot.settings import CHANNEL
+from onelane.testing.fake_providers.faults import Fault
+from onelane.testing.fake_providers.running import ADDRESSES
 from onelane.turns.bots import Bot, Bots
 
 QUICK: Final = {"lock_ttl_s": 2.0, "retry_base_s": 0.05, "retry_max_s": 0.2, "stall_limit_s": 600, "worker_slots": 8}
 """A test waits for no retry; and a process that a debugger holds is not ended."""
 COLLECT_QUIET_S: Final = 0.05
 """What comes at once in a test is together by then."""
+REFUSALS: Final = {
+    "meta": "131026",
+    "slack": "channel_not_found",
+    "standard": "400",
+    "telegram": "403",
+    "twilio": "21610",
+}
+"""A code of each provider by which it will never take a reply."""
 GRACE_S: Final = 600.0
 QUIET_WITHIN_S: Final = 60.0
 POLL_S: Final = 0.005
 BUSY = """
 SELECT EXISTS (SELECT FROM inbox i JOIN users u ON u.id = i.user_id WHERE u.paused_at IS NULL AND i.laters = 0)
+    OR EXISTS (SELECT FROM failures_to_tell)
     OR EXISTS (SELECT FROM outbox WHERE not_before IS NULL AND state <> 'unknown') AS is_busy
 """
 KNOWN = """
@@ -52,6 +64,10 @@ class Real:
             **settings.model_dump(include=settings.model_fields_set & set(QUICK)),
         }
         channel = settings.channels[CHANNEL].model_copy(update={"collect_quiet_s": COLLECT_QUIET_S})
+        self._provider = channel.provider
+        self._closing = ExitStack()
+        self._fakes = self._closing.enter_context(fakes_of(channel)) if channel.provider in ADDRESSES else None
+        channel = self._fakes.pointed(CHANNEL, channel) if self._fakes else channel
         settings = settings.model_copy(update={**own, **servers().fresh(), "channels": {CHANNEL: channel}})
         self._worker: Worker = open_worker(settings, now=clock, bots=Bots(watched.bot(bot)))
         self._services = self._worker.services
@@ -105,10 +121,17 @@ class Real:
         """Let the next turn's worker die."""
         self._crash.after = after
 
+    def refuse_next(self) -> None:
+        """Let the provider refuse the next reply."""
+        if self._fakes is None:
+            raise NotImplementedError('this provider takes all replies: Bot(…, channel={"provider": "standard"})')
+        self._fakes.plan(Fault("answer", code=REFUSALS[self._provider]), channel=CHANNEL)
+
     def close(self) -> None:
         """Stop the worker."""
         self._worker.stop()
         self._thread.join()
+        self._closing.close()
 
     def _arrive(self) -> None:
         arriving, self._arriving = self._arriving, []

@@ -3,6 +3,8 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -11,8 +13,12 @@ from typing import Final
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from onelane.config import Channel
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.migrations import migrate
+from onelane.testing.bot.settings import CHANNEL
+from onelane.testing.fake_providers import FakeProviders
+from onelane.testing.fake_providers.running import fake_providers
 
 FAST: Final = {"fsync": "off", "max_connections": "100"}
 """A machine's crash would lose data, which no test makes."""
@@ -45,6 +51,16 @@ class Servers:
         self._redis.stop()
         self._postgres.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def fakes_of(channel: Channel) -> Iterator[FakeProviders]:
+    """Run a fake of a channel's provider."""
+    with (
+        tempfile.TemporaryDirectory(prefix="onelane-") as folder,
+        fake_providers({CHANNEL: channel}, Path(folder) / "received.jsonl") as fakes,
+    ):
+        yield fakes
 
 
 @cache
