@@ -248,7 +248,7 @@ def test_memory_keeps_the_promises_of_the_servers(on_busy: Any, scenarios: list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("provider", ["meta", "slack", "standard", "telegram", "twilio"])
+@pytest.mark.parametrize("provider", ["meta", "slack", "telegram", "twilio"])
 def test_each_provider_refuses_a_reply_in_memory_as_its_fake_does(provider: str) -> None:
     found = []
     for real in (False, True):

@@ -30,7 +30,6 @@ COLLECT_QUIET_S: Final = 0.05
 REFUSALS: Final = {
     "meta": "131026",
     "slack": "channel_not_found",
-    "standard": "400",
     "telegram": "403",
     "twilio": "21610",
 }
@@ -123,8 +122,8 @@ class Real:
 
     def refuse_next(self) -> None:
         """Let the provider refuse the next reply."""
-        if self._fakes is None:
-            raise NotImplementedError('this provider takes all replies: Bot(…, channel={"provider": "standard"})')
+        if self._fakes is None or self._provider not in REFUSALS:
+            raise NotImplementedError("this provider refuses no reply for good; meta, slack, telegram and twilio do")
         self._fakes.plan(Fault("answer", code=REFUSALS[self._provider]), channel=CHANNEL)
 
     def close(self) -> None:
