@@ -420,6 +420,19 @@ def write_bot(folder: Path, body: str) -> None:
 
 
 @pytest.mark.slow
+def test_the_model_bot_answers_without_a_key_from_a_fake_model_that_ends_with_the_rest(
+    start: Callable[..., Run],
+) -> None:
+    run = start((*COMMAND, "onelane.handlers.llm:handle")).until_ready()
+    assert "fake model" in run.output
+    assert "export LLM_API_KEY=" in run.output
+    assert run.named("onelane.testing.fake_model")
+    assert any("You said: hello" in answer for answer in said(run, "hello"))
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends() == 0
+
+
+@pytest.mark.slow
 def test_a_changed_bot_answers_after_the_turn_that_runs_and_one_that_is_broken_changes_nothing(
     start: Callable[..., Run], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The bot that asks a model, against the fake model's process and a turn that lives in memory."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,12 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from onelane.dev.embedded.model import HANDLER, is_wanted
 from onelane.errors import Later
 from onelane.handlers.llm import ModelBot, ModelSettings
 from onelane.handlers.llm.budget import within_tokens
+from onelane.handlers.llm.client import gathered
+from onelane.history.protocols import ID
 from onelane.model import JsonObject
 from onelane.testing.fake_model import FakeModel, fake_model
 from onelane.testing.fake_model.serving import Fault
@@ -82,6 +86,40 @@ def test_arguments_that_are_not_right_are_told_to_the_model(model: FakeModel) ->
     assert "ValidationError" in answer(bot(model, sites), turn)
 
 
+class Repeating:
+    """A service that gives calls the same id again and again, as some do."""
+
+    def __init__(self, *calls: JsonObject) -> None:
+        self.left = list(calls)
+
+    async def ask(self, said: list[JsonObject], _tools: Any, _key: str) -> JsonObject:
+        if self.left:
+            return {"role": "assistant", "content": None, "tool_calls": [self.left.pop(0)]}
+        return {"role": "assistant", "content": " ".join(one["content"] for one in said if one["role"] == "tool")}
+
+
+def test_calls_that_have_the_same_id_are_made_each(model: FakeModel) -> None:
+    def call(language: str) -> JsonObject:
+        arguments = json.dumps({"language": language})
+        return {"id": "call_0", "type": "function", "function": {"name": "sites", "arguments": arguments}}
+
+    asking = bot(model, sites)
+    vars(asking)["_client"] = Repeating(call("fr"), call("de"), call("de"))
+    said = answer(asking, MemoryTurn("hello"))
+    assert said == '["Champigny (fr)"] ["Champigny (de)"] ["Champigny (de)"]'
+
+
+def test_a_call_without_an_id_gets_one_of_its_own() -> None:
+    async def stream() -> AsyncIterator[Any]:
+        for delta in ({"tool_calls": [{"index": 0, "function": {"name": "sites", "arguments": "{}"}}]}, {}):
+            yield SimpleNamespace(data=json.dumps({"choices": [{"delta": delta}]}))
+        yield SimpleNamespace(data="[DONE]")
+
+    [first], [second] = (run(gathered(stream()))["tool_calls"] for _ in range(2))
+    assert first["id"] != second["id"]
+    assert all(ID.fullmatch(one["id"]) for one in (first, second))
+
+
 def test_what_comes_meanwhile_is_told_between_two_calls(model: FakeModel) -> None:
     turn = MemoryTurn('sites {"language": "fr"}')
     turn.newer_texts = ["no, in Paris"]
@@ -139,3 +177,10 @@ def test_the_oldest_exchanges_are_left_out_whole() -> None:
     assert within_tokens(everything, 10_000) == everything
     assert within_tokens(everything, 100) == exchanges[1] + exchanges[2]
     assert within_tokens(everything, 1) == exchanges[2]
+
+
+@pytest.mark.parametrize("own", [{"LLM_BASE_URL": "https://model.example/v1"}, {"LLM_API_KEY": "k"}])
+def test_nobody_with_a_model_of_his_own_gets_the_fake_one(own: dict[str, str]) -> None:
+    assert is_wanted((HANDLER,), {})
+    assert not is_wanted((HANDLER,), own)
+    assert not is_wanted(("mybot:handle",), {})

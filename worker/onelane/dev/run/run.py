@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from onelane.config import Settings
-from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, model
 from onelane.dev.embedded.child import Child
 from onelane.dev.embedded.fakes import EmbeddedFakes
 from onelane.dev.run import addresses, banner
@@ -110,6 +110,8 @@ def _settled(
         _print(f"onelane: {name} of the environment is used: {addresses.target_of(name)}", sys.stderr)
     if not has_channels:
         servers.append(_fakes(folder))
+    if model.is_wanted(Settings.from_environment().handlers, os.environ):
+        servers.append(model.EmbeddedModel(folder.path / "model"))
     return servers, own_ops_password, left
 
 

@@ -13,6 +13,7 @@ from onelane.bot import AsyncTurn
 from onelane.handlers.llm.budget import within_tokens
 from onelane.handlers.llm.client import ModelClient, ModelSettings, object_in
 from onelane.model import JsonObject
+from onelane.storable import STEP_KEY_MAX
 
 UNFINISHED: Final = "I could not finish that. Please ask again in other words."
 
@@ -42,15 +43,16 @@ class ModelBot:
                 return str(message["content"] or UNFINISHED)
             said = [*said, message]
             for call in message["tool_calls"]:
-                said.append({"role": "tool", "tool_call_id": call["id"], "content": await self._output(turn, call)})
+                output = await self._output(turn, call, f"tool {len(said)} {call['id']}"[:STEP_KEY_MAX])
+                said.append({"role": "tool", "tool_call_id": call["id"], "content": output})
             said += [{"role": "user", "content": newer.text or newer.button or "…"} for newer in await turn.newer()]
         return UNFINISHED
 
-    async def _output(self, turn: AsyncTurn, call: JsonObject) -> str:
-        """Call a tool, once. Its call and its output are kept together."""
+    async def _output(self, turn: AsyncTurn, call: JsonObject, step: str) -> str:
+        """Call a tool, once. Its call and its output are kept together; some services give each the same id."""
         name, arguments = call["function"]["name"], object_in(call["function"]["arguments"])
         with turn.tool(name, arguments, call_id=call["id"]) as kept:
-            kept.output = await turn.step(f"tool {call['id']}", partial(self._called, name, arguments))
+            kept.output = await turn.step(step, partial(self._called, name, arguments))
         return kept.output if isinstance(kept.output, str) else json.dumps(kept.output, ensure_ascii=False)
 
     async def _called(self, name: str, arguments: JsonObject) -> Any:

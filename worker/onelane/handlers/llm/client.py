@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterable, Sequence
 from typing import Annotated, Final
+from uuid import uuid4
 
 import httpx2
 from pydantic import Field, SecretStr
@@ -54,7 +55,7 @@ class ModelClient:
             self._client.stream("POST", url, json=body, headers={"Idempotency-Key": key}) as response,
         ):
             _check(response)
-            return await _gathered(httpx2.EventSource(response))
+            return await gathered(httpx2.EventSource(response))
 
 
 def _check(response: httpx2.Response) -> None:
@@ -69,13 +70,13 @@ def _check(response: httpx2.Response) -> None:
         raise RuntimeError(f"the model refuses what it is asked: {status}; are LLM_BASE_URL and LLM_MODEL right?")
 
 
-async def _gathered(events: AsyncIterable[httpx2.ServerSentEvent]) -> JsonObject:
+async def gathered(events: AsyncIterable[httpx2.ServerSentEvent]) -> JsonObject:
     """Put a stream together; half of one is no answer."""
     text = ""
     calls: dict[int, JsonObject] = {}
     async for event in events:
         if event.data == "[DONE]":
-            kept = [calls[index] for index in sorted(calls)]
+            kept = [{**calls[index], "id": calls[index]["id"] or f"call_{uuid4().hex}"} for index in sorted(calls)]
             return {"role": "assistant", "content": text or None, **({"tool_calls": kept} if kept else {})}
         for choice in object_in(event.data).get("choices", [])[:1]:
             delta = choice.get("delta") or {}
