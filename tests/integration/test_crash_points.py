@@ -57,6 +57,28 @@ def test_kill_9_anywhere_in_a_turn_loses_doubles_and_reorders_nothing(
     assert rows.out_of_order() == []
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_after_a_tool_leaves_the_same_list_and_the_choice_means_the_same(
+    rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lock_ttl_s": 1})
+    user_id = accept("alice", "view_sites_fr").user_id
+    bot, asked = "tests.counted_sites:handle", tmp_path / "asked"
+    fault = "kill before settle_turns 1"
+    with worker_process(settings, program=FAULTY, handler=bot, fault=fault, bot_log=asked) as doomed:
+        assert doomed.wait(DEADLINE_S) == -signal.SIGKILL
+    assert rows.texts(user_id) == []
+    with worker_process(settings, handler=bot, bot_log=asked):
+        eventually(lambda: rows.waiting() == 0)
+        accept("alice", "option_1_fr")
+        eventually(lambda: rows.waiting() == 0)
+    shown, chosen = rows.texts(user_id)
+    assert "1. Champigny" in shown
+    assert chosen.startswith("Champigny")
+    assert len(_runs(asked)) == 1
+    assert len({message.session_id for message in rows.inbound(user_id)}) == 1
+
+
 @pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
 @pytest.mark.parametrize("point", slow_after(1, FAILING_POINTS))
 def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(

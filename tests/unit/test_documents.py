@@ -1,5 +1,6 @@
 """The documents tell of everything that is there, and of nothing else; the ways to start it agree with each other."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -140,6 +141,12 @@ def test_every_link_and_every_path_leads_somewhere(document: Path) -> None:
     paths = set(re.findall(r"`((?:app|worker|sql|tests|bench|docs)/[\w./-]+)`", text))
     assert [link for link in links if not (document.parent / link).exists()] == []
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_of_python_compiles(document: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
+        compile(block, document.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_every_term_of_the_glossary_is_explained_once() -> None:

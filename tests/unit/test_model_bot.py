@@ -1,6 +1,7 @@
 """The bot that asks a model, against the fake model's process and a turn that lives in memory."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from onelane.history.protocols import ID
 from onelane.model import JsonObject
 from onelane.testing.fake_model import FakeModel, fake_model
 from onelane.testing.fake_model.serving import Fault
+from tests.conftest import ROOT
 from tests.loops import run
 
 
@@ -184,3 +186,11 @@ def test_nobody_with_a_model_of_his_own_gets_the_fake_one(own: dict[str, str]) -
     assert is_wanted((HANDLER,), {})
     assert not is_wanted((HANDLER,), own)
     assert not is_wanted(("mybot:handle",), {})
+
+
+def test_the_settings_are_shown_with_their_defaults() -> None:
+    shown = dict(re.findall(r"^# (LLM_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    defaults = {f"LLM_{name.upper()}": field.default for name, field in ModelSettings.model_fields.items()}
+    assert shown == {name: "" if name == "LLM_API_KEY" else str(default) for name, default in defaults.items()}
+    handlers = (ROOT / "docs" / "HANDLERS.md").read_text()
+    assert [name for name in defaults if f"`{name}`" not in handlers] == []

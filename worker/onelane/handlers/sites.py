@@ -27,14 +27,20 @@ def handle(turn: Turn) -> str:
     """Answer a button, or the same text typed; greet after any other message."""
     choice = (turn.message.button or turn.message.text).strip()
     if choice == LIST:
-        turn.save_tool_output(OUTPUT, list(SITES))
-        return _numbered(SITES)
+        with turn.tool(OUTPUT, {"language": "fr"}) as call:
+            call.output = turn.step(OUTPUT, listed)
+        return _numbered(call.output)
     if option := OPTION.fullmatch(choice):
         return _chosen(turn.tool_output(OUTPUT), int(option[1]))
     return GREETING
 
 
-def _numbered(sites: tuple[Site, ...]) -> str:
+def listed() -> list[Site]:
+    """Ask for the sites, in their order: a turn that runs again does not ask again."""
+    return list(SITES)
+
+
+def _numbered(sites: list[Site]) -> str:
     return "\n".join(["Vos chantiers :", *(f"{number}. {site['name']}" for number, site in enumerate(sites, 1))])
 
 
