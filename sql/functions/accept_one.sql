@@ -40,8 +40,8 @@ BEGIN
         END IF;
         v_user := lock_user(v_known.user_id, p_waits);
         IF v_user.id IS NULL THEN
-            RETURN json_build_object(
-                'outcome', 'skipped', 'user_id', v_known.user_id, 'missing', coalesce(v_known.missing, '{}'));
+            RETURN coalesce(forgotten_delivery(v_channel, v_external_id), json_build_object(
+                'outcome', 'skipped', 'user_id', v_known.user_id, 'missing', coalesce(v_known.missing, '{}')));
         END IF;
         EXIT WHEN NOT v_user.names_moved;
         v_known := find_or_create_user(v_channel, p_item, p_waits);

@@ -3,7 +3,7 @@
 -- A conversation (a group, a thread) identifies the user alone; without one, all senders do, and what an identity change
 -- adds. Names that are known cost no lock. When one is missing, each name of the item is locked first, in order, and
 -- looked up again; only then is a user made: two items that name one person for the first time make one user. An item
--- that was accepted before is its user's, whatever its names mean by now.
+-- that was accepted before is its user's, whatever its names mean by now, and also if that user is forgotten.
 -- Names of several users: one who had a name that is another's now wins (the item is late), else the one with the open
 -- session, else the older; nothing is merged.
 -- Returns the user, or NULL when another transaction holds one of the names and p_waits is false; others: the users that
@@ -43,7 +43,8 @@ BEGIN
         END LOOP;
         v_is_locked := true;
         SELECT d.user_id INTO user_id FROM accepted_deliveries d
-         WHERE d.channel = p_channel AND d.external_id = p_item ->> 'external_id';
+         WHERE d.channel = p_channel AND d.external_id IN (
+               p_item ->> 'external_id', forgotten_id(p_item ->> 'external_id'));
         IF FOUND THEN
             RETURN;
         END IF;

@@ -12,7 +12,7 @@
 -- Returns {user_id, outcome, has_more, session_ms, attempts, later: see fail_message, outbox, next}.
 -- outcome, asked in this order:
 --   skipped    another transaction holds the user's row
---   already    the message waits no longer: somebody settled it before
+--   already    the message waits no longer: somebody settled it before, or its user is forgotten
 --   fenced     a later lease of this lane has written
 --   stale      another turn changed what this one read, or the handler was cancelled for what does not belong into the
 --              batch: it runs again, and that is no attempt
@@ -41,7 +41,12 @@ DECLARE
 BEGIN
     v_user := lock_user((p_turn ->> 'user_id')::uuid, p_waits);
     IF v_user.id IS NULL THEN
-        RETURN json_build_object('user_id', p_turn ->> 'user_id', 'outcome', 'skipped');
+        IF EXISTS (SELECT FROM users WHERE id = (p_turn ->> 'user_id')::uuid) THEN
+            RETURN json_build_object('user_id', p_turn ->> 'user_id', 'outcome', 'skipped');
+        END IF;
+        RETURN json_build_object(
+            'user_id', p_turn ->> 'user_id', 'outcome', 'already', 'has_more', false, 'session_ms', 0,
+            'outbox', json_build_array());
     END IF;
     SELECT * INTO v_message FROM inbox WHERE user_id = v_user.id AND seq = (p_turn -> 'seqs' ->> 0)::bigint;
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import uuid4
 
 import pytest
@@ -26,6 +26,7 @@ from onelane.model import Attachment
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from onelane.users import user_of
 from tests.conftest import DEADLINE_S, eventually
+from tests.dumps import everything_in
 from tests.processes import environment, web_process, worker_process
 from tests.rows import Rows
 
@@ -87,20 +88,6 @@ class ProcessList:
                     self.seen.add(path.read_bytes())
                 except OSError:
                     continue
-
-
-def everything_in(client: Any) -> bytes:
-    """Read all keys and values of a Redis, whatever their types."""
-    read = {
-        b"string": client.get,
-        b"hash": client.hgetall,
-        b"list": lambda key: client.lrange(key, 0, -1),
-        b"set": client.smembers,
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"stream": client.xrange,
-    }
-    found = [(key, read[kind](key)) for key in client.scan_iter() if (kind := client.type(key)) != b"none"]
-    return repr(found).encode()
 
 
 class Web:

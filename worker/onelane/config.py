@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from onelane.errors import ConfigError
 from onelane.formats import (
     ChannelName,
+    Days,
     DayStart,
     HandlerPath,
     LogLevel,
@@ -71,6 +72,7 @@ class Channel(BaseModel):
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     rate_per_minute: Annotated[int, Field(ge=1, le=60_000)] | None = None
 
+    retention_days: Days | None = None
     handler: HandlerPath | None = None
     """The channel's own bot."""
     on_unknown: Literal["ask", "resend", "leave"] | None = None
@@ -175,6 +177,8 @@ class Settings(BaseSettings):
     """Webhooks of one channel that are kept because they were not understood; more are refused."""
     quarantine_days: Annotated[int, Field(ge=1, le=3_650)] = 30
     """After so many days they are deleted."""
+    retention_days: Days | None = None
+    """After so many days an ended session is forgotten, with its messages; None: never."""
     proxy_hops: Annotated[int, Field(ge=0, le=8)] = 0
     """How many proxies in front of the web set X-Forwarded-*; 1 on Heroku-style routers."""
 
@@ -196,15 +200,11 @@ class Settings(BaseSettings):
     """The bounds of what /autoscale.json suggests; the connections that a plan allows set the upper one."""
 
     @model_validator(mode="after")
-    def _day_start_has_a_time_zone(self) -> Self:
+    def _settings_agree(self) -> Self:
         for name, channel in self.channels.items():
             policy = self.policy(name, channel)
             if policy.day_start is not None and policy.timezone is None:
                 raise ValueError(f"CHANNELS.{name}: day_start needs timezone, for example Europe/Paris")
-        return self
-
-    @model_validator(mode="after")
-    def _an_operator_is_named_once(self) -> Self:
         if self.ops_password is not None and self.ops_user in self.ops_users:
             raise ValueError("OPS_USERS: has the name of OPS_USER too: leave OPS_PASSWORD out")
         return self

@@ -97,6 +97,7 @@ RedisPrefix = Annotated[
 ]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 DayStart = Annotated[time, BeforeValidator(_whole_minute)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 

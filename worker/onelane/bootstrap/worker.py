@@ -17,6 +17,7 @@ from onelane.outbox.records import SendRecords
 from onelane.outbox.shipments import Shipments
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration, worker_name
+from onelane.processes.retention import days_kept
 from onelane.processes.runner import Crew, Runner, Work
 from onelane.processes.slots import Slots
 from onelane.processes.starting import once_there
@@ -119,7 +120,7 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     duties = (services.database, services.all_lanes, services.sessions, registration.name)
     crew = Crew(
         registration,
-        Duties(*duties, parked_max_s=parked_max_s(settings)),
+        Duties(*duties, parked_max_s=parked_max_s(settings), retention=days_kept(settings)),
         Keeper(registration.name, renewals, *lifetimes, services.lanes.scripts.owner.database_id()),
     )
     slots = Slots(settings.worker_slots, workplace)

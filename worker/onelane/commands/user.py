@@ -1,5 +1,6 @@
-"""`onelane user`: show who a user is; merge two, confirm an owner, lift an opting out."""
+"""`onelane user`: show who a user is; merge two, confirm an owner, lift an opting out; give out and forget a user."""
 
+import json
 from uuid import UUID
 
 import click
@@ -18,6 +19,7 @@ from onelane.commands.console import (
     who,
 )
 from onelane.commands.session import user_pairs
+from onelane.operations import forgetting
 from onelane.operations.acts import Act
 from onelane.operations.identity import Identity, identity_of
 from onelane.operations.lane import view_lane
@@ -26,7 +28,7 @@ from onelane.operations.users import SessionRecord
 
 @click.group()
 def user() -> None:
-    """Show who a user is; make one user of two, confirm an owner, lift an opting out.
+    """Show who a user is; make one user of two, confirm an owner, lift an opting out; export, forget a user.
 
     USER is a user's id or channel:name, with any name of the user.
     """
@@ -41,7 +43,8 @@ def show(user: Named, is_json: bool) -> None:
         record = user_of(services, user)
         identity = identity_of(services.database, record.id)
         session = view_lane(services.database, services.lanes, record, 0).session
-    assert identity is not None  # noqa: S101 - users are not deleted
+    if identity is None:
+        raise click.ClickException("the user was forgotten a moment ago")
     if is_json:
         print_json({"user": record, "identity": identity, "session": session})
         return
@@ -91,6 +94,35 @@ def opt_in(user: Named, is_json: bool) -> None:
         user_id = user_of(services, user).id
         act = services.acts.opt_in(user_id, by=who())
     _print_act(user_id, act, "opted in", "had not opted out", is_json=is_json)
+
+
+@user.command()
+@click.argument("user", type=USER)
+def export(user: Named) -> None:
+    """Print all that is stored of a user: one JSON object a line, with the table and the row."""
+    with opened() as services:
+        for table, row in forgetting.export(services, user_of(services, user).id, who()):
+            click.echo(json.dumps({"table": table, "row": row}, ensure_ascii=False))
+
+
+@user.command()
+@click.argument("user", type=USER)
+@click.option("--yes", is_flag=True, help="Forget without asking.")
+@as_json
+def forget(user: Named, yes: bool, is_json: bool) -> None:
+    """Delete all that is stored of a user, under all names: for good."""
+    with opened() as services:
+        user_id = user_of(services, user).id
+        if not yes:
+            click.confirm(f"All that is stored of user {user_id} is deleted for good. Forget", abort=True, err=True)
+        forgotten = forgetting.forget(services, user_id, who())
+    if is_json:
+        print_json({"user_id": user_id, "did": forgotten is not None, **(forgotten.model_dump() if forgotten else {})})
+    elif forgotten is None:
+        click.echo(f"user {user_id} was forgotten before")
+    else:
+        webhooks = counted(forgotten.quarantined, "webhook")
+        click.echo(f"user {user_id} is forgotten: {counted(forgotten.messages, 'message')}, {webhooks} in quarantine")
 
 
 def _print_act(user_id: UUID, act: Act, done: str, nothing: str, *, is_json: bool) -> None:

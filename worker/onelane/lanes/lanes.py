@@ -32,6 +32,8 @@ MANY_MAX = 500
 NO_ROOM = -1
 """What enqueue answers when Redis is full: the lane is due without the job, or is left to the reconciler."""
 SEQ = re.compile(r"\d{1,18}", re.ASCII)
+ERASED_MAX = 1_000
+"""Jobs removed in one script."""
 REQUEUED_MAX = 50
 """Lanes searched in one script: Redis does nothing else meanwhile."""
 
@@ -147,6 +149,11 @@ class Lanes(Releases):
     def discard(self, user_id: UUID, job: UUID | str) -> None:
         """Take a job off a lane for which Postgres has no use."""
         self.scripts.run("discard", user_id, job)
+
+    def erase(self, user_id: UUID) -> None:
+        """Remove a user's lane, with all that Redis keeps of the user, whoever holds it."""
+        while self.scripts.run("erase", user_id, ERASED_MAX):
+            pass
 
     def forget_session(self, user_id: UUID) -> None:
         """Delete the cached session id."""

@@ -5,7 +5,7 @@ needed for a worker's death: the lanes of the dead become due by themselves.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from onelane.db import Database
@@ -14,6 +14,7 @@ from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.processes.reconciler import LAP_EVERY_MAX_S, Reconciler
 from onelane.processes.requeued import Requeued
+from onelane.processes.retention import Retention
 from onelane.sessions import Sessions
 from onelane.telemetry.log import event
 
@@ -38,17 +39,25 @@ class Duties:
     """One worker's share."""
 
     def __init__(
-        self, database: Database, lanes: Sequence[Lanes], sessions: Sessions, worker: str, *, parked_max_s: float
+        self,
+        database: Database,
+        lanes: Sequence[Lanes],
+        sessions: Sessions,
+        worker: str,
+        *,
+        parked_max_s: float,
+        retention: Mapping[str, int] | None = None,
     ) -> None:
         """Take the lanes of all kinds, turns' first, whichever this worker works.
 
-        No lane is made to wait for `parked_max_s`.
+        No lane is made to wait for `parked_max_s`. `retention`: by channel, for how many days sessions are kept.
         """
         self._database = database
         self._marks, self._roster = lanes[0].marks, lanes[0].roster
         self._reconcilers = [Reconciler(database, of_kind, worker, parked_max_s) for of_kind in lanes]
         self._requeued = [Requeued(database, of_kind) for of_kind in lanes]
         self._failures = Failures(database, lanes[0])
+        self._retention = Retention(database, retention or {})
         self._sessions = sessions
         self._worker = worker
         self._rounds = 0
@@ -70,6 +79,7 @@ class Duties:
             _alone("sweep", self.sweep)
         if self._rounds % FORGET_ROUNDS == 0:
             _alone("forget_deliveries", self.forget_deliveries)
+            _alone("forget_sessions", self._retention.forget)
             _alone("forget_workers", self._roster.forget_dead)
         self._rounds += 1
 

@@ -164,6 +164,12 @@ RECONCILED: Final = Counter(
     "onelane_reconciled", "Lanes that Redis had lost, or had no room for, and the reconciler added."
 )
 REDRIVEN: Final = Counter("onelane_redriven", "Dead messages that RQ's own tools requeued.")
+FORGOTTEN: Final = Counter(
+    "onelane_forgotten",
+    "What was forgotten. user: a person, by an operator; session: an ended one, after RETENTION_DAYS.",
+    "what",
+    ("user", "session"),
+)
 
 
 COUNTED: Final[tuple[Counter | Histogram, ...]] = (
@@ -193,5 +199,5 @@ COUNTED: Final[tuple[Counter | Histogram, ...]] = (
         BEGINS_FENCED,
         TAKEOVERS,
     ),
-    *(SESSION_CACHE, SESSIONS_OPENED, SESSIONS_ENDED, RECONCILED, REDRIVEN),
+    *(SESSION_CACHE, SESSIONS_OPENED, SESSIONS_ENDED, RECONCILED, REDRIVEN, FORGOTTEN),
 )

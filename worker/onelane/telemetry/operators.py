@@ -11,4 +11,8 @@ OPERATORS: Final = {
     "operator_requeued_all": Event(
         "info", "All dead messages of a lane were requeued on the dashboard.", ("queue", "count")
     ),
+    "user_forgotten": Event("info", "A person was forgotten, with so many messages.", ("by", "messages")),
+    "sessions_forgotten": Event(
+        "info", "Sessions that had ended RETENTION_DAYS ago were forgotten, with their messages.", ("channel", "count")
+    ),
 }

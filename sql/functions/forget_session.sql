@@ -1,0 +1,40 @@
+-- Forgets one ended session of a channel: see forget_sessions. Locks the user's row and the out lane, if nobody else has
+-- them, so that nothing moves a reply meanwhile. Returns whether it did.
+CREATE OR REPLACE FUNCTION forget_session(p_session conversation_sessions, p_channel text, p_before timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_user users;
+    v_last bigint;
+    v_ids uuid[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM users WHERE id = p_session.user_id AND channel = p_channel) THEN
+        RETURN false;
+    END IF;
+    v_user := lock_user(p_session.user_id, false);
+    IF v_user.id IS NULL
+       OR (lock_out_lane(v_user.id, false)).user_id IS NULL AND EXISTS (
+               SELECT FROM out_lanes WHERE user_id = v_user.id)
+       OR EXISTS (SELECT FROM inbox WHERE user_id = v_user.id AND session_id = p_session.id)
+       OR EXISTS (SELECT FROM outbox o JOIN messages m ON m.id = o.id
+                   WHERE o.user_id = v_user.id AND m.session_id = p_session.id) THEN
+        RETURN false;
+    END IF;
+    SELECT coalesce(max(turn_seq), 0) INTO v_last FROM messages WHERE session_id = p_session.id;
+    v_ids := ARRAY(
+        SELECT id FROM messages WHERE session_id = p_session.id
+        UNION ALL
+        SELECT id FROM messages
+         WHERE user_id = v_user.id AND turn_seq <= v_last AND session_id IS NULL AND accepted_at < p_before);
+    DELETE FROM reply_statuses s USING messages m
+     WHERE m.id = ANY(v_ids) AND s.channel = m.channel AND s.provider_id = m.provider_id;
+    DELETE FROM provider_messages p USING messages m
+     WHERE m.id = ANY(v_ids) AND p.channel = m.channel AND p.provider_id = m.provider_id;
+    DELETE FROM failures_to_tell WHERE reply_id = ANY(v_ids);
+    DELETE FROM payloads WHERE message_id = ANY(v_ids);
+    DELETE FROM steps WHERE message_id = ANY(v_ids);
+    DELETE FROM tool_calls WHERE session_id = p_session.id;
+    DELETE FROM messages WHERE id = ANY(v_ids);
+    DELETE FROM conversation_sessions WHERE id = p_session.id;
+    RETURN true;
+END $$;

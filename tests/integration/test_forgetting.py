@@ -1,0 +1,186 @@
+"""What is forgotten is gone: from Postgres, Redis and quarantine; and nothing of anybody else is."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+
+from onelane import keys
+from onelane.bootstrap import Services, open_services
+from onelane.channels.provider import Inbound
+from onelane.cli import onelane
+from onelane.deliveries import Accepted, Delivery
+from onelane.dev.embedded.redis import free_port
+from onelane.errors import LanesUnavailable
+from onelane.model import Author
+from onelane.operations.forgetting import Forgotten, export, forget
+from onelane.operations.person import spellings_of
+from tests.by_hand import ByHand
+from tests.calls import settlement
+from tests.conftest import LogLines
+from tests.dumps import everything_in, everything_in_postgres
+from tests.rows import Rows
+
+PHONE, SCOPED, NAME = "+15550137842", "scoped.7f3a91c2", "Alice Canary"
+TEXT, MESSAGE_ID = "canary text of alice", "wamid.canary41"
+CANARIES = (
+    *(PHONE, SCOPED, NAME, TEXT, MESSAGE_ID),
+    *(base64.b64encode(PHONE.encode()).decode().rstrip("="), PHONE.lstrip("+"), MESSAGE_ID + "-reply"),
+)
+
+
+RAW = {"of": [PHONE, TEXT * 99]}
+SEEN = {"call_id": "1", "name": "seen", "arguments": {"name": NAME}, "output": TEXT}
+WEBHOOKS = (
+    f'{{"from": "{PHONE}"}}',
+    f"From=whatsapp%3A%2B{PHONE[1:]}",
+    base64.b64encode(PHONE.encode()).decode(),
+)
+
+
+def said(**changes: Any) -> Delivery:
+    whole = Delivery(
+        senders=(PHONE, SCOPED), external_id=MESSAGE_ID, text=TEXT, author=Author(id=SCOPED, name=NAME), raw=RAW
+    )
+    return whole.model_copy(update=changes)
+
+
+@pytest.fixture
+def alice(services: Services, rows: Rows) -> UUID:
+    """A person of whom there is something everywhere."""
+    [first] = services.intake.accept("demo", [said()])
+    user = ByHand(services.database, user_id=first.user_id)
+    user.turn(replies=[{"text": f"hello {NAME}"}], tool_calls=[SEEN], user_state={"name": NAME})
+    [reply] = [row.id for row in services.database.rows("SELECT id FROM outbox")]
+    services.database.rows("SELECT note_sent(%s, %s, %s, true)", (first.user_id, reply, MESSAGE_ID + "-reply"))
+    services.intake.accept("demo", [said(external_id=f"{MESSAGE_ID}-{nr}") for nr in range(3)])
+    _die(services, user)
+    rows.ask(
+        "INSERT INTO reply_statuses (channel, provider_id, state, participant) VALUES ('demo', %s, 'read', %s)"
+        " RETURNING state",
+        MESSAGE_ID + "-other",
+        SCOPED,
+    )
+    for body in WEBHOOKS:
+        services.quarantine.keep("demo", Inbound(url="/", headers={}, content_type="", body=body.encode()), ["a"])
+    services.acts.pause(first.user_id, by="ann")
+    return first.user_id
+
+
+def _die(services: Services, user: ByHand) -> None:
+    fence = services.lanes.raise_fence(0) + 1
+    services.lanes.raise_fence(fence)
+    begun = user.begin(fence=fence)
+    assert user.fail(begun, fence=fence).outcome == "dead"
+    message_id = begun.answer["turn"]["messages"][0]["id"]
+    services.lanes.client.xadd(keys.results(message_id), {"exc_string": TEXT})
+    services.lanes.client.hset(keys.job(message_id), mapping={"origin": keys.queue_name(user.user_id)})
+
+
+def found(looked_at: str) -> set[str]:
+    return {canary for canary in CANARIES if canary in looked_at}
+
+
+def test_after_forget_nothing_of_a_person_is_left_anywhere(
+    services: Services, alice: UUID, accept: Callable[..., Accepted], log_lines: LogLines
+) -> None:
+    bob = accept("bob", "of bob")
+    assert found(everything_in_postgres(services.database)) == set(CANARIES)
+    assert TEXT in everything_in(services.lanes.client).decode()
+    assert forget(services, alice, "ann") == Forgotten(messages=3, quarantined=3)
+    for dump in (
+        everything_in_postgres(services.database),
+        everything_in(services.lanes.client).decode(),
+        repr(log_lines),
+    ):
+        assert found(dump) == set()
+    assert str(alice) not in everything_in(services.lanes.client).decode()
+    assert "of bob" in everything_in_postgres(services.database)
+    assert services.lanes.jobs(bob.user_id) == [str(bob.message_id)]
+    assert forget(services, alice, "ann") is None
+
+
+def test_the_audit_keeps_the_acts_without_the_person(services: Services, alice: UUID) -> None:
+    forget(services, alice, "ann")
+    audit = services.database.rows("SELECT who, act, subject FROM audit ORDER BY nr")
+    assert audit == [("ann", "user_paused", None), ("ann", "user_forgotten", None)]
+
+
+def test_what_is_delivered_again_of_the_forgotten_is_a_duplicate_and_what_is_new_makes_a_new_user(
+    services: Services, alice: UUID
+) -> None:
+    forget(services, alice, "ann")
+    [again] = services.intake.accept("demo", [said()])
+    assert again.duplicate
+    assert services.database.rows("SELECT FROM users") == []
+    [new] = services.intake.accept("demo", [said(external_id="later")])
+    assert not new.duplicate
+    assert new.user_id != alice
+    assert forget(services, new.user_id, "ann")
+
+
+def test_all_that_were_merged_are_one_person(services: Services, alice: UUID, accept: Callable[..., Accepted]) -> None:
+    other = accept("alice's other number", TEXT)
+    services.acts.merge(other.user_id, alice, by="ann")
+    forget(services, alice, "ann")
+    assert found(everything_in_postgres(services.database)) == set()
+    assert services.database.rows("SELECT FROM users") == []
+
+
+def test_while_redis_is_away_nobody_is_forgotten_by_half(services: Services, alice: UUID) -> None:
+    away = open_services(services.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"}))
+    with pytest.raises(LanesUnavailable):
+        forget(replace(services, lanes=away.lanes, out_lanes=away.out_lanes), alice, "ann")
+    away.close()
+    assert len(services.database.rows("SELECT FROM users WHERE id = %s", (alice,))) == 1
+
+
+def test_a_turn_of_somebody_forgotten_ends_and_stores_nothing(
+    services: Services, accept: Callable[..., Accepted]
+) -> None:
+    message = accept("alice")
+    begun = ByHand(services.database, user_id=message.user_id).begin(fence=1)
+    services.database.rows("SELECT forget_user(%s, '{}', '{}')", ([message.user_id],))
+    [settled] = services.database.ask("settle_turns", [settlement(begun.answer)])
+    assert settled["outcome"] == "already"
+    assert services.database.rows("SELECT FROM messages") == []
+
+
+def test_an_export_has_every_row_of_a_person_and_of_nobody_else(
+    services: Services, alice: UUID, accept: Callable[..., Accepted]
+) -> None:
+    accept("bob", "of bob")
+    lines = [{"table": table, "row": row} for table, row in export(services, alice, "ann")]
+    text = json.dumps(lines)
+    assert found(text) == set(CANARIES)
+    assert "of bob" not in text
+    tables = {line["table"] for line in lines}
+    assert {"users", "user_aliases", "messages", "inbox", "tool_calls", "quarantined_payloads", "audit"} <= tables
+
+
+def test_the_commands_export_and_forget(services: Services, alice: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", services.settings.database_url)
+    monkeypatch.setenv("REDIS_URL", services.settings.redis_url)
+    exported = CliRunner().invoke(onelane, ["--as", "ann", "user", "export", str(alice)])
+    assert {json.loads(line)["table"] for line in exported.output.splitlines()} >= {"users", "messages"}
+    declined = CliRunner().invoke(onelane, ["user", "forget", str(alice)], input="n\n")
+    assert declined.exit_code == 1
+    done = CliRunner().invoke(onelane, ["--as", "ann", "user", "forget", f"demo:{PHONE}", "--yes"])
+    assert f"user {alice} is forgotten: 3 messages, 3 webhooks in quarantine" in done.output
+    assert services.database.rows("SELECT who, act FROM audit ORDER BY nr")[1:] == [
+        ("ann", "user_exported"),
+        ("ann", "user_forgotten"),
+    ]
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+@pytest.mark.parametrize("after", ["", "z", "zy"])
+def test_a_name_is_found_in_base64_wherever_it_begins(before: str, after: str) -> None:
+    coded = base64.b64encode(f"{before}{PHONE}{after}".encode())
+    assert any(spelling in coded for spelling in spellings_of(PHONE))
+    assert not any(spelling in base64.b64encode(b"+15550100000") for spelling in spellings_of(PHONE))

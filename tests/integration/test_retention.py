@@ -1,0 +1,115 @@
+"""What is over for RETENTION_DAYS is forgotten: whole sessions, and nothing that is younger, open or in use."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from onelane.bootstrap import Services
+from onelane.config import Channel, Settings
+from onelane.deliveries import Accepted
+from onelane.processes import retention
+from onelane.processes.retention import Retention, days_kept
+from tests.by_hand import ByHand
+from tests.conftest import LogLines
+from tests.rows import Rows
+
+TODAY = datetime.now(UTC)
+OF_A_SESSION = ("conversation_sessions", "messages", "tool_calls", "payloads", "provider_messages")
+
+
+@pytest.fixture
+def conversation(services: Services) -> Callable[[int], UUID]:
+    """Have a conversation so many days ago; return its session."""
+
+    def conversation(days: int, user: ByHand | None = None) -> UUID:
+        user = user or ByHand(services.database)
+        user.say(at=TODAY - timedelta(days=days))
+        turn = user.turn(replies=[{"text": "hello"}], tool_calls=[{"call_id": "1", "name": "t", "output": {}}])
+        [reply] = services.database.rows("SELECT id FROM outbox WHERE user_id = %s", (user.user_id,))
+        services.database.rows("SELECT note_sent(%s, %s, %s, true)", (user.user_id, reply.id, str(reply.id)))
+        services.database.rows(
+            "INSERT INTO payloads SELECT id, user_id, '{}' FROM messages WHERE session_id = %s AND direction = 'in'",
+            (turn.session_id,),
+        )
+        services.sessions.sweep()
+        session_id: UUID = turn.session_id
+        return session_id
+
+    return conversation
+
+
+def sessions(services: Services) -> set[UUID]:
+    return {row.id for row in services.database.rows("SELECT id FROM conversation_sessions")}
+
+
+def test_ended_sessions_are_forgotten_whole_and_younger_ones_and_deliveries_stay(
+    services: Services, rows: Rows, conversation: Callable[..., UUID], log_lines: LogLines
+) -> None:
+    user = ByHand(services.database)
+    _old, young, today = (conversation(days, user) for days in (40, 20, 0))
+    conversation(35)
+    before = rows.counts()
+    assert Retention(services.database, {"demo": 30}).forget() == 2
+    assert sessions(services) == {young, today}
+    assert {name: rows.counts()[name] for name in OF_A_SESSION} == {name: before[name] // 2 for name in OF_A_SESSION}
+    assert rows.counts()["accepted_deliveries"] == before["accepted_deliveries"]
+    assert [line["count"] for line in log_lines if line["event"] == "sessions_forgotten"] == [2]
+    user.say()
+    user.turn()
+
+
+def test_what_is_in_use_is_left_for_the_next_lap_and_waited_for_by_nobody(
+    services: Services, conversation: Callable[..., UUID]
+) -> None:
+    user = ByHand(services.database)
+    conversation(40, user)
+    kept = Retention(services.database, {"demo": 30})
+    with services.database.transaction() as transaction:
+        transaction.execute("SELECT lock_user(%s)", (user.user_id,))
+        assert kept.forget() == 0
+    with services.database.transaction() as transaction:
+        transaction.execute("UPDATE out_lanes SET fence = fence WHERE user_id = %s", (user.user_id,))
+        assert Retention(services.database, {"demo": 30}).forget() in {0, 1}
+    kept.forget()
+    assert sessions(services) == set()
+
+
+def test_a_reply_that_is_not_sent_yet_keeps_its_session(services: Services) -> None:
+    user = ByHand(services.database)
+    user.say(at=TODAY - timedelta(days=40))
+    user.turn(replies=[{"text": "hello"}])
+    services.sessions.sweep()
+    assert Retention(services.database, {"demo": 30}).forget() == 0
+
+
+def test_other_channels_are_left_alone_and_a_lap_goes_on_where_it_was(
+    services: Services, conversation: Callable[..., UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LOOKS_MAX", 1)
+    for days in (40, 39, 38):
+        conversation(days)
+    assert Retention(services.database, {"other": 1}).forget() == 0
+    assert Retention(services.database, {"demo": 30}).forget() == 3
+
+
+def test_sessions_are_kept_for_ever_unless_a_channel_or_all_say_otherwise(settings: Settings) -> None:
+    two = {"a": Channel(provider="demo", retention_days=7), "b": Channel(provider="demo")}
+    assert days_kept(settings) == {}
+    assert days_kept(settings.model_copy(update={"channels": two})) == {"a": 7}
+    assert days_kept(settings.model_copy(update={"channels": two, "retention_days": 30})) == {"a": 7, "b": 30}
+
+
+def test_what_comes_again_after_its_session_is_forgotten_is_a_duplicate(
+    services: Services, accept: Callable[..., Accepted]
+) -> None:
+    message = accept("alice", external_id="one")
+    ByHand(services.database, user_id=message.user_id).turn()
+    services.database.rows(
+        "UPDATE conversation_sessions SET status = 'ended', ended_reason = 'operator', ended_at = started_at + interval"
+        " '1 s', started_at = started_at - interval '9 d', last_message_at = started_at"
+    )
+    services.database.rows("UPDATE conversation_sessions SET ended_at = started_at, last_message_at = started_at")
+    assert Retention(services.database, {"demo": 1}).forget() == 1
+    assert accept("alice", external_id="one").duplicate

@@ -1,0 +1,124 @@
+"""Forgetting a person, and giving out all that is stored of one.
+
+Both lanes of the person are held meanwhile: no turn runs, and nothing is sent. Redis is emptied first, so that what is
+left when the act dies in the middle is found again: Postgres still knows the person, and the act is repeated.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from onelane import keys
+from onelane.db import Database
+from onelane.lanes.lanes import Lanes
+from onelane.model import Value
+from onelane.operations.audit import record
+from onelane.operations.merging import held
+from onelane.operations.person import Person, Transaction, find_person, rows_of
+from onelane.telemetry.log import event
+from onelane.telemetry.numbers import FORGOTTEN
+
+FORGET: Final = """
+SELECT messages, quarantined FROM forget_user(%(users)s, %(names)s, %(spellings)s)
+"""
+JOBS: Final = """
+SELECT id FROM inbox WHERE user_id = ANY(%(users)s) UNION ALL SELECT id FROM outbox WHERE user_id = ANY(%(users)s)
+UNION ALL SELECT id FROM messages WHERE user_id = ANY(%(users)s) AND is_dead
+"""
+RECORD: Final = """
+SELECT record_act(gen_random_uuid(), %s, 'user_forgotten', NULL, jsonb_build_object('messages', %s::bigint))
+"""
+PATIENCE: Final = """
+SELECT set_config('statement_timeout', '100s', true) AS statement, set_config('lock_timeout', '10s', true) AS lock,
+       set_config('idle_in_transaction_session_timeout', '60s', true) AS idle
+"""
+"""It reads tables from end to end that have no index by user, and that none of the user's turns needs."""
+JOBS_AT_ONCE: Final = 500
+
+
+class Services(Protocol):
+    """What is needed of `bootstrap.Services`."""
+
+    @property
+    def database(self) -> Database:
+        """Postgres."""
+
+    @property
+    def lanes(self) -> Lanes:
+        """The lanes of turns."""
+
+    @property
+    def out_lanes(self) -> Lanes:
+        """The lanes of replies."""
+
+
+class Forgotten(Value):
+    """What is gone."""
+
+    messages: int
+    quarantined: int
+
+
+def forget(services: Services, user_id: UUID, by: str) -> Forgotten | None:
+    """Forget the person behind a user; None when there is no such user.
+
+    Raise LaneBusy when a turn or a request does not end, LanesUnavailable and StoreUnavailable: it is to be repeated.
+    """
+    kinds = (services.lanes, services.out_lanes)
+    with services.database.transaction() as transaction:
+        person = find_person(transaction, user_id)
+        waiting = [row.id for row in transaction.execute(JOBS, person.values)] if person else []
+    if person is None:
+        return None
+    with ExitStack() as holding:
+        for lanes in kinds:
+            holding.enter_context(held(lanes, person.users))
+        _empty_redis(services.lanes, person, waiting)
+        with services.database.transaction() as transaction:
+            forgotten = _in_postgres(transaction, user_id, by)
+        for lanes in kinds:
+            for user in person.users:
+                lanes.erase(user)
+    if forgotten is not None:
+        FORGOTTEN.count("user")
+        event("user_forgotten", by=by, messages=forgotten.messages)
+    return forgotten
+
+
+def export(services: Services, user_id: UUID, by: str) -> Iterator[tuple[str, Any]]:
+    """Read all that is stored of the person behind a user: (table, row)."""
+    record(services.database, by, "user_exported", user_id)
+    with services.database.transaction() as transaction:
+        transaction.execute(PATIENCE)
+        person = find_person(transaction, user_id)
+        if person is not None:
+            yield from rows_of(transaction, person)
+
+
+def _in_postgres(transaction: Transaction, user_id: UUID, by: str) -> Forgotten | None:
+    transaction.execute(PATIENCE)
+    person = find_person(transaction, user_id)
+    if person is None:
+        return None
+    row = transaction.execute(FORGET, person.values).fetchone()
+    assert row is not None  # noqa: S101 - the function answers one row
+    transaction.execute(RECORD, (by, row.messages))
+    return Forgotten(messages=row.messages, quarantined=row.quarantined)
+
+
+def _empty_redis(lanes: Lanes, person: Person, waiting: list[UUID]) -> None:
+    """Delete jobs and tracebacks, and what RQ's own tools have put beside them."""
+    names = [
+        *(key for one in waiting for key in (keys.job(one), keys.results(one))),
+        *(
+            f"{prefix}{keys.queue_name(user, kind)}"
+            for user in person.users
+            for kind in keys.KINDS
+            for registry, prefix in keys.RQ_REGISTRY_PREFIXES.items()
+            if registry != "failed"  # by it the lane's dead are found
+        ),
+    ]
+    for first in range(0, len(names), JOBS_AT_ONCE):
+        lanes.scripts.ask(partial(lanes.client.unlink, *names[first : first + JOBS_AT_ONCE]))

@@ -1,0 +1,101 @@
+"""Everything that is stored of one person: under which users, by which names, and how a webhook shows them."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from json import dumps
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import psycopg
+
+from onelane.connection import Row
+from onelane.model import Value
+
+CORE_MIN: Final = 7
+"""Fewer digits are found in what others wrote, too."""
+NAMES: Final = """
+SELECT channel, alias AS name FROM user_aliases WHERE user_id = ANY(%(users)s)
+UNION SELECT channel, sender FROM users WHERE id = ANY(%(users)s)
+UNION SELECT channel, unnest(former_names) FROM users WHERE id = ANY(%(users)s)
+"""
+ROWS: Final = "SELECT to_jsonb(t) AS row FROM {table} t WHERE {whose}"
+STATUSES: Final = """
+SELECT to_jsonb(s) AS row FROM reply_statuses s
+ WHERE (s.channel, s.provider_id) IN (
+       SELECT channel, provider_id FROM provider_messages WHERE user_id = ANY(%(users)s))
+    OR s.key IN (SELECT id FROM messages WHERE user_id = ANY(%(users)s)) OR s.participant = ANY(%(names)s)
+"""
+QUARANTINE: Final = """
+SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'base64'), 'digest', encode(digest, 'hex')) AS row
+  FROM quarantined_payloads q
+ WHERE EXISTS (SELECT FROM unnest(%(spellings)s::bytea[]) spelling WHERE position(spelling IN q.body) > 0)
+"""
+AUDIT: Final = "SELECT to_jsonb(a) AS row FROM audit a WHERE subject = ANY(%(users)s::text[]) ORDER BY nr"
+PAGE: Final = 500
+
+Transaction = psycopg.Connection[Row]
+
+
+class Person(Value):
+    """One person on one channel."""
+
+    users: tuple[UUID, ...]
+    channel: str
+    names: tuple[str, ...]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the queries ask by."""
+        spellings = sorted({spelling for name in self.names for spelling in spellings_of(name)})
+        return {"users": list(self.users), "names": list(self.names), "spellings": spellings}
+
+
+def find_person(transaction: Transaction, user_id: UUID) -> Person | None:
+    """Return the person behind a user, with all users that were merged; None when there is no such user."""
+    row = transaction.execute("SELECT same_person(%s) AS users", (user_id,)).fetchone()
+    if row is None or row.users is None:
+        return None
+    names = transaction.execute(NAMES, {"users": row.users}).fetchall()
+    return Person(users=row.users, channel=names[0].channel, names=tuple(sorted({one.name for one in names})))
+
+
+def rows_of(transaction: Transaction, person: Person) -> Iterator[tuple[str, Any]]:
+    """Read every row of a person with its table's name, from Postgres page by page."""
+    yield from _rows(transaction, person, "users", ROWS.format(table="users", whose="id = ANY(%(users)s)"))
+    for found in transaction.execute("SELECT tables_of_users() AS name").fetchall():
+        query = ROWS.format(table=found.name, whose="user_id = ANY(%(users)s)")
+        yield from _rows(transaction, person, found.name, query)
+    for table, query in (("reply_statuses", STATUSES), ("quarantined_payloads", QUARANTINE), ("audit", AUDIT)):
+        yield from _rows(transaction, person, table, query)
+
+
+def _rows(transaction: Transaction, person: Person, table: str, query: str) -> Iterator[tuple[str, Any]]:
+    with transaction.cursor(f"export_{table}") as cursor:
+        cursor.itersize = PAGE
+        cursor.execute(query, person.values)
+        for found in cursor:
+            yield table, found.row
+
+
+def spellings_of(name: str) -> set[bytes]:
+    """Return how a webhook may spell a name: as it is, in JSON, in a form, its digits alone, or in base64."""
+    digits = "".join(letter for letter in name if letter.isdigit())
+    cores = {name, *([digits] if len(digits) >= CORE_MIN else [])}
+    return {
+        spelling
+        for core in cores
+        for spelling in (
+            core.encode(),
+            dumps(core)[1:-1].encode(),
+            quote(core, safe="").encode(),
+            *(_base64(core.encode(), offset) for offset in range(3)),
+        )
+    }
+
+
+def _base64(core: bytes, offset: int) -> bytes:
+    """Return the letters that base64 has for `core` wherever it begins `offset` bytes after a group of three."""
+    coded = b64encode(b"\0" * offset + core)
+    first, last = (0, 2, 3)[offset], len(core) + offset
+    return coded[first : last // 3 * 4 + (0, 1, 2)[last % 3]]
