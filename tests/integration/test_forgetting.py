@@ -3,6 +3,8 @@
 import base64
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,18 +16,21 @@ from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.channels.provider import Inbound
 from onelane.cli import onelane
+from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded.redis import free_port
-from onelane.errors import LanesUnavailable
+from onelane.errors import LanesUnavailable, OnelaneError
 from onelane.model import Author
 from onelane.operations.forgetting import Forgotten, export, forget
 from onelane.operations.person import spellings_of
+from onelane.users import user_of
 from tests.by_hand import ByHand
 from tests.calls import settlement
-from tests.conftest import LogLines
+from tests.conftest import DEADLINE_S, LogLines, RunWorker, accept_all, eventually
 from tests.dumps import everything_in, everything_in_postgres
 from tests.rows import Rows
 
+ROUNDS = 40
 PHONE, SCOPED, NAME = "+15550137842", "scoped.7f3a91c2", "Alice Canary"
 TEXT, MESSAGE_ID = "canary text of alice", "wamid.canary41"
 CANARIES = (
@@ -176,6 +181,44 @@ def test_the_commands_export_and_forget(services: Services, alice: UUID, monkeyp
         ("ann", "user_exported"),
         ("ann", "user_forgotten"),
     ]
+
+
+@pytest.mark.slow
+def test_forgetting_under_load_takes_nothing_of_others_and_meets_no_deadlock(
+    services: Services, settings: Settings, run_worker: RunWorker
+) -> None:
+    others, leaving = ([f"{kind} {nr}" for nr in range(10)] for kind in ("stays", "leaves"))
+    deadlocks = "SELECT deadlocks AS n FROM pg_stat_database WHERE datname = current_database()"
+    [before] = services.database.rows(deadlocks)
+
+    def write(people: list[str]) -> None:
+        for nr in range(ROUNDS):
+            for one in people:
+                with suppress(OnelaneError):  # somebody is being forgotten: the provider would deliver it again
+                    accept_all(services, [(one, f"{one} {nr}")])
+
+    def leave(person: str) -> int:
+        forgotten = 0
+        while forgotten < 3:
+            user_id = eventually(lambda: user_of(services.database, "demo", person))
+            forgotten += forget(services, user_id, "ann") is not None
+        return forgotten
+
+    with run_worker(settings), ThreadPoolExecutor(6) as pool:
+        writing = [pool.submit(write, people) for people in (others, leaving, leaving)]
+        leavers = [pool.submit(leave, person) for person in leaving[:3]]
+        assert [one.result(DEADLINE_S) for one in leavers] == [3, 3, 3]
+        for one in writing:
+            one.result(DEADLINE_S)
+        ids = [user_of(services.database, "demo", one) for one in others]
+        eventually(lambda: not services.database.rows("SELECT FROM inbox WHERE user_id = ANY(%s)", (ids,)))
+    found = services.database.rows(
+        "SELECT count(*) FILTER (WHERE direction = 'in') AS said, count(*) FILTER (WHERE direction = 'out') AS replied"
+        " FROM messages WHERE user_id = ANY(%s) GROUP BY user_id",
+        (ids,),
+    )
+    assert found == [(ROUNDS, ROUNDS)] * len(others)
+    assert services.database.rows(deadlocks) == [before]
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])

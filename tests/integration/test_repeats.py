@@ -505,6 +505,12 @@ CASES: dict[str, dict[str, Case]] = {
             lambda story: story.user.say(),
         )
     },
+    "forget_user": {
+        "and another redrove": Case(
+            lambda story: story.database.rows("SELECT forget_user(%s, '{}', '{}')", ([story.user.user_id],)),
+            lambda story: story.others().redrive(story.user.user_id, by="bob"),
+        )
+    },
     "record_act": {
         "and another acted": Case(
             lambda story: record(story.database, "ann", "text_shown", story.user.user_id), _paused

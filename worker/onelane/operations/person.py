@@ -27,7 +27,7 @@ SELECT to_jsonb(s) AS row FROM reply_statuses s
     OR s.key IN (SELECT id FROM messages WHERE user_id = ANY(%(users)s)) OR s.participant = ANY(%(names)s)
 """
 QUARANTINE: Final = """
-SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'base64'), 'digest', encode(digest, 'hex')) AS row
+SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'escape'), 'digest', encode(digest, 'hex')) AS row
   FROM quarantined_payloads q
  WHERE EXISTS (SELECT FROM unnest(%(spellings)s::bytea[]) spelling WHERE position(spelling IN q.body) > 0)
 """
