@@ -1,4 +1,4 @@
--- Forgets a person: all rows of the users, in whatever table, their statuses and their webhooks in quarantine. What was
+-- Forgets a person on one channel: all rows of the users, in whatever table, their statuses and their webhooks in quarantine. What was
 -- accepted of them stays known by a hash until no provider delivers it again: else a redelivery would bring the person
 -- back. In the audit the acts stay, without the person.
 --
@@ -11,6 +11,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_user_id uuid;
     v_table name;
+    v_channel text := (SELECT channel FROM users WHERE id = p_users[1]);
 BEGIN
     FOREACH v_user_id IN ARRAY p_users LOOP
         PERFORM lock_user(v_user_id);
@@ -19,12 +20,13 @@ BEGIN
         PERFORM lock_out_lane(v_user_id);
     END LOOP;
     DELETE FROM reply_statuses s
-     WHERE s.participant = ANY(p_names)
+     WHERE s.participant = ANY(p_names) AND s.channel = v_channel
         OR s.key IN (SELECT m.id FROM messages m WHERE m.user_id = ANY(p_users) AND m.direction = 'out')
         OR (s.channel, s.provider_id) IN (
             SELECT p.channel, p.provider_id FROM provider_messages p WHERE p.user_id = ANY(p_users));
     DELETE FROM quarantined_payloads q
-     WHERE EXISTS (SELECT FROM unnest(p_spellings) spelling WHERE position(spelling IN q.body) > 0);
+     WHERE q.channel = v_channel AND EXISTS (
+           SELECT FROM unnest(p_spellings) spelling WHERE position(spelling IN q.body) > 0);
     GET DIAGNOSTICS quarantined = ROW_COUNT;
     INSERT INTO accepted_deliveries (channel, external_id, user_id, message_id, seq, accepted_at)
     SELECT channel, forgotten_id(external_id), user_id, message_id, seq, accepted_at

@@ -221,6 +221,14 @@ def test_forgetting_under_load_takes_nothing_of_others_and_meets_no_deadlock(
     assert services.database.rows(deadlocks) == [before]
 
 
+@pytest.mark.parametrize(
+    ("body", "is_hers"),
+    [(b'{"from": "bob"}', True), (b'{"id":4711}', True), (b"a=bob&b", True), (b"bobby, 47112", False)],
+)
+def test_a_short_name_is_found_where_it_is_a_whole_value(body: bytes, is_hers: bool) -> None:
+    assert any(one in body for one in spellings_of("bob") | spellings_of("4711")) == is_hers
+
+
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
 @pytest.mark.parametrize("after", ["", "z", "zy"])
 def test_a_name_is_found_in_base64_wherever_it_begins(before: str, after: str) -> None:

@@ -13,7 +13,8 @@ from onelane.connection import Row
 from onelane.model import Value
 
 CORE_MIN: Final = 7
-"""Fewer digits are found in what others wrote, too."""
+"""What is shorter stands in what others wrote, too: it counts only where it is a whole value."""
+WHOLE: Final = ('"{}"', ":{},", ": {},", ":{}}}", ": {}}}", "={}&")
 NAMES: Final = """
 SELECT channel, alias AS name FROM user_aliases WHERE user_id = ANY(%(users)s)
 UNION SELECT channel, sender FROM users WHERE id = ANY(%(users)s)
@@ -24,12 +25,14 @@ STATUSES: Final = """
 SELECT to_jsonb(s) AS row FROM reply_statuses s
  WHERE (s.channel, s.provider_id) IN (
        SELECT channel, provider_id FROM provider_messages WHERE user_id = ANY(%(users)s))
-    OR s.key IN (SELECT id FROM messages WHERE user_id = ANY(%(users)s)) OR s.participant = ANY(%(names)s)
+    OR s.key IN (SELECT id FROM messages WHERE user_id = ANY(%(users)s))
+    OR s.channel = %(channel)s AND s.participant = ANY(%(names)s)
 """
 QUARANTINE: Final = """
 SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'escape'), 'digest', encode(digest, 'hex')) AS row
   FROM quarantined_payloads q
- WHERE EXISTS (SELECT FROM unnest(%(spellings)s::bytea[]) spelling WHERE position(spelling IN q.body) > 0)
+ WHERE q.channel = %(channel)s
+   AND EXISTS (SELECT FROM unnest(%(spellings)s::bytea[]) spelling WHERE position(spelling IN q.body) > 0)
 """
 AUDIT: Final = "SELECT to_jsonb(a) AS row FROM audit a WHERE subject = ANY(%(users)s::text[]) ORDER BY nr"
 PAGE: Final = 500
@@ -48,7 +51,7 @@ class Person(Value):
     def values(self) -> dict[str, Any]:
         """What the queries ask by."""
         spellings = sorted({spelling for name in self.names for spelling in spellings_of(name)})
-        return {"users": list(self.users), "names": list(self.names), "spellings": spellings}
+        return {"users": list(self.users), "channel": self.channel, "names": list(self.names), "spellings": spellings}
 
 
 def find_person(transaction: Transaction, user_id: UUID) -> Person | None:
@@ -80,17 +83,13 @@ def _rows(transaction: Transaction, person: Person, table: str, query: str) -> I
 
 def spellings_of(name: str) -> set[bytes]:
     """Return how a webhook may spell a name: as it is, in JSON, in a form, its digits alone, or in base64."""
+    plain = {name, dumps(name)[1:-1], quote(name, safe="")}
+    if len(name) < CORE_MIN:
+        return {form.format(one).encode() for one in plain for form in WHOLE}
     digits = "".join(letter for letter in name if letter.isdigit())
     cores = {name, *([digits] if len(digits) >= CORE_MIN else [])}
-    return {
-        spelling
-        for core in cores
-        for spelling in (
-            core.encode(),
-            dumps(core)[1:-1].encode(),
-            quote(core, safe="").encode(),
-            *(_base64(core.encode(), offset) for offset in range(3)),
-        )
+    return {one.encode() for one in plain | cores} | {
+        _base64(core.encode(), offset) for core in cores for offset in range(3)
     }
 
 
