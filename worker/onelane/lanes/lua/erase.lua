@@ -18,7 +18,6 @@ for _, member in ipairs(ours('ZRANGE', BURIED, 0, -1)) do
 end
 redis.call('DEL', queue_key(user), failed_key(user), lock_key(user), pace_key(user), collect_key(user), session_key(user))
 redis.call('DEL', on_lane_key(queue_name(user)))
-ours('HDEL', UNSURE, KIND .. ':' .. user)
 ours('ZREM', LANES, user)
 ours('SREM', QUEUES, listed(user))
 return 0
