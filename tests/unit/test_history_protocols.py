@@ -1,14 +1,15 @@
 """What models are given of a history: the exact shapes, and that no history at all is refused."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelane.history import PROTOCOLS, Line, Role, ToolCall
+from onelane.history import PROTOCOLS, Line, Role, ToolCall, line_of
 from onelane.history.protocols import BEFORE
-from onelane.model import Attachment, AttachmentKind, Author, JsonObject
+from onelane.model import Attachment, AttachmentKind, Author, JsonObject, Message
 from onelane.testing.model_protocols import CHECKS, ProtocolError
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -136,3 +137,18 @@ def test_a_call_without_its_output_is_what_the_checks_refuse(protocol: str) -> N
 
 def _is_half(message: JsonObject) -> bool:
     return "call_1" in repr(message)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"text": " "}, "[message]"),
+        ({"parts": {"location": {"latitude": 48.5}}}, "[location]"),
+        ({"kind": "event", "event": "reaction", "parts": {"reaction": {}}}, "[reaction]"),
+        ({"button": "b1", "parts": {"flow": {}}}, "b1"),
+    ],
+)
+def test_a_message_without_words_is_named_to_the_model_that_is_to_answer_it(said: JsonObject, told: str) -> None:
+    blank: JsonObject = {"text": "", "button": None, "attachments": ()}
+    message = Message(id=uuid4(), seq=1, accepted_at=AT, attempts=0, **{**blank, **said})
+    assert PROTOCOLS["chat"]([line_of(message)]) == [{"role": "user", "content": told}]

@@ -120,11 +120,8 @@ def _asked(talk: Conversation, turn: Turn) -> Iterator[Turn]:
 def check(turn: Turn, limit: int) -> None:
     """Check what each service is told."""
     for protocol, refuse in CHECKS.items():
-        messages = turn.model_messages(protocol, limit)  # type: ignore[arg-type]
-        if messages:
-            refuse(messages)
-    if messages := within_tokens(turn.model_messages("chat"), 100):
-        CHECKS["chat"](messages)
+        refuse(turn.model_messages(protocol, limit))  # type: ignore[arg-type]
+    CHECKS["chat"](within_tokens(turn.model_messages("chat"), 100))
 
 
 @pytest.mark.parametrize("seeds", slow_after(1, [range(100), *THOUSANDS]))
