@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -17,7 +19,7 @@ from onelane.handlers.llm import ModelBot, ModelSettings
 from onelane.handlers.llm.budget import within_tokens
 from onelane.handlers.llm.client import gathered
 from onelane.history.protocols import ID
-from onelane.model import JsonObject
+from onelane.model import JsonObject, Message
 from onelane.testing.fake_model import FakeModel, fake_model
 from onelane.testing.fake_model.serving import Fault
 from tests.conftest import ROOT
@@ -45,7 +47,8 @@ class MemoryTurn:
 
     async def newer(self) -> list[Any]:
         texts, self.newer_texts = self.newer_texts, []
-        return [SimpleNamespace(text=text, button=None) for text in texts]
+        about: JsonObject = {"button": None, "attachments": (), "accepted_at": datetime.now(UTC), "attempts": 0}
+        return [Message(id=uuid4(), seq=1, text=text, **about) for text in texts]
 
     @contextmanager
     def tool(self, name: str, arguments: JsonObject, *, call_id: str) -> Iterator[Any]:

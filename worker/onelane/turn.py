@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from onelane.errors import BadResult
-from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall
+from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall, line_of
 from onelane.memory import Memory
 from onelane.model import Attachment, File, JsonObject, Message, is_storable
 from onelane.reply import Replies, all_of, uploads_in
@@ -144,23 +144,11 @@ class AnyTurn:
     def _own_lines(self) -> list[Line]:
         """Return this turn as history will show it, without its replies."""
         at, seq = self.message.accepted_at, self.message.seq
-        said = [
-            Line(
-                role=Role.USER,
-                seq=message.seq,
-                at=message.accepted_at,
-                text=message.text,
-                button=message.button,
-                media=message.attachments,
-                author=message.author,
-            )
-            for message in self.messages
-        ]
         called = [
             ToolCall(id=one["call_id"], name=one["name"], arguments=one["arguments"], output=one["output"])
             for one in self._outputs
         ]
-        return [*said, *(Line(role=Role.TOOL, seq=seq, at=at, call=call) for call in called)]
+        return [*map(line_of, self.messages), *(Line(role=Role.TOOL, seq=seq, at=at, call=call) for call in called)]
 
     def _own_output(self, name: str) -> JsonObject | None:
         """Return what this turn itself saved last under `name`."""

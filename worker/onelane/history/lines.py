@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from onelane.model import Attachment, Author, Button, JsonObject, Value
+from onelane.model import Attachment, Author, Button, JsonObject, Message, Value
 
 UNSAID: Final = frozenset({"failed", "withheld", "dropped"})
 """States of replies that nobody has seen."""
@@ -55,6 +55,22 @@ class Line(Value):
     """What became of it, where it is a reply."""
     call: ToolCall | None = None
     """Where it is a tool's."""
+
+
+def line_of(message: Message) -> Line:
+    """Make the line of a message that is to be answered; one without words says what is in it."""
+    is_event = message.kind == Role.EVENT
+    has_words = message.text.strip() or message.button or message.attachments or is_event
+    return Line(
+        role=Role.EVENT if is_event else Role.USER,
+        seq=message.seq,
+        at=message.accepted_at,
+        text=message.text if has_words else " ".join(f"[{name}]" for name in message.parts or ("message",)),
+        button=message.button,
+        media=message.attachments,
+        author=message.author,
+        event=message.event,
+    )
 
 
 class Said(Value):

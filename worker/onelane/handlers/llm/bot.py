@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from onelane.bot import AsyncTurn
 from onelane.handlers.llm.budget import within_tokens
 from onelane.handlers.llm.client import ModelClient, ModelSettings, object_in
+from onelane.history import PROTOCOLS, line_of
 from onelane.model import JsonObject
 from onelane.storable import STEP_KEY_MAX
 
@@ -45,7 +46,7 @@ class ModelBot:
             for call in message["tool_calls"]:
                 output = await self._output(turn, call, f"tool {len(said)} {call['id']}"[:STEP_KEY_MAX])
                 said.append({"role": "tool", "tool_call_id": call["id"], "content": output})
-            said += [{"role": "user", "content": newer.text or newer.button or "…"} for newer in await turn.newer()]
+            said += PROTOCOLS["chat"]([line_of(newer) for newer in await turn.newer()])
         return UNFINISHED
 
     async def _output(self, turn: AsyncTurn, call: JsonObject, step: str) -> str:
