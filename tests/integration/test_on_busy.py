@@ -173,6 +173,21 @@ def test_who_writes_all_the_time_is_answered_and_every_message_once(chat: Begin)
     assert [len(run) for run in runs] == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
 
 
+@pytest.mark.slow
+def test_who_types_faster_than_the_bot_answers_is_answered_and_little_is_thrown_away(
+    chat: Begin, run_worker: RunWorker
+) -> None:
+    alice = begun(chat, answer_within_a_second)
+    with run_worker(alice.services.settings):
+        for nr in range(10):
+            alice.write(str(nr))
+            Event().wait(0.3)
+        eventually(lambda: alice.rows.waiting() == 0)
+    assert " ".join(alice.rows.texts(alice.user_id)).split() == [str(nr) for nr in range(10)]
+    begun_at = [run.partition(" ")[0] for run in Stage.ran]
+    assert max(map(begun_at.count, begun_at)) <= 1 + 3, "more than interrupt_max were thrown away in a row"
+
+
 def test_a_shielded_turn_is_committed_whatever_comes(chat: Begin) -> None:
     alice = chat(on_busy="interrupt")
 
@@ -222,6 +237,14 @@ async def wait_for_newer(turn: AsyncTurn) -> str:
         await asyncio.sleep(0.05)
         Stage.ran.append(f"ends {len(turn.messages)}")
     return " ".join(message.text for message in turn.messages)
+
+
+async def answer_within_a_second(turn: AsyncTurn) -> str:
+    """Take a second for an answer."""
+    text = " ".join(message.text for message in turn.messages)
+    Stage.ran.append(text)
+    await asyncio.sleep(1)
+    return text
 
 
 async def work_under_a_shield(turn: AsyncTurn) -> str:
