@@ -96,6 +96,17 @@ def test_a_channel_without_batches_takes_one(batches: Batches) -> None:
     assert texts(batches.begin()) == ["one"]
 
 
+def test_a_channel_without_batches_pays_no_lock_and_no_write_for_them(batches: Batches) -> None:
+    batches.policy(batch_max=1)
+    batches.accept("one", "two")
+    batches.settle(batches.begin())
+    [session] = batches.database.rows("SELECT id FROM conversation_sessions")
+    rows = "SELECT u.ctid::text, u.xmax::text, i.ctid::text, i.xmax::text FROM users u JOIN inbox i ON i.user_id = u.id"
+    before = batches.database.rows(rows)
+    assert texts(batches.begin(hint=str(session.id))) == ["two"]
+    assert batches.database.rows(rows) == before
+
+
 def test_who_is_in_is_frozen_when_the_turn_begins(batches: Batches) -> None:
     batches.accept("one")
     first = batches.begin()
