@@ -172,7 +172,7 @@ class LanesBeside(RuleBasedStateMachine):
         began, ends = person.wait or (self.now, None)
         if person.score is None:
             began = self.now
-        elif person.score != ends or not is_new:
+        elif person.score != ends or not is_new or person.score <= self.now:
             return
         is_over = wait["is_over"] or (is_new and len(person.jobs) >= wait["most"])
         least = self.now if is_over else min(began + wait["longest_ms"], self.now + wait["quiet_ms"])
