@@ -21,7 +21,7 @@ from onelane.dev.embedded.redis import free_port
 from onelane.operations.snapshot import LaneState, Survey
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually
-from tests.lane_state import failed_jobs
+from tests.lane_state import due_ms, failed_jobs
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -134,7 +134,8 @@ def test_lanes_are_counted_by_state_and_shown(services: Services, accept: Accept
     assert (first.user_id, second.user_id, third.user_id) == in_order[:3]
     services.lanes.park(second, 90)
     services.lanes.park(third, 90)
-    services.lanes.client.set(keys.collect(collecting), 1)
+    services.lanes.client.set(keys.collect(collecting), f"0 {due_ms(services, collecting):.0f}")
+    services.lanes.client.set(keys.collect(parked), "0 1")  # its wait has ended
     services.lanes.pause(paused)
     answer = ask("lanes")
     assert {name: answer[name] for name in ("total", "due", "leased", "collecting", "parked", "paused")} == {

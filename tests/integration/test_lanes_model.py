@@ -53,10 +53,10 @@ PLANTED = {
     "release an empty lane": ("finish", "if not has_work then", "if false then"),
     "forget what came in a full Redis": ("finish", " or lock[3]", ""),
     "leave a queue listed": ("finish", "finally('SREM', QUEUES, listed(user))", ""),
-    "wait longer for a message that had come": ("enqueue", "ends ~= score or not jobs", "ends ~= score"),
-    "wait again although it is over": ("enqueue", " or tonumber(ends) <= now", ""),
+    "wait longer for a message that had come": ("enqueue", "not began or not jobs or", "not began or"),
+    "wait again although it is over": ("enqueue", " or tonumber(score) <= now", ""),
     "wait for ever": ("enqueue", "math.min(began + wait.longest_ms, now + wait.quiet_ms)", "now + wait.quiet_ms"),
-    "wait for more while a turn runs": ("enqueue", "ends ~= score or not jobs", "not ends or not jobs"),
+    "wait for more while a turn runs": ("prelude", "if KIND == 'in' and ends == score then", "if ends then"),
     "take a buried job for a waiting one": ("enqueue", "if is_buried(item.id) then", "if false then"),
 }
 

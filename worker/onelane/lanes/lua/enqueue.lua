@@ -26,16 +26,15 @@ local function add_job(user, item)
   return nil
 end
 
--- Add a lane that waits, or move its wait's end: by a new job alone, and not while the lane is leased or parked. The key
--- holds when the wait began, and the score that it has set: where another stands, somebody has ended it. A wait that is
--- over keeps its place in the due order.
+-- Add a lane that waits, or move its wait's end: by a new job alone, and not while the lane is leased or parked. A wait
+-- that is over keeps its place in the due order.
 -- jobs: how many are on the lane; nil: none is new.
 local function wait_for_more(user, wait, now, may_begin, jobs)
   local key, score = collect_key(user), ours('ZSCORE', LANES, user)
-  local began, ends = now, nil
+  local began = now
   if score then
-    began, ends = string.match(ours('GET', key) or '', '^(%d+) (%d+)$')
-    if ends ~= score or not jobs or tonumber(ends) <= now then return end
+    began = collects_since(user, score)
+    if not began or not jobs or tonumber(score) <= now then return end
   end
   local due = math.max(may_begin, math.min(began + wait.longest_ms, now + wait.quiet_ms))
   if wait.is_over or (jobs or 0) >= wait.most then due = math.max(may_begin, now) end

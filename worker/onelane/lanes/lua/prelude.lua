@@ -216,6 +216,13 @@ local function add_lanes(items, now, due)
   return added
 end
 
+-- Since when a lane waits for more of its user. Its key holds that, and the score that the wait has set: where another
+-- stands, a lease, a park or an operator's act has ended the wait. Returns nil then.
+local function collects_since(user, score)
+  local began, ends = string.match(peek('GET', collect_key(user)) or '', '^(%d+) (%d+)$')
+  if KIND == 'in' and ends == score then return began end
+end
+
 -- When a lock ends, in ms, by its `until`; 0 when nobody holds it. What ends later than any lease is none.
 local LEASE_MAX_MS = 600000
 local LOCK_KEPT_MS = 86400000 -- after its lease: who finds it knows that nobody released it; a step ahead ends it not

@@ -28,12 +28,11 @@ local due = peek('ZRANGE', LANES, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, fi
 for i = 1, #due, 2 do show('due', due[i], due[i + 1], holder_of(due[i])) end
 
 local leased, collecting = 0, 0
-local function is_collecting(user) return KIND == 'in' and peek('EXISTS', collect_key(user)) == 1 end
 local later = '(' .. digits(now)
 local ahead = peek('ZRANGE', LANES, later, '(+inf', 'BYSCORE', 'LIMIT', 0, locks_max, 'WITHSCORES') or {}
 for i = 1, #ahead, 2 do
   local lock = holder_of(ahead[i])
-  local state = lock and 'leased' or is_collecting(ahead[i]) and 'collecting' or 'parked'
+  local state = lock and 'leased' or collects_since(ahead[i], ahead[i + 1]) and 'collecting' or 'parked'
   if state == 'leased' then leased = leased + 1 end
   if state == 'collecting' then collecting = collecting + 1 end
   show(state, ahead[i], ahead[i + 1], lock)
