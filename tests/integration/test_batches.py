@@ -101,7 +101,10 @@ def test_a_channel_without_batches_pays_no_lock_and_no_write_for_them(batches: B
     batches.accept("one", "two")
     batches.settle(batches.begin())
     [session] = batches.database.rows("SELECT id FROM conversation_sessions")
-    rows = "SELECT u.ctid::text, u.xmax::text, i.ctid::text, i.xmax::text FROM users u JOIN inbox i ON i.user_id = u.id"
+    rows = (
+        "SELECT u.ctid::text AS user_at, u.xmax::text AS user_lock, i.ctid::text AS message_at, i.xmax::text AS message_lock"
+        "  FROM users u JOIN inbox i ON i.user_id = u.id"
+    )
     before = batches.database.rows(rows)
     assert texts(batches.begin(hint=str(session.id))) == ["two"]
     assert batches.database.rows(rows) == before
