@@ -102,7 +102,7 @@ def test_a_channel_without_batches_pays_no_lock_and_no_write_for_them(batches: B
     batches.settle(batches.begin())
     [session] = batches.database.rows("SELECT id FROM conversation_sessions")
     rows = (
-        "SELECT u.ctid::text AS user_at, u.xmax::text AS user_lock, i.ctid::text AS message_at, i.xmax::text AS message_lock"
+        "SELECT u.ctid::text AS user_at, u.xmax::text AS user_lock, i.ctid::text AS line_at, i.xmax::text AS line_lock"
         "  FROM users u JOIN inbox i ON i.user_id = u.id"
     )
     before = batches.database.rows(rows)

@@ -36,7 +36,8 @@ ENDED_OTHERWISE = {
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
     f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
     f"{WORKER}/testing/bot/in_memory/host.py InlineHost.run"
-    " _handlers_loop().run(_awaited(replies, memory, holding)).result()": "the test of the bot has the deadline",
+    " _handlers_loop().run(_awaited(replies, memory)).result()": "the test of the bot has the deadline",
+    f"{WORKER}/testing/bot/real/engine.py Real.close self._thread.join()": "SHUTDOWN_GRACE_S ends the worker",
     f"{WORKER}/turns/answers.py _pass_on asked.result()": "it is done",
     f"{WORKER}/turns/event_loop.py EventLoop._go_on self._loop.run_forever()": "the watch asks it for a sign of life",
     f"{WORKER}/turns/hosting.py Host._within_time answer.result()": "it is done",
