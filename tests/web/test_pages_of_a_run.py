@@ -1,7 +1,9 @@
 """`onelane run`: a worker dies in the middle of a turn, and the operator reads on alice's page what became of it."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -10,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from onelane.dev.embedded.child import wait_until
+from onelane.dev.stack import PYTHON
 from onelane_web.development.trying import HEADER
 from tests.integration.test_run import COMMAND, Run, start
 from tests.web.test_pages_in_a_browser import shot
@@ -35,12 +38,18 @@ def post(run: Run, path: str, body: object = None) -> None:
         assert answer.status < 300
 
 
+def deliver(run: Run, reply_id: str) -> None:
+    """Play what a provider says of a reply that has arrived."""
+    command = [*PYTHON, "onelane", "send", "--user", "alice", "--status", "delivered", "--reply", reply_id]
+    subprocess.run(command, env={**os.environ, "ONELANE_DATA": str(run.data.path)}, timeout=WAIT_S, check=True)
+
+
 @pytest.mark.slow
 def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     start: Callable[..., Run], tmp_path: Path, chromium: Browser
 ) -> None:
     (tmp_path / "mybot.py").write_text(BOT)
-    run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="2", OPS_PASSWORD="let me in").until_ready()
+    run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="2").until_ready()
     post(run, "/try/messages", {"channel": "demo", "user": "alice", "text": "hello"})
     assert wait_until((tmp_path / "begun").exists, WAIT_S)
     post(run, "/try/acts/kill-worker")
@@ -48,13 +57,15 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     page = chromium.new_context(base_url=f"http://127.0.0.1:{run.port}").new_page()
     page.goto("/ops/users")
     page.get_by_label("Name").fill("operator")
-    page.get_by_label("Password").fill("let me in")
+    page.get_by_label("Password").fill(run.data.ops_password())  # as the banner has it
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/ops/users")
     page.get_by_role("row").nth(1).get_by_role("link").click()
     lines = page.get_by_role("region", name="session 1").get_by_role("listitem")
     expect(lines).to_have_count(6, timeout=WAIT_S * 1000)  # it keeps itself current
-    expect(lines.nth(5)).to_contain_text(re.compile("delivered|sent"), timeout=WAIT_S * 1000)
+    expect(lines.nth(5)).to_contain_text("sent", timeout=WAIT_S * 1000)
+    deliver(run, (lines.nth(5).get_attribute("id") or "").removeprefix("m"))
+    expect(lines.nth(5)).to_contain_text("delivered", timeout=WAIT_S * 1000)
     said = lines.all_inner_texts()
     leased, taken = (re.search(r"by (\S+) \(fence (\d+)\)", said[nr]) for nr in (1, 3))
     assert leased
