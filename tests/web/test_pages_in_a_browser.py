@@ -243,6 +243,7 @@ def test_the_last_hour_is_drawn_and_what_needs_somebody_is_counted(
         drawn = desk.get_by_role("img", name="Messages a minute")
         expect(drawn).to_have_attribute("aria-label", re.compile(r"at most 18\d"))
         expect(desk.get_by_role("link", name="Dead messages").locator("xpath=../../dd")).to_have_text("2")
+        expect(desk.get_by_role("cell", name="in, out")).to_be_visible()  # by itself: the worker has been heard
         shot(desk, "overview")
 
 
@@ -302,7 +303,7 @@ def test_without_javascript_everything_works_and_with_it_a_page_keeps_itself_cur
     log_in(plain)
     desk.goto("/ops/overview")
     user_id = accept("alice").user_id
-    expect(desk.get_by_text("1 messages wait")).to_be_visible()  # by itself
+    expect(desk.get_by_text("1 message waits")).to_be_visible()  # by itself
     plain.goto(f"/ops/users/{user_id}")
     press(plain, "Pause")
     assert rows.user(user_id).paused_at is not None
