@@ -33,6 +33,7 @@ BEGIN
     DELETE FROM failures_to_tell WHERE reply_id = ANY(v_ids);
     DELETE FROM payloads WHERE message_id = ANY(v_ids);
     DELETE FROM steps WHERE message_id = ANY(v_ids);
+    DELETE FROM takeovers WHERE user_id = v_user.id AND message_id = ANY(v_ids);
     DELETE FROM tool_calls WHERE session_id = p_session.id;
     DELETE FROM messages WHERE id = ANY(v_ids);
     DELETE FROM conversation_sessions WHERE id = p_session.id;

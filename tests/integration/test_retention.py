@@ -16,7 +16,7 @@ from tests.conftest import LogLines
 from tests.rows import Rows
 
 TODAY = datetime.now(UTC)
-OF_A_SESSION = ("conversation_sessions", "messages", "tool_calls", "payloads", "provider_messages")
+OF_A_SESSION = ("conversation_sessions", "messages", "tool_calls", "payloads", "provider_messages", "takeovers")
 
 
 @pytest.fixture
@@ -31,6 +31,10 @@ def conversation(services: Services) -> Callable[[int], UUID]:
         services.database.rows("SELECT note_sent(%s, %s, %s, true)", (user.user_id, reply.id, str(reply.id)))
         services.database.rows(
             "INSERT INTO payloads SELECT id, user_id, '{}' FROM messages WHERE session_id = %s AND direction = 'in'",
+            (turn.session_id,),
+        )
+        services.database.rows(
+            "INSERT INTO takeovers SELECT user_id, id, 1 FROM messages WHERE session_id = %s AND direction = 'in'",
             (turn.session_id,),
         )
         services.sessions.sweep()

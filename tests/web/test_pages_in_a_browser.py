@@ -147,6 +147,18 @@ def test_every_act_on_a_user_as_a_person_does_it(
 
 
 @pytest.mark.slow
+def test_a_user_is_forgotten_once_the_box_is_ticked(desk: Page, rows: Rows, dead: list[Accepted]) -> None:
+    desk.goto(f"/ops/users/{dead[0].user_id}")
+    desk.get_by_text("Forget this user").click()
+    desk.get_by_label("Delete all of it").check()
+    press(desk, "Forget", "The user is forgotten.")
+    expect(desk.get_by_role("rowheader")).to_have_count(1)  # bob is there
+    assert rows.count("dead") == 0
+    desk.goto(f"/ops/users/{dead[0].user_id}")
+    expect(desk.get_by_text("not found")).to_be_visible()
+
+
+@pytest.mark.slow
 def test_dead_messages_are_retried_and_dropped_one_by_one(desk: Page, rows: Rows, dead: list[Accepted]) -> None:
     desk.get_by_role("link", name="Dead messages").click()
     expect(desk.get_by_role("row")).to_have_count(3)

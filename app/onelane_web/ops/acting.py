@@ -10,9 +10,9 @@ from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
 from onelane.channels.verdicts import Unsendable
-from onelane.errors import BadResult, DeliveryError, StoreRefused
+from onelane.errors import BadResult, DeliveryError, LaneBusy, StoreRefused
 from onelane.model import uuid_or_none
-from onelane.operations import answering
+from onelane.operations import answering, forgetting
 from onelane.operations import quarantine as quarantined
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.quarantine import NotConfigured
@@ -105,6 +105,16 @@ def _drop_kept(services: Services, kept_id: UUID, by: str) -> str:
     return "done" if did else "nothing"
 
 
+def _forget(services: Services, user_id: UUID, by: str) -> str:
+    if request.form.get("sure") != "yes":
+        return "unsure"
+    try:
+        forgotten = forgetting.forget(services, user_id, by)
+    except LaneBusy:
+        return "busy"
+    return "nothing" if forgotten is None else "forgotten"
+
+
 def _settle(state: Literal["sent", "failed"]) -> OnUser:
     return lambda services, reply_id, by: _said(services.reply_acts.settle(reply_id, state, by=by))
 
@@ -117,6 +127,7 @@ ON_USERS: Final[Mapping[str, OnUser]] = {
     "escalate": lambda services, user_id, by: _outcome(services.acts.escalate(user_id, _session(), by=by)),
     "hand-back": lambda services, user_id, by: _outcome(services.acts.hand_back(user_id, _session(), by=by)),
     "answer": _answer,
+    "forget": _forget,
 }
 ON_REPLIES: Final[Mapping[str, OnUser]] = {
     "resend": lambda services, reply_id, by: _said(services.reply_acts.resend(reply_id, by=by)),

@@ -11,6 +11,7 @@ NOTES: Final = {
     "answered": "Your answer is on its way.",
     "unsendable": "Not sent: this channel cannot send that, or the person wants no more messages.",
     "empty": "Not sent: the answer is empty.",
+    "busy": "Nothing was changed: a turn or a request of this user has not ended. Try again.",
     "forgotten": "The user is forgotten.",
     "unsure": "Nothing was changed: the box was not ticked.",
     "nobody": "There is no such user: nobody has written under that id or name.",
