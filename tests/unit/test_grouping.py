@@ -158,7 +158,7 @@ class Traffic(RuleBasedStateMachine):
                 assert len(self.under_way) - len(lists) < self.alone_max
             else:
                 assert len(lists) < self.lists_max
-                assert all(self.now - one.began >= rules.LIST_OLD_S for one in lists)
+                assert all(self.now >= one.began + rules.LIST_OLD_S for one in lists)
             if call.waits:
                 futures = call.requests[0].futures
                 assert any(

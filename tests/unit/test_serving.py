@@ -3,6 +3,7 @@
 It runs in a thread of the test, with an application of the test's own; real processes are in test_slow_clients.py.
 """
 
+import gc
 import json
 import os
 import socket
@@ -289,3 +290,14 @@ def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_o
         assert [status_of(connection) for connection in connections] == [503] * (THREADS + 1)
         web.thread.join(DEADLINE_S)
     assert web.exit_code is None
+
+
+def test_the_garbage_collector_looks_no_more_through_what_was_loaded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving.Worker, "load_wsgi", lambda _loop: None)
+    try:
+        serve().loop.load_wsgi()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

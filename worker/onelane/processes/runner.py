@@ -11,6 +11,7 @@ from typing import NamedTuple
 from onelane import keys, periodic
 from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG
+from onelane.garbage import keep_what_is_loaded
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.periodic import Periodic, hopeless_task
@@ -94,6 +95,7 @@ class Runner:
     def run(self, *, burst: bool = False) -> int:
         """Work until stopped (`burst`: until nothing is due) and return the exit code."""
         self._keeper.start(self._on_beat)
+        keep_what_is_loaded()
         self.ending.put_off()  # a helper may need longer to start than a process may stall
         for task in self._tasks:
             task.start()
