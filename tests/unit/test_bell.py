@@ -11,6 +11,7 @@ import pytest
 
 from onelane import keys
 from onelane.lanes.lanes import Lanes
+from onelane.processes import bell
 from onelane.processes.bell import Bell
 from tests.conftest import DEADLINE_S, eventually
 
@@ -26,17 +27,24 @@ class Worker:
         self.has_room = dict.fromkeys(keys.KINDS, True)
         self.bell = Bell(list(self.lanes.values()), self.has_room.__getitem__)
         self.listened: list[frozenset[str]] = []
+        self.listeners: list[str] = []
+        """Whose dispatchers listened."""
         self._threads = threads
         listen = self.bell._listen
 
         def noted(kinds: frozenset[str], within_s: float) -> None:
             self.listened.append(kinds)
+            self.listeners.append(threading.current_thread().name)
             listen(kinds, within_s)
 
         self.bell._listen = noted  # type: ignore[method-assign]
 
     def wait(self, kind: str, within_s: float = DEADLINE_S) -> Future[bool]:
-        return self._threads.submit(self.bell.wait, kind, within_s)
+        return self._threads.submit(self._waits, kind, within_s)
+
+    def _waits(self, kind: str, within_s: float) -> bool:
+        threading.current_thread().name = kind
+        return self.bell.wait(kind, within_s)
 
     def enqueue(self, kind: str) -> None:
         self.lanes[kind].enqueue(ALICE, ALICE)
@@ -66,6 +74,22 @@ def test_whoever_listens_hears_of_every_kind_and_the_other_takes_its_place(worke
     worker.enqueue(other)
     assert still.result(DEADLINE_S) is True
     assert set(worker.listened) == {frozenset(keys.KINDS)}, "one connection for both"
+
+
+def test_the_dispatcher_of_turns_listens_itself_as_soon_as_it_can(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = worker.wait(keys.OUT)
+    eventually(lambda: worker.listeners == [keys.OUT])
+    monkeypatch.setattr(bell, "HANDED_OVER_S", DEADLINE_S)
+    worker.enqueue(keys.IN)
+    assert worker.wait(keys.IN).result(DEADLINE_S) is True
+    turns = worker.wait(keys.IN)
+    eventually(lambda: len(worker.listeners) > 1)
+    assert worker.listeners == [keys.OUT, keys.IN]
+    for kind in (keys.OUT, keys.IN):
+        worker.lanes[kind].pass_wake_on()
+    assert [one.result(DEADLINE_S) for one in (out, turns)] == [True, True]
 
 
 def test_a_kind_that_became_due_while_its_dispatcher_was_at_work_is_not_waited_for(worker: Worker) -> None:

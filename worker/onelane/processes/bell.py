@@ -17,6 +17,8 @@ from onelane.lanes.scripts import text_of
 
 BLOCK_MIN_S: Final = 0.005
 """Redis 6.2 cuts a time-out down to whole milliseconds, 0.001 s to 0, and 0 means for ever."""
+HANDED_OVER_S: Final = 0.01
+"""So long others leave it to the dispatcher of turns to listen: it is woken without another thread between."""
 UNHEARD_S: Final = 0.1
 """So long nobody listens to a kind that was full: then it looks by itself, and is listened to if it has room again."""
 
@@ -27,6 +29,7 @@ class Bell:
     def __init__(self, lanes: Sequence[Lanes], has_room: Callable[[str], bool]) -> None:
         """`has_room` tells whether this process could work another lane of a kind."""
         self._lanes = {of_kind.kind: of_kind for of_kind in lanes}
+        self._first = next(iter(self._lanes))
         self._has_room = has_room
         self._changed = threading.Condition()
         """Guards what follows."""
@@ -48,10 +51,19 @@ class Bell:
                     return True
                 if self._listens_to is not None:
                     return False
+                if self._first_listens_soon(kind, left_s):
+                    continue
                 listens_to = self._listens_to = frozenset({kind, *filter(self._has_room, self._lanes)})
             most_s = inf if len(listens_to) == len(self._lanes) else UNHEARD_S
             self._listen(listens_to, max(BLOCK_MIN_S, min(most_s, ends - time.monotonic())))
         return False
+
+    def _first_listens_soon(self, kind: str, within_s: float) -> bool:
+        """Leave it to the first kind for a moment; return whether that listens now, or this kind was woken."""
+        if kind == self._first or not self._has_room(self._first):
+            return False
+        most_s = min(within_s, HANDED_OVER_S)
+        return self._changed.wait_for(lambda: kind in self._rung or self._listens_to is not None, most_s)
 
     def pass_on(self, kind: str) -> None:
         """Wake another worker by what this one has not noticed yet: all its places of this kind are taken."""
