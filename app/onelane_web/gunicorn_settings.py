@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from onelane.garbage import keep_what_is_loaded
 from onelane.telemetry.log import configure_by_environment
 
 # 8000 as in onelane/config.py, which also refuses a PORT that is not a number. On all addresses: a router stands in
@@ -49,6 +50,11 @@ class OneLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 logger_class = OneLog
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Begin to serve, with the application loaded."""
+    keep_what_is_loaded()
 
 
 def on_exit(_server: Any) -> None:

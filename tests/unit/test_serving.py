@@ -19,6 +19,7 @@ from gunicorn.config import Config
 
 from onelane import periodic
 from onelane.periodic import Periodic
+from onelane_web import gunicorn_settings
 from onelane_web.serving import worker as serving
 from onelane_web.serving.worker import LoopWorker
 from tests.conftest import DEADLINE_S, LogLines, eventually
@@ -292,12 +293,9 @@ def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_o
     assert web.exit_code is None
 
 
-def test_the_garbage_collector_looks_no_more_through_what_was_loaded(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving.Worker, "load_wsgi", lambda _loop: None)
+def test_the_garbage_collector_looks_no_more_through_what_was_loaded() -> None:
     try:
-        serve().loop.load_wsgi()
+        gunicorn_settings.post_worker_init(None)
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()

@@ -19,7 +19,6 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import PollableMethodQueue
 
 from onelane.config import Settings
-from onelane.garbage import keep_what_is_loaded
 from onelane.periodic import hopeless_task, revive_stuck
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BUSY, REFUSALS
@@ -69,11 +68,6 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Load the application and serve it. Gunicorn misses no heartbeat of a process that has not had one yet."""
         end_within(BOOT_S)
         super().init_process()
-
-    def load_wsgi(self) -> None:
-        """Load the application, which stays as long as the process."""
-        super().load_wsgi()
-        keep_what_is_loaded()
 
     def init_signals(self) -> None:
         """Show where the threads are when gunicorn ends a process whose heart has stopped."""
