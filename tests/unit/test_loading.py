@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from onelane import importing
+from onelane import errors, importing
 from onelane.config import Channel, Settings
 from onelane.doctor.finding import Health
 from onelane.doctor.handlers import bots_load
@@ -42,7 +42,9 @@ def test_a_bot_that_cannot_be_imported_is_told_in_one_line_with_file_and_line(bo
 
 
 def test_a_module_that_is_not_there_has_no_place() -> None:
-    with pytest.raises(ConfigError, match=r"ModuleNotFoundError: No module named 'nosuchbot'$"):
+    with pytest.raises(
+        ConfigError, match=r"ModuleNotFoundError: No module named 'nosuchbot'; is nosuchbot.py in this folder\?$"
+    ):
         load("nosuchbot:handle")
 
 
@@ -51,6 +53,30 @@ def test_a_function_that_is_not_there_is_named(bot: Path) -> None:
     for name in ("handle", "nosuchfunction"):
         with pytest.raises(ConfigError, match=f"^HANDLER: brokenbot has no function {name}$"):
             load(f"brokenbot:{name}")
+
+
+def test_the_functions_that_are_there_are_named(bot: Path) -> None:
+    bot.write_text("from json import dumps\ndef handel(turn): ...\ndef _own(): ...\n")
+    with pytest.raises(ConfigError, match=r"^HANDLER: brokenbot has no function handle; it has handel$"):
+        load("brokenbot:handle")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("def broken(:\n", ["    def broken(:", "               ^", "SyntaxError: invalid syntax"]),
+        ("def ask():\n    int('a')\n\nask()\n", ["    ask()", "    int('a')", "ValueError: invalid literal"]),
+    ],
+)
+def test_in_development_the_lines_that_led_to_the_error_are_shown(
+    bot: Path, monkeypatch: pytest.MonkeyPatch, text: str, shown: list[str]
+) -> None:
+    bot.write_text(text)
+    monkeypatch.setattr(errors, "_shows_texts", True)
+    with pytest.raises(ConfigError) as failed:
+        load("brokenbot:handle")
+    assert all(line in str(failed.value) for line in shown)
+    assert "importing.py" not in str(failed.value)
 
 
 def test_an_import_that_hangs_ends_the_process_and_names_the_line(bot: Path) -> None:

@@ -225,6 +225,11 @@ def show_texts() -> None:
     _shows_texts = True
 
 
+def are_texts_shown() -> bool:
+    """Say whether descriptions have the texts of all errors."""
+    return _shows_texts
+
+
 def describe(error: BaseException) -> str:
     """Describe where an error arose and of which kind. Only our own texts are told: others' may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()

@@ -6,18 +6,22 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from threading import Timer, get_ident
 from types import FrameType, ModuleType
 from typing import Any, Final
 
-from onelane.errors import EXIT_CONFIG, ConfigError, kind_of
+from onelane.errors import EXIT_CONFIG, ConfigError, are_texts_shown, kind_of
 from onelane.telemetry import libraries
 
 IMPORT_MAX_S: Final = 50.0
 """Less than a suspect's process has to start."""
 NAMING: Final = (ImportError, NameError, AttributeError, KeyError, SyntaxError)
 """Errors whose texts name something that is missing or misspelt; other texts may hold a secret."""
+
+NOT_THE_BOTS: Final = ("<frozen", __file__, *libraries.PLACES)
+"""How the names of files begin that are ours, a library's or Python's."""
 
 
 def found(path: str, setting: str) -> tuple[ModuleType, Callable[..., Any]]:
@@ -35,9 +39,9 @@ def found(path: str, setting: str) -> tuple[ModuleType, Callable[..., Any]]:
             module = import_module(name)
             function = getattr(module, function_name, None)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{setting}: cannot import {name}: {_told(error)}") from error
+        raise ConfigError(f"{setting}: cannot import {name}: {_told(error)}{_hint(error, name)}") from error
     if not callable(function):
-        raise ConfigError(f"{setting}: {name} has no function {function_name}")
+        raise ConfigError(f"{setting}: {name} has no function {function_name}{_functions_of(module)}")
     return module, function
 
 
@@ -49,12 +53,35 @@ def _told(error: BaseException) -> str:
     return f"{said}{_place(traceback.walk_tb(error.__traceback__))}"
 
 
+def _hint(error: BaseException, name: str) -> str:
+    """Say what is missing where it is the module itself; in development, show the lines that led to the error."""
+    if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+        return f"; is {error.name}.py in this folder?"
+    if not are_texts_shown():
+        return ""
+    shown = traceback.TracebackException.from_exception(error)
+    shown.stack = traceback.StackSummary.from_list(
+        [frame for frame in shown.stack if not frame.filename.startswith(NOT_THE_BOTS)]
+    )
+    return "\n" + "".join(shown.format(chain=False)).rstrip()
+
+
+def _functions_of(module: ModuleType) -> str:
+    """Name the functions that a module has of its own."""
+    own = [
+        name
+        for name, one in vars(module).items()
+        if isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    return f"; it has {', '.join(own)}" if own else ""
+
+
 def _place(frames: Iterable[tuple[FrameType, int]]) -> str:
     """Name the innermost line of the bot: neither ours, nor a library's; nothing when there is none."""
     lines = [
         f", in {frame.f_code.co_filename}, line {line}"
         for frame, line in frames
-        if not frame.f_code.co_filename.startswith(("<frozen", __file__, *libraries.PLACES))
+        if not frame.f_code.co_filename.startswith(NOT_THE_BOTS)
     ]
     return lines[-1] if lines else ""
 

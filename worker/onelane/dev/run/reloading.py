@@ -17,6 +17,7 @@ from onelane.dev.stack import WORKER, Stack
 
 STARTED: Final = "worker_started"
 DEBOUNCE_MS: Final = 200
+TRACE_LINES: Final = 40
 
 
 class Reloader:
@@ -50,7 +51,7 @@ class Reloader:
 
     def _follow(self, following: Child) -> None:
         if following.has_died:
-            why = following.last_lines()
+            why = following.last_lines(TRACE_LINES)
             self._problem.write_text(why, encoding="utf-8")
             self._say(f"{why}\nonelane: the bot as it was goes on")
             self._stack.forget(following)
