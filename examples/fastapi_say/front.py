@@ -15,7 +15,7 @@ class Shipped(BaseModel):
 
 
 @app.post("/say/{channel}")
-def shipped(channel: str, news: Shipped) -> dict[str, str]:
+def shipped(channel: str, news: Shipped) -> dict[str, bool]:
     """Say it, once for each order."""
     try:
         said = say(news.customer, f"Order {news.order} is on its way.", channel=channel, key=f"shipped-{news.order}")
@@ -23,4 +23,4 @@ def shipped(channel: str, news: Shipped) -> dict[str, str]:
         raise HTTPException(409, str(refused)) from refused
     except StoreUnavailable as away:
         raise HTTPException(503, "try again", {"Retry-After": "5"}) from away
-    return {"reply": str(said.id)}
+    return {"was_said_before": said.duplicate}

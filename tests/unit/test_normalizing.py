@@ -53,5 +53,5 @@ def test_each_channels_function_is_loaded_and_one_that_is_not_there_stops_the_st
     channels = {"demo": Channel(provider="standard"), "phones": Channel(provider="standard", normalize_sender=path)}
     assert list(normalizers(channels)) == ["phones"]
     broken = {"phones": Channel(provider="standard", normalize_sender=f"{__name__}:nothing")}
-    with pytest.raises(ConfigError, match=r"^CHANNELS.phones.normalize_sender: .* has no function nothing$"):
+    with pytest.raises(ConfigError, match=r"^CHANNELS.phones.normalize_sender: .* has no function nothing; it has "):
         normalizers(broken)
