@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
-from onelane import errors, importing
+from onelane import importing
 from onelane.config import Channel, Settings
 from onelane.doctor.finding import Health
 from onelane.doctor.handlers import bots_load
@@ -62,20 +63,22 @@ def test_the_functions_that_are_there_are_named(bot: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "lines"),
     [
         ("def broken(:\n", ["    def broken(:", "               ^", "SyntaxError: invalid syntax"]),
         ("def ask():\n    int('a')\n\nask()\n", ["    ask()", "    int('a')", "ValueError: invalid literal"]),
     ],
 )
 def test_in_development_the_lines_that_led_to_the_error_are_shown(
-    bot: Path, monkeypatch: pytest.MonkeyPatch, text: str, shown: list[str]
+    bot: Path, monkeypatch: pytest.MonkeyPatch, text: str, lines: list[str]
 ) -> None:
     bot.write_text(text)
-    monkeypatch.setattr(errors, "_shows_texts", True)
+    shown = Event()
+    shown.set()
+    monkeypatch.setattr(importing, "shown_texts", shown)
     with pytest.raises(ConfigError) as failed:
         load("brokenbot:handle")
-    assert all(line in str(failed.value) for line in shown)
+    assert all(line in str(failed.value) for line in lines)
     assert "importing.py" not in str(failed.value)
 
 

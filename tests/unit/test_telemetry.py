@@ -274,7 +274,9 @@ def test_a_terminal_gets_readable_lines(configure: Configure) -> None:
 def test_on_a_terminal_a_traceback_stands_in_lines_and_in_development_with_its_text(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(errors, "_shows_texts", False)
+    unset = threading.Event()
+    for module in (errors, telemetry):
+        monkeypatch.setattr(module, "shown_texts", unset)
     stream = configure("text")
     log.error("task_failed", failure=describe(failure()))
     head, first, *_, last = stream.getvalue().splitlines()

@@ -34,6 +34,7 @@ OnelaneError
 
 import traceback
 from math import isfinite
+from threading import Event
 from typing import ClassVar
 
 EXIT_CONFIG = 78
@@ -216,25 +217,15 @@ class Unsupported(DeliveryError):  # noqa: N818 - as above
     status = 415
 
 
-_shows_texts = False
-
-
-def show_texts() -> None:
-    """Let descriptions have the texts of all errors, for development: they may quote the user."""
-    global _shows_texts  # noqa: PLW0603 - of the whole process, set once as it starts
-    _shows_texts = True
-
-
-def are_texts_shown() -> bool:
-    """Say whether descriptions have the texts of all errors."""
-    return _shows_texts
+shown_texts = Event()
+"""Set in development: descriptions have the texts of all errors then, and may quote the user."""
 
 
 def describe(error: BaseException) -> str:
     """Describe where an error arose and of which kind. Only our own texts are told: others' may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
     is_ours = isinstance(error, OnelaneError) and not isinstance(error, Later)  # a Later's reason is the handler's
-    text = str(error) if _shows_texts or is_ours else ""
+    text = str(error) if shown_texts.is_set() or is_ours else ""
     said = f"{kind_of(error)}: {text}" if text else kind_of(error)
     return storable(f"Traceback (most recent call last):\n{''.join(frames)}{said}")
 

@@ -12,7 +12,7 @@ from threading import Timer, get_ident
 from types import FrameType, ModuleType
 from typing import Any, Final
 
-from onelane.errors import EXIT_CONFIG, ConfigError, are_texts_shown, kind_of
+from onelane.errors import EXIT_CONFIG, ConfigError, kind_of, shown_texts
 from onelane.telemetry import libraries
 
 IMPORT_MAX_S: Final = 50.0
@@ -57,7 +57,7 @@ def _hint(error: BaseException, name: str) -> str:
     """Say what is missing where it is the module itself; in development, show the lines that led to the error."""
     if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
         return f"; is {error.name}.py in this folder?"
-    if not are_texts_shown():
+    if not shown_texts.is_set():
         return ""
     shown = traceback.TracebackException.from_exception(error)
     shown.stack = traceback.StackSummary.from_list(

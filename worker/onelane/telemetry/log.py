@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from onelane.errors import describe, show_texts
+from onelane.errors import describe, shown_texts
 from onelane.telemetry import brief, libraries
 from onelane.telemetry.brief import Brief
 from onelane.telemetry.events import EVENTS
@@ -48,7 +48,7 @@ def configure(level: str, form: Form, *, is_development: bool = False) -> None:
     """
     as_text = form in {"brief", "text"} or (form == "auto" and sys.stderr.isatty())
     if as_text and is_development:
-        show_texts()
+        shown_texts.set()
     stamped: list[structlog.typing.Processor] = [
         merge_names,
         structlog.contextvars.merge_contextvars,
