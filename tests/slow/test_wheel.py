@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from email import message_from_bytes
+from email import message_from_string
 from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
@@ -238,7 +238,7 @@ def test_from_nothing_to_an_answer(wheel: Path, tmp_path: Path) -> None:
 def test_what_is_uploaded_is_described_as_an_index_wants_it(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        described = message_from_bytes(archive.read(name))
+        described = message_from_string(archive.read(name).decode())
     assert described["Name"] == "onelane"
     assert described["Description-Content-Type"] == "text/markdown"
     assert described.get_payload() == (ROOT / "README.md").read_text()
