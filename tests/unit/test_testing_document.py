@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onelane.testing import plugin
 from tests.conftest import ROOT
 
 TITLED = re.compile(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -42,3 +43,15 @@ def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_tests_on_real_servers_that_the_page_shows_pass(tmp_path: Path) -> None:
     assert "1 passed" in run_pytest(tmp_path, REAL)
+
+
+def test_the_plugin_costs_those_nothing_who_do_not_use_it() -> None:
+    code = (
+        "import sys, onelane.testing.plugin; sys.exit({'pydantic', 'onelane.testing.bot'} & set(sys.modules) != set())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fixtures_without_a_bot_say_how_to_name_one(pytestconfig: pytest.Config) -> None:
+    with pytest.raises(pytest.UsageError, match=r"onelane_handler = \"mybot:handle\""):
+        plugin._handler(pytestconfig)

@@ -126,8 +126,6 @@ class InMemory:
         if line.kind is Kind.MESSAGE:
             user.inbox.append(Waiting(message, closes=line.closes or is_end(line.kind, line.text, self._channel)))
             return
-        if line.kind is Kind.ECHO and not line.is_ours and self._channel.on_echo == "escalate":
-            self._turns.session_at(user, at).escalate(at)
         if line.event in {"edited", "deleted"}:
             self._change_line(line)
         if line.event in {"opted_out", "opted_in"}:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Final
 from uuid import uuid4
 
 from onelane.channels.verdicts import Word
@@ -12,8 +11,6 @@ from onelane.model import JsonObject, Message, TurnRead
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.in_memory.people import UserRecord
 from onelane.testing.bot.in_memory.sessions import SessionRecord
-
-ROLES: Final = {Kind.MESSAGE: Role.USER, Kind.EVENT: Role.EVENT, Kind.ECHO: Role.AGENT}
 
 
 class Commit:
@@ -39,19 +36,17 @@ class Commit:
     def _store(
         self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject, outcome: Outcome
     ) -> None:
-        is_overtaken = session.status == "escalated"
         for message in turn.messages:
             self._leaves(user, session, message)
             self.outcomes[message.external_id] = outcome
         session.lines += [_called(turn.message, call) for call in effects.get("tool_calls", ())]
-        withheld = is_overtaken or user.opted_out
-        session.lines += [self._reply(turn.message, row, withheld=withheld) for row in effects.get("replies", ())]
+        session.lines += [self._reply(turn.message, row, withheld=user.opted_out) for row in effects.get("replies", ())]
         session.state = deepcopy(effects.get("session_state", session.state))
         session.summary = effects.get("summary", session.summary)
         user.state = deepcopy(effects.get("user_state", user.state))
         if "escalate" in effects and session.status == "active":
             session.escalate(session.last_message_at)
-        if "end" in effects and not is_overtaken:
+        if "end" in effects:
             session.end(turn.message.accepted_at, effects["end"])
         user.version += 1
 
@@ -86,9 +81,9 @@ class Commit:
 
 
 def line_of(message: Message, edited_text: str | None = None) -> Line:
-    """Make the line of a message, an event or an echo."""
+    """Make the line of a message or an event."""
     return Line(
-        role=ROLES[Kind(message.kind)],
+        role=Role.EVENT if message.kind == Kind.EVENT else Role.USER,
         seq=message.seq,
         at=message.accepted_at,
         text=message.text if edited_text is None else edited_text,
