@@ -36,6 +36,14 @@ class LanesMachine(LanesBeside):
         self.people[who].waiting.append(message)
         self.put(self.people[who], message, wait, again=again)
 
+    @rule(who=users, ms=st.sampled_from([5_000, 30_000]), again=sometimes)
+    def write_twice(self, who: int, ms: int, again: bool) -> None:
+        """Somebody writes, and once more some time after; what was delivered first comes again in between."""
+        self.accept(who, again, WAIT)
+        self.now += ms
+        self.deliver_again(who, WAIT, again)
+        self.accept(who, again, WAIT)
+
     @rule(who=users, wait=waits, again=sometimes)
     def deliver_again(self, who: int, wait: Wait | None, again: bool) -> None:
         if (person := self.people[who]).waiting:
