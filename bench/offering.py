@@ -62,7 +62,7 @@ def rq(_channel: str, _messages: Sequence[Message]) -> Callable[[], Accept]:
     """Commit with our SQL, then put a job on RQ's queue that locks its user."""
     delivery: Any = import_module("onelane.deliveries").Delivery
     accepting, workers = import_module("bench.peers.accepting"), import_module("bench.peers.rq_workers")
-    database = import_module("onelane.db").Database(os.environ["DATABASE_URL"])
+    database = import_module("onelane.postgres.db").Database(os.environ["DATABASE_URL"])
     client = import_module("redis").Redis.from_url(os.environ["REDIS_URL"])
 
     def accept(message: Message) -> None:

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
-from onelane.connection import Row
-from onelane.db import Database
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
 from tests.calls import Item, failure, lease, settlement
 from tests.rows import OneConnection, Rows
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from onelane.db import Database
+from onelane.postgres.db import Database
 from tests.rows import OneConnection
 
 Item = dict[str, Any]

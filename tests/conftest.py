@@ -22,7 +22,7 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.postgres import without_libpq
-from onelane.migrations import migrate
+from onelane.postgres.migrations import migrate
 from onelane.processes import ending
 from onelane.sessions import publish_policies
 from onelane.telemetry.log import log

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from onelane.db import Database
+from onelane.postgres.db import Database
 
 TABLES = """
 SELECT c.relname AS name FROM pg_class c

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import BaseConnection, Cursor
 
-from onelane.migrations import migrate
+from onelane.postgres.migrations import migrate
 
 
 class Fault:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from onelane.db import Database
+from onelane.inbox.receiving import Receiving
 from onelane.lanes.lanes import Lanes
-from onelane.receiving import Receiving
+from onelane.postgres.db import Database
 
 POINTS: Final = tuple(os.environ["FAULT_POINTS"].split(","))
 STRUCK = Path(os.environ["FAULTS"])

@@ -14,9 +14,9 @@ from typing import Any
 
 from onelane.bootstrap import open_worker
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.lanes.scripts import Scripts
 from onelane.outbox.sending import Sending
+from onelane.postgres.db import Database
 from onelane.telemetry.log import configure
 from onelane.turns.hosting import Host
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from onelane.breaker import Breaker
 from onelane.channels import Inbound, Provider
 from onelane.deliveries import Status
-from onelane.intake import Intake
-from onelane.quarantine import Quarantine
-from onelane.receiving import Receiving
-from onelane.statuses import Statuses
+from onelane.inbox.intake import Intake
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
+from onelane.postgres.breaker import Breaker
 
 
 class KeptStatuses:

@@ -17,9 +17,9 @@ from onelane.bot import Turn
 from onelane.channels import provider_of
 from onelane.channels.sender import Sender
 from onelane.config import Channel, Settings
-from onelane.connection import Row
 from onelane.deliveries import Delivery
 from onelane.outbox import limits, settling
+from onelane.postgres.connection import Row
 from onelane.testing.fake_providers import FakeProviders, fake_providers
 from onelane_web import create_app
 from tests.conftest import SECRET

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.connection import Row
-from onelane.db import Database, Params
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database, Params
 
 SESSIONS_AT_ONCE = """
 SELECT a.user_id, a.id, b.id AS other

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from onelane.breaker import Breaker
 from onelane.channels.provider import Provider
 from onelane.channels.sender import OnUnknown, Sender
 from onelane.channels.sending import LookUp, Outgoing, Piece, Request
@@ -23,6 +22,7 @@ from onelane.model import Attachment, Lease
 from onelane.outbox import workplace
 from onelane.outbox.reply import BeginOutcome, Begun, Deed, Fate, Settled, SettleOutcome, Waiting
 from onelane.outbox.shipment import Shipment
+from onelane.postgres.breaker import Breaker
 from tests import loops
 
 TOKEN = "123456:tokenOfNobody0123"

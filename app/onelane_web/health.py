@@ -10,10 +10,10 @@ from typing import Final
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from onelane import migrations
 from onelane.bootstrap import Services
-from onelane.db import Database
 from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.postgres import migrations
+from onelane.postgres.db import Database
 
 ALIVE: Final = "/healthz"
 READY: Final = "/readyz"

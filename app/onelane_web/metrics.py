@@ -20,11 +20,11 @@ from pydantic import SecretStr
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import JsonObject
 from onelane.operations.reply_views import IN_THE_OUTBOX, Overview, overview
 from onelane.operations.snapshot import LaneState, Snapshot, Survey
+from onelane.postgres.db import Database
 from onelane.telemetry.counters import Counter, Histogram
 from onelane.telemetry.numbers import COUNTED
 

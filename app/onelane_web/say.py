@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from onelane.bootstrap import Services
+from onelane.bot.reply import Reply
 from onelane.channels import Inbound, fields, provider_of
 from onelane.channels.bodies import json_object
 from onelane.channels.provider import Provider
@@ -16,7 +17,6 @@ from onelane.channels.verdicts import Unsendable, Word
 from onelane.config import Channel
 from onelane.errors import BadRequest, BadResult, ConfigError, DeliveryError, StoreRefused, StoreUnavailable
 from onelane.model import Attachment, Button, JsonObject
-from onelane.reply import Reply
 from onelane_web.inbound import body_of, inbound_of, look_at_head
 
 RETRY_AFTER_S: Final = 5

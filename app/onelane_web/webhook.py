@@ -1,4 +1,4 @@
-"""The webhook endpoint: a request goes to `onelane.receiving`, its answer or refusal comes back."""
+"""The webhook endpoint: a request goes to `onelane.inbox.receiving`, its answer or refusal comes back."""
 
 from functools import partial
 from http import HTTPStatus

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from psycopg.types.json import Jsonb
 
 from bench.stack import CHANNEL
-from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
+from onelane.postgres.db import Database
 
 BACKLOG_MAX = 1_000
 

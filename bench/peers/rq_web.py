@@ -12,9 +12,9 @@ from bench.peers.accepting import accept
 from bench.peers.rq_workers import Enqueue, enqueue_locked, enqueue_rate_limited
 from onelane.bootstrap import open_services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
-from onelane.intake import Intake
+from onelane.inbox.intake import Intake
+from onelane.postgres.db import Database
 from onelane.telemetry import log as telemetry
 from onelane_web import create_app
 

@@ -11,8 +11,8 @@ from bench.peers import rq_turns
 from bench.peers.accepting import accept
 from bench.stack import Stack
 from bench.workload import Workload
-from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
+from onelane.postgres.db import Database
 
 QUEUE = "turns"
 BATCH = 50

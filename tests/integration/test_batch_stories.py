@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from onelane.dev.embedded import EmbeddedPostgres
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.batch_model import ATTEMPTS_MAX, Batches, Channel, Running
 from tests.calls import Calls, Item, delivery, lease
 from tests.conftest import examples_of

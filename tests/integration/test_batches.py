@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
-from onelane.db import Database
+from onelane.postgres.db import Database
 from tests.calls import Calls, Item, delivery, failure, lease, settlement
 
 MOST = 20

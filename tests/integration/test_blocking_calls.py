@@ -11,8 +11,8 @@ from onelane import periodic
 from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.lanes.scripts import Scripts
+from onelane.postgres.db import Database
 from onelane.processes import dispatcher
 from onelane.turns.handling import SUSPECT_AFTER_DEATHS
 from onelane.turns.records import Records

@@ -11,9 +11,9 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import Child
 from onelane.dev.stack import PYTHON
-from onelane.migrations import shipped_code
 from onelane.model import Lease
 from onelane.outcomes import SettleOutcome
+from onelane.postgres.migrations import shipped_code
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand

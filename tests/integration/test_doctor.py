@@ -16,7 +16,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from onelane import keys, migrations
+from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.bot import Later, Turn
 from onelane.cli import onelane
@@ -38,6 +38,7 @@ from onelane.doctor import (
 from onelane.doctor.finding import Deployment, Finding, Health
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import text_of
+from onelane.postgres import migrations
 from onelane.processes.registration import Registration
 from onelane.turns.isolation import WORKS
 from tests.by_hand import ByHand

@@ -16,7 +16,6 @@ import psycopg
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.budget import budget
 from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedPostgres
@@ -24,6 +23,7 @@ from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import PYTHON, Stack, is_ready
 from onelane.dev.target import Target, sign
+from onelane.postgres.budget import budget
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
 from tests.rows import Rows

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.db import Database
+from onelane.postgres.db import Database
 from onelane.users import user_of
 from tests.calls import Calls, Item, delivery
 from tests.conftest import eventually

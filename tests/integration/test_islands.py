@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from onelane import connection
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.errors import OnelaneError
 from onelane.gathering import Gatherer
+from onelane.postgres import connection
+from onelane.postgres.db import Database
 from tests.calls import Calls, Item, delivery, lease, sent, settlement
 from tests.conftest import DEADLINE_S
 from tests.proxy import Proxy

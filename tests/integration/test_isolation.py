@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bootstrap import Services
+from onelane.bot.memory import Memory
 from onelane.config import Channel, Settings
 from onelane.errors import HandlerFailed, IsolationBroken, OnelaneError, StoreUnavailable
 from onelane.history import Line, Role
 from onelane.lanes.holding import Holding
-from onelane.memory import Memory
 from onelane.model import Attachment, JsonObject, Lease, TurnRead
 from onelane.operations.snapshot import Survey
 from onelane.sessions import Sessions

@@ -16,10 +16,10 @@ from rq.suspension import resume, suspend
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.connection import Row
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
+from onelane.postgres.connection import Row
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
 from tests.proxy import Proxy
 from tests.rows import Rows

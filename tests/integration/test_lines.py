@@ -12,7 +12,7 @@ from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.errors import BacklogFull
 from onelane.gathering import Gatherer
-from onelane.intake import Intake
+from onelane.inbox.intake import Intake
 from onelane.telemetry.counters import counters
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import LogLines

@@ -12,9 +12,9 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.deliveries import Delivery
 from onelane.dev.target import Target, sign
+from onelane.postgres.db import Database
 from tests.conftest import eventually
 from tests.processes import web_process, worker_process
 from tests.rows import Rows

@@ -11,12 +11,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from onelane import intake
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange
 from onelane.errors import StoreUnavailable
-from onelane.items import Line
+from onelane.inbox import intake
+from onelane.inbox.items import Line
 from onelane.model import Lease
 from onelane.turns.records import Records
 from tests import loops

@@ -18,15 +18,15 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from onelane import migrations
 from onelane.bootstrap import open_services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.doctor.finding import Deployment
 from onelane.doctor.schema import functions_match, tables_match
 from onelane.errors import StoreDenied, StoreUnavailable
-from onelane.migrations import GUARD, SQL, migrate, pending
+from onelane.postgres import migrations
+from onelane.postgres.db import Database
+from onelane.postgres.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
 from tests.proxy import Proxy

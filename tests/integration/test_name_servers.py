@@ -12,10 +12,10 @@ import pytest
 
 from onelane.addresses import addresses_of
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreAway
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
+from onelane.postgres.db import Database
 from tests.conftest import Accept, LogLines, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.rows import Rows

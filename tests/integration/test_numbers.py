@@ -17,10 +17,10 @@ from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery
 from onelane.keys import NUMBERS
 from onelane.operations.snapshot import Survey
+from onelane.postgres.db import Database
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import COUNTED
 from onelane_web import create_app

@@ -11,7 +11,7 @@ from onelane.config import Settings
 from onelane.deliveries import Accepted
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.errors import StoreUnavailable
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.conftest import Accept, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process

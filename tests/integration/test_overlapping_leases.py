@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from onelane.dev.embedded import EmbeddedPostgres
-from onelane.migrations import migrate, shipped_code
+from onelane.postgres.migrations import migrate, shipped_code
 from tests.overlapping import GUARD, TURN_ENDS, play
 
 PLANTED = {

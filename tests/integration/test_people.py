@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.deliveries import Accepted, Delivery, IdentityChange
-from onelane.intake import Intake
+from onelane.inbox.intake import Intake
+from onelane.postgres.db import Database
 from tests.calls import Calls, lease, settlement
 from tests.conftest import slow_after
 

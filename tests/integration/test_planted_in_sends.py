@@ -9,7 +9,7 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from onelane.testing.fake_providers import FakeProviders, Fault
 from tests.chaos.mutants.catalogue import NEW_KEY_EACH_TIME, NO_MARK, ONE_LOCK, STATUSES_DOWN
 from tests.chaos.mutants.planting import Sql

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from onelane.config import Settings
-from onelane.connection import Connection
 from onelane.errors import StoreAway
-from onelane.pool import Pool
+from onelane.postgres.connection import Connection
+from onelane.postgres.pool import Pool
 
 CALLERS = 6
 

@@ -14,16 +14,16 @@ import pytest
 
 from onelane.bootstrap import open_services, open_worker
 from onelane.config import Settings
-from onelane.connection import SETTINGS
-from onelane.db import Database
 from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.target import Target, call, sign
 from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
-from onelane.faults import POOLER
-from onelane.migrations import GUARD, SQL, migrate
+from onelane.postgres.connection import SETTINGS
+from onelane.postgres.db import Database
+from onelane.postgres.faults import POOLER
+from onelane.postgres.migrations import GUARD, SQL, migrate
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.pooler import Pooler
 from tests.processes import web_process, worker_process

@@ -14,7 +14,7 @@ import redis
 from onelane.bootstrap import Services, open_worker
 from onelane.config import Settings
 from onelane.errors import StoreDenied, StoreUnavailable
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process

@@ -18,11 +18,11 @@ from onelane.deliveries import Delivery, Ignored, Item, Quarantined, Status
 from onelane.doctor.finding import Deployment, Health
 from onelane.doctor.quarantine import quarantine_is_empty
 from onelane.errors import BacklogFull, StoreUnavailable
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
 from onelane.operations import quarantine as operations
 from onelane.processes.duties import Duties
-from onelane.quarantine import Quarantine
-from onelane.receiving import Receiving
-from onelane.statuses import Statuses
 from onelane_web import create_app
 from tests.conftest import LogLines
 from tests.processes import environment

@@ -13,10 +13,10 @@ import pytest
 from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.connection import Row
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.marks import FIRST_USER
+from onelane.postgres.connection import Row
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.reconciler import (
     LAP_EVERY_MAX_S,

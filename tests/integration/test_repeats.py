@@ -18,25 +18,25 @@ from psycopg.types.json import Jsonb
 import onelane
 import onelane_web
 from onelane.bootstrap import Services
+from onelane.bot.reply import Reply
 from onelane.channels import Inbound, provider_of
 from onelane.config import Channel, Settings
-from onelane.connection import Row
-from onelane.db import Database, Params
 from onelane.deliveries import Delivery, Status
 from onelane.failures import Failures
 from onelane.gathering import Gatherer
-from onelane.intake import Intake
-from onelane.migrations import shipped_code
+from onelane.inbox.intake import Intake
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.statuses import Statuses
 from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
 from onelane.operations.audit import record
 from onelane.operations.replies import ReplyActs
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database, Params
+from onelane.postgres.migrations import shipped_code
 from onelane.processes.duties import Duties
-from onelane.quarantine import Quarantine
-from onelane.reply import Reply
 from onelane.saying import Saying
 from onelane.sessions import Sessions, publish_policies
-from onelane.statuses import Statuses
 from onelane.turns.records import Records
 from tests import loops
 from tests.by_hand import ByHand

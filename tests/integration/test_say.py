@@ -14,11 +14,11 @@ from standardwebhooks import Webhook
 
 import onelane
 from onelane.bootstrap import Services
+from onelane.bot.reply import Reply
 from onelane.channels.verdicts import Unsendable, Word
 from onelane.config import Channel, Settings
 from onelane.errors import ConfigError, StoreAway
 from onelane.model import Button
-from onelane.reply import Reply
 from onelane_web import create_app
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.deliveries import Delivery
+from onelane.postgres.db import Database
 from onelane.telemetry.counters import counters, numbers_in
 from onelane.telemetry.log import merge_names
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED

@@ -15,7 +15,7 @@ from onelane.bootstrap import Services, open_services
 from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.by_hand import ByHand
 from tests.conftest import Accept, RunWorker, eventually
 from tests.lane_state import cached_session

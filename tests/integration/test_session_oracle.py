@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 
 from onelane.bootstrap import Services
 from onelane.dev.embedded import EmbeddedPostgres
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.by_hand import ByHand
 from tests.conftest import examples_of, slow_after
 from tests.policy_model import Model, Policy, Waiting, day_start_on

@@ -16,7 +16,7 @@ from psycopg.rows import namedtuple_row
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.by_hand import ByHand
 from tests.conftest import eventually
 from tests.rows import Rows

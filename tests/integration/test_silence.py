@@ -7,10 +7,10 @@ from threading import Barrier
 
 import pytest
 
-from onelane import migrations
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.errors import StoreUnavailable
+from onelane.postgres import migrations
+from onelane.postgres.db import Database
 from tests.conftest import eventually
 from tests.proxy import Proxy
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Channel, Settings
-from onelane.connection import Row
 from onelane.deliveries import Status
-from onelane.statuses import Statuses
+from onelane.inbox.statuses import Statuses
+from onelane.postgres.connection import Row
 from tests.by_hand import ByHand
 from tests.calls import Calls, Item, lease, sent
 from tests.conftest import SECRET, eventually, examples_of

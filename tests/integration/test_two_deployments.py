@@ -22,8 +22,8 @@ from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.errors import EXIT_CONFIG, LanesForeign
 from onelane.lanes.scripts import text_of
-from onelane.migrations import migrate
 from onelane.operations.snapshot import Survey
+from onelane.postgres.migrations import migrate
 from onelane.processes.duties import Duties
 from onelane.sessions import publish_policies
 from onelane_web import create_app

@@ -15,10 +15,10 @@ from onelane.channels.standard import Standard, StandardSettings
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres
-from onelane.migrations import migrate
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
 from onelane.model import Attachment
-from onelane.receiving import Receiving
-from onelane.statuses import Statuses
+from onelane.postgres.migrations import migrate
 from onelane_web import create_app
 from onelane_web.development import replies
 from tests.by_hand import ByHand

@@ -10,7 +10,7 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.conftest import Accept
 from tests.rows import Rows
 from tests.working_off import work_off

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from onelane import breaker
-from onelane.breaker import Breaker
 from onelane.errors import StoreUnavailable
+from onelane.postgres import breaker
+from onelane.postgres.breaker import Breaker
 
 
 class Probe:

@@ -5,9 +5,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from onelane.connection import ALL_IN_USE, DENIALS, refusal_of
 from onelane.errors import ConfigError
-from onelane.pooled import connector
+from onelane.postgres.connection import ALL_IN_USE, DENIALS, refusal_of
+from onelane.postgres.pooled import connector
 
 FAILED = 'connection to server at "db.example" (10.0.0.1), port 5432 failed: FATAL:  '
 

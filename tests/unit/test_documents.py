@@ -12,10 +12,10 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
-from onelane.budget import budget
 from onelane.channels import PROVIDERS
 from onelane.cli import onelane
 from onelane.config import Channel, Settings
+from onelane.postgres.budget import budget
 from onelane.telemetry.counters import Counter
 from onelane.telemetry.events import EVENTS
 from onelane.telemetry.numbers import COUNTED

@@ -12,11 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from onelane.errors import StoreAway, StoreRefused, StoreUnavailable
-from onelane.faults import LOCK_NOT_AVAILABLE, QUERY_CANCELED
 from onelane.gathering import grouping as rules
 from onelane.gathering.grouping import Grouping
 from onelane.gathering.requests import PIECE_MAX, Answers, Call, Request
 from onelane.model import JsonObject
+from onelane.postgres.faults import LOCK_NOT_AVAILABLE, QUERY_CANCELED
 
 DONE = "done"
 WHOSE = [f"{kind} {nr}" for kind in ("free", "held", "refused", "slow", "unreadable") for nr in range(3)]

@@ -14,9 +14,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bot import AsyncTurn, Turn
+from onelane.bot.memory import Memory
 from onelane.errors import HandlerFailed
 from onelane.lanes.holding import Holding
-from onelane.memory import Memory
 from onelane.model import JsonObject, Lease, Message, SessionRead, TurnRead, UserRead
 from onelane.turns.bots import Act
 from onelane.turns.event_loop import WorkLoop

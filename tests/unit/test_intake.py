@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from onelane import intake
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery, Kind
 from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
-from onelane.intake import Intake
-from onelane.items import item_of
+from onelane.inbox import intake
+from onelane.inbox.intake import Intake
+from onelane.inbox.items import item_of
 from tests.calls import Item
 from tests.conftest import DEADLINE_S
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from onelane.deliveries import Delivery, IdentityChange, Kind
-from onelane.items import Line, content_hash, item_of, kind_of, whose
+from onelane.inbox.items import Line, content_hash, item_of, kind_of, whose
 from onelane.model import Attachment, Author
 
 PLAIN = Delivery(senders=("alice",), external_id="m1", text="hello")

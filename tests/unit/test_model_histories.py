@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bot import Line, Message, Role, Session, ToolCall, Turn, User
+from onelane.bot.memory import Memory
 from onelane.handlers.llm.budget import within_tokens
-from onelane.memory import Memory
 from onelane.model import JsonObject
 from onelane.testing.model_protocols import CHECKS, ProtocolError
 from tests.conftest import slow_after

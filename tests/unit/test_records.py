@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.errors import StoreUnavailable
 from onelane.model import JsonObject, Lease
 from onelane.outcomes import BeginOutcome
+from onelane.postgres.db import Database
 from onelane.turns.records import Records
 from tests import loops
 

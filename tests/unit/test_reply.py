@@ -11,9 +11,9 @@ import pytest
 
 from onelane import Attachment, Button, Reply, Turn, Upload
 from onelane.bot import Session, User
+from onelane.bot.reply import UPLOADS_MAX_BYTES
+from onelane.bot.storable import EFFECTS_MAX_BYTES
 from onelane.errors import BadResult
-from onelane.reply import UPLOADS_MAX_BYTES
-from onelane.storable import EFFECTS_MAX_BYTES
 from tests.unit.test_hosting import Gated, turn_read
 
 PHOTO = Attachment(url="https://cdn.example/a.jpg", content_type="image/jpeg")

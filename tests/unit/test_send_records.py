@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from onelane.breaker import Breaker
 from onelane.config import Settings
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.model import JsonObject, Lease
 from onelane.outbox import records as module
 from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import BeginOutcome, Deed, Fate
+from onelane.postgres.breaker import Breaker
 from tests import loops
 from tests.shipping import waiting
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from onelane.bot.reply import Reply
 from onelane.channels import providers
 from onelane.channels.senders import Senders, are_short, pieces_of, row_of
 from onelane.channels.sending import Piece
@@ -14,7 +15,6 @@ from onelane.config import Channel
 from onelane.errors import BadResult
 from onelane.model import Attachment, Button
 from onelane.outbox.reply import Waiting
-from onelane.reply import Reply
 from tests.conftest import LogLines
 from tests.unit.test_sending import SECRET, TOKENS
 

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from onelane.bot import Session, Turn, User
+from onelane.bot.memory import Memory
 from onelane.handlers.sites import GREETING, SITES, handle
 from onelane.history import Line
-from onelane.memory import Memory
 from onelane.model import JsonObject, Message
 from onelane.turns.loading import load
 

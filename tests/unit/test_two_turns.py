@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from onelane.turn import AnyTurn, AsyncTurn, Turn
+from onelane.bot.turn import AnyTurn, AsyncTurn, Turn
 
 
 def methods(kind: type) -> dict[str, Any]:

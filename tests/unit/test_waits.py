@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from onelane import identity
-from onelane.connection import Row
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
 from tests.conftest import ROOT
 
 WAITS = {"wait": 0, "join": 0, "result": 0, "acquire": 1, "communicate": 1, "get": 1, "select": 0}
@@ -22,17 +22,17 @@ BOUND = "asyncio.wait_for"
 WORKER = "worker/onelane"
 ENDED_OTHERWISE = {
     "app/onelane_web/serving/threads.py Threads._work self._bell.get()": "it waits for the next request",
-    f"{WORKER}/turn.py Turn.fetch self._memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
+    f"{WORKER}/bot/turn.py Turn.fetch self._memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
     f"{WORKER}/turns/conversation.py _fetched memory.fetching(attachment).result()": "FETCH_TIMEOUT_S ends it",
     f"{WORKER}/dev/incident/naive_bot.py _cross request.result()": "both requests meet within a time, or fail",
     f"{WORKER}/dev/incident/naive_bot.py _cross.let_the_first_act both_have_read.wait()": "the barrier has a time-out",
     f"{WORKER}/doctor/sessions.py _resolve start.wait()": "the barrier has a time-out",
     f"{WORKER}/gathering/gatherer.py Gatherer._send_all self._calls.get()": "it waits for the next call",
     f"{WORKER}/gathering/gatherer.py Gatherer.ask self.submit(item, whose).result()": "each request has a deadline",
-    f"{WORKER}/intake.py Intake._take_as_they_come future.result()": "it is done",
-    f"{WORKER}/intake.py Intake.outcomes future.result()": "it is done",
-    f"{WORKER}/intake.py _problem future.result()": "it is done",
-    f"{WORKER}/intake.py _stands future.result()": "it is done",
+    f"{WORKER}/inbox/intake.py Intake._take_as_they_come future.result()": "it is done",
+    f"{WORKER}/inbox/intake.py Intake.outcomes future.result()": "it is done",
+    f"{WORKER}/inbox/intake.py _problem future.result()": "it is done",
+    f"{WORKER}/inbox/intake.py _stands future.result()": "it is done",
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
     f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
     f"{WORKER}/testing/bot/in_memory/host.py InlineHost.run"

@@ -14,7 +14,7 @@ from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
-from onelane.intake import Outcome
+from onelane.inbox.intake import Outcome
 from onelane_web import create_app
 from tests.in_memory import KeptRequests, receiving
 

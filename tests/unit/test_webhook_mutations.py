@@ -22,7 +22,7 @@ from onelane.bootstrap import Services
 from onelane.channels import Inbound
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted
-from onelane.items import Line, item_of
+from onelane.inbox.items import Line, item_of
 from onelane.model import is_storable
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import IGNORED

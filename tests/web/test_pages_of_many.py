@@ -14,7 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from onelane.bootstrap import Services
-from onelane.db import Database, Params
+from onelane.postgres.db import Database, Params
 
 USERS = int(os.environ.get("PAGES_USERS", "3000"))
 LARGE = ("users", "user_aliases", "conversation_sessions", "messages", "tool_calls", "takeovers")

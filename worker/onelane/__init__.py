@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onelane.bot import AsyncTurn, Later, Session, Turn, User
+    from onelane.bot.reply import Reply
     from onelane.errors import FileAway, FileError, FileGone, FileTooLarge
     from onelane.history import Line, Role, ToolCall
     from onelane.model import Attachment, AttachmentKind, Button, Failure, File, Message, Upload
-    from onelane.reply import Reply
     from onelane.speaking import Said, Speaker, StoreUnavailable, Unsendable, say
 
 __all__ = [

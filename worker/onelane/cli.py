@@ -7,7 +7,6 @@ from io import TextIOWrapper
 
 import click
 
-from onelane import migrations
 from onelane.bootstrap import open_worker
 from onelane.commands.channel import channel
 from onelane.commands.dead import dead
@@ -25,6 +24,7 @@ from onelane.commands.user import user
 from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG, ConfigError, LanesDenied, OnelaneError, StoreDenied
 from onelane.formats import database_of
+from onelane.postgres import migrations
 from onelane.processes import supervisor
 from onelane.telemetry.log import configure
 

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     worker_slots: Annotated[int, Field(ge=1, le=10_000)] = 64
     db_pool_max: Annotated[int, Field(ge=1, le=64)] = 3
     redis_pool_max: Annotated[int, Field(ge=3, le=64)] = 3
-    """Connections of a worker process, whatever its slots; see `worker/onelane/budget.py`."""
+    """Connections of a worker process, whatever its slots; see `worker/onelane/postgres/budget.py`."""
     lock_ttl_s: Annotated[float, Field(ge=1, le=600)] = 15
     stall_limit_s: Annotated[float, Field(ge=2, le=600)] = 15
     """A worker process that gets no CPU for so long, because a handler keeps the GIL, logs its stacks and ends."""

@@ -3,9 +3,9 @@
 from typing import Final
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.lanes.lanes import Lanes
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
 FAILURES_MAX: Final = 100

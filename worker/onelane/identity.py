@@ -5,8 +5,8 @@ from typing import Final
 
 import psycopg
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.postgres.db import Database
 
 READ_MAX_S: Final = 10.0
 """As long as one call to the database: who waits for another's reading waits no longer than for an own one."""

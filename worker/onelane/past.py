@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.history import Line, Role, ToolCall
+from onelane.postgres.db import Database
 
 LINES = """
 SELECT id, turn_seq AS seq, kind, direction, event, button, state, accepted_at AS at, author,

@@ -7,19 +7,19 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
+from onelane.bot.reply import Reply, uploads_in
 from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Provider
 from onelane.channels.senders import row_of
 from onelane.channels.sending import Piece
 from onelane.channels.verdicts import Unsendable, Word
-from onelane.db import Clock, Database, database_clock
 from onelane.deliveries import Delivery
 from onelane.errors import LanesUnavailable, StoreUnavailable
-from onelane.faults import refusal, sqlstate_of
-from onelane.items import content_hash
+from onelane.inbox.items import content_hash
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject, Value
-from onelane.reply import Reply, uploads_in
+from onelane.postgres.db import Clock, Database, database_clock
+from onelane.postgres.faults import refusal, sqlstate_of
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import SAID
 

@@ -14,13 +14,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane import past
-from onelane.connection import Row
-from onelane.db import Ask, Clock, Database, database_clock
 from onelane.errors import ConfigError, LanesUnavailable, TurnOutdated
 from onelane.history import Line
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject, Message
 from onelane.policy import Policy
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Ask, Clock, Database, database_clock
 from onelane.telemetry.log import event
 
 HISTORY_MAX = 1_000

@@ -5,10 +5,10 @@ from typing import Self
 from uuid import UUID
 
 from onelane.bootstrap import open_services
+from onelane.bot.reply import Reply
 from onelane.channels.verdicts import Unsendable
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
-from onelane.reply import Reply
 from onelane.saying import Said
 
 __all__ = ["Said", "Speaker", "StoreUnavailable", "Unsendable", "say"]

@@ -6,9 +6,9 @@ from flask import Blueprint, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
-from onelane.connection import Row
 from onelane.errors import StoreUnavailable
 from onelane.model import JsonObject
+from onelane.postgres.connection import Row
 from onelane.users import user_of
 
 ROWS_MAX = 500

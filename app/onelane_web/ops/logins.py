@@ -12,8 +12,8 @@ from typing import Any, Final
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from onelane.db import Database
 from onelane.errors import StoreUnavailable
+from onelane.postgres.db import Database
 from onelane_web.ops.operators import Operator, Operators
 
 PREFIX: Final = "/ops"

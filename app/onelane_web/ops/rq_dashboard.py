@@ -18,11 +18,11 @@ from flask import Blueprint, abort, g, jsonify, render_template, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import escape
 
-from onelane.db import Database
 from onelane.errors import NotRequeued
 from onelane.lanes.refusals import UNREADABLE
 from onelane.model import uuid_or_none
 from onelane.operations.audit import record
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane_web.failure import report
 from onelane_web.ops.rq_links import jobs_url, pagination

@@ -27,7 +27,7 @@ from onelane.channels.sending import Outgoing
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
-from onelane.intake import Intake
+from onelane.inbox.intake import Intake
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect

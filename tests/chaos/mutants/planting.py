@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from onelane.lanes.scripts import Scripts
-from onelane.migrations import shipped_code
+from onelane.postgres.migrations import shipped_code
 from tests.chaos.mutants.patches import plant
 
 

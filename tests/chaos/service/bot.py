@@ -23,7 +23,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from onelane.bot import AsyncTurn, Message, Turn
-from onelane.turn import AnyTurn
+from onelane.bot.turn import AnyTurn
 from tests.chaos.history import HISTORY, Recorder
 from tests.chaos.service.orders import BLOCK, DYNO, Order, Orders
 from tests.chaos.traffic.speech import BATCH, REDRIVEN, TOOL, Ask, answers_to, ask_of

@@ -7,29 +7,29 @@ from typing import Self
 import redis
 
 from onelane import keys
-from onelane.budget import Connections, web_process
 from onelane.channels import Provider, providers
 from onelane.channels.normalizing import normalizers
 from onelane.config import Settings
-from onelane.db import Clock, Database, database_clock
 from onelane.errors import LanesForeign, LanesUnavailable
 from onelane.failures import Failures
 from onelane.gathering import Gatherer
 from onelane.identity import Identity
-from onelane.intake import Intake
+from onelane.inbox.intake import Intake
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Owner, connect
 from onelane.model import JsonObject
 from onelane.operations.acts import Acts
 from onelane.operations.replies import ReplyActs
 from onelane.periodic import Periodic
+from onelane.postgres.budget import Connections, web_process
+from onelane.postgres.db import Clock, Database, database_clock
 from onelane.processes.upload import Upload
-from onelane.quarantine import Quarantine
-from onelane.receiving import Receiving
 from onelane.rejecting import BusyReplies
 from onelane.saying import Saying
 from onelane.sessions import Sessions
-from onelane.statuses import Statuses
 from onelane.telemetry import session_notices
 
 INTAKE_REDIS_TIMEOUT_S = 0.5

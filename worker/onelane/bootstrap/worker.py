@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from onelane import forks, keys
 from onelane.bootstrap.services import Services, open_services, redis_access
-from onelane.budget import Connections
 from onelane.channels.senders import Senders
 from onelane.config import Settings
-from onelane.db import Clock, database_clock
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.outbox.broken import BrokenChannels
 from onelane.outbox.presence import Presence
 from onelane.outbox.records import SendRecords
 from onelane.outbox.shipments import Shipments
+from onelane.postgres.budget import Connections
+from onelane.postgres.db import Clock, database_clock
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration, worker_name
 from onelane.processes.retention import days_kept

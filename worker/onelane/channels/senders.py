@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from onelane.bot.reply import REPLIES_MAX
 from onelane.channels.provider import Provider
 from onelane.channels.sending import Piece
 from onelane.channels.verdicts import Unsendable, Word
@@ -13,7 +14,6 @@ from onelane.config import Channel
 from onelane.errors import BadResult
 from onelane.model import JsonObject
 from onelane.problems import first_problem
-from onelane.reply import REPLIES_MAX
 from onelane.telemetry.log import event
 
 SAID: Final = TypeAdapter(list[Piece])

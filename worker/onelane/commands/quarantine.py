@@ -17,10 +17,10 @@ from onelane.commands.console import (
     print_table,
     who,
 )
+from onelane.inbox.quarantine import Kept
 from onelane.operations import quarantine as operations
 from onelane.operations.audit import record
 from onelane.operations.quarantine import NotConfigured
-from onelane.quarantine import Kept
 
 HEADERS = ("webhook", "channel", "received", "bytes", "reason")
 

@@ -1,8 +1,8 @@
 """Check of the connections: the servers must allow as many as the settings may open."""
 
-from onelane.budget import budget
 from onelane.doctor.finding import Deployment, Finding, ok, warning
 from onelane.operations.snapshot import Survey
+from onelane.postgres.budget import budget
 
 LIMITS = """
 SELECT least(nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1),

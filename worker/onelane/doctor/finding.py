@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
+from onelane.postgres.db import Database
 
 
 class Health(StrEnum):

@@ -11,9 +11,9 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from onelane import migrations
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.model import Value
+from onelane.postgres import migrations
 
 SCRATCH_PREFIX = "onelane_doctor_"
 

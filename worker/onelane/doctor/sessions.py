@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from onelane.db import Database
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
 from onelane.operations.anomalies import within
+from onelane.postgres.db import Database
 from onelane.sessions import clocks_differ, users_ahead
 
 SCRATCH_CHANNEL = ".doctor"

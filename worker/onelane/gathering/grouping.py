@@ -14,10 +14,10 @@ from math import inf
 from typing import Final
 
 from onelane.errors import StoreRefused, StoreUnavailable
-from onelane.faults import QUERY_CANCELED, is_held_up, refusal
 from onelane.gathering.marks import Marks
 from onelane.gathering.requests import Answers, Call, Request
 from onelane.model import JsonObject
+from onelane.postgres.faults import QUERY_CANCELED, is_held_up, refusal
 
 ITEMS_MAX: Final = 64
 """Items of a list."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -17,6 +16,7 @@ from onelane.operations import merging
 from onelane.operations.audit import Entry
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
 from onelane.operations.merging import Merged
+from onelane.postgres.db import Database
 from onelane.sessions import Escalated, Sessions
 from onelane.telemetry.log import event
 

@@ -1,11 +1,11 @@
 """Making a Redis ours whose lanes another database had: after this one was replaced, or took that one's place."""
 
 from onelane import keys
-from onelane.db import Database
 from onelane.errors import LanesForeign
 from onelane.lanes.lanes import Lanes
 from onelane.operations.audit import record
 from onelane.operations.snapshot import Survey
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.db import Database
 from onelane.errors import StoreUnavailable
 from onelane.model import Value
+from onelane.postgres.db import Database
 
 WINDOWS: Final = ("5 minutes", "1 hour", "24 hours", "7 days", "100 years")
 """How far back to look."""

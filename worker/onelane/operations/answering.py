@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-from onelane.db import Database
+from onelane.bot.reply import Reply
 from onelane.errors import BadRequest
 from onelane.operations.audit import record
 from onelane.operations.users import find_user
-from onelane.reply import Reply
+from onelane.postgres.db import Database
 from onelane.saying import Said, Saying
 
 

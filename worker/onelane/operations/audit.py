@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from onelane.connection import Row
-from onelane.db import Database
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
 
 RECORD: Final = "SELECT record_act(%s, %s, %s, %s, %s)"
 WITH_RECORD: Final = """

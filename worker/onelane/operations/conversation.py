@@ -3,7 +3,6 @@
 from typing import Final
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -14,6 +13,7 @@ from onelane.operations.lane import LaneView, lane_of, view_lane
 from onelane.operations.snapshot import Lane
 from onelane.operations.timeline import Span, Told, timeline_of
 from onelane.operations.users import find_user
+from onelane.postgres.db import Database
 
 WAITING_MAX: Final = 50
 LINES_MAX: Final = 300

@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.model import Value
+from onelane.postgres.db import Database
 
 LISTED = "is_dead AND (dropped_at IS NULL OR dropped_at < processed_at)"
 """Which messages are listed: dead ones, unless they were dropped after their death."""

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from onelane import keys
-from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.audit import record
 from onelane.operations.merging import held
 from onelane.operations.person import Person, Transaction, find_person, rows_of
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import FORGOTTEN
 

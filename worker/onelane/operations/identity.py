@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.model import Value
+from onelane.postgres.db import Database
 
 IDENTITY = """
 SELECT (SELECT count(*) FROM user_aliases WHERE user_id = u.id) AS names,

@@ -4,13 +4,13 @@ from typing import Any
 from uuid import UUID
 
 from onelane import keys
-from onelane.db import Database
 from onelane.errors import LanesUnavailable
 from onelane.lanes import clock
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.snapshot import Lane, LaneState
 from onelane.operations.users import SessionRecord, UserRecord, WaitingMessage, sessions_of, waiting_of
+from onelane.postgres.db import Database
 
 
 class LaneView(Value):

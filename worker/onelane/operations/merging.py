@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID, uuid4
 
-from onelane.db import Database
 from onelane.errors import LaneBusy, LanesUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, Value
 from onelane.operations.audit import Entry
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
 HOLD_S: Final = 30.0

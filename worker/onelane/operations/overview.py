@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -12,6 +11,7 @@ from onelane.operations.anomalies import Looked
 from onelane.operations.reply_views import Overview
 from onelane.operations.snapshot import Backlog, Snapshot, Survey, backlog_of
 from onelane.operations.trends import Trends
+from onelane.postgres.db import Database
 
 LANES_SHOWN: Final = 10
 """Of each state and kind."""

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import psycopg
 
-from onelane.connection import Row
 from onelane.model import Value
+from onelane.postgres.connection import Row
 
 CORE_MIN: Final = 7
 """What is shorter stands in what others wrote, too: it counts only where it is a whole value."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from onelane.config import Channel
-from onelane.db import Database
 from onelane.deliveries import Accepted
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.receiving import Receiving
 from onelane.model import Value
 from onelane.operations.audit import Entry, record
-from onelane.quarantine import Quarantine
-from onelane.receiving import Receiving
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
 

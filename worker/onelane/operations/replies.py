@@ -3,12 +3,12 @@
 from typing import Final, Literal
 from uuid import UUID
 
-from onelane.connection import Row
-from onelane.db import Database
 from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.operations.acts import Act, in_redis
 from onelane.operations.audit import Entry
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REPLIES
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.model import JsonObject, Value
+from onelane.postgres.db import Database
 
 COUNT_MAX: Final = 100_000
 LOOKED_AT_MAX: Final = 100_000

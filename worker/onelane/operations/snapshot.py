@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import computed_field
 
-from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
 from onelane.operations.dead import LISTED
+from onelane.postgres.db import Database
 from onelane.telemetry.counters import numbers_in
 
 ROWS_MAX = 10_000

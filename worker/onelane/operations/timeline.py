@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.model import Attachment, JsonObject, Value
+from onelane.postgres.db import Database
 
 LINES_MAX = 500
 SESSIONS_MAX: Final = 100

@@ -3,9 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
-from onelane.db import Database
 from onelane.model import Value
 from onelane.operations.dead import LISTED
+from onelane.postgres.db import Database
 
 USER = f"""
 SELECT u.id, u.channel, u.waiting, u.last_seq, u.fence, u.last_accepted_at, u.paused_at, u.pause_reason,

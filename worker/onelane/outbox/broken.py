@@ -5,9 +5,9 @@ from typing import Final
 
 import psycopg
 
-from onelane.db import Database
 from onelane.errors import StoreUnavailable
 from onelane.periodic import Periodic
+from onelane.postgres.db import Database
 
 READ_EVERY_S: Final = 5.0
 BROKEN = "SELECT channel FROM channel_holds WHERE broken_at IS NOT NULL"

@@ -14,13 +14,13 @@ from typing import Final
 from uuid import UUID
 
 from onelane.config import Settings
-from onelane.connection import Row
-from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
-from onelane.faults import refusal
 from onelane.gathering import Gatherer
 from onelane.model import Attachment, JsonObject, Lease
 from onelane.outbox.reply import Begun, Fate, Settled, Waiting
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
+from onelane.postgres.faults import refusal
 from onelane.turns.answers import Asking, answered
 
 Ask = Callable[[], Awaitable[JsonObject]]

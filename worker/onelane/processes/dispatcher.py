@@ -12,12 +12,12 @@ from math import inf
 from typing import Final, Protocol
 
 from onelane import periodic
-from onelane.breaker import Breaker
 from onelane.errors import LanesForeign, LanesUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.lanes.keeper import Keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.leased import Leased
+from onelane.postgres.breaker import Breaker
 from onelane.processes.bell import Bell
 from onelane.processes.eviction import Eviction
 from onelane.processes.registration import Registration

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreUnavailable, describe
 from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
+from onelane.postgres.db import Database
 from onelane.processes.reconciler import LAP_EVERY_MAX_S, Reconciler
 from onelane.processes.requeued import Requeued
 from onelane.processes.retention import Retention

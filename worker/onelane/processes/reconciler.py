@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from onelane import keys
-from onelane.db import Database
 from onelane.errors import LanesUnavailable, StoreAway, StoreUnavailable, describe
 from onelane.lanes import clock
 from onelane.lanes.lanes import Lanes
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import RECONCILED
 

@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from onelane import keys
-from onelane.db import Database
 from onelane.lanes.lanes import Lanes
 from onelane.model import uuid_or_none
+from onelane.postgres.db import Database
 from onelane.processes.reconciler import for_lane
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REDRIVEN

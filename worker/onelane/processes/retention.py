@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from onelane.config import Settings
-from onelane.db import Database
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import FORGOTTEN
 

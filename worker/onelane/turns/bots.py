@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from onelane.bot.reply import Reply, all_of
 from onelane.deliveries import Kind
 from onelane.model import TurnRead
 from onelane.policy import Policy
-from onelane.reply import Reply, all_of
 
 Function = Callable[..., Any]
 

@@ -3,8 +3,8 @@
 from base64 import b64encode
 from typing import Any, Final
 
+from onelane.bot.memory import Memory
 from onelane.errors import FileError, HandlerFailed, HandlerWaits
-from onelane.memory import Memory
 from onelane.model import Attachment, JsonObject, TurnRead
 from onelane.wire import Wire
 

@@ -15,12 +15,12 @@ from threading import Event
 from typing import Any
 
 from onelane.bot import AsyncTurn, Session, Turn, User
+from onelane.bot.memory import Memory
+from onelane.bot.reply import Replies
 from onelane.errors import HandlerFailed
 from onelane.forks import children_end_here
 from onelane.lanes.holding import Holding
-from onelane.memory import Memory
 from onelane.model import JsonObject, TurnRead
-from onelane.reply import Replies
 from onelane.turns.answers import answered
 from onelane.turns.blame import blamed
 from onelane.turns.bots import Act

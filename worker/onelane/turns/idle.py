@@ -3,9 +3,9 @@
 from typing import Protocol
 from uuid import UUID
 
-from onelane.connection import Row
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, uuid_or_none
+from onelane.postgres.connection import Row
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
 

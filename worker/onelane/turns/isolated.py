@@ -19,9 +19,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from onelane import forks
+from onelane.bot.memory import Memory
 from onelane.errors import FileAway, FileError, FileGone, FileTooLarge, HandlerWaits
 from onelane.history import Line
-from onelane.memory import Memory
 from onelane.model import Attachment, File, JsonObject, Message, TurnRead
 from onelane.telemetry import log
 from onelane.turns.blame import blamed

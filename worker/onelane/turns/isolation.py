@@ -19,6 +19,7 @@ from typing import Self
 
 import psycopg
 
+from onelane.bot.memory import Memory
 from onelane.config import Settings
 from onelane.errors import (
     HandlerFailed,
@@ -29,7 +30,6 @@ from onelane.errors import (
     kind_of,
 )
 from onelane.lanes.holding import Holding
-from onelane.memory import Memory
 from onelane.model import JsonObject, TurnRead
 from onelane.telemetry.log import event
 from onelane.turns.conversation import converse

@@ -14,9 +14,9 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
+from onelane.bot.turn import AnyTurn
 from onelane.errors import FRAMES_MAX, HandlerFailed, describe
 from onelane.forks import children_end_here
-from onelane.turn import AnyTurn
 from onelane.turns.event_loop import EventLoop
 
 RUNNING: ContextVar[AnyTurn | None] = ContextVar("RUNNING", default=None)

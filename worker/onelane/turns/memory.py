@@ -8,9 +8,9 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from onelane.bot.memory import Memory
 from onelane.errors import StoreUnavailable, TurnOutdated
 from onelane.history import Line
-from onelane.memory import Memory
 from onelane.model import Attachment, File, JsonObject, Lease, Message, TurnRead
 from onelane.sessions import Sessions
 from onelane.turns.files import Files

@@ -9,13 +9,13 @@ from threading import Event
 from uuid import UUID
 
 from onelane.config import Settings
-from onelane.connection import Row
-from onelane.db import Database
 from onelane.errors import StoreRefused, StoreUnavailable
-from onelane.faults import refusal
 from onelane.gathering import Gatherer
 from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
+from onelane.postgres.connection import Row
+from onelane.postgres.db import Database
+from onelane.postgres.faults import refusal
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered

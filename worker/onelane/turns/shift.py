@@ -10,10 +10,10 @@ from contextlib import nullcontext
 
 import psycopg
 
+from onelane.bot.memory import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
-from onelane.memory import Memory
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.telemetry.log import event, ms_since, name_turn

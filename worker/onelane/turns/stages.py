@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from onelane.bot.memory import Memory
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
-from onelane.memory import Memory
 from onelane.model import TurnRead
 from onelane.turns.isolation import STARTS_MAX_S
 

@@ -6,11 +6,11 @@ from uuid import UUID
 
 from pydantic import Base64Bytes, TypeAdapter, ValidationError
 
-from onelane.db import Database
+from onelane.bot.reply import UPLOADS_MAX_BYTES
 from onelane.errors import BadResult
 from onelane.model import JsonObject, TurnRead
+from onelane.postgres.db import Database
 from onelane.problems import first_problem
-from onelane.reply import UPLOADS_MAX_BYTES
 
 GIVEN: Final = TypeAdapter(dict[UUID, Base64Bytes])
 KEEP: Final = """

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from onelane.bot import Session, Turn, User
+from onelane.bot.memory import Memory
 from onelane.channels import Inbound
 from onelane.channels.twilio import FORM
 from onelane.deliveries import Delivery
@@ -16,7 +17,6 @@ from onelane.dev.incident.naive import Flaws, Resolver, Rows, StatementFailed
 from onelane.dev.incident.timeline import ADDRESS, CHANNEL, EVENING, Moment, Step, provider
 from onelane.handlers.sites import OUTPUT, handle
 from onelane.history import Line as HistoryLine
-from onelane.memory import Memory
 from onelane.model import Message
 
 MEET_S = 10.0

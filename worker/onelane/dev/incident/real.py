@@ -6,12 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from onelane.db import Database
 from onelane.dev.incident import private_stack
 from onelane.dev.incident.account import Account, Line, Opened
 from onelane.dev.incident.private_stack import PrivateStack
 from onelane.dev.incident.timeline import CHANNEL, EVENING, TIME_HEADER, Moment, channel
 from onelane.handlers.sites import OUTPUT
+from onelane.postgres.db import Database
 
 DONE_S = 60.0
 

@@ -12,12 +12,12 @@ from contextlib import closing
 import click
 
 from onelane.config import Settings
-from onelane.db import Database
 from onelane.errors import ConfigError, LanesUnavailable, StoreUnavailable
 from onelane.formats import database_of, redis_of
 from onelane.keys import INSTANCE
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import connect
+from onelane.postgres.db import Database
 
 VARIABLES = {"DATABASE_URL": "PostgreSQL", "REDIS_URL": "Redis"}
 ANSWER_S = 5.0

@@ -10,11 +10,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError, validate_call
 
 from onelane.bot import AsyncTurn
+from onelane.bot.storable import STEP_KEY_MAX
 from onelane.handlers.llm.budget import within_tokens
 from onelane.handlers.llm.client import ModelClient, ModelSettings, object_in
 from onelane.history import PROTOCOLS, line_of
 from onelane.model import JsonObject
-from onelane.storable import STEP_KEY_MAX
 
 UNFINISHED: Final = "I could not finish that. Please ask again in other words."
 

@@ -11,7 +11,7 @@ from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.end_words import is_end
 from onelane.history import Line
-from onelane.items import IDENTITY_CHANGED
+from onelane.inbox.items import IDENTITY_CHANGED
 from onelane.model import Attachment, JsonObject, Message, Upload
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.clock import Clock

@@ -6,9 +6,9 @@ from copy import deepcopy
 from typing import Any
 from uuid import UUID
 
+from onelane.bot.memory import Memory
 from onelane.errors import FileError, TurnOutdated
 from onelane.history import Line
-from onelane.memory import Memory
 from onelane.model import Attachment, File, Message, TurnRead
 from onelane.testing.bot.in_memory.files import Files
 from onelane.testing.bot.in_memory.inbox import Waiting

@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from onelane.config import Channel
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
-from onelane.migrations import migrate
+from onelane.postgres.migrations import migrate
 from onelane.testing.bot.settings import CHANNEL
 from onelane.testing.fake_providers import FakeProviders
 from onelane.testing.fake_providers.running import fake_providers

@@ -10,12 +10,12 @@ through the turn is committed together with its replies: once, or not at all.
 
 from collections.abc import Awaitable, Callable
 
+from onelane.bot.reply import Replies, Reply
+from onelane.bot.subjects import Session, User
+from onelane.bot.turn import AsyncTurn, Turn
 from onelane.errors import FileAway, FileError, FileGone, FileTooLarge, Later
 from onelane.history import Line, Role, ToolCall
 from onelane.model import Attachment, AttachmentKind, Button, Failure, File, Message, Upload
-from onelane.reply import Replies, Reply
-from onelane.subjects import Session, User
-from onelane.turn import AsyncTurn, Turn
 
 __all__ = [
     "AsyncTurn",

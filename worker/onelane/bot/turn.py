@@ -10,13 +10,13 @@ from threading import Event
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
+from onelane.bot.memory import Memory
+from onelane.bot.reply import Replies, all_of, uploads_in
+from onelane.bot.storable import check_storable, step_key, step_value
+from onelane.bot.subjects import Session, User
 from onelane.errors import BadResult
 from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall, line_of
-from onelane.memory import Memory
 from onelane.model import Attachment, File, JsonObject, Message, is_storable
-from onelane.reply import Replies, all_of, uploads_in
-from onelane.storable import check_storable, step_key, step_value
-from onelane.subjects import Session, User
 
 TOOL_NAME_MAX: Final = 200
 UNFINISHED: Final = "This call did not finish; what it was to do may have happened."

@@ -15,8 +15,8 @@ import psycopg
 from psycopg import ClientCursor
 from psycopg.sql import Literal
 
-from onelane.connection import SETTINGS, Connection, Row, options_of
 from onelane.errors import ConfigError
+from onelane.postgres.connection import SETTINGS, Connection, Row, options_of
 
 SETTING: Final = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:\\.|\S)*)\s*")
 """One of the server's command line; a blank in a value follows a backslash."""

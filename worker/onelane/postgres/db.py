@@ -15,13 +15,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from onelane import forks
-from onelane.breaker import Breaker
-from onelane.connection import SETTINGS, Connection, Row, Watchdog
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
-from onelane.faults import POOLER, is_away, is_worth_repeating, refusal, sqlstate_of
 from onelane.model import JsonObject
-from onelane.pool import Pool
-from onelane.pooled import connector
+from onelane.postgres.breaker import Breaker
+from onelane.postgres.connection import SETTINGS, Connection, Row, Watchdog
+from onelane.postgres.faults import POOLER, is_away, is_worth_repeating, refusal, sqlstate_of
+from onelane.postgres.pool import Pool
+from onelane.postgres.pooled import connector
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Ask = Callable[[str, tuple[Any, ...]], Row | None]

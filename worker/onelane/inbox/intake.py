@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
 
-from onelane.breaker import Breaker
 from onelane.config import Channel, Settings
-from onelane.db import Clock, database_clock
 from onelane.deliveries import Accepted, Delivery
 from onelane.end_words import is_end
 from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
-from onelane.faults import refusal
 from onelane.gathering import Gatherer
-from onelane.items import Line, item_of, kind_of, whose
+from onelane.inbox.items import Line, item_of, kind_of, whose
 from onelane.lanes.arrivals import Arrival, arrival
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
+from onelane.postgres.breaker import Breaker
+from onelane.postgres.db import Clock, database_clock
+from onelane.postgres.faults import refusal
 from onelane.rejecting import BusyReplies
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_CONFLICTS

@@ -17,12 +17,12 @@ from typing import Any
 
 import psycopg
 
-from onelane.connection import DENIALS, Connection, Watchdog, refusal_of
-from onelane.db import Database
 from onelane.errors import StoreDenied, StoreUnavailable
-from onelane.pooled import connector
+from onelane.postgres.connection import DENIALS, Connection, Watchdog, refusal_of
+from onelane.postgres.db import Database
+from onelane.postgres.pooled import connector
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 SQL = next((folder for folder in (PACKAGE / "sql", PACKAGE.parents[1] / "sql") if folder.is_dir()), PACKAGE / "sql")
 """In a wheel inside the package, in a checkout beside it."""
 CODE = ("functions", "views")

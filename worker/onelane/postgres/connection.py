@@ -16,9 +16,9 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from onelane import forks
-from onelane.faults import POOLER
 from onelane.periodic import Periodic
-from onelane.places import places_of
+from onelane.postgres.faults import POOLER
+from onelane.postgres.places import places_of
 
 Row = Any
 """A named tuple: the row's columns are its attributes."""

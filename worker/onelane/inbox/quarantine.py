@@ -8,9 +8,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from onelane.channels.provider import Inbound
-from onelane.db import Ask, Database
 from onelane.errors import StoreUnavailable
 from onelane.model import Value, storable
+from onelane.postgres.db import Ask, Database
 from onelane.telemetry.log import event
 
 HEADERS_KEPT: Final = (

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from onelane.breaker import Breaker
 from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Answer, Inbound, Parsed, Provider
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
 from onelane.errors import BadRequest, StoreAway, StoreRefused, StoreUnavailable, describe
-from onelane.intake import Intake, Note, gravest
-from onelane.quarantine import Quarantine
-from onelane.statuses import Statuses
+from onelane.inbox.intake import Intake, Note, gravest
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.statuses import Statuses
+from onelane.postgres.breaker import Breaker
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import IGNORED, QUARANTINED
 

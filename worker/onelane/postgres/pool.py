@@ -14,8 +14,8 @@ from typing import Final
 
 import psycopg
 
-from onelane.connection import ALL_IN_USE, DENIALS, Connection, refusal_of
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
+from onelane.postgres.connection import ALL_IN_USE, DENIALS, Connection, refusal_of
 
 IDLE_MAX_S: Final = 600
 """A firewall may have forgotten a link that was idle for longer."""

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from onelane.channels.provider import Provider
 from onelane.channels.sender import Sender
-from onelane.db import Database
 from onelane.deliveries import Status
 from onelane.errors import LanesUnavailable, StoreRefused, StoreUnavailable
 from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
+from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import DUPLICATED, REPLIES, STATUSES, STATUSES_KEPT
 

@@ -1,0 +1,1 @@
+"""Postgres: its connections, its calls, its migrations, and whose fault an error is."""
