@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -158,13 +159,21 @@ def test_a_wrong_cached_session_is_counted(
     assert numbers(client)[f"onelane_session_cache_total {result}"] == 1
 
 
+class Broken(BytesIO):
+    """A body whose client has gone."""
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        raise OSError
+
+
 def test_refusals_are_counted_by_reason(web: Web, settings: Settings, numbers: Numbers) -> None:
     client = web(body_max_bytes=1_024)
     deliver(client, settings, HELLO, **{"webhook-signature": "v1,wrong"})
     deliver(client, settings, HELLO, **{"Content-Type": "text/plain"})
     deliver(client, settings, HELLO.model_copy(update={"text": "x" * 2_000}))
     signed = provider_of(settings.channels["demo"]).sign("", HELLO)
-    client.post("/webhooks/demo", data=b"\xff", headers=dict(signed.headers))
+    gone = {"wsgi.input": Broken(), "CONTENT_LENGTH": "2"}
+    client.post("/webhooks/demo", headers=dict(signed.headers), environ_overrides=gone)
     client.post("/webhooks/nobody")
     found = numbers(client)
     for reason in ("bad_signature", "unsupported", "too_large", "bad_request", "unknown_channel"):

@@ -55,13 +55,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "session hand-back": (USER,),
     "session show": (USER,),
     "user confirm": (USER,),
+    "user export": (USER,),
+    "user forget": (USER, "--yes"),
     "user merge": (USER, "demo:bob"),
     "user opt-in": (USER,),
     "user show": (USER,),
 }
 WITHOUT_POSTGRES = {"send": ("hello", "--user", "alice")}
-NOT_HERE = {"run", "incident", "worker"}
-"""They start their own servers, or wait for servers until they are told to end, as the worker does."""
+NOT_HERE = {"run", "incident", "worker"} | {"init", "ops hash", "channel check"}
+"""They start their own servers, or wait for servers until they are told to end, as the worker does; or need none."""
 
 
 class Ended(NamedTuple):
