@@ -63,7 +63,7 @@ check: $(INSTALLED) ## lint, formatting, types, import contracts, and what the u
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report= tests/unit
+	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report= -m "not slow" tests/unit
 
 docs: $(INSTALLED) ## build the documents as a site, into site/
 	$(BIN)/mkdocs build

@@ -1,5 +1,6 @@
 """Whatever a conversation goes through, each service takes the history that its model is told: three strict checks."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ from tests.conftest import slow_after
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TURNS_MAX = 8
-THOUSANDS = [range(at, at + 1_000) for at in range(0, 10_000, 1_000)]
+RUNS_MAX = int(os.environ.get("ONELANE_TEST_HISTORIES", "2000"))
+"""How many runs the slow tests play; 10,000 take five minutes of a core."""
+THOUSANDS = [range(at, min(at + 1_000, RUNS_MAX)) for at in range(0, RUNS_MAX, 1_000)]
 LIMITS = (1, 2, 3, 5, 50)
 IDS = ("call_0", "call_0", "toolu_01", "é" * 70, None)
 """Services give ids of many kinds, and some the same again and again."""
