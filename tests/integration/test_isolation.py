@@ -308,6 +308,7 @@ def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
     assert text_of(run("terminal")) == ""
 
 
+@pytest.mark.slow
 def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin, settings: Settings) -> None:
     broken = isolation_of(settings, "tests.broken_apart:handle")
     with pytest.raises(IsolationBroken, match="exit code 1"):
@@ -315,6 +316,7 @@ def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begi
     assert broken.state == "tests.broken_apart:handle: the handler's process died with exit code 1 before it was ready"
 
 
+@pytest.mark.slow
 def test_every_channels_handler_is_tried_and_the_one_that_cannot_start_is_named(settings: Settings) -> None:
     broken = Channel(provider="standard", handler="tests.broken_apart:handle")
     isolation = isolation_of(settings.model_copy(update={"channels": {"broken": broken}}), "tests.escapees:handle")

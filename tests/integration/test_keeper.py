@@ -125,6 +125,7 @@ def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, wat
     assert {line["event"] for line in log_lines if line["log_level"] != "info"} <= {"clock_stepped"}
 
 
+@pytest.mark.slow
 def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, watch: Watch) -> None:
     keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start()
@@ -313,6 +314,7 @@ def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_call
 # the worker process
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_loses_its_lanes_and_reports_it_when_it_goes_on(
     settings: Settings, accept: Accept, watch: Watch, tmp_path: Path
 ) -> None:

@@ -233,8 +233,8 @@ LIVES = hypothesis_settings(
 )
 PEOPLE = 20
 """In each world, besides those who get their old numbers."""
-WORLDS = slow_after(1, [10, *[50] * 10])
-"""200 people in the fast run; 10,000 more in the slow one, in parts that processes share."""
+WORLDS = slow_after(1, [5, *[50] * 10])
+"""100 people in the fast run; 10,000 more in the slow one, in parts that processes share."""
 
 
 @pytest.mark.parametrize("worlds", WORLDS)

@@ -147,6 +147,7 @@ def test_a_worker_that_stops_hands_back_what_it_could_not_commit(
     assert (row.state, row.attempts, row.deaths) == ("received", 0, 0)
 
 
+@pytest.mark.slow
 def test_a_turn_that_finished_on_a_read_only_server_is_kept_for_the_right_one(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -171,7 +172,7 @@ def test_a_probe_writes_and_leaves_nothing(services: Services, rows: Rows) -> No
         assert not _takes_writes(services)
 
 
-@pytest.mark.parametrize("away", ["database_url", "redis_url"])
+@pytest.mark.parametrize("away", ["database_url", pytest.param("redis_url", marks=pytest.mark.slow)])
 def test_a_worker_that_starts_while_a_server_is_away_waits_for_it(
     away: str, rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

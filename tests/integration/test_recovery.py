@@ -98,6 +98,7 @@ def test_a_lane_that_waits_longer_than_anything_we_set_is_due_after_a_lap(
     assert "lanes_called_back" in [line["event"] for line in log_lines]
 
 
+@pytest.mark.slow
 def test_a_paused_user_stays_paused_over_flushall(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, reconciler: Reconciler
 ) -> None:

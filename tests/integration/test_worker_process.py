@@ -116,6 +116,7 @@ def test_killing_a_busy_worker_several_times_convicts_nobody(
     assert {state for user in users for state in rows.states(user)} == {"processed"}
 
 
+@pytest.mark.slow
 def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

@@ -200,7 +200,7 @@ class Traffic(RuleBasedStateMachine):
 
 
 TestTraffic = Traffic.TestCase
-TestTraffic.settings = hypothesis_settings(stateful_step_count=30)
+TestTraffic.settings = hypothesis_settings(max_examples=30, stateful_step_count=30)
 
 
 class Sent:

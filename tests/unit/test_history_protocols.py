@@ -118,7 +118,7 @@ lines = st.lists(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(lines=lines)
 def test_no_history_is_refused(protocol: str, lines: list[Line]) -> None:
     if messages := PROTOCOLS[protocol](lines):  # type: ignore[index]
