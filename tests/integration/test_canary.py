@@ -206,7 +206,7 @@ class Run:
         }
         assert web.deliver("demo", delivery, query, **{"webhook-signature": f"v1,{self.canaries.query}"}) == 401
         assert web.ask("POST", f"/webhooks/demo{query}", body, signed)[0] == 401
-        assert web.ask("POST", "/webhooks/demo", b"\xff" + body, signed)[0] == 400
+        assert web.ask("POST", "/webhooks/demo", b"\xff" + body, signed)[0] == 401
         assert web.ask("GET", f"/webhooks/demo/replies?user={self.canaries.sender[1:]}")[0] == 404
         assert web.ask("GET", f"/{self.canaries.query}{query}")[0] == 404
         assert web.ask("GET", "/metrics", headers={"Authorization": f"Bearer {self.canaries.query}"})[0] == 401

@@ -61,6 +61,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.timeout(900)  # it is found sooner or later
 @pytest.mark.parametrize("bug", slow_after(4, PLANTED))
 def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: str) -> None:
     name, right, wrong = PLANTED[bug]

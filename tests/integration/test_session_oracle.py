@@ -662,6 +662,7 @@ FIRST = (
 """The bugs that the fast run plants; the slow one plants the others."""
 
 
+@pytest.mark.timeout(900)  # it is found sooner or later
 @pytest.mark.parametrize("bug", slow_after(len(FIRST), dict.fromkeys([*FIRST, *PLANTED])))
 def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: str) -> None:
     theme, name, right, wrong = PLANTED[bug]
