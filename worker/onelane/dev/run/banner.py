@@ -24,7 +24,7 @@ Onelane runs.
 
   try it      http://127.0.0.1:{os.environ["PORT"]}/try
   web         http://127.0.0.1:{os.environ["PORT"]}
-  operator    http://127.0.0.1:{os.environ["PORT"]}/ops/rq  {_key(own_ops_password)}
+  operator    http://127.0.0.1:{os.environ["PORT"]}/ops  {_key(own_ops_password)}
   PostgreSQL  {_psql(servers) if "DATABASE_URL" in own else _yours("DATABASE_URL")}
   Redis       {own.get("REDIS_URL") or _yours("REDIS_URL")}
 {started}  bot         {os.environ.get("HANDLER") or Settings.model_fields["handler"].default}
