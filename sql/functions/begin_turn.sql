@@ -34,6 +34,7 @@ DECLARE
     v_is_fenced boolean;
     v_hint_is text;
     v_last bigint;
+    v_messages json;
     v_is_first boolean;
 BEGIN
     IF v_taken_over THEN
@@ -121,6 +122,16 @@ BEGIN
          WHERE user_id = v_user_id AND seq = v_message.seq AND batch_last IS NULL;
     END IF;
 
+    IF v_message.has_payload THEN
+        SELECT raw INTO v_message.raw FROM payloads WHERE message_id = v_message.id;
+    END IF;
+    IF v_last = v_message.seq THEN
+        v_messages := json_build_array(line_of(v_message, v_message.raw));
+    ELSE
+        SELECT json_agg(line_of(i, coalesce(p.raw, i.raw)) ORDER BY i.seq) INTO v_messages
+          FROM inbox i LEFT JOIN payloads p ON p.message_id = i.id
+         WHERE i.user_id = v_user_id AND i.seq BETWEEN v_message.seq AND v_last;
+    END IF;
     v_is_first := v_message.accepted_at = v_session.started_at AND begins_session(v_session, v_message);
     RETURN json_build_object(
         'user_id', v_user_id,
@@ -129,9 +140,7 @@ BEGIN
         'hint', v_hint_is,
         'turn', json_build_object(
             'version', v_user.version,
-            'messages', CASE WHEN v_last = v_message.seq THEN json_build_array(line_of(v_message)) ELSE (
-                SELECT json_agg(line_of(i) ORDER BY i.seq) FROM inbox i
-                 WHERE i.user_id = v_user_id AND i.seq BETWEEN v_message.seq AND v_last) END,
+            'messages', v_messages,
             'superseded', v_message.superseded,
             'user', json_build_object(
                 'id', v_user.id, 'channel', v_user.channel, 'sender', v_user.sender, 'state', v_user.state,

@@ -30,6 +30,7 @@ BEGIN
         UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = v_user.id;
     END IF;
     RETURN json_build_object('outcome', 'claimed', 'messages', coalesce((
-        SELECT json_agg(line_of(i) ORDER BY i.seq) FROM inbox i
+        SELECT json_agg(line_of(i, coalesce(p.raw, i.raw)) ORDER BY i.seq)
+          FROM inbox i LEFT JOIN payloads p ON p.message_id = i.id
          WHERE i.user_id = v_user.id AND i.seq > v_before AND i.seq <= v_last), '[]'));
 END $$;
