@@ -13,7 +13,9 @@ from bench.peers.rq_workers import Enqueue, enqueue_locked, enqueue_rate_limited
 from onelane.bootstrap import open_services
 from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
-from onelane.inbox.intake import Intake
+from onelane.inbox.intake import Intake, Note
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
 from onelane.postgres.db import Database
 from onelane.telemetry import log as telemetry
 from onelane_web import create_app
@@ -27,7 +29,7 @@ class RqIntake:
         self._client = client
         self._enqueue = enqueue
 
-    def accept(self, _channel: str, deliveries: Sequence[Delivery]) -> list[Accepted]:
+    def outcomes(self, _channel: str, deliveries: Sequence[Delivery], _note: Note, **_how: bool) -> list[Accepted]:
         """Commit, then enqueue."""
         accepted = accept(self._database, deliveries)
         self._enqueue(self._client, accepted, deliveries)
@@ -49,5 +51,8 @@ def _application(enqueue: Enqueue) -> Flask:
     telemetry.configure(settings.log_level, settings.log_format)
     services = open_services(settings)
     atexit.register(services.close)
-    intake = RqIntake(services.database, redis.Redis.from_url(settings.redis_url), enqueue)
-    return create_app(replace(services, intake=cast("Intake", intake)))
+    intake = cast("Intake", RqIntake(services.database, redis.Redis.from_url(settings.redis_url), enqueue))
+    statuses = Statuses(services.database, services.providers, services.out_lanes, services.failures)
+    breaker = services.database.breaker
+    receiving = Receiving(services.providers, breaker, intake, statuses, services.quarantine)
+    return create_app(replace(services, receiving=receiving))

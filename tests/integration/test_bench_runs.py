@@ -74,8 +74,9 @@ def test_the_whole_way_goes_over_intake_and_over_http_beside_another_checkout(tm
 
 @pytest.mark.slow
 def test_the_cost_of_a_message_over_http_names_the_price_of_a_million(tmp_path: Path) -> None:
-    who, results = bench(tmp_path, "cost", "--peer", "nobody")
-    assert who == ["onelane, signed HTTP", "onelane"]
+    who, results = bench(tmp_path, "cost", "--peer", "rq SimpleWorker + Lock")
+    peer = "rq SimpleWorker + Lock"
+    assert who == ["onelane, signed HTTP", f"{peer}, signed HTTP", "onelane", peer]
     [ours] = results["cost"]["found"]["onelane, signed HTTP"]
     assert min(ours[name] for name in ("web_cpu_ms", "worker_cpu_ms", "wal_bytes", "redis_commands", "statements")) > 0
     assert "million Redis commands" in results["cost"]["notes"][-1]
