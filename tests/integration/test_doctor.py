@@ -47,11 +47,12 @@ from tests.conftest import SECRET, Accept, RunWorker, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
-UPLOADED = ("numbers", "counted:", "instance")
+UPLOADED = ("numbers", "counted:", "instance", "minutes")
 """What this process counts, and uploads every second, is not the doctor's."""
 
 Findings = dict[str, Finding]
 Examine = Callable[..., Findings]
+LookAt = Callable[..., Finding]
 Invoke = Callable[..., Result]
 
 INDEX = (
@@ -103,6 +104,19 @@ def examine(services: Services) -> Examine:
         return {one.check: one.finding for one in doctor.examine(deployment)}
 
     return examine
+
+
+@pytest.fixture
+def look_at(services: Services) -> LookAt:
+    """Make one check alone."""
+
+    def look_at(name: str, **changes: object) -> Finding:
+        deployment = Deployment(services.settings.model_copy(update=changes), services.database, services.lanes)
+        check = next(one for one in doctor.CHECKS if one.name == name)
+        [examined] = doctor.examine(deployment, [check])
+        return examined.finding
+
+    return look_at
 
 
 @pytest.fixture
@@ -164,27 +178,27 @@ def test_without_a_worker_it_warns_and_says_what_to_do(invoke: Invoke) -> None:
 
 
 def test_suspended_workers_are_a_warning(
-    services: Services, settings: Settings, examine: Examine, run_worker: RunWorker
+    services: Services, settings: Settings, look_at: LookAt, run_worker: RunWorker
 ) -> None:
     with run_worker(settings):
         eventually(lambda: services.lanes.client.smembers("rq:workers"))
         services.lanes.client.set("rq:suspended", 1)
-        finding = examine()["workers"]
+        finding = look_at("workers")
         services.lanes.client.delete("rq:suspended")
     assert (finding.health, finding.todo) == (Health.WARNING, "rq resume")
 
 
-def test_a_worker_that_cannot_run_a_suspect_message_apart_is_a_warning(services: Services, examine: Examine) -> None:
+def test_a_worker_that_cannot_run_a_suspect_message_apart_is_a_warning(services: Services, look_at: LookAt) -> None:
     states = ["the handler's process died with exit code 1 before it was ready", WORKS]
     worker = Registration(services.lanes.client, "one", services.lanes.roster.note, lambda: states[0])
     services.lanes.roster.note("two")
     services.lanes.client.hset(keys.worker("two"), "isolation", WORKS)
     worker.beat([])
-    finding = examine()["isolation"]
+    finding = look_at("isolation")
     assert (finding.health, finding.details) == (Health.WARNING, (f"one: {states[0]}",))
     del states[0]
     worker.beat([])
-    assert examine()["isolation"].health is Health.OK
+    assert look_at("isolation").health is Health.OK
     worker.withdraw()
 
 
@@ -200,13 +214,13 @@ def test_it_leaves_nothing_behind(rows: Rows, services: Services, examine: Exami
 
 
 def test_what_a_killed_doctor_left_is_removed_by_the_next_but_not_what_one_uses_now(
-    rows: Rows, services: Services, examine: Examine
+    rows: Rows, services: Services, look_at: LookAt
 ) -> None:
     for sender, age_s in (("old", 120), ("new", 1)):
         made_at = datetime.now(UTC) - timedelta(seconds=age_s)
         user = "INSERT INTO users (channel, sender, created_at) VALUES (%s, %s, %s) RETURNING id"
         rows.session_of(rows.ask(user, session_checks.SCRATCH_CHANNEL, sender, made_at).id)
-    assert examine()["same session"].health is Health.OK
+    assert look_at("same session").health is Health.OK
     assert rows.senders() == ["new"]
 
 
@@ -245,21 +259,21 @@ def test_traffic_raises_no_false_alarm(
 # the definitions
 
 
-def test_a_dropped_index_fails_and_is_named_with_its_cure(services: Services, examine: Examine, invoke: Invoke) -> None:
+def test_a_dropped_index_fails_and_is_named_with_its_cure(services: Services, look_at: LookAt, invoke: Invoke) -> None:
     with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
         result = invoke("doctor")
-        finding = examine()["tables"]
+        finding = look_at("tables")
     assert result.exit_code == 1
     assert "failed tables idx_unique_active_session_per_user is missing" in plain(result)
     services.database.rows("DROP INDEX idx_unique_active_session_per_user")
     services.database.rows(finding.todo)
-    assert examine()["tables"].health is Health.OK
+    assert look_at("tables").health is Health.OK
 
 
-def test_an_index_that_forbids_less_fails(services: Services, examine: Examine) -> None:
+def test_an_index_that_forbids_less_fails(services: Services, look_at: LookAt) -> None:
     drop = "DROP INDEX idx_unique_active_session_per_user"
     with planted(services, drop, INDEX), planted(services, INDEX.replace("<> 'ended'", "= 'active'"), drop):
-        finding = examine()["tables"]
+        finding = look_at("tables")
     assert finding.health is Health.FAILED
     assert finding.found == "idx_unique_active_session_per_user is not the shipped one"
     assert finding.todo.startswith("DROP INDEX idx_unique_active_session_per_user; CREATE UNIQUE INDEX")
@@ -283,9 +297,11 @@ def test_an_index_that_forbids_less_fails(services: Services, examine: Examine) 
         ),
     ],
 )
-def test_a_dropped_constraint_fails(services: Services, examine: Examine, spoil: str, cure: str, missing: str) -> None:
+def test_a_dropped_constraint_fails(
+    services: Services, examine: Examine, look_at: LookAt, spoil: str, cure: str, missing: str
+) -> None:
     with planted(services, spoil, cure):
-        finding = examine()["tables"]
+        finding = look_at("tables")
         services.database.rows(finding.todo)
         assert failures(examine()) == set()
         services.database.rows(spoil)  # for the cure to find
@@ -309,13 +325,13 @@ def test_the_hour_of_day_rule_fails_and_is_named(services: Services, examine: Ex
     assert "from 20:00 to 23:59" in findings["ten seconds"].details[0]
 
 
-def test_a_second_function_of_a_shipped_name_fails(services: Services, examine: Examine) -> None:
+def test_a_second_function_of_a_shipped_name_fails(services: Services, look_at: LookAt) -> None:
     second = (
         "CREATE FUNCTION policy_of(p_channel varchar) RETURNS channel_policies LANGUAGE sql"
         " AS 'SELECT NULL::channel_policies'"
     )
     with planted(services, second, "DROP FUNCTION policy_of(varchar)"):
-        finding = examine()["functions"]
+        finding = look_at("functions")
     assert finding.health is Health.FAILED
     assert finding.found == "policy_of exists a second time, as policy_of(p_channel character varying)"
 
@@ -339,15 +355,15 @@ def test_a_role_that_may_not_create_a_schema_gets_a_warning(services: Services, 
     assert "GRANT CREATE ON DATABASE" in findings["tables"].todo
 
 
-def test_a_pending_migration_fails_and_an_unknown_one_warns(services: Services, examine: Examine) -> None:
+def test_a_pending_migration_fails_and_an_unknown_one_warns(services: Services, look_at: LookAt) -> None:
     name = "functions/accept"
     digest = Rows(services.database).ask("DELETE FROM schema_files WHERE name = %s RETURNING digest", name).digest
     with planted(services, "SELECT 1", f"INSERT INTO schema_files (name, digest) VALUES ('{name}', '{digest}')"):
-        finding = examine()["migrations"]
+        finding = look_at("migrations")
     assert (finding.health, finding.todo) == (Health.FAILED, "run `onelane migrate`")
     later = "INSERT INTO schema_files (name, digest) VALUES ('migrations/9999_later', '')"
     with planted(services, later, "DELETE FROM schema_files WHERE name = 'migrations/9999_later'"):
-        finding = examine()["migrations"]
+        finding = look_at("migrations")
     assert finding.health is Health.WARNING
     assert "migrations/9999_later" in finding.found
 
@@ -370,11 +386,11 @@ def test_two_active_sessions_fail_with_user_and_sessions(
 
 
 def test_a_resolver_that_gives_a_session_to_everybody_who_asks_fails(
-    rows: Rows, services: Services, examine: Examine
+    rows: Rows, services: Services, look_at: LookAt
 ) -> None:
     with planted(services, "DROP INDEX idx_unique_active_session_per_user", INDEX):
         services.database.rows(WITHOUT_A_LOCK)
-        finding = examine()["same session"]
+        finding = look_at("same session")
         services.database.rows(shipped("get_or_create_session"))
         left = rows.senders()
     assert finding.health is Health.FAILED
@@ -382,53 +398,53 @@ def test_a_resolver_that_gives_a_session_to_everybody_who_asks_fails(
     assert left == []
 
 
-def test_a_resolver_that_lets_the_index_refuse_fails_as_well(rows: Rows, services: Services, examine: Examine) -> None:
+def test_a_resolver_that_lets_the_index_refuse_fails_as_well(rows: Rows, services: Services, look_at: LookAt) -> None:
     with planted(services, WITHOUT_A_LOCK, shipped("get_or_create_session")):
-        finding = examine()["same session"]
+        finding = look_at("same session")
     assert finding.health is Health.FAILED
     assert finding.found == "get_or_create_session fails: UniqueViolation"
     assert rows.senders() == []
 
 
 def test_a_resolver_that_answers_everybody_with_the_same_error_fails_as_well(
-    services: Services, examine: Examine
+    services: Services, look_at: LookAt
 ) -> None:
     """All twenty had the same answer, and that was taken for the same session."""
     broken = WITHOUT_A_LOCK.replace("now(), now(), now()", "now(), now(), NULL")
     with planted(services, broken, shipped("get_or_create_session")):
-        finding = examine()["same session"]
+        finding = look_at("same session")
     assert finding.health is Health.FAILED
     assert finding.found == "get_or_create_session fails: NotNullViolation"
 
 
 def test_an_anomaly_of_today_fails_with_user_session_and_time(
-    rows: Rows, services: Services, accept: Accept, examine: Examine
+    rows: Rows, services: Services, accept: Accept, look_at: LookAt
 ) -> None:
     user_id = accept("bob").user_id
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     for started_at in (hour_ago, hour_ago + timedelta(seconds=5)):
         rows.make_session(user_id, started_at, started_at, "timeout")
-    finding = examine()["anomalies"]
+    finding = look_at("anomalies")
     assert finding.health is Health.FAILED
     assert "opened_early" in finding.found
     assert str(user_id) in finding.details[0]
 
 
 def test_an_ok_names_how_many_messages_a_session_has(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine
+    rows: Rows, services: Services, settings: Settings, accept: Accept, look_at: LookAt
 ) -> None:
     for _ in range(3):
         accept("carol")
     work_off(services, settings)
-    assert examine()["anomalies"].found == "none within the last 24 hours; 3.0 messages a session"
+    assert look_at("anomalies").found == "none within the last 24 hours; 3.0 messages a session"
 
 
 def test_of_a_day_that_takes_too_long_the_last_hour_is_looked_at(
-    services: Services, examine: Examine, monkeypatch: pytest.MonkeyPatch
+    services: Services, look_at: LookAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_checks, "WINDOW_MAX_S", 0.2)
     with planted(services, SLOW_ANOMALY, shipped("session_anomalies", folder="views")):
-        assert examine()["anomalies"].found == "none within the last 1 hour"
+        assert look_at("anomalies").found == "none within the last 1 hour"
 
 
 # the servers
@@ -482,15 +498,15 @@ def test_clocks_apart_warn_and_then_fail(services: Services, settings: Settings,
         assert server_checks.clocks(deployment).health == health
 
 
-def test_settings_that_want_more_connections_than_allowed_are_a_warning(services: Services, examine: Examine) -> None:
-    assert examine(db_pool_max=64, web_db_pool_max=64)["connections"].health is Health.WARNING
-    assert "Redis may refuse" in _with_maxclients(services, examine).found
+def test_settings_that_want_more_connections_than_allowed_are_a_warning(services: Services, look_at: LookAt) -> None:
+    assert look_at("connections", db_pool_max=64, web_db_pool_max=64).health is Health.WARNING
+    assert "Redis may refuse" in _with_maxclients(services, look_at).found
 
 
-def _with_maxclients(services: Services, examine: Examine) -> Finding:
+def _with_maxclients(services: Services, look_at: LookAt) -> Finding:
     services.lanes.client.config_set("maxclients", 10)
     try:
-        return examine()["connections"]
+        return look_at("connections")
     finally:
         services.lanes.client.config_set("maxclients", 10_000)
 
@@ -526,10 +542,10 @@ def test_a_server_that_never_answers_ends_with_the_deadline(settings: Settings, 
 # the lanes
 
 
-def test_a_waiting_user_without_a_lane_fails(services: Services, accept: Accept, examine: Examine) -> None:
+def test_a_waiting_user_without_a_lane_fails(services: Services, accept: Accept, look_at: LookAt) -> None:
     user_id = accept("dora").user_id
     services.lanes.client.flushall()
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"messages wait, but there is no lane: {user_id}" in finding.found
 
@@ -552,95 +568,95 @@ def test_a_lane_that_comes_while_the_doctor_looks_is_no_fault(
         assert examining.result()["lanes"].health is Health.OK
 
 
-def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services: Services, examine: Examine) -> None:
+def test_a_lane_of_a_user_that_postgres_does_not_know_fails(services: Services, look_at: LookAt) -> None:
     stranger = uuid4()
     services.lanes.enqueue(stranger, uuid4())
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"a lane without a user: {stranger}" in finding.found
 
 
-def test_a_lane_that_is_no_users_fails_and_is_named(services: Services, examine: Examine) -> None:
+def test_a_lane_that_is_no_users_fails_and_is_named(services: Services, look_at: LookAt) -> None:
     services.lanes.client.zadd("lanes:in", {"somebody else's": 1})
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert "a lane whose name is no user id" in finding.found
     assert "somebody else's" in finding.found
 
 
-def test_a_lane_paused_only_in_redis_fails(services: Services, accept: Accept, examine: Examine) -> None:
+def test_a_lane_paused_only_in_redis_fails(services: Services, accept: Accept, look_at: LookAt) -> None:
     user_id = accept("emil").user_id
     services.lanes.pause(user_id)
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"the lane is paused, the user is not: {user_id}" in finding.found
 
 
 def test_a_lane_that_waits_longer_than_anything_we_set_fails(
-    services: Services, accept: Accept, examine: Examine
+    services: Services, accept: Accept, look_at: LookAt
 ) -> None:
     user_id = accept("emil").user_id
     services.lanes.client.zadd("lanes:in", {str(user_id): 9e15})
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"the lane waits for longer than anything we set: {user_id}" in finding.found
 
 
 def test_a_user_paused_only_in_postgres_is_a_warning_since_no_turn_begins(
-    rows: Rows, services: Services, accept: Accept, examine: Examine
+    rows: Rows, services: Services, accept: Accept, look_at: LookAt
 ) -> None:
     user_id = accept("emil").user_id
     rows.pause(user_id)
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.WARNING
     assert f"the user is paused, the lane is due: {user_id}" in finding.found
 
 
-def test_a_paused_user_on_both_sides_is_ok(rows: Rows, services: Services, accept: Accept, examine: Examine) -> None:
+def test_a_paused_user_on_both_sides_is_ok(rows: Rows, services: Services, accept: Accept, look_at: LookAt) -> None:
     user_id = accept("emil").user_id
     rows.pause(user_id)
     services.lanes.pause(user_id)
-    assert examine()["lanes"].health is Health.OK
+    assert look_at("lanes").health is Health.OK
 
 
 @pytest.mark.parametrize("counter", [0, 5])
 def test_a_counter_that_does_not_count_fails(
-    rows: Rows, services: Services, accept: Accept, examine: Examine, counter: int
+    rows: Rows, services: Services, accept: Accept, look_at: LookAt, counter: int
 ) -> None:
     user_id = accept("fay").user_id
     rows.set_waiting(user_id, counter)
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"users.waiting is not the number of waiting messages: {user_id}" in finding.found
     services.database.rows(finding.todo)
-    assert examine()["lanes"].health is Health.OK
+    assert look_at("lanes").health is Health.OK
 
 
 def test_a_message_that_waits_where_nobody_looks_fails(
-    rows: Rows, services: Services, accept: Accept, examine: Examine
+    rows: Rows, services: Services, accept: Accept, look_at: LookAt
 ) -> None:
     user_id = accept("fay").user_id
     services.database.rows("UPDATE users SET next_seq = 2")
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.FAILED
     assert f"a message waits below users.next_seq, where nobody looks: {user_id}" in finding.found
     services.database.rows(finding.todo)
     assert rows.user(user_id).next_seq == 1
-    assert examine()["lanes"].health is Health.OK
+    assert look_at("lanes").health is Health.OK
 
 
 def test_a_lane_with_nothing_to_do_is_a_warning(
-    rows: Rows, services: Services, accept: Accept, examine: Examine
+    rows: Rows, services: Services, accept: Accept, look_at: LookAt
 ) -> None:
     user_id = accept("gus").user_id
     rows.forget_messages()
-    finding = examine()["lanes"]
+    finding = look_at("lanes")
     assert finding.health is Health.WARNING
     assert f"the lane is due, but nothing waits: {user_id}" in finding.found
 
 
 def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
-    rows: Rows, services: Services, monkeypatch: pytest.MonkeyPatch, examine: Examine
+    rows: Rows, services: Services, monkeypatch: pytest.MonkeyPatch, look_at: LookAt
 ) -> None:
     monkeypatch.setattr(lane_checks, "SAMPLE_MAX", 10)
     rows.make_waiting_users(40)
@@ -648,14 +664,14 @@ def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
     deployment = Deployment(services.settings, services.database, services.lanes)
     seen = {user for _ in range(20) for user in lane_checks._sample(deployment)[0]}
     assert len(seen) > 20
-    assert examine()["lanes"].found == "Redis and Postgres agree; users looked at: 10"
+    assert look_at("lanes").found == "Redis and Postgres agree; users looked at: 10"
 
 
 # the handlers
 
 
 def test_messages_that_wait_for_a_service_fail_or_have_died_are_a_warning_by_the_kind_of_their_errors(
-    services: Services, settings: Settings, accept: Accept, examine: Examine
+    services: Services, settings: Settings, accept: Accept, look_at: LookAt
 ) -> None:
     errors = {
         "first": ConnectionRefusedError(),
@@ -672,7 +688,7 @@ def test_messages_that_wait_for_a_service_fail_or_have_died_are_a_warning_by_the
         accept(sender, "my secret words")
     settings = settings.model_copy(update={"retry_base_s": 60, "retry_max_s": 60, "attempts_max": 2})
     work_off(services, settings, handle, patience_s=1)
-    finding = examine()["handlers"]
+    finding = look_at("handlers")
     assert finding.health is Health.WARNING
     assert finding.details == (
         "1 failed, and are tried again: KeyError",
@@ -685,15 +701,15 @@ def test_messages_that_wait_for_a_service_fail_or_have_died_are_a_warning_by_the
 
 
 def test_who_died_lately_is_a_warning_until_it_is_redriven_or_dropped(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, examine: Examine
+    rows: Rows, services: Services, settings: Settings, accept: Accept, look_at: LookAt
 ) -> None:
     message = accept("eve", "raise my secret words")
     work_off(services, settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 1}))
-    finding = examine()["handlers"]
+    finding = look_at("handlers")
     assert (finding.health, finding.todo) == (Health.WARNING, "onelane dead list")
     assert finding.details == ("1 died within the last 1 hour: ValueError",)
     rows.redrive(message.message_id)
-    assert examine()["handlers"].health is Health.OK
+    assert look_at("handlers").health is Health.OK
 
 
 # replies
@@ -707,9 +723,11 @@ def replied(services: Services, *texts: str) -> ByHand:
     return alice
 
 
-def test_replies_without_a_lane_fail_and_with_one_all_is_ok(services: Services, examine: Examine) -> None:
+def test_replies_without_a_lane_fail_and_with_one_all_is_ok(
+    services: Services, examine: Examine, look_at: LookAt
+) -> None:
     alice = replied(services, "one")
-    finding = examine()["reply lanes"]
+    finding = look_at("reply lanes")
     assert (finding.health, finding.details) == (Health.FAILED, (f"user {alice.user_id}",))
     assert "start a worker" in finding.todo
     [reply] = alice.rows.replies(alice.user_id)
@@ -717,13 +735,13 @@ def test_replies_without_a_lane_fail_and_with_one_all_is_ok(services: Services, 
     assert failures(examine()) == set()
 
 
-def test_what_waits_for_long_is_not_known_or_was_given_up_is_a_warning(services: Services, examine: Examine) -> None:
+def test_what_waits_for_long_is_not_known_or_was_given_up_is_a_warning(services: Services, look_at: LookAt) -> None:
     alice, calls = replied(services, "given up", "unknown", "waits"), Calls(services.database)
     for outcomes in (("unknown", "give_up"), ("unknown",)):
         [begun] = calls.begin_sends(lease(alice.user_id))
         for outcome in outcomes:
             calls.settle_sends(sent(begun, outcome))
-    finding = examine()["replies"]
+    finding = look_at("replies")
     assert finding.health is Health.WARNING
     assert finding.found == (
         "replies of which nobody knows yet whether they arrived: 1; replies of which nobody will know: 1"
@@ -731,20 +749,20 @@ def test_what_waits_for_long_is_not_known_or_was_given_up_is_a_warning(services:
     assert "onelane reply settle" in finding.todo
 
 
-def test_a_broken_channel_fails_and_is_named_with_its_cure(services: Services, examine: Examine) -> None:
+def test_a_broken_channel_fails_and_is_named_with_its_cure(services: Services, look_at: LookAt) -> None:
     alice, calls = replied(services, "refused"), Calls(services.database)
     calls.settle_sends(sent(calls.begin_sends(lease(alice.user_id))[0], "broken", failure="denied", failure_code="190"))
-    finding = examine()["replies"]
+    finding = look_at("replies")
     assert (finding.health, finding.details) == (Health.FAILED, ("demo: denied (190)",))
     assert "onelane channel open NAME" in finding.todo
 
 
-def test_channels_without_a_way_to_send_are_a_warning_once(services: Services, examine: Examine) -> None:
+def test_channels_without_a_way_to_send_are_a_warning_once(services: Services, look_at: LookAt) -> None:
     mute = {
         "in": Channel(provider="standard", secrets=(SECRET,)),
         "wa": Channel(provider="meta", secrets=("a" * 16,)),
     }
-    finding = examine(channels={**services.settings.channels, **mute})["ways to send"]
+    finding = look_at("ways to send", channels={**services.settings.channels, **mute})
     assert (finding.health, finding.details) == (
         Health.WARNING,
         ("in: without reply_url", "wa: without access_token"),
