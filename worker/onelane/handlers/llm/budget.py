@@ -1,7 +1,7 @@
 """How much of a conversation a model is told: its end, in whole exchanges."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from onelane.model import JsonObject
@@ -15,22 +15,9 @@ def within_tokens(messages: Sequence[JsonObject], tokens: int) -> list[JsonObjec
 
     An exchange begins with a user's message, and no call is parted from its output.
     """
-    kept: list[JsonObject] = []
-    left = tokens * BYTES_PER_TOKEN
-    for exchange in reversed(list(_exchanges(messages))):
-        left -= len(json.dumps(exchange))
-        if kept and left < 0:
-            break
-        kept = [*exchange, *kept]
-    return kept
-
-
-def _exchanges(messages: Sequence[JsonObject]) -> Iterator[list[JsonObject]]:
-    exchange: list[JsonObject] = []
-    for message in messages:
-        if message["role"] == "user" and exchange and exchange[-1]["role"] != "user":
-            yield exchange
-            exchange = []
-        exchange.append(message)
-    if exchange:
-        yield exchange
+    roles = [message["role"] for message in messages]
+    begins = [at for at, role in enumerate(roles) if at == 0 or (role == "user" and roles[at - 1] != "user")]
+    for begin in begins:
+        if len(json.dumps(messages[begin:])) <= tokens * BYTES_PER_TOKEN:
+            return list(messages[begin:])
+    return list(messages[begins[-1] :]) if begins else []
