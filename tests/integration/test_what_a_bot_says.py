@@ -201,6 +201,20 @@ def test_the_bytes_of_a_file_are_kept_until_its_reply_is_sent_and_no_longer(
     assert files(rows) == 0
 
 
+def test_the_files_of_a_batch_are_kept_under_the_number_of_its_replies(
+    rows: Rows, services: Services, settings: Settings
+) -> None:
+    collecting = settings.channels["tg"].model_copy(update={"on_busy": "collect", "collect_quiet_s": 0.05})
+    accept(services, "tg", "one")
+    accept(services, "tg", "two")
+    channels = {**settings.channels, "tg": collecting}
+    work_off(services, settings.model_copy(update={"channels": channels}), lambda turn: Reply(media=[an_upload()]))
+    assert [rows.ask(f"SELECT turn_seq FROM {table}").turn_seq for table in ("outbox", "reply_files")] == [2, 2]
+    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    services.database.rows("SELECT forget_files(100)")
+    assert files(rows) == 1, "its reply waits"
+
+
 def test_what_a_turn_that_is_not_committed_has_kept_goes_later(
     rows: Rows, services: Services, settings: Settings
 ) -> None:
