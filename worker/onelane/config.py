@@ -5,7 +5,6 @@ the setting and what is allowed; it never repeats the value, since many are secr
 """
 
 import os
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FilePath, Secret, SecretStr, ValidationError, model_validator
@@ -221,7 +220,7 @@ class Settings(BaseSettings):
         except SettingsError as error:
             raise ConfigError(f"{setting_name(error)}: must be valid JSON, see .env.example") from None
 
-    @cached_property
+    @property
     def policies(self) -> tuple[Policy, ...]:
         """The session policy of each channel, defaults filled in."""
         return tuple(self.policy(name, channel) for name, channel in self.channels.items())
