@@ -15,8 +15,9 @@ from onelane.config import Channel, Settings
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.data_folder import DataFolder
 from onelane.dev.stack import Stack, web_command
+from onelane.testing.conformance.case import Case, cases
 from tests.conftest import ROOT
-from tests.payloads import ON_THE_NET, Case, cases
+from tests.payloads import ON_THE_NET
 from tests.processes import environment
 from tests.rows import Rows
 

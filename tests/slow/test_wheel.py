@@ -133,7 +133,7 @@ def test_the_wheel_holds_two_packages_and_what_they_read(wheel: Path) -> None:
     files = files_of(wheel)
     assert {name.partition("/")[0] for name in files} == {"onelane", "onelane_web"}
     sources = {
-        "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed", "templates/*.txt")),
+        "onelane": (ROOT / "worker" / "onelane", ("*.py", "*.lua", "py.typed", "templates/*.txt", "cases/*/*.json")),
         "onelane/sql": (ROOT / "sql", ("*.sql",)),
         "onelane_web": (ROOT / "app" / "onelane_web", ("*.py", "*.html", "*.css", "*.js")),
     }

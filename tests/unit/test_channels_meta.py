@@ -1,4 +1,4 @@
-"""WhatsApp through Meta: signature, handshake, files, batches of our own. What becomes of payloads: tests/payloads."""
+"""WhatsApp through Meta: signature, handshake, files, batches of our own. What becomes of payloads: test_payloads."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from onelane.config import Channel
 from onelane.deliveries import Delivery, IdentityChange, Ignored, Item, Kind, Quarantined, Status
 from onelane.errors import BadHandshake, BadRequest, BadSignature, ConfigError, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author
-from tests.payloads import cases
+from onelane.testing.conformance.case import cases
 from tests.payloads.meta import openssl_hmac
 
 SECRET, OLD_SECRET = "app-secret-of-today", "app-secret-of-yesterday"

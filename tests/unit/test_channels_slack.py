@@ -21,9 +21,9 @@ from onelane.config import Channel
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Kind, Quarantined
 from onelane.errors import BadRequest, BadSignature, ConfigError, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author, File
+from onelane.testing.conformance.case import Case, cases
 from tests import loops
 from tests.file_server import serving
-from tests.payloads import Case, cases
 from tests.payloads.slack import SECRET, signed
 
 URL = "https://bot.example/webhooks/team"

@@ -1,4 +1,4 @@
-"""Telegram: the secret, files, whatever JSON comes, and updates of our own. Cases: tests/payloads/telegram."""
+"""Telegram: the secret, files, whatever JSON comes, and updates of our own. Cases: testing/conformance."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from onelane.config import Channel
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind, Status
 from onelane.errors import BadRequest, BadSignature, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author, JsonObject
-from tests.payloads import cases
+from onelane.testing.conformance.case import cases
 from tests.payloads.telegram import SECRET, SETTINGS, signed
 
 TELEGRAM = provider_of(Channel(provider="telegram", **SETTINGS))

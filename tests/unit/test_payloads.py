@@ -1,4 +1,4 @@
-"""What becomes of each provider's webhooks: the cases of tests/payloads."""
+"""What becomes of each provider's webhooks: the cases of onelane.testing.conformance."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +11,8 @@ import pytest
 from onelane.channels import Inbound, Parsed, Provider
 from onelane.errors import BadSignature, DeliveryError
 from onelane.model import JsonObject
-from tests.payloads import ON_THE_NET, Case, cases, channel_of, shown
+from onelane.testing.conformance.case import Case, cases
+from tests.payloads import ON_THE_NET, channel_of, objects_of, shown
 
 CASES = cases()
 POSTED = [case for case in CASES if not case.is_get]
@@ -36,7 +37,7 @@ def outcome(case: Case) -> JsonObject:
         parsed = received(provider, request) if not case.is_get else Parsed(answer=provider.handshake(request))
     except DeliveryError as error:
         return {"refused": error.status}
-    objects = list(case.objects())
+    objects = list(objects_of(case))
     found: JsonObject = {"items": [shown(item, objects) for item in parsed.items]} if parsed.items else {}
     return {**found, "answer": asdict(parsed.answer)} if parsed.answer else found
 

@@ -6,7 +6,8 @@ import pytest
 from onelane.channels import Inbound
 from onelane.deliveries import Delivery, IdentityChange, Item, Quarantined, Status
 from onelane.dev.played import Act, rounds, understood
-from tests.payloads import ON_THE_NET, URL, channel_of
+from onelane.testing.conformance.case import URL
+from tests.payloads import ON_THE_NET, channel_of
 
 WHERE = (48.5, 2.25)
 REPLY = "0192d3a4-0000-7000-8000-000000000001"

@@ -26,10 +26,11 @@ from onelane.inbox.items import Line, item_of
 from onelane.model import is_storable
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import IGNORED
+from onelane.testing.conformance.case import FORM, URL, Case, cases
 from onelane_web import create_app
 from tests.conftest import examples_of
 from tests.in_memory import KeptRequests, KeptStatuses, receiving
-from tests.payloads import FORM, ON_THE_NET, URL, Case, cases, channel_of
+from tests.payloads import ON_THE_NET, channel_of
 
 HERE, PATH = URL.rsplit("/webhooks", 1)[0], "/webhooks/support"
 POSTED = [case for case in cases() if not case.is_get]

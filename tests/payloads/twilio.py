@@ -8,10 +8,10 @@ from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
 from onelane.channels import Inbound
+from onelane.testing.conformance.case import FORM, settings_of
 
-TOKEN = "auth-token-of-today"
-SETTINGS = {"secrets": [TOKEN], "account_sid": "AC00000000000000000000000000000001"}
-FORM = "application/x-www-form-urlencoded"
+SETTINGS = settings_of("twilio")
+TOKEN = SETTINGS["secrets"][0]
 
 
 def signed(request: Inbound) -> Inbound:

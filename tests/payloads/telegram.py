@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 from onelane.channels import Inbound
+from onelane.testing.conformance.case import settings_of
 
-SECRET = "a-secret-of-today_0123456789"
-SETTINGS = {
-    "secrets": [SECRET, "a-secret-of-yesterday_0123456789"],
-    "bot_token": "990001:a-token-that-was-made-for-tests",
-    "bot_username": "LaneBot",
-}
+SETTINGS = settings_of("telegram")
+SECRET = SETTINGS["secrets"][0]
 
 
 def signed(request: Inbound) -> Inbound:

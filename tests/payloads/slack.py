@@ -6,9 +6,10 @@ from dataclasses import replace
 from slack_sdk.signature import SignatureVerifier
 
 from onelane.channels import Inbound
+from onelane.testing.conformance.case import settings_of
 
-SECRET = "a-signing-secret-of-the-test-app"
-SETTINGS = {"secrets": [SECRET], "bot_token": "xoxb-of-the-test-app"}
+SETTINGS = settings_of("slack")
+SECRET = SETTINGS["secrets"][0]
 
 
 def signed(request: Inbound) -> Inbound:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 from onelane.channels import Inbound
+from onelane.testing.conformance.case import settings_of
 
-SECRET = "whsec_YSBrZXkgb2YgZW5vdWdoIGJ5dGVzIGZvciBhbnlvbmU="
-SETTINGS = {"secrets": [SECRET]}
+SETTINGS = settings_of("standard")
+SECRET = SETTINGS["secrets"][0]
 
 
 def signed(request: Inbound) -> Inbound:

@@ -4,13 +4,10 @@ from dataclasses import replace
 from subprocess import run
 
 from onelane.channels import Inbound
+from onelane.testing.conformance.case import settings_of
 
-SECRET = "app-secret-of-today"
-SETTINGS = {
-    "secrets": [SECRET],
-    "verify_tokens": ["verify-token-of-today"],
-    "access_token": "access-token-of-today",
-}
+SETTINGS = settings_of("meta")
+SECRET = SETTINGS["secrets"][0]
 
 
 def signed(request: Inbound) -> Inbound:

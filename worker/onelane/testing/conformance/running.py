@@ -1,0 +1,84 @@
+"""Run the cases against an application, and keep what it answered wrongly."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from onelane.testing.conformance.application import Wsgi, called
+from onelane.testing.conformance.case import Case, settings_of
+from onelane.testing.conformance.questions import questions
+
+Ids = Callable[[], Iterable[str]]
+"""Returns the ids of all messages that the application has taken; one taken twice is there twice."""
+SHOWN_MAX = 200
+
+
+@dataclass
+class Result:
+    """What came of one provider's cases."""
+
+    provider: str
+    cases: int = 0
+    questions: int = 0
+    wrong: list[str] = field(default_factory=list)
+    """A line each: the case, the question, the answer."""
+
+
+def run(
+    application: Wsgi, cases: Sequence[Case], address: Callable[[str], str], ids: Ids | None = None
+) -> list[Result]:
+    """Ask everything about all cases; `address` gives the URL of a provider's channel."""
+    return [
+        _run(application, [case for case in cases if case.provider == provider], address(provider), ids)
+        for provider in dict.fromkeys(case.provider for case in cases)
+    ]
+
+
+def _run(application: Wsgi, cases: Sequence[Case], url: str, ids: Ids | None) -> Result:
+    result, taken = Result(cases[0].provider, len(cases)), Taken(ids)
+    secret = settings_of(result.provider)["secrets"][0]
+    for case in cases:
+        for question in questions(case, url, secret):
+            result.questions += 1
+            answer = called(application, "GET" if case.is_get else "POST", question.request)
+            if question.is_delivered:
+                taken.expect(case)
+            found = [] if question.is_right(answer.status, answer.body) else [_shown(answer.status, answer.body)]
+            result.wrong += [f"{case.name}, {question.about}: {why}" for why in (*found, *taken.wrong())]
+    return result
+
+
+def _shown(status: int, body: str) -> str:
+    return f"{status} {body[:SHOWN_MAX]!r}"
+
+
+class Taken:
+    """The messages that the application must have, each once."""
+
+    def __init__(self, ids: Ids | None) -> None:
+        """Count from what it has before the first case; without `ids` nothing is asked."""
+        self._ids = ids
+        self._before = Counter(self._now())
+        self._messages: set[str] = set()
+        self._others: set[str] = set()
+        self._reported: set[str] = set()
+
+    def expect(self, case: Case) -> None:
+        """Expect the messages of a case; what is not a message (an event, an echo) may be there as well."""
+        deliveries = [item for item in case.expected.get("items", []) if item["type"] == "delivery"]
+        self._messages.update(item["external_id"] for item in deliveries if "kind" not in item)
+        self._others.update(item["external_id"] for item in deliveries)
+
+    def wrong(self) -> Iterator[str]:
+        """Say of each message that is missing, there twice or unknown, once."""
+        if self._ids is None:
+            return
+        now = Counter(self._now()) - self._before
+        for name in sorted({*now, *self._messages} - self._reported):
+            least, most = int(name in self._messages), int(name in self._messages | self._others)
+            if not least <= now[name] <= most:
+                self._reported.add(name)
+                yield f"message {name} is there {now[name]} times"
+
+    def _now(self) -> Iterable[str]:
+        return self._ids() if self._ids else ()
