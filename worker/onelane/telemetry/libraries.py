@@ -14,7 +14,7 @@ from onelane.errors import kind_of
 
 PLACES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 SECRET: Final = re.compile(
-    r"""(?P<host>[a-z][a-z0-9+.-]*://)(?:[^\s/?\#'"<>]*@)?(?P<name>[^\s/?\#'"<>]*)(?P<path>[^\s'"<>]*)
+    r"""(?P<host>[a-z][a-z0-9+.-]{0,30}://)(?:[^\s/?\#'"<>]*@)?(?P<name>[^\s/?\#'"<>]*)(?P<path>[^\s'"<>]*)
         | (?<![\w/]) / [^\s'"<>]{2,}
         | \+ \d{7,}""",
     re.VERBOSE,
