@@ -6,7 +6,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from onelane.bootstrap import Services
 from onelane.telemetry.log import name_request
-from onelane_web import health, metrics, say, webhook
+from onelane_web import headers, health, metrics, say, webhook
 from onelane_web.development import replies, trying
 from onelane_web.failure import report
 from onelane_web.ops import login
@@ -23,6 +23,7 @@ def create_app(services: Services) -> Flask:
     )
     app.url_map.merge_slashes = False  # a misspelt address answers 404 instead of redirecting
     app.before_request(_name_request)
+    headers.install(app)
     app.register_blueprint(webhook.blueprint(services))
     app.register_blueprint(health.blueprint(services))
     if settings.say_secret:

@@ -6,7 +6,10 @@ from typing import Any, Final, NamedTuple
 
 from gunicorn.http import wsgi
 
+from onelane_web.headers import HEADERS
+
 RETRY_AFTER_S: Final = 5
+COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
 
 
 class Answer(NamedTuple):
@@ -73,7 +76,7 @@ def unavailable(why: str) -> Answer:
 def _last(status: str, why: str, headers: str = "") -> Answer:
     body = json.dumps({"error": why}).encode()
     head = (
-        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{headers}"
+        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{headers}{COMMON}"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return Answer(head.encode() + body, is_last=True)
