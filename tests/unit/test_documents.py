@@ -184,13 +184,6 @@ def test_app_json_sets_what_exists_and_starts_what_the_procfile_names() -> None:
     }
 
 
-def test_the_image_has_the_python_of_the_dynos_and_does_not_run_as_root() -> None:
-    text = (ROOT / "Dockerfile").read_text()
-    version = (ROOT / ".python-version").read_text().strip()
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {f"python:{version}-slim"}
-    assert re.search(r"^USER (?!0|root)", text.rpartition("FROM")[2], re.MULTILINE)
-
-
 @pytest.mark.parametrize("name", DEPLOYMENT)
 def test_nothing_comes_from_a_named_host(name: str) -> None:
     text = (ROOT / name).read_text()
