@@ -13,7 +13,10 @@ from psycopg.types.json import Jsonb
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
 
-KNOWN = f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' AND alias = 'user ' || :person::text \\gset"  # noqa: S608
+KNOWN = (
+    f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' "  # noqa: S608 - a constant of ours
+    "AND alias = 'user ' || :person::text \\gset"
+)
 ACCEPT = (
     "SELECT answer ->> 'user_id' AS user_id FROM json_array_elements(accept(jsonb_build_array(jsonb_build_object("  # noqa: S608 - a constant of ours
     f"'channel', '{CHANNEL}', 'senders', jsonb_build_array('user ' || :person::text), "

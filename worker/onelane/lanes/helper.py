@@ -33,7 +33,7 @@ class Helper:
         ours, theirs = Pipe()
         with theirs:
             command = [*COMMAND, str(theirs.fileno()), str(os.getpid())]
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
         self.answers = threading.Event()
         """Set once it has answered for the first time."""
         self.unanswered = 0

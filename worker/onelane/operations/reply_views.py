@@ -53,7 +53,7 @@ NEWEST: Final = f"""
  WHERE %(state)s::text IS NULL
     OR CASE WHEN o.id IS NOT NULL THEN o.state WHEN m.state = 'unknown' THEN 'given_up' ELSE m.state END = %(state)s
  ORDER BY m.id DESC LIMIT %(most)s
-"""  # noqa: S608
+"""  # noqa: S608 - a constant of ours
 OF_USER: Final = NEWEST.replace(
     "WHERE direction = 'out' ORDER BY id", "WHERE direction = 'out' AND user_id = %(user_id)s ORDER BY turn_seq"
 )

@@ -77,7 +77,7 @@ class Supervisor:
             time.sleep(SLICE_S)
 
     def _run_once(self) -> int:
-        self._child = subprocess.Popen(self._command)
+        self._child = subprocess.Popen(self._command)  # noqa: S603 - the worker, as it was called itself
         if self._is_stopping:
             self._child.terminate()
         return self._child.wait()

@@ -206,7 +206,9 @@ class _Limits:
 def _start(handler_path: str, wire_fd: int) -> subprocess.Popen[bytes]:
     arguments = [handler_path, str(wire_fd), str(os.getpid())]
     command = [sys.executable, "-P", "-m", "onelane.turns.isolated", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[wire_fd], process_group=0)
+    return subprocess.Popen(  # noqa: S603 - the operator's HANDLER, and two numbers: nothing of a message
+        command, stdin=subprocess.DEVNULL, pass_fds=[wire_fd], process_group=0
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -143,7 +143,7 @@ def _socket_dir(data_dir: Path) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX and "," not in path:
         return data_dir
     # The system's own folder for temporary files may be as long; our folder in /tmp is closed to others.
-    return Path("/tmp") / f"onelane-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"  # noqa: S108
+    return Path("/tmp") / f"onelane-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"  # noqa: S108 - as said
 
 
 def _our_user() -> pwd.struct_passwd:
