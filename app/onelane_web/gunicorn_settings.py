@@ -12,6 +12,7 @@ from gunicorn.glogging import Logger
 
 from onelane.garbage import keep_what_is_loaded
 from onelane.telemetry.log import configure_by_environment
+from onelane_web.few_lines import FewLines
 
 # 8000 as in onelane/config.py, which also refuses a PORT that is not a number. On all addresses: a router stands in
 # front. `onelane run` binds 127.0.0.1 instead.
@@ -47,6 +48,12 @@ class OneLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
         self.error_log.handlers.clear()
         self.error_log.propagate = True
         configure_by_environment()
+        self._few_lines = FewLines()
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log what a stranger sent that is no request a few times."""
+        if not msg.startswith("Invalid request") or self._few_lines.allow("gunicorn"):
+            super().warning(msg, *args, **kwargs)
 
 
 logger_class = OneLog

@@ -15,6 +15,7 @@ from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError,
 from onelane.formats import CHANNEL_NAME
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
+from onelane_web.few_lines import FewLines
 from onelane_web.inbound import address_of, body_of, inbound_of, look_at_head
 
 STORE_RETRY_AFTER_S = 5
@@ -26,12 +27,13 @@ PREFIX = "/webhooks/"
 def blueprint(services: Services) -> Blueprint:
     """Serve /webhooks/<channel> for every configured channel: POST, and GET where the provider has a handshake."""
     channels = services.settings.channels
-    pages = Blueprint("webhook", __name__)
+    pages, few_lines = Blueprint("webhook", __name__), FewLines()
 
     @pages.route(f"{PREFIX}<channel>", methods=["GET", "POST"], provide_automatic_options=False)
     def receive(channel: str) -> ResponseReturnValue:
         if channel not in channels:
-            event("channel_unknown", channel=channel if CHANNEL_NAME.fullmatch(channel) else None)
+            if few_lines.allow("channel_unknown"):
+                event("channel_unknown", channel=channel if CHANNEL_NAME.fullmatch(channel) else None)
             abort(404)
         provider, public_url = services.providers[channel], channels[channel].public_url
         if request.method != "POST":
@@ -44,15 +46,16 @@ def blueprint(services: Services) -> Blueprint:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""
         channel = (request.view_args or {})["channel"]
         address = address_of(channels[channel].public_url)[:ADDRESS_MAX]
-        event("signature_refused", channel=channel, reason=error.why, address=address)
+        if few_lines.allow("signature_refused"):
+            event("signature_refused", channel=channel, reason=error.why, address=address)
         return jsonify(error=str(error)), error.status
 
     pages.after_request(_count_refusal)
     pages.register_error_handler(BadSignature, unsigned)
-    pages.register_error_handler(DeliveryError, _refused)
-    pages.register_error_handler(RequestEntityTooLarge, _too_large)
-    pages.register_error_handler(StoreUnavailable, _store_unavailable)
-    pages.register_error_handler(BacklogFull, _backlog_full)
+    pages.register_error_handler(DeliveryError, partial(_refused, few_lines))
+    pages.register_error_handler(RequestEntityTooLarge, partial(_too_large, few_lines))
+    pages.register_error_handler(StoreUnavailable, partial(_store_unavailable, few_lines))
+    pages.register_error_handler(BacklogFull, partial(_backlog_full, few_lines))
     return pages
 
 
@@ -90,29 +93,29 @@ def _count_refusal(response: Response) -> Response:
     return response
 
 
-def _log_refused(reason: str) -> None:
+def _log_refused(few_lines: FewLines, reason: str) -> None:
     """Log a refusal of a configured channel; its name is one of ours, nothing else of the request is."""
-    channel = (request.view_args or {}).get("channel")
-    event("delivery_refused", channel=channel, reason=reason)
+    if few_lines.allow("delivery_refused"):
+        event("delivery_refused", channel=(request.view_args or {}).get("channel"), reason=reason)
 
 
-def _refused(error: DeliveryError) -> ResponseReturnValue:
-    _log_refused(str(error))
+def _refused(few_lines: FewLines, error: DeliveryError) -> ResponseReturnValue:
+    _log_refused(few_lines, str(error))
     if isinstance(error, BadRequest):
         return jsonify(error=str(error), field=error.field), error.status
     return jsonify(error=str(error)), error.status
 
 
-def _too_large(_error: RequestEntityTooLarge) -> ResponseReturnValue:
-    _log_refused("body too large")
+def _too_large(few_lines: FewLines, _error: RequestEntityTooLarge) -> ResponseReturnValue:
+    _log_refused(few_lines, "body too large")
     return jsonify(error="the body is too large"), 413
 
 
-def _store_unavailable(_error: StoreUnavailable) -> ResponseReturnValue:
-    _log_refused("store unavailable")
+def _store_unavailable(few_lines: FewLines, _error: StoreUnavailable) -> ResponseReturnValue:
+    _log_refused(few_lines, "store unavailable")
     return jsonify(error="try again later"), 503, {"Retry-After": str(STORE_RETRY_AFTER_S)}
 
 
-def _backlog_full(_error: BacklogFull) -> ResponseReturnValue:
-    _log_refused("backlog full")
+def _backlog_full(few_lines: FewLines, _error: BacklogFull) -> ResponseReturnValue:
+    _log_refused(few_lines, "backlog full")
     return jsonify(error="too many waiting messages"), 429, {"Retry-After": str(BACKLOG_RETRY_AFTER_S)}

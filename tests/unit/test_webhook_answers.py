@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.config import Config
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
@@ -15,7 +17,8 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
 from onelane.inbox.intake import Outcome
-from onelane_web import create_app
+from onelane_web import create_app, gunicorn_settings
+from onelane_web.few_lines import LINES_MAX, WINDOW_S, FewLines
 from tests.in_memory import KeptRequests, receiving
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
@@ -292,6 +295,43 @@ def test_each_delivery_is_one_log_line_without_text_or_sender(client: FlaskClien
     assert logs[2]["address"] == "http://localhost/webhooks/demo"
     assert "wish" not in str(logs)
     assert "33612345678" not in str(logs)
+
+
+def test_strangers_do_not_fill_the_log(client: FlaskClient, logs: list[Any]) -> None:
+    for _ in range(LINES_MAX + 5):
+        client.post("/webhooks/nobody")
+        deliver(client, headers={"webhook-signature": "v1,AAAA"})
+        deliver(client, content_type="text/plain")
+    deliver(client)
+    assert Counter(entry["event"] for entry in logs) == {
+        "channel_unknown": LINES_MAX,
+        "signature_refused": LINES_MAX,
+        "delivery_refused": LINES_MAX,
+        "delivery_accepted": 1,
+    }
+
+
+def test_what_was_left_out_of_the_log_is_said_with_the_next_line(logs: list[Any]) -> None:
+    now = [0.0]
+    few = FewLines(lambda: now[0])
+    assert [few.allow("signature_refused") for _ in range(LINES_MAX + 2)] == [True] * LINES_MAX + [False] * 2
+    assert few.allow("channel_unknown")
+    now[0] = WINDOW_S
+    assert few.allow("signature_refused")
+    assert [(entry["event"], entry["kind"], entry["lines"]) for entry in logs] == [
+        ("lines_left_out", "signature_refused", 2)
+    ]
+
+
+def test_what_is_no_request_does_not_fill_the_log_either(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gunicorn_settings, "configure_by_environment", lambda: None)
+    log = gunicorn_settings.OneLog(Config())
+    for _ in range(LINES_MAX + 5):
+        log.warning("Invalid request from ip=127.0.0.1: not this one")
+    log.warning("Another warning")
+    assert len(caplog.records) == LINES_MAX + 1
 
 
 @pytest.mark.parametrize(("name", "logged"), [("nobody", "nobody"), ("+33612345678", None), ("x" * 64, None)])

@@ -38,6 +38,11 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "channel_unknown": Event(
             "warning", "A webhook was sent to a channel that CHANNELS does not have.", ("channel",)
         ),
+        "lines_left_out": Event(
+            "warning",
+            "What strangers send was refused so often that so many `lines` of the event `kind` were not logged.",
+            ("kind", "lines"),
+        ),
         "delivery_not_accepted": Event(
             "warning",
             "A message of a webhook was not accepted (full, skipped, refused): its provider delivers all of it again.",
