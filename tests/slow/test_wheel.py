@@ -22,6 +22,7 @@ from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import Stack
 from tests.conftest import ROOT, eventually
 from tests.processes import environment
+from tests.wheels import build, pip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,21 +37,6 @@ THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 VERSIONS = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
 NAMES_OF_OTHERS = ("app", "worker", "tests", "sql", "bench")
 ENDS_S = 40.0
-
-
-def build(target: str, folder: Path) -> Path:
-    """Build a wheel of the source tree or archive `target`; it gets no network and no folder of ours."""
-    command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), target]
-    pip(*command)
-    [wheel] = folder.glob("*.whl")
-    return wheel
-
-
-def pip(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def files_of(wheel: Path) -> set[str]:
