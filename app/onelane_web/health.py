@@ -21,9 +21,23 @@ CHECKS_S: Final = 10.0
 """After it the last check does not begin. Each has a deadline of its own; all of them end before a thread hangs."""
 
 
+class Schema:
+    """Whether the database has what this process calls. Once it has, it stays so.
+
+    What differs later is the next release's, whose functions this one may call until it is replaced.
+    """
+
+    is_current = False
+
+    def fault(self, database: Database) -> str | None:
+        """Return `pending` for a database that has not been brought to this release."""
+        self.is_current = self.is_current or not migrations.pending(database)
+        return None if self.is_current else "pending"
+
+
 def blueprint(services: Services) -> Blueprint:
     """Serve /healthz and /readyz."""
-    pages = Blueprint("health", __name__)
+    pages, schema = Blueprint("health", __name__), Schema()
 
     @pages.get(ALIVE)
     def alive() -> ResponseReturnValue:
@@ -38,7 +52,7 @@ def blueprint(services: Services) -> Blueprint:
             "redis": _state(lambda: _redis_faults(services)),
         }
         is_known = checks["postgres"] == "ok" and time.monotonic() < ends
-        checks["migrations"] = _state(lambda: _pending(services.database)) if is_known else "unknown"
+        checks["migrations"] = _state(lambda: schema.fault(services.database)) if is_known else "unknown"
         is_ready = set(checks.values()) == {"ok"}
         return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
 
@@ -50,10 +64,6 @@ def _postgres_faults(database: Database) -> str | None:
     database.ping()
     row = database.row("SELECT current_setting('transaction_read_only') = 'on' AS is_read_only")
     return "read-only" if row and row.is_read_only else None
-
-
-def _pending(database: Database) -> str | None:
-    return "pending" if migrations.pending(database) else None
 
 
 def _redis_faults(services: Services) -> str | None:

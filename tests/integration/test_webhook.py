@@ -232,6 +232,17 @@ def test_a_database_that_is_not_migrated_is_not_ready(
     assert client.get("/readyz").status_code == 200
 
 
+def test_a_web_that_was_ready_stays_so_when_the_next_release_has_changed_a_function(
+    client: FlaskClient, rows: Rows, postgres: EmbeddedPostgres
+) -> None:
+    assert client.get("/readyz").status_code == 200
+    rows.ask("UPDATE schema_files SET digest = 'of the next release' WHERE name = 'functions/accept' RETURNING name")
+    try:
+        assert client.get("/readyz").status_code == 200
+    finally:
+        migrate(postgres.url)
+
+
 def test_replies_come_in_order_with_the_message_they_answer(
     rows: Rows, client: FlaskClient, services: Services, settings: Settings
 ) -> None:
