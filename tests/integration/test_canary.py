@@ -20,6 +20,7 @@ import redis
 from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.channels import provider_of
+from onelane.channels.provider import Persona
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
 from onelane.model import Attachment
@@ -50,6 +51,9 @@ class Canaries:
     query: str = field(default_factory=lambda: _new("query"))
     standard_secret: str = field(default_factory=lambda: base64.b64encode(_new("secret").encode()).decode())
     twilio_secret: str = field(default_factory=lambda: _new("twilio"))
+    telegram_secret: str = field(default_factory=lambda: _new("telegram"))
+    bot_token: str = field(default_factory=lambda: f"990001:{_new('bot')}")
+    say_secret: str = field(default_factory=lambda: base64.b64encode(_new("say").encode()).decode())
     metrics_token: str = field(default_factory=lambda: _new("token"))
     ops_password: str = field(default_factory=lambda: _new("ops"))
     secret_key: str = field(default_factory=lambda: _new("key"))
@@ -142,6 +146,7 @@ class Run:
             "metrics_token": self.canaries.metrics_token,
             "ops_password": self.canaries.ops_password,
             "secret_key": self.canaries.secret_key,
+            "say_secret": f"whsec_{self.canaries.say_secret}",
             "log_format": "json",
             "log_level": "INFO",
         }
@@ -185,6 +190,11 @@ class Run:
             attachments=(Attachment(url=f"https://cdn.example/{self.canaries.attachment}"),),
         )
 
+    def _from(self, persona: Persona) -> Delivery:
+        return self._delivery("hello").model_copy(
+            update={"senders": persona.senders, "conversation": persona.conversation, "attachments": (), "button": None}
+        )
+
     def _converse(self, web: Web) -> None:
         """Well-behaved, failing, dying and unstorable turns, and duplicates."""
         for nr, text in enumerate(("hello", "raise", "nul", "log", "forget", "nothing", *self.also)):
@@ -193,6 +203,8 @@ class Run:
             assert web.deliver("demo", delivery) == 202
             self.redis.append(everything_in(self.services.lanes.client))
         assert web.deliver("support", self._delivery("hello", 9)) in {200, 204}
+        persona = provider_of(self.settings.channels["chat"]).persona(self.canaries.sender)
+        assert web.deliver("chat", self._from(persona)) == 200
 
     def _be_hostile(self, web: Web) -> None:
         """Send what is refused, with canaries in every part."""
@@ -209,6 +221,7 @@ class Run:
         assert web.ask("POST", "/webhooks/demo", b"\xff" + body, signed)[0] == 401
         assert web.ask("GET", f"/webhooks/demo/replies?user={self.canaries.sender[1:]}")[0] == 404
         assert web.ask("GET", f"/{self.canaries.query}{query}")[0] == 404
+        assert web.ask("POST", f"/say/demo{query}", body, signed)[0] == 401
         assert web.ask("GET", "/metrics", headers={"Authorization": f"Bearer {self.canaries.query}"})[0] == 401
         assert web.deliver("demo", delivery, **{"X-Request-ID": f"{self.canaries.sender}"}) == 202
 
@@ -231,6 +244,7 @@ class Run:
     def _wait_until_settled(self) -> None:
         eventually(lambda: Rows(self.services.database).waiting() == 0)
         eventually(lambda: self.services.lanes.client.hlen("numbers"))
+        eventually(lambda: b'"reply_postponed"' in (self.folder / "worker.log").read_bytes())
 
     def _look_around(self, web: Web, extra: dict[str, str]) -> None:
         self.redis.append(everything_in(self.services.lanes.client))
@@ -272,6 +286,12 @@ def run(services: Services, settings: Settings, tmp_path: Path) -> Run:
     channels = {
         "demo": Channel(provider="standard", secrets=(f"whsec_{canaries.standard_secret}",)),
         "support": Channel(provider="twilio", secrets=(canaries.twilio_secret,)),
+        "chat": Channel(
+            provider="telegram",
+            secrets=(canaries.telegram_secret,),
+            bot_token=canaries.bot_token,
+            base_url="http://127.0.0.1:9",  # nobody listens there: the reply waits, and the log says so
+        ),
     }
     changed = settings.model_copy(
         update={
