@@ -17,6 +17,7 @@ from onelane.deliveries import Delivery, IdentityChange, Ignored, Item, Kind, Qu
 from onelane.errors import BadHandshake, BadRequest, BadSignature, ConfigError, Unsupported
 from onelane.model import Attachment, AttachmentKind, Author
 from onelane.testing.conformance.case import cases
+from tests.payloads import objects_of
 from tests.payloads.meta import openssl_hmac
 
 SECRET, OLD_SECRET = "app-secret-of-today", "app-secret-of-yesterday"
@@ -288,7 +289,7 @@ def test_no_secret_shows_in_a_repr() -> None:
     assert not any(secret in shown for secret in (SECRET, TOKEN, ACCESS_TOKEN))
 
 
-OBJECTS_SENT = [one for case in cases() if case.provider == "meta" for one in case.objects()]
+OBJECTS_SENT = [one for case in cases() if case.provider == "meta" for one in objects_of(case)]
 TEXTS_SENT = {value for one in OBJECTS_SENT for value in one.values() if isinstance(value, str) and len(value) < 200}
 KEYS = sorted({name for one in OBJECTS_SENT for name in one} - {"object", "entry", "changes", "field"})
 WORDS = st.sampled_from(sorted(TEXTS_SENT)) | st.text(st.characters(), max_size=4)

@@ -66,23 +66,17 @@ def used() -> Iterator[Used]:
     """Find each pattern that `re` compiles, with each method that is called of it."""
     for module, tree in trees().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign | ast.AnnAssign) and is_call(node.value, "re", {"compile"}):
-                [target] = node.targets if isinstance(node, ast.Assign) else [node.target]
-                for method in methods_of(module, ast.unparse(target)):
-                    yield from of(module, node.lineno, method, node.value.args)
-            elif is_call(node, "re", METHODS):
-                yield from of(module, node.lineno, node.func.attr, node.args)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("matching"):
-                yield from of(module, node.lineno, "fullmatch", node.args[:1])
-
-
-def is_call(node: Any, owner: str, names: Any) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in names
-        and ast.unparse(node.func.value) == owner
-    )
+            match node:
+                case (
+                    ast.Assign(targets=[target], value=ast.Call() as call)
+                    | ast.AnnAssign(target=target, value=ast.Call() as call)
+                ) if ast.unparse(call.func) == "re.compile":
+                    for method in methods_of(module, ast.unparse(target)):
+                        yield from of(module, call.lineno, method, call.args)
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=method)) if method in METHODS:
+                    yield from of(module, node.lineno, method, node.args)
+                case ast.Call() if ast.unparse(node.func).rpartition(".")[2] == "matching":
+                    yield from of(module, node.lineno, "fullmatch", node.args[:1])
 
 
 def methods_of(module: str, name: str) -> set[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from onelane.testing.conformance.application import Wsgi, called
 from onelane.testing.conformance.case import Case, settings_of
-from onelane.testing.conformance.questions import questions
+from onelane.testing.conformance.questions import Question, questions
 
 Ids = Callable[[], Iterable[str]]
 """Returns the ids of all messages that the application has taken; one taken twice is there twice."""
@@ -40,16 +40,19 @@ def _run(application: Wsgi, cases: Sequence[Case], url: str, ids: Ids | None) ->
     for case in cases:
         for question in questions(case, url, secret):
             result.questions += 1
-            answer = called(application, "GET" if case.is_get else "POST", question.request)
-            if question.is_delivered:
-                taken.expect(case)
-            found = [] if question.is_right(answer.status, answer.body) else [_shown(answer.status, answer.body)]
-            result.wrong += [f"{case.name}, {question.about}: {why}" for why in (*found, *taken.wrong())]
+            result.wrong += [
+                f"{case.name}, {question.about}: {why}" for why in _wrong(application, case, question, taken)
+            ]
     return result
 
 
-def _shown(status: int, body: str) -> str:
-    return f"{status} {body[:SHOWN_MAX]!r}"
+def _wrong(application: Wsgi, case: Case, question: Question, taken: "Taken") -> Iterator[str]:
+    answer = called(application, "GET" if case.is_get else "POST", question.request)
+    if not question.is_right(answer.status, answer.body):
+        yield f"{answer.status} {answer.body[:SHOWN_MAX]!r}"
+    if question.is_delivered:
+        taken.expect(case)
+    yield from taken.wrong()
 
 
 class Taken:
