@@ -67,10 +67,11 @@ class Taken:
         self._reported: set[str] = set()
 
     def expect(self, case: Case) -> None:
-        """Expect the messages of a case; what is not a message (an event, an echo) may be there as well."""
-        deliveries = [item for item in case.expected.get("items", []) if item["type"] == "delivery"]
-        self._messages.update(item["external_id"] for item in deliveries if "kind" not in item)
-        self._others.update(item["external_id"] for item in deliveries)
+        """Expect the messages of a case; what else has an id (an event, an echo, another name) may be there as well."""
+        for item in case.expected.get("items", []):
+            is_message = item["type"] == "delivery" and "kind" not in item
+            if name := item.get("external_id"):
+                (self._messages if is_message else self._others).add(name)
 
     def wrong(self) -> Iterator[str]:
         """Say of each message that is missing, there twice or unknown, once."""
