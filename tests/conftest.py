@@ -1,5 +1,6 @@
 """Real servers for everything that they decide: one PostgreSQL and one Redis a run, emptied before each test."""
 
+import gc
 import logging
 import os
 import signal
@@ -54,6 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread():
         # A shell that starts us in the background has interrupts ignored, here and in everything that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the garbage collector's sight: looking through it was an eighth of all work."""
+    gc.collect()
+    gc.freeze()
 
 
 def slow_after(number: int, values: Iterable[Any]) -> list[Any]:

@@ -15,8 +15,8 @@ IMPORT = ["-c", "import onelane_web.wsgi"]
     ("how", "settings", "named"),
     [
         (GUNICORN, {}, "DATABASE_URL"),
-        (IMPORT, {}, "DATABASE_URL"),
-        (IMPORT, {**GOOD, "CHANNELS": "{"}, "CHANNELS"),
+        pytest.param(IMPORT, {}, "DATABASE_URL", marks=pytest.mark.slow),
+        pytest.param(IMPORT, {**GOOD, "CHANNELS": "{"}, "CHANNELS", marks=pytest.mark.slow),
         (
             IMPORT,
             {**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'},

@@ -33,7 +33,7 @@ HOSTILE = [
 ]
 
 
-EACH = slow_after(2, HOSTILE)
+EACH = slow_after(1, HOSTILE)
 
 
 def is_clean(page: Page) -> bool:
