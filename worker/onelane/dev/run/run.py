@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -21,6 +22,7 @@ from onelane.dev.embedded.child import Child
 from onelane.dev.embedded.fakes import EmbeddedFakes
 from onelane.dev.run import addresses, banner
 from onelane.dev.run.data_folder import DataFolder
+from onelane.dev.run.demo import demo_channels
 from onelane.dev.run.reloading import Reloader
 from onelane.dev.run.stop_request import StopRequest
 from onelane.dev.stack import HOST, IGNORED, PYTHON, Stack
@@ -98,8 +100,11 @@ def _settled(
     """
     for name in IGNORED:
         os.environ.pop(name, None)
-    named, has_channels = addresses.named(), bool(os.environ.get("CHANNELS"))
+    named = addresses.named()
     servers = _own_servers(folder, named)
+    demo = {} if os.environ.get("CHANNELS") else demo_channels(folder.demo_channels(), os.environ)
+    if demo:
+        os.environ["CHANNELS"] = json.dumps(demo)
     own_ops_password = _complete_environment(folder, servers, handler)
     declined = addresses.declined(named, Settings.from_environment(), is_wanted=use_environment)
     left = {name: os.environ[name] for name in declined}
@@ -108,8 +113,8 @@ def _settled(
         os.environ.update({server.variable: server.url for server in servers})
     for name in sorted(named - declined):
         _print(f"onelane: {name} of the environment is used: {addresses.target_of(name)}", sys.stderr)
-    if not has_channels:
-        servers.append(_fakes(folder))
+    if demo:
+        servers.append(_fakes(folder, demo))
     if model.is_wanted(Settings.from_environment().handlers, os.environ):
         servers.append(model.EmbeddedModel(folder.path / "model"))
     return servers, own_ops_password, left
@@ -125,9 +130,9 @@ def _own_servers(folder: DataFolder, named: frozenset[str]) -> list[EmbeddedServ
     return servers
 
 
-def _fakes(folder: DataFolder) -> EmbeddedFakes:
+def _fakes(folder: DataFolder, demo: Mapping[str, JsonObject]) -> EmbeddedFakes:
     """Make the fakes to which the demo channels send; somebody's own channels send to the world."""
-    fakes = EmbeddedFakes(folder.path / "providers", folder.demo_channels(), f"http://{HOST}:{os.environ['PORT']}")
+    fakes = EmbeddedFakes(folder.path / "providers", demo, f"http://{HOST}:{os.environ['PORT']}")
     os.environ.update(fakes.known_in(os.environ))
     return fakes
 
@@ -142,8 +147,6 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
         os.environ["HANDLER"] = handler
     os.environ.setdefault("HANDLER", Settings.model_fields["handler"].default)
     os.environ["TRY_PROBLEM_FILE"] = str(folder.path / "problem.txt")
-    if not os.environ.get("CHANNELS"):
-        os.environ["CHANNELS"] = json.dumps(folder.demo_channels())
     own_ops_password = None if os.environ.get("OPS_PASSWORD") else folder.ops_password()
     if own_ops_password:
         os.environ["OPS_PASSWORD"] = own_ops_password
