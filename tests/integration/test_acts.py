@@ -65,6 +65,18 @@ def test_an_act_that_found_nothing_to_do_is_not_recorded(services: Services, log
     assert services.database.rows("SELECT FROM audit") == []
 
 
+def test_what_is_so_already_is_not_done_again(
+    services: Services, accept: Callable[..., Accepted], log_lines: Lines
+) -> None:
+    acts, message = services.acts, accept("alice")
+    assert [acts.pause(message.user_id, by="ann").did for _ in range(2)] == [True, False]
+    assert [acts.resume(message.user_id, by="ann").did for _ in range(2)] == [True, False]
+    _begin_and_fail(services, message)
+    assert [acts.drop(message.message_id, by="ann").did for _ in range(2)] == [True, False]
+    assert recorded(log_lines) == ["user_paused", "user_resumed", "message_dropped"]
+    assert len(services.database.rows("SELECT FROM audit")) == 3
+
+
 def _begin_and_fail(services: Services, message: Accepted) -> None:
     """Let the message die in its first attempt."""
     fence = services.lanes.raise_fence(0) + 1

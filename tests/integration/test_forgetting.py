@@ -19,8 +19,9 @@ from onelane.cli import onelane
 from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded.redis import free_port
-from onelane.errors import LanesUnavailable, OnelaneError
+from onelane.errors import LaneBusy, LanesUnavailable, OnelaneError
 from onelane.model import Author
+from onelane.operations import forgetting
 from onelane.operations.forgetting import Forgotten, export, forget
 from onelane.operations.person import spellings_of
 from onelane.users import user_of
@@ -40,6 +41,15 @@ CANARIES = (
 
 
 RAW = {"of": [PHONE, TEXT * 99]}
+LARGE = [
+    *("users", "user_aliases", "conversation_sessions", "messages", "tool_calls", "payloads", "accepted_deliveries"),
+    *("provider_messages", "reply_statuses", "takeovers", "steps", "inbox", "outbox", "out_lanes", "audit"),
+]
+END_ALL = """
+UPDATE conversation_sessions
+   SET status = 'ended', ended_reason = 'operator', ended_at = now() - interval '1 min',
+       started_at = now() - interval '1 min', last_message_at = now() - interval '1 min'
+"""
 SEEN = {"call_id": "1", "name": "seen", "arguments": {"name": NAME}, "output": TEXT}
 WEBHOOKS = (
     f'{{"from": "{PHONE}"}}',
@@ -62,7 +72,8 @@ def alice(services: Services, rows: Rows) -> UUID:
     user = ByHand(services.database, user_id=first.user_id)
     user.turn(replies=[{"text": f"hello {NAME}"}], tool_calls=[SEEN], user_state={"name": NAME})
     [reply] = [row.id for row in services.database.rows("SELECT id FROM outbox")]
-    services.database.rows("SELECT note_sent(%s, %s, %s, true)", (first.user_id, reply, MESSAGE_ID + "-reply"))
+    for name in ("-reply", "-reply again"):  # it was sent twice
+        services.database.rows("SELECT note_sent(%s, %s, %s, true)", (first.user_id, reply, MESSAGE_ID + name))
     services.intake.accept("demo", [said(external_id=f"{MESSAGE_ID}-{nr}") for nr in range(3)])
     _die(services, user)
     rows.ask(
@@ -108,6 +119,55 @@ def test_after_forget_nothing_of_a_person_is_left_anywhere(
     assert "of bob" in everything_in_postgres(services.database)
     assert services.lanes.jobs(bob.user_id) == [str(bob.message_id)]
     assert forget(services, alice, "ann") is None
+
+
+def test_what_outlives_its_session_and_what_was_sent_again_is_forgotten_too(services: Services, alice: UUID) -> None:
+    [reply] = [row.id for row in services.database.rows("SELECT id FROM messages WHERE direction = 'out'")]
+    services.database.rows("UPDATE messages SET state = 'failed' WHERE id = %s", (reply,))
+    services.database.rows("SELECT resend_reply(%s)", (reply,))
+    services.database.rows("SELECT note_sent(%s, %s, %s, true)", (alice, reply, MESSAGE_ID + "-reply at last"))
+    assert len(services.database.rows("SELECT FROM provider_messages")) == 3
+    services.database.rows(END_ALL)
+    [done] = services.database.rows("SELECT forget_session(s, 'demo', now()) AS did FROM conversation_sessions s")
+    assert done.did
+    assert services.database.rows("SELECT FROM provider_messages") == []
+    assert len(services.database.rows("SELECT FROM accepted_deliveries WHERE is_alone")) == 2
+    forget(services, alice, "ann")
+    assert found(everything_in_postgres(services.database)) == set()
+
+
+def test_a_long_history_goes_in_many_transactions_while_the_lanes_are_held(
+    services: Services, alice: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[UUID] = []
+    monkeypatch.setattr(forgetting, "LINES_AT_ONCE", 1)
+    monkeypatch.setattr(forgetting, "hold_on", lambda lanes, leases: held.extend(leases))
+    assert forget(services, alice, "ann") == Forgotten(messages=3, quarantined=3)
+    assert held == [alice] * 2 * 3  # both lanes, after each line
+    assert found(everything_in_postgres(services.database)) == set()
+
+
+def test_who_died_while_forgetting_is_forgotten_when_asked_again(
+    services: Services, alice: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(lanes: object, leases: object) -> None:
+        raise LaneBusy("a turn has begun")
+
+    with monkeypatch.context() as first:
+        first.setattr(forgetting, "LINES_AT_ONCE", 1)
+        first.setattr(forgetting, "hold_on", die)
+        with pytest.raises(LaneBusy):
+            forget(services, alice, "ann")
+    assert forget(services, alice, "ann") == Forgotten(messages=2, quarantined=3)
+    assert found(everything_in_postgres(services.database)) == set()
+
+
+def test_to_forget_reads_no_large_table_from_end_to_end(services: Services, alice: UUID) -> None:
+    scans = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY(%s) ORDER BY relname"
+    with services.database.transaction() as transaction:
+        before = transaction.execute(scans, (LARGE,)).fetchall()
+        transaction.execute("SELECT forget_history(ARRAY[%s], 1), forget_user(ARRAY[%s], '{}', '{}')", (alice, alice))
+        assert transaction.execute(scans, (LARGE,)).fetchall() == before
 
 
 def test_the_audit_keeps_the_acts_without_the_person(services: Services, alice: UUID) -> None:

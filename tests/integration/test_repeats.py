@@ -511,6 +511,12 @@ CASES: dict[str, dict[str, Case]] = {
             lambda story: story.others().redrive(story.user.user_id, by="bob"),
         )
     },
+    "forget_history": {
+        "and another redrove": Case(
+            lambda story: story.database.rows("SELECT forget_history(%s, NULL)", ([story.user.user_id],)),
+            lambda story: story.others().redrive(story.user.user_id, by="bob"),
+        )
+    },
     "record_act": {
         "and another acted": Case(
             lambda story: record(story.database, "ann", "text_shown", story.user.user_id), _paused

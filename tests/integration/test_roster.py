@@ -69,6 +69,17 @@ def test_a_lane_names_its_holder_alone(services: Services, settings: Settings) -
     worker.withdraw()
 
 
+def test_a_workers_slots_are_those_that_it_has_registered(services: Services) -> None:
+    client, note = services.lanes.client, services.lanes.roster.note
+    worker = registration.Registration(client, "one", note, slots={"in": 7, "out": 3})
+    worker.beat([])
+    note("two")
+    client.hset(keys.worker("two"), "slots", "what somebody else has written")
+    shown = {one.name: one.slots for one in Survey(services.lanes).snapshot().workers}
+    assert shown == {"one": {"in": 7, "out": 3}, "two": {}}
+    worker.withdraw()
+
+
 def test_a_beat_costs_the_same_however_many_lanes_are_at_hand(services: Services, settings: Settings) -> None:
     client = services.lanes.client
     worker = registration.Registration(client, "one", services.lanes.roster.note)

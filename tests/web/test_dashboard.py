@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
 from rq import Queue
@@ -79,6 +80,24 @@ def test_requeue_all_is_no_get_and_puts_all_back(
     assert _snapshot(services.lanes.client) == before
     assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 2}
     assert operator.post(f"/ops/rq/requeue/{queue}").json == {"status": "OK", "count": 0}
+
+
+def test_every_post_that_changes_something_is_in_the_audit_with_who_and_what(
+    web: Flask, services: Services, operator: FlaskClient, dead: list[Accepted]
+) -> None:
+    user_id, queue = str(dead[0].user_id), keys.queue_name(dead[0].user_id)
+    values = {"job_id": str(dead[0].message_id), "queue_name": queue, "registry_name": "failed"}
+    for rule in web.url_map.iter_rules():
+        if rule.endpoint.startswith("rq_dashboard.") and "POST" in (rule.methods or ()):
+            path = web.url_map.bind("localhost").build(rule.endpoint, values, "POST")
+            noted = services.database.rows("SELECT FROM audit")
+            did = operator.post(path).status_code == 200
+            assert len(services.database.rows("SELECT FROM audit")) == len(noted) + did, path
+    audit = services.database.rows("SELECT who, act, subject, detail FROM audit WHERE act <> 'logged_in' ORDER BY act")
+    assert audit == [
+        ("operator", "job_requeued", user_id, {"message_id": values["job_id"]}),
+        ("operator", "jobs_requeued", user_id, {"queue": queue, "count": 1}),
+    ]
 
 
 def test_what_a_page_asks_of_redis_again_and_again_ends_when_its_time_is_over(

@@ -1,5 +1,6 @@
 """The operator's pages without a browser: what they show, what they hide, and who may do what."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -126,8 +127,21 @@ def test_of_two_operators_the_slower_ends_no_session_that_has_opened_since(
     session = rows.session_of(user_id)
     assert ended
     late = operator.post(f"/ops/users/{user_id}/acts/end", data={"session": str(ended.id)})
-    assert late.location == f"/ops/users/{user_id}?note=nothing"
+    assert late.location == f"/ops/users/{user_id}?note=not-open"
     assert {one.id: one.status for one in rows.sessions(user_id)} == {ended.id: "ended", session: "active"}
+
+
+def test_every_turn_is_shown_under_the_lease_that_settled_it(
+    operator: FlaskClient, rows: Rows, dead: list[Accepted]
+) -> None:
+    user_id = dead[0].user_id
+    page = operator.get(f"/ops/users/{user_id}").text
+    shown = re.findall(r"leased by <code>(.+?)</code> \(fence (\d+)\)</li>\s+<li class=\"attempt", page)
+    leases = "SELECT array_agg(lease ORDER BY seq) AS all FROM messages WHERE user_id = %s AND direction = 'in'"
+    kept = rows.ask(leases, user_id).all
+    assert [":".join(lease) for lease in shown] == kept
+    assert len(kept) == 3
+    assert kept[-1].endswith(f":{rows.user(user_id).fence}")
 
 
 @pytest.mark.plants_a_bug
@@ -152,6 +166,11 @@ def test_an_incident_made_by_hand_is_seen_side_by_side_and_named(
     found = operator.get("/ops/anomalies").text
     assert "in the last 100 years" in found
     assert all(word in found for word in ("opened_early</th>", "overlap</th>", str(user_id)))
+
+
+def test_the_overview_says_what_the_doctor_would(operator: FlaskClient) -> None:
+    page = operator.get("/ops/overview").text
+    assert "workers: no worker is alive: messages are accepted and wait; start one" in page
 
 
 def test_with_redis_away_the_overview_shows_what_postgres_knows(services: Services, settings: Settings) -> None:

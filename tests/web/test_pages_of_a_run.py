@@ -74,4 +74,7 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     assert int(leased[2]) < int(taken[2])
     assert said[2].startswith(f"{leased[1]} died")
     assert "attempt 1 committed" in said[4]
+    post(run, "/try/messages", {"channel": "demo", "user": "alice", "text": "again"})
+    expect(lines).to_have_count(10, timeout=WAIT_S * 1000)
+    expect(lines.nth(7)).to_contain_text(re.compile(rf"leased by {re.escape(taken[1])} \(fence \d+\)"))
     shot(page, "user")

@@ -1,6 +1,7 @@
 """The operator's pages with many users: no page reads a whole table.
 
-PAGES_USERS=100000 makes as many users as docs/OPERATIONS.md speaks of, and prints how long each page takes.
+PAGES_USERS=100000 makes as many users as docs/OPERATIONS.md speaks of, PAGES_MESSAGES=20000 as many messages of the one
+who is forgotten; how long each page takes, and to forget, is printed.
 """
 
 import os
@@ -14,9 +15,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from onelane.bootstrap import Services
+from onelane.operations.forgetting import Forgotten, forget
 from onelane.postgres.db import Database, Params
 
 USERS = int(os.environ.get("PAGES_USERS", "3000"))
+MESSAGES = int(os.environ.get("PAGES_MESSAGES", "200"))
 LARGE = ("users", "user_aliases", "conversation_sessions", "messages", "tool_calls", "takeovers")
 PLANT = (
     """
@@ -46,6 +49,33 @@ PLANT = (
     "INSERT INTO takeovers (user_id, message_id, fence) SELECT user_id, id, 1 FROM messages WHERE seq = 1",
     "ANALYZE",
 )
+
+
+OF_ONE = (
+    """
+    INSERT INTO messages (user_id, session_id, direction, seq, turn_seq, ordinal, state, channel, external_id,
+                          provider_id, text, accepted_at)
+    SELECT s.user_id, s.id, CASE o WHEN 0 THEN 'in' ELSE 'out' END, CASE o WHEN 0 THEN nr END, nr, o,
+           CASE o WHEN 0 THEN 'processed' ELSE 'delivered' END, 'demo', CASE o WHEN 0 THEN 'of one ' || nr END,
+           CASE o WHEN 1 THEN 'to one ' || nr END, 'hello, this is what somebody has written', s.started_at
+      FROM (SELECT * FROM conversation_sessions WHERE user_id = %(user)s LIMIT 1) s
+     CROSS JOIN generate_series(11, %(messages)s / 2 + 10) nr CROSS JOIN generate_series(0, 1) o
+    """,
+    """
+    INSERT INTO tool_calls (user_id, session_id, message_id, call_id, name, output)
+    SELECT user_id, session_id, id, 'c', 'list', '1' FROM messages WHERE user_id = %(user)s AND seq > 10
+    """,
+    """
+    INSERT INTO accepted_deliveries (channel, external_id, user_id, message_id, seq, accepted_at)
+    SELECT channel, external_id, user_id, id, seq, accepted_at FROM messages
+     WHERE user_id = %(user)s AND external_id IS NOT NULL
+    """,
+    """
+    INSERT INTO provider_messages (channel, provider_id, user_id, reply_id)
+    SELECT channel, provider_id, user_id, id FROM messages WHERE user_id = %(user)s AND provider_id IS NOT NULL
+    """,
+)
+"""What PAGES_MESSAGES asks for."""
 
 
 class Asked:
@@ -79,13 +109,10 @@ class Asked:
 
 
 @pytest.mark.slow
-def test_no_page_reads_a_whole_table(
+def test_no_page_reads_a_whole_table_and_one_of_many_is_forgotten(
     services: Services, operator: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for statement in PLANT:
-        with services.database.transaction(600) as connection:
-            connection.execute("SET LOCAL statement_timeout = 0")
-            connection.execute(statement, {"users": USERS} if "%(users)s" in statement else None)
+    _plant(services.database, PLANT, users=USERS)
     row = services.database.row("SELECT user_id FROM user_aliases WHERE alias = %s", (f"user {USERS // 2}",))
     assert row
     asked = Asked(monkeypatch)
@@ -94,6 +121,19 @@ def test_no_page_reads_a_whole_table(
     took["texts"] = _ms(operator, f"/ops/users/{row.user_id}/texts", {})
     print({path: round(ms) for path, ms in took.items()})  # noqa: T201 - what PAGES_USERS asks for
     assert list(asked.whole_tables(services.database)) == []
+
+    _plant(services.database, OF_ONE, user=row.user_id, messages=MESSAGES)
+    began = time.perf_counter()
+    forgotten = forget(services, row.user_id, "ann")
+    print({"forget": round((time.perf_counter() - began) * 1000)})  # noqa: T201
+    assert forgotten == Forgotten(messages=MESSAGES + 20, quarantined=0)
+
+
+def _plant(database: Database, statements: tuple[str, ...], **values: Any) -> None:
+    for statement in statements:
+        with database.transaction(600) as connection:
+            connection.execute("SET LOCAL statement_timeout = 0")
+            connection.execute(statement, values if "%(" in statement else None)
 
 
 def _paths(user_id: UUID) -> tuple[str, ...]:
