@@ -26,16 +26,10 @@ BEGIN
         UNION ALL
         SELECT id FROM messages
          WHERE user_id = v_user.id AND turn_seq <= v_last AND session_id IS NULL AND accepted_at < p_before);
-    DELETE FROM reply_statuses s USING messages m
-     WHERE m.id = ANY(v_ids) AND s.channel = m.channel AND s.provider_id = m.provider_id;
-    DELETE FROM provider_messages p USING messages m
-     WHERE m.id = ANY(v_ids) AND p.channel = m.channel AND p.provider_id = m.provider_id;
-    DELETE FROM failures_to_tell WHERE reply_id = ANY(v_ids);
-    DELETE FROM payloads WHERE message_id = ANY(v_ids);
-    DELETE FROM steps WHERE message_id = ANY(v_ids);
-    DELETE FROM takeovers WHERE user_id = v_user.id AND message_id = ANY(v_ids);
+    UPDATE accepted_deliveries d SET is_alone = true FROM messages m
+     WHERE m.id = ANY(v_ids) AND d.channel = m.channel AND d.external_id = m.external_id;
+    PERFORM forget_lines(v_ids);
     DELETE FROM tool_calls WHERE session_id = p_session.id;
-    DELETE FROM messages WHERE id = ANY(v_ids);
     DELETE FROM conversation_sessions WHERE id = p_session.id;
     RETURN true;
 END $$;

@@ -53,8 +53,9 @@ BEGIN
         END IF;
     END IF;
 
-    INSERT INTO provider_messages (channel, provider_id, user_id, reply_id)
-    VALUES (v_old.channel, p_status ->> 'provider_id', v_old.user_id, v_old.id) ON CONFLICT DO NOTHING;
+    INSERT INTO provider_messages (channel, provider_id, user_id, reply_id, is_extra)
+    VALUES (v_old.channel, p_status ->> 'provider_id', v_old.user_id, v_old.id,
+            v_new.provider_id <> p_status ->> 'provider_id') ON CONFLICT DO NOTHING;
     IF v_fails THEN
         INSERT INTO failures_to_tell (reply_id, user_id, word, code, failed_at)
         VALUES (v_old.id, v_old.user_id, v_new.failure, v_new.failure_code, v_at) ON CONFLICT DO NOTHING;

@@ -27,8 +27,8 @@ BEGIN
     ELSIF NOT lock_name('sent:' || v_reply.channel || ':' || v_provider_id, p_waits) THEN
         RAISE lock_not_available USING MESSAGE = 'another transaction notes what became of the message';
     END IF;
-    INSERT INTO provider_messages (channel, provider_id, user_id, reply_id)
-    VALUES (v_reply.channel, v_provider_id, p_user_id, p_reply_id) ON CONFLICT DO NOTHING;
+    INSERT INTO provider_messages (channel, provider_id, user_id, reply_id, is_extra)
+    VALUES (v_reply.channel, v_provider_id, p_user_id, p_reply_id, NOT is_new) ON CONFLICT DO NOTHING;
 
     IF NOT is_new THEN
         is_duplicate := FOUND;

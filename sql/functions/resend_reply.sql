@@ -9,6 +9,8 @@ DECLARE
     v_reply messages := lock_reply(p_reply_id, p_version);
 BEGIN
     IF v_reply.state IN ('failed', 'unknown', 'dropped', 'withheld') THEN
+        UPDATE provider_messages SET is_extra = true
+         WHERE channel = v_reply.channel AND provider_id = v_reply.provider_id;
         UPDATE messages
            SET state = 'pending', provider_id = NULL, failed_at = NULL, failure = NULL, failure_code = NULL,
                given_up_at = NULL

@@ -138,6 +138,7 @@ CREATE TABLE identity_conflicts (
     noted_at timestamptz NOT NULL,
     PRIMARY KEY (user_id, other_id)
 );
+CREATE INDEX identity_conflicts_by_other ON identity_conflicts (other_id);
 
 CREATE TABLE conversation_sessions (
     id              uuid PRIMARY KEY DEFAULT new_id(),
@@ -175,8 +176,12 @@ CREATE TABLE accepted_deliveries (
     accepted_at timestamptz NOT NULL,
     -- Of what the adapter understood: another one under the same id is counted.
     content_hash bigint,
+    -- Its message is forgotten before it is: no line names it any more.
+    is_alone     boolean NOT NULL DEFAULT false,
     PRIMARY KEY (channel, external_id)
 );
+-- By it a person's are found that no line names. Of all others it has nothing: to accept writes no more for it.
+CREATE INDEX accepted_deliveries_alone ON accepted_deliveries (user_id) WHERE is_alone;
 CREATE INDEX accepted_deliveries_by_time ON accepted_deliveries USING brin (accepted_at) WITH (autosummarize = on);
 
 -- Messages that wait for their turn, in their user's order. Inserted at accept, deleted when they are terminal.
@@ -240,6 +245,8 @@ CREATE TABLE inbox (
     PRIMARY KEY (user_id, seq),
     CONSTRAINT a_noted_end_is_whole CHECK ((end_at IS NULL) = (end_reason IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Only redriven messages have a session: an end of one asks for them.
+CREATE INDEX inbox_redriven ON inbox (session_id) WHERE session_id IS NOT NULL;
 
 -- History: an inbound message once it is terminal, and the replies to it. turn_seq is the inbound message's seq,
 -- ordinal 0 the message and 1, 2, … its replies. No column that changes is indexed,
@@ -288,6 +295,8 @@ CREATE TABLE messages (
     redriven_at  timestamptz,
     -- The last number of the batch whose lowest member this was; a batch of one has none.
     batch_last   bigint,
+    -- The lease under which it was settled, by its token: its worker's name, a colon, its fence.
+    lease        text,
     -- An end by command that took effect with this message.
     end_at       timestamptz,
     -- When an operator dropped a dead message. It stays dead, and is listed no more.
@@ -381,8 +390,11 @@ CREATE TABLE provider_messages (
     provider_id text NOT NULL,
     user_id     uuid NOT NULL,
     reply_id    uuid NOT NULL,
+    -- The reply's line names another id: it was sent twice, or again.
+    is_extra    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (channel, provider_id)
 );
+CREATE INDEX provider_messages_extra ON provider_messages (reply_id) WHERE is_extra;
 
 -- Replies that failed, until that is an event of their user.
 CREATE TABLE failures_to_tell (
@@ -474,6 +486,9 @@ CREATE TABLE reply_statuses (
     PRIMARY KEY (channel, provider_id, state, participant)
 );
 CREATE INDEX reply_statuses_by_time ON reply_statuses USING brin (received_at) WITH (autosummarize = on);
+-- By these a person's are found.
+CREATE INDEX reply_statuses_by_key ON reply_statuses (key) WHERE key IS NOT NULL;
+CREATE INDEX reply_statuses_by_participant ON reply_statuses (channel, participant) WHERE participant <> '';
 
 -- The bytes of files that replies are sent with, from just before their turn is committed until they are sent. A turn
 -- that is not committed leaves them: see forget_files.

@@ -12,14 +12,16 @@ from uuid import UUID
 
 from onelane import keys
 from onelane.lanes.lanes import Lanes
-from onelane.model import Value
+from onelane.model import Lease, Value
 from onelane.operations.audit import record
-from onelane.operations.merging import held
+from onelane.operations.merging import held, hold_on
 from onelane.operations.person import Person, Transaction, find_person, rows_of
 from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import FORGOTTEN
 
+HISTORY: Final = "SELECT forget_history(%(users)s, %(most)s) AS lines"
+LINES_AT_ONCE: Final = 1_000
 FORGET: Final = """
 SELECT messages, quarantined FROM forget_user(%(users)s, %(names)s, %(spellings)s)
 """
@@ -34,7 +36,7 @@ PATIENCE: Final = """
 SELECT set_config('statement_timeout', '100s', true) AS statement, set_config('lock_timeout', '10s', true) AS lock,
        set_config('idle_in_transaction_session_timeout', '60s', true) AS idle
 """
-"""It reads tables from end to end that have no index by user, and that none of the user's turns needs."""
+"""What quarantine has is looked through, and whoever writes to the user waits meanwhile."""
 JOBS_AT_ONCE: Final = 500
 
 
@@ -73,11 +75,11 @@ def forget(services: Services, user_id: UUID, by: str) -> Forgotten | None:
     if person is None:
         return None
     with ExitStack() as holding:
-        for lanes in kinds:
-            holding.enter_context(held(lanes, person.users))
+        leases = [(lanes, holding.enter_context(held(lanes, person.users))) for lanes in kinds]
         _empty_redis(services.lanes, person, waiting)
+        lines = _forget_history(services.database, person, leases)
         with services.database.transaction() as transaction:
-            forgotten = _in_postgres(transaction, user_id, by)
+            forgotten = _in_postgres(transaction, user_id, lines, by)
         for lanes in kinds:
             for user in person.users:
                 lanes.erase(user)
@@ -97,15 +99,31 @@ def export(services: Services, user_id: UUID, by: str) -> Iterator[tuple[str, An
             yield from rows_of(transaction, person)
 
 
-def _in_postgres(transaction: Transaction, user_id: UUID, by: str) -> Forgotten | None:
+def _forget_history(database: Database, person: Person, leases: list[tuple[Lanes, dict[UUID, Lease]]]) -> int:
+    """Forget what was said, LINES_AT_ONCE in a transaction, and hold the lanes meanwhile; return how many lines."""
+    total: int = 0
+    while True:
+        with database.transaction() as transaction:
+            transaction.execute(PATIENCE)
+            row = transaction.execute(HISTORY, {"users": list(person.users), "most": LINES_AT_ONCE}).fetchone()
+        assert row is not None  # noqa: S101 - the function answers one row
+        total += row.lines
+        if row.lines < LINES_AT_ONCE:
+            return total
+        for lanes, held_leases in leases:
+            hold_on(lanes, held_leases)
+
+
+def _in_postgres(transaction: Transaction, user_id: UUID, lines: int, by: str) -> Forgotten | None:
+    """Forget the rest, of which there is as much as came meanwhile; `lines` are gone before."""
     transaction.execute(PATIENCE)
     person = find_person(transaction, user_id)
     if person is None:
         return None
     row = transaction.execute(FORGET, person.values).fetchone()
     assert row is not None  # noqa: S101 - the function answers one row
-    transaction.execute(RECORD, (by, row.messages))
-    return Forgotten(messages=row.messages, quarantined=row.quarantined)
+    transaction.execute(RECORD, (by, lines + row.messages))
+    return Forgotten(messages=lines + row.messages, quarantined=row.quarantined)
 
 
 def _empty_redis(lanes: Lanes, person: Person, waiting: list[UUID]) -> None:

@@ -1,7 +1,7 @@
 """Making one user of two, while both may be writing: both lanes are held, so that no turn of either runs meanwhile."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID, uuid4
@@ -70,3 +70,9 @@ def held(lanes: Lanes, users: Sequence[UUID], *, wait_s: float = HOLD_WAIT_S) ->
     finally:
         for lease in leases.values():
             lanes.park(lease, 0)
+
+
+def hold_on(lanes: Lanes, leases: Mapping[UUID, Lease]) -> None:
+    """Hold lanes for HOLD_S more. Raise LaneBusy where a worker has one by now: too much time has gone by."""
+    if not all(lanes.hold(user, lease.token, HOLD_S) for user, lease in leases.items()):
+        raise LaneBusy("a turn of one of the users has begun: try again")

@@ -21,13 +21,30 @@ UNION SELECT channel, sender FROM users WHERE id = ANY(%(users)s)
 UNION SELECT channel, unnest(former_names) FROM users WHERE id = ANY(%(users)s)
 """
 ROWS: Final = "SELECT to_jsonb(t) AS row FROM {table} t WHERE {whose}"
-STATUSES: Final = """
-SELECT to_jsonb(s) AS row FROM reply_statuses s
- WHERE (s.channel, s.provider_id) IN (
-       SELECT channel, provider_id FROM provider_messages WHERE user_id = ANY(%(users)s))
-    OR s.key IN (SELECT id FROM messages WHERE user_id = ANY(%(users)s))
-    OR s.channel = %(channel)s AND s.participant = ANY(%(names)s)
-"""
+BY_USER: Final = "user_id = ANY(%(users)s)"
+SENT_IDS: Final = f"""
+SELECT channel, provider_id FROM messages WHERE {BY_USER}
+UNION ALL
+SELECT p.channel, p.provider_id FROM messages m JOIN provider_messages p ON p.reply_id = m.id AND p.is_extra
+ WHERE m.{BY_USER}
+"""  # noqa: S608 - constants of ours
+BY_LINE: Final = {
+    "accepted_deliveries": f"""(channel, external_id) IN (
+        SELECT channel, external_id FROM messages WHERE {BY_USER}
+        UNION ALL SELECT channel, external_id FROM inbox WHERE {BY_USER}
+        UNION ALL SELECT channel, external_id FROM accepted_deliveries WHERE {BY_USER} AND is_alone)""",  # noqa: S608
+    "payloads": f"""message_id IN (
+        SELECT id FROM messages WHERE {BY_USER} UNION ALL SELECT id FROM inbox WHERE {BY_USER})""",  # noqa: S608
+    "provider_messages": f"(channel, provider_id) IN ({SENT_IDS})",
+    "tool_calls": f"session_id IN (SELECT id FROM conversation_sessions WHERE {BY_USER})",  # noqa: S608
+}
+"""Of the tables that have no index by user, which rows are a person's."""
+STATUSES: Final = f"""
+SELECT to_jsonb(s) AS row FROM reply_statuses s WHERE (channel, provider_id) IN ({SENT_IDS})
+UNION SELECT to_jsonb(s) FROM reply_statuses s WHERE key IN (SELECT id FROM messages WHERE {BY_USER})
+UNION SELECT to_jsonb(s) FROM reply_statuses s
+       WHERE channel = %(channel)s AND participant = ANY(%(names)s) AND participant <> ''
+"""  # noqa: S608
 QUARANTINE: Final = """
 SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'escape'), 'digest', encode(digest, 'hex')) AS row
   FROM quarantined_payloads q
@@ -67,7 +84,7 @@ def rows_of(transaction: Transaction, person: Person) -> Iterator[tuple[str, Any
     """Read every row of a person with its table's name, from Postgres page by page."""
     yield from _rows(transaction, person, "users", ROWS.format(table="users", whose="id = ANY(%(users)s)"))
     for found in transaction.execute("SELECT tables_of_users() AS name").fetchall():
-        query = ROWS.format(table=found.name, whose="user_id = ANY(%(users)s)")
+        query = ROWS.format(table=found.name, whose=BY_LINE.get(found.name, BY_USER))
         yield from _rows(transaction, person, found.name, query)
     for table, query in (("reply_statuses", STATUSES), ("quarantined_payloads", QUARANTINE), ("audit", AUDIT)):
         yield from _rows(transaction, person, table, query)
