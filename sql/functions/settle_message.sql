@@ -34,22 +34,23 @@ BEGIN
             p_message.edited_text, p_message.deleted_at, p_message.last_error, p_message.redriven_at,
             p_message.end_at) = 0 THEN -- what most are: each column that a statement names costs
         INSERT INTO messages (id, user_id, session_id, direction, seq, turn_seq, ordinal, state, channel, external_id,
-                              text, button, attachments, route, traceparent, sent_at, accepted_at)
+                              text, button, attachments, route, traceparent, sent_at, accepted_at, lease)
         VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.seq, p_message.seq, 0, p_state,
                 p_message.channel, p_message.external_id, p_message.text, p_message.button, p_message.attachments,
-                p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at);
+                p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at,
+                p_turn ->> 'token');
     ELSE
         INSERT INTO messages (id, user_id, session_id, direction, kind, seq, turn_seq, ordinal, state, channel, external_id,
                               event, text, button, closes, attachments, parts, raw, has_payload, quoted, author, mentioned,
                               repairs, edited_text, deleted_at, route, traceparent, sent_at, accepted_at, attempts, deaths,
-                              last_error, redriven_at, end_at, batch_last)
+                              last_error, redriven_at, end_at, batch_last, lease)
         VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.kind, p_message.seq, p_message.seq, 0, p_state,
                 p_message.channel, p_message.external_id, p_message.event, p_message.text, p_message.button,
                 p_message.closes, p_message.attachments, p_message.parts, p_message.raw, p_message.has_payload,
                 p_message.quoted, p_message.author, p_message.mentioned, p_message.repairs, p_message.edited_text,
                 p_message.deleted_at, p_message.route, p_message.traceparent, p_message.sent_at, p_message.accepted_at,
                 p_message.attempts, p_message.deaths, p_message.last_error, p_message.redriven_at, p_message.end_at,
-                nullif(p_message.batch_last, p_message.seq));
+                nullif(p_message.batch_last, p_message.seq), p_turn ->> 'token');
     END IF;
     IF p_effects -> 'replies' <> '[]' THEN
         IF p_message.redriven_at IS NOT NULL THEN

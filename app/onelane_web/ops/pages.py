@@ -1,6 +1,6 @@
 """The operator's pages under /ops: the whole service, one user, and what needs somebody."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from hashlib import sha256
 from http import HTTPStatus
@@ -13,8 +13,8 @@ from flask import Blueprint, Response, abort, g, redirect, render_template, requ
 from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
-from onelane.doctor.examination import examine
-from onelane.doctor.finding import Deployment
+from onelane.doctor.examination import CHECKS, QUICK, Check, Examined, examine
+from onelane.doctor.finding import Deployment, Health
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import uuid_or_none
 from onelane.operations import anomalies, reply_views
@@ -37,6 +37,8 @@ ANOMALIES_S: Final = 0.2
 ANOMALIES_ASKED_S: Final = 4.0
 DOCTOR_CHECK_S: Final = 2.0
 DOCTOR_S: Final = 12.0
+QUICK_CHECK_S: Final = 0.1
+QUICK_S: Final = 0.2
 
 View = Callable[..., str]
 
@@ -63,12 +65,9 @@ def _general(pages: Blueprint, services: Services) -> None:
     @_unless_seen
     def overview() -> str:
         now = glance(database, services.lanes, services.out_lanes)
-        return render_template(
-            "ops/overview.html",
-            now=now,
-            kinds=(("turns", now.turns), ("replies", now.replies)),
-            slots=services.settings.worker_slots,
-        )
+        said = [one for one in _examined(services, QUICK, QUICK_CHECK_S, QUICK_S) if one.finding.health != Health.OK]
+        kinds = (("turns", now.turns), ("replies", now.replies))
+        return render_template("ops/overview.html", now=now, kinds=kinds, said=said)
 
     @pages.get("/anomalies", endpoint="anomalies")
     @_unless_seen
@@ -85,10 +84,14 @@ def _general(pages: Blueprint, services: Services) -> None:
     @pages.post("/doctor")
     def examination() -> str:
         """Run the checks, as far as there is time: what they write they remove again."""
-        ends = monotonic() + DOCTOR_S
-        deployment = Deployment(services.settings, database, services.lanes)
-        checks = takewhile(lambda _: monotonic() < ends, examine(deployment, deadline_s=DOCTOR_CHECK_S))
-        return render_template("ops/doctor.html", examined=list(checks))
+        return render_template("ops/doctor.html", examined=_examined(services, CHECKS, DOCTOR_CHECK_S, DOCTOR_S))
+
+
+def _examined(services: Services, checks: Sequence[Check], each_s: float, within_s: float) -> list[Examined]:
+    """Make the doctor's checks, as many as there is time for."""
+    ends = monotonic() + within_s
+    deployment = Deployment(services.settings, services.database, services.lanes)
+    return list(takewhile(lambda _: monotonic() < ends, examine(deployment, checks, deadline_s=each_s)))
 
 
 def _lists(pages: Blueprint, services: Services) -> None:

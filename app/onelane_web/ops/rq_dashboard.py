@@ -165,7 +165,7 @@ def _add_actions(pages: Blueprint, state: RqState, database: Database) -> None:
             abort(404)
         count = state.requeue_all(queue_name)
         user_id = uuid_or_none(queue_name.partition(":")[2])
-        record(database, g.operator.name, "jobs_requeued", user_id, {"count": count})
+        record(database, g.operator.name, "jobs_requeued", user_id, {"queue": queue_name, "count": count})
         event("operator_requeued_all", queue=queue_name, count=count)
         return jsonify(status="OK", count=count)
 

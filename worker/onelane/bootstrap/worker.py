@@ -133,7 +133,9 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
 
 def _registration(settings: Settings, lanes: Lanes, isolation: Isolation) -> Registration:
     """Register with RQ."""
-    return Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state, settings.worker_kinds)
+    slots = {keys.IN: settings.worker_slots, keys.OUT: settings.send_slots}
+    worked: dict[str, int] = {kind: slots[kind] for kind in settings.worker_kinds}
+    return Registration(lanes.client, worker_name(), lanes.roster.note, lambda: isolation.state, worked)
 
 
 def _shipments(settings: Settings, services: Services, workplace: Workplace) -> Shipments:

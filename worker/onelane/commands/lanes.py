@@ -100,8 +100,10 @@ def pause(user: Named, is_json: bool) -> None:
     with opened() as services:
         user_id = user_of(services, user).id
         act = services.acts.pause(user_id, by=who())
-    outcome = f"paused; to resume: onelane lane resume {user_id}" if act.did else "was resumed meanwhile"
-    _print_act(user_id, act, outcome, "paused", is_json=is_json)
+        is_paused = user_of(services, user_id).paused_at is not None
+    how = "paused" if act.did else "was paused already"
+    outcome = f"{how}; to resume: onelane lane resume {user_id}" if is_paused else "was resumed meanwhile"
+    _print_act(user_id, act, outcome, {"paused": is_paused}, is_json=is_json)
 
 
 @lane.command()
@@ -112,7 +114,7 @@ def resume(user: Named, is_json: bool) -> None:
     with opened() as services:
         user_id = user_of(services, user).id
         act = services.acts.resume(user_id, by=who())
-    _print_act(user_id, act, "resumed" if act.did else "was not paused", "resumed", is_json=is_json)
+    _print_act(user_id, act, "resumed" if act.did else "was not paused", {"resumed": act.did}, is_json=is_json)
 
 
 @lane.command()
@@ -131,9 +133,9 @@ def redrive(user: Named, is_json: bool) -> None:
     warn_if_redis_was_away(redriven)
 
 
-def _print_act(user_id: UUID, act: Act, outcome: str, name: str, *, is_json: bool) -> None:
+def _print_act(user_id: UUID, act: Act, outcome: str, now: dict[str, bool], *, is_json: bool) -> None:
     if is_json:
-        print_json({"user_id": user_id, name: act.did, "redis": act.redis})
+        print_json({"user_id": user_id, **now, "redis": act.redis})
         return
     click.echo(f"user {user_id}: {outcome}")
     warn_if_redis_was_away([act])

@@ -88,6 +88,11 @@ CHECKS = (
     Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
 )
+QUICK_NAMES = frozenset(
+    {"postgres", "redis", "owner", "eviction", "memory", "ways to send", "workers", "operators", "isolation"}
+)
+QUICK = tuple(check for check in CHECKS if check.name in QUICK_NAMES)
+"""Those that read a row or a few keys, and write nothing: they may be run every few seconds."""
 PROVIDERS = Check("providers", providers.providers_answer)
 """Asks others' servers, so it is made on request."""
 

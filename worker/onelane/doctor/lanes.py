@@ -98,7 +98,7 @@ def workers_live(deployment: Deployment) -> Finding:
         return warning("no worker is alive: messages are accepted and wait", "start one: onelane worker")
     if snapshot.is_suspended:
         return warning("all workers are suspended", "rq resume")
-    kinds = {kind for worker in alive for kind in worker.kinds or keys.KINDS}
+    kinds = {kind for worker in alive for kind in worker.slots or keys.KINDS}
     if missing := [kind for kind in keys.KINDS if kind not in kinds]:
         return warning(f"no worker {WORKS[missing[0]]}: they wait", f"start one whose WORKER_KINDS has {missing[0]}")
     return ok(f"{len(alive)} alive")

@@ -58,13 +58,16 @@ class Acts:
 
     def pause(self, user_id: UUID, *, by: str) -> Act:
         """Keep a user's messages waiting; a turn that runs still commits."""
-        user = self._database.row("SELECT pauses FROM users WHERE id = %s", (user_id,))
-        entry = self._entry(by, "user_paused", user_id)
-        row = user and entry.row("SELECT pause_user(%s, 'operator', %s) AS did", (user_id, user.pauses))
-        if row is None or not row.did:
+        user = self._database.row("SELECT pauses, paused_at FROM users WHERE id = %s", (user_id,))
+        if user is None:
             return Act(did=False)
-        _record("user_paused", user_id=user_id)
-        return Act(did=True, redis=in_redis(lambda: self._lanes.pause(user_id)))
+        if user.paused_at is None:
+            entry = self._entry(by, "user_paused", user_id)
+            row = entry.row("SELECT pause_user(%s, 'operator', %s) AS did", (user_id, user.pauses))
+            if row is None or not row.did:
+                return Act(did=False)
+            _record("user_paused", user_id=user_id)
+        return Act(did=user.paused_at is None, redis=in_redis(lambda: self._lanes.pause(user_id)))
 
     def resume(self, user_id: UUID, *, by: str) -> Act:
         """Let a paused user's messages run again."""
@@ -104,7 +107,7 @@ class Acts:
     def drop(self, message_id: UUID, *, by: str) -> Act:
         """Forget a dead message: it stays dead, and neither we nor RQ's tools list it any more."""
         message = self._database.row(MESSAGE, (message_id,))
-        if message is None:
+        if message is None or message.is_dropped:
             return Act(did=False)
         entry = self._entry(by, "message_dropped", message.user_id, message_id=message_id)
         row = entry.row("SELECT drop_message(%s, %s) AS did", (message_id, message.died_at))

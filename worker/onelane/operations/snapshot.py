@@ -3,9 +3,9 @@
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from pydantic import computed_field
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError, computed_field
 
 from onelane.lanes.lanes import Lanes
 from onelane.model import Value
@@ -21,6 +21,7 @@ COUNT_MAX = 100_000
 """Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
 """A worker whose heartbeat is older, by Redis' clock, is not alive; it writes one every three seconds."""
+SLOTS: Final = TypeAdapter(dict[str, NonNegativeInt])
 
 BACKLOG = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM inbox LIMIT %(most)s) _) AS waiting,
@@ -63,8 +64,8 @@ class Worker(Value):
     lanes: int
     isolation: str
     """`works`, or why no process could be started for a suspect message; empty until that was tried."""
-    kinds: tuple[str, ...]
-    """The kinds of lanes that it works; none while it has not said so."""
+    slots: dict[str, int]
+    """Of each kind of lanes that it works; none while it has not said so."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -166,14 +167,22 @@ def _order(lane: Lane) -> int:
     return list(LaneState).index(lane.state)
 
 
-def _worker(now_ms: float, name: str, heard_ms: str, lanes: str, isolation: str, kinds: str) -> Worker:
+def _worker(now_ms: float, name: str, heard_ms: str, lanes: str, isolation: str, slots: str) -> Worker:
     return Worker(
         name=name,
         heartbeat_age_s=max(0.0, _seconds(now_ms, float(heard_ms))),
         lanes=int(lanes) if lanes.isdigit() else 0,
         isolation=isolation,
-        kinds=tuple(kind for kind in kinds.split(",") if kind),
+        slots=_slots(slots),
     )
+
+
+def _slots(text: str) -> dict[str, int]:
+    """Read what a worker has registered; nothing where somebody else has written it."""
+    try:
+        return SLOTS.validate_json(text)
+    except ValidationError:
+        return {}
 
 
 def _seconds(later_ms: float, earlier_ms: float) -> float:

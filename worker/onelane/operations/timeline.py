@@ -21,7 +21,8 @@ LINES: Final = f"""
 SELECT * FROM (
     SELECT m.id, m.session_id, m.turn_seq AS seq, m.ordinal, m.direction, m.kind, m.event, m.text, m.edited_text,
            m.deleted_at, m.button, m.attachments, m.parts, coalesce(o.state, m.state) AS state, m.attempts, m.deaths,
-           m.last_error, m.batch_last, m.accepted_at AS at, m.processed_at, coalesce(o.failure, m.failure) AS failure,
+           m.last_error, m.batch_last, m.lease, m.accepted_at AS at, m.processed_at,
+           coalesce(o.failure, m.failure) AS failure,
            coalesce(o.failure_code, m.failure_code) AS failure_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
            coalesce(o.requests, m.send_attempts) AS requests
       FROM people p
@@ -102,6 +103,8 @@ class Told(Value):
     last_error: str | None
     batch_last: int | None
     """The last number of the batch that it leads; None: it was answered alone, or leads none."""
+    lease: str | None = None
+    """Under which it was settled: its worker's name, a colon, its fence."""
     at: datetime
     processed_at: datetime | None = None
     failure: str | None = None

@@ -4,10 +4,12 @@ RQ's own loop, which sleeps while suspended and installs signal handlers, is not
 heartbeat and the commands are.
 """
 
+import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import getpid
 from socket import gethostname
+from types import MappingProxyType
 from typing import Final
 from uuid import uuid4
 
@@ -15,7 +17,6 @@ import redis
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
-from onelane import keys
 from onelane.errors import LanesUnavailable, kind_of
 from onelane.lanes.refusals import translated
 from onelane.lanes.roster import Noted
@@ -23,6 +24,7 @@ from onelane.model import JsonObject
 from onelane.processes.commands import Commands
 from onelane.telemetry.log import event
 
+NO_SLOTS: Final[Mapping[str, int]] = MappingProxyType({})
 ON_A_LANE_TTL_S: Final = 60
 REPEAT_S: Final = 10.0
 SHOWN_MAX: Final = 100
@@ -40,11 +42,12 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         name: str,
         note: Callable[[str, JsonObject | None], Noted],
         isolation: Callable[[], str] = lambda: "",
-        kinds: Iterable[str] = keys.KINDS,
+        slots: Mapping[str, int] = NO_SLOTS,
     ) -> None:
         """`note` notes a heartbeat by Redis' clock, and what RQ's tools are to show.
 
-        `isolation` answers the state of what runs suspect messages apart, which the doctor reads, as it does `kinds`.
+        `isolation` answers the state of what runs suspect messages apart, which the doctor reads. `slots`: how many of
+        each kind of lanes.
         It raises LanesForeign when this Redis belongs to another deployment: then nothing is written.
         """
         try:
@@ -53,7 +56,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
             raise translated(error) from error
         self._note = note
         self._isolation = isolation
-        self._kinds = ",".join(kinds)
+        self._slots = json.dumps(dict(slots))
         self._commands = Commands(connection, self.pubsub_channel_name, self.handle_payload)
         self.is_suspended = True
         """Until Redis was asked."""
@@ -122,7 +125,7 @@ class Registration(BaseWorker):  # type: ignore[misc]  # RQ's types are incomple
         busy = WorkerStatus.BUSY if at_hand else WorkerStatus.IDLE
         state = WorkerStatus.SUSPENDED if self.is_suspended else busy
         lanes = ("queues", ",".join(self._shown), "lanes", str(len(at_hand)))
-        shown = ("state", state, *lanes, "isolation", self._isolation(), "kinds", self._kinds)
+        shown = ("state", state, *lanes, "isolation", self._isolation(), "slots", self._slots)
         if shown == self._written and not kept and moment - self._written_at < REPEAT_S:
             return None
         self._written, self._written_at = shown, moment

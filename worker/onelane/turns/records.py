@@ -187,6 +187,7 @@ class Records:
         item: JsonObject = {
             "user_id": str(lease.user_id),
             "fence": lease.fence,
+            "token": lease.token,
             "version": turn.version,
             "seqs": [message.seq for message in turn.messages],
             "session_id": str(turn.session.id),

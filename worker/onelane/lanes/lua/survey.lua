@@ -4,7 +4,7 @@
 -- ARGV: now, the most lanes to list of each state, the most locks to read, the most workers to list
 -- Returns JSON {now_ms, redis_ms: its own clock, total, due, paused, ahead, looked_at, leased, collecting, oldest_ms or false,
 --               is_suspended,
---               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes, isolation, kinds], …]}
+--               lanes: [[state, user, score, jobs, worker, fence, until], …], workers: [[name, heartbeat, lanes, isolation, slots], …]}
 local now, rows_max, locks_max, workers_max = lanes_clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local lanes, shown = {}, {}
 
@@ -44,7 +44,7 @@ for _, user in ipairs(paused) do show('paused', user, 'inf', holder_of(user)) en
 local workers = {}
 local heard = peek('ZREVRANGE', HEARTBEATS, 0, workers_max - 1, 'WITHSCORES') or {}
 for i = 1, #heard, 2 do
-  local worker = peek('HMGET', worker_key(heard[i]), 'lanes', 'death', 'isolation', 'kinds') or {}
+  local worker = peek('HMGET', worker_key(heard[i]), 'lanes', 'death', 'isolation', 'slots') or {}
   if not worker[2] then workers[#workers + 1] = { heard[i], heard[i + 1], worker[1] or '0', worker[3] or '', worker[4] or '' } end
 end
 
