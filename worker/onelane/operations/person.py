@@ -29,14 +29,15 @@ SELECT p.channel, p.provider_id FROM messages m JOIN provider_messages p ON p.re
  WHERE m.{BY_USER}
 """  # noqa: S608 - constants of ours
 BY_LINE: Final = {
-    "accepted_deliveries": f"""(channel, external_id) IN (
-        SELECT channel, external_id FROM messages WHERE {BY_USER}
-        UNION ALL SELECT channel, external_id FROM inbox WHERE {BY_USER}
-        UNION ALL SELECT channel, external_id FROM accepted_deliveries WHERE {BY_USER} AND is_alone)""",  # noqa: S608
-    "payloads": f"""message_id IN (
-        SELECT id FROM messages WHERE {BY_USER} UNION ALL SELECT id FROM inbox WHERE {BY_USER})""",  # noqa: S608
+    "accepted_deliveries": """(channel, external_id) IN (
+        SELECT channel, external_id FROM messages WHERE user_id = ANY(%(users)s)
+        UNION ALL SELECT channel, external_id FROM inbox WHERE user_id = ANY(%(users)s)
+        UNION ALL SELECT channel, external_id FROM accepted_deliveries WHERE user_id = ANY(%(users)s) AND is_alone)""",
+    "payloads": """message_id IN (
+        SELECT id FROM messages WHERE user_id = ANY(%(users)s)
+        UNION ALL SELECT id FROM inbox WHERE user_id = ANY(%(users)s))""",
     "provider_messages": f"(channel, provider_id) IN ({SENT_IDS})",
-    "tool_calls": f"session_id IN (SELECT id FROM conversation_sessions WHERE {BY_USER})",  # noqa: S608
+    "tool_calls": "session_id IN (SELECT id FROM conversation_sessions WHERE user_id = ANY(%(users)s))",
 }
 """Of the tables that have no index by user, which rows are a person's."""
 STATUSES: Final = f"""
@@ -44,7 +45,7 @@ SELECT to_jsonb(s) AS row FROM reply_statuses s WHERE (channel, provider_id) IN 
 UNION SELECT to_jsonb(s) FROM reply_statuses s WHERE key IN (SELECT id FROM messages WHERE {BY_USER})
 UNION SELECT to_jsonb(s) FROM reply_statuses s
        WHERE channel = %(channel)s AND participant = ANY(%(names)s) AND participant <> ''
-"""  # noqa: S608
+"""  # noqa: S608 - constants of ours
 QUARANTINE: Final = """
 SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'escape'), 'digest', encode(digest, 'hex')) AS row
   FROM quarantined_payloads q
