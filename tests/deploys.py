@@ -33,6 +33,12 @@ STOPPED = re.compile(r"(\w+\.\d) stopped \(rc=(-?\d+)\)")
 EXITS = {"web.1": "0", "worker.1": "0", "worker.2": "0"}
 
 
+def procfile() -> dict[str, list[str]]:
+    """Return the commands that the Procfile gives each kind of process, in words."""
+    lines = (line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    return {name: command.removeprefix("exec ").split() for name, command in lines}
+
+
 class Release:
     """One release: the Procfile's web and its workers, in a session of its own."""
 
@@ -86,8 +92,8 @@ class Traffic:
         self.accepted: list[tuple[str, int]] = []
 
     @contextmanager
-    def flowing(self, *releases: Release) -> Iterator[None]:
-        self.ports = [release.port for release in releases]
+    def flowing(self, *ports: int) -> Iterator[None]:
+        self.ports = [*ports]
         threads = [threading.Thread(target=self._write, args=(f"user {nr}",)) for nr in range(USERS)]
         for thread in threads:
             thread.start()

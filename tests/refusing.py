@@ -33,6 +33,7 @@ class Limited:
         self._admin = redis.Redis.from_url(server.url)
         self._admin.acl_setuser(USER, enabled=True, reset=True, passwords=[f"+{PASSWORD}"])
         self.allow()
+        self._admin.acl_log_reset()
         self.url = f"redis://{USER}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{server.port}/0"
 
     def __enter__(self) -> Self:
@@ -46,6 +47,11 @@ class Limited:
         """Allow everything but what the rules `but` take away; the scripts are forgotten, as after a restart."""
         self._rule(*ALL_ALLOWED, *but)
         self._admin.script_flush()
+
+    @property
+    def denied(self) -> set[str]:
+        """What Redis has refused to the user: commands, keys, channels."""
+        return {entry["object"].lower() for entry in self._admin.acl_log() if entry["username"] == USER}
 
     def change_password(self, to: str) -> None:
         """Change the password, and end the connections that know the old one only."""

@@ -43,7 +43,7 @@ def test_deploys_under_traffic_lose_nothing_reorder_nothing_and_need_few_connect
     traffic, first = Traffic(settings), start("first")
     with _watched(postgres.url, services) as peak:
         eventually(lambda: first.is_up)
-        with traffic.flowing(first):
+        with traffic.flowing(first.port):
             traffic.await_more()
             second = start("second")
             traffic.ports.append(second.port)

@@ -88,7 +88,8 @@ def test_a_full_redis_lets_every_script_run(services: Services, fill: Callable[[
     assert Survey(lanes).numbers_and_snapshot()[0]["onelane_turns:committed"] == 7
 
 
-def test_a_read_only_redis_is_away_and_not_full(services: Services, fill: Callable[[], object]) -> None:
+def test_a_read_only_redis_is_away_and_not_full_and_no_connection_stays_with_it(services: Services) -> None:
+    """After a fail-over behind one name, workers stayed with the replica until they were restarted."""
     services.lanes.client.replicaof("127.0.0.1", "1")
     try:
         for act in (
@@ -97,8 +98,10 @@ def test_a_read_only_redis_is_away_and_not_full(services: Services, fill: Callab
             lambda: services.lanes.marks.note_reconciled(9),
             lambda: services.lanes.marks.claim_duty("duties", "a test", 9),
         ):
+            connection = services.lanes.client.client_id()
             with pytest.raises(LanesUnavailable, match="refuses"):
                 act()
+            assert services.lanes.client.client_id() != connection
     finally:
         services.lanes.client.replicaof("NO", "ONE")
 

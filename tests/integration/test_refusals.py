@@ -15,7 +15,7 @@ from onelane.bootstrap import Services, open_services, open_worker
 from onelane.channels import provider_of
 from onelane.cli import main
 from onelane.config import Settings
-from onelane.deliveries import Delivery
+from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment, Health
@@ -180,12 +180,30 @@ def test_a_password_changed_under_a_running_worker_is_an_outage_until_it_is_righ
 def test_the_rights_that_the_documents_name_are_enough(
     settings: Settings, limited: Limited, accept: Accept, run_worker: RunWorker, rows: Rows, log_lines: LogLines
 ) -> None:
-    [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD ([^`]+)`", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
-    limited.allow("resetkeys", "resetchannels", "-@all", *rules.split())
+    [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD (.+)", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
+    limited.allow(*rules.split())
     with run_worker(settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})) as worker:
-        message = accept("alice")
-        eventually(lambda: rows.is_settled(message.user_id))
+        messages = [accept("alice"), accept("bob", "fail")]
+        eventually(lambda: all(rows.is_settled(message.user_id) for message in messages))
+        _look_at_everything(worker.services, messages[1])
         assert worker.services.upload.flush()
+    assert limited.denied <= {"client", "client|setinfo"}, "a library's name and version, which it does not insist on"
     # A machine that stands still for half a lease looks like a clock that steps. Numbers of another test may be late.
     warnings = {line["event"] for line in log_lines if line["log_level"] not in {"info", "debug"}}
     assert warnings <= {"clock_stepped", "numbers_postponed"}
+
+
+def _look_at_everything(services: Services, dead: Accepted) -> None:
+    """Log in, look at all pages, ask the doctor, and act on a dead message."""
+    operator = operator_of(web_of(services, metrics_token=SecretStr("token")))
+    lane = keys.queue_name(dead.user_id)
+    for page in ("/ops/", "/readyz", *pages_of(lane, dead.message_id)):
+        assert operator.get(page).status_code in {200, 404}, page
+    for page in ("/metrics", "/autoscale.json"):
+        assert operator.get(page, headers={"Authorization": "Bearer token"}).status_code == 200
+    examined = {
+        one.check: one.finding for one in examine(Deployment(services.settings, services.database, services.lanes))
+    }
+    assert {examined[check].health for check in ("redis", "owner", "eviction", "lanes", "memory")} == {Health.OK}
+    services.acts.pause(dead.user_id, by="ann")
+    services.acts.resume(dead.user_id, by="ann")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from onelane.config import Settings
 from onelane.errors import ConfigError
-from onelane.formats import database_of, redis_of
+from onelane.formats import Sentinels, database_of, redis_of, sentinels_of
 from tests.payloads import ON_THE_NET
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -55,6 +55,9 @@ IMPOSSIBLE = [
     ("PG_POOLER", "session", "PG_POOLER: must be 'transaction'"),
     ("DATABASE_URL", f"postgres://u:{SECRET}@db:{SECRET}/d?x", "DATABASE_URL: must be an address"),
     ("REDIS_URL", f"http://:{SECRET}@lanes", "REDIS_URL: must start with redis://"),
+    ("REDIS_URL", f"redis+sentinel://:{SECRET}@lanes:1", "REDIS_URL: must be redis+sentinel://user:password@host"),
+    ("REDIS_URL", f"redis+sentinel://lanes,/{SECRET}", "REDIS_URL: must be redis+sentinel://"),
+    ("REDIS_URL", f"redis+sentinel://lanes/name?password={SECRET}", "REDIS_URL: must be redis+sentinel://"),
     ("PORT", SECRET, "PORT: must be a whole number"),
     ("PORT", "65536", "PORT: must be less than or equal to 65535"),
     ("WORKER_KINDS", "in,both", "WORKER_KINDS.1: must be 'in' or 'out'"),
@@ -214,8 +217,20 @@ def test_a_database_is_named_without_its_password(url: str, named: str, monkeypa
     ("url", "named"),
     [
         ("rediss://:secret@lanes.example.com/2?ssl_cert_reqs=none", "lanes.example.com:6379/2"),
+        ("redis+sentinel://:secret@one:1,two/lanes/2?sentinel_password=secret", "lanes of one:1,two:26379"),
         ("unix://me:secret@/run/redis.sock?db=1&password=secret", "/run/redis.sock"),
     ],
 )
 def test_a_redis_is_named_without_its_password(url: str, named: str) -> None:
     assert redis_of(url) == named
+
+
+def test_an_address_of_sentinels_is_taken_apart() -> None:
+    assert sentinels_of("redis://h") is None
+    found = sentinels_of("rediss+sentinel://me:a%2Fb@one:1,[::1]:2,three/My.lanes/4?sentinel_password=open%20it")
+    assert found == Sentinels(
+        places=(("one", 1), ("::1", 2), ("three", 26_379)),
+        service="My.lanes",
+        primary="rediss://me:a%2Fb@primary/4",
+        access={"password": "open it"},
+    )

@@ -21,6 +21,7 @@ from onelane.telemetry.events import EVENTS
 from onelane.telemetry.numbers import COUNTED
 from onelane_web.metrics import GAUGES, LABELS
 from tests.conftest import ROOT
+from tests.deploys import procfile
 
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -156,11 +157,6 @@ def test_every_term_of_the_glossary_is_explained_once() -> None:
     explained = [term for term in terms if term != "term" and set(term) != {"-"}]
     assert len(explained) > 50
     assert len(set(explained)) == len(explained)
-
-
-def procfile() -> dict[str, list[str]]:
-    lines = (line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
-    return {name: command.removeprefix("exec ").split() for name, command in lines}
 
 
 def test_dynos_containers_and_documents_start_the_same_processes() -> None:
