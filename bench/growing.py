@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -58,7 +59,9 @@ LOAD = (
 def fill(stack: Stack, messages: int, seconds: float) -> int:
     """Write history of so many lines, or as much as fits into the time; return how many users there are."""
     users, ends = 0, time.monotonic() + seconds
-    with psycopg.connect(stack.postgres.url, autocommit=True, options="-c synchronous_commit=off") as connection:
+    # Rows that are made together fit together: their foreign keys need not be looked up.
+    options = "-c synchronous_commit=off -c session_replication_role=replica"
+    with psycopg.connect(stack.postgres.url, autocommit=True, options=options) as connection:
         while users * LINES_A_USER < messages and time.monotonic() < ends:
             with connection.transaction():
                 for statement in LOAD:
@@ -67,6 +70,29 @@ def fill(stack: Stack, messages: int, seconds: float) -> int:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
     return users
+
+
+def postgres_bytes(stack: Stack) -> float:
+    """Return what all tables with their indexes take on the disk."""
+    return float(stack.value("SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables"))
+
+
+def redis_bytes(stack: Stack, users: int) -> tuple[float, float]:
+    """Return what the first waiting message of a user takes in Redis, and what each further one does."""
+    waiting = [uuid4() for _ in range(users)]
+    with stack.services() as services:
+        sizes = [_redis_memory(stack)]
+        for _ in range(2):
+            for user in waiting:
+                services.lanes.enqueue(user, uuid4())
+            sizes.append(_redis_memory(stack))
+    stack.redis.flushall()
+    empty, one, two = sizes
+    return (one - empty) / users, (two - one) / users
+
+
+def _redis_memory(stack: Stack) -> float:
+    return float(stack.redis.info("memory")["used_memory"])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from bench.growing import LINES_A_USER, Backend, fill
+from bench.growing import LINES_A_USER, Backend, fill, postgres_bytes, redis_bytes
 from bench.measuring import Figures, Rounds, alternate
 from bench.plan import Plan
 from bench.result import Goal, Result
@@ -21,12 +21,13 @@ from onelane.processes.reconciler import USERS_PER_PAGE, WAITING_USERS
 NAME = "growth"
 TITLE = "Growth: Postgres' CPU ms for one item of each hot statement, by the size of the history"
 STATEMENTS: Final = ("accept", "begin", "settle", "send", "history", "waiting", "sweep", "backlog")
-COLUMNS = ["database", "users", *STATEMENTS, "WAL kB", "after a checkpoint", "HOT %"]
+COLUMNS = ["database", "users", *STATEMENTS, "WAL kB", "after a checkpoint", "HOT %", "bytes", "Redis", "further"]
 GROWTH_MAX = 1.5
 LIST = 16
 LISTS = 40
 MESSAGES_EACH = 4
-LOAD_MAX_S = 600.0
+LOAD_MAX_S = 480.0
+REDIS_USERS = 5_000
 BACKLOG, BACKLOG_LIST, BACKLOG_READ = 20_000, 64, 100
 READS = 9
 NOTES = [
@@ -35,6 +36,8 @@ NOTES = [
     "send: mark a reply, note that it was accepted, and mark the next.",
     "backlog: commit and next begin of a user with 20,000 waiting messages, alone in its list.",
     "WAL: of one message from accept until its reply is sent.",
+    "bytes: of a line of history in Postgres, with its indexes and all that belongs to it.",
+    "Redis: bytes of a user's first message that waits; further: of each further one.",
     "HOT: updates that made no index entry, of users, sessions, messages and the outbox.",
 ]
 HISTORY = (
@@ -53,6 +56,7 @@ class Grown(NamedTuple):
 
     stack: Stack
     users: int
+    bytes_a_line: float
 
     @property
     def name(self) -> str:
@@ -61,7 +65,7 @@ class Grown(NamedTuple):
 
 
 def measure(plan: Plan) -> Result:
-    """Fill a small database and one as large as ten minutes allow, then measure both in turns."""
+    """Fill a small database and one as large as eight minutes allow, then measure both in turns."""
     small, large = plan.size((100_000, 10_000_000), (100_000, 300_000))
     with ExitStack() as closing:
         few, many = (
@@ -77,7 +81,8 @@ def measure(plan: Plan) -> Result:
 def _grown(plan: Plan, messages: int, seconds: float) -> Iterator[Grown]:
     with fresh() as stack:
         plan.report(f"  writing a history of {messages:,} messages")
-        yield Grown(stack, fill(stack, messages, seconds))
+        users = fill(stack, messages, seconds)
+        yield Grown(stack, users, postgres_bytes(stack) / (users * LINES_A_USER))
 
 
 def _run_under_snapshot(plan: Plan, grown: Grown) -> Figures:
@@ -106,7 +111,9 @@ def _run(plan: Plan, grown: Grown) -> Figures:
     finally:
         backend.close()
     hot_share = 100 * (more_hot - hot) / max(1, more_updates - updates)
-    return {"users": grown.users, **found, "wal_cold_kb": cold["wal_kb"], "hot": hot_share}
+    first, further = redis_bytes(grown.stack, plan.size(REDIS_USERS, 200))
+    sizes = {"bytes": grown.bytes_a_line, "redis_first": first, "redis_further": further}
+    return {"users": grown.users, **found, "wal_cold_kb": cold["wal_kb"], "hot": hot_share, **sizes}
 
 
 def _turns(backend: Backend, lists: int) -> Figures:
@@ -211,4 +218,5 @@ def _row(rounds: Rounds, name: str) -> list[str]:
         f"{rounds.found[name][0]['users']:,}",
         *(f"{rounds.median(name, statement):.3f}" for statement in STATEMENTS),
         *(f"{rounds.median(name, figure):.1f}" for figure in ("wal_kb", "wal_cold_kb", "hot")),
+        *(f"{rounds.median(name, figure):.0f}" for figure in ("bytes", "redis_first", "redis_further")),
     ]
