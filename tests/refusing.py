@@ -51,7 +51,7 @@ class Limited:
     @property
     def denied(self) -> set[str]:
         """What Redis has refused to the user: commands, keys, channels."""
-        return {entry["object"].lower() for entry in self._admin.acl_log() if entry["username"] == USER}
+        return {str(entry["object"]).lower() for entry in self._admin.acl_log() if entry["username"] == USER}
 
     def change_password(self, to: str) -> None:
         """Change the password, and end the connections that know the old one only."""

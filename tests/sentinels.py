@@ -1,10 +1,9 @@
 """A primary with a replica, and three Sentinels that watch over them: all real, all ours."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import redis
@@ -72,58 +71,55 @@ class Sentinel(EmbeddedServer):
 
 
 class Watched:
-    """The servers, and who watches over them."""
+    """Two servers, and the Sentinels that watch over them: they decide which is the primary."""
 
-    def __init__(self, primary: EmbeddedRedis, sentinels: list[Sentinel], password: str) -> None:
-        self.primary = primary
-        self.sentinels = sentinels
+    def __init__(self, servers: list[EmbeddedRedis], sentinels: list[Sentinel], password: str) -> None:
+        self._servers = servers
+        self._sentinels = sentinels
         self._password = password
+
+    @property
+    def primary(self) -> EmbeddedRedis:
+        """The server that the Sentinels name."""
+        with self._sentinels[0].client as client:
+            _, port = client.sentinel_get_master_addr_by_name(SERVICE)
+        return next(one for one in self._servers if one.port == port)
 
     def url(self, service: str = SERVICE, sentinel_password: str = PASSWORD) -> str:
         """Word what REDIS_URL is; the first Sentinel is one that is not there."""
-        places = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *(one.port for one in self.sentinels)))
+        places = ",".join(f"127.0.0.1:{port}" for port in (free_port(), *(one.port for one in self._sentinels)))
         access = f"sentinel_password={sentinel_password.replace(' ', '%20')}"
         return f"redis+sentinel://:{self._password}@{places}/{service}/0?{access}"
 
-    def freeze(self) -> None:
-        """Let the primary be silent, with all its connections open."""
-        os.kill(self.primary.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on: it takes itself for the primary until a Sentinel corrects it."""
-        os.kill(self.primary.pid, signal.SIGCONT)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether every Sentinel knows the others and the replica, so that it could fail over."""
-        return all(_knows_all(one) for one in self.sentinels)
+    def await_readiness(self) -> Self:
+        """Wait until every Sentinel knows the others and a replica: so it can fail over."""
+        eventually(lambda: all(_knows_all(one) for one in self._sentinels))
+        return self
 
 
 def _knows_all(sentinel: Sentinel) -> bool:
     with sentinel.client as client:
         found = client.sentinel_master(SERVICE)
-        replicas = client.sentinel_slaves(SERVICE)
+        [replica] = client.sentinel_slaves(SERVICE) or [None]
     return (
         found["num-other-sentinels"] == 2
-        and len(replicas) == 1
-        and not replicas[0]["is_disconnected"]
-        and replicas[0]["master-link-status"] == "ok"
+        and replica is not None
+        and not replica["is_disconnected"]
+        and replica["master-link-status"] == "ok"
     )
 
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
-    """Run them all, and wait until the Sentinels could fail over."""
+    """Run them all."""
     settings: dict[str, str] = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
-    primary = EmbeddedRedis(folder / "primary", settings=settings)
+    primary = EmbeddedRedis(folder / "one", settings=settings)
     password = str(urlsplit(primary.url).password)
     settings["masterauth"] = password
-    replica = EmbeddedRedis(folder / "replica", settings={**settings, "replicaof": f"127.0.0.1 {primary.port}"})
+    replica = EmbeddedRedis(folder / "two", settings={**settings, "replicaof": f"127.0.0.1 {primary.port}"})
     replica._password = password
     sentinels = [Sentinel(folder / f"sentinel-{nr}", primary, password) for nr in range(3)]
     with ExitStack() as stack:
         for server in (primary, replica, *sentinels):
             stack.enter_context(server)
-        found = Watched(primary, sentinels, password)
-        eventually(lambda: found.is_ready)
-        yield found
+        yield Watched([primary, replica], sentinels, password)

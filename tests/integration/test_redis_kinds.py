@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from onelane.doctor.finding import Deployment, Health
 from onelane.errors import LanesDenied, LanesUnavailable
 from tests.conftest import DEADLINE_S, RunWorker, eventually
 from tests.rows import Rows
-from tests.sentinels import PASSWORD, watched
+from tests.sentinels import PASSWORD, Watched, watched
 
 USERS = [f"user {nr}" for nr in range(10)]
-BEFORE, DURING = 3, 10
-"""Messages of each user that are written before the primary is gone, and in all."""
+BEFORE, DURING, AFTER = 3, 10, 12
+"""Messages of each user in all: written before the primary is gone, by the end of that, and once it has come back."""
 GOES_ON_WITHIN_S = 20.0
 """After the primary is gone: the Sentinels notice it and agree on another, workers ask them. Measured: 3 to 4 s."""
 
@@ -120,32 +121,71 @@ def test_a_message_goes_all_the_way_over_the_tls_of_redis_itself(
 # Sentinels
 
 
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("sentinels")) as servers:
+        yield servers
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("is_frozen", [False, True], ids=["killed", "frozen"])
-def test_a_fail_over_under_traffic_loses_nothing_and_work_goes_on_soon(
-    rows: Rows, settings: Settings, run_worker: RunWorker, tmp_path: Path, *, is_frozen: bool
+def test_sentinels_that_know_no_such_service_or_want_a_password_are_a_mistake_of_settings(
+    settings: Settings, servers: Watched
 ) -> None:
-    with watched(tmp_path) as servers:
-        guarded = settings.model_copy(update={"redis_url": servers.url(), "handler": "tests.bots:handle"})
-        web = open_services(guarded)
-        with run_worker(guarded):
-            _write(web, range(BEFORE))
-            eventually(lambda: rows.answered() == BEFORE * len(USERS))
-            gone_at = time.monotonic()
-            servers.freeze() if is_frozen else servers.primary.kill()
-            _write(web, range(BEFORE, DURING))
-            eventually(lambda: rows.answered() == DURING * len(USERS))
-            took_s = time.monotonic() - gone_at
-            if is_frozen:  # it comes back, and has to be given up by those who still hold connections to it
-                servers.thaw()
-                _write(web, range(DURING, DURING + 1))
-                eventually(lambda: rows.waiting() == 0)
-            eventually(lambda: not web.lanes.client.exists("lanes:in"))
-        web.close()
+    for url, said in {
+        servers.url(service="others"): "its Sentinels do not know that service",
+        servers.url().partition("?")[0]: "wants a password",
+        servers.url(sentinel_password="wrong"): "refuses the user or the password",
+    }.items():
+        services = open_services(settings.model_copy(update={"redis_url": url}))
+        with pytest.raises(LanesDenied, match=said) as denied:
+            services.lanes.probe()
+        assert PASSWORD not in str(denied.value)
+        services.close()
+
+
+def _frozen(primary: EmbeddedRedis) -> None:
+    os.kill(primary.pid, signal.SIGSTOP)
+
+
+def _thawed(primary: EmbeddedRedis) -> None:
+    """Let it go on: it takes itself for the primary until a Sentinel corrects it."""
+    os.kill(primary.pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("leave", "come_back"),
+    [(_frozen, _thawed), (EmbeddedRedis.kill, EmbeddedRedis.start)],
+    ids=["frozen, with its connections open", "killed"],
+)
+def test_a_fail_over_under_traffic_loses_nothing_and_work_goes_on_soon(
+    rows: Rows,
+    settings: Settings,
+    run_worker: RunWorker,
+    servers: Watched,
+    leave: Callable[[EmbeddedRedis], object],
+    come_back: Callable[[EmbeddedRedis], object],
+) -> None:
+    primary = servers.await_readiness().primary
+    guarded = settings.model_copy(update={"redis_url": servers.url(), "handler": "tests.bots:handle"})
+    web = open_services(guarded)
+    web.lanes.client.flushall()
+    with run_worker(guarded):
+        _write(web, range(BEFORE))
+        eventually(lambda: rows.answered() == BEFORE * len(USERS))
+        gone_at = time.monotonic()
+        leave(primary)
+        _write(web, range(BEFORE, DURING))
+        eventually(lambda: rows.answered() == DURING * len(USERS))
+        took_s = time.monotonic() - gone_at
+        come_back(primary)
+        _write(web, range(DURING, AFTER))
+        eventually(lambda: rows.answered() == AFTER * len(USERS))
+    web.close()
     assert took_s < GOES_ON_WITHIN_S
+    assert servers.primary is not primary
     for user in USERS:
-        texts = rows.texts(rows.user_of("demo", user))
-        assert texts == [str(nr) for nr in range(DURING + is_frozen)]
+        assert rows.texts(rows.user_of("demo", user)) == [str(nr) for nr in range(AFTER)]
     assert rows.out_of_order() == []
     assert rows.attempts_max() == 0
 
@@ -155,20 +195,3 @@ def _write(web: Services, numbers: range) -> None:
         for user in USERS:
             external_id = f"{user}-{nr}".replace(" ", ".")
             web.intake.accept("demo", [Delivery(senders=(user,), external_id=external_id, text=str(nr))])
-
-
-@pytest.mark.slow
-def test_sentinels_that_know_no_such_service_or_want_a_password_are_a_mistake_of_settings(
-    settings: Settings, tmp_path: Path
-) -> None:
-    with watched(tmp_path) as servers:
-        for url, said in {
-            servers.url(service="others"): "its Sentinels do not know that service",
-            servers.url().partition("?")[0]: "wants a password",
-            servers.url(sentinel_password="wrong"): "refuses the user or the password",
-        }.items():
-            services = open_services(settings.model_copy(update={"redis_url": url}))
-            with pytest.raises(LanesDenied, match=said) as denied:
-                services.lanes.probe()
-            assert PASSWORD not in str(denied.value)
-            services.close()

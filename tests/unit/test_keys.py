@@ -1,6 +1,7 @@
 """The keys: Python and the scripts make the same ones, and every one has the deployment's prefix."""
 
 import re
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from onelane import keys
 from onelane.lanes.prefixed import prefixed
 from onelane.lanes.scripts import SCRIPTS
+from tests.conftest import ROOT
 
 PRELUDE = (SCRIPTS / "prelude.lua").read_text()
 ARGUMENT = "U"
@@ -107,3 +109,13 @@ def test_a_command_is_sent_with_the_prefix_in_front_of_its_keys_and_of_nothing_e
 def test_a_command_whose_keys_are_not_known_is_not_sent() -> None:
     with pytest.raises(ValueError, match="SORT"):
         prefixed(PREFIX, ("SORT", "a"))
+
+
+def test_the_rights_that_the_documents_name_are_for_every_key_and_for_no_other() -> None:
+    _, *listed = re.findall(r"^\| ([a-z][^|]*?) *\|", keys.__doc__ or "", re.MULTILINE)
+    ours = [re.sub("<[^>]*>", ARGUMENT, key) for key in listed] + ["nothing"]  # which probe.lua writes and removes
+    [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD (.+)", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
+    patterns = [rule[1:] for rule in rules.split() if rule.startswith("~")]
+    assert len(ours) > 30
+    assert [key for key in ours if not any(fnmatch(key, pattern) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not any(fnmatch(key, pattern) for key in ours)] == []

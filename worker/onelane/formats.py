@@ -2,9 +2,10 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import time
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -13,6 +14,24 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+SENTINEL_URL: Final = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^/@]*)@)?(?P<places>[^/@?#]+)/(?P<service>[\w.-]+)"
+    r"(?:/(?P<database>\d+))?(?:\?(?P<access>.+))?"
+)
+SENTINEL_PLACE: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+))(?::(?P<port>\d{1,5}))?")
+SENTINEL_PORT: Final = 26_379
+SENTINEL_ACCESS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+
+
+class Sentinels(NamedTuple):
+    """An address of Sentinels, which know where the primary is."""
+
+    places: tuple[tuple[str, int], ...]
+    service: str
+    primary: str
+    """The primary's address as redis-py reads it; its host is not known yet."""
+    access: Mapping[str, str]
+    """User and password for the Sentinels themselves."""
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
@@ -42,9 +61,9 @@ def _postgres_url(url: str) -> str:
     return url
 
 
-def _redis_scheme(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
+def _redis_url(url: str) -> str:
+    if sentinels_of(url) is None and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://")
     return url
 
 
@@ -91,7 +110,7 @@ PublicUrl = Annotated[
     str, matching(r"https?://[^\s?#]+", "must be http:// or https:// with host and path, without ? and #")
 ]
 PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_scheme)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 RedisPrefix = Annotated[
     str, matching(r"[A-Za-z0-9:._-]{0,32}", "must be letters, digits, : . _ and -, at most 32, for example staging:")
 ]
@@ -110,7 +129,31 @@ def database_of(url: str) -> str:
     return f"database {database or 'of this user'} on {host}"
 
 
+def sentinels_of(url: str) -> Sentinels | None:
+    """Take an address of Sentinels apart; None when it is of another kind. Raise ValueError with what is allowed."""
+    if not url.startswith(("redis+sentinel://", "rediss+sentinel://")):
+        return None
+    match = SENTINEL_URL.fullmatch(url)
+    places = [SENTINEL_PLACE.fullmatch(place) for place in match["places"].split(",")] if match else [None]
+    access = dict(parse_qsl(match["access"] or "")) if match else {}
+    if match is None or None in places or access.keys() - SENTINEL_ACCESS.keys():
+        raise ValueError(
+            "must be redis+sentinel://user:password@host:26379,host:26379/service/0, and may end in"
+            " ?sentinel_username=…&sentinel_password=…"
+        )
+    return Sentinels(
+        places=tuple(
+            (place["ipv6"] or place["host"], int(place["port"] or SENTINEL_PORT)) for place in places if place
+        ),
+        service=match["service"],
+        primary=f"{match['scheme']}://{match['user'] or ''}@primary/{match['database'] or 0}",
+        access={SENTINEL_ACCESS[name]: value for name, value in access.items()},
+    )
+
+
 def redis_of(url: str) -> str:
     """Name the host and the database of an address; no password, no user."""
+    if sentinels := sentinels_of(url):
+        return f"{sentinels.service} of {','.join(f'{host}:{port}' for host, port in sentinels.places)}"
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 6379}{parts.path.rstrip('/')}" if parts.hostname else parts.path

@@ -28,6 +28,7 @@ DENIALS: Final = {
     r"\bNOPERM\b|can't run this command|can't access at least|ACL failure": "does not allow the user in REDIS_URL"
     " what Onelane needs: give it the commands and keys that docs/OPERATIONS.md lists",
     r"\b(MOVED|ASK|CROSSSLOT|CLUSTERDOWN|TRYAGAIN)\b|cluster node|to the same slot": A_CLUSTER,
+    r"No such master with that name": "has no primary of the name in REDIS_URL: its Sentinels do not know that service",
     r"nknown (Redis )?command|nknown subcommand|syntax error": "does not know a command that Onelane needs:"
     " set REDIS_URL to Redis 6.2 or newer, with no proxy in between that forbids commands",
 }

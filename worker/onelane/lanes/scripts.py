@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from onelane import forks, keys
 from onelane.errors import LanesDenied, LanesUnavailable
-from onelane.lanes.connections import connection_class
+from onelane.lanes.connections import pool_arguments
 from onelane.lanes.gathering import Call, Gathering, Read, awaited
 from onelane.lanes.listing import listed
 from onelane.lanes.prefixed import PrefixedRedis, prefix_of
@@ -44,8 +44,7 @@ def connect(
     """
     tls = {"ssl_cert_reqs": "required" if verify_tls else "none", "ssl_ca_certs": ca_file}
     pool = redis.BlockingConnectionPool.from_url(
-        url,
-        **connection_class(url),
+        **pool_arguments(url, tls),
         max_connections=connections_max,
         timeout=wait_s,
         socket_timeout=timeout_s,
@@ -54,7 +53,6 @@ def connect(
         health_check_interval=0,
         client_name="onelane",
         redis_connect_func=_on_connect,
-        **(tls if url.startswith("rediss://") else {}),
     )
     return PrefixedRedis.of(pool, prefix)
 
