@@ -120,7 +120,7 @@ def test_an_upgrade_and_its_way_back_lose_nothing_and_reorder_nothing(
 ) -> None:
     traffic, this = Traffic(settings), releases.start("this")
     eventually(lambda: this.is_up)
-    with traffic.flowing(this):
+    with traffic.flowing(this.port):
         traffic.await_more()
         assert MIGRATION.removesuffix(".sql") in releases.migrate("next")
         assert is_ready(this.port), "what runs goes on, on the schema of the next release"
