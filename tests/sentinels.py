@@ -56,7 +56,7 @@ class Sentinel(EmbeddedServer):
             f"sentinel monitor {SERVICE} 127.0.0.1 {self._primary.port} 2",
             f"sentinel auth-pass {SERVICE} {self._password}",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_S * 1000:.0f}",
-            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel failover-timeout {SERVICE} 2000",
         ]
         configuration = self.data_dir / "sentinel.conf"
         configuration.write_text("\n".join(settings))

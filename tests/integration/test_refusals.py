@@ -197,7 +197,7 @@ def _look_at_everything(services: Services, dead: Accepted) -> None:
     """Log in, look at all pages, ask the doctor, and act on a dead message."""
     operator = operator_of(web_of(services, metrics_token=SecretStr("token")))
     lane = keys.queue_name(dead.user_id)
-    for page in ("/ops/", "/readyz", *pages_of(lane, dead.message_id)):
+    for page in ("/ops", "/readyz", *pages_of(lane, dead.message_id)):
         assert operator.get(page).status_code in {200, 404}, page
     for page in ("/metrics", "/autoscale.json"):
         assert operator.get(page, headers={"Authorization": "Bearer token"}).status_code == 200

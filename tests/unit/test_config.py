@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from onelane.config import Settings
 from onelane.errors import ConfigError
-from onelane.formats import Sentinels, database_of, redis_of, sentinels_of
+from onelane.formats import database_of, redis_of
+from onelane.sentinels import Sentinels, sentinels_of
 from tests.payloads import ON_THE_NET
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"

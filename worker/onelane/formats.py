@@ -2,10 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
 from datetime import time
-from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -13,25 +12,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from onelane.sentinels import sentinels_of
+
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-SENTINEL_URL: Final = re.compile(
-    r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^/@]*)@)?(?P<places>[^/@?#]+)/(?P<service>[\w.-]+)"
-    r"(?:/(?P<database>\d+))?(?:\?(?P<access>.+))?"
-)
-SENTINEL_PLACE: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+))(?::(?P<port>\d{1,5}))?")
-SENTINEL_PORT: Final = 26_379
-SENTINEL_ACCESS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
-
-
-class Sentinels(NamedTuple):
-    """An address of Sentinels, which know where the primary is."""
-
-    places: tuple[tuple[str, int], ...]
-    service: str
-    primary: str
-    """The primary's address as redis-py reads it; its host is not known yet."""
-    access: Mapping[str, str]
-    """User and password for the Sentinels themselves."""
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
@@ -127,28 +110,6 @@ def database_of(url: str) -> str:
     database = values.get("dbname") or os.environ.get("PGDATABASE") or values.get("user") or os.environ.get("PGUSER")
     host = values.get("hostaddr") or values.get("host") or os.environ.get("PGHOST") or "this machine"
     return f"database {database or 'of this user'} on {host}"
-
-
-def sentinels_of(url: str) -> Sentinels | None:
-    """Take an address of Sentinels apart; None when it is of another kind. Raise ValueError with what is allowed."""
-    if not url.startswith(("redis+sentinel://", "rediss+sentinel://")):
-        return None
-    match = SENTINEL_URL.fullmatch(url)
-    places = [SENTINEL_PLACE.fullmatch(place) for place in match["places"].split(",")] if match else [None]
-    access = dict(parse_qsl(match["access"] or "")) if match else {}
-    if match is None or None in places or access.keys() - SENTINEL_ACCESS.keys():
-        raise ValueError(
-            "must be redis+sentinel://user:password@host:26379,host:26379/service/0, and may end in"
-            " ?sentinel_username=…&sentinel_password=…"
-        )
-    return Sentinels(
-        places=tuple(
-            (place["ipv6"] or place["host"], int(place["port"] or SENTINEL_PORT)) for place in places if place
-        ),
-        service=match["service"],
-        primary=f"{match['scheme']}://{match['user'] or ''}@primary/{match['database'] or 0}",
-        access={SENTINEL_ACCESS[name]: value for name, value in access.items()},
-    )
 
 
 def redis_of(url: str) -> str:

@@ -12,9 +12,8 @@ import redis
 from redis.connection import AbstractConnection
 
 from onelane.addresses import addresses_of
-from onelane.formats import sentinels_of
 from onelane.lanes.sentinels import Primary
-from onelane.model import JsonObject
+from onelane.sentinels import sentinels_of
 
 
 class FollowingConnection(AbstractConnection):
@@ -99,7 +98,7 @@ class TLSSentinelConnection(redis.SSLConnection, SentinelConnection):
 CLASSES = {"redis": Connection, "rediss": TLSConnection, "unix": SocketConnection}
 
 
-def pool_arguments(url: str, tls: JsonObject) -> JsonObject:
+def pool_arguments(url: str, tls: dict[str, Any]) -> dict[str, Any]:
     """Return what a pool needs to know of an address; `tls` are redis-py's options, for where TLS is spoken."""
     sentinels = sentinels_of(url)
     options = tls if url.startswith("rediss") else {}

@@ -12,8 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from onelane.formats import Sentinels
-from onelane.model import JsonObject
+from onelane.sentinels import Sentinels
 
 UNKNOWN_SERVICE = "No such master with that name"
 """Sentinel's own words, where it has some."""
@@ -22,7 +21,7 @@ UNKNOWN_SERVICE = "No such master with that name"
 class Primary:
     """The primary of one service."""
 
-    def __init__(self, sentinels: Sentinels, connection: Callable[..., Any], options: JsonObject) -> None:
+    def __init__(self, sentinels: Sentinels, connection: Callable[..., Any], options: dict[str, Any]) -> None:
         """Ask with what `connection` makes of a host, a port and `options`."""
         self._places = sentinels.places
         self._service = sentinels.service
