@@ -17,7 +17,7 @@ from onelane.cli import main
 from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
-from onelane.doctor.examination import examine
+from onelane.doctor.examination import CHECKS, examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.errors import EXIT_CONFIG, LanesDenied
 from tests.conftest import ROOT, Accept, LogLines, RunWorker, eventually
@@ -183,27 +183,27 @@ def test_the_rights_that_the_documents_name_are_enough(
     [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD (.+)", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
     limited.allow(*rules.split())
     with run_worker(settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})) as worker:
-        messages = [accept("alice"), accept("bob", "fail")]
+        messages = [accept("alice"), accept("bob", "raise")]
         eventually(lambda: all(rows.is_settled(message.user_id) for message in messages))
         _look_at_everything(worker.services, messages[1])
         assert worker.services.upload.flush()
-    assert limited.denied <= {"client", "client|setinfo"}, "a library's name and version, which it does not insist on"
+    # What is asked for and not needed: redis-py gives its version, the doctor reads what INFO leaves out.
+    assert limited.denied <= {"client", "client|setinfo", "config", "config|get"}
     # A machine that stands still for half a lease looks like a clock that steps. Numbers of another test may be late.
     warnings = {line["event"] for line in log_lines if line["log_level"] not in {"info", "debug"}}
-    assert warnings <= {"clock_stepped", "numbers_postponed"}
+    assert warnings <= {"clock_stepped", "numbers_postponed", "turn_failed"}
 
 
 def _look_at_everything(services: Services, dead: Accepted) -> None:
     """Log in, look at all pages, ask the doctor, and act on a dead message."""
     operator = operator_of(web_of(services, metrics_token=SecretStr("token")))
     lane = keys.queue_name(dead.user_id)
-    for page in ("/ops", "/readyz", *pages_of(lane, dead.message_id)):
+    for page in ("/ops/overview", f"/ops/users/{dead.user_id}", "/readyz", *pages_of(lane, dead.message_id)):
         assert operator.get(page).status_code in {200, 404}, page
     for page in ("/metrics", "/autoscale.json"):
         assert operator.get(page, headers={"Authorization": "Bearer token"}).status_code == 200
-    examined = {
-        one.check: one.finding for one in examine(Deployment(services.settings, services.database, services.lanes))
-    }
-    assert {examined[check].health for check in ("redis", "owner", "eviction", "lanes", "memory")} == {Health.OK}
+    deployment = Deployment(services.settings, services.database, services.lanes)
+    of_redis = [check for check in CHECKS if {"redis", "owner"} & {check.name, *check.needs}]
+    assert {one.check for one in examine(deployment, of_redis) if one.finding.health is Health.FAILED} == set()
     services.acts.pause(dead.user_id, by="ann")
     services.acts.resume(dead.user_id, by="ann")
