@@ -12,6 +12,7 @@ MINUTES ?= 3
 SEED ?=
 RUNS ?= 3
 SERVER ?=
+WALKS ?= 10000
 REDIS_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,lanes_model lanes_faults odd_keys keeper recovery \
 	roster rq_tools outages worker_process))
 POOLER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,spine first_conversation session_lifecycle \
@@ -27,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants check docs format clean
+.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants explore check docs format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ chaos: $(INSTALLED) ## break everything at random under traffic, then check ever
 
 chaos-mutants: $(INSTALLED) ## plant one bug at a time, and see the harness find it
 	$(BIN)/python -m tests.chaos mutants
+
+explore: $(INSTALLED) ## look at every interleaving of two workers, then walk beside real servers
+	$(BIN)/python -m tests.explore --walks $(WALKS)
 
 check: $(INSTALLED) ## lint, formatting, types, import contracts, and what the unit tests cover
 	$(BIN)/ruff check .
