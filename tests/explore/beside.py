@@ -4,7 +4,7 @@ A walk goes one step after the other, each drawn from all that may happen. Time 
 clock goes on, requests as it says. Left to the model are the network, the provider and what processes remember.
 """
 
-from itertools import product
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 from uuid import uuid4
@@ -13,11 +13,12 @@ import psycopg
 import redis
 
 from onelane import keys
+from onelane.postgres.connection import Row
 from tests.explore import world
 from tests.explore.servers import TTL_MS, Servers
 from tests.explore.settings import Setting
-from tests.explore.state import KINDS, NOBODY, NONE, OUT, Lane, Place, Reply, User, Waiting
-from tests.explore.steps import Step
+from tests.explore.state import IN, KINDS, NOBODY, NONE, OUT, Lane, Place, Reply, User, Waiting
+from tests.explore.steps import Step, told
 from tests.renewing import renewed
 
 STEPS_MAX: Final = 60
@@ -25,7 +26,7 @@ FAULTS: Final = frozenset({"run_out", "die", "forget", "rewind", "over"})
 CALM: Final = 0.7
 """How often a fault is drawn again: else walks would be over before anything was done."""
 ROWS: Final = """
-SELECT u.fence, u.version, u.last_seq, u.waiting, coalesce(o.fence, 0) AS out_fence,
+SELECT u.id, u.fence, u.version, u.last_seq, u.waiting, coalesce(o.fence, 0) AS out_fence,
        (SELECT coalesce(json_agg(json_build_array(seq, attempts, coalesce(batch_last, 0)) ORDER BY seq), '[]')
           FROM inbox WHERE user_id = u.id) AS inbox,
        (SELECT coalesce(json_agg(seq ORDER BY processed_at, seq), '[]') FROM messages
@@ -35,7 +36,7 @@ SELECT u.fence, u.version, u.last_seq, u.waiting, coalesce(o.fence, 0) AS out_fe
           FROM messages m LEFT JOIN outbox r USING (user_id, turn_seq, ordinal)
          WHERE m.user_id = u.id AND m.direction = 'out') AS replies
   FROM users u LEFT JOIN out_lanes o ON o.user_id = u.id
- WHERE u.id = %s
+ WHERE u.id = ANY(%s)
 """
 
 
@@ -44,11 +45,11 @@ class Beside(Servers):
 
     def run_out(self, nr: int, kind: str) -> None:
         """Let the clock go on until a lease has run out; the others are renewed meanwhile."""
-        live = self._live() - {(nr, kind)}
+        lanes = self._lanes()
         self.now += TTL_MS * 6 // 10
-        for other, of in live:
-            lease = self.leases[self._lane(other, of).lock]
-            assert not renewed(self.lanes[of], [lease], TTL_MS / 1000, "")
+        for (other, of), lane in lanes.items():
+            if lane.is_live and (other, of) != (nr, kind):
+                assert not renewed(self.lanes[of], [self.leases[lane.lock]], TTL_MS / 1000, "")
         self.now += TTL_MS * 6 // 10
 
     def renew(self, leases: list[tuple[int, str, int]]) -> None:
@@ -67,7 +68,7 @@ class Beside(Servers):
 
     def rewind(self, newest: int) -> None:
         """Come back empty, and with a fence counter that has not seen the newest lease."""
-        [real] = [real for real, fence in self.fences.items() if fence == newest][-1:]
+        *_, real = (real for real, fence in self.fences.items() if fence == newest)
         self.forget()
         self.client.set("fence", real - 1)
 
@@ -83,14 +84,15 @@ class Beside(Servers):
 
     def seen(self) -> tuple[User, ...]:
         """Read all that is there, as the model has it."""
-        return tuple(self._seen(nr) for nr in range(len(self.users)))
+        rows = {row.id: row for row in self.database.rows(ROWS, ([user for user in self.users if user],))}
+        lanes = self._lanes()
+        return tuple(
+            self._seen(nr, rows[user], lanes[nr, IN], lanes[nr, OUT]) if user else User()
+            for nr, user in enumerate(self.users)
+        )
 
-    def _seen(self, nr: int) -> User:
-        if self.users[nr] is None:
-            return User()
-        [row] = self.database.rows(ROWS, (self.users[nr],))
+    def _seen(self, nr: int, row: Row, turns: Lane, sends: Lane) -> User:
         assert (row.version, row.waiting) == (len(row.done), len(row.inbox))
-        turns, sends = (self._lane(nr, kind) for kind in KINDS)
         return User(
             said=row.last_seq,
             inbox=tuple(Waiting(*one) for one in row.inbox),
@@ -110,21 +112,30 @@ class Beside(Servers):
         is_over = state != "pending" and (ends or (nr, seq, requests) in self.requests_over)
         return Reply(seq, state, self.tokens[OUT, token] if state == "sending" else NOBODY, requests, is_over, resent)
 
-    def _lane(self, nr: int, kind: str) -> Lane:
-        user = self._user(nr)
+    def _lanes(self) -> dict[tuple[int, str], Lane]:
+        known = [(nr, kind) for nr, user in enumerate(self.users) if user for kind in KINDS]
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.zscore(keys.lanes(kind), str(user))
-        pipeline.hmget(keys.lock(user, kind), "token", "until")
-        pipeline.lrange(keys.queue(user, kind), 0, -1)
-        score, (token, until), jobs = pipeline.execute()
-        place = Place.ABSENT if score is None else Place.DUE if score <= self.now else Place.LATER
-        lock, is_live = self.tokens[kind, (token or b"").decode()], int(until or 0) > self.now
-        assert len(jobs) == len(set(jobs))
-        return Lane(place, lock, is_live, frozenset(self.numbers[job.decode()] for job in jobs))
+        for nr, kind in known:
+            user = self._user(nr)
+            pipeline.zscore(keys.lanes(kind), str(user))
+            pipeline.hmget(keys.lock(user, kind), "token", "until")
+            pipeline.lrange(keys.queue(user, kind), 0, -1)
+        read = pipeline.execute()
+        return {
+            of: self._lane(of[1], *parts)
+            for of, parts in zip(known, zip(read[::3], read[1::3], read[2::3], strict=True), strict=True)
+        }
 
-    def _live(self) -> set[tuple[int, str]]:
-        known = [nr for nr, user in enumerate(self.users) if user]
-        return {(nr, kind) for nr, kind in product(known, KINDS) if self._lane(nr, kind).is_live}
+    def _lane(self, kind: str, score: float | None, lock: Sequence[bytes | None], jobs: list[bytes]) -> Lane:
+        place = Place.ABSENT if score is None else Place.DUE if score <= self.now else Place.LATER
+        token, until = lock
+        assert len(jobs) == len(set(jobs))
+        return Lane(
+            place,
+            self.tokens[kind, (token or b"").decode()],
+            int(until or 0) > self.now,
+            frozenset(self.numbers[job.decode()] for job in jobs),
+        )
 
 
 def walk(connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting, seed: int) -> list[Step]:
@@ -155,5 +166,4 @@ def _on_servers(user: User) -> User:
 
 
 def _compare(real: object, model: object, seed: int, steps: list[Step]) -> None:
-    way = "\n".join(f"{step.who} {step.what}" for step in steps)
-    assert real == model, f"walk {seed}:\n{way}\nreal:  {real}\nmodel: {model}"
+    assert real == model, "\n".join([f"walk {seed}:", *map(told, steps), f"real:  {real}", f"model: {model}"])

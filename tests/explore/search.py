@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tests.explore import rules, world
 from tests.explore.settings import Setting
 from tests.explore.state import State, fences_of, renumbered
-from tests.explore.steps import Step
+from tests.explore.steps import Step, told
 
 
 class Found(NamedTuple):
@@ -152,10 +152,6 @@ class Search:
                 ends += before[place]
         stuck = reached.find(0)
         return None if stuck < 0 else Found("whatever happened, all can be done", self.trace(stuck))
-
-
-def told(step: Step) -> str:
-    return f"{step.who} {step.what}"
 
 
 def lines(found: Found) -> Iterator[str]:

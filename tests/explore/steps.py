@@ -58,6 +58,10 @@ class At(NamedTuple):
         return self.calls(what, call, self.user.put(self.kind, lane), answer, slot)
 
 
+def told(step: Step) -> str:
+    return f"{step.who} {step.what}"
+
+
 def ended(slot: Slot) -> Slot:
     return Slot("ended", slot.user, NOBODY, tells=slot.tells) if slot.tells else IDLE
 

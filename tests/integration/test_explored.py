@@ -65,7 +65,7 @@ def test_each_planted_bug_breaks_the_promise_that_is_there_for_it(bug: Bug) -> N
 
 
 @pytest.mark.parametrize("name", WALKED)
-@pytest.mark.parametrize("walks", [5, pytest.param(50, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("walks", [3, pytest.param(25, marks=pytest.mark.slow)], ids=["few", "many"])
 def test_the_real_scripts_and_functions_do_what_is_explored(
     connection: psycopg.Connection[Any], client: redis.Redis, name: str, walks: int
 ) -> None:
