@@ -208,7 +208,7 @@ def test_with_postgres_away_the_numbers_in_redis_are_shown(web: Web, services: S
     client = create_app(replace(services, database=nowhere)).test_client()
     found = numbers(client)
     nowhere.close()
-    assert found["onelane_workers"] == 0
+    assert found["onelane_workers in"] == found["onelane_workers out"] == 0
     assert "onelane_channels_broken" not in found
 
 
@@ -299,7 +299,7 @@ def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> N
     for nr in range(3):
         accept(f"user {nr}")
     told = web(worker_slots=2).get("/autoscale.json").json or {}
-    assert told.pop("oldest_wait_s") >= 0
+    assert told.pop("oldest_wait_s") == told["kinds"]["in"].pop("oldest_wait_s") >= 0
     assert told == {
         "lanes_due": 3,
         "lanes_leased": 0,
@@ -308,7 +308,24 @@ def test_autoscale_tells_what_an_autoscaler_needs(web: Web, accept: Accept) -> N
         "workers": 0,
         "slots": 0,
         "suggested_workers": 2,
+        "kinds": {
+            "in": {"workers": 0, "suggested_workers": 2},
+            "out": {"workers": 0, "suggested_workers": 1, "oldest_wait_s": 0},
+        },
     }
+
+
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_a_worker_of_one_kind_is_none_of_the_other(
+    kind: str, web: Web, settings: Settings, run_worker: RunWorker, numbers: Numbers
+) -> None:
+    with run_worker(settings.model_copy(update={"worker_kinds": (kind,)})):
+        found = numbers(web())
+        assert {one: found[f"onelane_workers {one}"] for one in keys.KINDS} == {one: one == kind for one in keys.KINDS}
+        told = web().get("/autoscale.json").json or {}
+        assert {one: about["workers"] for one, about in told["kinds"].items()} == {
+            one: one == kind for one in keys.KINDS
+        }
 
 
 @pytest.mark.parametrize(
@@ -321,8 +338,9 @@ def test_a_slot_for_every_lane_with_work_is_suggested_within_bounds(
     lanes = snapshot(services)
     busy = lanes.turns.model_copy(update={"due": due, "leased": leased, "parked": 500, "paused": 500})
     settings = settings.model_copy(update={"worker_slots": 16, "send_slots": 16})
-    for one in (lanes._replace(turns=busy), lanes._replace(replies=busy)):
-        assert suggestion(settings, one)["suggested_workers"] == suggested
+    for kind, one in (("in", lanes._replace(turns=busy)), ("out", lanes._replace(replies=busy))):
+        found = suggestion(settings, one)
+        assert found["suggested_workers"] == found["kinds"][kind]["suggested_workers"] == suggested
 
 
 def test_no_worker_is_suggested_for_no_work_when_none_must_be(services: Services, settings: Settings) -> None:

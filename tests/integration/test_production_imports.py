@@ -1,4 +1,4 @@
-"""What serves users imports nothing that is only for developing: `onelane.dev` stays out of its processes."""
+"""What serves users imports nothing that it does not need: neither `onelane.dev` nor, untraced, OpenTelemetry."""
 
 import os
 import subprocess
@@ -13,18 +13,19 @@ from tests.conftest import ROOT, Accept, eventually
 from tests.processes import environment, worker_process
 from tests.rows import Rows
 
-SHOW = "import sys; print('dev:', *[name for name in sys.modules if name.startswith('onelane.dev')])"
-BOT = """
+UNNEEDED = ("onelane.dev", "opentelemetry")
+SHOW = f"import sys; print('unneeded:', *[name for name in sys.modules if name.startswith({UNNEEDED})])"
+BOT = f"""
 import sys
 
 def handle(turn):
-    return " ".join(name for name in sys.modules if name.startswith("onelane.dev")) or "nothing"
+    return " ".join(name for name in sys.modules if name.startswith({UNNEEDED})) or "nothing"
 """
 ENTRY_POINTS = ["onelane.cli", "onelane.lanes.renewer", "onelane.turns.isolated", "onelane_web.gunicorn_settings"]
 
 
 def loaded_after(program: str, variables: dict[str, str]) -> list[str]:
-    """Run a program in a fresh interpreter; list what of `onelane.dev` it has imported."""
+    """Run a program in a fresh interpreter; list what of UNNEEDED it has imported."""
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{SHOW}"],
         env=variables,
@@ -45,7 +46,7 @@ def test_an_entry_point_imports_no_dev(module: str) -> None:
 
 
 @pytest.mark.parametrize("is_development", [False, True])
-def test_the_web_imports_no_dev(is_development: bool, settings: Settings) -> None:
+def test_the_web_imports_nothing_that_it_does_not_need(is_development: bool, settings: Settings) -> None:
     variables = environment(settings, development=is_development, ops_password="secret")
     assert loaded_after("import onelane_web.wsgi", variables) == []
 
@@ -62,7 +63,7 @@ def test_the_replays_web_shows_that_dev_would_be_seen(settings: Settings) -> Non
     assert "onelane.dev.incident.timeline" in loaded_after("import onelane_web.development.replay", dict(os.environ))
 
 
-def test_a_worker_at_work_has_imported_no_dev(
+def test_a_worker_at_work_has_imported_nothing_that_it_does_not_need(
     rows: Rows, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
     (tmp_path / "spy.py").write_text(BOT)

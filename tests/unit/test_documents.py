@@ -27,6 +27,19 @@ OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 ROW = re.compile(r"^\|(.*)\|$", re.MULTILINE)
 RUNBOOKS = {"Deploy", "Scale", "Redis lost", "Postgres down", "Stuck lane", "Poison message", "Rotate a secret"}
+OTEL = {
+    f"OTEL_{name}"
+    for name in (
+        "BSP_SCHEDULE_DELAY",
+        "EXPORTER_OTLP_HEADERS",
+        "EXPORTER_OTLP_PROTOCOL",
+        "RESOURCE_ATTRIBUTES",
+        "SERVICE_NAME",
+        "TRACES_SAMPLER",
+        "TRACES_SAMPLER_ARG",
+    )
+}
+"""What OpenTelemetry's SDK reads by itself."""
 DEPLOYMENT = ["Dockerfile", "compose.yaml", "app.json", "Procfile", ".dockerignore"]
 
 
@@ -114,7 +127,10 @@ def test_every_name_in_capitals_is_a_setting() -> None:
     others = {row[0].strip("`") for row in rows_of("What a shell has exported for another project")}
     assert (
         names
-        <= {name.upper() for name in Settings.model_fields} | {"ONELANE_DATA", "MESSAGE_ID", "CHANNEL_SUPPORT"} | others
+        <= {name.upper() for name in Settings.model_fields}
+        | {"ONELANE_DATA", "MESSAGE_ID", "CHANNEL_SUPPORT"}
+        | others
+        | OTEL
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from onelane.keys import KINDS
 from onelane.telemetry.counters import Counter, Histogram
 from onelane.telemetry.numbers import COUNTED
 from onelane_web.metrics import GAUGES, LABELS
@@ -48,7 +49,7 @@ def test_an_expression_asks_for_what_exists(expression: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["onelane_turns", "onelane_workers{kind='in'}", 'onelane_turns_total{outcome="ded"}', "onelane_turn_seconds"],
+    ["onelane_turns", "onelane_workers{state='in'}", 'onelane_turns_total{outcome="ded"}', "onelane_turn_seconds"],
 )
 def test_what_does_not_exist_is_found(wrong: str) -> None:
     assert unknown(wrong.replace("'", '"'))
@@ -68,6 +69,29 @@ def test_every_alert_has_a_rule_and_a_runbook() -> None:
     names = re.findall(r"^ {6}- alert: (\w+)$", ALERTS, re.MULTILINE)
     assert len(names) == len(set(names)) == len(runbooks) == len(RULES) > 0
     assert set(runbooks) <= anchors
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(f'onelane_oldest_wait_seconds{{kind="{kind}"}}' for kind in KINDS),
+        *GAUGES.keys() - {"onelane_lanes", "onelane_oldest_wait_seconds", "onelane_replies_waiting"},
+        'onelane_send_requests_total{class="unknown"}',
+        "onelane_quarantined_total",
+        "onelane_replies_duplicated_total",
+        "onelane_identity_conflicts_total",
+        "onelane_takeovers_total",
+        *(f'onelane_turns_total{{outcome="{outcome}"}}' for outcome in ("dead", "later")),
+        'onelane_replies_total{state="failed"}',
+    ],
+)
+def test_what_somebody_must_look_after_has_an_alert(number: str) -> None:
+    assert any(number in rule for rule in RULES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_dashboard_shows_the_lanes_of_a_kind(kind: str) -> None:
+    assert f'onelane_lanes{{kind="{kind}"}}' in dict(TARGETS)
 
 
 def test_no_two_panels_lie_on_each_other() -> None:
