@@ -41,13 +41,13 @@ GAUGES = {
     LANES: "Lanes by kind (in: turns, out: replies) and state. collecting: waiting for more messages; parked: for a "
     "retry, a limit, or what is away.",
     OLDEST_WAIT: "How long the lane of a kind that waits longest has been due.",
-    WORKERS: "Worker processes whose last heartbeat is recent.",
+    WORKERS: "Worker processes whose last heartbeat is recent, by the kinds of lanes that they work.",
     WAITING: "Replies that are not sent yet, by state. unknown: they may have arrived.",
     OLDEST_REPLY: "How long the reply that waits longest has been committed.",
     GIVEN_UP: "Replies of which nobody will know whether they arrived, until an operator settles them.",
     BROKEN: "Channels that send nothing, because their provider refuses everything.",
 }
-LABELS = {LANES: ("kind", "state"), OLDEST_WAIT: ("kind",), WAITING: ("state",)}
+LABELS = {LANES: ("kind", "state"), OLDEST_WAIT: ("kind",), WORKERS: ("kind",), WAITING: ("state",)}
 """Of gauges."""
 
 
@@ -94,14 +94,19 @@ class Lanes(NamedTuple):
 def suggestion(settings: Settings, lanes: Lanes) -> JsonObject:
     """Suggest as many workers as have a slot for every lane of either kind that is due or leased, between the bounds.
 
+    `kinds` says the same of each by itself, for workers of one kind alone.
     Parked and paused lanes need no slot until they are due. A slot that hangs in a handler is a leased lane.
     """
     turns, replies = lanes
-    wanted = max(
-        ceil((turns.due + turns.leased) / settings.worker_slots),
-        ceil((replies.due + replies.leased) / settings.send_slots),
-    )
-    at_least = max(wanted, settings.autoscale_workers_min)
+    slots = {keys.IN: settings.worker_slots, keys.OUT: settings.send_slots}
+    kinds = {
+        kind: {
+            "oldest_wait_s": one.oldest_wait_s,
+            "workers": turns.workers_of(kind),
+            "suggested_workers": _suggested(settings, one, slots[kind]),
+        }
+        for kind, one in zip(keys.KINDS, lanes, strict=True)
+    }
     return {
         "lanes_due": turns.due,
         "lanes_leased": turns.leased,
@@ -110,8 +115,14 @@ def suggestion(settings: Settings, lanes: Lanes) -> JsonObject:
         "oldest_wait_s": max(turns.oldest_wait_s, replies.oldest_wait_s),
         "workers": turns.workers_alive,
         "slots": turns.workers_alive * settings.worker_slots,
-        "suggested_workers": min(at_least, settings.autoscale_workers_max),
+        "suggested_workers": max(one["suggested_workers"] for one in kinds.values()),
+        "kinds": kinds,
     }
+
+
+def _suggested(settings: Settings, lanes: Snapshot, slots: int) -> int:
+    wanted = ceil((lanes.due + lanes.leased) / slots)
+    return min(max(wanted, settings.autoscale_workers_min), settings.autoscale_workers_max)
 
 
 class _Numbers(Collector):
@@ -145,12 +156,13 @@ def _histogram(family: Histogram, numbers: dict[str, int]) -> Metric:
 def _gauges(lanes: Lanes) -> Iterator[Metric]:
     states = GaugeMetricFamily(LANES, GAUGES[LANES], labels=LABELS[LANES])
     waits = GaugeMetricFamily(OLDEST_WAIT, GAUGES[OLDEST_WAIT], labels=LABELS[OLDEST_WAIT])
+    workers = GaugeMetricFamily(WORKERS, GAUGES[WORKERS], labels=LABELS[WORKERS])
     for kind, snapshot in zip(keys.KINDS, lanes, strict=True):
         for state in LaneState:
             states.add_metric([kind, state], getattr(snapshot, state))
         waits.add_metric([kind], snapshot.oldest_wait_s)
-    yield from (states, waits)
-    yield GaugeMetricFamily(WORKERS, GAUGES[WORKERS], value=lanes.turns.workers_alive)
+        workers.add_metric([kind], lanes.turns.workers_of(kind))
+    yield from (states, waits, workers)
 
 
 def _gauges_of_replies(replies: Overview) -> Iterator[Metric]:

@@ -5,7 +5,7 @@ import sys
 
 from flask import Flask
 
-from onelane.bootstrap import open_services, refuse_foreign_lanes
+from onelane.bootstrap import open_services, refuse_foreign_lanes, start_tracing
 from onelane.config import Settings
 from onelane.errors import ConfigError, LanesForeign
 from onelane.telemetry import log as telemetry
@@ -20,6 +20,7 @@ def _application() -> Flask:
     telemetry.configure(settings.log_level, settings.log_format, is_development=settings.development)
     services = open_services(settings)
     atexit.register(services.close)
+    start_tracing(settings, "web")
     refuse_foreign_lanes(services.lanes)
     return create_app(services)
 

@@ -40,7 +40,7 @@ BEGIN
     END IF;
     LOOP
         v_looks := v_looks + 1;
-        SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.accepted_at, m.processed_at,
+        SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.traceparent, m.accepted_at, m.processed_at,
                u.opted_out_at, u.last_accepted_at, u.last_written_at, h.broken_at, h.probe_at, h.not_before AS held_until, h.word,
                ARRAY(SELECT a.alias FROM user_aliases a WHERE a.user_id = u.id
                       ORDER BY a.alias <> u.sender, a.created_at DESC, a.alias) AS names
@@ -111,6 +111,7 @@ BEGIN
             'id', v_read.id, 'seq', v_read.turn_seq, 'ordinal', v_read.ordinal, 'channel', v_read.channel,
             'to', v_read.names, 'text', v_read.text, 'attachments', v_read.attachments,
             'parts', coalesce(v_read.parts, '{}'), 'quoted', v_read.quoted, 'raw', v_read.raw, 'route', v_read.route,
+            'traceparent', v_read.traceparent,
             'attempt', v_read.requests, 'counted', v_read.attempts, 'resent', v_read.resent,
             'accepted_at', v_read.accepted_at, 'committed_at', v_read.processed_at,
             'first_sent_at', v_read.first_sent_at, 'sending_at', v_read.sending_at,

@@ -1,8 +1,8 @@
 -- Says something to a user from outside a turn: its pieces go into the outbox, behind what the last settled turn said.
 --
 -- p_item: {channel, user: an alias or an id, is_created: a user is made of an alias that nobody has, key, content_hash,
---          replies: as store_replies takes them, files: {id: bytes in base64} that they are sent with, now}. All but
---          channel, user, key and replies may be missing.
+--          replies: as store_replies takes them, files: {id: bytes in base64} that they are sent with, traceparent,
+--          now}. All but channel, user, key and replies may be missing.
 -- They lie in the open session, if there is one, whoever has it; they open none, and keep none open. The route is the
 -- user's newest.
 -- Under a key something is said once: asked again, it answers what it did the first time.
@@ -47,6 +47,6 @@ BEGIN
       FROM jsonb_each_text(coalesce(p_item -> 'files', '{}')) AS f (id, data);
     PERFORM store_replies(
         v_user.id, v_channel, open_session_at(v_user, v_at), v_turn_seq, v_ordinal, newest_route(v_user.id), v_at,
-        p_item -> 'replies', p_external_id => v_name);
+        p_item -> 'replies', p_external_id => v_name, p_traceparent => p_item ->> 'traceparent');
     RETURN said_before(v_channel, v_name, p_item)::jsonb || '{"outcome": "said"}';
 END $$;

@@ -58,7 +58,7 @@ BEGIN
         END IF;
         PERFORM store_replies(
             p_user.id, p_user.channel, v_session.id, p_message.seq, v_ordinal, p_message.route, p_message.accepted_at,
-            p_effects -> 'replies', CASE WHEN v_overtaken THEN 'escalated' END);
+            p_effects -> 'replies', CASE WHEN v_overtaken THEN 'escalated' END, p_traceparent => p_turn ->> 'traceparent');
     END IF;
     IF p_effects ? 'tool_calls' THEN
         INSERT INTO tool_calls (user_id, session_id, message_id, call_id, name, arguments, output)

@@ -2,7 +2,7 @@
 -- read has changed since. Asked again word for word it answers the same, and counts nothing twice.
 --
 -- p_turn: {user_id, fence, token: of the lease, version, seqs: [its messages' numbers], session_id,
---          goes_on: begin the next turn too,
+--          goes_on: begin the next turn too, traceparent: its span, for its replies' (none where nothing is traced),
 --          effects: see settle_message; with them, where newer messages interrupt:
 --          interrupt: {superseded: how often in a row before this one, most: how often at most, is_cancelled: the handler
 --          was, so that there is nothing to store}; or

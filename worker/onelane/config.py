@@ -26,6 +26,7 @@ from onelane.formats import (
     WorkerKinds,
 )
 from onelane.operators import OpsName, OpsUser
+from onelane.otel import Otel
 from onelane.policy import Policy
 from onelane.problems import setting_name, setting_problem
 from onelane.sources import channels_in
@@ -93,7 +94,7 @@ class Channel(BaseModel):
         return {name: value.get_secret_value() for name, value in (self.__pydantic_extra__ or {}).items()}
 
 
-class Settings(BaseSettings):
+class Settings(Otel, BaseSettings):
     """All settings, with their defaults. The environment variable has the field's name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)

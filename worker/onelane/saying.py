@@ -20,6 +20,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject, Value
 from onelane.postgres.db import Clock, Database, database_clock
 from onelane.postgres.faults import refusal, sqlstate_of
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import SAID
 
@@ -81,7 +82,8 @@ class Saying:
             "content_hash": content_hash({"text": [row["text"] for row in rows]}),
             "now": now and now.isoformat(),
         }
-        answer = self._asked(item)
+        with tracing.saying(channel):
+            answer = self._asked({**item, **tracing.traceparent()})
         SAID.count(answer["outcome"])
         if answer["outcome"] in REFUSALS:
             raise Unsendable(*REFUSALS[answer["outcome"]])

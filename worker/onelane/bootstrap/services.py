@@ -30,7 +30,7 @@ from onelane.processes.upload import Upload
 from onelane.rejecting import BusyReplies
 from onelane.saying import Saying
 from onelane.sessions import Sessions
-from onelane.telemetry import session_notices
+from onelane.telemetry import session_notices, tracing
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
 INTAKE_POOL_WAIT_S = 2
@@ -77,6 +77,13 @@ class Services:
         self.accepts.close()
         self.database.close()
         self.lanes.client.close()
+        tracing.stop()
+
+
+def start_tracing(settings: Settings, process: str) -> None:
+    """Send spans of what this process does from now on, where the settings say so."""
+    if settings.is_traced:
+        tracing.start(process)
 
 
 def open_services(

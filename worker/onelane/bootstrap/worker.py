@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from onelane import forks, keys
-from onelane.bootstrap.services import Services, open_services, redis_access
+from onelane.bootstrap.services import Services, open_services, redis_access, start_tracing
 from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.lanes.keeper import Keeper
@@ -78,6 +78,7 @@ def open_worker(settings: Settings, *, now: Clock = database_clock, bots: Bots |
     """
     bots = bots or load_bots(settings)
     forks.guard()
+    start_tracing(settings, "worker")
     services = open_services(
         settings,
         now=now,

@@ -25,6 +25,7 @@ from onelane.doctor import (
     schema,
     servers,
     sessions,
+    tracing,
 )
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
@@ -87,6 +88,7 @@ CHECKS = (
     Check("operators", operators.addresses_are_known, ("redis",)),
     Check("isolation", handlers.suspects_run_apart, ("owner",)),
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
+    Check("tracing", tracing.spans_arrive),
 )
 QUICK_NAMES = frozenset(
     {"postgres", "redis", "owner", "eviction", "memory", "ways to send", "workers", "operators", "isolation"}

@@ -19,6 +19,7 @@ from onelane.postgres.breaker import Breaker
 from onelane.postgres.db import Clock, database_clock
 from onelane.postgres.faults import refusal
 from onelane.rejecting import BusyReplies
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_CONFLICTS
 
@@ -84,9 +85,11 @@ class Intake:
         """
         items = self._items(channel, lines, redelivers=redelivers)
         users = (f"{channel}:{user}" for user in whose(items))
-        futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
-        self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
-        outcomes = [_problem(channel, future) or _accepted(future.result()) for future in futures]
+        with tracing.accepting(channel, items) as sends:
+            futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
+            self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
+            outcomes = [_problem(channel, future) or _accepted(future.result()) for future in futures]
+            sends.note(outcomes)
         if len(lines) > 1:
             for nr in [nr for nr, future in enumerate(futures) if _failed_together(future)]:
                 outcomes[nr] = self.outcomes(channel, [lines[nr]], note, redelivers=redelivers)[0]

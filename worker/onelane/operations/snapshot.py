@@ -108,6 +108,10 @@ class Snapshot(Value):
         """How many workers are alive."""
         return sum(worker.is_alive for worker in self.workers)
 
+    def workers_of(self, kind: str) -> int:
+        """How many of them work lanes of a kind."""
+        return sum(worker.is_alive and kind in worker.kinds for worker in self.workers)
+
 
 class Survey:
     """Takes snapshots."""

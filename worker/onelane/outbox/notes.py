@@ -1,22 +1,35 @@
 """What is logged and counted of replies: never a text, an address or a number of anybody's."""
 
 import time
+from contextlib import AbstractContextManager
 
-from onelane.channels.verdicts import Verdict
+from onelane.channels.verdicts import Outcome, Verdict
 from onelane.model import Lease
 from onelane.outbox.reply import Deed, Fate, Settled, SettleOutcome, Waiting
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import DUPLICATED, LOOK_UPS, REPLIES, REQUEST_SECONDS, REQUESTS, VISIBLE_SECONDS
+from onelane.telemetry.tracing import Span
 
 
-def answered(verdict: Verdict, seconds: float) -> None:
+def request(what: str, provider: str, reply: Waiting, lease: Lease) -> AbstractContextManager[Span]:
+    """Trace a request for a reply, or a look-up of one."""
+    names = {"user_id": str(lease.user_id), **reply.names(lease.fence)}
+    return tracing.requesting(what, provider, reply.traceparent, names)
+
+
+def answered(span: Span, verdict: Verdict, seconds: float) -> None:
     """Count a request by what its answer means."""
+    span.note({"onelane.outcome": verdict.outcome})
+    if verdict.outcome is not Outcome.ACCEPTED:
+        span.fail(verdict.word or verdict.outcome)
     REQUESTS.count(verdict.outcome)
     REQUEST_SECONDS.observe(seconds)
 
 
-def looked_up(verdict: Verdict) -> None:
+def looked_up(span: Span, verdict: Verdict) -> None:
     """Count a look-up by what is known after it."""
+    span.note({"onelane.outcome": verdict.outcome})
     LOOK_UPS.count(verdict.outcome)
 
 

@@ -29,6 +29,8 @@ class Waiting(Value):
     quoted: str | None = None
     raw: JsonObject | None = Field(default=None, repr=False)
     route: JsonObject | None = Field(default=None, repr=False)
+    traceparent: str | None = None
+    """What it comes of, where that was traced."""
     attempt: int
     """The number of the request that is marked now, or was last."""
     counted: int = 1

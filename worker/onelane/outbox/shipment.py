@@ -112,8 +112,9 @@ class Shipment:
             return handed_back(0)
         self._enter(Stage.SEND)
         began = time.monotonic()
-        verdict = await way.sending.send(out)
-        notes.answered(verdict, time.monotonic() - began)
+        with notes.request("send", way.provider, reply, self.lease) as span:
+            verdict = await way.sending.send(out)
+            notes.answered(span, verdict, time.monotonic() - began)
         return limits.fate_of(reply, verdict, self._workplace.settings.send_give_up_s)
 
     def _must_upload(self, reply: Waiting, way: Way) -> bool:
@@ -153,10 +154,10 @@ class Shipment:
         if self._is_to_stop:
             return Step(Act.WAIT)
         self._enter(Stage.ASK)
-        verdict, wait_s = await way.sending.look_up(steps)
-        step = settling.after_look_up(reply, way.rules, verdict, now, wait_s)
-        notes.looked_up(verdict)
-        return step
+        with notes.request("look_up", way.provider, reply, self.lease) as span:
+            verdict, wait_s = await way.sending.look_up(steps)
+            notes.looked_up(span, verdict)
+        return settling.after_look_up(reply, way.rules, verdict, now, wait_s)
 
     async def _settle(self, reply: Waiting, fate: Fate) -> Begun | None:
         """Store what becomes of a reply; return what was marked next."""

@@ -29,6 +29,7 @@ SHARE: Final = 3 / 4
 class Way:
     """How replies of one channel are sent."""
 
+    provider: str
     sending: Sending
     rules: Rules
     callback_url: str | None
@@ -51,7 +52,7 @@ class Way:
         )
         base_url = channel.public_url and channel.public_url.rstrip("/")
         sending = Sending(sender, open_client(sender, most, trust), settings.send_deadline_s)
-        return cls(sending, rules, f"{base_url}/webhooks/{name}" if base_url else None)
+        return cls(channel.provider, sending, rules, f"{base_url}/webhooks/{name}" if base_url else None)
 
     def outgoing(self, reply: Waiting) -> Outgoing:
         """Describe the request for a reply."""

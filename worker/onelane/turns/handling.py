@@ -12,6 +12,7 @@ from onelane.errors import HandlerFailed, HandlerWaits
 from onelane.lanes.holding import Holding
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
+from onelane.telemetry import tracing
 from onelane.turns.bots import Bots
 from onelane.turns.files import Files
 from onelane.turns.handler_threads import LeaseThread
@@ -77,7 +78,10 @@ class Handling:
 
         With `is_apart`, the handler runs in a process of its own, and `thread` waits for that.
         """
-        handled = await self._handled(turn, holding, memory, thread, is_apart=is_apart)
+        with tracing.handling(is_apart=is_apart) as span:
+            handled = await self._handled(turn, holding, memory, thread, is_apart=is_apart)
+            if handled.failure is not None:
+                span.fail("later" if handled.failure.waits else "failed")
         return _whole(turn, memory), handled
 
     async def _handled(

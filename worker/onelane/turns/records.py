@@ -16,6 +16,7 @@ from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
 from onelane.postgres.faults import refusal
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered
@@ -68,11 +69,14 @@ class Records:
 
         Raise StoreUnavailable, or StoreRefused when Postgres refuses something that is not the message's fault.
         """
+        began_ns = time.time_ns()
         asked = self._first.pop(lease.token, None) if is_first else None
         item = _begin(lease, hint, is_first=is_first)
         answer = await (answered(asked) if asked else self._beginning.ask(item, item["user_id"]))
         begun = Begun.model_validate(_done(answer))
         _count_begun(begun, hint_is_malformed=is_first and lease.hint_is_malformed)
+        if begun.turn is not None:
+            tracing.received(begun.turn, began_ns)
         return begun
 
     async def commit(
@@ -191,9 +195,12 @@ class Records:
             "version": turn.version,
             "seqs": [message.seq for message in turn.messages],
             "session_id": str(turn.session.id),
+            **tracing.traceparent(),
             **what,
         }
-        settled = Settled.model_validate(_done(await self._settling.ask(item, item["user_id"])))
+        with tracing.settling(turn) as span:
+            settled = Settled.model_validate(_done(await self._settling.ask(item, item["user_id"])))
+            span.note({"onelane.outcome": settled.outcome})
         TURNS.count(settled.outcome)
         if settled.next is not None:
             _count_begun(settled.next)

@@ -16,6 +16,7 @@ from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
 from onelane.model import Failure, JsonObject, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event, ms_since, name_turn
 from onelane.telemetry.numbers import END_TO_END_SECONDS, TURN_SECONDS, TURNS
 from onelane.turns.answers import answered
@@ -112,7 +113,8 @@ class Shift:
     async def _work_off(self, turn: TurnRead) -> Begun | None:
         """Work one batch off, and return what was begun next; None when the lane is released, or no longer ours."""
         is_apart = self._runs_apart or is_suspect(turn)
-        with self._handling.isolation.place() if is_apart else nullcontext(True) as has_place:
+        place = self._handling.isolation.place() if is_apart else nullcontext(True)
+        with tracing.working_off(turn, self.lease.fence), place as has_place:
             if not has_place:
                 await self._park(jittered(SUSPECT_PAUSE_S))
                 return None
