@@ -75,7 +75,7 @@ def test_every_alert_has_a_rule_and_a_runbook() -> None:
     "number",
     [
         *(f'onelane_oldest_wait_seconds{{kind="{kind}"}}' for kind in KINDS),
-        *GAUGES.keys() - {"onelane_lanes", "onelane_oldest_wait_seconds", "onelane_replies_waiting"},
+        *sorted(GAUGES.keys() - {"onelane_lanes", "onelane_oldest_wait_seconds", "onelane_replies_waiting"}),
         'onelane_send_requests_total{class="unknown"}',
         "onelane_quarantined_total",
         "onelane_replies_duplicated_total",

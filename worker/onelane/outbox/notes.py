@@ -14,8 +14,12 @@ from onelane.telemetry.tracing import Span
 
 def request(what: str, provider: str, reply: Waiting, lease: Lease) -> AbstractContextManager[Span]:
     """Trace a request for a reply, or a look-up of one."""
-    names = {"user_id": str(lease.user_id), **reply.names(lease.fence)}
-    return tracing.requesting(what, provider, reply.traceparent, names)
+    return tracing.requesting(
+        what,
+        provider,
+        reply.traceparent,
+        lambda: {"user_id": str(lease.user_id), **reply.names(lease.fence)},
+    )
 
 
 def answered(span: Span, verdict: Verdict, seconds: float) -> None:

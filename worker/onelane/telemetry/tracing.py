@@ -8,7 +8,7 @@ are named by their class, since their texts may quote.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Final, Protocol
@@ -119,7 +119,7 @@ def webhook(channel: str, parent: str | None) -> AbstractContextManager[Span]:
 
 def accepting(channel: str, items: Sequence[JsonObject]) -> AbstractContextManager["Sends"]:
     """Trace the accept of items of one channel, each by itself: write what their turns go on with into them."""
-    return nullcontext(Sends(())) if _tracer is None else _accepting(_tracer, channel, items)
+    return NOTHING_SENT if _tracer is None else _accepting(_tracer, channel, items)
 
 
 class Sends:
@@ -136,6 +136,9 @@ class Sends:
                 span.note({**names, "onelane.is_duplicate": outcome.duplicate})
             else:
                 span.fail(kind_of(outcome))
+
+
+NOTHING_SENT: Final = nullcontext(Sends(()))
 
 
 @contextmanager
@@ -200,10 +203,13 @@ def settling(turn: TurnRead) -> AbstractContextManager[Span]:
     return _tracer.around(f"settle {channel}", Kind.CLIENT, _operation("settle", channel), turn.first.traceparent, ())
 
 
-def requesting(what: str, provider: str, parent: str | None, names: Attributes) -> AbstractContextManager[Span]:
-    """Trace a request for a reply, or a look-up of one."""
+def requesting(
+    what: str, provider: str, parent: str | None, named: Callable[[], Attributes]
+) -> AbstractContextManager[Span]:
+    """Trace a request for a reply, or a look-up of one; `named` is asked where it is traced."""
     if _tracer is None:
         return NOTHING
+    names = named()
     about = {
         **_operation(what, str(names["channel"])),
         "messaging.message.id": names["reply_id"],
