@@ -13,7 +13,6 @@ from onelane.channels import Answer, Provider
 from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
 from onelane.formats import CHANNEL_NAME
-from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
 from onelane_web.few_lines import FewLines
@@ -41,10 +40,7 @@ def blueprint(services: Services) -> Blueprint:
             return _response(_handshake(provider, public_url))
         look_at_head(provider)
         inbound = inbound_of(public_url, body_of(min(provider.body_max_bytes, services.settings.body_max_bytes)))
-        with tracing.webhook(channel, request.headers.get("traceparent")) as span:
-            answer = services.receiving.receive(channel, inbound, partial(_log_accepted, channel))
-            span.note({"http.response.status_code": answer.status})
-        return _response(answer)
+        return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel)))
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""

@@ -71,7 +71,7 @@ def test_without_a_tracer_nothing_is_made_and_no_row_gets_a_column_more() -> Non
     assert items == [{}]
     assert tracing.traceparent() == {}
     opened = (
-        tracing.webhook("support", PARENT),
+        tracing.webhook("support", PARENT, 1),
         tracing.working_off(turn_of(PARENT), 1),
         tracing.settling(turn_of(None)),
     )
@@ -79,7 +79,7 @@ def test_without_a_tracer_nothing_is_made_and_no_row_gets_a_column_more() -> Non
 
 
 def test_a_request_goes_on_with_the_trace_that_its_headers_name(in_memory: InMemory) -> None:
-    with tracing.webhook("support", PARENT) as span:
+    with tracing.webhook("support", PARENT, 1) as span:
         span.note({"http.response.status_code": 200, "nothing": None})
     made = in_memory.named("POST /webhooks/support")
     assert made.parent
@@ -90,14 +90,14 @@ def test_a_request_goes_on_with_the_trace_that_its_headers_name(in_memory: InMem
 
 @pytest.mark.parametrize("header", ["", "rubbish", PARENT[:-1], "ff" + PARENT[2:], f"00-{'0' * 32}-{'0' * 16}-01"])
 def test_what_is_no_traceparent_begins_a_trace(header: str, in_memory: InMemory) -> None:
-    with tracing.webhook("support", header):
+    with tracing.webhook("support", header, 1):
         pass
     assert in_memory.named("POST /webhooks/support").parent is None
 
 
 def test_each_message_of_a_webhook_has_a_span_of_its_own_that_its_turn_goes_on_with(in_memory: InMemory) -> None:
     items: list[dict[str, Any]] = [{}, {}]
-    with tracing.webhook("support", None), tracing.accepting("support", items) as sends:
+    with tracing.webhook("support", "", 1), tracing.accepting("support", items) as sends:
         sends.note([accepted(), ValueError(SECRET)])
     stands, fails = (span for span in in_memory.spans if span.name == "send support")
     assert stands.parent == fails.parent == in_memory.named("POST /webhooks/support").get_span_context()
@@ -132,7 +132,7 @@ def test_an_error_is_named_by_its_class_and_its_text_is_nowhere(in_memory: InMem
 
 def test_what_is_not_sampled_is_not_sent_and_its_rows_say_so(in_memory: InMemory) -> None:
     items: list[dict[str, Any]] = [{}]
-    with tracing.webhook("support", PARENT[:-2] + "00"), tracing.accepting("support", items):
+    with tracing.webhook("support", PARENT[:-2] + "00", 1), tracing.accepting("support", items):
         pass
     assert in_memory.spans == ()
     assert items[0]["traceparent"].endswith("-00")

@@ -35,6 +35,7 @@ ENDED_OTHERWISE = {
     f"{WORKER}/inbox/intake.py _stands future.result()": "it is done",
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
     f"{WORKER}/processes/supervisor.py Supervisor._run_once self._child.wait()": "a timer kills a worker that is late",
+    f"{WORKER}/telemetry/open_telemetry.py OpenTelemetry._await_stop self._is_to_stop.wait()": "it waits for the end",
     f"{WORKER}/testing/bot/in_memory/host.py InlineHost.run"
     " _handlers_loop().run(_awaited(replies, memory)).result()": "the test of the bot has the deadline",
     f"{WORKER}/testing/bot/real/engine.py Real.close self._thread.join()": "SHUTDOWN_GRACE_S ends the worker",

@@ -1,5 +1,6 @@
 """One webhook, from its bytes to its answer: verify, parse, accept what is understood, keep what is not."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from onelane.inbox.intake import Intake, Note, gravest
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.statuses import Statuses
 from onelane.postgres.breaker import Breaker
+from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import IGNORED, QUARANTINED
 
@@ -49,8 +51,16 @@ class Receiving:
         StoreUnavailable or BacklogFull if something of it was not taken: what stands is a duplicate when the provider
         delivers it again.
         """
-        provider = self._providers[channel]
+        provider, began_ns = self._providers[channel], time.time_ns()
         provider.verify(request)
+        # Whoever has not signed names no trace, and makes no span.
+        with tracing.webhook(channel, request.header("traceparent"), began_ns) as span:
+            answer = self._received(channel, provider, request, note)
+            span.note({"http.response.status_code": answer.status})
+        return answer
+
+    def _received(self, channel: str, provider: Provider, request: Inbound, note: Note) -> Answer:
+        """Take a verified webhook."""
         parsed = parse(provider, request)
         items = self._normalized(channel, parsed.items) or [Ignored(ANSWERED if parsed.answer else NOTHING)]
         if not self._breaker.lets_ask():

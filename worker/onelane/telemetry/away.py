@@ -25,6 +25,11 @@ AWAY: Final = {
         "warning", "Redis was away in a turn; the lane is due again when its lease ends.", ("user_id", "error")
     ),
     "lease_failed": Event("warning", "Redis was away when lanes of a kind were to be leased.", ("kind", "error")),
+    "tracing_impossible": Event(
+        "warning",
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set, and nothing is traced (`error`): is onelane[otel] installed?",
+        ("error",),
+    ),
     "numbers_postponed": Event(
         "warning", "Redis was away when numbers were to be added; they are kept and sent later.", ("error",)
     ),

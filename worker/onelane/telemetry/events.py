@@ -219,11 +219,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
             "Nobody read the log for a while; so many lines (`lines`) of this process are not in it.",
             ("lines",),
         ),
-        "tracing_impossible": Event(
-            "warning",
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and nothing is traced (`error`): is onelane[otel] installed?",
-            ("error",),
-        ),
         "process_crashed": Event("critical", "An unexpected error ended a thread or the process.", ("failure",)),
         "slot_failed": Event(
             "error",

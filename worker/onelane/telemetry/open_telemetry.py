@@ -85,10 +85,16 @@ class OpenTelemetry:
 
     @contextmanager
     def around(
-        self, name: str, kind: Kind, attributes: Attributes, parent: str | None, links: Sequence[str]
+        self,
+        name: str,
+        kind: Kind,
+        attributes: Attributes,
+        parent: str | None = None,
+        links: Sequence[str] = (),
+        began_ns: int | None = None,
     ) -> Iterator[Span]:
         """Open a span. The SDK itself would note the texts of errors."""
-        span = self._begun(name, kind, attributes, _context(parent), links)
+        span = self._begun(name, kind, attributes, _context(parent), links, began_ns)
         with trace.use_span(span.span, record_exception=False, set_status_on_exception=False):
             try:
                 yield span
@@ -145,7 +151,7 @@ def _plain(attributes: Attributes) -> dict[str, str | int | float]:
 
 def _context(parent: str | None) -> Context | None:
     """Return what a span is a child of where none is around it; None: of what is around."""
-    if parent is None or trace.get_current_span().get_span_context().is_valid:
+    if not parent or trace.get_current_span().get_span_context().is_valid:
         return None
     return W3C.extract({"traceparent": parent})
 

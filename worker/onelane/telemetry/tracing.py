@@ -62,11 +62,17 @@ class Tracer(Protocol):
         """Begin a child of the span around it, which the caller ends."""
 
     def around(
-        self, name: str, kind: Kind, attributes: Attributes, parent: str | None, links: Sequence[str]
+        self,
+        name: str,
+        kind: Kind,
+        attributes: Attributes,
+        parent: str | None = None,
+        links: Sequence[str] = (),
+        began_ns: int | None = None,
     ) -> AbstractContextManager[Span]:
         """Open a span around what is done in a block: a child of the span around that, else of `parent`.
 
-        It fails with the error that leaves the block.
+        It fails with the error that leaves the block. `began_ns` is by the system's clock; None: now.
         """
 
     def passed(self, name: str, attributes: Attributes, parent: str | None, began_ns: int) -> None:
@@ -109,12 +115,12 @@ def traceparent() -> JsonObject:
     return {"traceparent": _tracer.traceparent} if _tracer else {}
 
 
-def webhook(channel: str, parent: str | None) -> AbstractContextManager[Span]:
-    """Trace a request of a configured channel; `parent` is its header `traceparent`."""
+def webhook(channel: str, parent: str, began_ns: int) -> AbstractContextManager[Span]:
+    """Trace a request that is verified by now; `parent` is its header `traceparent`, or empty."""
     if _tracer is None:
         return NOTHING
     attributes = {"http.request.method": "POST", "http.route": "/webhooks/<channel>", "onelane.channel": channel}
-    return _tracer.around(f"POST /webhooks/{channel}", Kind.SERVER, attributes, parent, ())
+    return _tracer.around(f"POST /webhooks/{channel}", Kind.SERVER, attributes, parent, began_ns=began_ns)
 
 
 def accepting(channel: str, items: Sequence[JsonObject]) -> AbstractContextManager["Sends"]:
@@ -158,7 +164,7 @@ def saying(channel: str) -> AbstractContextManager[Span]:
     """Trace that something is said from outside a turn."""
     if _tracer is None:
         return NOTHING
-    return _tracer.around(f"send {channel}", Kind.PRODUCER, _operation("send", channel), None, ())
+    return _tracer.around(f"send {channel}", Kind.PRODUCER, _operation("send", channel))
 
 
 def received(turn: TurnRead, began_ns: int) -> None:
@@ -185,14 +191,14 @@ def working_off(turn: TurnRead, fence: int) -> AbstractContextManager[Span]:
     }
     if len(turn.messages) > 1:
         return _tracer.around(f"process {channel}", Kind.CONSUMER, about, None, links)
-    return _tracer.around(f"process {channel}", Kind.CONSUMER, about, turn.message.traceparent, ())
+    return _tracer.around(f"process {channel}", Kind.CONSUMER, about, turn.message.traceparent)
 
 
 def handling(*, is_apart: bool) -> AbstractContextManager[Span]:
     """Trace the handler alone."""
     if _tracer is None:
         return NOTHING
-    return _tracer.around("handle", Kind.INTERNAL, {"onelane.is_apart": int(is_apart)}, None, ())
+    return _tracer.around("handle", Kind.INTERNAL, {"onelane.is_apart": int(is_apart)})
 
 
 def settling(turn: TurnRead) -> AbstractContextManager[Span]:
@@ -200,7 +206,7 @@ def settling(turn: TurnRead) -> AbstractContextManager[Span]:
     if _tracer is None:
         return NOTHING
     channel = turn.user.channel
-    return _tracer.around(f"settle {channel}", Kind.CLIENT, _operation("settle", channel), turn.first.traceparent, ())
+    return _tracer.around(f"settle {channel}", Kind.CLIENT, _operation("settle", channel), turn.first.traceparent)
 
 
 def requesting(
@@ -218,7 +224,7 @@ def requesting(
         "onelane.fence": names["fence"],
         "onelane.attempt": names["attempt"],
     }
-    return _tracer.around(f"{what} {provider}", Kind.CLIENT, about, parent, ())
+    return _tracer.around(f"{what} {provider}", Kind.CLIENT, about, parent)
 
 
 def _operation(name: str, channel: str) -> dict[str, Value]:
