@@ -101,7 +101,8 @@ BEGIN
             'event', 'closes', 'parts', 'raw', 'quoted', 'author', 'mentioned', 'repairs', 'busy_replies']) THEN
         PERFORM keep_waiting(p_item, v_accepted, v_has_payload);
         IF v_kind = 'message' AND p_item ? 'busy_replies' THEN
-            v_is_busy := reject_message(v_user, v_accepted, p_item);
+            v_is_busy := reject_message(
+                v_user, v_accepted, p_item -> 'busy_replies', p_item ->> 'traceparent');
         END IF;
     ELSIF v_is_waiting THEN -- what most are: each column that a statement names costs
         INSERT INTO inbox (user_id, seq, id, channel, external_id, text, button, attachments, route, traceparent,
