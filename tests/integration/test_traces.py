@@ -70,12 +70,15 @@ def parents(spans: list[Collected]) -> dict[str, str]:
     return {span.name: names.get(span.parent, "") for span in spans}
 
 
-def test_a_message_and_its_reply_lie_with_what_their_trace_goes_on_with(
+def test_a_message_and_its_reply_lie_with_what_their_trace_goes_on_with_and_a_stranger_makes_no_span(
     rows: Rows, services: Services, settings: Settings, run_worker: RunWorker, in_memory: InMemory
 ) -> None:
     delivery = Delivery(senders=("alice",), external_id="m1", text="hello")
     signed = provider_of(settings.channels["demo"]).sign("http://localhost/webhooks/demo", delivery)
-    answer = create_app(services).test_client().post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))
+    client = create_app(services).test_client()
+    assert client.post("/webhooks/demo", data=signed.body, headers={"traceparent": "00-1-1-01"}).status_code == 401
+    assert in_memory.spans == ()
+    answer = client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))
     assert answer.status_code == 202
     with run_worker(settings):
         eventually(lambda: rows.count("processed") == 1)
