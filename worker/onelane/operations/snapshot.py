@@ -110,7 +110,7 @@ class Snapshot(Value):
 
     def workers_of(self, kind: str) -> int:
         """How many of them work lanes of a kind."""
-        return sum(worker.is_alive and kind in worker.kinds for worker in self.workers)
+        return sum(worker.is_alive and kind in worker.slots for worker in self.workers)
 
 
 class Survey:
