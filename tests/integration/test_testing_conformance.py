@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from onelane import AsyncTurn, Attachment, AttachmentKind, Button, Message, Reply, Turn
+from onelane import AsyncTurn, Attachment, AttachmentKind, Button, Message, Reply, Turn, Upload
 from onelane.model import Failure
 from onelane.testing import Answer, Bot, Person
 
@@ -20,6 +20,7 @@ CHANNEL = {
     "escalation_timeout_s": 3_600,
     "poison": "apologise",
     "interrupt_max": 2,
+    "busy_reply": "one moment",
 }
 Scenario = Callable[[Bot, Person], list[Answer]]
 
@@ -80,6 +81,9 @@ class Talker:
     def do_file(self, turn: Turn, rest: str) -> str:
         return f"{[(file.kind, file.content_type) for file in turn.message.attachments]}"
 
+    def do_fetch(self, turn: Turn, rest: str) -> str:
+        return f"{[turn.fetch(file).content for file in turn.message.attachments]}"
+
     def do_nothing(self, turn: Turn, rest: str) -> None:
         return None
 
@@ -118,6 +122,14 @@ def files(bot: Bot, alice: Person) -> list[Answer]:
     return [alice.sends(*photos, text="file"), alice.sends(photos[0], text="file")]
 
 
+def uploads(bot: Bot, alice: Person) -> list[Answer]:
+    """Files by their bytes; the last is nobody's."""
+    photo, note = (Upload(data=name.encode(), name=name, content_type="image/jpeg") for name in ("a.jpg", "b.jpg"))
+    said = [alice.sends(photo, text="fetch"), alice.sends(note, text="fetch")]
+    nobodys = Attachment(url="https://a.example/c.jpg", id="7", kind=AttachmentKind.IMAGE)
+    return [*said, alice.sends(nobodys, text="fetch")]
+
+
 def sessions(bot: Bot, alice: Person) -> list[Answer]:
     said = [alice.says("count")]
     for hours in (6.999, 7, 6, 6, 2, 1):  # idle, idle, …, too old
@@ -154,6 +166,26 @@ def hooked(bot: Bot, alice: Person) -> list[Answer]:
 def refused(bot: Bot, alice: Person) -> list[Answer]:
     bot.reply_fails_next()
     return [alice.says("ask", "history"), alice.says("a", "history")]
+
+
+def lost(bot: Bot, alice: Person) -> list[Answer]:
+    bot.reply_is_lost_next()
+    said = [alice.says("ask"), alice.says("a")]
+    bot.reply_is_lost_next()
+    return [*said, alice.says("b", "c"), alice.says("history")]
+
+
+def rejected(bot: Bot, alice: Person) -> list[Answer]:
+    """The first time no session is open."""
+    said = [alice.says("a", "b", "/new", "c"), alice.says("d", "e"), alice.says("f")]
+    for text in ("newer", "fail 1", "human"):
+        alice.types_over("b", "c")
+        said.append(alice.says(text))
+    alice.hand_back()
+    bot.crashes_next(after="handler")
+    said += [alice.says("step", "b"), alice.says("bye", "c")]
+    bot.clock.passes(hours=8)
+    return [*said, alice.says("fail 9", "d"), alice.says("history")]
 
 
 def on_event(turn: Turn, event: Message) -> str:
@@ -198,11 +230,12 @@ def bursts(bot: Bot, alice: Person) -> list[Answer]:
 Played = tuple[str, list[Scenario], Callable[[], Any]]
 FEW: list[Played] = [("queue", [words, humans], Talker)]
 ALL: list[Played] = [
-    ("queue", [files, sessions, failures, other_names, typed_over_more, deaths], Talker),
+    ("queue", [files, uploads, sessions, failures, other_names, typed_over_more, deaths], Talker),
     ("collect", [bursts, typed_over_more, sessions], Talker),
     ("interrupt", [typed_over, bursts], Talker),
     ("interrupt", [typed_over, words], lambda: answer),
     ("queue", [hooked], Talker),
+    ("reject", [rejected, words], Talker),
 ]
 HOOKS: dict[str, Callable[..., Any]] = {"on_event": on_event, "on_start": on_start, "on_failed": on_failed}
 NO_HOOKS = dict.fromkeys(HOOKS)
@@ -248,13 +281,19 @@ def test_memory_keeps_the_promises_of_the_servers(on_busy: Any, scenarios: list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("provider", ["meta", "slack", "telegram", "twilio"])
-def test_each_provider_refuses_a_reply_in_memory_as_its_fake_does(provider: str) -> None:
+@pytest.mark.parametrize(
+    ("provider", "scenarios"),
+    [("standard", [lost]), *((name, [refused, lost, uploads]) for name in ("meta", "slack", "telegram", "twilio"))],
+)
+def test_each_provider_refuses_and_loses_a_reply_in_memory_as_its_fake_does(
+    provider: str, scenarios: list[Scenario]
+) -> None:
     found = []
     for real in (False, True):
         with Bot(Talker(), hooks=HOOKS, channel={"provider": provider}, real=real) as bot:
-            found.append(played(bot, refused))
-    assert found[0] == found[1]
+            found.append([played(bot, scenario) for scenario in scenarios])
+    for scenario, in_memory, on_servers in zip(scenarios, *found, strict=True):
+        assert in_memory == on_servers, scenario.__name__
 
 
 @pytest.mark.slow

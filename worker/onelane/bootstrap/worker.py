@@ -24,7 +24,7 @@ from onelane.processes.starting import once_there
 from onelane.sessions import publish_policies
 from onelane.turns.bots import Bots
 from onelane.turns.event_loop import WorkLoop
-from onelane.turns.files import Files
+from onelane.turns.files import Fetches, Files
 from onelane.turns.handling import Handling
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -71,10 +71,12 @@ class Worker:
             self.runner.ending.disarm()
 
 
-def open_worker(settings: Settings, *, now: Clock = database_clock, bots: Bots | None = None) -> Worker:
+def open_worker(
+    settings: Settings, *, now: Clock = database_clock, bots: Bots | None = None, files: Fetches | None = None
+) -> Worker:
     """Wire a worker process: its handler, its registration with RQ, its slots. Waits for servers that are away.
 
-    `bots` are those of a test; else the settings name them.
+    `bots` and `files` are those of a test; else the settings name the bots, and the providers have the files.
     """
     bots = bots or load_bots(settings)
     forks.guard()
@@ -87,13 +89,13 @@ def open_worker(settings: Settings, *, now: Clock = database_clock, bots: Bots |
         pools=Connections(settings.db_pool_max, settings.redis_pool_max),
     )
     try:
-        return _wired(settings, services, bots)
+        return _wired(settings, services, bots, files or Files(settings, services.providers))
     except BaseException:
         services.close()
         raise
 
 
-def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
+def _wired(settings: Settings, services: Services, bots: Bots, files: Fetches) -> Worker:
     """Wire what works over the services, once the servers are there."""
     isolation = Isolation(settings)
     once_there(services.database.ping)
@@ -103,7 +105,7 @@ def _wired(settings: Settings, services: Services, bots: Bots) -> Worker:
     once_there(lambda: publish_policies(services.database, map(bots.completed, settings.policies)))
     stopping, loop = threading.Event(), WorkLoop()
     host = Host(settings.turn_timeout_s, loop.clock)
-    files, senders = Files(settings, services.providers), Senders(services.providers)
+    senders = Senders(services.providers)
     uploads = Uploads(services.database)
     shown = services.providers if keys.IN in settings.worker_kinds else {}
     signs = Presence(settings, shown, loop, BrokenChannels(services.database))

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Future
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from onelane import forks
 from onelane.channels import Provider
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 FETCHES_MAX: Final = 8
 """At once: each may hold FETCH_MAX_BYTES of memory. The others wait in their own time."""
+
+
+class Fetches(Protocol):
+    """What fetches users' files: from the providers, or what a test has sent."""
+
+    def fetch(self, channel: str, attachment: Attachment) -> Future[File]:
+        """Begin to fetch a file that came by `channel`; what goes wrong is a FileError of the future."""
 
 
 class Files:

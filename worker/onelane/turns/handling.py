@@ -14,7 +14,7 @@ from onelane.model import Failure, JsonObject, TurnRead
 from onelane.sessions import Sessions
 from onelane.telemetry import tracing
 from onelane.turns.bots import Bots
-from onelane.turns.files import Files
+from onelane.turns.files import Fetches
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.hosting import Host
 from onelane.turns.isolation import Isolation
@@ -49,7 +49,7 @@ class Handling:
         bots: Bots,
         host: Host,
         isolation: Isolation,
-        files: Files,
+        files: Fetches,
         senders: Senders,
         uploads: Uploads,
         signs: Signs = lambda _turn: nullcontext(),

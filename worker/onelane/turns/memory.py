@@ -13,7 +13,7 @@ from onelane.errors import StoreUnavailable, TurnOutdated
 from onelane.history import Line
 from onelane.model import Attachment, File, JsonObject, Lease, Message, TurnRead
 from onelane.sessions import Sessions
-from onelane.turns.files import Files
+from onelane.turns.files import Fetches
 
 HELD_UP_S: Final = 0.5
 """A read that takes longer is held up. One that a handler only begins as its time ends is not."""
@@ -32,7 +32,7 @@ class TurnMemory(Memory):
         sessions: Sessions,
         turn: TurnRead,
         lease: Lease,
-        files: Files | None = None,
+        files: Fetches | None = None,
         *,
         is_interruptible: bool = False,
     ) -> None:

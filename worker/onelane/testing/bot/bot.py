@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 
 from onelane.channels import Provider, provider_of
-from onelane.channels.senders import Senders
 from onelane.config import Settings
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Engine
@@ -67,6 +66,10 @@ class Bot:
         """Let the provider refuse the next reply, for good: the bot gets an event `reply_failed`."""
         self._engine.refuse_next()
 
+    def reply_is_lost_next(self) -> None:
+        """Let the provider take the next reply, and its answer be lost: `on_unknown` decides what becomes of it."""
+        self._engine.lose_next()
+
     @property
     def failures(self) -> list[str]:
         """Where and why handlers failed, in order."""
@@ -97,4 +100,4 @@ def _engine(settings: Settings, bot: bots.Bot, provider: Provider, clock: Clock,
         from onelane.testing.bot.real.engine import Real  # noqa: PLC0415 - it needs the servers' packages
 
         return Real(settings, bot, clock)
-    return InMemory(settings, bots.Bots(bot), Senders({CHANNEL: provider}), clock)
+    return InMemory(settings, bots.Bots(bot), provider, clock)

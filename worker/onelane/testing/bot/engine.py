@@ -57,5 +57,8 @@ class Engine(Protocol):
     def refuse_next(self) -> None:
         """Let the provider refuse the next reply."""
 
+    def lose_next(self) -> None:
+        """Let the provider take the next reply, and its answer be lost."""
+
     def close(self) -> None:
         """Stop everything."""

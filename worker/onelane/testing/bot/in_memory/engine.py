@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from onelane.channels.senders import Senders
+from onelane.channels import Provider
+from onelane.channels.sending import Piece
 from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.end_words import is_end
@@ -33,17 +34,16 @@ CONTENT: Final = (
 class InMemory:
     """Keeps the promises of the service, without servers."""
 
-    def __init__(self, settings: Settings, bots: Bots, senders: Senders, clock: Clock) -> None:
+    def __init__(self, settings: Settings, bots: Bots, provider: Provider, clock: Clock) -> None:
         self.failures: list[str] = []
         self._channel = settings.channels[CHANNEL]
-        if self._channel.on_busy == "reject":
-            raise NotImplementedError("on_busy reject: in memory nobody is busy: this needs Bot(…, real=True)")
         self._policy = policy = bots.completed(settings.policies[0])
         self._clock = clock
         self._people = People()
         self._accepted: dict[str, tuple[UserRecord, int]] = {}
         self._arriving: list[Item] = []
-        self._turns = Turns(settings, policy, bots, senders, clock, self.failures, self._arrive)
+        self._turns = Turns(settings, policy, bots, provider, clock, self.failures, self._arrive)
+        self._busy_rows = self._turns.senders.rows(CHANNEL, self._busy_replies())
 
     def accept(self, items: Sequence[Item]) -> list[bool]:
         """Accept what one request holds; of each, whether it is new."""
@@ -69,7 +69,7 @@ class InMemory:
 
     def lines(self, user_id: UUID) -> list[Line]:
         """Return the lines of all sessions of a user, the oldest first."""
-        return [line for session in self._user(user_id).sessions for line in session.lines]
+        return self._user(user_id).lines
 
     def hand_back(self, user_id: UUID) -> None:
         """Give the user's session back to the bot."""
@@ -92,6 +92,10 @@ class InMemory:
     def refuse_next(self) -> None:
         """Let the provider refuse the next reply."""
         self._turns.commit.refuses_next = True
+
+    def lose_next(self) -> None:
+        """Let the provider's answer to the next reply be lost."""
+        self._turns.commit.loses_next = True
 
     def close(self) -> None:
         """Keep nothing open."""
@@ -124,13 +128,29 @@ class InMemory:
 
     def _take(self, user: UserRecord, line: Delivery, message: Message, at: datetime) -> None:
         if line.kind is Kind.MESSAGE:
-            user.inbox.append(Waiting(message, closes=line.closes or is_end(line.kind, line.text, self._channel)))
+            is_busy = self._channel.on_busy == "reject" and self._reject(user, at)
+            closes = line.closes or is_end(line.kind, line.text, self._channel)
+            user.inbox.append(Waiting(message, closes, is_busy))
             return
         if line.event in {"edited", "deleted"}:
             self._change_line(line)
         if line.event in {"opted_out", "opted_in"}:
             user.opted_out = line.event == "opted_out"
         self._take_event(user, message, at)
+
+    def _reject(self, user: UserRecord, at: datetime) -> bool:
+        """Whether somebody is answered and gets nothing more, as `sql/functions/reject_message.sql` decides."""
+        if not user.inbox or user.is_paused:
+            return False
+        if not user.opted_out and not any(one.is_busy for one in user.inbox):
+            session = user.open_session
+            is_open = session is not None and not is_over(self._policy, session, at)
+            self._turns.commit.say_busy(user, session if is_open else None, at, self._busy_rows)
+        return True
+
+    def _busy_replies(self) -> list[Piece]:
+        said = self._channel.busy_reply if self._channel.on_busy == "reject" else None
+        return [Piece(text=said)] if said else []
 
     def _tell_failure(self, user: UserRecord, reply: JsonObject) -> None:
         """Make an event of a reply that failed."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from datetime import datetime
 from uuid import uuid4
 
+from onelane.channels.sender import OnUnknown, Sender
 from onelane.channels.verdicts import Word
+from onelane.config import Channel
 from onelane.deliveries import Kind
 from onelane.history import Line, Role, ToolCall
 from onelane.model import JsonObject, Message, TurnRead
@@ -13,16 +16,28 @@ from onelane.testing.bot.in_memory.people import UserRecord
 from onelane.testing.bot.in_memory.sessions import SessionRecord
 
 
+def after_lost(channel: Channel, sender: Sender | None) -> str:
+    """Return the state in which a reply ends whose answer was lost, as the channel finds out what became of it."""
+    if sender is None:
+        return "withheld"
+    rule = OnUnknown(channel.on_unknown or sender.on_unknown)
+    can_ask = type(sender).look_up is not Sender.look_up
+    return "sent" if rule is OnUnknown.RESEND or (rule is OnUnknown.ASK and can_ask) else "unknown"
+
+
 class Commit:
     """Stores what came of turns."""
 
-    def __init__(self, apology: Sequence[JsonObject]) -> None:
-        """Take what is said for a message that died, in rows."""
+    def __init__(self, apology: Sequence[JsonObject], lost: str) -> None:
+        """Take what is said for a message that died, in rows; and what becomes of a reply whose answer is lost."""
         self._apology = apology
+        self._lost = lost
         self.outcomes: dict[str, Outcome] = {}
         """By the message's external id."""
         self.refuses_next = False
         """Whether the provider will never take the next reply."""
+        self.loses_next = False
+        """Whether the provider's answer to the next reply is lost."""
         self._failed: list[JsonObject] = []
 
     def processed(self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject) -> None:
@@ -33,6 +48,20 @@ class Commit:
         """Store that a message died, with the bot's own effects, or the apology if the channel makes one."""
         self._store(user, session, turn, {"replies": self._apology} if effects is None else effects, Outcome.DEAD)
 
+    def rejected(self, user: UserRecord, session: SessionRecord) -> None:
+        """Store a message that came while its user was answered: without a turn."""
+        message = user.inbox[0].message
+        self._leaves(user, session, message)
+        self.outcomes[message.external_id] = Outcome.PROCESSED
+        user.version += 1
+
+    def say_busy(
+        self, user: UserRecord, session: SessionRecord | None, at: datetime, rows: Sequence[JsonObject]
+    ) -> None:
+        """Say to whoever is answered that no more is taken, behind what the last settled turn said."""
+        said = user.said_apart if session is None else session.lines
+        said += [self._reply(user.settled_seq, at, row) for row in rows]
+
     def _store(
         self, user: UserRecord, session: SessionRecord, turn: TurnRead, effects: JsonObject, outcome: Outcome
     ) -> None:
@@ -40,7 +69,10 @@ class Commit:
             self._leaves(user, session, message)
             self.outcomes[message.external_id] = outcome
         session.lines += [_called(turn.message, call) for call in effects.get("tool_calls", ())]
-        session.lines += [self._reply(turn.message, row, withheld=user.opted_out) for row in effects.get("replies", ())]
+        session.lines += [
+            self._reply(turn.message.seq, turn.message.accepted_at, row, withheld=user.opted_out)
+            for row in effects.get("replies", ())
+        ]
         session.state = deepcopy(effects.get("session_state", session.state))
         session.summary = effects.get("summary", session.summary)
         user.state = deepcopy(effects.get("user_state", user.state))
@@ -50,17 +82,19 @@ class Commit:
             session.end(turn.message.accepted_at, effects["end"])
         user.version += 1
 
-    def _reply(self, message: Message, row: JsonObject, *, withheld: bool) -> Line:
+    def _reply(self, seq: int, at: datetime, row: JsonObject, *, withheld: bool = False) -> Line:
         failure = row.get("failure")
         state = "withheld" if withheld or failure == Word.NO_ROUTE else "failed" if failure else "sent"
         if state == "sent" and self.refuses_next:
             self.refuses_next, state, failure = False, "failed", Word.UNREACHABLE
+        elif state == "sent" and self.loses_next:
+            self.loses_next, state = False, self._lost
         if state == "failed":
             self._failed.append({"id": str(uuid4()), "word": str(failure), "code": None})
         return Line(
             role=Role.BOT,
-            seq=message.seq,
-            at=message.accepted_at,
+            seq=seq,
+            at=at,
             text=row["text"],
             media=row.get("attachments", ()),
             buttons=row.get("parts", {}).get("buttons", ()),

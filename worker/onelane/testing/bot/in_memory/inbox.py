@@ -18,6 +18,8 @@ class Waiting:
 
     message: Message
     closes: bool = False
+    is_busy: bool = False
+    """It came while its user was answered, on a channel that answers nothing then."""
     batch_last: int | None = None
     """The number of the last member, once who is in is frozen."""
     superseded: int = 0
@@ -55,4 +57,5 @@ class Batches:
     def _joins(self, session: SessionRecord, before: Waiting, one: Waiting) -> bool:
         kinds = {before.message.kind, one.message.kind}
         border = is_over(self.policy, session, one.message.accepted_at, before.message.accepted_at)
-        return kinds == {"message"} and not (before.closes or one.closes or border)
+        is_alone = before.closes or one.closes or before.is_busy or one.is_busy
+        return kinds == {"message"} and not (is_alone or border)

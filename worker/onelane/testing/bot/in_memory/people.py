@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from onelane.deliveries import Delivery, IdentityChange
+from onelane.history import Line
 from onelane.model import JsonObject
 from onelane.testing.bot.in_memory.inbox import Waiting
 from onelane.testing.bot.in_memory.sessions import SessionRecord
@@ -26,11 +27,24 @@ class UserRecord:
     former_names: set[str] = field(default_factory=set)
     inbox: list[Waiting] = field(default_factory=list)
     sessions: list[SessionRecord] = field(default_factory=list)
+    said_apart: list[Line] = field(default_factory=list)
+    """What was said to them while no session was open."""
 
     @property
     def open_session(self) -> SessionRecord | None:
         """The session that nothing has ended yet."""
         return next((one for one in self.sessions if one.status != "ended"), None)
+
+    @property
+    def settled_seq(self) -> int:
+        """The number of the last line before those that wait."""
+        return self.inbox[0].seq - 1 if self.inbox else self.last_seq
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines, in their order."""
+        lines = [line for session in self.sessions for line in session.lines]
+        return sorted([*lines, *self.said_apart], key=lambda line: line.seq)
 
 
 class People:

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from onelane.bot.memory import Memory
-from onelane.errors import FileError, TurnOutdated
+from onelane.errors import TurnOutdated
 from onelane.history import Line
 from onelane.model import Attachment, File, Message, TurnRead
-from onelane.testing.bot.in_memory.files import Files
+from onelane.testing.bot.files import Files
 from onelane.testing.bot.in_memory.inbox import Waiting
 from onelane.testing.bot.in_memory.people import UserRecord
 
@@ -74,12 +74,7 @@ class TurnMemory(Memory):
 
     def fetching(self, attachment: Attachment) -> Future[File]:
         """Fetch a file that a test sent by its bytes."""
-        fetched: Future[File] = Future()
-        try:
-            fetched.set_result(self._files.found(attachment))
-        except FileError as error:
-            fetched.set_exception(error)
-        return fetched
+        return self._files.fetch(self._read.user.channel, attachment)
 
     def _lowest(self) -> Waiting:
         self._check()

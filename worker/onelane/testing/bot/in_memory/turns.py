@@ -5,12 +5,13 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
 
+from onelane.channels import Provider
 from onelane.channels.senders import Senders
 from onelane.config import Channel, Settings
 from onelane.model import Failure, JsonObject, Message, SessionRead, TurnRead, UserRead
 from onelane.policy import Policy
-from onelane.testing.bot.in_memory.files import Files
-from onelane.testing.bot.in_memory.history import Commit
+from onelane.testing.bot.files import Files
+from onelane.testing.bot.in_memory.history import Commit, after_lost
 from onelane.testing.bot.in_memory.inbox import CLAIMED_MAX, Batches, Waiting
 from onelane.testing.bot.in_memory.people import UserRecord
 from onelane.testing.bot.in_memory.running import Run, Running
@@ -28,7 +29,7 @@ class Turns:
         settings: Settings,
         policy: Policy,
         bots: Bots,
-        senders: Senders,
+        provider: Provider,
         now: Callable[[], datetime],
         failures: list[str],
         arrive: Callable[[], object],
@@ -39,9 +40,11 @@ class Turns:
         self._policy = policy
         self._now = now
         self._batches = Batches(policy)
-        self.commit = Commit(senders.apologies(settings.channels).get(CHANNEL, []))
+        self.senders = Senders({CHANNEL: provider})
+        apologies = self.senders.apologies(settings.channels)
+        self.commit = Commit(apologies.get(CHANNEL, []), after_lost(self._channel, provider.sender))
         self._bots = bots
-        self._running = Running(settings, bots, senders, failures, arrive)
+        self._running = Running(settings, bots, self.senders, failures, arrive)
         self.files = Files()
         self.crashes_after: str | None = None
         self._taken_over: set[int] = set()
@@ -50,7 +53,10 @@ class Turns:
         """Run turns until nothing of the user's can be done now."""
         while user.inbox and not user.is_paused and (user.inbox[0].not_before or self._now()) <= self._now():
             session = self._session(user)
-            self._take_turn(user, session, self._begun(user, session))
+            if user.inbox[0].is_busy:
+                self.commit.rejected(user, session)
+            else:
+                self._take_turn(user, session, self._begun(user, session))
 
     def session_at(self, user: UserRecord, at: datetime) -> SessionRecord:
         """Return the session of what is accepted at an instant: the open one, or a new one if that is over."""

@@ -1,5 +1,7 @@
 """Files that people under test send."""
 
+from concurrent.futures import Future
+
 from onelane.errors import FileError
 from onelane.model import Attachment, File, Upload
 
@@ -13,7 +15,7 @@ class Files:
         self._files: dict[str, File] = {}
 
     def keep(self, file: Upload) -> Attachment:
-        """Keep a file, and describe it."""
+        """Keep a file, and describe it as a provider would."""
         number = FIRST_ID + len(self._files)
         described = file.described().model_copy(
             update={"file": None, "id": str(number), "url": f"https://files.example/{number}"}
@@ -22,9 +24,12 @@ class Files:
             self._files[str(name)] = File(content=file.data, content_type=file.content_type)
         return described
 
-    def found(self, attachment: Attachment) -> File:
-        """Return the bytes of an attachment; raise FileError for one that nobody sent here."""
-        for name in (attachment.id, attachment.url):
-            if name in self._files:
-                return self._files[name]
-        raise FileError(f"{attachment.kind}: nobody sent it: give alice.sends an Upload")
+    def fetch(self, _channel: str, attachment: Attachment) -> Future[File]:
+        """Fetch the bytes of an attachment; one that nobody sent here is a FileError of the future."""
+        fetched: Future[File] = Future()
+        found = next((self._files[name] for name in (attachment.id, attachment.url) if name in self._files), None)
+        if found is not None:
+            fetched.set_result(found)
+        else:
+            fetched.set_exception(FileError(f"{attachment.kind}: nobody sent it: give alice.sends an Upload"))
+        return fetched
