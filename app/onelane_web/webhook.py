@@ -13,6 +13,7 @@ from onelane.channels import Answer, Provider
 from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
 from onelane.formats import CHANNEL_NAME
+from onelane.inbox.unsigned import Unsigned
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import REASONS, REFUSALS
 from onelane_web.few_lines import FewLines
@@ -26,7 +27,7 @@ PREFIX = "/webhooks/"
 
 def blueprint(services: Services) -> Blueprint:
     """Serve /webhooks/<channel> for every configured channel: POST, and GET where the provider has a handshake."""
-    channels = services.settings.channels
+    channels, refusals = services.settings.channels, Unsigned(services.lanes.client)
     pages, few_lines = Blueprint("webhook", __name__), FewLines()
 
     @pages.route(f"{PREFIX}<channel>", methods=["GET", "POST"], provide_automatic_options=False)
@@ -48,6 +49,7 @@ def blueprint(services: Services) -> Blueprint:
         address = address_of(channels[channel].public_url)[:ADDRESS_MAX]
         if few_lines.allow("signature_refused"):
             event("signature_refused", channel=channel, reason=error.why, address=address)
+        refusals.note(channel, error.why, address)
         return jsonify(error=str(error)), error.status
 
     pages.after_request(_count_refusal)

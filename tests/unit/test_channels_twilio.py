@@ -101,6 +101,27 @@ def test_the_address_is_signed_with_or_without_its_port(called: str, signed: str
     TWILIO.verify(posted(MESSAGE, url=called, signed_url=signed))
 
 
+@pytest.mark.parametrize(
+    ("called", "signed", "headers"),
+    [
+        (URL, "http://bot.example/webhooks/support", {}),
+        ("http://bot.example/webhooks/support", URL, {}),
+        (URL, "https://tunnel.example/webhooks/support", {"host": "tunnel.example"}),
+        ("http://10.0.0.7:8000/webhooks/support", URL, {"x-forwarded-host": "bot.example"}),
+        ("https://bot.example/chat/webhooks/support", URL, {}),
+        (f"https://bot.example/chat/webhooks/support?reply={UUID(int=7)}", f"{URL}?reply={UUID(int=7)}", {}),
+    ],
+)
+def test_another_address_that_is_signed_is_named_to_the_operator(
+    called: str, signed: str, headers: dict[str, str]
+) -> None:
+    good = posted(MESSAGE, token=OLD_TOKEN, url=called, signed_url=signed)
+    with pytest.raises(BadSignature) as refused:
+        TWILIO.verify(Inbound(called, {**good.headers, **headers}, FORM, good.body))
+    assert refused.value.why.startswith(f"it is signed for {signed.partition('?')[0]}: ")
+    assert OLD_TOKEN not in refused.value.why
+
+
 @pytest.mark.parametrize("header", ["", "é", "AAAA", "\ud800", "x" * 10_000], ids=range(5))
 def test_another_signature_is_refused(header: str) -> None:
     request = Inbound(URL, {"x-twilio-signature": header}, FORM, b"")

@@ -16,7 +16,6 @@ from tests.unit.test_webhook_answers import services
 @pytest.fixture
 def client() -> FlaskClient:
     made = services(metrics_token="a-token-of-the-metrics", ops_password="long enough for one")
-    made.lanes.client = None
     app = create_app(cast("Services", made))
 
     @app.get("/fails")

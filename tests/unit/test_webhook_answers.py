@@ -69,7 +69,7 @@ def services(**settings: Any) -> Any:
         quarantine=quarantine,
         receiving=receiving(by_channel, intake, quarantine=quarantine),
         database=SimpleNamespace(ping=answers, rows=lambda *_: answers()),
-        lanes=SimpleNamespace(ping=answers),
+        lanes=SimpleNamespace(ping=answers, client=SimpleNamespace(set=lambda *_, **__: None)),
     )
 
 

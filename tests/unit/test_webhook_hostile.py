@@ -48,7 +48,12 @@ def client() -> FlaskClient:
     channels = {"demo": demo, "support": support}
     settings = Settings(database_url="postgresql://", redis_url="redis://", channels=channels, proxy_hops=1)
     by_channel = providers(channels)
-    services = SimpleNamespace(settings=settings, providers=by_channel, receiving=receiving(by_channel, StrictIntake()))
+    services = SimpleNamespace(
+        settings=settings,
+        providers=by_channel,
+        receiving=receiving(by_channel, StrictIntake()),
+        lanes=SimpleNamespace(client=SimpleNamespace(set=lambda *_, **__: None)),
+    )
     return create_app(cast("Services", services)).test_client()
 
 

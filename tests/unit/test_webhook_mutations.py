@@ -94,7 +94,10 @@ def service(provider: str) -> Service:
     settings = Settings(database_url="postgresql://", redis_url="redis://", channels=channels)
     by_channel = {"support": adapter}
     services = SimpleNamespace(
-        settings=settings, providers=by_channel, receiving=receiving(by_channel, intake, statuses, quarantine)
+        settings=settings,
+        providers=by_channel,
+        receiving=receiving(by_channel, intake, statuses, quarantine),
+        lanes=SimpleNamespace(client=SimpleNamespace(set=lambda *_, **__: None)),
     )
     return Service(create_app(cast("Services", services)).test_client(), intake, statuses, quarantine, signed)
 

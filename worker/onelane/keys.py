@@ -35,6 +35,7 @@
 | ops:tried             | string | `ops/attempts.py`      | 15 min: log-in attempts of all addresses    |
 | ops:slowed:<who>      | string | `ops/attempts.py`      | 15 min: since when the address waits        |
 | ops:forwarded         | string | `ops/login.py`         | a week: a proxy came whose word is not taken|
+| unsigned:<channel>    | string | `inbox/unsigned.py`    | a day: why its newest webhook was refused   |
 | ops:known:<who>       | string | `ops/attempts.py`      | 30 days: this address has logged in         |
 
 In Redis REDIS_PREFIX stands in front of each: the client (`lanes/prefixed.py`) and the scripts put it there.
@@ -100,6 +101,11 @@ def reconciled(kind: str = IN) -> str:
 def reconcile_cursor(kind: str = IN) -> str:
     """Key of the user after whom a kind's lap goes on."""
     return f"cursor:{kind}"
+
+
+def unsigned(channel: str) -> str:
+    """Key of the newest refusal of a webhook that was not signed as its channel must be."""
+    return f"unsigned:{channel}"
 
 
 def queue_name(user_id: UUID | str, kind: str = IN) -> str:

@@ -34,7 +34,7 @@ UUID = "[0-9a-f-]{36}"
 LIVES: Mapping[str, str] = {
     "wake:(in|out)|instance|fence|numbers|minutes|heartbeats|rq:workers": STAYS,
     "beat:.+|counted:.+|lease:.+|duty:.+|reconciled:.+|rq:worker:.+|rq:workers:.+": RUNS_OUT,
-    f"session:user:{UUID}|collect:{UUID}|newer:.+": RUNS_OUT,
+    f"session:user:{UUID}|collect:{UUID}|newer:.+|unsigned:.+": RUNS_OUT,
     f"rq:job:{UUID}|rq:results:{UUID}|rq:failed:(user|reply):{UUID}|rq:queues|buried:(in|out)": IS_OF_THE_DEAD,
     f"lanes:(in|out)|unsure|lock:(in|out):{UUID}|rq:queue:(user|reply):{UUID}|cursor:(in|out)": GOES,
 }

@@ -5,6 +5,7 @@ import click
 from onelane.commands.console import as_json, opened, print_json, who
 from onelane.doctor.channel_setup import examine_channel
 from onelane.doctor.finding import Deployment, Health
+from onelane.inbox.unsigned import Unsigned
 
 EXIT_WRONG = 1
 
@@ -40,18 +41,18 @@ def open_(name: str, is_json: bool) -> None:
 def check(context: click.Context, name: str, called: str | None) -> None:
     """Explain what is wrong with the set-up of a channel: its address, its signature, its way to send.
 
-    When signatures do not verify, the log event `signature_refused` has the reason and the address that was verified.
-    Give what the provider's console shows as --called.
+    It shows why the newest webhook of a day was refused that was not signed as it must be, and the address that was
+    verified. Give what the provider's console shows as --called.
     """
     with opened() as services:
         if name not in services.settings.channels:
             known = ", ".join(sorted(services.settings.channels))
             raise click.ClickException(f"no channel of that name is configured; configured: {known}")
         deployment = Deployment(services.settings, services.database, services.lanes)
-        found = examine_channel(deployment, name, called)
+        found = examine_channel(deployment, name, called, Unsigned(services.lanes.client).newest(name))
     for part, finding in found.items():
-        click.echo(f"{finding.health:7}  {part:8}  {finding.found}")
+        click.echo(f"{finding.health:7}  {part:9}  {finding.found}")
         for line in (*finding.details, *([f"→ {finding.todo}"] if finding.todo else [])):
-            click.echo(f"{'':19}{line}")
+            click.echo(f"{'':20}{line}")
     if any(finding.health is Health.FAILED for finding in found.values()):
         context.exit(EXIT_WRONG)

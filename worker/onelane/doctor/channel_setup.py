@@ -6,16 +6,27 @@ from onelane.channels import provider_of
 from onelane.config import Channel
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.doctor.providers import providers_answer
+from onelane.inbox.unsigned import Refusal
 
 ADDRESS_IS_SIGNED = "twilio"
 """The provider that signs the address with the body."""
 
 
-def examine_channel(deployment: Deployment, name: str, called: str | None = None) -> dict[str, Finding]:
-    """Check one configured channel. `called` is the address that the provider calls, as its console shows it."""
+def examine_channel(
+    deployment: Deployment, name: str, called: str | None = None, refusal: Refusal | None = None
+) -> dict[str, Finding]:
+    """Check one configured channel.
+
+    `called` is the address that the provider calls, as its console shows it; `refusal` that of the newest webhook that
+    was not signed as it must be.
+    """
     channel = deployment.settings.channels[name]
     alone = deployment.settings.model_copy(update={"channels": {name: channel}})
-    examined = {"address": address_of(name, channel), "sending": way_to_send(channel)}
+    examined = {
+        "address": address_of(name, channel),
+        "signature": signature_of(refusal),
+        "sending": way_to_send(channel),
+    }
     if called is not None:
         examined["called"] = same_address(name, channel, called)
     if examined["sending"].todo == "":
@@ -56,6 +67,17 @@ def same_address(name: str, channel: Channel, called: str) -> Finding:
         f"the provider calls {theirs._replace(query='').geturl()}, and this service expects {ours.geturl()}",
         f"{why}; correct the address in the provider's console, or public_url",
         tuple(wrong),
+    )
+
+
+def signature_of(refusal: Refusal | None) -> Finding:
+    """Say why the newest webhook was refused that was not signed as it must be."""
+    if refusal is None:
+        return ok("no webhook was refused within a day for how it is signed")
+    return warning(
+        f"a webhook was refused at {refusal.at:%Y-%m-%d %H:%M:%S} UTC: {refusal.reason}",
+        "the channel and its provider must have the same secret and address; strangers are refused so, too",
+        (f"verified: {refusal.address}",),
     )
 
 

@@ -48,7 +48,7 @@ class Twilio(Provider):
         if request.content_type not in {FORM, "application/json"}:
             raise Unsupported(f"the content type must be {FORM}")
         if not is_signed(request, self._secrets):
-            raise BadSignature("the signature is missing or wrong", why_not(request))
+            raise BadSignature("the signature is missing or wrong", why_not(request, self._secrets))
 
     def parse(self, request: Inbound) -> Parsed:
         """Read the form: it is a message or a status, or goes into quarantine, since Twilio delivers once."""

@@ -6,8 +6,9 @@ It is ten lines of HMAC; the SDK that has them is 51 MB, and signs what the test
 import hmac
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import product
 from urllib.parse import parse_qs, urlsplit
 
 from onelane.channels.provider import Inbound
@@ -16,23 +17,15 @@ from onelane.channels.twilio.forms import FORM, Pairs, pairs_of
 HEADER = "X-Twilio-Signature"
 BASE64_OF_SHA1 = re.compile(r"[A-Za-z0-9+/]{27}=")
 QUERY_FIELDS_MAX = 100
+ADDRESS_MAX = 300
+PATH_PARTS = 2
+"""Of the address of a webhook, without what `public_url` puts in front: /webhooks/support."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_signed(request: Inbound, secrets: Sequence[str]) -> bool:
     """Whether one of the tokens signed the request, as it was received. What has no signature costs nothing more."""
-    given = request.header(HEADER)
-    if not BASE64_OF_SHA1.fullmatch(given):
-        return False
-    is_form = request.content_type == FORM
-    if not (is_form or _is_hashed(request)):
-        return False
-    content = _content(pairs_of(request.body)) if is_form else b""
-    return any(
-        hmac.compare_digest(given.encode(), _mac(secret, _bytes(url) + content))
-        for secret in secrets
-        for url in _spellings(request.url)
-    )
+    return _signed_address(request, secrets, [request.url]) is not None
 
 
 def signature(secret: str, url: str, pairs: Pairs) -> str:
@@ -40,11 +33,46 @@ def signature(secret: str, url: str, pairs: Pairs) -> str:
     return _mac(secret, _bytes(url) + _content(pairs)).decode()
 
 
-def why_not(request: Inbound) -> str:
+def why_not(request: Inbound, secrets: Sequence[str]) -> str:
     """Tell the operator why no token verifies: mostly it is the address that Twilio does not know by this name."""
     if not request.header(HEADER):
         return f"the header {HEADER} is missing"
+    if (signed := _signed_address(request, secrets, _other_addresses(request))) is not None:
+        return f"it is signed for {signed.partition('?')[0][:ADDRESS_MAX]}: public_url must be how Twilio calls it"
     return "no token of the channel gives this signature over this address: is public_url the one that Twilio calls?"
+
+
+def _signed_address(request: Inbound, secrets: Sequence[str], addresses: Iterable[str]) -> str | None:
+    """Return the first of these addresses over which one of the tokens gives the request's signature."""
+    given = request.header(HEADER)
+    if not BASE64_OF_SHA1.fullmatch(given):
+        return None
+    is_form = request.content_type == FORM
+    if not (is_form or _is_hashed(request)):
+        return None
+    content = _content(pairs_of(request.body)) if is_form else b""
+    return next(
+        (
+            address
+            for address in addresses
+            for secret in secrets
+            for url in _spellings(address)
+            if hmac.compare_digest(given.encode(), _mac(secret, _bytes(url) + content))
+        ),
+        None,
+    )
+
+
+def _other_addresses(request: Inbound) -> Iterator[str]:
+    """Go through the addresses under which a proxy or a tunnel may be called for us."""
+    try:
+        parts = urlsplit(request.url)
+    except ValueError:
+        return
+    hosts = filter(None, (parts.netloc, request.header("host"), request.header("x-forwarded-host")))
+    paths = (parts.path, "/" + "/".join(parts.path.split("/")[-PATH_PARTS:]))
+    for scheme, host, path in product(("https", "http"), dict.fromkeys(hosts), dict.fromkeys(paths)):
+        yield parts._replace(scheme=scheme, netloc=host, path=path).geturl()
 
 
 def _content(pairs: Pairs) -> bytes:
