@@ -10,7 +10,7 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from onelane.bootstrap import Services
@@ -116,9 +116,16 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
 
     page.on("dialog", refuse)
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.on("console", lambda line: wrong.append(f"console: {line.text}") if _is_wrong(line) else None)
     yield page
     context.close()
     assert wrong == []
+
+
+def _is_wrong(line: ConsoleMessage) -> bool:
+    """Whether a page says that it is broken; that it was refused something is what some tests are about."""
+    was_refused = "Failed to load resource" in line.text and "/try" not in line.location["url"]
+    return line.type == "error" and not was_refused
 
 
 @pytest.fixture

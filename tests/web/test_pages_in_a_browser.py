@@ -14,6 +14,7 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.deliveries import Accepted
+from tests.accessible import serious_faults
 from tests.conftest import Accept, RunWorker
 from tests.door import CANARY, PASSWORD
 from tests.rows import Rows
@@ -289,6 +290,29 @@ def test_without_javascript_everything_works_and_with_it_a_page_keeps_itself_cur
     assert rows.user(user_id).paused_at is not None
     shot(plain, "dark")
     context.close()
+
+
+@pytest.mark.slow
+def test_no_page_keeps_anybody_from_using_it(
+    page: Page, rows: Rows, services: Services, settings: Settings, dead: list[Accepted]
+) -> None:
+    services.database.rows(
+        "INSERT INTO channel_holds (channel, broken_at, word, code, probe_at)"
+        " VALUES ('demo', now(), 'bad_token', '190', now() + interval '1 minute')"
+    )
+    page.goto("/ops/overview")
+    faults = serious_faults(page)
+    log_in(page)
+    lane, user = keys.queue_name(dead[0].user_id), f"users/{dead[0].user_id}"
+    rq = ("queues", "workers", f"jobs/{lane}/failed/8/asc/1", f"job/{dead[0].message_id}")
+    for path in (*PAGES, user, *(f"rq/0/view/{one}" for one in rq)):
+        page.goto(f"/ops/{path}")
+        faults += [f"{path}: {fault}" for fault in serious_faults(page)]
+    page.goto(f"/ops/{user}")
+    page.get_by_role("button", name="Show texts").click()
+    expect(page.get_by_text(CANARY).first).to_be_visible()
+    faults += serious_faults(page)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.slow

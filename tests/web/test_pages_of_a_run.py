@@ -1,19 +1,16 @@
-"""`onelane run`: a worker dies in the middle of a turn, and the operator reads on alice's page what became of it."""
+"""`onelane run`: a worker dies in the middle of a turn, Redis forgets; what people and operators see of it."""
 
-import json
 import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from onelane.dev.embedded.child import wait_until
 from onelane.dev.stack import PYTHON
-from onelane_web.development.trying import HEADER
 from tests.integration.test_run import COMMAND, Run, start
 from tests.web.test_pages_in_a_browser import shot
 
@@ -31,11 +28,15 @@ def handle(turn):
 """
 
 
-def post(run: Run, path: str, body: object = None) -> None:
-    headers = {HEADER: "1", "Content-Type": "application/json"}
-    asked = Request(f"http://127.0.0.1:{run.port}{path}", json.dumps(body).encode(), headers, method="POST")
-    with urlopen(asked, timeout=WAIT_S) as answer:
-        assert answer.status < 300
+def write(page: Page, text: str) -> None:
+    page.get_by_label("Message of alice").fill(text)
+    page.keyboard.press("Enter")
+
+
+def press(page: Page, name: str, act: str) -> None:
+    """Press a button, and wait until it is done."""
+    with page.expect_response(f"**/try/acts/{act}"):
+        page.get_by_role("button", name=name).click()
 
 
 def deliver(run: Run, reply_id: str) -> None:
@@ -50,11 +51,15 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
 ) -> None:
     (tmp_path / "mybot.py").write_text(BOT)
     run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="2").until_ready()
-    post(run, "/try/messages", {"channel": "demo", "user": "alice", "text": "hello"})
+    context = chromium.new_context(base_url=f"http://127.0.0.1:{run.port}")
+    page, trying = context.new_page(), context.new_page()
+    trying.goto("/try")
+    write(trying, "hello")
     assert wait_until((tmp_path / "begun").exists, WAIT_S)
-    post(run, "/try/acts/kill-worker")
+    press(trying, "Kill the worker now", "kill-worker")
     (tmp_path / "gate").touch()
-    page = chromium.new_context(base_url=f"http://127.0.0.1:{run.port}").new_page()
+    said = trying.locator(".out .bubble")
+    expect(said).to_have_text(["you said: hello"], timeout=WAIT_S * 1000)
     page.goto("/ops/users")
     page.get_by_label("Name").fill("operator")
     page.get_by_label("Password").fill(run.data.ops_password())  # as the banner has it
@@ -66,15 +71,20 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     expect(lines.nth(5)).to_contain_text("sent", timeout=WAIT_S * 1000)
     deliver(run, (lines.nth(5).get_attribute("id") or "").removeprefix("m"))
     expect(lines.nth(5)).to_contain_text("delivered", timeout=WAIT_S * 1000)
-    said = lines.all_inner_texts()
-    leased, taken = (re.search(r"by (\S+) \(fence (\d+)\)", said[nr]) for nr in (1, 3))
+    read = lines.all_inner_texts()
+    leased, taken = (re.search(r"by (\S+) \(fence (\d+)\)", read[nr]) for nr in (1, 3))
     assert leased
     assert taken
     assert leased[1] != taken[1]
     assert int(leased[2]) < int(taken[2])
-    assert said[2].startswith(f"{leased[1]} died")
-    assert "attempt 1 committed" in said[4]
-    post(run, "/try/messages", {"channel": "demo", "user": "alice", "text": "again"})
+    assert read[2].startswith(f"{leased[1]} died")
+    assert "attempt 1 committed" in read[4]
+    write(trying, "again")
     expect(lines).to_have_count(10, timeout=WAIT_S * 1000)
     expect(lines.nth(7)).to_contain_text(re.compile(rf"leased by {re.escape(taken[1])} \(fence \d+\)"))
     shot(page, "user")
+    press(trying, "Forget Redis now", "forget-redis")
+    write(trying, "and now?")
+    expect(said).to_have_text(["you said: hello", "you said: again", "you said: and now?"], timeout=WAIT_S * 1000)
+    expect(trying.locator(".border")).to_have_count(1)
+    shot(trying, "try")

@@ -3,24 +3,37 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from socket import gethostname
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from onelane import Button, Reply, Turn
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.processes.registration import Registration
 from onelane_web import create_app
 from onelane_web.development.trying import HEADER
+from tests.accessible import serious_faults
+from tests.web.test_hostile import HOSTILE, is_clean
 from tests.working_off import work_off
+
+STEPS_MAX = 30
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"development": True, "try_acts": ("kill-worker", "forget-redis")})
+def problem_file(tmp_path: Path) -> Path:
+    return tmp_path / "problem.txt"
+
+
+@pytest.fixture
+def settings(settings: Settings, problem_file: Path) -> Settings:
+    acts = ("kill-worker", "forget-redis")
+    changes = {"development": True, "try_acts": acts, "try_problem_file": str(problem_file)}
+    return settings.model_copy(update=changes)
 
 
 @pytest.fixture
@@ -50,18 +63,82 @@ def test_five_at_once_are_one_session_in_order(services: Services, page: Page, s
     said = page.locator(".in .bubble").all_inner_texts()
     assert sorted(said) == [f"hello {number}" for number in range(1, 6)]
     assert page.locator(".out .bubble").all_inner_texts() == said
+    assert serious_faults(page) == []
     assert page.locator(".border").count() == 1
 
 
-def test_hostile_texts_are_shown_as_texts(services: Services, page: Page, settings: Settings) -> None:
-    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+def ask(turn: Turn) -> Reply | str:
+    """Say what was said, with a button and a tool of that name."""
+    if turn.message.button:
+        return f"pressed {turn.message.button}"
+    with turn.tool(turn.message.text, {}) as use:
+        use.output = {turn.message.text: turn.message.text}
+    return Reply(turn.message.text, buttons=[Button(id="fr", title=turn.message.text)])
+
+
+def test_hostile_texts_are_shown_as_texts(
+    services: Services, page: Page, settings: Settings, problem_file: Path
+) -> None:
+    problem_file.write_text("\n".join(HOSTILE))
     page.goto("/try")
     page.get_by_label("Channel").select_option(channel_of(services))
-    page.get_by_label("Message of alice").fill(hostile)
+    page.get_by_label("Person").fill(HOSTILE[0])
     page.keyboard.press("Enter")
-    expect(page.locator(".in .bubble")).to_have_text(hostile)
-    work_off(services, settings)
-    expect(page.locator(".out .bubble")).to_have_text(hostile)
+    for hostile in HOSTILE:
+        page.get_by_label("Message of alice").fill(hostile)
+        page.keyboard.press("Enter")
+    expect(page.locator(".in")).to_have_count(len(HOSTILE))
+    work_off(services, settings, ask)
+    expect(page.locator(".out")).to_have_count(len(HOSTILE))
+    assert set(page.locator(".out .bubble").all_text_contents()) == set(HOSTILE)
+    assert set(page.locator(".choices button").all_text_contents()) == set(HOSTILE)
+    page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
+    expect(page.get_by_role("alert").first).to_contain_text(HOSTILE[1])
+    assert is_clean(page), page.content()
+
+
+def test_the_keyboard_is_enough_and_keeps_its_place_when_something_is_new(
+    services: Services, page: Page, settings: Settings
+) -> None:
+    page.goto("/try")
+    page.get_by_label("Channel").select_option(channel_of(services))
+    page.get_by_label("Message of alice").focus()
+    page.keyboard.type("hello")
+    page.keyboard.press("Enter")
+    expect(page.locator(".in")).to_have_count(1)
+    work_off(services, settings, ask)
+    press(page, "Shift+Tab", page.get_by_role("button", name="hello"))
+    page.keyboard.press("Enter")
+    expect(page.locator(".in")).to_have_count(2)
+    press(page, "Shift+Tab", page.locator("summary"))
+    page.keyboard.press("Space")
+    work_off(services, settings, ask)
+    expect(page.locator(".out")).to_have_count(2)
+    expect(page.locator("summary")).to_be_focused()
+    expect(page.locator("details pre")).to_be_visible()
+    press(page, "Tab", page.get_by_role("button", name="Send five at once"))
+    page.keyboard.press("Space")
+    expect(page.locator(".in")).to_have_count(7)
+
+
+def press(page: Page, key: str, until: Locator) -> None:
+    """Go on with the keyboard until something has the focus."""
+    expect(until).to_be_visible()
+    for _ in range(STEPS_MAX):
+        page.keyboard.press(key)
+        if until.evaluate("one => one === document.activeElement"):
+            return
+    raise AssertionError(f"{key} does not lead to {until}")
+
+
+def test_a_change_that_does_not_run_is_shown_until_it_is_mended(page: Page, problem_file: Path) -> None:
+    problem_file.write_text("mybot.py, line 5: invalid syntax")
+    page.goto("/try")
+    shown = page.get_by_role("alert").filter(has_text="mybot.py, line 5")
+    expect(shown).to_contain_text("Your change does not run; the bot as it was goes on.")
+    assert serious_faults(page) == []
+    problem_file.unlink()
+    expect(shown).to_have_count(0)
 
 
 def test_a_second_person_stands_beside_the_first(page: Page) -> None:

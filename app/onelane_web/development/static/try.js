@@ -46,7 +46,7 @@ function addPerson(name) {
   section.dataset.name = name;
   section.querySelector("h2").textContent = name;
   section.setAttribute("aria-label", name);
-  section.querySelector(".lines").setAttribute("aria-label", `Conversation with ${name}`);
+  section.querySelector(".log").setAttribute("aria-label", `Conversation with ${name}`);
   const input = section.querySelector(".say input");
   input.setAttribute("aria-label", `Message of ${name}`);
   section.querySelector(".say").addEventListener("submit", (submitted) => {
@@ -90,6 +90,7 @@ function lineOf(section, line) {
     for (const choice of choices) {
       const button = element("button", "", choice.title);
       button.type = "button";
+      button.value = choice.id;
       button.addEventListener("click", () => play(section, { button: choice.id }));
       row.append(button);
     }
@@ -108,9 +109,20 @@ function callOf(call) {
   return item;
 }
 
+// Lines that say what they said stay as they are: with the focus, unfolded, and not read aloud again.
+function refresh(lines, shown) {
+  shown.forEach((item, at) => {
+    const there = lines.children[at];
+    item.said = item.outerHTML;
+    if (!there) lines.append(item);
+    else if (there.said !== item.said) there.replaceWith(item);
+  });
+  while (lines.children.length > shown.length) lines.lastElementChild.remove();
+}
+
 function show(section, told) {
-  const lines = section.querySelector(".lines");
-  const isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+  const log = section.querySelector(".log");
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   const sessions = new Map((told ? told.sessions : []).map((session) => [session.id, session]));
   const shown = [];
   let session = null;
@@ -126,8 +138,8 @@ function show(section, told) {
   if (last && last.status !== "active") {
     shown.push(element("li", "border", last.status === "escalated" ? "A human has this session" : `Session ended: ${last.ended_reason.replaceAll("_", " ")}`));
   }
-  lines.replaceChildren(...shown);
-  if (isAtEnd) lines.scrollTop = lines.scrollHeight;
+  refresh(section.querySelector(".lines"), shown);
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
   section.querySelector(".user").textContent = told ? `${told.sessions.length} session${told.sessions.length === 1 ? "" : "s"}` : "has written nothing yet";
   section.querySelector(".working").hidden = !(told && told.is_working);
 }
