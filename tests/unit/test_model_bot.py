@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from onelane.dev.embedded.model import HANDLER, is_wanted
+from onelane.dev.init import create
 from onelane.errors import Later
 from onelane.handlers.llm import ModelBot, ModelSettings
 from onelane.handlers.llm.budget import within_tokens
@@ -188,7 +190,16 @@ def test_the_oldest_exchanges_are_left_out_whole() -> None:
 def test_nobody_with_a_model_of_his_own_gets_the_fake_one(own: dict[str, str]) -> None:
     assert is_wanted((HANDLER,), {})
     assert not is_wanted((HANDLER,), own)
-    assert not is_wanted(("mybot:handle",), {})
+
+
+def test_a_bot_that_init_writes_with_a_model_gets_the_fake_one_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    create("asker", tmp_path, with_model=True)
+    (tmp_path / "plain.py").write_text("def handle(turn): ...")
+    assert is_wanted(("plain:handle", "asker:handle"), {})
+    assert not is_wanted(("plain:handle", "nowhere:handle"), {})
 
 
 def test_the_settings_are_shown_with_their_defaults() -> None:

@@ -1,4 +1,4 @@
-"""The fake model, for `onelane run` with the model bot and without a key."""
+"""The fake model, for `onelane run` with a bot that asks a model and without a key."""
 
 import os
 import socket
@@ -11,12 +11,22 @@ from onelane.dev.embedded.server import EmbeddedServer
 from onelane.testing.fake_model.running import COMMAND
 
 HANDLER: Final = "onelane.handlers.llm:handle"
+MADE_OF: Final = "onelane.handlers.llm"
 CONNECT_S: Final = 1.0
 
 
 def is_wanted(handlers: tuple[str, ...], environment: Mapping[str, str]) -> bool:
-    """Whether the model bot runs, and nobody says where a real model is, or has a key for one."""
-    return HANDLER in handlers and not (environment.get("LLM_BASE_URL") or environment.get("LLM_API_KEY"))
+    """Whether a bot asks a model, and nobody says where a real one is, or has a key for it."""
+    return any(map(_asks, handlers)) and not (environment.get("LLM_BASE_URL") or environment.get("LLM_API_KEY"))
+
+
+def _asks(handler: str) -> bool:
+    """Whether a bot is ours, or made of it as `onelane init --llm` writes it. Only the worker imports bots."""
+    module = Path(*handler.partition(":")[0].split(".")).with_suffix(".py")
+    try:
+        return handler == HANDLER or MADE_OF in module.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 class EmbeddedModel(EmbeddedServer):

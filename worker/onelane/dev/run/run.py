@@ -28,6 +28,7 @@ from onelane.dev.run.stop_request import StopRequest
 from onelane.dev.stack import HOST, IGNORED, PYTHON, Stack
 from onelane.errors import ConfigError, OnelaneError
 from onelane.model import JsonObject
+from onelane.sources import channels_in
 
 PROCESSES = ("migrate", "web", "worker")
 KINDS = ("worker", "poll")
@@ -35,7 +36,7 @@ KINDS = ("worker", "poll")
 POLLING = "onelane.dev.run.polling"
 DEFAULT_PORT = 8000
 PORTS_FOR_EVERYBODY = range(1_024, 65_536)
-PUBLISHED = ("DATABASE_URL", "REDIS_URL", "CHANNELS", "PORT")
+PUBLISHED = ("DATABASE_URL", "REDIS_URL", "PORT")
 
 
 def run(handler: str | None = None, *, use_environment: bool = False, is_verbose: bool = False) -> int:
@@ -81,7 +82,8 @@ def _run(handler: str | None, stop_request: StopRequest, *, use_environment: boo
             reloading.append(
                 Reloader(stack, worker, os.environ["HANDLER"], Path(os.environ["TRY_PROBLEM_FILE"]), _print_log)
             )
-            folder.publish({name: os.environ[name] for name in PUBLISHED}, declined.items())
+            channels = json.dumps(channels_in(os.environ))
+            folder.publish({"CHANNELS": channels, **{name: os.environ[name] for name in PUBLISHED}}, declined.items())
             _print(banner.text(servers, folder.path, own_ops_password), sys.stdout)
             stack.watch()
         finally:
