@@ -2,14 +2,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from onelane import StoreUnavailable
 from onelane.testing import Bot
 
 import bot
-
-pytest.importorskip("fastapi", reason="FastAPI is a requirement of this example alone")
 import front
-from fastapi.testclient import TestClient
 
 
 def test_the_bot_answers() -> None:

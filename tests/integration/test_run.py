@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -455,6 +456,8 @@ def test_a_changed_bot_answers_after_the_turn_that_runs_and_one_that_is_broken_c
     write_bot(tmp_path, "return (")
     assert wait_until(problem.exists, START_S), run.output
     assert "mybot.py, line" in problem.read_text()
+    with urlopen(f"http://127.0.0.1:{run.port}/try/state?channel=demo", timeout=START_S) as state:
+        assert "mybot.py, line" in json.load(state)["problem"]
     assert any("new" in answer for answer in said(run, "third"))
     write_bot(tmp_path, 'return "mended"')
     assert wait_until(lambda: not problem.exists(), START_S), run.output
