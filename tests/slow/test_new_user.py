@@ -35,6 +35,8 @@ RUNS_S = 10.0
 BUSY = 5
 """How many times as slow the machine of the tests may be."""
 WITHIN_S = 180.0
+ONLY_OLDER = "async-timeout"
+"""What Python up to 3.11.2 needs; an ordinary user may have another one than we."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def wheels() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="onelane-") as folder:
         built = build(str(ROOT), Path(folder) / "built")
         options = ["--quiet", "--only-binary", ":all:", "--constraint", str(ROOT / "requirements-dev.txt")]
-        pip("download", *options, "--dest", folder, f"{built}[embedded]", "async-timeout")  # for Python up to 3.11.2
+        pip("download", *options, "--dest", folder, f"{built}[embedded]", ONLY_OLDER)
         Path(folder).chmod(0o755)
         yield Path(folder)
 
@@ -150,14 +152,14 @@ def test_from_nothing_to_an_answer(newcomer: Newcomer, wheels: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("newcomer", ["nobody"], indirect=True)
-def test_the_commands_of_a_checkout(newcomer: Newcomer, tmp_path: Path) -> None:
+def test_the_commands_of_a_checkout(newcomer: Newcomer, wheels: Path, tmp_path: Path) -> None:
     """As an ordinary user; the tests themselves are what root does in a checkout."""
     checkout = newcomer.place / "onelane"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in (one for one in listed.split("\0") if (ROOT / one).is_file()):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
-    as_installed(newcomer, checkout)
+    as_installed(newcomer, checkout, wheels)
     make_run = blocks_of(README)[1][0]
     with newcomer.running(make_run, checkout, tmp_path):
         said = [newcomer.types(command, checkout) for command in blocks_of(README)[2]]
@@ -177,7 +179,7 @@ def session_in(said: str) -> str:
     return re.findall(r"\(session (\S+),", said)[0]
 
 
-def as_installed(newcomer: Newcomer, checkout: Path) -> None:
+def as_installed(newcomer: Newcomer, checkout: Path, wheels: Path) -> None:
     """Do what `make install` does, with the packages of these tests: linked, not copied, and owned by the newcomer."""
     for path in (checkout, *checkout.rglob("*")):
         shutil.chown(path, "nobody", "nogroup")
@@ -186,6 +188,7 @@ def as_installed(newcomer: Newcomer, checkout: Path) -> None:
     [own] = (checkout / ".venv").glob("lib/python*/site-packages")
     ignored = shutil.ignore_patterns("*onelane.pth")
     shutil.copytree(packages, own, ignore=ignored, copy_function=link, dirs_exist_ok=True)
+    pip("install", "--quiet", "--no-index", "--find-links", str(wheels), "--target", str(own), ONLY_OLDER)
     (own / "checkout.pth").write_text(f"{checkout / 'worker'}\n{checkout / 'app'}\n", encoding="utf-8")
     command = checkout / ".venv" / "bin" / "onelane"
     command.write_text(f"#!/bin/sh\nexec '{checkout}/.venv/bin/python' -m onelane \"$@\"\n", encoding="utf-8")
