@@ -43,6 +43,9 @@ RUN_BY: Final = {
     r"python -m onelane\.testing\.conformance onelane_web.*": (
         "tests/integration/test_our_conformance.py::test_our_web_answers_as_the_document_says"
     ),
+    r"python docs/monitoring/spans\.py .*|OTEL_EXPORTER_OTLP_ENDPOINT=.* onelane run": (
+        "tests/integration/test_traces.py::test_the_collector_of_the_documents_prints_the_spans_by_name_parent_and_time"
+    ),
 }
 """The test that types it, or what comes to the same."""
 NOT_RUN: Final = {
