@@ -84,8 +84,10 @@ def _signal_all(pids: list[int]) -> None:
 class Traffic:
     """A provider: each user's messages one after the other, each until a web has said 2xx."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pause_s: float = PAUSE_S) -> None:
+        """`pause_s` is what a user waits before the next message."""
         self._channel = settings.channels["demo"]
+        self._pause_s = pause_s
         self._stopped = threading.Event()
         self.ports: list[int] = []
         """Where it posts, in turn; whoever changes it switches the router."""
@@ -115,7 +117,7 @@ class Traffic:
             if not self._deliver(delivery):
                 return
             self.accepted.append((user, nr))
-            self._stopped.wait(PAUSE_S)
+            self._stopped.wait(self._pause_s)
 
     def _deliver(self, delivery: Delivery) -> bool:
         for turn in count():

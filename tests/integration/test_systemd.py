@@ -84,7 +84,7 @@ def test_a_deploy_on_the_units_under_traffic_loses_nothing_and_reorders_nothing(
     for unit in units:
         unit.start()
     eventually(lambda: is_ready(port))
-    traffic = Traffic(settings)
+    traffic = Traffic(settings, pause_s=0.2)
     with traffic.flowing(port):
         traffic.await_more()
         for unit in units:
