@@ -128,7 +128,7 @@ def test_every_name_in_capitals_is_a_setting() -> None:
     assert (
         names
         <= {name.upper() for name in Settings.model_fields}
-        | {"ONELANE_DATA", "MESSAGE_ID", "CHANNEL_SUPPORT"}
+        | {"ONELANE_DATA", "MESSAGE_ID", "CHANNEL_SUPPORT", "PAGES_USERS"}
         | others
         | OTEL
     )
