@@ -174,7 +174,15 @@ def test_channels_come_from_a_variable_a_file_and_a_variable_each(
         ("CHANNELS_FILE", None, "CHANNELS_FILE: must be the path of a file that can be read"),
         ("CHANNEL_B", "{" + SECRET, "CHANNEL_B: must be valid JSON"),
         ("CHANNEL_B", f'["{SECRET}"]', "CHANNEL_B: must be a JSON object"),
-        ("CHANNEL_B", "{}", "CHANNELS.b.provider: is missing"),
+        ("CHANNEL_B", "{}", "CHANNEL_B.provider: is missing"),
+        ("CHANNEL_B", json.dumps({**DEMO, "day_start": "06:00"}), "CHANNEL_B: day_start needs timezone"),
+        ("CHANNEL_Ä", json.dumps(DEMO), "CHANNEL_Ä: a channel's name must be lower-case letters"),
+        ("CHANNELS_FILE", json.dumps({"b": {}}), "CHANNELS_FILE.b.provider: is missing"),
+        (
+            "CHANNELS_FILE",
+            json.dumps({f"{SECRET}!": DEMO}),
+            "CHANNELS_FILE: a channel's name must be lower-case letters",
+        ),
         ("CHANNELS", f'{{"demo": {{}}, "demo": {{"a": "{SECRET}"}}}}', "CHANNELS: must be valid JSON, each name"),
     ],
 )

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from onelane import channels
 from onelane.cli import onelane
 from onelane.commands import init as command
-from onelane.config import Settings
+from onelane.config import Channel, Settings
 from onelane.dev.init import PROVIDERS, create
 from onelane.errors import ConfigError
 from onelane.sources import channels_in
@@ -85,7 +85,7 @@ def channels_of(values: Mapping[str, str | None]) -> Settings:
         database_url="postgresql://h/d",
         redis_url="redis://h",
         handler=given["HANDLER"],
-        channels=channels_in(given),
+        channels={name: Channel.of(channel) for name, channel in channels_in(given).items()},
     )
 
 
@@ -97,7 +97,7 @@ def test_the_channels_that_are_prepared_are_right_once_they_are_filled_in(tmp_pa
     assert sorted(channels.providers(filled.channels)) == sorted(names)
     assert all(f"/webhooks/{name}`" in (tmp_path / "README.md").read_text() for name in names)
     for name, channel in channels_of(dotenv_values(stream=StringIO(text))).channels.items():
-        with pytest.raises(ConfigError, match=f"^CHANNELS.{name}.secrets.0: is the example's own"):
+        with pytest.raises(ConfigError, match=f"^CHANNEL_{name.upper()}.secrets.0: is the example's own"):
             channels.providers({name: channel})
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from onelane.channels import PROVIDERS, provider_of, providers
-from onelane.config import Channel
+from onelane.channels.normalizing import normalizers
+from onelane.config import Channel, Settings
 from onelane.errors import ConfigError
+from onelane.turns.loading import load_bots
 from tests.payloads import ON_THE_NET
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -83,3 +85,27 @@ def test_an_impossible_value_is_named_in_one_line_and_never_repeated(changes: di
     assert "\n" not in line
     assert SECRET not in line
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("source", "place"), [("CHANNELS", "CHANNELS.demo"), ("CHANNELS_FILE", "CHANNELS_FILE.demo"), ("CHANNEL_DEMO",) * 2]
+)
+def test_what_is_wrong_with_a_channel_is_named_where_its_operator_wrote_it(
+    source: str, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong = {**GOOD, "secrets": [], "handler": "nobodys:handle", "normalize_sender": "nobodys:spell"}
+    text = json.dumps(wrong if source == "CHANNEL_DEMO" else {"demo": wrong})
+    (tmp_path / "channels.json").write_text(text)
+    for name in ("CHANNELS", "CHANNELS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
+    monkeypatch.setenv("REDIS_URL", "redis://h")
+    monkeypatch.setenv(source, str(tmp_path / "channels.json") if source == "CHANNELS_FILE" else text)
+    settings = Settings.from_environment()
+    with pytest.raises(ConfigError, match=rf"^{place}\.secrets: must not be empty"):
+        providers(settings.channels)
+    with pytest.raises(ConfigError, match=rf"^{place}\.normalize_sender: "):
+        normalizers(settings.channels)
+    with pytest.raises(ConfigError, match=rf"^{place}\.handler: "):
+        load_bots(settings)
+    assert [policy.place for policy in settings.policies] == [place]

@@ -5,11 +5,12 @@ the setting and what is allowed; it never repeats the value, since many are secr
 """
 
 import os
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, Secret, SecretStr, ValidationError, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from onelane.channel import Channel
 from onelane.errors import ConfigError
 from onelane.formats import (
     ChannelName,
@@ -18,7 +19,6 @@ from onelane.formats import (
     HandlerPath,
     LogLevel,
     PostgresUrl,
-    PublicUrl,
     RedisPrefix,
     RedisUrl,
     Seconds,
@@ -31,67 +31,7 @@ from onelane.policy import Policy
 from onelane.problems import setting_name, setting_problem
 from onelane.sources import channels_in
 
-
-class Channel(BaseModel):
-    """One configured webhook source, named in the URL. What is None falls back to the settings.
-
-    Fields that are not listed here are its provider's own settings, secrets among them: `channels` checks them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Secret[Any]]
-
-    provider: str
-    public_url: PublicUrl | None = None
-    """Scheme, host and path prefix under which the provider reaches this service; some sign it."""
-
-    idle_timeout_s: Seconds | None = None
-    day_start: DayStart | None = None
-    timezone: TimeZone | None = None
-    max_age_s: Seconds | None = None
-    escalation_timeout_s: Seconds | None = None
-    end_words: tuple[str, ...] = ("/new",)
-    """A message that is exactly one of these (in any case) ends the session."""
-    end_reply: str | None = None
-
-    on_busy: Literal["queue", "collect", "interrupt", "reject"] = "queue"
-    """What becomes of messages that come while others are answered: each a turn, all one, one with it, or none."""
-    busy_reply: str | None = None
-    """What `reject` says, once until the user is answered."""
-    collect_quiet_s: Annotated[float, Field(ge=0, le=60)] = 1.0
-    collect_max_s: Annotated[float, Field(ge=0.1, le=300)] = 8.0
-    """Under `collect` a turn of an idle user begins so long after his last message, or after his first."""
-    collect_max_messages: Annotated[int, Field(ge=1, le=100)] = 20
-    collect_text_waits: bool = True
-    """False: a text without files ends the wait."""
-    interrupt_max: Annotated[int, Field(ge=1, le=100)] = 3
-    """How often in a row a turn is thrown away: who writes all the time is answered all the same."""
-
-    poison: Literal["skip", "park", "apologise"] = "skip"
-    apology: str = "Sorry, that message could not be handled."
-    backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    rate_per_minute: Annotated[int, Field(ge=1, le=60_000)] | None = None
-
-    retention_days: Days | None = None
-    handler: HandlerPath | None = None
-    """The channel's own bot."""
-    on_unknown: Literal["ask", "resend", "leave"] | None = None
-    """What becomes of a reply of which nobody knows whether it arrived; None: what suits the provider."""
-    presence: Literal["none", "seen", "typing"] | None = None
-    """What a user sees while the bot works on a message; None: `typing`, where the provider has such."""
-    normalize_sender: HandlerPath | None = None
-    """A function of one identifier that returns how to spell it, for numbers that come in two spellings."""
-    on_echo: Literal["escalate", "note"] = "escalate"
-    """What happens when a colleague writes from the provider's own app: he has taken over, or it is only noted."""
-
-    def __init__(self, **values: Any) -> None:
-        """Take the fields above and, by their names, the provider's own."""
-        super().__init__(**values)
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """The provider's own settings, as they were given."""
-        return {name: value.get_secret_value() for name, value in (self.__pydantic_extra__ or {}).items()}
+__all__ = ["Channel", "Settings"]
 
 
 class Settings(Otel, BaseSettings):
@@ -204,7 +144,7 @@ class Settings(Otel, BaseSettings):
         for name, channel in self.channels.items():
             policy = self.policy(name, channel)
             if policy.day_start is not None and policy.timezone is None:
-                raise ValueError(f"CHANNELS.{name}: day_start needs timezone, for example Europe/Paris")
+                raise ValueError(f"{policy.place}: day_start needs timezone, for example Europe/Paris")
         if self.ops_password is not None and self.ops_user in self.ops_users:
             raise ValueError("OPS_USERS: has the name of OPS_USER too: leave OPS_PASSWORD out")
         return self
@@ -215,7 +155,8 @@ class Settings(Otel, BaseSettings):
         if os.environ.get("RQ_KEY_PREFIX", "rq") != "rq":
             raise ConfigError("RQ_KEY_PREFIX: must not be set: the keys here are rq:…, behind REDIS_PREFIX")
         try:
-            return cls(channels=channels_in(os.environ))  # type: ignore[call-arg]  # the rest is the environment's
+            channels = {name: Channel.of(given) for name, given in channels_in(os.environ).items()}
+            return cls(channels=channels)  # type: ignore[call-arg]  # the rest is the environment's
         except ValidationError as error:
             raise ConfigError(setting_problem(error)) from None
         except SettingsError as error:
@@ -240,6 +181,7 @@ class Settings(Otel, BaseSettings):
         """Fill in what `channel` leaves to the settings."""
         return Policy(
             channel=name,
+            place=channel.place(name),
             idle_timeout_s=channel.idle_timeout_s or self.session_idle_timeout_s,
             day_start=channel.day_start or self.session_day_start,
             timezone=channel.timezone or self.session_timezone,

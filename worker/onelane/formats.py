@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 from onelane.sentinels import sentinels_of
 
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+CHANNEL_NAMES: Final = "a channel's name must be lower-case letters, digits, _ and -, at most 63"
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
@@ -81,10 +82,7 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
-ChannelName = Annotated[
-    str,
-    matching(CHANNEL_NAME.pattern, "a channel's name must be lower-case letters, digits, _ and -, at most 63"),
-]
+ChannelName = Annotated[str, matching(CHANNEL_NAME.pattern, CHANNEL_NAMES)]
 WorkerKinds = Annotated[tuple[Literal["in", "out"], ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
 HandlerPath = Annotated[
     str, matching(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "must be module:function, for example mybot:handle")

@@ -2,7 +2,7 @@
 
 from datetime import time
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Policy(BaseModel):
@@ -11,6 +11,8 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     channel: str
+    place: str = Field(default="", exclude=True)
+    """Where the channel is configured, as errors name it."""
     idle_timeout_s: int
     day_start: time | None
     timezone: str | None

@@ -202,7 +202,7 @@ def publish_policies(database: Database, policies: Iterable[Policy]) -> None:
     for policy in policies:
         if policy.timezone is not None and clocks_differ(database, policy.timezone, seasons) != 0:
             raise ConfigError(
-                f"CHANNELS.{policy.channel}: the time zone is another one in Postgres, such as an abbreviation without"
+                f"{policy.place}: the time zone is another one in Postgres, such as an abbreviation without"
                 " summer time: name a place instead, for example Europe/Paris"
             )
         database.rows("SELECT publish_policy(%s)", (Jsonb(policy.model_dump(mode="json")),))

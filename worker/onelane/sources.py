@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from onelane.errors import ConfigError
-from onelane.formats import CHANNEL_NAME
+from onelane.formats import CHANNEL_NAME, CHANNEL_NAMES
 from onelane.model import JsonObject
 
 ALL: Final = "CHANNELS"
@@ -14,17 +14,26 @@ FILE: Final = "CHANNELS_FILE"
 ONE: Final = "CHANNEL_"
 
 
-def channels_in(environment: Mapping[str, str]) -> JsonObject:
-    """Return all channels, unchecked, by name; a ConfigError names the variable, and both if a channel is in two."""
-    found: JsonObject = {}
-    sources: dict[str, str] = {}
+class Given(NamedTuple):
+    """A channel as its operator wrote it, unchecked."""
+
+    source: str
+    """The variable."""
+    place: str
+    """The variable and, where it has several channels, the channel's name: errors begin with it."""
+    value: Any
+
+
+def channels_in(environment: Mapping[str, str]) -> dict[str, Given]:
+    """Return all channels by name; a ConfigError names the variable, and both if a channel is in two."""
+    found: dict[str, Given] = {}
     for source, channels in _each(environment):
-        for name in channels:
-            if name in sources:
-                named = f"the channel {name}" if CHANNEL_NAME.fullmatch(name) else "a channel"
-                raise ConfigError(f"{source}: {named} is in {sources[name]} too: leave it out of one")
-            sources[name] = source
-        found |= channels
+        for name, value in channels.items():
+            if not CHANNEL_NAME.fullmatch(name):
+                raise ConfigError(f"{source}: {CHANNEL_NAMES}")
+            if name in found:
+                raise ConfigError(f"{source}: the channel {name} is in {found[name].source} too: leave it out of one")
+            found[name] = Given(source, source if source.startswith(ONE) else f"{source}.{name}", value)
     return found
 
 

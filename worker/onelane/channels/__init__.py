@@ -47,7 +47,7 @@ def providers(channels: Mapping[str, Channel]) -> dict[str, Provider]:
         try:
             made[name] = provider_of(channel)
         except ConfigError as error:
-            raise ConfigError(f"CHANNELS.{name}.{error}") from None
+            raise ConfigError(f"{channel.place(name)}.{error}") from None
     return made
 
 

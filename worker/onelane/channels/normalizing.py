@@ -50,7 +50,7 @@ class Normalizer:
 def normalizers(channels: Mapping[str, Channel]) -> dict[str, Normalizer]:
     """Load each channel's `normalize_sender`; those without one are left out. A ConfigError names the channel."""
     return {
-        name: Normalizer(found(channel.normalize_sender, f"CHANNELS.{name}.normalize_sender")[1])
+        name: Normalizer(found(channel.normalize_sender, f"{channel.place(name)}.normalize_sender")[1])
         for name, channel in channels.items()
         if channel.normalize_sender
     }

@@ -42,7 +42,7 @@ def address_of(name: str, channel: Channel) -> Finding:
         if channel.provider == ADDRESS_IS_SIGNED:
             return warning(
                 f"the provider must call {shown}, and signs that address; this service only sees how it was called",
-                f"set CHANNELS.{name}.public_url to the beginning of the address in the provider's console",
+                f"set {channel.place(name)}.public_url to the beginning of the address in the provider's console",
             )
         return ok(f"the provider must call {shown}")
     shown = channel.public_url.rstrip("/") + path

@@ -17,7 +17,7 @@ def load_bots(settings: Settings) -> Bots:
     """Load the bot of each channel, and the one of HANDLER; a ConfigError names the setting."""
     default = load(settings.handler)
     by_channel = {
-        name: load(channel.handler, f"CHANNELS.{name}.handler") if channel.handler else default
+        name: load(channel.handler, f"{channel.place(name)}.handler") if channel.handler else default
         for name, channel in settings.channels.items()
     }
     return Bots(default, by_channel)

@@ -13,8 +13,8 @@ def demo_channels(ours: Mapping[str, JsonObject], environment: MutableMapping[st
     """
     channels = dict(ours)
     for name, given in channels_in(environment).items():
-        variable = f"{ONE}{name.upper()}"
         ours_of_name = channels.pop(name, None)
-        if ours_of_name and "provider" not in given and environment.pop(variable, None):
-            channels[name] = {**ours_of_name, **given}
+        if ours_of_name and given.source.startswith(ONE) and "provider" not in given.value:
+            del environment[given.source]
+            channels[name] = {**ours_of_name, **given.value}
     return channels

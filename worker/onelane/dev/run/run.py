@@ -37,6 +37,7 @@ POLLING = "onelane.dev.run.polling"
 DEFAULT_PORT = 8000
 PORTS_FOR_EVERYBODY = range(1_024, 65_536)
 PUBLISHED = ("DATABASE_URL", "REDIS_URL", "PORT")
+PATHS = ("REDIS_TLS_CA_FILE", "CHANNELS_FILE")
 
 
 def run(handler: str | None = None, *, use_environment: bool = False, is_verbose: bool = False) -> int:
@@ -82,8 +83,7 @@ def _run(handler: str | None, stop_request: StopRequest, *, use_environment: boo
             reloading.append(
                 Reloader(stack, worker, os.environ["HANDLER"], Path(os.environ["TRY_PROBLEM_FILE"]), _print_log)
             )
-            channels = json.dumps(channels_in(os.environ))
-            folder.publish({"CHANNELS": channels, **{name: os.environ[name] for name in PUBLISHED}}, declined.items())
+            folder.publish(_address(), declined.items())
             _print(banner.text(servers, folder.path, own_ops_password), sys.stdout)
             stack.watch()
         finally:
@@ -91,6 +91,12 @@ def _run(handler: str | None, stop_request: StopRequest, *, use_environment: boo
             if stack.has_processes:
                 _print("onelane: stopping", sys.stderr)
             stack.stop()
+
+
+def _address() -> dict[str, str]:
+    """Return what the commands need that speak to what runs here; the channels in one, wherever they are configured."""
+    channels = {name: given.value for name, given in channels_in(os.environ).items()}
+    return {**{name: os.environ[name] for name in PUBLISHED}, "CHANNELS": json.dumps(channels)}
 
 
 def _settled(
@@ -157,8 +163,9 @@ def _complete_environment(folder: DataFolder, servers: list[EmbeddedServer], han
     os.environ["TRY_ACTS"] = json.dumps(["kill-worker", *(["forget-redis"] if is_own_redis else [])])
     os.environ.setdefault("SHUTDOWN_GRACE_S", "5")  # Ctrl-C is impatient; what is not finished runs again
     settings = Settings.from_environment()
-    if settings.redis_tls_ca_file:
-        os.environ["REDIS_TLS_CA_FILE"] = str(settings.redis_tls_ca_file.absolute())  # the web runs in another folder
+    for name in PATHS:
+        if path := getattr(settings, name.lower()):
+            os.environ[name] = str(path.absolute())  # the web runs in another folder
     os.environ["PORT"] = str(_free(settings.port))
     return own_ops_password
 
