@@ -1,18 +1,21 @@
 """Every fault of every provider: users see each reply once and in order, or the service says what became of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import pytest
 
+from onelane.bootstrap import Services
 from onelane.channels.meta import codes as meta
 from onelane.channels.slack import codes as slack
 from onelane.channels.telegram.codes import DESCRIBED
 from onelane.channels.twilio import codes as twilio
 from onelane.channels.verdicts import Meaning, Outcome, Scope
 from onelane.config import Settings
+from onelane.postgres.connection import Row
 from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault
 from tests.conftest import RunWorker, eventually
 from tests.outbound import CHANNELS, TAKEN, Outbound, by_text, fakes_of, hurry, outbound, problems, sending_to
@@ -40,8 +43,22 @@ NEVER_CODES: Final[Mapping[str, Mapping[str, Meaning]]] = {
     "telegram": {f"{code}: {words}": meaning for (code, words), meaning in DESCRIBED.items()},
     "standard": {},
 }
+BREAKS: Final[Mapping[str, Fault]] = {
+    "meta": Fault("answer", code="190"),
+    "slack": Fault("answer", code="invalid_auth"),
+    "standard": Fault("status", code="410"),
+    "telegram": Fault("answer", code="401"),
+    "twilio": Fault("answer", code="20003"),
+}
+"""What each provider answers to everything once a token is no longer good, or an address is gone."""
+WELL: Final = "{}-well"
+"""Another channel of the same provider, which stays well."""
+BROKEN: Final = "SELECT channel FROM channel_holds WHERE broken_at IS NOT NULL"
+SETTLED_S: Final = 60.0
+PATIENT: Final = ("send_deadline_s", "unknown_hold_s")
 ALL_CHANNELS = {
     **CHANNELS,
+    **{WELL.format(name): channel for name, channel in CHANNELS.items()},
     **{f"{name}-{way}": CHANNELS[name] for name in WITH_STATUSES for way in CALLBACKS},
 }
 
@@ -116,6 +133,60 @@ def test_whatever_goes_wrong_replies_arrive_once_in_order_or_their_fate_is_shown
         eventually(lambda: not _still_to_be_known(service, provider), DONE_S)
         assert problems(service) == []
         judge(service, cases)
+
+
+@pytest.mark.slow
+def test_a_channel_that_breaks_stops_alone_whoever_its_provider_is_and_nothing_of_it_is_lost_or_sent_twice(
+    services: Services, settings: Settings, fakes: FakeProviders, run_worker: RunWorker
+) -> None:
+    assert BREAKS.keys() == CHANNELS.keys()
+    with outbound(services, settings, fakes) as service, run_worker(settings):
+        for channel, fault in BREAKS.items():
+            fakes.play(fault, share=1, channel=channel)
+        waiting = [user for channel in BREAKS for user in service.write(channel, f"a {channel}", f"b {channel}")]
+        eventually(lambda: {row.channel for row in services.database.rows(BROKEN)} == set(BREAKS))
+        for channel in BREAKS:
+            service.write(WELL.format(channel), f"well {channel}")
+        eventually(lambda: [row.state in TAKEN for row in _of_the_well(service)] == [True] * 3 * len(BREAKS), DONE_S)
+        assert {row.state for row in service.replies() if row.channel in BREAKS} == {"pending"}
+        asked = len(list(fakes.received.lines("received", what="send")))
+        for user in waiting:
+            services.out_lanes.make_due(user)
+        service.write(WELL.format("meta"), "later")
+        eventually(lambda: [row.state in TAKEN for row in _of_the_well(service)] == [True] * 3 * (len(BREAKS) + 1))
+        assert len(list(fakes.received.lines("received", what="send"))) == asked + 3, "a broken channel is not asked"
+        fakes.clear()
+        eventually(lambda: _probed(service, waiting), DONE_S)
+        assert problems(service) == []
+        assert {row.state for row in service.replies()} <= TAKEN
+
+
+@pytest.mark.slow
+def test_with_the_waits_of_a_deployment_the_fate_of_every_reply_is_known_within_a_minute(
+    services: Services, settings: Settings, fakes: FakeProviders, run_worker: RunWorker
+) -> None:
+    """All other tests shorten the waits. Twilio and Slack are asked; Meta sends a status of what it has taken."""
+    patient = settings.model_copy(update={name: Settings.model_fields[name].default for name in PATIENT})
+    with outbound(services, patient, fakes) as service:
+        for channel in (*ASKED, "meta"):
+            for name, fault in FAULTS.items():
+                if channel in ASKED or fault.times:
+                    fakes.plan(fault, channel=channel, text=f"{name} on {channel}: 2")
+                    service.write(channel, f"{name} on {channel}")
+        with run_worker(patient):
+            eventually(lambda: service.is_done() and {row.state for row in service.replies()} <= TAKEN, SETTLED_S)
+        assert problems(service) == []
+
+
+def _of_the_well(service: Outbound) -> list[Row]:
+    return [row for row in service.replies() if row.channel not in BREAKS]
+
+
+def _probed(service: Outbound, waiting: Sequence[UUID]) -> bool:
+    """Let each broken channel be probed at once, and what waits for it be tried; whether all is done."""
+    service.services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp() WHERE broken_at IS NOT NULL")
+    service.services.out_lanes.make_all_due(waiting)
+    return service.is_done()
 
 
 def judge(service: Outbound, cases: list[Case]) -> None:
