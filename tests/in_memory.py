@@ -18,8 +18,11 @@ class KeptStatuses:
     def __init__(self) -> None:
         self.stored: list[Status] = []
         self.failure: Exception | None = None
+        self.within_s = 0.0
+        """What it was given the last time."""
 
-    def note(self, _channel: str, statuses: Sequence[Status]) -> None:
+    def note(self, _channel: str, statuses: Sequence[Status], within_s: float = 0.0) -> None:
+        self.within_s = within_s
         if self.failure:
             raise self.failure
         self.stored += statuses
@@ -32,7 +35,7 @@ class KeptRequests:
         self.kept: list[tuple[Inbound, list[str]]] = []
         self.failure: Exception | None = None
 
-    def keep(self, _channel: str, request: Inbound, reasons: Sequence[str]) -> None:
+    def keep(self, _channel: str, request: Inbound, reasons: Sequence[str], *_within_s: float) -> None:
         if self.failure:
             raise self.failure
         self.kept.append((request, list(reasons)))

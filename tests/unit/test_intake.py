@@ -1,6 +1,7 @@
 """A webhook of several messages: each stands or fails alone, and what cannot be accepted hides nothing."""
 
 import threading
+import time
 from collections.abc import Sequence
 from itertools import permutations
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, S
 from onelane.gathering import Gatherer
 from onelane.inbox import intake
 from onelane.inbox.intake import Intake
-from onelane.inbox.items import item_of
+from onelane.inbox.items import item_of, whose
 from tests.calls import Item
 from tests.conftest import DEADLINE_S
 
@@ -170,6 +171,49 @@ def test_one_new_user_whose_name_is_held_keeps_no_other_new_user_from_being_wait
     with pytest.raises(StoreUnavailable):
         take(database)
     assert sorted(database.waited_for) == ["alice", "bob", "dave"]
+
+
+class Stalling(Listed):
+    """Answers the first list, and nothing after it before the end of the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.suspected, self.is_over = 0, threading.Event()
+
+    def suspect(self) -> None:
+        """Count, as a breaker would."""
+        self.suspected += 1
+
+    def ask(self, items: Sequence[Item], waits: bool) -> list[Item]:
+        """Stall once something is accepted."""
+        if self.items:
+            assert self.is_over.wait(DEADLINE_S)
+        return super().ask(items, waits)
+
+
+def test_a_delivery_of_many_people_is_answered_in_time_and_what_stands_by_then_stands_and_is_on_its_lanes() -> None:
+    database, noted = Stalling(), list[Accepted]()
+    lines = [Delivery(senders=(f"user {nr}",), external_id=f"m{nr}", text="hello") for nr in range(1_000)]
+    gatherer, began = Gatherer(database.ask), time.monotonic()
+    try:
+        intake = Intake(SETTINGS, gatherer, database, database)  # type: ignore[arg-type]
+        outcomes = intake.outcomes("demo", lines, noted.append, ends=began + 0.2)
+        assert 0.2 <= time.monotonic() - began < DEADLINE_S / 2
+    finally:
+        database.is_over.set()
+        gatherer.close()
+    standing = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    assert len(database.enqueued) == len(noted) == len(standing) > 0
+    assert [type(one) for one in outcomes[len(standing) :]] == [StoreUnavailable] * (1_000 - len(standing))
+    assert database.suspected == 1
+
+
+def test_the_lines_of_ten_thousand_people_are_told_apart_at_once() -> None:
+    """Each has a number and a scoped id, both new: who is whose was looked up once for each of them."""
+    items: list[Item] = [{"senders": [f"+49{nr}", f"DE.{nr}"]} for nr in range(10_000)]
+    began = time.process_time()
+    assert len(set(whose(items))) == len(items)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(("is_ours", "on_echo"), [(True, "note"), (False, "escalate")])

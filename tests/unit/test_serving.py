@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from onelane import periodic
 from onelane.periodic import Periodic
 from onelane_web import gunicorn_settings
 from onelane_web.serving import worker as serving
+from onelane_web.serving.answer import WAITED_S
 from onelane_web.serving.worker import LoopWorker
 from tests.conftest import DEADLINE_S, LogLines, eventually
 
@@ -33,11 +35,13 @@ class Pages:
     """An application: what /hang answers hangs until it is let go; what it was asked is noted."""
 
     asked: list[str] = field(default_factory=list)
+    waited_s: dict[str, float] = field(default_factory=dict)
     go: threading.Event = field(default_factory=threading.Event)
     hanging: tuple[str, ...] = ("/hang",)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         self.asked.append(environ["PATH_INFO"])
+        self.waited_s[environ["PATH_INFO"]] = environ[WAITED_S]
         if environ["PATH_INFO"] in self.hanging:
             self.go.wait(DEADLINE_S)
         if environ["PATH_INFO"].startswith("/raise"):
@@ -212,6 +216,19 @@ def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_han
         assert web.get("/page") == 200
     assert "/late" not in web.pages.asked
     assert sum(line["requests"] for line in log_lines if line["event"] == "web_busy") == 3
+
+
+def test_the_application_learns_how_long_a_request_has_waited_for_a_thread(serve: Serve) -> None:
+    web = serve()
+    with web.asking("/hang", THREADS), web.asking("/late", 1) as [late]:
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        eventually(lambda: web.loop._requests._queued)
+        began = time.monotonic()
+        eventually(lambda: time.monotonic() > began + 0.1)
+        web.pages.go.set()
+        assert status_of(late) == 200
+    assert 0.1 < web.pages.waited_s["/late"] < DEADLINE_S
+    assert web.pages.waited_s["/hang"] < DEADLINE_S
 
 
 def test_what_waits_for_a_thread_is_bounded_in_bytes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

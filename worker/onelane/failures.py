@@ -20,13 +20,13 @@ class Failures:
         self._database = database
         self._lanes = lanes
 
-    def tell(self) -> int:
+    def tell(self, within_s: float | None = None) -> int:
         """Make events of failures, the oldest first, and put what waits on its lanes; return how many.
 
         Each becomes one event, whoever calls; what cannot be done now is left to a later call.
         """
         try:
-            row = self._database.row("SELECT tell_failures(%s) AS told", (FAILURES_MAX,))
+            row = self._database.row("SELECT tell_failures(%s) AS told", (FAILURES_MAX,), within_s=within_s)
         except StoreUnavailable as error:
             event("duty_postponed", duty="tell_failures", error=str(error))
             return 0

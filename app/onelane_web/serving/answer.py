@@ -10,6 +10,8 @@ from onelane_web.headers import HEADERS
 
 RETRY_AFTER_S: Final = 5
 COMMON: Final = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+WAITED_S: Final = "onelane.waited_s"
+"""The name in a request's environment for how long it has waited for a thread."""
 
 
 class Answer(NamedTuple):
@@ -40,11 +42,13 @@ class Output:
         return 0.0
 
 
-def respond(worker: Any, request: Any, client: Any, server: Any, *, is_last: bool) -> tuple[bytearray, bool]:
+def respond(
+    worker: Any, request: Any, client: Any, server: Any, *, waited_s: float, is_last: bool
+) -> tuple[bytearray, bool]:
     """Ask the application; return the answer, and whether the client may send another request after it."""
     output, began = Output(), datetime.now()  # noqa: DTZ005 - only the difference counts
     response, environ = wsgi.create(request, output, client, server, worker.cfg)
-    environ["wsgi.multithread"] = True
+    environ |= {"wsgi.multithread": True, WAITED_S: waited_s}
     if is_last:
         response.force_close()
     body = worker.wsgi(environ, response.start_response)

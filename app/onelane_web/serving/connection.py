@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
@@ -77,7 +78,8 @@ class Connection:
         try:
             request = self.arrival.request
             is_last = is_last or self.arrival.is_broken
-            data, goes_on = respond(worker, request, self._client, self._server, is_last=is_last)
+            waited_s = time.monotonic() - self.since
+            data, goes_on = respond(worker, request, self._client, self._server, waited_s=waited_s, is_last=is_last)
             return Answer(data, is_last=not (goes_on and self.arrival.is_read()))
         except BaseException as error:  # noqa: BLE001 - a thread has to live, whatever the application raises
             return refuse(worker, request, self._client, error)

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from onelane.config import Channel, Settings
@@ -25,9 +26,8 @@ from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_
 
 REDIS_REST_S: Final = 1.0
 POSTPONED_MAX: Final = 10_000
-ANSWER_MAX_S: Final = 2.5
-"""How long a webhook waits for Postgres: providers wait for three seconds. Whatever is committed later is a duplicate
-when it comes again, and the reconciler enqueues it."""
+ANSWER_MAX_S: Final = 2.0
+"""How long a webhook waits for its lines. What is committed later is a duplicate when it comes again."""
 KEPT_FACTOR: Final = 2
 """How much longer a user's backlog may be where a provider delivers nothing again that was refused."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
@@ -74,37 +74,45 @@ class Intake:
             raise problem
         return [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
 
-    def outcomes(self, channel: str, lines: Sequence[Line], note: Note, *, redelivers: bool = True) -> list[Outcome]:
+    def outcomes(
+        self, channel: str, lines: Sequence[Line], note: Note, *, redelivers: bool = True, ends: float | None = None
+    ) -> list[Outcome]:
         """Commit `lines` of one channel and put what waits on its lanes; what became of each, in the order given.
 
         With `redelivers` False the provider does not deliver again what is refused: a full backlog takes some more.
+        `ends` is until when to wait for all of them, by the monotonic clock.
         Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
         `note` gets each as soon as it stands. What does not is an error: StoreUnavailable with Postgres away or a
         user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too many waiting messages.
         Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
+        ends = ends or time.monotonic() + ANSWER_MAX_S
         items = self._items(channel, lines, redelivers=redelivers)
         users = (f"{channel}:{user}" for user in whose(items))
         with tracing.accepting(channel, items) as sends:
             futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
-            self._take_as_they_come(dict(zip(futures, items, strict=True)), note)
+            self._take_as_they_come(dict(zip(futures, items, strict=True)), note, ends)
             outcomes = [_problem(channel, future) or _accepted(future.result()) for future in futures]
             sends.note(outcomes)
         if len(lines) > 1:
             for nr in [nr for nr, future in enumerate(futures) if _failed_together(future)]:
-                outcomes[nr] = self.outcomes(channel, [lines[nr]], note, redelivers=redelivers)[0]
+                [outcomes[nr]] = self.outcomes(channel, [lines[nr]], note, redelivers=redelivers, ends=ends)
         return outcomes
 
-    def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note) -> None:
+    def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note, ends: float) -> None:
         """Take what stands as soon as it does; do not wait for long for those whom others' locks hold up."""
-        waiting, ends = set(asked), time.monotonic() + ANSWER_MAX_S
+        answered: SimpleQueue[Answer] = SimpleQueue()
+        for future in asked:
+            future.add_done_callback(answered.put)
+        waiting = set(asked)
         while waiting:
-            done, waiting = wait(waiting, ends - time.monotonic(), FIRST_COMPLETED)
+            done = _all_in(answered, ends - time.monotonic())
             if not done:
                 self._breaker.suspect()
-                done, waiting = {future for future in waiting if not future.cancel()}, set()
-            standing = [future for future in asked if future in done and _stands(future)]
-            self._take([(asked[future], future.result()) for future in standing], note)
+                done = [future for future in waiting if not future.cancel()]
+                waiting.clear()
+            waiting.difference_update(done)
+            self._take([(asked[future], future.result()) for future in done if _stands(future)], note)
 
     def _items(self, channel: str, lines: Sequence[Line], *, redelivers: bool) -> list[JsonObject]:
         settings, now = self._settings, self._now()
@@ -186,6 +194,16 @@ def _count(item: JsonObject, answer: JsonObject) -> None:
     if answer.get("differs"):
         DIFFERING.count()
         event("redelivery_differs", channel=item["channel"], user_id=answer["user_id"], message_id=answer["message_id"])
+
+
+def _all_in(answered: "SimpleQueue[Answer]", within_s: float) -> list[Answer]:
+    """Take all that is in the queue, in its order, and wait for the first; none: there was none in time."""
+    taken: list[Answer] = []
+    try:
+        while True:
+            taken.append(answered.get(timeout=0 if taken else max(0.0, within_s)))
+    except Empty:
+        return taken
 
 
 def _stands(future: Answer) -> bool:

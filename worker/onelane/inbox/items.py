@@ -45,10 +45,11 @@ def whose(items: Sequence[JsonObject]) -> list[str]:
     """Name the user of each item, alike for all that share an identifier, also by way of others: their order counts."""
     users: dict[str, str] = {}
     for item in items:
-        of_item = [users.get(name, name) for name in _names(item)]
-        if len(joined := set(of_item)) > 1:
-            users = {name: of_item[0] if user in joined else user for name, user in users.items()}
-        users |= dict.fromkeys(_names(item), of_item[0])
+        names = list(_names(item))
+        known = list(dict.fromkeys(users[name] for name in names if name in users)) or names[:1]
+        if len(known) > 1:
+            users = {name: known[0] if user in known else user for name, user in users.items()}
+        users |= dict.fromkeys(names, known[0])
     return [users[next(iter(_names(item)))] for item in items]
 
 

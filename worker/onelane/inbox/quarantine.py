@@ -54,7 +54,7 @@ class Quarantine:
         self._most = most
         self._days = days
 
-    def keep(self, channel: str, request: Inbound, reasons: Sequence[str]) -> None:
+    def keep(self, channel: str, request: Inbound, reasons: Sequence[str], within_s: float = KEEP_S) -> None:
         """Keep a request, once however often it is delivered; raise StoreUnavailable if it cannot be kept."""
         kept = {
             "channel": channel,
@@ -66,7 +66,7 @@ class Quarantine:
         row = self._database.row(
             "SELECT quarantine(%s, %s, %s, %s) AS answer",
             (Jsonb(kept), request.body, self._most, self._days),
-            within_s=KEEP_S,
+            within_s=within_s,
         )
         answer = row.answer if row else {"id": None, "is_new": False}
         if answer["id"] is None:

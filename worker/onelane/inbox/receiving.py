@@ -8,7 +8,7 @@ from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Answer, Inbound, Parsed, Provider
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
 from onelane.errors import BadRequest, StoreAway, StoreRefused, StoreUnavailable, describe
-from onelane.inbox.intake import Intake, Note, gravest
+from onelane.inbox.intake import ANSWER_MAX_S, Intake, Note, gravest
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.statuses import Statuses
 from onelane.postgres.breaker import Breaker
@@ -16,6 +16,10 @@ from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import IGNORED, QUARANTINED
 
+RECEIVE_MAX_S: Final = 2.5
+"""From the arrival of a webhook until all that it waits for has been waited for: providers wait for three seconds."""
+LEAST_S: Final = 0.5
+"""What is left to a webhook that has waited for a thread for long, and to what follows its lines."""
 NOTHING: Final = "nothing"
 ANSWERED: Final = "answered"
 """Counted among what is ignored: a webhook that holds nothing, and one that only asks for an answer."""
@@ -44,30 +48,31 @@ class Receiving:
         self._quarantine = quarantine
         self._normalizers = normalizers or {}
 
-    def receive(self, channel: str, request: Inbound, note: Note) -> Answer:
+    def receive(self, channel: str, request: Inbound, note: Note, waited_s: float = 0.0) -> Answer:
         """Return the answer to a webhook of which everything stands or is kept: it may be 2xx.
 
         `note` gets each line as it stands. Raise a DeliveryError for what is not signed, of which nothing is kept;
         StoreUnavailable or BacklogFull if something of it was not taken: what stands is a duplicate when the provider
-        delivers it again.
+        delivers it again. `waited_s` is how long it has waited for us already.
         """
+        ends = time.monotonic() + max(LEAST_S, RECEIVE_MAX_S - waited_s)
         provider, began_ns = self._providers[channel], time.time_ns()
         provider.verify(request)
         # Whoever has not signed names no trace, and makes no span.
         with tracing.webhook(channel, request.header("traceparent"), began_ns) as span:
-            answer = self._received(channel, provider, request, note)
+            answer = self._received(channel, provider, request, note, ends)
             span.note({"http.response.status_code": answer.status})
         return answer
 
-    def _received(self, channel: str, provider: Provider, request: Inbound, note: Note) -> Answer:
+    def _received(self, channel: str, provider: Provider, request: Inbound, note: Note, ends: float) -> Answer:
         """Take a verified webhook."""
         parsed = parse(provider, request)
         items = self._normalized(channel, parsed.items) or [Ignored(ANSWERED if parsed.answer else NOTHING)]
         if not self._breaker.lets_ask():
             raise StoreAway("Postgres is away")
-        accepted, problems = self._taken(channel, items, note, redelivers=provider.redelivers)
+        accepted, problems = self._taken(channel, items, note, redelivers=provider.redelivers, ends=ends)
         if reasons := reasons_of(items, problems):
-            self._quarantine.keep(channel, request, reasons)
+            self._quarantine.keep(channel, request, reasons, _left_s(ends))
         _raise_what_comes_again(problems)
         return parsed.answer or provider.answer(accepted)
 
@@ -78,7 +83,8 @@ class Receiving:
         """
         provider = self._providers[channel]
         items = self._normalized(channel, parse(provider, request).items)
-        _, problems = self._taken(channel, items, note, redelivers=True)
+        ends = time.monotonic() + RECEIVE_MAX_S
+        _, problems = self._taken(channel, items, note, redelivers=True, ends=ends)
         _raise_what_comes_again(problems)
         return reasons_of(items, problems)
 
@@ -88,24 +94,29 @@ class Receiving:
         return [normalizer(item) for item in items] if normalizer else items
 
     def _taken(
-        self, channel: str, items: Sequence[Item], note: Note, *, redelivers: bool
+        self, channel: str, items: Sequence[Item], note: Note, *, redelivers: bool, ends: float
     ) -> tuple[list[Accepted], list[BaseException]]:
         """Store all items; return the lines that stand, and what went wrong. With Postgres away, that is raised."""
         lines = [item for item in items if isinstance(item, Delivery | IdentityChange)]
-        outcomes = self._intake.outcomes(channel, lines, note, redelivers=redelivers) if lines else []
+        until = min(ends, time.monotonic() + ANSWER_MAX_S)
+        outcomes = self._intake.outcomes(channel, lines, note, redelivers=redelivers, ends=until) if lines else []
         accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
         problems = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if isinstance(away := gravest(problems), StoreAway):
             raise away
         if statuses := [item for item in items if isinstance(item, Status)]:
             try:
-                self._statuses.note(channel, statuses)
+                self._statuses.note(channel, statuses, _left_s(ends))
             except (StoreUnavailable, StoreRefused) as problem:
                 problems.append(problem)
         for item in items:
             if isinstance(item, Ignored):
                 IGNORED.count(item.what)
         return accepted, problems
+
+
+def _left_s(ends: float) -> float:
+    return max(LEAST_S, ends - time.monotonic())
 
 
 def parse(provider: Provider, request: Inbound) -> Parsed:

@@ -17,7 +17,8 @@ from onelane.telemetry.log import event
 from onelane.telemetry.numbers import DUPLICATED, REPLIES, STATUSES, STATUSES_KEPT
 
 NOTE_S: Final = 2.0
-"""Providers wait for three seconds."""
+TELL_S: Final = 0.5
+"""For the bots to be told of failures; what is not done in time is done by a worker."""
 LIST_MAX: Final = 250
 """In one statement: it holds the lanes of so many users until it is done."""
 SKIPPED: Final[JsonObject] = {"outcome": "skipped"}
@@ -35,9 +36,10 @@ class Statuses:
         self._out_lanes = out_lanes
         self._failures = failures
 
-    def note(self, channel: str, statuses: Sequence[Status]) -> None:
+    def note(self, channel: str, statuses: Sequence[Status], within_s: float = NOTE_S) -> None:
         """Note statuses, in any order and however often; raise StoreUnavailable, or StoreRefused for one of them."""
-        answers = self._answers([_item(channel, status, self._senders.get(channel)) for status in statuses])
+        ends = time.monotonic() + within_s
+        answers = self._answers([_item(channel, status, self._senders.get(channel)) for status in statuses], ends)
         for status in statuses:
             STATUSES.count(status.state)
         for answer in answers:
@@ -50,19 +52,19 @@ class Statuses:
                 event("reply_duplicated", channel=channel, user_id=answer["user_id"])
         self._let_go_on({UUID(answer["user_id"]) for answer in answers if answer.get("goes_on")})
         if any(answer.get("failed") for answer in answers):
-            self._failures.tell()
+            self._failures.tell(max(TELL_S, ends - time.monotonic()))
 
-    def _answers(self, items: Sequence[JsonObject]) -> list[JsonObject]:
+    def _answers(self, items: Sequence[JsonObject], ends: float) -> list[JsonObject]:
         """Ask in few lists. What is refused with others, or held up by somebody's lock, goes alone, and waits."""
         answers: list[JsonObject] = []
-        ends, refused = time.monotonic() + NOTE_S, None
+        refused = None
         calls = [items[start : start + LIST_MAX] for start in range(0, len(items), LIST_MAX)]
         while calls:
-            if time.monotonic() > ends:
+            if (left_s := ends - time.monotonic()) <= 0:
                 raise StoreUnavailable("statuses wait for others' locks")
             call, *calls = calls
             try:
-                found = self._database.ask("note_statuses", call, waits=len(call) == 1)
+                found = self._database.ask("note_statuses", call, waits=len(call) == 1, within_s=left_s)
             except StoreRefused as error:
                 if len(call) == 1:
                     refused = error

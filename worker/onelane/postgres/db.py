@@ -30,7 +30,8 @@ OnNotice = Callable[[str, str], None]
 
 FIRST_TRY: Final = 0.6
 """Which part of a call's deadline its first try may use: more than the server's statement_timeout."""
-PROBE_DEADLINE_S: Final = 2.0
+PROBE_DEADLINE_S: Final = 1.0
+"""A webhook may wait for it, and its provider waits for three seconds in all."""
 TRANSACTION_MAX_S: Final = 120.0
 LOCK_QUEUE_S: Final = 1.0
 """How long a call waits until it may wait for a lock."""
@@ -79,14 +80,16 @@ class Database:
         """
         return self._within(within_s or self._deadline_s, query, params)
 
-    def ask(self, function: str, items: Sequence[JsonObject], *, waits: bool = False) -> list[JsonObject]:
-        """Call a SQL function that takes a list and answers one, in the same order.
+    def ask(
+        self, function: str, items: Sequence[JsonObject], *, waits: bool = False, within_s: float | None = None
+    ) -> list[JsonObject]:
+        """Call a SQL function that takes a list and answers one, in the same order; `within_s` is another deadline.
 
         An item whose row somebody holds is `skipped`; with `waits` it is waited for, half a second at most, and by
         few at a time. Raise StoreUnavailable, or StoreRefused for a list that cannot be stored.
         """
         query = (PATIENTLY if waits else AT_ONCE).format(function=function)
-        ends = time.monotonic() + self._deadline_s
+        ends = time.monotonic() + (within_s or self._deadline_s)
         with self._waiting_for_locks() if waits else nullcontext():
             for _ in range(2):
                 try:
