@@ -5,6 +5,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from onelane.bootstrap import Services
+from onelane.inbox.fullness import Fullness
 from onelane.telemetry.log import name_request
 from onelane_web import headers, health, metrics, say, webhook
 from onelane_web.development import replies, trying
@@ -12,9 +13,13 @@ from onelane_web.failure import report
 from onelane_web.ops import login
 
 
-def create_app(services: Services) -> Flask:
-    """Make the WSGI application; raise ConfigError when a channel's secrets cannot be used."""
+def create_app(services: Services, fullness: Fullness | None = None) -> Flask:
+    """Make the WSGI application; raise ConfigError when a channel's secrets cannot be used.
+
+    `fullness` is what counts the messages that wait, and has been started; without it none are counted.
+    """
     settings = services.settings
+    fullness = fullness or Fullness(services.database, settings.backlog_total_max)
     app = Flask(__name__, static_folder=None)
     app.debug = False  # whatever FLASK_DEBUG says, which may be set for another project
     app.config.update(
@@ -24,12 +29,12 @@ def create_app(services: Services) -> Flask:
     app.url_map.merge_slashes = False  # a misspelt address answers 404 instead of redirecting
     app.before_request(_name_request)
     headers.install(app)
-    app.register_blueprint(webhook.blueprint(services))
-    app.register_blueprint(health.blueprint(services))
+    app.register_blueprint(webhook.blueprint(services, fullness))
+    app.register_blueprint(health.blueprint(services, fullness))
     if settings.say_secret:
         app.register_blueprint(say.blueprint(services, settings.say_secret))
     if settings.development or settings.metrics_token:
-        app.register_blueprint(metrics.blueprint(services))
+        app.register_blueprint(metrics.blueprint(services, fullness))
     if settings.development:
         app.register_blueprint(replies.blueprint(services))
         app.register_blueprint(trying.blueprint(services))

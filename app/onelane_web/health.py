@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
 from onelane.errors import LanesDenied, LanesForeign, LanesUnavailable, StoreDenied, StoreUnavailable
+from onelane.inbox.fullness import Fullness
 from onelane.postgres import migrations
 from onelane.postgres.db import Database
 
@@ -35,7 +36,7 @@ class Schema:
         return None if self.is_current else "pending"
 
 
-def blueprint(services: Services) -> Blueprint:
+def blueprint(services: Services, fullness: Fullness) -> Blueprint:
     """Serve /healthz and /readyz."""
     pages, schema = Blueprint("health", __name__), Schema()
 
@@ -54,7 +55,8 @@ def blueprint(services: Services) -> Blueprint:
         is_known = checks["postgres"] == "ok" and time.monotonic() < ends
         checks["migrations"] = _state(lambda: schema.fault(services.database)) if is_known else "unknown"
         is_ready = set(checks.values()) == {"ok"}
-        return jsonify(status="ok" if is_ready else "not ready", **checks), 200 if is_ready else 503
+        inbox = "full" if fullness.is_full else "ok"  # new processes must be able to take over all the same
+        return jsonify(status="ok" if is_ready else "not ready", **checks, inbox=inbox), 200 if is_ready else 503
 
     return pages
 

@@ -5,6 +5,7 @@ from werkzeug.exceptions import HTTPException
 
 from onelane.channels import Inbound, Provider
 from onelane.errors import BadRequest, BadSignature, Unsupported
+from onelane_web.serving.answer import WAITED_S
 
 
 def look_at_head(provider: Provider) -> None:
@@ -31,6 +32,12 @@ def address_of(public_url: str | None) -> str:
     """Return the address that the provider called, as far as we know it, without its query."""
     here = f"{request.scheme}://{request.host}{request.root_path}"
     return (public_url or here).rstrip("/") + request.path
+
+
+def waited_s() -> float:
+    """Return how long the request has waited for a thread, under our own server."""
+    waited: float = request.environ.get(WAITED_S, 0.0)
+    return waited
 
 
 def body_of(max_bytes: int) -> bytes:

@@ -21,6 +21,7 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.inbox.fullness import Fullness
 from onelane.model import JsonObject
 from onelane.operations.reply_views import IN_THE_OUTBOX, Overview, overview
 from onelane.operations.snapshot import LaneState, Snapshot, Survey
@@ -35,6 +36,8 @@ WAITING = "onelane_replies_waiting"
 OLDEST_REPLY = "onelane_replies_oldest_wait_seconds"
 GIVEN_UP = "onelane_replies_given_up"
 BROKEN = "onelane_channels_broken"
+IN_INBOX = "onelane_inbox_messages"
+INBOX_MAX = "onelane_inbox_max_messages"
 REPLIES_WITHIN_S = 2.0
 """What Postgres may take for its part."""
 GAUGES = {
@@ -46,12 +49,14 @@ GAUGES = {
     OLDEST_REPLY: "How long the reply that waits longest has been committed.",
     GIVEN_UP: "Replies of which nobody will know whether they arrived, until an operator settles them.",
     BROKEN: "Channels that send nothing, because their provider refuses everything.",
+    IN_INBOX: "Messages that wait for their turn, as this web process last counted them, at most BACKLOG_TOTAL_MAX.",
+    INBOX_MAX: "BACKLOG_TOTAL_MAX: when so many wait, every webhook is refused with 503.",
 }
 LABELS = {LANES: ("kind", "state"), OLDEST_WAIT: ("kind",), WORKERS: ("kind",), WAITING: ("state",)}
 """Of gauges."""
 
 
-def blueprint(services: Services) -> Blueprint:
+def blueprint(services: Services, fullness: Fullness) -> Blueprint:
     """Serve both, to those who send METRICS_TOKEN. The caller mounts this only with a token, or in development."""
     settings = services.settings
     pages = Blueprint("metrics", __name__)
@@ -73,7 +78,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @pages.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        text = generate_latest(_Numbers(*read(), _replies(services.database)))
+        text = generate_latest(_Numbers(*read(), _replies(services.database), fullness))
         return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @pages.get("/autoscale.json")
@@ -128,10 +133,11 @@ def _suggested(settings: Settings, lanes: Snapshot, slots: int) -> int:
 class _Numbers(Collector):
     """All numbers of one instant, as a collector of the library."""
 
-    def __init__(self, numbers: dict[str, int], lanes: Lanes, replies: Overview | None) -> None:
+    def __init__(self, numbers: dict[str, int], lanes: Lanes, replies: Overview | None, fullness: Fullness) -> None:
         self._numbers = numbers
         self._lanes = lanes
         self._replies = replies
+        self._fullness = fullness
 
     def collect(self) -> Iterator[Metric]:
         for family in COUNTED:
@@ -139,6 +145,9 @@ class _Numbers(Collector):
         yield from _gauges(self._lanes)
         if self._replies is not None:
             yield from _gauges_of_replies(self._replies)
+        if self._fullness.waiting is not None:
+            yield GaugeMetricFamily(IN_INBOX, GAUGES[IN_INBOX], value=self._fullness.waiting)
+            yield GaugeMetricFamily(INBOX_MAX, GAUGES[INBOX_MAX], value=self._fullness.most)
 
 
 def _counter(family: Counter, numbers: dict[str, int]) -> Metric:

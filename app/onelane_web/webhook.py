@@ -4,7 +4,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import NoReturn
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
@@ -13,19 +13,21 @@ from onelane.channels import Answer, Provider
 from onelane.deliveries import Accepted
 from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
 from onelane.formats import CHANNEL_NAME
+from onelane.inbox.fullness import Fullness
 from onelane.inbox.unsigned import Unsigned
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import REASONS, REFUSALS
+from onelane.telemetry.numbers import FULL, REASONS, REFUSALS
 from onelane_web.few_lines import FewLines
-from onelane_web.inbound import address_of, body_of, inbound_of, look_at_head
+from onelane_web.inbound import address_of, body_of, inbound_of, look_at_head, waited_s
 
 STORE_RETRY_AFTER_S = 5
 BACKLOG_RETRY_AFTER_S = 30
+"""Of one user, or of all."""
 ADDRESS_MAX = 300
 PREFIX = "/webhooks/"
 
 
-def blueprint(services: Services) -> Blueprint:
+def blueprint(services: Services, fullness: Fullness) -> Blueprint:
     """Serve /webhooks/<channel> for every configured channel: POST, and GET where the provider has a handshake."""
     channels, refusals = services.settings.channels, Unsigned(services.lanes.client)
     pages, few_lines = Blueprint("webhook", __name__), FewLines()
@@ -40,8 +42,10 @@ def blueprint(services: Services) -> Blueprint:
         if request.method != "POST":
             return _response(_handshake(provider, public_url))
         look_at_head(provider)
+        if fullness.is_full:
+            return _full(few_lines)
         inbound = inbound_of(public_url, body_of(min(provider.body_max_bytes, services.settings.body_max_bytes)))
-        return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel)))
+        return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel), waited_s()))
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""
@@ -91,7 +95,7 @@ def _log_accepted(channel: str, message: Accepted) -> None:
 
 def _count_refusal(response: Response) -> Response:
     if response.status_code >= HTTPStatus.BAD_REQUEST:
-        REFUSALS.count(REASONS.get(response.status_code, ""))
+        REFUSALS.count(g.get("refused_for") or REASONS.get(response.status_code, ""))
     return response
 
 
@@ -116,6 +120,13 @@ def _too_large(few_lines: FewLines, _error: RequestEntityTooLarge) -> ResponseRe
 def _store_unavailable(few_lines: FewLines, _error: StoreUnavailable) -> ResponseReturnValue:
     _log_refused(few_lines, "store unavailable")
     return jsonify(error="try again later"), 503, {"Retry-After": str(STORE_RETRY_AFTER_S)}
+
+
+def _full(few_lines: FewLines) -> ResponseReturnValue:
+    """Refuse what comes while too much waits of all users together: the rest of the request is not looked at."""
+    g.refused_for = FULL
+    _log_refused(few_lines, "too many messages wait")
+    return jsonify(error="too many messages wait"), 503, {"Retry-After": str(BACKLOG_RETRY_AFTER_S)}
 
 
 def _backlog_full(few_lines: FewLines, _error: BacklogFull) -> ResponseReturnValue:

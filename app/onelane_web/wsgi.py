@@ -8,6 +8,7 @@ from flask import Flask
 from onelane.bootstrap import open_services, refuse_foreign_lanes, start_tracing
 from onelane.config import Settings
 from onelane.errors import ConfigError, LanesForeign
+from onelane.inbox.fullness import Fullness
 from onelane.telemetry import log as telemetry
 from onelane_web import create_app
 
@@ -22,7 +23,9 @@ def _application() -> Flask:
     atexit.register(services.close)
     start_tracing(settings, "web")
     refuse_foreign_lanes(services.lanes)
-    return create_app(services)
+    fullness = Fullness(services.database, settings.backlog_total_max)
+    fullness.start()
+    return create_app(services, fullness)
 
 
 try:

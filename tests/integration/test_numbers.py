@@ -19,6 +19,7 @@ from onelane.bootstrap import Services, open_services
 from onelane.channels import provider_of
 from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
+from onelane.inbox.fullness import Fullness
 from onelane.keys import NUMBERS
 from onelane.operations.snapshot import Survey
 from onelane.postgres.db import Database
@@ -180,10 +181,14 @@ def test_refusals_are_counted_by_reason(web: Web, settings: Settings, numbers: N
         assert found[f"onelane_refusals_total {reason}"] == 1, reason
 
 
-def test_every_number_is_there_from_the_start(web: Web, numbers: Numbers) -> None:
-    found = numbers(web())
+def test_every_number_is_there_from_the_start(services: Services, numbers: Numbers) -> None:
+    counters.take()
+    fullness = Fullness(services.database, 1_000)
+    fullness.look()
+    found = numbers(create_app(services, fullness).test_client())
     names = {f"{one.name}{'_total' if hasattr(one, 'label') else '_count'}" for one in COUNTED} | set(GAUGES)
     assert names <= {name.split()[0] for name in found}
+    assert found.pop("onelane_inbox_max_messages") == 1_000
     assert set(found.values()) == {0}
 
 

@@ -88,7 +88,7 @@ def test_a_second_deployment_s_web_accepts_and_leaves_the_first_one_s_lanes_alon
         Rows(other.database).empty()
         client = create_app(other).test_client()
         assert client.get("/readyz").json == {
-            "status": "not ready", "postgres": "ok", "redis": "another deployment's", "migrations": "ok"
+            "status": "not ready", "postgres": "ok", "redis": "another deployment's", "migrations": "ok", "inbox": "ok"
         }  # fmt: skip
         accept_all(other, [("bob", "hello")])
         assert Rows(other.database).waiting() == 1

@@ -206,6 +206,7 @@ def test_a_migrated_and_reachable_service_is_ready(client: FlaskClient) -> None:
         "postgres": "ok",
         "redis": "ok",
         "migrations": "ok",
+        "inbox": "ok",
     }
 
 

@@ -14,12 +14,14 @@ from werkzeug.test import TestResponse
 from onelane.bootstrap import Services
 from onelane.channels import provider_of, providers
 from onelane.config import Channel, Settings
-from onelane.deliveries import Accepted, Delivery
+from onelane.deliveries import Accepted, Delivery, Status
 from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
+from onelane.inbox.fullness import Fullness
 from onelane.inbox.intake import Outcome
-from onelane_web import create_app, gunicorn_settings
+from onelane_web import create_app, gunicorn_settings, webhook
 from onelane_web.few_lines import LINES_MAX, WINDOW_S, FewLines
-from tests.in_memory import KeptRequests, receiving
+from onelane_web.serving.answer import WAITED_S
+from tests.in_memory import KeptRequests, KeptStatuses, receiving
 
 DEMO = Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))
 SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks/")
@@ -197,6 +199,26 @@ def test_a_compressed_body_is_415(client: FlaskClient, encoding: str) -> None:
     assert deliver(client, headers={"Content-Encoding": encoding}).status_code == 415
 
 
+@pytest.mark.parametrize(("waited_s", "left_s"), [(0.0, 2.5), (1.5, 1.0), (60.0, 0.5)])
+def test_what_a_webhook_has_waited_for_a_thread_is_taken_off_what_it_waits_for_postgres(
+    waited_s: float, left_s: float
+) -> None:
+    """Its provider waits for three seconds in all."""
+    statuses, by_channel = KeptStatuses(), providers({"support": SUPPORT})
+    made = services()
+    made.receiving = receiving(by_channel, FakeIntake(), statuses)
+    url = "https://bot.example/hooks/webhooks/support"
+    signed = by_channel["support"].sign(url, Status(provider_id="SM" + "1" * 32, state="delivered", key=uuid4()))
+    response = client_of(made).post(
+        "/webhooks/support" + signed.query,
+        data=signed.body,
+        headers=dict(signed.headers),
+        environ_overrides={WAITED_S: waited_s},
+    )
+    assert response.status_code == 204
+    assert statuses.within_s == pytest.approx(left_s, abs=0.2)
+
+
 class Unread(BytesIO):
     """A body that nobody may read."""
 
@@ -270,6 +292,29 @@ def test_what_cannot_be_accepted_now_says_when_to_try_again(
     response = deliver(client)
     assert (response.status_code, response.headers["Retry-After"]) == (status, retry_after)
     assert "secret-host" not in response.text
+
+
+@pytest.mark.parametrize("channel", ["demo", "support"])
+def test_while_too_many_messages_wait_every_provider_is_told_to_come_later_and_its_body_is_not_read(
+    fake: Any, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(webhook, "REFUSALS", SimpleNamespace(count=counted.append))
+    full = SimpleNamespace(is_full=True)
+    client = create_app(fake, cast("Fullness", full)).test_client()
+    signed = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,x", "X-Twilio-Signature": "x"}
+
+    def post(**how: Any) -> TestResponse:
+        size = {"CONTENT_LENGTH": "4000", "wsgi.input": Unread()}
+        return client.post(f"/webhooks/{channel}", environ_overrides=size, **how)
+
+    refused = post(headers=signed)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
+    assert refused.json == {"error": "too many messages wait"}
+    assert counted == ["full"]
+    assert post().status_code == 401, "who signs nothing learns nothing"
+    full.is_full = False
+    assert deliver(client).status_code == 202
 
 
 def test_a_bug_is_told_by_its_place_and_never_by_its_text(fake: Any, client: FlaskClient, logs: list[Any]) -> None:

@@ -51,6 +51,7 @@ def client() -> FlaskClient:
     services = SimpleNamespace(
         settings=settings,
         providers=by_channel,
+        database=None,
         receiving=receiving(by_channel, StrictIntake()),
         lanes=SimpleNamespace(client=SimpleNamespace(set=lambda *_, **__: None)),
     )

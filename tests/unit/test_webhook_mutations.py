@@ -96,6 +96,7 @@ def service(provider: str) -> Service:
     services = SimpleNamespace(
         settings=settings,
         providers=by_channel,
+        database=None,
         receiving=receiving(by_channel, intake, statuses, quarantine),
         lanes=SimpleNamespace(client=SimpleNamespace(set=lambda *_, **__: None)),
     )

@@ -107,6 +107,9 @@ class Settings(Otel, BaseSettings):
     session_max_age_s: Seconds | None = None
     escalation_timeout_s: Seconds = 25_200
     backlog_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Messages of one user that may wait."""
+    backlog_total_max: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
+    """Messages of all users that may wait; 0: any number."""
 
     web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """Web processes of one dyno. Gunicorn reads it itself; here it counts their connections."""

@@ -48,6 +48,13 @@ AWAY: Final = {
         ("task", "failure"),
     ),
     "task_failed": Event("error", "An unexpected error ended one round of a periodic task.", ("task", "failure")),
+    "inbox_full": Event(
+        "error",
+        "As many messages wait, of all users, as BACKLOG_TOTAL_MAX allows (`most`): this web process refuses every "
+        "webhook with 503.",
+        ("most",),
+    ),
+    "inbox_has_room": Event("info", "Fewer messages wait than `most` again: webhooks are accepted.", ("most",)),
     "redis_full": Event(
         "warning",
         "A full Redis took no jobs of `messages` messages; their lanes are due without, or are added later.",

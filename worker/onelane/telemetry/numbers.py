@@ -72,8 +72,10 @@ REASONS: Final = {
 """Why a webhook was refused, by the answer's status."""
 BUSY: Final = "busy"
 """No thread of the web took it in time."""
+FULL: Final = "full"
+"""As many messages wait, of all users, as may."""
 REFUSALS: Final = Counter(
-    "onelane_refusals", "Webhook requests that were refused.", "reason", (*REASONS.values(), BUSY)
+    "onelane_refusals", "Webhook requests that were refused.", "reason", (*REASONS.values(), BUSY, FULL)
 )
 TURNS: Final = Counter(
     "onelane_turns",
