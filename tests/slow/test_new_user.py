@@ -168,7 +168,8 @@ def test_the_commands_of_a_checkout(newcomer: Newcomer, wheels: Path, tmp_path: 
         assert session_in(meta) == session_in(still_me)
         assert "Champigny found     yes" in incident
         talk = next(block for block in blocks_of(CHANNELS) if block[0].startswith("onelane send"))
-        reacted = newcomer.types("onelane send --provider meta --user alice --no-wait hello", checkout).split()[-1]
+        accepted = newcomer.types("onelane send --provider meta --user alice --no-wait hello", checkout)
+        [reacted] = re.findall(r"\bmsg_\w+", accepted)
         for command in talk:
             if "--status" not in command:  # that names a reply of theirs
                 newcomer.types(command.replace(" ID", f" {reacted}"), checkout)
