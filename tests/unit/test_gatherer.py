@@ -89,8 +89,8 @@ def test_threads_and_coroutines_share_lists(gathering: Gatherer, server: Server)
 
 def test_a_second_list_leaves_while_the_first_hangs(server: Server) -> None:
     gathering = Gatherer(server, at_once=4)
-    futures = asked(gathering, server, [1, 2])
-    eventually(lambda: sum(server.lists) == 3)
+    futures = asked(gathering, server, []) + gathering.submit_all([({"nr": nr}, str(nr)) for nr in (1, 2)])
+    eventually(lambda: server.lists == [1, 2])
     server.goes_on.set()
     assert [future.result(DEADLINE_S)["nr"] for future in futures] == [-1, 1, 2]
     gathering.close()
