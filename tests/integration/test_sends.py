@@ -126,6 +126,7 @@ def test_what_is_handed_out_is_all_that_sending_needs(
         "quoted": "q",
         "raw": {},
         "route": {"from": "+49"},
+        "traceparent": None,
         "attempt": 1,
         "counted": 1,
         "resent": False,

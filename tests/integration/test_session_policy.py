@@ -264,7 +264,13 @@ def test_a_backlog_makes_the_same_sessions_as_messages_worked_off_at_once(
 
 def _is_refused(services: Services, zone: str) -> bool:
     policy = Policy(
-        channel="zone", idle_timeout_s=1, day_start=MORNING, timezone=zone, max_age_s=None, escalation_timeout_s=1
+        channel="zone",
+        place="CHANNELS.zone",
+        idle_timeout_s=1,
+        day_start=MORNING,
+        timezone=zone,
+        max_age_s=None,
+        escalation_timeout_s=1,
     )
     try:
         publish_policies(services.database, (policy,))
