@@ -167,7 +167,7 @@ def faulty_runs(url: str) -> Iterator[Callable[[str, int], tuple[int, int]]]:
         faults.close()
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [29, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(
     url: str, database: Connection[Any], every: int
 ) -> None:
