@@ -72,17 +72,23 @@ def test_several_messages_of_one_side_are_one_of_anthropics() -> None:
     assert [block["text"] for block in message["content"]] == ["part 1", "part 2"]
 
 
-def test_files_events_and_authors_are_put_into_words() -> None:
+def test_files_and_events_are_put_into_words() -> None:
     photo = Attachment(kind=AttachmentKind.IMAGE, name="roof.jpg")
     lines = [
-        Line(role=Role.USER, seq=1, at=AT, text="look", media=(photo,), author=Author(id="U1", name="Ann")),
+        Line(role=Role.USER, seq=1, at=AT, text="look", media=(photo,)),
         Line(role=Role.EVENT, seq=2, at=AT, event="reaction", text="👍"),
         Line(role=Role.USER, seq=3, at=AT),
     ]
-    assert [message["content"] for message in PROTOCOLS["chat"](lines)] == [
-        "Ann: look\n[image roof.jpg]",
-        "[reaction]\n👍",
+    assert [message["content"] for message in PROTOCOLS["chat"](lines)] == ["look\n[image roof.jpg]", "[reaction]\n👍"]
+
+
+def test_speakers_are_named_where_there_are_several() -> None:
+    ann, ben = [
+        Line(role=Role.USER, seq=seq, at=AT, text="hi", author=Author(id=name, name=name))
+        for seq, name in enumerate(("Ann", "Ben"), 1)
     ]
+    assert [message["content"] for message in PROTOCOLS["chat"]([ann, ann])] == ["hi", "hi"]
+    assert [message["content"] for message in PROTOCOLS["chat"]([ann, ben])] == ["Ann: hi", "Ben: hi"]
 
 
 def test_what_no_protocol_takes_as_an_id_or_a_name_becomes_something_that_all_take() -> None:

@@ -85,17 +85,18 @@ def told(lines: Sequence[Line]) -> Iterator[Said | ToolCall]:
 
     What says nothing is left out, and so are replies that the user has never seen.
     """
+    authors = {line.author.id for line in lines if line.author is not None and line.role is Role.USER}
     for line in lines:
         if line.call is not None:
             yield line.call
-        elif line.state not in UNSAID and (text := _words(line)):
+        elif line.state not in UNSAID and (text := _words(line, is_named=len(authors) > 1)):
             yield Said(is_ours=line.role in {Role.BOT, Role.AGENT}, text=text)
 
 
-def _words(line: Line) -> str:
+def _words(line: Line, *, is_named: bool) -> str:
     """Put a line into words. A file is named, and not shown: providers hand them out to our token alone."""
     files = [f"[{' '.join(filter(None, (file.kind, file.name)))}]" for file in line.media]
     event = f"[{line.event}]" if line.role is Role.EVENT else ""
     text = "\n".join(filter(None, (event, line.text.strip() or (line.button or "").strip(), *files)))
-    is_others = text and line.author is not None and line.author.name and line.role is Role.USER
-    return f"{line.author.name}: {text}" if is_others and line.author else text
+    has_speaker = is_named and text and line.author is not None and line.author.name and line.role is Role.USER
+    return f"{line.author.name}: {text}" if has_speaker and line.author else text
