@@ -28,6 +28,7 @@ def key_of(pattern: str, user: UUID | str, message: UUID | str) -> str:
         "<name>": "duties" if pattern.startswith("duty:") else WORKER,
         "<process>": WORKER,
         "<who>": "somebody",
+        "<channel>": "demo",
     }
     for name, value in names.items():
         pattern = pattern.replace(name, value)

@@ -434,6 +434,16 @@ def test_an_escalation_by_a_redriven_message_counts_from_now(by_hand: ByHand, se
     assert by_hand.begin().session_status == "escalated"
 
 
+def test_an_escalation_by_a_redriven_message_is_not_as_old_as_its_session(by_hand: ByHand, services: Services) -> None:
+    services.database.rows("UPDATE channel_policies SET escalation_timeout_s = 3600")
+    dead = by_hand.say(MONDAY)
+    by_hand.fail(by_hand.begin())
+    by_hand.do("redrive_message(%s, NULL, %s)", dead.message_id, MONDAY + 2 * HOUR)
+    by_hand.turn(escalate=True)
+    by_hand.say(MONDAY + 2.5 * HOUR)
+    assert by_hand.begin().session_status == "escalated"
+
+
 ORDERS = {
     "before the others": ("redrive", "again", "work", "act"),
     "while another runs": ("begin", "redrive", "commit", "again", "work", "act"),

@@ -348,10 +348,6 @@ THEMES: dict[str, tuple[list[str | None], list[str]]] = {
     "deaths": ([None, "dies"], ["Redrive", "Redrive", "Sweep", "Peek"]),
     "late effects": (["dies", "dies", "handler", "escalate"], ["Redrive", "Redrive", "End", "Sweep"]),
     "silence": (["dies", "escalate"], ["Redrive", "Redrive", "Redrive", "Sweep", "Sweep", "Sweep"]),
-    "late humans": (
-        ["dies", "dies", None, "escalate"],
-        ["Redrive", "Redrive", "Escalate", "HandBack", "Begin", "Sweep", "Sweep"],
-    ),
     "overdue humans": (["dies", "dies", "escalate"], ["Redrive", "Redrive", "Redrive", "Escalate"]),
     "patient humans": ([None, None, None, None, "escalate"], ["Escalate"]),
     "humans": ([None, None, None, "escalate", "handler"], ["Escalate", "HandBack", "Begin", "Sweep", "Peek"]),
@@ -632,12 +628,6 @@ PLANTED = {
         "redrive_message",
         "PERFORM end_escalation_if_over(v_user, coalesce(v_at, v_now));",
         "",
-    ),
-    "an escalation by a redriven message is as old as its session": (
-        "late humans",
-        "settle_message",
-        "greatest(last_message_at, p_message.redriven_at)",
-        "last_message_at",
     ),
     "a redriven message lies below where looking begins": (
         "deaths",

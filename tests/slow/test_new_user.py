@@ -4,9 +4,9 @@ import os
 import re
 import shutil
 import signal
-import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +185,7 @@ def as_installed(newcomer: Newcomer, checkout: Path, wheels: Path) -> None:
     for path in (checkout, *checkout.rglob("*")):
         shutil.chown(path, "nobody", "nogroup")
     newcomer.types(f"'{newcomer.python}' -m venv --without-pip .venv", checkout)
-    [packages] = site.getsitepackages()
+    packages = sysconfig.get_path("purelib")
     [own] = (checkout / ".venv").glob("lib/python*/site-packages")
     ignored = shutil.ignore_patterns("*onelane.pth")
     shutil.copytree(packages, own, ignore=ignored, copy_function=link, dirs_exist_ok=True)
