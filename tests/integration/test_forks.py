@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,34 @@ ENDS = {
     "async exit 3": "ended with 3",
     "async await": "ended with 1",
 }
+
+
+IN_THE_MAKING = """
+import os, socket, threading, time
+from onelane import forks
+
+def make():
+    with forks.making_a_connection():
+        connection = socket.socket()
+        begun.set()
+        time.sleep(0.3)
+        forks.keep_from_children(connection)
+        made.append(connection)
+    ended.wait()
+
+forks.guard()
+made, begun, ended = [], threading.Event(), threading.Event()
+threading.Thread(target=make).start()
+begun.wait()
+if (child := os.fork()) == 0:
+    with forks.making_a_connection():  # a child may make its own
+        links = [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 10) if os.path.exists(f"/proc/self/fd/{n}")]
+        os._exit(sum(link.startswith("socket:") for link in links))
+with forks.making_a_connection():
+    ended.set()
+print(len(made), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Prints how many connections were made as it forked, and how many its child has."""
 
 
 @pytest.fixture
@@ -68,6 +98,11 @@ def test_a_forked_child_has_no_connection_of_the_worker_and_obeys_sigterm(
         assert backends <= _backends(rows), "the worker's connections are as they were"
         os.kill(child, signal.SIGTERM)
         eventually(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child))
+
+
+def test_a_fork_waits_for_a_connection_that_is_being_made() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_THE_MAKING], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1 0\n", done.stderr
 
 
 def _backends(rows: Rows) -> set[int]:

@@ -27,6 +27,7 @@ ENDED_OTHERWISE = {
     f"{WORKER}/dev/incident/naive_bot.py _cross request.result()": "both requests meet within a time, or fail",
     f"{WORKER}/dev/incident/naive_bot.py _cross.let_the_first_act both_have_read.wait()": "the barrier has a time-out",
     f"{WORKER}/doctor/sessions.py _resolve start.wait()": "the barrier has a time-out",
+    f"{WORKER}/forks.py Making.hold self._changed.acquire()": "nobody holds it for longer than a fork takes",
     f"{WORKER}/gathering/gatherer.py Gatherer._send_all self._calls.get()": "it waits for the next call",
     f"{WORKER}/gathering/gatherer.py Gatherer.ask self.submit(item, whose).result()": "each request has a deadline",
     f"{WORKER}/inbox/intake.py Intake._take_as_they_come future.result()": "it is done",

@@ -1,21 +1,24 @@
 """A handler may fork; its child must not go on as a worker.
 
 A forked child is a copy of the worker with one thread. As it begins it loses our connections, without a byte being sent
-on them, and obeys signals as any program does. It ends where it would leave the handler: what comes then is the
-worker's own code. Children that C code forks, behind Python's back, are only stopped there.
+on them, and obeys signals as any program does. A fork waits for connections that are being made: nobody knows them yet.
+The child ends where it would leave the handler: what comes then is the worker's own code. Children that C code forks,
+behind Python's back, are only stopped there.
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
-from threading import Event
+from threading import Condition, Event
 from typing import Protocol
 from weakref import WeakSet
 
 EXIT_FAILED = 1
+FORK_WAITS_S = 5.0
+"""For so long a fork waits for connections that are being made; a server that does not answer holds up no handler."""
 
 
 class Connected(Protocol):
@@ -25,6 +28,41 @@ class Connected(Protocol):
         """Return the descriptor's number."""
 
 
+class Making:
+    """How many connections are being made. A fork waits until it is none, and none begins while there is a fork."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._count = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Make a connection in this block, and give it to `keep_from_children`."""
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def hold(self) -> None:
+        """Let none begin, once those that are being made are made or have had their time."""
+        self._changed.acquire()
+        self._changed.wait_for(lambda: self._count == 0, FORK_WAITS_S)
+
+    def go_on(self) -> None:
+        """Let them begin again."""
+        self._changed.release()
+
+    def forget(self) -> None:
+        """Go on in a child, where nobody is left who makes one."""
+        self._count = 0
+        self.go_on()
+
+
+_making = Making()
 _ours: WeakSet[Connected] = WeakSet()
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 _forked = Event()
@@ -33,6 +71,11 @@ _forked = Event()
 def keep_from_children(connection: Connected) -> None:
     """Take `connection` away from every child that is forked while it is open."""
     _ours.add(connection)
+
+
+def making_a_connection() -> AbstractContextManager[None]:
+    """Return a block in which a connection is made and given to `keep_from_children`: a fork waits for its end."""
+    return _making.one()
 
 
 def is_child() -> bool:
@@ -67,7 +110,7 @@ def children_end_here() -> Iterator[None]:
 @cache
 def guard() -> None:
     """Begin to guard this process, once: it is going to run handlers."""
-    os.register_at_fork(after_in_child=_leave)
+    os.register_at_fork(before=_making.hold, after_in_parent=_making.go_on, after_in_child=_leave)
 
 
 def _exit_code(error: BaseException) -> int:
@@ -80,6 +123,7 @@ def _exit_code(error: BaseException) -> int:
 def _leave() -> None:
     """Make a plain process of a child that was forked just now. No other thread runs in it."""
     _forked.set()
+    _making.forget()
     # A number stays taken until its object closes it: closed now, it could be another's by then.
     nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(_ours):

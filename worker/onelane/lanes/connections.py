@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import redis
 from redis.connection import AbstractConnection
 
+from onelane import forks
 from onelane.addresses import addresses_of
 from onelane.lanes.sentinels import Primary
 from onelane.sentinels import sentinels_of
@@ -26,7 +27,9 @@ class FollowingConnection(AbstractConnection):
         if self._is_outdated():
             self.disconnect()  # type: ignore[no-untyped-call]
         self._leads_to_a_replica = False
-        super().connect()  # type: ignore[no-untyped-call]
+        if self._sock is None:
+            with forks.making_a_connection():
+                super().connect()  # type: ignore[no-untyped-call]
 
     def _is_outdated(self) -> bool:
         return self._leads_to_a_replica

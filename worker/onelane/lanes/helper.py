@@ -14,6 +14,7 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any, Final
 
+from onelane import forks
 from onelane.model import JsonObject
 from onelane.wire import Wire
 
@@ -30,16 +31,17 @@ class Helper:
 
     def __init__(self, settings: JsonObject, stall_limit_s: float, receive: Callable[[Any], object]) -> None:
         """Start it; `receive` gets each of its answers, in a thread of its own."""
-        ours, theirs = Pipe()
-        with theirs:
-            command = [*COMMAND, str(theirs.fileno()), str(os.getpid())]
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
+        with forks.making_a_connection():
+            ours, theirs = Pipe()
+            self._wire = Wire(ours, stall_limit_s)
+            with theirs:
+                command = [*COMMAND, str(theirs.fileno()), str(os.getpid())]
+                self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
         self.answers = threading.Event()
         """Set once it has answered for the first time."""
         self.unanswered = 0
         """How much was sent since its last answer. Two threads write it: late by one, it is one too high."""
         self._receive = receive
-        self._wire = Wire(ours, stall_limit_s)
         self._started_at = time.monotonic()
         self.send(settings)
         self._listener = threading.Thread(target=self._listen, name="renewals", daemon=True)

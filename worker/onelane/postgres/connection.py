@@ -78,17 +78,18 @@ class Connection(psycopg.Connection[Row]):
     @classmethod
     def open(cls, url: str, within_s: float, generation: int) -> Self:
         """Connect to a server that takes writes, or raise psycopg.OperationalError."""
-        connection = cls.reach(
-            url,
-            within_s,
-            autocommit=True,
-            row_factory=namedtuple_row,
-            application_name="onelane",
-            keepalives_idle=30,
-            tcp_user_timeout=10_000,
-            **cls.access(url),
-        )
-        forks.keep_from_children(connection)
+        with forks.making_a_connection():
+            connection = cls.reach(
+                url,
+                within_s,
+                autocommit=True,
+                row_factory=namedtuple_row,
+                application_name="onelane",
+                keepalives_idle=30,
+                tcp_user_timeout=10_000,
+                **cls.access(url),
+            )
+            forks.keep_from_children(connection)
         if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
             connection.execute("SET DateStyle = ISO")  # PGDATESTYLE, or the database's own: the driver reads no other
         connection.generation = generation

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from onelane.forks import end_in_children
+from onelane.forks import end_in_children, making_a_connection
 from onelane.turns.clock import WorkingClock
 
 Answer = TypeVar("Answer")
@@ -24,8 +24,9 @@ class EventLoop:
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
         """`now` is the clock without which the loop cannot work either."""
         self._now = now
-        self._loop = asyncio.new_event_loop()
-        end_in_children(self._loop)
+        with making_a_connection():
+            self._loop = asyncio.new_event_loop()
+            end_in_children(self._loop)
         self.missed = 0
         """How many beats in a row have found a sign of life outstanding. Written by the watch alone."""
         self._asked_at: float | None = None

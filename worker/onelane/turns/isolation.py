@@ -19,6 +19,7 @@ from typing import Self
 
 import psycopg
 
+from onelane import forks
 from onelane.bot.memory import Memory
 from onelane.config import Settings
 from onelane.errors import (
@@ -125,10 +126,11 @@ class _Child:
     def started(cls, handler_path: str) -> Iterator[Self]:
         """Start a child, and end it with the block; raise IsolationBroken if the system starts none."""
         try:
-            ours, theirs = Pipe()
-            wire = Wire(ours, STALL_LIMIT_S, sends_max_bytes=TURN_MAX_BYTES, receives_max_bytes=RESULT_MAX_BYTES)
-            with theirs:
-                process = _start(handler_path, theirs.fileno())
+            with forks.making_a_connection():
+                ours, theirs = Pipe()
+                wire = Wire(ours, STALL_LIMIT_S, sends_max_bytes=TURN_MAX_BYTES, receives_max_bytes=RESULT_MAX_BYTES)
+                with theirs:
+                    process = _start(handler_path, theirs.fileno())
         except OSError as error:
             raise IsolationBroken(f"the system starts no process: {kind_of(error)}") from error
         with closing(wire):
