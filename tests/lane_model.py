@@ -65,12 +65,14 @@ class Lane:
     """Since when it last waited for more, and the score that this set."""
     has_news: bool = False
     """Whether a full Redis has taken no job of a message since the lease began."""
+    is_resumed: bool = False
+    """Whether a pause has ended since the lease began."""
 
     def is_leased(self, now: int) -> bool:
         return self.token is not None and self.until > now
 
     def release(self) -> None:
-        self.token, self.runs, self.paced, self.has_news = None, 0, 0, False
+        self.token, self.runs, self.paced, self.has_news, self.is_resumed = None, 0, 0, False, False
 
     def become_due(self, now: int) -> None:
         if self.is_leased(now):
@@ -186,6 +188,7 @@ class LanesBeside(RuleBasedStateMachine):
         self.scripts.again = again
         stays = (person.score == inf and not unpause) or person.is_leased(self.now)
         assert self.lanes.make_due(person.id, unpause=unpause) is not stays
+        person.is_resumed |= unpause and person.is_leased(self.now)
         if person.score != inf or unpause:
             person.become_due(self.now)
 

@@ -127,10 +127,19 @@ class LanesMachine(LanesBeside):
         may_go_on=sometimes,
         pace_ms=paces,
         session_ms=st.sampled_from([0, 90_000]),
+        has_met_pause=sometimes,
         again=sometimes,
     )
     def finish(
-        self, which: int, is_done: bool, has_run: bool, may_go_on: bool, pace_ms: int, session_ms: int, again: bool
+        self,
+        which: int,
+        is_done: bool,
+        has_run: bool,
+        may_go_on: bool,
+        pace_ms: int,
+        session_ms: int,
+        has_met_pause: bool,
+        again: bool,
     ) -> None:
         lease, lane = self.let_go(which)
         self.scripts.again = again
@@ -139,13 +148,15 @@ class LanesMachine(LanesBeside):
         lane.waiting = lane.waiting[len(done) :]
         lane.runs += is_ours and has_run
         foreign = len(lane.requeued)
+        pause = lane.is_paused or (has_met_pause and lane.is_resumed)
+        is_resumed = lane.is_resumed and pause and lane.score != inf
         answer = self.lanes.finish(
             lease,
             done,
             may_go_on=may_go_on,
             has_more=bool(lane.waiting),
             foreign=foreign,
-            pause=lane.is_paused,
+            pause=pause,
             session_id=UUID(int=1),
             session_ms=session_ms,
             pace_ms=pace_ms,
@@ -158,17 +169,17 @@ class LanesMachine(LanesBeside):
         due = self.paced(lane, pace_ms)
         if answer is Released.GO_ON:
             assert may_go_on
-            assert lane.waiting or len(lane.jobs) > foreign or lane.has_news
+            assert lane.waiting or len(lane.jobs) > foreign or lane.has_news or is_resumed
             assert due <= self.now < lane.until
             assert lane.score != inf
             self.held[which % WORKERS].append(lease)
             return
-        has_news = lane.has_news
+        has_work = lane.waiting or len(lane.jobs) > foreign or lane.has_news or is_resumed
         lane.release()
-        if not lane.waiting and len(lane.jobs) <= foreign and not has_news:
+        if not has_work:
             assert answer is Released.FORGOTTEN
             lane.score = None
-        elif lane.is_paused or lane.score == inf:
+        elif (pause and not is_resumed) or lane.score == inf:
             assert answer is Released.PAUSED
             lane.score = inf
         else:

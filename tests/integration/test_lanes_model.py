@@ -52,6 +52,7 @@ PLANTED = {
     "let a turn that failed go free": ("park", "paced(user, now, lane.pace_ms, lane.runs)", "now"),
     "release an empty lane": ("finish", "if not has_work then", "if false then"),
     "forget what came in a full Redis": ("finish", " or lock[3]", ""),
+    "pause a user who was resumed": ("finish", "(lane.pause and not is_resumed)", "lane.pause"),
     "leave a queue listed": ("finish", "finally('SREM', QUEUES, listed(user))", ""),
     "wait longer for a message that had come": ("enqueue", "not began or not jobs or", "not began or"),
     "wait again although it is over": ("enqueue", " or tonumber(score) <= now", ""),

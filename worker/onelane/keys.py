@@ -7,7 +7,7 @@
 | instance              | hash   | the scripts            | for ever: whose it is, and the lanes' clock  |
 | unsure                | hash   | the scripts            | until a worker calls: lanes, by their scores|
 | fence                 | string | lease.lua              | for ever; reseeded from the clock when lost |
-| lock:<kind>:<id>      | hash   | lease, renew, hold.lua | the lease, and a day if nobody releases it  |
+| lock:<kind>:<id>      | hash   | the scripts            | the lease, and a day if nobody releases it  |
 | session:user:<id>     | string | finish.lua             | until the policy could end the session      |
 | pace:<kind>:<id>      | string | finish.lua, park.lua   | the next turn's time: a minute at most      |
 | collect:<id>          | string | enqueue.lua            | the longest wait: since when, and its end   |

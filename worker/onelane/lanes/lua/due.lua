@@ -1,4 +1,5 @@
--- Makes a lane due now: ends parking and pacing, a pause only with `unpause`, and never a valid lease.
+-- Makes a lane due now: ends parking and pacing, a pause only with `unpause`, and never a valid lease. Its holder has
+-- perhaps heard of the pause before it ended: the lock notes that the user was resumed (`resumed`).
 -- ARGV: now, user, unpause (1: the user was resumed)
 -- Returns 1 when the lane is due, 0 when it stays leased or paused, or is left to the reconciler by a full Redis.
 local now, user, unpause = clock(ARGV[1], ARGV[2]), ARGV[2], ARGV[3] == '1'
@@ -12,6 +13,7 @@ if held == 0 and not score then
 end
 even_when_full()
 if held > 0 then
+  if unpause then redis.call('HSET', lock_key(user), 'resumed', '1') end
   redis.call('ZADD', LANES, digits(held), user)
   return 0
 end

@@ -1,5 +1,6 @@
 -- Removes the jobs of terminal messages from lanes. Then each lane's holder goes on, or it is released or removed.
--- Work is also what a full Redis has taken no job of since the lease began (`news`).
+-- Work is also what a full Redis has taken no job of since the lease began (`news`), and what the holder was kept from
+-- by a pause that has ended since (`resumed`).
 -- For the holder alone: another token changes and removes nothing, since the message may have been redriven.
 -- ARGV: now, JSON [{user, token, done: ids of the terminal messages,
 --       may_go_on: the quantum is not used up, has_more: Postgres has further waiting messages,
@@ -24,15 +25,16 @@ end
 
 return for_each(cjson.decode(ARGV[2]), clock(ARGV[1]), function(lane, now)
   local user = lane.user
-  local lock = released[user] and {} or ours('HMGET', lock_key(user), 'token', 'until', 'news', 'wanted')
+  local lock = released[user] and {} or ours('HMGET', lock_key(user), 'token', 'until', 'news', 'wanted', 'resumed')
   if lock[1] ~= lane.token then return 'lost' end
   cache_session(user, lane.session, lane.session_ms)
   even_when_full()
   take_off(user, lane.done)
 
   local due = left_alone(paced(user, now, lane.pace_ms, lane.runs), now, lock[4])
-  local has_work = jobs_left(user) > lane.foreign or lane.has_more or lock[3]
-  local stays_paused = lane.pause or (has_work and is_paused(user))
+  local is_resumed = lane.pause and lock[5] and not is_paused(user)
+  local has_work = jobs_left(user) > lane.foreign or lane.has_more or lock[3] or is_resumed
+  local stays_paused = (lane.pause and not is_resumed) or (has_work and is_paused(user))
   local is_leased = (tonumber(lock[2]) or 0) > now
   if has_work and lane.may_go_on and not stays_paused and due <= now and is_leased then return 'go_on' end
 
