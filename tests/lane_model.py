@@ -188,7 +188,7 @@ class LanesBeside(RuleBasedStateMachine):
         self.scripts.again = again
         stays = (person.score == inf and not unpause) or person.is_leased(self.now)
         assert self.lanes.make_due(person.id, unpause=unpause) is not stays
-        person.is_resumed |= unpause and person.is_leased(self.now)
+        person.is_resumed |= unpause and person.token is not None
         if person.score != inf or unpause:
             person.become_due(self.now)
 

@@ -5,6 +5,7 @@ clock goes on, requests as it says. Left to the model are the network, the provi
 """
 
 from collections.abc import Sequence
+from math import inf
 from random import Random
 from typing import Any, Final
 from uuid import uuid4
@@ -26,7 +27,7 @@ FAULTS: Final = frozenset({"run_out", "die", "forget", "rewind", "over"})
 CALM: Final = 0.7
 """How often a fault is drawn again: else walks would be over before anything was done."""
 ROWS: Final = """
-SELECT u.id, u.fence, u.version, u.last_seq, u.waiting, coalesce(o.fence, 0) AS out_fence,
+SELECT u.id, u.fence, u.version, u.last_seq, u.waiting, u.paused_at, coalesce(o.fence, 0) AS out_fence,
        (SELECT coalesce(json_agg(json_build_array(seq, attempts, coalesce(batch_last, 0)) ORDER BY seq), '[]')
           FROM inbox WHERE user_id = u.id) AS inbox,
        (SELECT coalesce(json_agg(seq ORDER BY processed_at, seq), '[]') FROM messages
@@ -100,6 +101,7 @@ class Beside(Servers):
             fence=self.fences[row.fence],
             replies=tuple(self._reply(nr, *one) for one in row.replies),
             out_fence=self.fences[row.out_fence],
+            is_paused=row.paused_at is not None,
             turns=turns,
             sends=sends,
         )
@@ -118,7 +120,7 @@ class Beside(Servers):
         for nr, kind in known:
             user = self._user(nr)
             pipeline.zscore(keys.lanes(kind), str(user))
-            pipeline.hmget(keys.lock(user, kind), "token", "until")
+            pipeline.hmget(keys.lock(user, kind), "token", "until", "resumed")
             pipeline.lrange(keys.queue(user, kind), 0, -1)
         read = pipeline.execute()
         return {
@@ -127,15 +129,22 @@ class Beside(Servers):
         }
 
     def _lane(self, kind: str, score: float | None, lock: Sequence[bytes | None], jobs: list[bytes]) -> Lane:
-        place = Place.ABSENT if score is None else Place.DUE if score <= self.now else Place.LATER
-        token, until = lock
+        token, until, resumed = lock
         assert len(jobs) == len(set(jobs))
         return Lane(
-            place,
+            self._place(score),
             self.tokens[kind, (token or b"").decode()],
             int(until or 0) > self.now,
+            resumed is not None,
             frozenset(self.numbers[job.decode()] for job in jobs),
         )
+
+    def _place(self, score: float | None) -> Place:
+        if score is None:
+            return Place.ABSENT
+        if score == inf:
+            return Place.PAUSED
+        return Place.DUE if score <= self.now else Place.LATER
 
 
 def walk(connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting, seed: int) -> list[Step]:
@@ -162,7 +171,7 @@ def _drawn(random: Random, possible: list[Step]) -> Step:
 
 def _on_servers(user: User) -> User:
     """Leave out what no server knows."""
-    return user._replace(writer=0, promised=0, accepted=NONE, unanswered=NONE, flying=(), received=())
+    return user._replace(writer=0, promised=0, telling="", accepted=NONE, unanswered=NONE, flying=(), received=())
 
 
 def _compare(real: object, model: object, seed: int, steps: list[Step]) -> None:

@@ -96,6 +96,11 @@ PLANTED: Final[Mapping[str, Bug]] = {
         _turns(laps=1),
         "a lane that is held is not due",
     ),
+    "a pause that is over is put on the lane": Bug(
+        (Change(lanes, "(pause and not is_resumed)", "pause"),),
+        _turns(pauses=1),
+        "a lane is paused only while its user is",
+    ),
     "no reconciler": Bug(
         (Change(world, "    yield from _reconciler(state)\n", ""),),
         _turns(flushes=1),

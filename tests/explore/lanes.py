@@ -28,7 +28,7 @@ def lease(lane: Lane, new: int) -> tuple[Lane, bool]:
     """Lock a lane that is due; answer whether it was. One that is held after all gets its right place."""
     if lane.is_live:
         return lane._replace(place=Place.LATER), False
-    return lane._replace(place=Place.LATER, lock=new, is_live=True), True
+    return Lane(Place.LATER, new, is_live=True, jobs=lane.jobs), True
 
 
 def lease_again(lane: Lane, mine: int) -> tuple[Lane, bool]:
@@ -40,27 +40,46 @@ def renew(lane: Lane, mine: int) -> tuple[Lane, bool]:
     """Let a lease live on, also one that has run out and was not taken over; answer whether it is still held."""
     if lane.lock != mine:
         return lane, False
-    place = lane.place and Place.LATER
+    place = Place.LATER if lane.place in {Place.DUE, Place.LATER} else lane.place
     return lane._replace(is_live=True, place=place), True
 
 
-def finish(lane: Lane, mine: int, done: Iterable[int], *, has_more: bool, may_go_on: bool) -> tuple[Lane, str]:
-    """Take the jobs of what is done off the lane, then go on with it, release it or forget it."""
+def finish(
+    lane: Lane, mine: int, done: Iterable[int], *, has_more: bool, may_go_on: bool, pause: bool
+) -> tuple[Lane, str]:
+    """Take the jobs of what is done off the lane, then go on with it, pause it, release it or forget it."""
     if lane.lock != mine:
         return lane, "lost"
-    jobs = lane.jobs.difference(done)
-    has_work = has_more or bool(jobs)
-    if has_work and may_go_on and lane.is_live:
+    jobs, is_paused = lane.jobs.difference(done), lane.place is Place.PAUSED
+    is_resumed = pause and lane.is_resumed and not is_paused
+    has_work = has_more or bool(jobs) or is_resumed
+    stays_paused = (pause and not is_resumed) or is_paused
+    if has_work and may_go_on and lane.is_live and not stays_paused:
         return lane._replace(jobs=jobs), "go_on"
-    place = Place.DUE if has_work else Place.ABSENT
-    return Lane(place, NOBODY, is_live=False, jobs=jobs), "released" if has_work else "forgotten"
+    if not has_work:
+        return Lane(Place.ABSENT, jobs=jobs), "forgotten"
+    if stays_paused:
+        return Lane(Place.PAUSED, jobs=jobs), "paused"
+    return Lane(Place.DUE, jobs=jobs), "released"
 
 
 def park(lane: Lane, mine: int, done: Iterable[int]) -> tuple[Lane, bool]:
     """Take the jobs of what is done off the lane, and release it; answer whether it was still held."""
     if lane.lock != mine:
         return lane, False
-    return Lane(Place.DUE, NOBODY, is_live=False, jobs=lane.jobs.difference(done)), True
+    place = lane.place if lane.place is Place.PAUSED else Place.DUE
+    return Lane(place, jobs=lane.jobs.difference(done)), True
+
+
+def pause(lane: Lane) -> tuple[Lane, bool]:
+    """Let nobody lease the lane, and its holder only end; answer whether there is one."""
+    return (lane, False) if lane.place is Place.ABSENT else (lane._replace(place=Place.PAUSED), True)
+
+
+def resume(lane: Lane) -> tuple[Lane, bool]:
+    """End a pause; answer whether the lane is due. Who has the lock is let know that what it has heard is old."""
+    is_resumed = lane.lock != NOBODY
+    return lane._replace(place=Place.LATER if lane.is_live else Place.DUE, is_resumed=is_resumed), not lane.is_live
 
 
 # what time does to a lane, and a loss of memory
@@ -68,7 +87,8 @@ def park(lane: Lane, mine: int, done: Iterable[int]) -> tuple[Lane, bool]:
 
 def run_out(lane: Lane) -> Lane:
     """End a lease: its score is over, and so is its lock, of which the hash is left."""
-    return lane._replace(place=Place.DUE, is_live=False)
+    place = lane.place if lane.place is Place.PAUSED else Place.DUE
+    return lane._replace(place=place, is_live=False)
 
 
 def forget() -> Lane:

@@ -68,6 +68,8 @@ def begin_turn(user: User, fence: int, batch_max: int, *, taken_over: bool) -> t
     """Hand out the lowest batch, whose members are frozen now. Who takes over writes its fence at once."""
     if user.fence > fence:
         return user, Begun("fenced", outbox=user.waiting("out"))
+    if user.is_paused:
+        return user, Begun("paused", outbox=user.waiting("out"))
     if not user.inbox:
         return user, Begun("idle", outbox=user.waiting("out"))
     lowest = user.inbox[0]
@@ -113,6 +115,16 @@ def states(user: User, kind: str, jobs: frozenset[int]) -> tuple[User, tuple[fro
     """Answer which of a lane's jobs are done, and whether one waits."""
     waiting = jobs.intersection(user.waiting(kind))
     return user, (jobs - waiting, bool(waiting))
+
+
+def pause_user(user: User) -> tuple[User, bool]:
+    """Keep the user's messages waiting."""
+    return user._replace(is_paused=True), True
+
+
+def resume_user(user: User) -> tuple[User, bool]:
+    """Let them run again."""
+    return user._replace(is_paused=False), True
 
 
 # replies

@@ -59,9 +59,11 @@ def _replies(user: User, setting: Setting) -> Broken:
 
 def _lanes(user: User, _setting: Setting) -> Broken:
     """A lane that somebody holds stands at the end of the lease; one that has a lock or a job stands somewhere."""
+    if user.turns.place is Place.PAUSED and not user.is_paused and not user.telling:
+        yield "a lane is paused only while its user is"
     for kind in KINDS:
         lane = user.lane(kind)
-        if lane.is_live and lane.place is not Place.LATER:
+        if lane.is_live and lane.place not in {Place.LATER, Place.PAUSED}:
             yield "a lane that is held is not due"
         if lane.place is Place.ABSENT and (lane.lock or lane.jobs):
             yield "a lane with a job is found"
@@ -113,5 +115,6 @@ def is_drained(state: State, setting: Setting) -> bool:
         user.said == setting.messages
         and not (user.inbox or user.accepted or user.unanswered or user.flying or user.waiting("out"))
         and user.turns.place is user.sends.place is Place.ABSENT
+        and not (user.is_paused or user.telling)
         for user in state.users
     ) and not any(slot != IDLE for _, _, slot in state.slots())

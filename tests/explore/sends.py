@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.explore import records
 from tests.explore.records import Begun, Request, Settled
 from tests.explore.state import IDLE, Slot, User
-from tests.explore.steps import At, Step, looks, parks
+from tests.explore.steps import At, Step, finishes, looks, parks
 
 
 def begin_send(at: At) -> Iterator[Step]:
@@ -16,7 +16,7 @@ def begin_send(at: At) -> Iterator[Step]:
 
 def _with_reply(slot: Slot, begun: Begun) -> Slot:
     if begun.outcome == "idle":
-        return slot._replace(stage="finish", work=(False, False)) if slot.done else looks(slot)
+        return finishes(slot) if slot.done else looks(slot)
     if begun.outcome == "fenced":
         return parks(slot)
     return slot._replace(stage="send" if begun.outcome == "send" else "find out", work=begun.request)
@@ -75,4 +75,4 @@ def _after_send(slot: Slot, request: Request, settled: Settled) -> Slot:
         return _with_reply(slot, settled.next)
     if settled.outcome == "fenced":
         return IDLE
-    return slot._replace(stage="finish", work=(settled.has_more, False)) if is_terminal else parks(slot)
+    return finishes(slot, has_more=settled.has_more) if is_terminal else parks(slot)

@@ -92,6 +92,20 @@ class Servers:
     def bring_back(self, nr: int, kind: str) -> bool:
         return self.lanes[kind].bring_back([self._user(nr)])[0]
 
+    # what an operator does
+
+    def pause_user(self, nr: int) -> bool:
+        return self.database.rows("SELECT pause_user(%s) AS did", (self._user(nr),))[0].did
+
+    def resume_user(self, nr: int) -> bool:
+        return self.database.rows("SELECT resume_user(%s) AS did", (self._user(nr),))[0].did
+
+    def tell_pause(self, nr: int) -> bool:
+        return self.lanes[IN].pause(self._user(nr))
+
+    def tell_resume(self, nr: int) -> bool:
+        return self.lanes[IN].make_due(self._user(nr), unpause=True)
+
     # what both kinds of slots call
 
     def lease(self, nr: int, kind: str, worker: int, new: int, taken_over: bool) -> bool:
@@ -122,9 +136,11 @@ class Servers:
         done = frozenset(self.numbers[str(row.id)] for row in rows if row.state == "processed")
         return done, any(row.state == "received" for row in rows)
 
-    def finish(self, nr: int, kind: str, lease: int, done: Iterable[int], has_more: bool, may_go_on: bool) -> str:
-        ids = [self.ids[nr, kind, one] for one in done]
-        return str(self.lanes[kind].finish(self.leases[lease], ids, has_more=has_more, may_go_on=may_go_on))
+    def finish(
+        self, nr: int, kind: str, lease: int, done: Iterable[int], has_more: bool, may_go_on: bool, pause: bool
+    ) -> str:
+        lanes, ids = self.lanes[kind], [self.ids[nr, kind, one] for one in done]
+        return str(lanes.finish(self.leases[lease], ids, has_more=has_more, may_go_on=may_go_on, pause=pause))
 
     def park(self, nr: int, kind: str, lease: int, done: Iterable[int]) -> bool:
         return self.lanes[kind].park(self.leases[lease], 0, [self.ids[nr, kind, one] for one in done])

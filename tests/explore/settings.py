@@ -39,6 +39,7 @@ SMALL: Final[Mapping[str, Setting]] = {"turns of two messages": _of(TURNS, 1, 1)
 QUICK: Final[Mapping[str, Setting]] = {
     "both lanes of one message": _of(BOTH._replace(messages=1), 1, 1),
     "turns of two users": _of(TURNS._replace(users=2, messages=1), 1, 1),
+    "turns of somebody who is paused": _of(TURNS, 0, 1, pauses=1),
     "sends to a provider that can be asked": _of(SENDS, 1, 1, losses=1),
     "sends to one that drops what it has": _of(SENDS._replace(on_unknown="resend"), 1, 1, losses=1),
     "sends to one that tells nothing": _of(SENDS._replace(on_unknown="leave"), 1, 1, losses=1),
@@ -50,13 +51,14 @@ LONG: Final[Mapping[str, Setting]] = {
     "both lanes of two messages, an expiry": _of(BOTH, 0, 1),
     "both lanes of one message, an expiry and a FLUSHALL": _of(BOTH._replace(messages=1), 0, 1, flushes=1),
     "both lanes of one message, a crash and a loss": _of(BOTH._replace(messages=1), 1, 0, losses=1),
+    "turns of somebody who is paused twice, and a crash": _of(TURNS, 1, 0, pauses=2),
     "turns of two messages, and all that may happen": _of(TURNS, 1, 1, flushes=1, losses=1),
     "turns of two users with two messages": _of(TURNS._replace(users=2), 0, 1),
     "turns of three messages, two at a time": _of(TURNS._replace(messages=3, batch_max=2), 1, 1, failures=1),
     "sends, and twice what may happen": _of(SENDS, 2, 2, losses=2),
 }
 """What `make explore` looks at."""
-ANYTHING: Final = Budget(crashes=2, expiries=3, flushes=1, losses=2, failures=1, laps=2, rewinds=1)
+ANYTHING: Final = Budget(crashes=2, expiries=3, flushes=1, losses=2, failures=1, laps=2, rewinds=1, pauses=2)
 WALKED: Final[Mapping[str, Setting]] = {
     "two users": Setting(users=2, budget=ANYTHING),
     "batches": Setting(messages=3, batch_max=2, budget=ANYTHING),

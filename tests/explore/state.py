@@ -26,6 +26,7 @@ class Place(IntEnum):
     DUE = 1
     LATER = 2
     """At the end of its lease."""
+    PAUSED = 3
 
 
 class Lane(NamedTuple):
@@ -35,6 +36,8 @@ class Lane(NamedTuple):
     lock: int = NOBODY
     is_live: bool = False
     """Whether the lock's lease has not run out."""
+    is_resumed: bool = False
+    """Whether a pause has ended since it was locked."""
     jobs: frozenset[int] = NONE
 
 
@@ -75,6 +78,9 @@ class User(NamedTuple):
     out_fence: int = 0
     turns: Lane = Lane()
     sends: Lane = Lane()
+    is_paused: bool = False
+    telling: str = ""
+    """What an operator has done, `pause` or `resume`, and is going to tell Redis."""
     accepted: frozenset[int] = NONE
     """Messages that a web has stored and not yet put on the lane."""
     unanswered: frozenset[int] = NONE
@@ -153,6 +159,8 @@ class Budget(NamedTuple):
     """Of handlers."""
     laps: int = 0
     """Of the reconciler, where somebody else is going to let the lane know."""
+    pauses: int = 0
+    """By an operator, who resumes the user some time."""
     rewinds: int = 0
     """Of the fence counter: a fail-over to a Redis that has not seen the newest lease."""
 

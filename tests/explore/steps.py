@@ -70,5 +70,9 @@ def looks(slot: Slot) -> Slot:
     return slot._replace(stage="jobs", work=None)
 
 
+def finishes(slot: Slot, *, has_more: bool = False, may_go_on: bool = False, pause: bool = False) -> Slot:
+    return slot._replace(stage="finish", work=(has_more, may_go_on, pause))
+
+
 def parks(slot: Slot) -> Slot:
     return slot._replace(stage="park", work=None)

@@ -10,7 +10,7 @@ from tests.explore import lanes, records, sends
 from tests.explore.records import Begun, Settled, Turn
 from tests.explore.settings import Setting
 from tests.explore.state import IDLE, IN, NONE, OUT, Lane, Place, Slot, State, fence_of, next_lease
-from tests.explore.steps import At, Step, ended, looks, parks
+from tests.explore.steps import At, Step, ended, finishes, looks, parks
 
 
 def steps_of(state: State, setting: Setting, nr: int, kind: str) -> Iterator[Step]:
@@ -64,25 +64,23 @@ def _lease_again(at: At) -> Iterator[Step]:
 
 def _jobs(at: At) -> Iterator[Step]:
     jobs = at.lane.jobs
-    slot = (
-        at.slot._replace(stage="states", work=jobs) if jobs else at.slot._replace(stage="finish", work=(False, False))
-    )
+    slot = at.slot._replace(stage="states", work=jobs) if jobs else finishes(at.slot)
     yield at.goes("reads the lane's jobs", slot, None, ("jobs", at.slot.user, at.kind), jobs)
 
 
 def _states(at: At) -> Iterator[Step]:
     _, answer = records.states(at.user, at.kind, at.slot.work)
     done, is_waiting = answer
-    slot = at.slot._replace(stage="finish", work=(is_waiting, False), done=done)
+    slot = finishes(at.slot._replace(done=done), has_more=is_waiting)
     yield at.goes("reads what became of them", slot, None, ("states", at.slot.user, at.kind, at.slot.work), answer)
 
 
 def _finish(at: At) -> Iterator[Step]:
-    slot, (has_more, may_go_on) = at.slot, at.slot.work
-    lane, answer = lanes.finish(at.lane, slot.lease, slot.done, has_more=has_more, may_go_on=may_go_on)
-    call = ("finish", slot.user, at.kind, slot.lease, slot.done, has_more, may_go_on)
-    after = slot._replace(stage="begin", work=False, done=NONE) if answer == "go_on" else ended(slot)
-    return at.asks_lane("finishes", call, (lane, answer), after)
+    slot, (has_more, may_go_on, pause) = at.slot, at.slot.work
+    done = lanes.finish(at.lane, slot.lease, slot.done, has_more=has_more, may_go_on=may_go_on, pause=pause)
+    call = ("finish", slot.user, at.kind, slot.lease, slot.done, *slot.work)
+    after = slot._replace(stage="begin", work=False, done=NONE) if done[1] == "go_on" else ended(slot)
+    return at.asks_lane("finishes", call, done, after)
 
 
 def _park(at: At) -> Iterator[Step]:
@@ -104,9 +102,10 @@ def _begin_turn(at: At) -> Iterator[Step]:
 def _with_turn(slot: Slot, begun: Begun) -> Slot:
     if begun.outcome == "turn":
         return slot._replace(stage="handle", work=begun.turn)
-    if begun.outcome == "idle":
-        return looks(slot._replace(tells=slot.tells.union(begun.outbox)))
-    return parks(slot)
+    if begun.outcome == "fenced":
+        return parks(slot)
+    slot = slot._replace(tells=slot.tells.union(begun.outbox))
+    return finishes(slot, pause=True) if begun.outcome == "paused" else looks(slot)
 
 
 def _settle_turn(at: At) -> Iterator[Step]:
@@ -136,7 +135,7 @@ def _after_turn(slot: Slot, turn: Turn, settled: Settled) -> Slot:
         return ended(slot)
     if settled.outcome in {"stale", "retry"}:
         return parks(slot)
-    return slot._replace(stage="finish", work=(settled.has_more, slot.left > 0))
+    return finishes(slot, has_more=settled.has_more, may_go_on=slot.left > 0)
 
 
 STAGES = {

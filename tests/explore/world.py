@@ -17,6 +17,7 @@ def steps(state: State, setting: Setting) -> Iterator[Step]:
         yield from _renews(state, nr)
     for nr, user in enumerate(state.users):
         yield from _webs(state, setting, nr, user)
+        yield from _operator(state, nr, user)
         yield from _provider(state, nr, user)
         for kind in KINDS:
             yield from _leases_end(state, nr, user, kind)
@@ -72,6 +73,28 @@ def _reconciler(state: State) -> Iterator[Step]:
                 yield Step(
                     "the reconciler", f"finds user {nr + 1} ({kind})", after.spend("laps") if is_early else after
                 )
+
+
+# an operator
+
+
+def _operator(state: State, nr: int, user: User) -> Iterator[Step]:
+    """Pause a user and resume him: in Postgres first, then Redis is told."""
+    act = "resume" if user.is_paused else "pause"
+    if user.telling:
+        lane, answer = TELLING[user.telling](user.turns)
+        told = user._replace(turns=lane, telling="")
+        call: Call = (f"tell_{user.telling}", nr)
+        yield Step("an operator", f"tells Redis: {user.telling} user {nr + 1}", state.put_user(nr, told), call, answer)
+    elif user.is_paused or (user.inbox and state.left.pauses):
+        after, answer = DOING[act](user)
+        state = state if user.is_paused else state.spend("pauses")
+        done = state.put_user(nr, after._replace(telling=act))
+        yield Step("an operator", f"{act}s user {nr + 1}", done, (f"{act}_user", nr), answer)
+
+
+DOING = {"pause": records.pause_user, "resume": records.resume_user}
+TELLING = {"pause": lanes.pause, "resume": lanes.resume}
 
 
 # time
