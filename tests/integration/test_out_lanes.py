@@ -71,6 +71,22 @@ def test_a_worker_of_replies_sends_them_and_takes_no_turn(
     assert services.lanes.client.exists(keys.lock(message.user_id)) == 0
 
 
+@pytest.mark.slow
+def test_the_replies_of_somebody_who_is_paused_are_sent(
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+) -> None:
+    """Who committed the turn died before it let the out lane know."""
+    user_id = accept("alice").user_id
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    services.lanes.client.flushall()
+    rows.pause(user_id)
+    accept("alice")
+    with run_worker(_of_kinds(settings, keys.IN)):
+        eventually(lambda: services.out_lanes.jobs(user_id))
+    assert rows.states(user_id) == ["processed", "received"]
+
+
 def test_a_burst_sends_the_replies_of_its_turns(
     settings: Settings, services: Services, accept: Accept, rows: Rows
 ) -> None:

@@ -218,6 +218,7 @@ class Shift:
         self._enter(Stage.FINISH)
         match begun.outcome:
             case BeginOutcome.PAUSED:
+                self._ended.make_due(begun.outbox)
                 await answered(self._lanes.finish_soon(self.lease, self._ended.take_done(), pause=True))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
