@@ -1,5 +1,6 @@
 """How sessions end, are handed to a human and back, what a dead message does to them, and what the cache is worth."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -710,12 +711,14 @@ def test_the_cached_id_lives_until_the_policy_could_end_the_session(
     assert most_s - 130 < _ttl_s(services, user_id) <= most_s
     services.lanes.client.pexpire(f"session:user:{user_id}", 1_000)
     accept("alice")
+    began = time.monotonic()
     work_off(services, bot)
+    took_s = time.monotonic() - began  # Redis hears at the end how long it is to keep what was true at the commit
     ends_at = rows.ask(
         "SELECT extract(epoch FROM ends_at - clock_timestamp())::float AS left_s FROM conversation_sessions s,"
         " session_end_by_policy('demo', s.started_at, s.last_message_at)"
     )
-    assert most_s - 130 < _ttl_s(services, user_id) <= ends_at.left_s + 0.05
+    assert most_s - 130 < _ttl_s(services, user_id) <= ends_at.left_s + took_s
 
 
 def _by_user(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
