@@ -26,7 +26,7 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `stall` | worker, web, provider, harness | `since`, `until`: this process got no CPU for so long |
 | `start` | bot | `run` (unique), `user_id`, `sender`, `session_id`, `order` (6), and of the batch (9) |
 | `newer` | bot | `run`: it asks for what has arrived since |
-| `call` | bot | `user_id`, `batch`, `key`, `phase`: begin (a model is asked), kept (its answer is kept) |
+| `call` | bot | `user_id`, `batch`, `key`, `phase`: begin (a model is asked), answered, kept (its answer is) |
 | `alive` | bot | `run`: a sign of life of a run that takes long |
 | `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread (7); `members` (9) |
 

@@ -161,10 +161,37 @@ def thrown_away_too_often(tale: Tale) -> None:
         tale.note(**{**commit, "at": 60.08 + nr / 1000, "outcome": "superseded"})
 
 
+def call(tale: Tale, at: float, phase: str, pid: int = 1) -> None:
+    tale.note("call", at, pid=pid, user_id=USER, batch=f"{message_id(6)}:6", key="1", phase=phase)
+
+
 def asked_again(tale: Tale) -> None:
     """A model is asked for what is kept."""
     for nr, phase in enumerate(("begin", "kept", "begin")):
-        tale.note("call", 60.05 + nr / 5, user_id=USER, batch=f"{message_id(6)}:6", key="1", phase=phase)
+        call(tale, 60.05 + nr / 5, phase)
+
+
+def lost_call(tale: Tale) -> None:
+    """A model's whole answer is not kept, so that it is asked again."""
+    for at, phase, pid in ((60.05, "begin", 2), (60.06, "answered", 2), (60.07, "begin", 1), (60.08, "kept", 1)):
+        call(tale, at, phase, pid)
+
+
+def lost_call_beside_a_kill(tale: Tale) -> None:
+    lost_call(tale)
+    tale.fault(60.065, 60.2, name="kill-worker", pids=[3])
+
+
+def second_call(tale: Tale) -> None:
+    """Two processes ask at once, since Redis had forgotten who has the lane: the first answer is kept."""
+    for at, phase, pid in ((60.05, "begin", 1), (60.06, "begin", 2), (60.07, "kept", 1), (60.08, "answered", 2)):
+        call(tale, at, phase, pid)
+
+
+def cut_call(tale: Tale) -> None:
+    """The same, and a kill came between the answer and its keeping."""
+    lost_call(tale)
+    tale.fault(60.065, 60.2, name="kill-worker", pids=[2])
 
 
 def explained_overlap(tale: Tale) -> None:
@@ -240,7 +267,7 @@ def accepted_twice(tale: Tale) -> None:
 MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
-    redis_is_full, missed_fault, given_up, accepted_twice, together,
+    redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
 ]  # fmt: skip
 
 
@@ -545,6 +572,8 @@ MUST_NOT_HAPPEN = {
     "a turn was committed beside a newer message": ("batches", committed_beside_newer),
     "turns were thrown away for ever": ("batches", thrown_away_too_often),
     "a model was asked for what was kept": ("batches", asked_again),
+    "a model was asked again, and nothing had cut its answer": ("calls", lost_call),
+    "a kill of another process cut no call": ("calls", lost_call_beside_a_kill),
     "a reply is less than its provider has said": (
         "provider",
         lambda tale: tale.told.append((tale.replies[0]["id"], "read")),
@@ -566,6 +595,12 @@ def test_every_check_has_a_planted_fault() -> None:
 
 
 # the report, and time
+
+
+def test_a_call_that_a_kill_cut_is_counted_apart(tale: Tale) -> None:
+    cut_call(tale)
+    counted = report.numbers(tale.evidence())
+    assert counted["model_calls"] == "1 for 1 steps, and 1 cut, 1 of them after the answer"
 
 
 def test_the_report_tells_the_first_violation_as_a_history(tale: Tale) -> None:

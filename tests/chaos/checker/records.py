@@ -92,9 +92,10 @@ class Seen(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A question to a model (`begin`), or that its answer is kept (`kept`)."""
+    """A question to a model (`begin`), that the whole answer is here (`answered`), or that it is kept (`kept`)."""
 
     at: float
+    pid: int
     user_id: str
     batch: str
     key: str

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tests.chaos.checker.checks import batches, calm, overlaps, recovery
+from tests.chaos.checker.checks import calls, calm, overlaps, recovery
 from tests.chaos.checker.evidence import Evidence
 from tests.chaos.checker.records import Posted
 from tests.chaos.checker.story import tell
@@ -42,8 +42,8 @@ def numbers(evidence: Evidence) -> Numbers:
         "batch_largest": max((len(batch) for person in people for batch in person.batches.values()), default=0),
         "thrown_away": commits["superseded"],
         "rejected": sum(len(person.busy) for person in people),
-        "model_calls": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=False)),
-        "model_calls_interrupted": "{} for {} steps".format(*batches.calls_of(evidence, is_interrupted=True)),
+        "model_calls": str(calls.calls_of(evidence, is_interrupted=False)),
+        "model_calls_interrupted": str(calls.calls_of(evidence, is_interrupted=True)),
         "dead": sum(message.state == "dead" for message in messages),
         "redriven": sum(message.redriven_at is not None for message in messages),
         "runs": len(runs),

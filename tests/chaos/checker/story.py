@@ -114,7 +114,7 @@ def _said(said: Said, seqs: dict[str | None, int]) -> Iterator[Line]:
         case Read():
             yield Line(said.at, "provider", f"reads {len(said.replies)} replies")
         case Call():
-            yield Line(said.at, "bot", f"model, step {said.key} of {said.batch}: {said.phase}")
+            yield Line(said.at, f"bot {said.pid}", f"model, step {said.key} of {said.batch}: {said.phase}")
         case _:
             yield Line(said.at, f"worker {said.pid}", _of_worker(said, seqs))
 

@@ -126,13 +126,14 @@ class Sync:
         assert isinstance(turn, Turn)
         turn.newer()
 
-    async def step(self, turn: AnyTurn, key: str, ask: Callable[[], None], seconds: float) -> None:
+    async def step(self, turn: AnyTurn, key: str, note: Callable[[str], None], seconds: float) -> None:
         """Ask a model, and keep that it was asked."""
         assert isinstance(turn, Turn)
 
         def act() -> str:
-            ask()
+            note("begin")
             time.sleep(seconds)
+            note("answered")
             return key
 
         turn.step(key, act)
@@ -156,13 +157,14 @@ class Async:
         assert isinstance(turn, AsyncTurn)
         await turn.newer()
 
-    async def step(self, turn: AnyTurn, key: str, ask: Callable[[], None], seconds: float) -> None:
+    async def step(self, turn: AnyTurn, key: str, note: Callable[[str], None], seconds: float) -> None:
         """Ask a model, and keep that it was asked."""
         assert isinstance(turn, AsyncTurn)
 
         async def act() -> str:
-            ask()
+            note("begin")
             await asyncio.sleep(seconds)
+            note("answered")
             return key
 
         await turn.step(key, act)
@@ -262,11 +264,13 @@ async def _use_tool(asked: Asked) -> None:
 
 async def _ask_model(asked: Asked) -> None:
     turn, key = asked.turn, asked.ask.tag
-    this = {"user_id": turn.user.id, "batch": turn.idempotency_key, "key": key}
-    note = _runs().recorder.note
+
+    def note(phase: str) -> None:
+        _runs().recorder.note("call", user_id=turn.user.id, batch=turn.idempotency_key, key=key, phase=phase)
+
     with _blaming("unread", asked.run):
-        await asked.ways.step(turn, key, lambda: note("call", **this, phase="begin"), asked.seconds)
-    note("call", **this, phase="kept")
+        await asked.ways.step(turn, key, note, asked.seconds)
+    note("kept")
 
 
 async def _take_newer(asked: Asked) -> None:

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from math import inf
-from typing import NamedTuple
 
 from tests.chaos.checker.evidence import Evidence, Person
 from tests.chaos.checker.records import Begin
@@ -22,13 +21,6 @@ ARRIVED_S = 0.1
 """How long before a commit a message must have come that was to throw it away."""
 
 
-class Calls(NamedTuple):
-    """How often a model was asked, and for how many steps."""
-
-    calls: int
-    steps: int
-
-
 def check(evidence: Evidence) -> Iterator[Violation]:
     """Look at who was answered together, at what each begin was given, at what was thrown away, and at models."""
     for person in evidence.people.values():
@@ -40,23 +32,6 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         if policy.get("on_busy") == INTERRUPT:
             yield from _thrown_away(person, policy["interrupt_max"])
             yield from _not_thrown_away(evidence, person, policy["interrupt_max"])
-
-
-def calls_of(evidence: Evidence, *, is_interrupted: bool) -> Calls:
-    """Count the questions to models, and the steps that asked them, on channels of one kind."""
-    asked = [
-        (call.batch, call.key)
-        for person in evidence.people.values()
-        if (_mode(evidence, person) == INTERRUPT) == is_interrupted
-        for call in person.calls
-        if call.phase == "begin"
-    ]
-    return Calls(len(asked), len(set(asked)))
-
-
-def _mode(evidence: Evidence, person: Person) -> str:
-    mode: str = evidence.setup.channels.get(person.row.channel if person.row else "", {}).get("on_busy", "queue")
-    return mode
 
 
 def _in_one(evidence: Evidence, person: Person) -> Iterator[Violation]:
@@ -152,7 +127,11 @@ def _called_again(evidence: Evidence, person: Person) -> Iterator[Violation]:
             continue
         if call.phase == "kept":
             kept.setdefault(step, call.at)
-        elif call.at > kept.get(step, inf) + ARRIVED_S and not evidence.stalled.touches(kept[step], call.at):
+        elif (
+            call.phase == "begin"
+            and call.at > kept.get(step, inf) + ARRIVED_S
+            and not evidence.stalled.touches(kept[step], call.at)
+        ):
             sentence = f"a model was asked again for step {call.key} of batch {call.batch}, whose answer was kept"
             yield Violation(PROMISE, person.user_id, call.at, sentence)
 
