@@ -49,6 +49,8 @@ async def handle_async(turn: AsyncTurn) -> str:
         _block(float(argument))
     elif word == "history":
         return f"{len(await turn.history())} lines"
+    elif word == "step":
+        return await turn.step("paid", lambda: asyncio.to_thread(_ask_paid, argument))
     return turn.message.text
 
 
@@ -81,6 +83,15 @@ def _wait_for_file(argument: str, turn: Turn) -> str:
     while not Path(argument).exists():
         time.sleep(0.01)
     return turn.message.text
+
+
+def _ask_paid(path: str) -> str:
+    """Note in a file that a model was asked, and answer once there is a file beside it."""
+    with Path(path).open("a") as asked:
+        asked.write("asked\n")
+    while not Path(f"{path}.answer").exists():
+        time.sleep(0.01)
+    return "paid"
 
 
 def _fork(argument: str, turn: Turn) -> str:
@@ -172,6 +183,7 @@ def _say_bye(argument: str, turn: Turn) -> str:
 ACTS: dict[str, Callable[[str, Turn], Any]] = {
     "sleep": _sleep,
     "wait": _wait_for_file,
+    "step": lambda argument, turn: turn.step("paid", lambda: _ask_paid(argument)),
     "fork": _fork,
     "raise": _raise,
     "raise-until": _raise_until,

@@ -78,7 +78,7 @@ class Settings(Otel, BaseSettings):
     """A worker process ends in which one call of an async handler blocks the event loop for so long."""
     turn_timeout_s: Annotated[float, Field(ge=0.1, le=86_400)] = 120
     commit_hold_s: Annotated[float, Field(ge=0, le=600)] = 60
-    """How long what came of a turn is kept and tried again in an outage of Postgres, before its handler runs again."""
+    """How long what came of a turn or a step is kept in an outage of Postgres, before its handler runs again."""
     shutdown_grace_s: Annotated[float, Field(ge=0, le=600)] = 20
     quantum_turns: Annotated[int, Field(ge=1, le=10_000)] = 10
     quantum_s: Annotated[float, Field(gt=0, le=600)] = 2

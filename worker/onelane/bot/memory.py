@@ -1,6 +1,7 @@
 """What a turn can ask for while its handler runs, whoever answers: Postgres, or a parent process through a pipe."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -9,6 +10,18 @@ from uuid import UUID
 from onelane.errors import FileError, StoreUnavailable
 from onelane.history import Line
 from onelane.model import Attachment, File, Message
+
+
+class Hold:
+    """Decides how long what is paid for is held while it cannot be kept; this one holds nothing."""
+
+    def rests(self, error: StoreUnavailable) -> Iterator[float]:
+        """Yield the waits until the next try, in seconds; raise `error` once nothing is held any more."""
+        raise error
+
+    def done(self) -> None:
+        """Note that it is kept."""
+        return
 
 
 class Memory(Protocol):
@@ -35,6 +48,15 @@ class Memory(Protocol):
         """Keep a step's result, and return the one that stands: the first."""
         return value
 
+    def keeping(self) -> AbstractContextManager[Hold]:
+        """Enclose all tries to keep a step's result."""
+        return nullcontext(Hold())
+
+    @property
+    def held_s(self) -> float:
+        """How many seconds the turn has waited for its results to be kept: no time of its handler."""
+        return 0.0
+
     def shield(self) -> None:
         """Let nothing that arrives from now on throw the turn away."""
         return
@@ -59,3 +81,18 @@ class Memory(Protocol):
     def outage(self) -> StoreUnavailable | None:
         """What keeps the turn from reading, if anything does: its time is not the handler's then."""
         return None
+
+
+def kept(memory: Memory, key: str, value: Any) -> Any:
+    """Keep a step's result, through an outage if it must be, and return the one that stands."""
+    with memory.keeping() as hold:
+        while True:
+            try:
+                with memory.reading():
+                    stands = memory.keep_step(key, value)
+            except StoreUnavailable as error:
+                for wait_s in hold.rests(error):
+                    time.sleep(wait_s)
+            else:
+                hold.done()
+                return stands

@@ -10,11 +10,11 @@ from threading import Event
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from onelane.bot.memory import Memory
+from onelane.bot.memory import Memory, kept
 from onelane.bot.reply import Replies, all_of, uploads_in
 from onelane.bot.storable import check_storable, step_key, step_value
 from onelane.bot.subjects import Session, User
-from onelane.errors import BadResult
+from onelane.errors import BadResult, StoreUnavailable
 from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall, line_of
 from onelane.model import Attachment, File, JsonObject, Message, is_storable
 
@@ -184,7 +184,7 @@ class Turn(AnyTurn):
     def step(self, key: str, act: Callable[[], Found]) -> Found:
         """Return what `act` returns, JSON; should this batch's turn run again, what it returned then."""
         is_known, value = self._read(self._memory.known_step, step_key(key))
-        stands: Found = value if is_known else self._read(self._memory.keep_step, key, step_value(act()))
+        stands: Found = value if is_known else kept(self._memory, key, step_value(act()))
         return stands
 
     def fetch(self, attachment: Attachment) -> File:
@@ -224,12 +224,25 @@ class AsyncTurn(AnyTurn):
     async def step(self, key: str, act: Callable[[], Awaitable[Found]]) -> Found:
         """Return what `act` returns, JSON; should this batch's turn run again, what it returned then."""
         is_known, value = await self._read(self._memory.known_step, step_key(key))
-        stands: Found = value if is_known else await self._read(self._memory.keep_step, key, step_value(await act()))
+        stands: Found = value if is_known else await self._kept(key, step_value(await act()))
         return stands
 
     async def fetch(self, attachment: Attachment) -> File:
         """Fetch a file that the user sent; raise a FileError."""
         return await asyncio.wrap_future(self._memory.fetching(attachment))
+
+    async def _kept(self, key: str, value: Any) -> Any:
+        """Keep a step's result as `kept` does; no pause holds up the loop, or a thread that others read in."""
+        with self._memory.keeping() as hold:
+            while True:
+                try:
+                    stands = await self._read(self._memory.keep_step, key, value)
+                except StoreUnavailable as error:
+                    for wait_s in hold.rests(error):
+                        await asyncio.sleep(wait_s)
+                else:
+                    hold.done()
+                    return stands
 
     async def _read(self, read: Callable[..., Found], *what: Any) -> Found:
         with self._memory.reading():

@@ -86,7 +86,7 @@ class Slots:
         limits_s = {stage: stage.limit_s(settings) for stage in Stage}
         for shift in self._all():
             stay = shift.stay
-            if now - stay.since > limits_s[stay.stage] and not shift.is_given_up:
+            if now - stay.since > limits_s[stay.stage] + stay.held_s and not shift.is_given_up:
                 took_too_long = f"the handler did not finish within {settings.turn_timeout_s:g} s"
                 self._give_up(shift, stay, stay.outage or took_too_long)
 

@@ -3,7 +3,7 @@
 from base64 import b64encode
 from typing import Any, Final
 
-from onelane.bot.memory import Memory
+from onelane.bot.memory import Memory, kept
 from onelane.errors import FileError, HandlerFailed, HandlerWaits
 from onelane.model import Attachment, JsonObject, TurnRead
 from onelane.wire import Wire
@@ -43,7 +43,7 @@ def _read(read: TurnRead, memory: Memory, question: JsonObject) -> Any:
         case {"ask": "step", "key": str(key)}:
             return memory.known_step(key)
         case {"ask": "keep", "key": str(key), "value": value}:
-            return memory.keep_step(key, value)
+            return kept(memory, key, value)
         case {"ask": "shield"}:
             return memory.shield()
     raise HandlerFailed(FOREIGN)

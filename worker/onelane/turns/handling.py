@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
+from onelane.bot.memory import Hold
 from onelane.channels.senders import Senders, are_short, pieces_of
 from onelane.config import Channel, Settings
 from onelane.end_words import is_end
@@ -64,12 +65,12 @@ class Handling:
         self._uploads = uploads
         self._signs = signs
 
-    def memory(self, turn: TurnRead, holding: Holding) -> TurnMemory:
-        """Make what the turn reads from."""
+    def memory(self, turn: TurnRead, holding: Holding, hold: Callable[[], AbstractContextManager[Hold]]) -> TurnMemory:
+        """Make what the turn reads from; `hold` begins to hold what it cannot keep."""
         channel = self._channel(turn)
         may_be = channel is not None and channel.on_busy == "interrupt" and turn.superseded < channel.interrupt_max
         may_be = may_be and turn.failure is None  # what is said of a failure is not asked again
-        return TurnMemory(self._sessions, turn, holding.lease, self._files, is_interruptible=may_be)
+        return TurnMemory(self._sessions, turn, holding.lease, self._files, hold, is_interruptible=may_be)
 
     async def run(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool

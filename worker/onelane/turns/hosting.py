@@ -104,7 +104,7 @@ class Host:
         memory.when_interrupted(visit.interrupt)
         answer, ends = answered(visit.future), self.clock() + self._turn_timeout_s
         try:
-            while not answer.done() and (left_s := ends - self.clock()) > 0:
+            while not answer.done() and (left_s := ends + memory.held_s - self.clock()) > 0:
                 await asyncio.wait([answer], timeout=max(left_s, LOOK_AGAIN_S))
             if answer.done():
                 effects: JsonObject = answer.result()

@@ -196,13 +196,17 @@ class _Limits:
         self._watch.join(DEATH_S)  # the system may keep it: what it reads is the memory of a process
 
     def _keep(self) -> None:
-        while not self._is_over.wait(min(WATCH_TICK_S, max(0.0, self._ends - time.monotonic()))):
-            if time.monotonic() >= self._ends:
+        while not self._is_over.wait(min(WATCH_TICK_S, max(0.0, self._left_s))):
+            if self._left_s <= 0:
                 self._child.give_up(self._memory.outage or HandlerFailed("the handler did not finish in time"))
                 return
             if held_mb(self._child.group) > self._memory_mb:
                 self._child.give_up(HandlerFailed(f"the handler held more than {self._memory_mb} MB of memory"))
                 return
+
+    @property
+    def _left_s(self) -> float:
+        return self._ends + self._memory.held_s - time.monotonic()
 
 
 def _start(handler_path: str, wire_fd: int) -> subprocess.Popen[bytes]:

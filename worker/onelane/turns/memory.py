@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from onelane.bot.memory import Memory
+from onelane.bot.memory import Hold, Memory
 from onelane.errors import StoreUnavailable, TurnOutdated
 from onelane.history import Line
 from onelane.model import Attachment, File, JsonObject, Lease, Message, TurnRead
@@ -33,14 +33,16 @@ class TurnMemory(Memory):
         turn: TurnRead,
         lease: Lease,
         files: Fetches | None = None,
+        hold: Callable[[], AbstractContextManager[Hold]] = lambda: nullcontext(Hold()),
         *,
         is_interruptible: bool = False,
     ) -> None:
-        """With `is_interruptible`, newer messages throw the turn away."""
+        """`hold` begins to hold a step's result. With `is_interruptible`, newer messages throw the turn away."""
         self._sessions = sessions
         self._files = files
         self._turn = turn
         self._lease = lease
+        self._hold = hold
         self.claimed: list[Message] = []
         """What arrived while the handler ran, and is the turn's too; in order. Only the handler's reads add to it."""
         self.is_shielded = not is_interruptible
@@ -50,6 +52,11 @@ class TurnMemory(Memory):
         self._on_interrupt: Callable[[], object] | None = None
         self._failed: StoreUnavailable | None = None
         """What the last read met, if it failed. Whatever a handler raises then, it is not its fault."""
+        self._counting = Lock()
+        """Guards the three below: steps may be kept in several threads or tasks."""
+        self._keeps = 0
+        self._keeping_since = 0.0
+        self._held_s = 0.0
         self._reading_since: list[float] = []
         """Of each read under way: a handler may read in several threads or tasks. Single operations are atomic."""
 
@@ -76,6 +83,28 @@ class TurnMemory(Memory):
         step = {**self._named(self._turn.messages), "key": key, "value": value}
         _, kept = self._asked(lambda: self._sessions.keep_step(step))
         return kept
+
+    @contextmanager
+    def keeping(self) -> Iterator[Hold]:
+        """Enclose all tries to keep a step's result, and count their time once."""
+        with self._counting:
+            if not self._keeps:
+                self._keeping_since = time.monotonic()
+            self._keeps += 1
+        try:
+            with self._hold() as hold:
+                yield hold
+        finally:
+            with self._counting:
+                self._keeps -= 1
+                if not self._keeps:
+                    self._held_s += time.monotonic() - self._keeping_since
+
+    @property
+    def held_s(self) -> float:
+        """How many seconds the turn has waited for its results to be kept."""
+        with self._counting:
+            return self._held_s + (time.monotonic() - self._keeping_since if self._keeps else 0.0)
 
     def shield(self) -> None:
         """Let nothing that arrives throw the turn away from now on; raise TurnOutdated if something has."""

@@ -4,10 +4,10 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Event
 from uuid import UUID
 
+from onelane import forks
 from onelane.config import Settings
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
@@ -20,11 +20,9 @@ from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered
+from onelane.turns.holds import OutageHold
 
 READERS_MAX = 2
-HELD_PAUSE_S = 0.25
-HELD_PAUSE_MAX_S = 4.0
-STOP_TICK_S = 0.5
 STATES = """
 SELECT id, 'received' AS state, NULL AS last_error FROM inbox
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
@@ -130,6 +128,17 @@ class Records:
             event("turn_failed", outcome=settled.outcome, attempts=settled.attempts, **about)
         return settled
 
+    def hold(self, cancelled: Event) -> OutageHold:
+        """Begin to hold what Postgres cannot take: COMMIT_HOLD_S, while the lease lives and the process does not stop.
+
+        A handler's forked child holds nothing: it has no connection.
+        """
+
+        def is_over() -> bool:
+            return cancelled.is_set() or self._stopping.is_set() or forks.is_child()
+
+        return OutageHold(self.breaker, self._settings.commit_hold_s, is_over)
+
     async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
         """Return id, state (received, processed or dead) and last_error of those of `ids` of this user."""
         asked = {"user_id": user_id, "ids": ids}
@@ -165,27 +174,17 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        ends, pause_s = time.monotonic() + self._settings.commit_hold_s, HELD_PAUSE_S
-        with ExitStack() as hold:
+        with self.hold(cancelled) as hold:
             while True:
                 try:
                     settled = await self._settle(lease, turn, what)
-                except StoreUnavailable:
-                    if time.monotonic() + pause_s > ends or cancelled.is_set() or await self._stops_within(pause_s):
-                        raise
-                    if self.breaker.is_open:
-                        hold.enter_context(self.breaker.holding())
-                    pause_s = min(HELD_PAUSE_MAX_S, 2 * pause_s)
+                except StoreUnavailable as error:
+                    for wait_s in hold.rests(error):
+                        await asyncio.sleep(wait_s)
                 else:
                     if settled.outcome is SettleOutcome.COMMITTED:
-                        self.breaker.close()
+                        hold.done()
                     return settled
-
-    async def _stops_within(self, seconds: float) -> bool:
-        ends = time.monotonic() + seconds
-        while not self._stopping.is_set() and (left_s := ends - time.monotonic()) > 0:  # noqa: ASYNC110 - threads set it
-            await asyncio.sleep(min(STOP_TICK_S, left_s))
-        return self._stopping.is_set()
 
     async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         item: JsonObject = {

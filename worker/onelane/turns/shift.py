@@ -7,6 +7,7 @@ whatever it did: a later lease has written.
 
 import time
 from contextlib import nullcontext
+from functools import partial
 
 import psycopg
 
@@ -131,7 +132,7 @@ class Shift:
         began = time.monotonic()
         self._turns_run += 1
         self._pace_ms = self._handling.pace_ms(turn)
-        memory = self._handling.memory(turn, self.holding)
+        memory = self._handling.memory(turn, self.holding, partial(self._records.hold, self.holding.cancelled))
         self._enter(Stage.APART if is_apart else Stage.HANDLE, turn, memory)
         turn, handled = await self._handling.run(turn, self.holding, memory, self.thread, is_apart=is_apart)
         self._enter(Stage.COMMIT)

@@ -55,6 +55,11 @@ class Stay(NamedTuple):
     """What that turn reads from."""
 
     @property
+    def held_s(self) -> float:
+        """How long that turn has waited for its results to be kept: no time of its stage."""
+        return self.memory.held_s if self.memory else 0.0
+
+    @property
     def outage(self) -> StoreUnavailable | None:
         """What keeps the turn from reading, if anything does."""
         return self.memory.outage if self.memory else None
