@@ -20,6 +20,8 @@ from onelane.deliveries import Delivery
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import Stack, is_ready
+from onelane.inbox.intake import ANSWER_MAX_S
+from onelane.inbox.patience import PATIENT_MAX
 from onelane_web import create_app
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment, web_process
@@ -27,6 +29,8 @@ from tests.proxy import Proxy
 from tests.rows import Rows
 
 CLIENTS = 4
+MANY = 8
+SLEEP = "SELECT pg_sleep(4)"
 REQUEST_MAX_S = 3.0
 BACK_MAX_S = 2.0
 """Twice that is allowed here: the machine may be busy."""
@@ -125,6 +129,43 @@ def test_connections_that_fall_silent_cost_no_thread_and_no_message(
         assert eventually(lambda: set(clients.map(deliver, range(12))) == {202})
         assert "web_stuck" not in (tmp_path / "web.log").read_text()
     assert len(rows.accepted()) == 12
+
+
+@pytest.mark.slow
+def test_with_all_connections_in_statements_that_hang_few_webhooks_wait_and_the_others_are_refused_at_once(
+    services: Services, settings: Settings, postgres: EmbeddedPostgres, rows: Rows
+) -> None:
+    app, size = create_app(services), settings.web_db_pool_max
+
+    def deliver(nr: int) -> tuple[int, float]:
+        delivery = Delivery(senders=(f"user {nr}",), external_id=f"m{nr}", text="x")
+        signed, began = provider_of(settings.channels["demo"]).sign("", delivery), time.monotonic()
+        answer = app.test_client().post("/webhooks/demo", data=signed.body, headers=dict(signed.headers))
+        return answer.status_code, time.monotonic() - began
+
+    with (
+        psycopg.connect(postgres.url, autocommit=True) as admin,
+        ThreadPoolExecutor(size) as hanging,
+        ThreadPoolExecutor(MANY) as clients,
+    ):
+
+        def of_sleepers(what: str) -> int:
+            found = admin.execute(
+                f"SELECT {what} FROM pg_stat_activity WHERE query = %s AND state = 'active'", (SLEEP,)
+            )
+            return len(found.fetchall())
+
+        sleeps = [hanging.submit(services.database.rows, SLEEP, within_s=DEADLINE_S) for _ in range(size)]
+        eventually(lambda: of_sleepers("pid") == size)
+        answers = list(clients.map(deliver, range(MANY)))
+        of_sleepers("pg_cancel_backend(pid)")
+        assert all(sleep.exception(DEADLINE_S) for sleep in sleeps)
+        assert {status for status, _ in answers} == {503}
+        waited = sorted(seconds for _, seconds in answers)
+        assert waited[-1] < 2 * REQUEST_MAX_S
+        assert waited[-PATIENT_MAX - 1] < ANSWER_MAX_S, "more than few wait on"
+        assert eventually(lambda: deliver(0)[0] == 202)
+    assert "m0" in {row.external_id for row in rows.accepted()}
 
 
 @pytest.mark.parametrize(("away", "meanwhile"), [("database_url", 503), ("redis_url", 202)])

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,23 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from onelane.bootstrap.services import INTAKE_REDIS_TIMEOUT_S
+from onelane.channels.provider import Inbound, Parsed
 from onelane.config import Channel, Settings
-from onelane.deliveries import Accepted, Delivery, Kind
-from onelane.errors import BacklogFull, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
+from onelane.deliveries import Accepted, Delivery, Kind, Quarantined, Status
+from onelane.errors import BacklogFull, LanesUnavailable, OnelaneError, StoreAway, StoreRefused, StoreUnavailable
+from onelane.failures import Failures
 from onelane.gathering import Gatherer
-from onelane.inbox import intake
-from onelane.inbox.intake import Intake
+from onelane.inbox import intake, patience
+from onelane.inbox.intake import ANSWER_MAX_S, Intake
 from onelane.inbox.items import item_of, whose
+from onelane.inbox.patience import PATIENT_MAX
+from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.receiving import Receiving
+from onelane.inbox.statuses import Statuses
+from onelane.rejecting import BusyReplies
 from tests.calls import Item
-from tests.conftest import DEADLINE_S
+from tests.conftest import DEADLINE_S, eventually
 
 SETTINGS = Settings(
     database_url="postgresql://host/db",
@@ -233,3 +242,104 @@ def test_what_the_bots_own_app_says_elsewhere_hands_over_to_nobody(is_ours: bool
         gatherer.close()
     assert [item["on_echo"] for item in asked] == [on_echo]
     assert "is_ours" not in asked[0]
+
+
+def test_while_postgres_hangs_two_requests_wait_on_and_the_others_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All threads of a web waited for the same hanging statement, and whoever came then waited for a thread."""
+    monkeypatch.setattr(patience, "HANGS_S", 0.01)
+    monkeypatch.setattr(intake, "ANSWER_MAX_S", DEADLINE_S)
+    database = Answers({"alice": accepted()})
+    answers = threading.Event()
+
+    def hang(items: Sequence[Item], waits: bool) -> list[Item]:
+        assert answers.wait(DEADLINE_S)
+        return database.ask(items, waits)
+
+    suspected = SimpleNamespace(close=lambda: None, suspect=lambda: None)
+    gatherer = Gatherer(hang)
+    tested = Intake(SETTINGS, gatherer, suspected, database)  # type: ignore[arg-type]
+
+    def deliver(_nr: int) -> list[Accepted]:
+        return tested.accept("demo", [Delivery(senders=("alice",), external_id="alice")])
+
+    with ThreadPoolExecutor(PATIENT_MAX) as patient:
+        waiting = [patient.submit(deliver, nr) for nr in range(PATIENT_MAX)]
+        eventually(lambda: tested._patience._places._value == 0)
+        with pytest.raises(StoreUnavailable):
+            deliver(PATIENT_MAX)
+        assert not any(one.done() for one in waiting)
+        answers.set()
+        assert all(one.result(DEADLINE_S) for one in waiting)
+    gatherer.close()
+    assert tested._patience._places._value == PATIENT_MAX
+
+
+class SlowServers:
+    """Redis is silent and Postgres slow, on a clock of their own: each wait is as long as it may be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, accepts_s: float) -> None:
+        self.now = 1_000.0
+        self._accepts_s = accepts_s
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def lets_ask(self) -> bool:
+        return True
+
+    def suspect(self) -> None:
+        """Take it as a breaker does."""
+
+    close = suspect
+
+    def stands_still_s(self) -> float:
+        return 0.0
+
+    def submit_all(self, asked: Sequence[Any]) -> list[Future[Item]]:
+        """Accept just in time, as `accept` does."""
+        self.now += self._accepts_s
+        futures = [Future[Item]() for _ in asked]
+        for future in futures:
+            future.set_result(accepted(outbox=[str(uuid4())]))
+        return futures
+
+    def ask(self, _function: str, items: Sequence[Item], *, waits: bool, within_s: float) -> list[Item]:
+        """Note statuses just in time."""
+        self.now += 0.99 * within_s
+        return [{"outcome": "moved", "goes_on": True, "failed": True, "state": "failed", "user_id": str(uuid4())}]
+
+    def row(self, _query: str, _params: object, *, within_s: float) -> None:
+        """Be too late."""
+        self.now += within_s
+        raise StoreUnavailable
+
+    def enqueue_many(self, _messages: object) -> None:
+        self.now += INTAKE_REDIS_TIMEOUT_S
+        raise LanesUnavailable
+
+    def make_all_due(self, _users: object) -> None:
+        self.enqueue_many(())
+
+
+@pytest.mark.parametrize(("waited_s", "accepts_s"), [(0.0, ANSWER_MAX_S - 0.01), (1.0, 1.4), (2.0, 0.4)])
+def test_all_that_a_webhook_waits_for_shares_its_three_seconds(
+    waited_s: float, accepts_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was silent, Postgres slow, and statuses, failures and the quarantine each had time of their own."""
+    servers: Any = SlowServers(monkeypatch, accepts_s)
+    items: list[Any] = [
+        Delivery(senders=("alice",), external_id="m1"),
+        Status(provider_id="p1", state="failed"),
+        Quarantined("x"),
+    ]
+    provider: Any = SimpleNamespace(
+        verify=lambda _request: None, parse=lambda _request: Parsed(items), redelivers=True, sender=None
+    )
+    busy = BusyReplies(SETTINGS, {}, servers)
+    taking = Intake(SETTINGS, servers, servers, servers, busy=busy)
+    statuses = Statuses(servers, {"demo": provider}, servers, Failures(servers, servers))
+    receiving = Receiving({"demo": provider}, servers, taking, statuses, Quarantine(servers, 9, 9))
+    began = servers.now
+    with pytest.raises(StoreUnavailable):
+        receiving.receive("demo", Inbound(url="", headers={}, content_type="", body=b""), lambda _line: None, waited_s)
+    assert waited_s + servers.now - began <= 3.0

@@ -1,5 +1,7 @@
 """Replies that failed become events of their users: a line of history, and a turn where the bot has `on_event`."""
 
+import time
+from math import inf
 from typing import Final
 from uuid import UUID
 
@@ -23,8 +25,10 @@ class Failures:
     def tell(self, within_s: float | None = None) -> int:
         """Make events of failures, the oldest first, and put what waits on its lanes; return how many.
 
-        Each becomes one event, whoever calls; what cannot be done now is left to a later call.
+        Each becomes one event, whoever calls; what cannot be done now, or `within_s`, is left to a later call, and to
+        the reconciler.
         """
+        ends = inf if within_s is None else time.monotonic() + within_s
         try:
             row = self._database.row("SELECT tell_failures(%s) AS told", (FAILURES_MAX,), within_s=within_s)
         except StoreUnavailable as error:
@@ -33,7 +37,7 @@ class Failures:
         told = row.told if row else []
         waiting = [(UUID(one["user_id"]), UUID(one["message_id"])) for one in told if one["is_waiting"]]
         try:
-            if waiting:
+            if waiting and time.monotonic() < ends:
                 self._lanes.enqueue_many(waiting)
         except LanesUnavailable as error:
             event("enqueue_postponed", messages=len(waiting), error=str(error))

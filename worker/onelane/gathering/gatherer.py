@@ -41,6 +41,15 @@ class Gatherer:
         self._looks_at = inf
         """When the lookout looks next."""
         self._is_closed = False
+        self._answered_at = 0.0
+        """When a call was last answered, well or not."""
+
+    def stands_still_s(self) -> float:
+        """Return for how many seconds calls have been under way and none was answered."""
+        now = time.monotonic()
+        with self._changing:
+            since = self._grouping.under_way_since()
+            return 0.0 if since is None else now - max(since, self._answered_at)
 
     def submit(self, item: JsonObject, whose: str) -> "Future[JsonObject]":
         """Ask for one item of a user; the answer comes, or StoreUnavailable or StoreRefused is raised, in time.
@@ -128,6 +137,7 @@ class Gatherer:
             answers = error
         now = time.monotonic()
         with self._changing:
+            self._answered_at = now
             if isinstance(answers, Exception):
                 final = self._grouping.failed(call, answers, now)
             else:

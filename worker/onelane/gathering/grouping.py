@@ -75,6 +75,10 @@ class Grouping:
             self._close(request)
         return None
 
+    def under_way_since(self) -> float | None:
+        """Return when the oldest call under way was sent; None: there is none."""
+        return min((call.began for call in self._under_way), default=None)
+
     def look_at(self, now: float) -> float | None:
         """Return when `next_call` or `expired` may have something without having been given anything."""
         times = [request.ends for request in islice(self._open, 1)]

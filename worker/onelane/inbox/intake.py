@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from queue import Empty, SimpleQueue
+from math import inf
+from queue import SimpleQueue
 from typing import Final
 
 from onelane.config import Channel, Settings
@@ -13,8 +13,9 @@ from onelane.end_words import is_end
 from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
 from onelane.gathering import Gatherer
 from onelane.inbox.items import Line, item_of, kind_of, whose
+from onelane.inbox.patience import Answer, Patience
 from onelane.lanes.arrivals import Arrival, arrival
-from onelane.lanes.lanes import Lanes
+from onelane.lanes.lanes import MANY_MAX, Lanes
 from onelane.model import JsonObject
 from onelane.postgres.breaker import Breaker
 from onelane.postgres.db import Clock, database_clock
@@ -36,7 +37,6 @@ GRAVEST_FIRST: Final = (StoreAway, StoreUnavailable, StoreRefused, BacklogFull)
 """Which of several refusals of one webhook is its answer: that of the server before that of a message or a user."""
 
 Note = Callable[[Accepted], object]
-Answer = Future[JsonObject]
 Outcome = Accepted | BaseException
 """That a delivery stands, or why it does not."""
 
@@ -62,6 +62,7 @@ class Intake:
         self._busy = busy
         self._rest_until = 0.0
         self._postponed: list[Arrival] = []
+        self._patience = Patience(gatherer)
         self._postponing = threading.Lock()
         """Guards the list: requests add to it, one thread takes it."""
 
@@ -106,13 +107,13 @@ class Intake:
             future.add_done_callback(answered.put)
         waiting = set(asked)
         while waiting:
-            done = _all_in(answered, ends - time.monotonic())
+            done = self._patience.wait(answered, ends)
             if not done:
                 self._breaker.suspect()
                 done = [future for future in waiting if not future.cancel()]
                 waiting.clear()
             waiting.difference_update(done)
-            self._take([(asked[future], future.result()) for future in done if _stands(future)], note)
+            self._take([(asked[future], future.result()) for future in done if _stands(future)], note, ends)
 
     def _items(self, channel: str, lines: Sequence[Line], *, redelivers: bool) -> list[JsonObject]:
         settings, now = self._settings, self._now()
@@ -127,10 +128,10 @@ class Intake:
         own = {"on_echo": configured.on_echo}
         return [{**own, **item_of(line), **_closing(line, configured), **extra} for line in lines]
 
-    def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note) -> None:
+    def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note, ends: float) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
-        self._enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]])
-        if self._busy:
+        self._enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]], ends)
+        if self._busy and time.monotonic() < ends:
             self._busy.send([answer for _, answer in standing])
         for item, answer in standing:
             _count(item, answer)
@@ -148,13 +149,16 @@ class Intake:
     def _arrival(self, item: JsonObject, answer: JsonObject) -> Arrival:
         return arrival(self._settings.channels[item["channel"]], item, answer)
 
-    def _enqueue(self, messages: Sequence[Arrival]) -> None:
-        """Update Redis; while it is away, do not make every webhook wait to find out."""
-        if not messages:
-            return
-        if time.monotonic() < self._rest_until:
-            self._postpone(messages)
-            return
+    def _enqueue(self, messages: Sequence[Arrival], ends: float = inf) -> None:
+        """Update Redis; while it is away, or when a webhook's time is over, leave it to a thread of ours."""
+        for start in range(0, len(messages), MANY_MAX):
+            if self._rest_until <= time.monotonic() < ends:
+                self._enqueue_at_once(messages[start : start + MANY_MAX])
+            else:
+                self._postpone(messages[start:])
+                return
+
+    def _enqueue_at_once(self, messages: Sequence[Arrival]) -> None:
         try:
             self._lanes.enqueue_many(messages)
         except Exception as error:  # noqa: BLE001 - the messages are committed, and so is the answer to the provider
@@ -194,16 +198,6 @@ def _count(item: JsonObject, answer: JsonObject) -> None:
     if answer.get("differs"):
         DIFFERING.count()
         event("redelivery_differs", channel=item["channel"], user_id=answer["user_id"], message_id=answer["message_id"])
-
-
-def _all_in(answered: "SimpleQueue[Answer]", within_s: float) -> list[Answer]:
-    """Take all that is in the queue, in its order, and wait for the first; none: there was none in time."""
-    taken: list[Answer] = []
-    try:
-        while True:
-            taken.append(answered.get(timeout=0 if taken else max(0.0, within_s)))
-    except Empty:
-        return taken
 
 
 def _stands(future: Answer) -> bool:

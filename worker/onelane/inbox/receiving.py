@@ -17,9 +17,9 @@ from onelane.telemetry.log import event
 from onelane.telemetry.numbers import IGNORED, QUARANTINED
 
 RECEIVE_MAX_S: Final = 2.5
-"""From the arrival of a webhook until all that it waits for has been waited for: providers wait for three seconds."""
+"""From the arrival of a webhook until it begins no more wait, half a second for Redis at most: providers take 3 s."""
 LEAST_S: Final = 0.5
-"""What is left to a webhook that has waited for a thread for long, and to what follows its lines."""
+"""What is left to a webhook that has waited for a thread for long."""
 NOTHING: Final = "nothing"
 ANSWERED: Final = "answered"
 """Counted among what is ignored: a webhook that holds nothing, and one that only asks for an answer."""
@@ -108,6 +108,8 @@ class Receiving:
             try:
                 self._statuses.note(channel, statuses, _left_s(ends))
             except (StoreUnavailable, StoreRefused) as problem:
+                if isinstance(problem, StoreUnavailable):
+                    self._breaker.suspect()
                 problems.append(problem)
         for item in items:
             if isinstance(item, Ignored):
@@ -116,7 +118,10 @@ class Receiving:
 
 
 def _left_s(ends: float) -> float:
-    return max(LEAST_S, ends - time.monotonic())
+    """Return what is left of the request's time; raise StoreUnavailable when it is over."""
+    if (left_s := ends - time.monotonic()) <= 0:
+        raise StoreUnavailable("the request has no time left")
+    return left_s
 
 
 def parse(provider: Provider, request: Inbound) -> Parsed:

@@ -17,8 +17,6 @@ from onelane.telemetry.log import event
 from onelane.telemetry.numbers import DUPLICATED, REPLIES, STATUSES, STATUSES_KEPT
 
 NOTE_S: Final = 2.0
-TELL_S: Final = 0.5
-"""For the bots to be told of failures; what is not done in time is done by a worker."""
 LIST_MAX: Final = 250
 """In one statement: it holds the lanes of so many users until it is done."""
 SKIPPED: Final[JsonObject] = {"outcome": "skipped"}
@@ -37,7 +35,10 @@ class Statuses:
         self._failures = failures
 
     def note(self, channel: str, statuses: Sequence[Status], within_s: float = NOTE_S) -> None:
-        """Note statuses, in any order and however often; raise StoreUnavailable, or StoreRefused for one of them."""
+        """Note statuses, in any order and however often; raise StoreUnavailable, or StoreRefused for one of them.
+
+        After `within_s` nothing more begins: lanes that may go on wait, and a worker lets the bots know of failures.
+        """
         ends = time.monotonic() + within_s
         answers = self._answers([_item(channel, status, self._senders.get(channel)) for status in statuses], ends)
         for status in statuses:
@@ -50,9 +51,11 @@ class Statuses:
             if answer.get("duplicated"):
                 DUPLICATED.count()
                 event("reply_duplicated", channel=channel, user_id=answer["user_id"])
-        self._let_go_on({UUID(answer["user_id"]) for answer in answers if answer.get("goes_on")})
-        if any(answer.get("failed") for answer in answers):
-            self._failures.tell(max(TELL_S, ends - time.monotonic()))
+        users = {UUID(answer["user_id"]) for answer in answers if answer.get("goes_on")}
+        if time.monotonic() < ends:
+            self._let_go_on(users)
+        if any(answer.get("failed") for answer in answers) and (left_s := ends - time.monotonic()) > 0:
+            self._failures.tell(left_s)
 
     def _answers(self, items: Sequence[JsonObject], ends: float) -> list[JsonObject]:
         """Ask in few lists. What is refused with others, or held up by somebody's lock, goes alone, and waits."""
