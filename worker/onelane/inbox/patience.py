@@ -9,8 +9,9 @@ from typing import Final
 from onelane.gathering import Gatherer
 from onelane.model import JsonObject
 
-HANGS_S: Final = 0.5
-"""When Postgres has answered nobody for so long, few requests wait on, and the others are refused."""
+HANGS_S: Final = 1.0
+"""When Postgres has answered nobody for so long, few requests wait on, and the others are refused. Not sooner: a
+checkpoint takes a moment, and not every provider delivers again."""
 PATIENT_MAX: Final = 2
 """So many of a process: of its four threads two are left to say to others that they come too early."""
 
