@@ -39,7 +39,7 @@ def run_command(only: str | None, *, no_faults: bool, keep: bool, seed: int | No
 @click.argument("names", nargs=-1)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first run of each.")
 def mutants(names: tuple[str, ...], seed: int) -> None:
-    """Plant one bug after the other, all or those of NAMES, and see that each is found."""
+    """Plant one bug after the other, all or those of NAMES, and see that each is found with two of three seeds."""
     sys.exit(import_module("tests.chaos.mutants").main(names, seed))
 
 
