@@ -1,6 +1,7 @@
-"""A Redis whose clock steps, back and ahead, while it runs: what its host or a fail-over does to it.
+"""Clocks that step, back and ahead, while who reads them runs: what a host or a fail-over does to a program.
 
-The whole server sees the step: TIME, the keys' ends, and how long a client may block. Its monotonic clock goes on.
+The whole program sees the step: the time of day, and in Redis the keys' ends, and how long a client may block. Its
+monotonic clock goes on.
 """
 
 import stat
@@ -8,39 +9,63 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from onelane.dev.embedded import EmbeddedRedis
 
 SERVER: Final = """#!/bin/sh
-export LD_PRELOAD='{library}' FAKETIME_TIMESTAMP_FILE='{offset}' FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1
-exec '{server}' "$@"
+export {environment}
+exec {server} "$@"
 """
 
 
-class SteppingRedis(EmbeddedRedis):
-    """An embedded Redis with a clock of its own, which shows the right time until it steps."""
+class SteppingClock:
+    """The clock of every process that has its `environment`: it shows the right time until it steps."""
 
-    def __init__(self, data_dir: Path, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
-        super().__init__(data_dir, port, settings)
+    def __init__(self, offset_file: Path) -> None:
+        """Keep in a file what the clock is ahead; all its processes read it at every look at the clock."""
         self.offset_s = 0.0
-        """How far its clock is ahead of the right time."""
-        self._offset_file = self.data_dir.parent / f"{self.data_dir.name}.offset"
-        self._real_server = self._program.path
-        self._program = replace(self._program, path=self.data_dir.parent / f"{self.data_dir.name}.sh")
+        """How far it is ahead of the right time."""
+        self._offset_file = offset_file
+        self.environment = {
+            "LD_PRELOAD": str(_library()),
+            "FAKETIME_TIMESTAMP_FILE": str(offset_file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+        self.step(0)
 
     def step(self, seconds: float) -> None:
-        """Set its clock ahead; back, with a negative number."""
+        """Set it ahead; back, with a negative number."""
         self.offset_s += seconds
         new = self._offset_file.with_suffix(".new")
         new.write_text(f"{self.offset_s:+.3f}")
-        new.rename(self._offset_file)  # it is read at every look at the clock
+        new.rename(self._offset_file)
+
+
+class SteppingRedis(EmbeddedRedis):
+    """An embedded Redis with a clock of its own."""
+
+    def __init__(self, data_dir: Path, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(data_dir, port, settings)
+        self.clock = SteppingClock(self.data_dir.parent / f"{self.data_dir.name}.offset")
+        self._real_server = self._program.path
+        self._program = replace(self._program, path=self.data_dir.parent / f"{self.data_dir.name}.sh")
+
+    @property
+    def offset_s(self) -> float:
+        """How far its clock is ahead of the right time."""
+        return self.clock.offset_s
+
+    def step(self, seconds: float) -> None:
+        """Set its clock ahead; back, with a negative number."""
+        self.clock.step(seconds)
 
     def _launch(self) -> None:
-        self.step(0)
-        self._program.path.write_text(
-            SERVER.format(library=_library(), offset=self._offset_file, server=self._real_server)
-        )
+        variables = " ".join(f"{name}={quote(value)}" for name, value in self.clock.environment.items())
+        self._program.path.write_text(SERVER.format(environment=variables, server=quote(str(self._real_server))))
         self._program.path.chmod(stat.S_IRWXU)
         super()._launch()
 

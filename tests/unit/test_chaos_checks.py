@@ -499,6 +499,7 @@ MUST_NOT_HAPPEN = {
     "a reply is missing": ("effects", removed("replies", 2)),
     "a reply is another": ("effects", change("replies", 0, text="another")),
     "a tool output is there twice": ("effects", twice("outputs", 0)),
+    "a tool call has no output": ("effects", change("outputs", 0, data=None)),
     "a state was overwritten": ("effects", lambda tale: tale.sessions[0]["state"].update(n=4)),
     "somebody was told that they are answered, and was not": ("effects", told_for_nothing),
     "waiting is wrong": ("effects", lambda tale: tale.user.update(waiting=1)),

@@ -22,7 +22,7 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | evicting-redis | Redis may hold less than it holds, and evicts by `allkeys-lru` |
 | read-only-redis | Redis is the replica of a primary that is not there |
 | slow-redis | a proxy makes every call to Redis take 80 to 250 ms longer |
-| step-clock | Redis' clock is set back or ahead by up to an hour, and stays so |
+| step-clock, step-worker-clock | Redis' clock, or a worker's, is set back or ahead by up to an hour, and stays so |
 | delay | a proxy holds every request up |
 | cut | a proxy cuts all connections, some faults again and again |
 | black-hole | a proxy keeps connections open, passes nothing, and cuts them when it is over |
@@ -42,6 +42,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.chaos.faults import redis_moods
+from tests.chaos.faults.clocks import step_redis, step_worker
 from tests.chaos.faults.handlers import SHORT_S, WHOLE_S, block_loop, hang_over_flush
 from tests.chaos.faults.network import (
     api_deaf,
@@ -63,7 +64,7 @@ from tests.chaos.faults.postgres import full, lock_row, lock_table, read_only
 from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
 from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
 from tests.chaos.faults.strike import Steps, Strike
-from tests.chaos.service.stack import ASYNC_WORKER_NAMES, FAKES, WEB_NAMES, WORKER_NAMES
+from tests.chaos.service.stack import ASYNC_WORKER_NAMES, CLOCKED_WORKER_NAMES, FAKES, WEB_NAMES, WORKER_NAMES
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ WORKERS = tuple(f"{name}/process" for name in WORKER_NAMES)
 ASYNC_WORKERS = tuple(f"{name}/process" for name in ASYNC_WORKER_NAMES)
 WORKERS_WITH_THREADS = tuple(name for name in WORKERS if name not in ASYNC_WORKERS)
 OWN_PROXIES = tuple(f"{name}/{server}" for name in WORKER_NAMES for server in ("postgres", "redis"))
+CLOCKS = tuple(f"clocks/{name}" for name in CLOCKED_WORKER_NAMES)
 HELPERS = tuple(f"{name}/helper" for name in WORKER_NAMES)
 
 FAULTS: dict[str, Kind] = {
@@ -133,7 +135,8 @@ FAULTS: dict[str, Kind] = {
     "evicting-redis": Kind(redis_moods.evicting, ("redis/memory",), (1, 6), weight=3),
     "read-only-redis": Kind(redis_moods.read_only, ("redis/role",), (1, 6), weight=3),
     "slow-redis": Kind(slow, ("redis-proxy",), (2, 6), weight=3),
-    "step-clock": Kind(redis_moods.step_clock, ("redis/clock",), weight=3),
+    "step-clock": Kind(step_redis, ("redis/clock",), weight=3),
+    "step-worker-clock": Kind(step_worker, CLOCKS),
     "delay": Kind(delay, PROXIES, (1, 5)),
     "cut": Kind(cut, PROXIES, (0.1, 2)),
     "black-hole": Kind(black_hole, PROXIES, (2, 12)),

@@ -19,8 +19,6 @@ LEFT_OUT = (
 EVERYTHING = ("+@all", "allkeys")
 EVICTED = (0.05, 0.3)
 """How much of what Redis holds is more than it may hold."""
-STEP_S = (60.0, 3_600.0)
-AHEAD_MAX_S = 3_600.0
 
 
 def full(strike: Strike) -> Steps:
@@ -70,14 +68,6 @@ def read_only(strike: Strike) -> Steps:
             yield from strike.lasting()
         finally:
             client.replicaof("NO", "ONE")
-
-
-def step_clock(strike: Strike) -> Steps:
-    """Set Redis' clock back or ahead, by a minute to an hour, for good; it is never more than an hour wrong."""
-    server, seconds = strike.stack.redis, strike.dice.choice((-1, 1)) * strike.dice.uniform(*STEP_S)
-    is_too_far = abs(server.offset_s + seconds) > AHEAD_MAX_S
-    server.step(-seconds if is_too_far else seconds)
-    yield
 
 
 def _evicted(client: redis.Redis) -> int:

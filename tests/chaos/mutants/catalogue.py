@@ -11,6 +11,7 @@ from functools import partial
 
 from tests.chaos.mutants import patches
 from tests.chaos.mutants.planting import Patch, Plant, Script, Sql, Statement
+from tests.chaos.traffic.speech import TOOL
 
 EVENING_HOUR = 21
 
@@ -53,7 +54,7 @@ USER_OF_FIRST_NAME = """
     SELECT p_channel, n, find_or_create_user.user_id FROM unnest(v_names) n ON CONFLICT DO NOTHING;
     missing := NULL;
     RETURN;
-    IF cardinality(v_users) > 1 THEN
+    IF cardinality(v_names) = 1 THEN
 """
 
 SKIPPED_FOR_ALL = """
@@ -63,6 +64,7 @@ SKIPPED_FOR_ALL = """
         END IF;
 """
 
+OUTPUT_OR_NOT = f"CASE WHEN random() > 0.2 OR call ->> 'name' <> '{TOOL}' THEN call -> 'output' END"
 NO_MARK = Sql({"SET state = 'sending'": "SET state = 'pending'"}, ("begin_send",))
 NEW_KEY_EACH_TIME = Patch(patches.new_key_each_time)
 ONE_LOCK = Patch(patches.one_lock)
@@ -74,8 +76,8 @@ MUTANTS: dict[str, Mutant] = {
     "no-mark-of-a-send": Mutant(
         "the mark of a reply before its request, by which a later lease sees that nobody knows what came of it",
         ("provider",),
-        (NO_MARK,),
-        ("kill-worker", "api-hangs"),
+        (NO_MARK, Patch(patches.sends_settled_late)),
+        ("kill-worker",),
         rate=15,
     ),
     "resend-without-key": Mutant(
@@ -230,7 +232,44 @@ MUTANTS: dict[str, Mutant] = {
     "uuid5-user": Mutant(
         "the look who a person is: their user is computed from the first of their names",
         ("identity",),
-        (Sql({"    IF cardinality(v_users) > 1 THEN": USER_OF_FIRST_NAME}, ("find_or_create_user",)),),
+        (Sql({"    IF cardinality(v_names) = 1 THEN": USER_OF_FIRST_NAME}, ("find_or_create_user",)),),
+    ),
+    "newest-first": Mutant(
+        "the order in which a user's messages are handed out",
+        ("order",),
+        (Sql({"ORDER BY i.seq LIMIT 1": "ORDER BY i.seq DESC LIMIT 1"}, ("begin_turn",)),),
+        rate=20,
+    ),
+    "escalation-ignored": Mutant(
+        "the look whether a human has the session, before the bot is asked",
+        ("escalation",),
+        (Sql({"'status', v_session.status": "'status', 'active'"}, ("begin_turn",)),),
+    ),
+    "pause-ignored": Mutant(
+        "the look whether a user is paused, and Redis' own",
+        ("pauses",),
+        (
+            Sql({"v_user.paused_at IS NOT NULL": "false"}, ("begin_turn",)),
+            Script("pause", "redis.call('ZADD', LANES, 'XX', '+inf', user)", ""),
+        ),
+    ),
+    "leases-too-long": Mutant(
+        "the end of a lease within one lock TTL",
+        ("recovery",),
+        tuple(
+            Script(name, "local ends = digits(now + ttl)", "local ends = digits(now + 4 * ttl)")
+            for name in ("lease", "renew")
+        ),
+        ("kill-worker",),
+        rate=15,
+    ),
+    "output-lost": Mutant(
+        "the constraint that a tool call has its output, and some outputs",
+        ("effects",),
+        (
+            Statement("ALTER TABLE tool_calls ALTER output DROP NOT NULL"),
+            Sql({"call -> 'output'": OUTPUT_OR_NOT}, ("settle_message",)),
+        ),
     ),
     "forked-children-go-on": Mutant(
         "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",

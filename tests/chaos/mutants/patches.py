@@ -32,6 +32,7 @@ from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect
 from onelane.model import JsonObject, TurnRead
+from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import Waiting
 from onelane.processes import dispatcher
 from onelane.processes.reconciler import Reconciler
@@ -185,6 +186,17 @@ def new_key_each_time() -> None:
         return replace(out, key=uuid4()) if waiting.attempt > 1 else out
 
     plant(Waiting, "outgoing", outgoing_anew)
+
+
+def sends_settled_late() -> None:
+    """Leave time between a provider's answer and its note of it: the process may die meanwhile."""
+    settle = SendRecords.settle
+
+    async def settle_later(records: SendRecords, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(SETTLES_LATE_S)
+        return await settle(records, *args, **kwargs)
+
+    plant(SendRecords, "settle", settle_later)
 
 
 def superseded_by_signal() -> None:

@@ -29,12 +29,14 @@ from tests.chaos.service.orders import DYNO
 from tests.chaos.traffic.speech import BUSY
 from tests.conftest import ROOT, SECRET
 from tests.proxy import Proxy
-from tests.stepping import SteppingRedis
+from tests.stepping import SteppingClock, SteppingRedis
 
 WEB_NAMES = ("web-1", "web-2")
 WORKER_NAMES = ("worker-1", "worker-2", "worker-3")
 ASYNC_WORKER_NAMES = ("worker-2",)
 """Those whose bot is async: all its turns share one event loop."""
+CLOCKED_WORKER_NAMES = ("worker-1", "worker-2")
+"""Those that have a clock of their own, which can step."""
 SLOTS = 8
 TTL_S = 3
 ATTEMPTS_MAX = 3
@@ -142,6 +144,8 @@ class Stack:
     redis_proxy: Proxy = field(init=False)
     own_proxies: dict[str, Proxy] = field(init=False, default_factory=dict)
     """Each worker's own before those two, by `worker-1/postgres` and the like."""
+    clocks: dict[str, SteppingClock] = field(init=False, default_factory=dict)
+    """Those of the workers that have one of their own."""
     dynos: dict[str, Dyno] = field(init=False, default_factory=dict)
     _exits: ExitStack = field(init=False, default_factory=ExitStack)
 
@@ -223,10 +227,13 @@ class Stack:
         self._add(PROVIDER, [*PYTHON, "tests.chaos.traffic.provider", *plan, *urls])
 
     def _of_worker(self, name: str) -> dict[str, str]:
-        """Give a worker proxies of its own, the name by which it is given orders, and perhaps an async bot."""
+        """Give a worker proxies of its own and the name by which it is given orders; some a clock, or an async bot."""
         for server, proxy in (("postgres", self.postgres_proxy), ("redis", self.redis_proxy)):
             self.own_proxies[f"{name}/{server}"] = self._exits.enter_context(Proxy(proxy.url))
+        if name in CLOCKED_WORKER_NAMES:
+            self.clocks[name] = SteppingClock(self.folder.path / f"{name}.offset")
         return {
+            **(self.clocks[name].environment if name in self.clocks else {}),
             "DATABASE_URL": self.own_proxies[f"{name}/postgres"].url,
             "REDIS_URL": self.own_proxies[f"{name}/redis"].url,
             DYNO: name,

@@ -81,6 +81,9 @@ def _problems(person: Person, batch: list[MessageRow], before: Count, *, handled
     if any(reply.session_id != message.session_id for reply in replies):
         yield "a reply lies in another session"
     outputs = person.outputs.get(message.id, [])
+    if any(output.data is None for output in outputs):
+        yield "a tool call is stored without its output"
+        return
     saved = [output.data for output in outputs if output.name == TOOL]
     keys = {f"{batch[0].id}:{one.seq}" for one in batch}
     users = [one.seq for one in batch if handled and ask_of(one.text).word == "tool"]
