@@ -15,6 +15,7 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `rename` | provider | `channel`, `sender`, `names`: what the person is called from now on |
 | `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (3) |
 | `no_ack` | provider | `delivery`, `attempt`, `why` |
+| `forgotten` | provider, harness | `user_id`, `channel`, `sender`, `words`: none of these is to be left anywhere |
 | `command` | provider | `name`, `user_id`, `message_id`, `after_seq`, `phase`: begin, end; `is_done`, `answer` (4) |
 | `read` | provider | `user_id`, `replies`: [{`turn_seq`, `ordinal`, `text`, `state`}] as the service shows them |
 | `lease` | worker | `user_id`, `token`, `fence`, `taken_over` |
@@ -34,8 +35,9 @@ to Postgres and Redis also say `since`, when it was asked for.
 (2) The processes that were killed, stopped, or given an order. Its end also has `survived`, those of them that could
 not work and that nobody replaced in time; `user_id`, whose row was locked; `is_missed`, whether nothing was struck.
 (3) In the order sent; empty where a channel's kind of answer does not tell.
-(4) `name`: end, escalate, hand_back, pause, resume, redrive (which has the `message_id`). `after_seq`: the last number
-that the user's messages had got. The end also says `is_done` (false: given up) and `answer`, what the service said.
+(4) `name`: end, escalate, hand_back, pause, resume, forget, redrive (which has the `message_id`), or echo, which is a
+colleague's (`message_id` is the provider's, `nr` says which). `after_seq`: the last number that the user's messages had
+got. The end also says `is_done` (false: given up) and `answer`, what the service said.
 (5) Of a commit: committed, already, fenced, stale, superseded. Of both: unknown, when nobody answered.
 (6) What the storm ordered this run to do: block, hang.
 (7) unread: the service's own reads failed in it.

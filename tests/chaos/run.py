@@ -22,7 +22,7 @@ from tests.chaos.faults.schedule import Schedule, plan
 from tests.chaos.faults.storm import Storm
 from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
-from tests.chaos.service import leftovers
+from tests.chaos.service import leftovers, old_times
 from tests.chaos.service.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
 
@@ -96,6 +96,7 @@ class _Run:
             stack.start()
             watch_stalls(self._recorder)
             self._recorder.note("setup", **self._setup())
+            old_times.write(stack.postgres.url, self._recorder)
             self._storm(stack)
             self._heal(stack)
             self._drain(stack)

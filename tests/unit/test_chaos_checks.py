@@ -566,6 +566,11 @@ MUST_NOT_HAPPEN = {
     ),
     "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
+    "something is left of who was forgotten": (
+        "forgetting",
+        lambda tale: tale.leftovers.update(remembered=["messages has u012.says.1"]),
+    ),
+    "what a colleague wrote is lost": ("echoes", lambda tale: tale.command("echo", 62, 62.1)),
     "a process was left": ("leftovers", lambda tale: tale.leftovers.update(orphans=["1 worker"])),
     "a message is in two batches": ("batches", in_two),
     "nobody ran what was answered together": ("batches", never_together),

@@ -44,7 +44,7 @@ class Escalations:
     @cached_property
     def possible(self) -> Spans:
         """Tell when the session in use may have been escalated."""
-        commanded = [self._may_last(command) for command in self._person.commanded("escalate")]
+        commanded = [self._may_last(command) for command in self._person.commanded("escalate", "echo")]
         return Spans([*commanded, *((at - CLOCKS_DIFFER_S, self._back_surely(at)) for at, _ in self._by_bot)])
 
     def may_have_been(self, message: MessageRow) -> bool:
@@ -85,7 +85,7 @@ class Escalations:
 
     def _certain_by_command(self) -> Iterator[Certain]:
         """Name the session only if it was in use before: nothing of it, nor of an earlier one, waited any more."""
-        for command in self._person.commanded("escalate"):
+        for command in self._person.commanded("escalate", "echo"):
             last = self._last_processed_before(command)
             if command.is_done and last is not None:
                 yield Certain(command.ended_at, self._back_perhaps(command.at), last.session_id or "")

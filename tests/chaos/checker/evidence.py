@@ -182,6 +182,8 @@ class Evidence:
 
     setup: Setup
     people: dict[str, Person]
+    forgotten: dict[str, Person]
+    """Those of whom nothing may be left: they are in no check but `forgetting`."""
     strangers: list[Seen]
     """What users saw, and what is no reply of the database."""
     told: Mapping[str, set[str]]
@@ -265,13 +267,14 @@ def of(
     words = defaultdict[str, set[str]](set)
     for key, word in told:
         words[key].add(word)
-    people = _people(gathering, found)
-    strangers = _sorted_in(people, found, seen)
+    people, forgotten = _people(gathering, found)
+    strangers = _sorted_in(people, found, (one for one in seen if not _is_of(gathering.words, one)))
     setup = gathering.setup
     known = {name: setup[name] for name in Setup._fields if name in setup}
     return Evidence(
         setup=Setup(**known),
         people=people,
+        forgotten=forgotten,
         strangers=strangers,
         told=words,
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
@@ -279,7 +282,9 @@ def of(
         calms=gathering.calms(),
         phases=gathering.phases,
         leftovers=gathering.leftovers,
-        pids_of_workers=frozenset(one.pid for person in people.values() for one in person.leases),
+        pids_of_workers=frozenset(
+            one.pid for person in (*people.values(), *forgotten.values()) for one in person.leases
+        ),
         lines_torn=gathering.lines_torn,
         read_at=found.read_at,
         wall_offset_s=wall_offset_s,
@@ -288,19 +293,28 @@ def of(
     )
 
 
-def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
-    people = {row.id: Person(row.id, row) for row in found.users}
+def _is_of(words: Iterable[str], one: Seen) -> bool:
+    """Tell whether a reply that was seen has one of these words."""
+    return any(word in one.text for word in words)
+
+
+def _people(gathering: Gathering, found: Rows) -> tuple[dict[str, Person], dict[str, Person]]:
+    """Sort everything by user; return also those of whom nothing may be left."""
+    forgotten = {user_id: Person(user_id) for user_id in gathering.forgotten}
+    gone = {address: user_id for user_id, address in gathering.forgotten.items()}
+    people = {row.id: Person(row.id, row) for row in found.users if row.id not in forgotten}
     ids = {(row.channel, row.sender): row.id for row in found.users}
     homes = {message.external_id: message.user_id for message in found.messages}
 
     def person(user_id: str) -> Person:
-        return people.setdefault(user_id, Person(user_id))
+        return forgotten.get(user_id) or people.setdefault(user_id, Person(user_id))
 
     for user_id, said in gathering.said.items():
         person(user_id).said = said
     for (channel, sender), letters in gathering.letters.items():
         of_theirs = tuple(dict.fromkeys(homes[name] for name in letters if name in homes))
-        known = person(of_theirs[0] if of_theirs else ids.get((channel, sender), f"{channel}:{sender}"))
+        known_as = of_theirs[0] if of_theirs else ids.get((channel, sender), f"{channel}:{sender}")
+        known = person(gone.get((channel, sender), known_as))
         known.letters |= letters
         known.names |= gathering.names[channel, sender]
         known.addresses.append((channel, sender))
@@ -317,9 +331,9 @@ def _people(gathering: Gathering, found: Rows) -> dict[str, Person]:
     owners = {message.id: message.user_id for message in found.messages}
     for output in found.outputs:
         person(owners[output.message_id]).outputs.setdefault(output.message_id, []).append(output)
-    for one in people.values():
+    for one in (*people.values(), *forgotten.values()):
         one.said.sort(key=lambda said: said.at)
-    return people
+    return people, forgotten
 
 
 def _sorted_in(people: Mapping[str, Person], found: Rows, seen: Iterable[Seen]) -> list[Seen]:
@@ -329,7 +343,7 @@ def _sorted_in(people: Mapping[str, Person], found: Rows, seen: Iterable[Seen]) 
     strangers = []
     for one in seen:
         key = one.key or keys.get(one.text, "")
-        if key in owners:
+        if owners.get(key) in people:
             people[owners[key]].seen.setdefault(key, []).append(one)
         else:
             strangers.append(one)

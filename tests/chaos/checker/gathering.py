@@ -53,6 +53,10 @@ class Gathering:
         self.names: dict[Address, set[str]] = defaultdict(set)
         """What the provider has called each person."""
         self.posted: dict[Address, list[Posted]] = defaultdict(list)
+        self.forgotten: dict[str, Address] = {}
+        """Users of whom nothing may be left, and who they were."""
+        self.words: set[str] = set()
+        """What may be left nowhere."""
         self.lines_torn = 0
         self.began_at, self.ended_at = inf, -inf
         self._texts: dict[str, str] = {}
@@ -162,6 +166,10 @@ class Gathering:
 
     def _take_rename(self, event: Event) -> None:
         self.names[event["channel"], event["sender"]].update(event["names"])
+
+    def _take_forgotten(self, event: Event) -> None:
+        self.forgotten[self.same(event["user_id"])] = self.same(event["channel"]), self.same(event["sender"])
+        self.words.update(event["words"])
 
     def _take_ack(self, event: Event) -> None:
         letters = self._letters_of[event["delivery"]]

@@ -36,6 +36,7 @@ def numbers(evidence: Evidence) -> Numbers:
         "posts": posts["send"],
         "redeliveries": posts["send"] - len(messages),
         "posts_unanswered_or_refused": sum(count for what, count in posts.items() if not _is_good(what)),
+        "forgotten": len(evidence.forgotten),
         "sessions": sum(len(person.sessions) for person in people),
         "replies": sum(len(replies) for person in people for replies in person.replies.values()),
         "batches": sum(len(batch) > 1 for person in people for batch in person.batches.values()),

@@ -55,6 +55,9 @@ class EventRow(NamedTuple):
     user_id: str
     seq: int
     accepted_at: datetime
+    kind: str = "event"
+    external_id: str = ""
+    text: str = ""
 
 
 class ReplyRow(NamedTuple):
@@ -104,7 +107,8 @@ SELECT id::text, user_id::text, session_id::text, seq, 'received', external_id, 
  ORDER BY seq
 """
 EVENTS = """
-SELECT id::text, user_id::text, seq, accepted_at FROM messages WHERE direction = 'in' AND kind = 'event' ORDER BY seq
+SELECT id::text, user_id::text, seq, accepted_at, kind, external_id, text
+  FROM messages WHERE direction = 'in' AND kind <> 'message' ORDER BY seq
 """
 REPLIES = """
 SELECT id::text, user_id::text, session_id::text, turn_seq, ordinal, state, text, failure, given_up_at

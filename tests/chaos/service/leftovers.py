@@ -17,7 +17,7 @@ import redis
 from onelane import keys
 from onelane.dev.embedded.child import command_line
 from onelane.lanes.scripts import text_of
-from tests.chaos.history import HISTORY
+from tests.chaos.history import HISTORY, read
 from tests.chaos.service.dynos import all_pids
 from tests.chaos.service.stack import WEB_NAMES, WORKER_NAMES, Folder
 from tests.chaos.traffic.speech import CANARY, PHONE_PREFIX, SCOPED_PREFIX, SENDER_PREFIX, SLACK_PREFIX
@@ -59,10 +59,27 @@ def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[st
             ),
             "redis_keys": list(_keys(client, database)),
             "canaries_in_redis": list(_canaries_in_redis(client)),
+            "remembered": list(_remembered(database, client, folder.history)),
             "canaries_in_logs": list(_in_logs(folder.logs, lambda line: any(one in line for one in CANARIES))),
             "unexpected_errors": list(_in_logs(folder.logs, _is_unexpected)),
         }
     return {name: _shortened(lines) for name, lines in found.items()}
+
+
+def _remembered(database: psycopg.Connection, client: redis.Redis, history: Path) -> Iterator[str]:
+    """Find where something is left of whom nothing may be left: no row has their words, no key their id."""
+    told = [one for who in ("provider", "harness") for one in read(history, who) if one["kind"] == "forgotten"]
+    words = sorted({re.escape(word) for one in told for word in one["words"]})
+    if not words:
+        return
+    for table in _rows(database, "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"):
+        query = f"SELECT left(line::text, 300) FROM {table} AS line WHERE line::text ~ %s LIMIT {SHOWN_MAX}"
+        for [line] in database.execute(query.encode(), ("|".join(words),)):
+            yield f"{table} has {line}"
+    users = {one["user_id"].encode() for one in told if one["who"] == "provider"}
+    for key in client.scan_iter(count=1_000):
+        if any(user in key for user in users):
+            yield f"{key!r} is a key of who was forgotten"
 
 
 def redis_is_clean(database_url: str, redis_url: str) -> bool:

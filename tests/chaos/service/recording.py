@@ -1,7 +1,8 @@
 """Records what a worker or a web of the service does, from outside: the product's own code knows nothing of it.
 
 `install("worker")` comes with the import of `bot.py`, `install("web")` with that of `web.py`. Both note stalls; a
-worker also notes what it asked Postgres and Redis about its lanes, and what they answered. A call that ends with an
+worker also notes what it asked Postgres and Redis about its lanes, and what they answered, and looks more often for
+what is kept no longer. A call that ends with an
 error is noted only where that leaves something open: as a commit or failure with the outcome `unknown`.
 
 CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what it does is recorded too.
@@ -20,12 +21,15 @@ from onelane import keys
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, TurnRead
 from onelane.outcomes import Begun, Settled
+from onelane.processes import duties
 from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
 from tests.chaos.stalls import watch_stalls
 
 MUTANT = "CHAOS_MUTANT"
 UNKNOWN = "unknown"
+FORGET_ROUNDS = 2
+"""How often a worker looks for what is kept no longer: else a short run would end before."""
 COMMITS = frozenset({"committed", "already", "fenced", "stale", "superseded"})
 
 Notes = Callable[..., list[tuple[str, Event]]]
@@ -39,6 +43,7 @@ def install(role: str) -> None:
     recorder = Recorder(role)
     watch_stalls(recorder)
     if role == "worker":
+        duties.FORGET_ROUNDS = FORGET_ROUNDS
         _record_lanes(recorder)
         _record_turns(recorder)
 

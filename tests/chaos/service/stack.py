@@ -23,7 +23,7 @@ from onelane.testing.fake_providers import FakeProviders
 from onelane.testing.fake_providers.running import ADDRESSES
 from onelane.testing.fake_providers.running import COMMAND as FAKES_COMMAND
 from tests.chaos.history import HISTORY
-from tests.chaos.service import full_disk
+from tests.chaos.service import full_disk, old_times
 from tests.chaos.service.dynos import Dyno
 from tests.chaos.service.orders import DYNO
 from tests.chaos.traffic.speech import BUSY
@@ -78,6 +78,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
 }
 SETTINGS = {
     "LOCK_TTL_S": TTL_S,
+    "RETENTION_DAYS": old_times.KEPT_DAYS,
     "REDIS_MAY_EVICT": "true",
     "STALL_LIMIT_S": 6,
     "WORKER_SLOTS": SLOTS,

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from tests.chaos.traffic.plan import RENAME, Command, Post, Step, User
+from tests.chaos.traffic.plan import ECHO, RENAME, Command, Post, Step, User
 
 
 class Desk(Protocol):
@@ -20,6 +20,9 @@ class Desk(Protocol):
 
     def rename(self, user: User, nr: int, then: Callable[[], None]) -> None:
         """Deliver until accepted that somebody has another name, then say so."""
+
+    def echo(self, user: User, nr: int, after_seq: int, then: Callable[[], None]) -> None:
+        """Deliver until accepted what a colleague has written to somebody, then say so."""
 
     def command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         """Do what the operator wants, then say so."""
@@ -69,6 +72,9 @@ class Correspondence:
             elif step.name == RENAME:
                 self._is_commanding = True
                 self._desk.rename(self.user, step.nr, self._commanded)
+            elif self.has_written and step.name == ECHO:
+                self._is_commanding = True
+                self._desk.echo(self.user, step.nr, self.last_seq, self._commanded)
             elif self.has_written:
                 self._is_commanding = True
                 self._desk.command(step.name, self.user, self.last_seq, self._commanded)

@@ -44,12 +44,12 @@ class Drain:
             correspondence.drop_rest()
         self._deliver_rest("are not acknowledged")
         self._command("paused", "resume")
-        self._command("escalated", "hand_back")
+        self._hand_back()
         self._await_nothing_waiting()
         for message in self._operations.redrivable():
             self._operations.redrive(message, self._operations.last_seq(message.user_id))
         self._await_nothing_waiting()
-        self._command("escalated", "hand_back")
+        self._hand_back()
         for correspondence, post in Random(len(sent)).sample(list(sent), min(OLD_ONES, len(sent))):
             correspondence.add(post._replace(delivery=f"{post.delivery} at last"))
         self._deliver_rest("are not acknowledged again")
@@ -73,6 +73,10 @@ class Drain:
                 return
             time.sleep(POLL_S)
 
+    def _hand_back(self) -> None:
+        for role in ("escalated", "taken over"):
+            self._command(role, "hand_back")
+
     def _command(self, role: str, name: str) -> None:
         for correspondence in self._correspondences:
             user_id = self._operations.user_of(correspondence.user) if correspondence.user.role.name == role else None
@@ -81,8 +85,9 @@ class Drain:
 
     def _read_all(self) -> None:
         for correspondence in self._correspondences:
-            if correspondence.has_written:
-                user_id = self._operations.user_of(correspondence.user)
+            if not correspondence.has_written:
+                continue
+            if (user_id := self._operations.user_of(correspondence.user)) is not None:
                 self._recorder.note("read", user_id=user_id, replies=self._replies(correspondence))
 
     def _replies(self, correspondence: Correspondence) -> list[Event]:

@@ -12,8 +12,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from onelane.bootstrap import Services
-from onelane.errors import StoreUnavailable
+from onelane.errors import LaneBusy, LanesUnavailable, StoreUnavailable
 from onelane.operations.dead import PAGE_MAX, DeadMessage, dead_messages
+from onelane.operations.forgetting import forget
 from onelane.users import user_of
 from tests.chaos.history import Recorder
 from tests.chaos.traffic.plan import User
@@ -46,6 +47,7 @@ class Operations:
             "escalate": partial(self._services.acts.escalate, by=WHO),
             "hand_back": partial(self._services.acts.hand_back, by=WHO),
             "pause": lambda user_id: self._services.acts.pause(user_id, by=WHO).did,
+            "forget": lambda user_id: forget(self._services, user_id, WHO) is not None,
             "resume": lambda user_id: self._services.acts.resume(user_id, by=WHO).did,
         }
         if name == "redrive":
@@ -113,7 +115,7 @@ def _until_answered(ask: Callable[[], Answer]) -> Answer:
     while True:
         try:
             return ask()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, LanesUnavailable, LaneBusy) as error:
             if time.monotonic() > ends:
                 raise GivenUp(f"no answer within {COMMAND_MAX_S:g} s") from error
             time.sleep(RETRY_PAUSE_S)

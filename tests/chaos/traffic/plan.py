@@ -4,6 +4,7 @@ Roles keep the sessions a pure function of what was accepted: whose messages may
 users) says no `bye`, and nobody's session ends by two wills at once.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,14 @@ THOUGHT_S = (0.0, 0.6)
 """How long a bot that reads its history has thought before: meanwhile Postgres may go away."""
 MEAN_SIZES = {"single": 1.0, "pair": 2.0, "burst": sum(BURST) / len(BURST), "album": float(ALBUM)}
 
+ECHO = "echo"
+"""A colleague's, not the operator's: he writes to the person from the provider's own app, and so takes over."""
+FORGET = "forget"
+"""The last command about somebody. What was delivered just before it is delivered again after it, and nothing new."""
+LEAVES_S = (8.0, 320.0)
+"""When somebody is forgotten: as often in the first minute as in the next five."""
+AGAIN_AFTER_S = 1.0
+AGAIN_AFTER_ALL = 3
 RENAME = "rename"
 """Not the operator's, but the provider's: from now on the person has another scoped id."""
 NAMED_TWICE = 3
@@ -68,12 +77,12 @@ class Role:
 
 
 ROLES = (
-    Role("hot", 10, 0.28, ("demo", "demo", "demo", "demo", "support"), {"newer": 4}),
+    Role("hot", 10, 0.26, ("demo", "demo", "demo", "demo", "support"), {"newer": 4}),
     Role("gathered", 12, 0.08, ("gathered",), HASTY, (("redrive", 15),)),
     Role("interrupting", 12, 0.08, ("interrupted",), {**HASTY, "shield": 6}, (("redrive", 15),)),
     Role("rejected", 8, 0.04, ("rejecting",), {"sleep": 20}, nap_s=(0.1, 0.5)),
     Role("on the phone", 8, 0.02, (TELEGRAM,)),
-    Role("plain", 177, 0.09, ("demo", "demo", "support"), {"fork": 8}),
+    Role("plain", 145, 0.05, ("demo", "demo", "support"), {"fork": 8}),
     Role("slow", 20, 0.05, ("demo", "support"), {"sleep": 40, "doze": 40}, nap_s=(0.2, 0.9)),
     Role("ender", 15, 0.06, words={"bye": 10, END_WORD: 6}, commands=(("end", 9),)),
     Role("escalated", 10, 0.05, words={"escalate": 5}, commands=(("escalate", 8), ("hand_back", 4), ("hand_back", 6))),
@@ -82,6 +91,8 @@ ROLES = (
     Role("crashy", 2, 0.01, words={"crash": 6}),
     Role("at work", 10, 0.03, (SLACK,)),
     Role("renamed", 20, 0.05, (META,), commands=((RENAME, 6),)),
+    Role("taken over", 8, 0.03, (META,), commands=((ECHO, 8), ("hand_back", 5))),
+    Role("leaving", 24, 0.03, ("demo", "support", META), commands=((FORGET, 0),)),
     Role("brief", 12, 0.06, ("brief",), occasions=SPARSE),
     Role("aged", 6, 0.03, ("aged",), occasions=SPARSE),
 )
@@ -114,7 +125,7 @@ class Command(NamedTuple):
     at: float
     name: str
     nr: int = 0
-    """Of a renaming: which it is."""
+    """Of a renaming or an echo: which it is."""
 
 
 Step = Post | Command
@@ -147,6 +158,11 @@ class User:
         return f"{SENDER_PREFIX}{self.nr:08d}"
 
     @property
+    def mark(self) -> str:
+        """What the names of all their deliveries begin with, and so the last word of all that they write."""
+        return f"u{self.nr:03d}."
+
+    @property
     def slack_id(self) -> str:
         """What the ids of a person and of their direct channel end with."""
         return f"{SLACK_PREFIX}{self.nr:03d}"
@@ -172,14 +188,21 @@ class User:
         return (self.sender, *scoped) if is_named_twice else scoped
 
     def steps(self) -> Iterator[Step]:
-        """Go through their steps in the order of time, without an end."""
+        """Go through their steps in the order of time, without an end unless they are forgotten."""
         renamed = 0
+        latest = deque[Post](maxlen=AGAIN_AFTER_ALL)
         for step in merge(_Script(self, "says").posts(), _Script(self, "operator").commands(), key=_at):
             if isinstance(step, Post):
+                latest.append(step)
                 yield step._replace(renamed=renamed)
             elif step.name == RENAME:
                 renamed += 1
                 yield step._replace(nr=renamed)
+            elif step.name == FORGET:
+                yield step
+                for post in latest:
+                    yield post._replace(at=step.at + AGAIN_AFTER_S, delivery=f"{post.delivery} after all")
+                return
             else:
                 yield step
 
@@ -221,14 +244,18 @@ class _Script:
 
     def commands(self) -> Iterator[Step]:
         """Do the role's commands in turn; before a redrive see to it that something waits."""
-        at = 0.0
+        at, echoes = 0.0, 0
         while self._user.role.commands:
             for name, after_s in self._user.role.commands:
                 at += after_s * self._dice.uniform(0.6, 1.4)
+                if name == FORGET:
+                    soonest, latest = LEAVES_S
+                    at = soonest * (latest / soonest) ** self._dice.random()
+                echoes += name == ECHO
                 if name == "redrive":
                     yield self._post(at - 0.2, Ask("sleep", "0.6"))
                     yield from [self._post(at - 0.1, Ask("echo")) for _ in range(2)]
-                yield Command(at, name)
+                yield Command(at, name, echoes if name == ECHO else 0)
 
     def _occasion(self, at: float, name: str) -> Iterator[Post]:
         match name:
@@ -258,7 +285,7 @@ class _Script:
 
     def _post(self, at: float, ask: Ask) -> Post:
         self._written += 1
-        name = f"u{self._user.nr:03d}.{self._source}.{self._written}"
+        name = f"{self._user.mark}{self._source}.{self._written}"
         external_id = self._user.external_id(name, self._written)
         return Post(max(0.0, at), name, external_id, ask._replace(tag=name), self._dice.randrange(2), at)
 

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from onelane.channels import Provider, providers
 from onelane.config import Channel
-from onelane.deliveries import Delivery, IdentityChange, Item
+from onelane.deliveries import Delivery, IdentityChange, Item, Kind
 from tests.chaos.history import Event, Recorder
 from tests.chaos.traffic.plan import Post, User
+from tests.chaos.traffic.speech import CANARY
 
 POST_TIMEOUT_S = 4.0
 
@@ -73,6 +74,13 @@ class Postman:
         )
         return self._post(self._webs[(nr + attempt) % len(self._webs)], user, change)
 
+    def echo(self, user: User, nr: int, attempt: int) -> Answer:
+        """Tell that a colleague has written to somebody."""
+        said = Delivery(
+            senders=(user.sender,), external_id=echo_id(user, nr), text=f"{CANARY} {echo_id(user, nr)}", kind=Kind.ECHO
+        )
+        return self._post(self._webs[(nr + attempt) % len(self._webs)], user, said)
+
     def get(self, web: int, path: str) -> Answer:
         """Read a page of the service."""
         return self._ask(self._webs[web % len(self._webs)], "GET", path, None, {})
@@ -122,6 +130,11 @@ def _accepted(answer: Answer) -> list[Event]:
         return []
     told = json.loads(answer.body)
     return [{name: told[name] for name in ("user_id", "message_id", "seq", "duplicate")}]
+
+
+def echo_id(user: User, nr: int) -> str:
+    """Name what a colleague has written to somebody."""
+    return f"{user.mark}echo.{nr}"
 
 
 def backoff_s(attempt: int) -> float:

@@ -36,8 +36,8 @@ from tests.chaos.traffic.correspondence import Correspondence
 from tests.chaos.traffic.drain import Drain
 from tests.chaos.traffic.operations import Operations
 from tests.chaos.traffic.past import Past, past_of
-from tests.chaos.traffic.plan import RENAME, Command, Post, Step, User, users
-from tests.chaos.traffic.postman import Postman, backoff_s
+from tests.chaos.traffic.plan import ECHO, FORGET, RENAME, Command, Post, Step, User, users
+from tests.chaos.traffic.postman import Postman, backoff_s, echo_id
 
 POSTS_AT_ONCE_MAX = 64
 COMMANDS_AT_ONCE_MAX = 2
@@ -49,7 +49,8 @@ DISRUPTIVE = frozenset({"hang", "crash"})
 class Office:
     """Does the posting and the commanding, a bounded number of things at once."""
 
-    def __init__(self, postman: Postman, operations: Operations, past: Past) -> None:
+    def __init__(self, postman: Postman, operations: Operations, past: Past, recorder: Recorder) -> None:
+        self._recorder = recorder
         self.problems: list[str] = []
         """What must not happen, in words."""
         self._postman = postman
@@ -92,9 +93,32 @@ class Office:
             attempt += 1
         then()
 
+    def echo(self, user: User, nr: int, after_seq: int, then: Callable[[], None]) -> None:
+        """Deliver what a colleague has written until it is accepted."""
+        self._commands.submit(self._echo, user, nr, after_seq, then).add_done_callback(self._check)
+
+    def _echo(self, user: User, nr: int, after_seq: int, then: Callable[[], None]) -> None:
+        user_id = self._operations.user_of(user)
+        this = {"name": ECHO, "user_id": user_id, "message_id": echo_id(user, nr), "after_seq": after_seq, "nr": nr}
+        self._recorder.note("command", **this, phase="begin")
+        attempt = 1
+        while not (answer := self._postman.echo(user, nr, attempt)).is_accepted:
+            if answer.is_refused:
+                self.problems.append(f"echo {nr} was refused: {answer.status} {answer.body[:200]!r}")
+                break
+            time.sleep(backoff_s(attempt))
+            attempt += 1
+        self._recorder.note("command", **this, phase="end", is_done=answer.is_accepted, answer=None)
+        then()
+
     def _command(self, name: str, user: User, after_seq: int, then: Callable[[], None]) -> None:
         try:
             if (user_id := self._operations.user_of(user)) is not None:
+                if name == FORGET:
+                    words = [user.sender, user.mark]
+                    self._recorder.note(
+                        "forgotten", user_id=user_id, channel=user.channel, sender=user.sender, words=words
+                    )
                 self._operations.do(name, user_id, after_seq)
         finally:
             then()
@@ -136,7 +160,7 @@ class Traffic:
         for correspondence in self._correspondences:
             event = self._past.unfinished.get(str(self._operations.user_of(correspondence.user)))
             if event and event["name"] != "redrive":  # a redrive done, or not done, is plain from its message
-                correspondence.add(Command(self._past.until, event["name"]))
+                correspondence.add(Command(self._past.until, event["name"], event.get("nr", 0)))
 
     def _is_wanted(self, step: Step) -> bool:
         if isinstance(step, Command):  # a predecessor may not have come as far as a renaming, and it may be told twice
@@ -179,7 +203,7 @@ def main(seed: int, seconds: float, webs: Sequence[str], rate: float, database_u
     services = open_services(settings, redis_timeout_s=REDIS_TIMEOUT_S)
     postman = Postman(settings.channels, webs, recorder)
     operations = Operations(services, recorder, history)
-    office = Office(postman, operations, past)
+    office = Office(postman, operations, past, recorder)
     correspondences = [Correspondence(user, office, past.seqs.get(user.sender)) for user in users(seed, rate)]
     traffic = Traffic(correspondences, operations, past, history)
     traffic.redo()

@@ -16,9 +16,11 @@ from tests.chaos.checker.checks import (
     calls,
     calm,
     coverage,
+    echoes,
     effects,
     escalation,
     fences,
+    forgetting,
     identity,
     intake,
     leftovers,
@@ -48,6 +50,7 @@ CHECKS: tuple[Check, ...] = tuple(
         fences,
         sessions,
         escalation,
+        echoes,
         pauses,
         runs,
         provider,
@@ -58,6 +61,7 @@ CHECKS: tuple[Check, ...] = tuple(
         intake,
         calm,
         coverage,
+        forgetting,
         leftovers,
     )
 )

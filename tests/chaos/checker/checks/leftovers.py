@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tests.chaos.checker.checks.forgetting import REMEMBERED
 from tests.chaos.checker.evidence import Evidence
 from tests.chaos.checker.violation import Violation
 
@@ -15,7 +16,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     if evidence.leftovers is None:
         yield Violation(PROMISE, None, None, "nobody looked for what the run left behind")
     for name, found in (evidence.leftovers or {}).items():
-        for what in found:
+        for what in found if name != REMEMBERED else ():
             yield Violation(PROMISE, None, None, f"{name}: {what}")
     if not any(person.runs for person in evidence.people.values()):
         yield Violation(PROMISE, None, None, "the bot has noted no run: the recording is broken")

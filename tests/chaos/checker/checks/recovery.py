@@ -66,9 +66,8 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
 
 def full(evidence: Evidence, slots: int) -> Spans:
     """Tell when so many slots were busy."""
-    return crowded(
-        [(held.lease.at, held.until) for person in evidence.people.values() for held in holdings(person)], slots
-    )
+    everybody = (*evidence.people.values(), *evidence.forgotten.values())
+    return crowded([(held.lease.at, held.until) for person in everybody for held in holdings(person)], slots)
 
 
 def _of(evidence: Evidence, person: Person, dead: dict[int, Death], disturbed: dict[int, Spans]) -> Iterator[Recovery]:
