@@ -30,9 +30,14 @@ SERVER_LOGIN_RETRY_S = 0.1
 START_S = 60
 
 
+def find() -> str | None:
+    """Find PgBouncer, if it is installed."""
+    return shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
 def program() -> str:
     """Find PgBouncer. Without one, tests say what to install; where nobody would read that, they fail."""
-    path = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    path = find()
     if path is None:
         needed = "no PgBouncer: apt-get install pgbouncer"
         if os.environ.get("CI"):
@@ -79,15 +84,25 @@ class Pooler:
         """Where clients find another database of that server."""
         return urlunsplit(("postgresql", f"postgres@127.0.0.1:{self._port}", f"/{database}", "", ""))
 
+    @property
+    def pid(self) -> int:
+        """Its process, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        as_user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        with (self._folder / "pgbouncer.log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *as_user, str(self._settings)], stdout=log, stderr=log)
+        self.launch()
         ends = time.monotonic() + START_S
         while not self._listens():
             assert time.monotonic() < ends, "PgBouncer does not listen"
             time.sleep(0.01)
+
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
+        as_user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        with (self._folder / "pgbouncer.log").open("ab") as log:
+            self._process = subprocess.Popen([self._program, *as_user, str(self._settings)], stdout=log, stderr=log)
 
     def kill(self) -> None:
         """Kill it, with all that its clients have under way."""

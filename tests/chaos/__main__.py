@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tests.chaos.faults.catalogue import FAULTS
+from tests.chaos.faults.catalogue import FAULTS, possible
 from tests.chaos.run import Options, run
 
 SEED_MAX = 999_999
@@ -31,7 +31,7 @@ def chaos() -> None:
 def run_command(only: str | None, *, no_faults: bool, keep: bool, seed: int | None, **given: Any) -> None:
     """Make one run; exit with 1 and the first broken promise if there is one."""
     seed = SystemRandom().randint(1, SEED_MAX) if seed is None else seed
-    names = () if no_faults else _names(only) if only else tuple(FAULTS)
+    names = () if no_faults else _names(only) if only else possible()
     sys.exit(run(Options(seed=seed, faults=names, is_wanted=keep or given["folder"] is not None, **given)))
 
 

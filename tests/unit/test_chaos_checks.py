@@ -595,6 +595,14 @@ def test_the_checker_sees_what_must_not_happen(tale: Tale, planted: str) -> None
     assert promise in {violation.promise for violation in all_violations(tale.evidence())}
 
 
+def test_a_dead_workers_lane_may_stay_while_no_worker_is_there(tale: Tale) -> None:
+    slow_recovery(tale)
+    for event in tale.events:
+        if event["at"] > 60.03 and event["kind"] not in {"send", "ack"}:
+            event["pid"] = 2  # it has first to start
+    assert all_violations(tale.evidence()) == []
+
+
 def test_every_check_has_a_planted_fault() -> None:
     checks = {check.__module__.rpartition(".")[2] for check in CHECKS}
     assert checks == {promise for promise, _ in MUST_NOT_HAPPEN.values()}

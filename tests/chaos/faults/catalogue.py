@@ -11,6 +11,7 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | deploy | a new release starts beside the old one, which then gets SIGTERM |
 | lose | Redis is killed and comes back on the same port, empty |
 | flush, pause | FLUSHALL, CLIENT PAUSE |
+| lose-pooler | PgBouncer, through which a web and a worker go, is killed and started again |
 | restart | an immediate shutdown of Postgres (SIGQUIT), then a start |
 | terminate | pg_terminate_backend, of one connection of the service or of all |
 | read-only | writes are answered with 25006: in all sessions, or for good in those made meanwhile |
@@ -62,9 +63,10 @@ from tests.chaos.faults.network import (
 )
 from tests.chaos.faults.postgres import full, lock_row, lock_table, read_only
 from tests.chaos.faults.processes import deploy, freeze, freeze_helper, kill
-from tests.chaos.faults.servers import flush, lose, pause, restart, terminate
+from tests.chaos.faults.servers import flush, lose, lose_pooler, pause, restart, terminate
 from tests.chaos.faults.strike import Steps, Strike
 from tests.chaos.service.stack import ASYNC_WORKER_NAMES, CLOCKED_WORKER_NAMES, FAKES, WEB_NAMES, WORKER_NAMES
+from tests.pooler import find
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ FAULTS: dict[str, Kind] = {
     "lose-redis": Kind(lose, ("redis",), (0, 3)),
     "flush-redis": Kind(flush, ("redis",)),
     "pause-redis": Kind(pause, ("redis",), (0.5, 3)),
+    "lose-pooler": Kind(lose_pooler, ("pooler",), (0.1, 2)),
+    "freeze-pooler": Kind(freeze, ("pooler",), (0.5, 5)),
     "restart-postgres": Kind(restart, ("postgres",), (0.2, 3)),
     "terminate-backends": Kind(terminate, ("postgres/one", "postgres/all")),
     "read-only": Kind(read_only, ("postgres/server", "postgres/sessions"), (1, 6), weight=3),
@@ -154,3 +158,8 @@ FAULTS: dict[str, Kind] = {
     "hang-over-flush": Kind(hang_over_flush, WORKERS_WITH_THREADS, (SHORT_S, WHOLE_S), weight=3),
 }
 """By name; the name is what histories and `--only` say."""
+
+
+def possible() -> tuple[str, ...]:
+    """Name the faults that can be had here: those of PgBouncer need one that is installed."""
+    return tuple(name for name, kind in FAULTS.items() if find() or kind.targets != ("pooler",))

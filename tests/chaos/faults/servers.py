@@ -21,6 +21,16 @@ def lose(strike: Strike) -> Steps:
         server.start()
 
 
+def lose_pooler(strike: Strike) -> Steps:
+    """Kill PgBouncer, with all transactions that are under way through it, and start it again."""
+    assert strike.stack.pooler is not None
+    try:
+        strike.stack.pooler.kill()
+        yield from strike.lasting()
+    finally:
+        strike.stack.pooler.launch()
+
+
 def flush(strike: Strike) -> Steps:
     """Let Redis forget everything."""
     with strike.redis() as client:

@@ -97,6 +97,8 @@ class Strike:
             return [pid for name in WORKER_NAMES for pid in self.stack.dynos[name].pids("isolated")]
         if self.place == "redis":
             return [self.stack.redis.pid]
+        if self.place == "pooler":
+            return [self.stack.pooler.pid] if self.stack.pooler else []
         if self.place == "postgres":
             return [self.stack.postgres.pid] if role == "head" else self._backends()
         return self.stack.dynos[self.place].pids(role)

@@ -28,6 +28,7 @@ from tests.chaos.service.dynos import Dyno
 from tests.chaos.service.orders import DYNO
 from tests.chaos.traffic.speech import BUSY
 from tests.conftest import ROOT, SECRET
+from tests.pooler import Pooler, find
 from tests.proxy import Proxy
 from tests.stepping import SteppingClock, SteppingRedis
 
@@ -37,6 +38,9 @@ ASYNC_WORKER_NAMES = ("worker-2",)
 """Those whose bot is async: all its turns share one event loop."""
 CLOCKED_WORKER_NAMES = ("worker-1", "worker-2")
 """Those that have a clock of their own, which can step."""
+POOLED_NAMES = ("web-2", "worker-3")
+"""Those that reach Postgres through a PgBouncer in transaction mode."""
+POOLED_CONNECTIONS = 8
 SLOTS = 8
 TTL_S = 3
 ATTEMPTS_MAX = 3
@@ -143,6 +147,8 @@ class Stack:
     fakes: FakeProviders = field(init=False)
     postgres_proxy: Proxy = field(init=False)
     redis_proxy: Proxy = field(init=False)
+    pooler: Pooler | None = field(init=False, default=None)
+    """Before the proxy of Postgres, where a PgBouncer is installed; POOLED_NAMES go through it."""
     own_proxies: dict[str, Proxy] = field(init=False, default_factory=dict)
     """Each worker's own before those two, by `worker-1/postgres` and the like."""
     clocks: dict[str, SteppingClock] = field(init=False, default_factory=dict)
@@ -159,6 +165,10 @@ class Stack:
         self._processes.start_servers(self.postgres, self.redis)
         self.postgres_proxy = self._exits.enter_context(Proxy(self.postgres.url))
         self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))
+        if find():
+            self.pooler = self._exits.enter_context(
+                Pooler(self.folder.path, self.postgres_proxy.url, connections=POOLED_CONNECTIONS)
+            )
         self._processes.migrate()
         full_disk.prepare(self.postgres.url)
         if self.mutant:
@@ -219,7 +229,8 @@ class Stack:
         served = ["--port", self.fakes.base_url.rpartition(":")[2], "--log", str(self.folder.received)]
         self._add(FAKES, [*FAKES_COMMAND, *served, *called_back], {"FAKE_PROVIDERS_TOKEN": FAKES_TOKEN})
         for name, port in zip(WEB_NAMES, self._web_ports, strict=True):
-            self._add(name, web_command(port, "tests.chaos.service.web:app", "--reuse-port"), through_proxies)
+            web = web_command(port, "tests.chaos.service.web:app", "--reuse-port")
+            self._add(name, web, {**through_proxies, **self._pooled(name)})
         for name in WORKER_NAMES:
             self._add(name, WORKER, self._of_worker(name))
         plan = ["--seed", str(self.seed), "--seconds", f"{self.storm_s:g}"]
@@ -229,17 +240,26 @@ class Stack:
 
     def _of_worker(self, name: str) -> dict[str, str]:
         """Give a worker proxies of its own and the name by which it is given orders; some a clock, or an async bot."""
-        for server, proxy in (("postgres", self.postgres_proxy), ("redis", self.redis_proxy)):
-            self.own_proxies[f"{name}/{server}"] = self._exits.enter_context(Proxy(proxy.url))
+        pooled = self._pooled(name)
+        urls = {"postgres": pooled.get("DATABASE_URL", self.postgres_proxy.url), "redis": self.redis_proxy.url}
+        for server, url in urls.items():
+            self.own_proxies[f"{name}/{server}"] = self._exits.enter_context(Proxy(url))
         if name in CLOCKED_WORKER_NAMES:
             self.clocks[name] = SteppingClock(self.folder.path / f"{name}.offset")
         return {
+            **pooled,
             **(self.clocks[name].environment if name in self.clocks else {}),
             "DATABASE_URL": self.own_proxies[f"{name}/postgres"].url,
             "REDIS_URL": self.own_proxies[f"{name}/redis"].url,
             DYNO: name,
             **({"HANDLER": ASYNC_HANDLER} if name in ASYNC_WORKER_NAMES else {}),
         }
+
+    def _pooled(self, name: str) -> dict[str, str]:
+        """Lead one of POOLED_NAMES to the pooler, if there is one."""
+        if self.pooler is None or name not in POOLED_NAMES:
+            return {}
+        return {"DATABASE_URL": self.pooler.url, "PG_POOLER": "transaction"}
 
     def _add(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self.dynos[name] = Dyno(self._processes, name, argv, environment or {}, is_endless=name != PROVIDER)

@@ -1,6 +1,7 @@
 """A dead worker's lanes are due again within one lock TTL, and taken within a second by whoever has a free slot."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
@@ -57,11 +58,21 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
     dead = {death.pid: death for death in deaths(evidence)}
     if not dead:
         return
-    busy = full(evidence, evidence.setup.slots * (evidence.setup.workers - 1))
+    busy = full(evidence, evidence.setup.slots * (evidence.setup.workers - 1)).joined(without_workers(evidence))
     disturbed = {death.pid: _disturbed(evidence, death).joined(busy) for death in dead.values()}
     for person in evidence.people.values():
         if any(lease.pid in dead for lease in person.leases):
             yield from _of(evidence, person, dead, disturbed)
+
+
+def without_workers(evidence: Evidence) -> Spans:
+    """Tell when no worker was there to lease: each is from its first lease to its last; a new one takes its time."""
+    seen: dict[int, list[float]] = {}
+    for person in (*evidence.people.values(), *evidence.forgotten.values()):
+        for one in (*person.leases, *person.releases):
+            seen.setdefault(one.pid, []).append(one.at)
+    at_work = Spans((min(times), max(times)) for times in seen.values())
+    return Spans((before.until, after.since) for before, after in pairwise(at_work))
 
 
 def full(evidence: Evidence, slots: int) -> Spans:
