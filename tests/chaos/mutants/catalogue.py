@@ -263,6 +263,19 @@ MUTANTS: dict[str, Mutant] = {
         ("kill-worker",),
         rate=15,
     ),
+    "deliveries-of-the-forgotten-forgotten": Mutant(
+        "what is kept of a forgotten person's deliveries, by which a redelivery is known",
+        ("forgetting",),
+        (Sql({"FROM known\n": "FROM known WHERE false\n"}, ("hide_deliveries",)),),
+    ),
+    "retention-off": Mutant(
+        "the duty that forgets sessions that are kept no longer", ("forgetting",), (Patch(patches.retention_off),)
+    ),
+    "echo-only-noted": Mutant(
+        "that a colleague who writes from the provider's app has taken over",
+        ("escalation",),
+        (Sql({"p_item ->> 'on_echo' IS DISTINCT FROM 'note'": "false"}, ("take_event",)),),
+    ),
     "output-lost": Mutant(
         "the constraint that a tool call has its output, and some outputs",
         ("effects",),

@@ -36,6 +36,7 @@ from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import Waiting
 from onelane.processes import dispatcher
 from onelane.processes.reconciler import Reconciler
+from onelane.processes.retention import Retention
 from onelane.turns import hosting, loop
 from onelane.turns.hosting import Host
 from onelane.turns.loop import HandlerLoop
@@ -68,6 +69,11 @@ def plant(owner: object, name: str, bug: object) -> None:
 def reconciler_off() -> None:
     """Let Redis keep what it has lost."""
     plant(Reconciler, "reconcile", lambda _self: 0)
+
+
+def retention_off() -> None:
+    """Keep everything for ever."""
+    plant(Retention, "forget", lambda _self: 0)
 
 
 def retries_on() -> None:
