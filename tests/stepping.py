@@ -4,6 +4,7 @@ The whole program sees the step: the time of day, and in Redis the keys' ends, a
 monotonic clock goes on.
 """
 
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import Final
+from unittest.mock import patch
 
-from onelane.dev.embedded import EmbeddedRedis
+from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 
 SERVER: Final = """#!/bin/sh
 export {environment}
@@ -68,6 +70,18 @@ class SteppingRedis(EmbeddedRedis):
         self._program.path.write_text(SERVER.format(environment=variables, server=quote(str(self._real_server))))
         self._program.path.chmod(stat.S_IRWXU)
         super()._launch()
+
+
+class SteppingPostgres(EmbeddedPostgres):
+    """An embedded Postgres with a clock of its own."""
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(data_dir, settings)
+        self.clock = SteppingClock(self.data_dir.parent / f"{self.data_dir.name}.offset")
+
+    def _launch(self) -> None:
+        with patch.dict(os.environ, self.clock.environment):
+            super()._launch()
 
 
 def _library() -> Path:

@@ -29,8 +29,8 @@ from tests.chaos.stalls import watch_stalls
 DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
 HEALED_S = 30.0
-CLEAN_S = 8.0
-"""Two rounds of the reconciler, and some."""
+CLEAN_S = 14.0
+"""Four rounds of the workers' duties, and some: what waits no more is ended in one, and forgotten in the next."""
 TICK_S = 0.1
 BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
 """What the checker knows of how a channel answers who writes fast."""
@@ -148,8 +148,11 @@ class _Run:
         if not stack.provider.is_done:
             self._progress.say(f"not drained: see {self._folder.logs}")
         deadline = time.monotonic() + CLEAN_S
-        while not leftovers.redis_is_clean(stack.postgres.url, stack.redis.url) and time.monotonic() < deadline:
+        while not self._is_clean(stack) and time.monotonic() < deadline:
             time.sleep(TICK_S)
+
+    def _is_clean(self, stack: Stack) -> bool:
+        return leftovers.is_clean(self._folder, stack.postgres.url, stack.redis.url)
 
     def _stop(self, stack: Stack) -> None:
         self._phase("settled")

@@ -82,13 +82,13 @@ def _remembered(database: psycopg.Connection, client: redis.Redis, history: Path
             yield f"{key!r} is a key of who was forgotten"
 
 
-def redis_is_clean(database_url: str, redis_url: str) -> bool:
-    """Answer whether only those keys are left that may be; some go with the next round of the reconciler."""
+def is_clean(folder: Folder, database_url: str, redis_url: str) -> bool:
+    """Answer whether only that is left that may be: some goes with the next rounds of the workers' duties."""
     with (
         psycopg.connect(database_url, autocommit=True) as database,
         redis.Redis.from_url(redis_url, socket_timeout=10) as client,
     ):
-        return not any(_keys(client, database))
+        return not any(_keys(client, database)) and not any(_remembered(database, client, folder.history))
 
 
 def _rows(database: psycopg.Connection, query: str) -> list[str]:

@@ -28,8 +28,8 @@ from tests.chaos.stalls import watch_stalls
 
 MUTANT = "CHAOS_MUTANT"
 UNKNOWN = "unknown"
-FORGET_ROUNDS = 2
-"""How often a worker looks for what is kept no longer: else a short run would end before."""
+EVERY_ROUND = 1
+"""How often sessions that are over are ended, and those that are kept no longer are forgotten: a short run sees it."""
 COMMITS = frozenset({"committed", "already", "fenced", "stale", "superseded"})
 
 Notes = Callable[..., list[tuple[str, Event]]]
@@ -43,7 +43,7 @@ def install(role: str) -> None:
     recorder = Recorder(role)
     watch_stalls(recorder)
     if role == "worker":
-        duties.FORGET_ROUNDS = FORGET_ROUNDS
+        duties.SWEEP_ROUNDS = duties.FORGET_ROUNDS = EVERY_ROUND
         _record_lanes(recorder)
         _record_turns(recorder)
 
