@@ -237,7 +237,7 @@ MUTANTS: dict[str, Mutant] = {
     "newest-first": Mutant(
         "the order in which a user's messages are handed out",
         ("order",),
-        (Sql({"ORDER BY i.seq LIMIT 1": "ORDER BY i.seq DESC LIMIT 1"}, ("begin_turn",)),),
+        (Sql({"AND i.seq >= u.next_seq ORDER BY i.seq LIMIT 1": "ORDER BY i.seq DESC LIMIT 1"}, ("begin_turn",)),),
         rate=20,
     ),
     "escalation-ignored": Mutant(

@@ -79,6 +79,6 @@ def _finished(check: Check, evidence: Evidence) -> Iterator[Violation]:
     """Run a check to its end: evidence that it cannot make sense of is a finding, and hides no other check's."""
     try:
         yield from check(evidence)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (AssertionError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         promise = check.__module__.rpartition(".")[2]
         yield Violation(promise, None, None, f"the check made no sense of the evidence: {error!r}")
