@@ -2,6 +2,7 @@
 # Another interpreter: make install PYTHON=/path/to/python3.13. Fewer tests at a time: make test JOBS=1
 # Servers of your own that Onelane has never used: make run ARGS=--use-environment
 # A longer run of the chaos harness, or the same again: make chaos MINUTES=60 SEED=7
+# Some planted bugs: make chaos-mutants NAMES="fence-off one-lock"
 
 SHELL := /bin/sh
 VENV := .venv
@@ -57,7 +58,7 @@ chaos: $(INSTALLED) ## break everything at random under traffic, then check ever
 	$(BIN)/python -m tests.chaos run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 chaos-mutants: $(INSTALLED) ## plant one bug at a time, and see the harness find it
-	$(BIN)/python -m tests.chaos mutants
+	$(BIN)/python -m tests.chaos mutants $(NAMES)
 
 explore: $(INSTALLED) ## look at every interleaving of two workers, then walk beside real servers
 	$(BIN)/python -m tests.explore --walks $(WALKS)
