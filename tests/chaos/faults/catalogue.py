@@ -23,7 +23,8 @@ where that matters: `web-1/head` (gunicorn's master) and `web-1/child`, `worker-
 | evicting-redis | Redis may hold less than it holds, and evicts by `allkeys-lru` |
 | read-only-redis | Redis is the replica of a primary that is not there |
 | slow-redis | a proxy makes every call to Redis take 80 to 250 ms longer |
-| step-clock, step-worker-clock | Redis' clock, or a worker's, is set back or ahead by up to an hour, and stays so |
+| step-clock | Redis' clock is set back or ahead by up to an hour, and stays so |
+| step-worker-clock | a worker's by up to four minutes |
 | delay | a proxy holds every request up |
 | cut | a proxy cuts all connections, some faults again and again |
 | black-hole | a proxy keeps connections open, passes nothing, and cuts them when it is over |
