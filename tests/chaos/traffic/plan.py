@@ -43,6 +43,7 @@ FORGET = "forget"
 """The last command about somebody. What was delivered just before it is delivered again after it, and nothing new."""
 LEAVES_S = (8.0, 320.0)
 """When somebody is forgotten: as often in the first minute as in the next five."""
+AFTER_ALL = " after all"
 AGAIN_AFTER_S = 1.0
 AGAIN_AFTER_ALL = 3
 RENAME = "rename"
@@ -201,7 +202,7 @@ class User:
             elif step.name == FORGET:
                 yield step
                 for post in latest:
-                    yield post._replace(at=step.at + AGAIN_AFTER_S, delivery=f"{post.delivery} after all")
+                    yield post._replace(at=step.at + AGAIN_AFTER_S, delivery=f"{post.delivery}{AFTER_ALL}")
                 return
             else:
                 yield step

@@ -36,7 +36,7 @@ from tests.chaos.traffic.correspondence import Correspondence
 from tests.chaos.traffic.drain import Drain
 from tests.chaos.traffic.operations import Operations
 from tests.chaos.traffic.past import Past, past_of
-from tests.chaos.traffic.plan import ECHO, FORGET, RENAME, Command, Post, Step, User, users
+from tests.chaos.traffic.plan import AFTER_ALL, ECHO, FORGET, RENAME, Command, Post, Step, User, users
 from tests.chaos.traffic.postman import Postman, backoff_s, echo_id
 
 POSTS_AT_ONCE_MAX = 64
@@ -139,6 +139,8 @@ class Traffic:
         self._past = past
         self._history = history
         self.sent: list[tuple[Correspondence, Post]] = []
+        self._posted = set(past.tries)
+        """The deliveries that were tried."""
 
     def offer(self, seconds: float) -> None:
         """Send what the plan has for `seconds`, each thing in its time; then wait until the storm is over."""
@@ -152,6 +154,7 @@ class Traffic:
                 correspondence.add(step)
                 if isinstance(step, Post):
                     self.sent.append((correspondence, step))
+                    self._posted.add(step.delivery)
         while not self._is_over():
             time.sleep(TICK_S)
 
@@ -165,6 +168,8 @@ class Traffic:
     def _is_wanted(self, step: Step) -> bool:
         if isinstance(step, Command):  # a predecessor may not have come as far as a renaming, and it may be told twice
             return step.at > self._past.until or step.name == RENAME
+        if step.delivery.endswith(AFTER_ALL) and step.delivery.removesuffix(AFTER_ALL) not in self._posted:
+            return False  # it would be new
         if step.at <= self._past.until:
             return step.delivery in self._past.tries and step.delivery not in self._past.acknowledged
         return not (step.ask.word in DISRUPTIVE and (self._history / "quiet").exists())
