@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from onelane.channels.sender import OnUnknown
 from onelane.channels.sending import LookUp, Request
 from onelane.channels.verdicts import Outcome, Response, Verdict, unknown
-from onelane.outbox.sending import ANSWER_MAX_BYTES, LOOK_UP_MAX, Sending, open_carrier
+from onelane.outbox.sending import ANSWER_MAX_BYTES, LOOK_UP_MAX, Sending, open_client
 from onelane.outbox.shares import Shares
 from tests import loops
 from tests.shipping import TOKEN, PlainSender, waiting
@@ -24,7 +24,7 @@ def sent(answer: Answer, deadline_s: float = 5) -> Verdict:
     sender = PlainSender(answer)
 
     async def send() -> Verdict:
-        sending = Sending(sender, open_carrier(sender, 4), deadline_s)
+        sending = Sending(sender, open_client(sender, 4), deadline_s)
         try:
             return await sending.send(waiting().outgoing(None))
         finally:
@@ -71,6 +71,12 @@ def test_an_answer_without_an_end_is_cut_off() -> None:
     assert sent(answer).outcome is Outcome.UNKNOWN
 
 
+def test_the_time_outs_are_those_of_the_reference_and_connections_are_bounded() -> None:
+    client = open_client(PlainSender(), 7)._one_more()
+    assert client.timeout.as_dict() == {"connect": 3, "read": 15, "write": 10, "pool": 1}
+    assert (client.follow_redirects, client.trust_env) == (False, False)
+
+
 def test_no_token_is_in_a_log_line_or_an_error(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ReadError(f"reading {request.url}", request=request)
@@ -104,7 +110,7 @@ class Asked:
         sender = PlainSender(self.answer, OnUnknown.ASK)
 
         async def ask() -> tuple[Verdict, float | None]:
-            return await Sending(sender, open_carrier(sender, 4), 5).look_up(self.steps())
+            return await Sending(sender, open_client(sender, 4), 5).look_up(self.steps())
 
         return loops.run(ask())
 
@@ -155,7 +161,7 @@ def test_requests_share_one_loop_with_others_while_they_wait() -> None:
             return httpx2.Response(200, json={"id": "p1"})
 
         sender = PlainSender(answer)
-        sending = Sending(sender, open_carrier(sender, 4), 5)
+        sending = Sending(sender, open_client(sender, 4), 5)
         outs = [waiting().outgoing(None) for _ in range(2)]
         verdicts = await asyncio.gather(*map(sending.send, outs))
         assert {verdict.outcome for verdict in verdicts} == {Outcome.ACCEPTED}

@@ -18,7 +18,6 @@ from onelane.model import JsonObject, Message, SessionRead, TurnRead, UserRead
 from onelane.outbox import presence
 from onelane.outbox.broken import BrokenChannels
 from onelane.outbox.presence import AT_ONCE_MAX, FAILURES_MAX, Presence, Signs
-from onelane.outbox.sending import InProcess
 from onelane.telemetry.counters import counters
 from onelane.turns.event_loop import EventLoop
 from tests import loops
@@ -60,8 +59,8 @@ class Net:
 @pytest.fixture
 def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     net = Net()
-    carrier = InProcess(httpx2.MockTransport(net.answer))
-    monkeypatch.setattr(presence, "open_carrier", lambda sender, most: carrier)
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(net.answer))
+    monkeypatch.setattr(presence, "open_client", lambda sender, most: client)
     return net
 
 

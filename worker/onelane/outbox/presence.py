@@ -19,7 +19,7 @@ from onelane.deliveries import Kind
 from onelane.errors import describe, kind_of
 from onelane.model import TurnRead
 from onelane.outbox.broken import BrokenChannels
-from onelane.outbox.sending import Sending, open_carrier
+from onelane.outbox.sending import Sending, open_client
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import FIRST_SIGN_SECONDS, SIGNS
 from onelane.turns.event_loop import EventLoop
@@ -57,7 +57,7 @@ class Presence:
         for name, provider in providers.items():
             sender = provider.sender
             if sender is not None and sender.typing_every_s is not None:
-                way = Sending(sender, open_carrier(sender, AT_ONCE_MAX), WITHIN_S)
+                way = Sending(sender, open_client(sender, AT_ONCE_MAX), WITHIN_S)
                 self._ways[name] = Signs(name, way, settings.channels[name].presence or "typing")
         if self._ways:
             broken.start()

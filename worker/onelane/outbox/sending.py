@@ -5,7 +5,10 @@ Nothing of an address, a header or a body leaves this module but to the provider
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from onelane.channels.sender import Sender
 from onelane.channels.sending import LookUp, Outgoing, Request, Uploading
@@ -17,31 +20,29 @@ from onelane.telemetry.log import event
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from httpx2 import AsyncBaseTransport
+    import httpx2
+    from httpx2 import AsyncClient
 
+CONNECT_S: Final = 3.0
+READ_S: Final = 15.0
+WRITE_S: Final = 10.0
+POOL_S: Final = 1.0
+KEPT_S: Final = 20.0
+"""How long a connection is kept that nobody uses."""
 ANSWER_MAX_BYTES: Final = 2**20
 """What is longer is cut off."""
 LOOK_UP_MAX: Final = 10
 """Requests of one look-up."""
-
-
-class Carrier(Protocol):
-    """What takes requests to one channel's provider: connections, or a provider in this process."""
-
-    async def answer(self, request: Request, until: float, /) -> Response:
-        """Make a request, which is not begun after `until` by the loop's clock; raise what httpx2 raises."""
-
-    async def close(self) -> None:
-        """Close what is open."""
+LIBRARIES: Final = ("httpx2", "httpcore2")
 
 
 class Sending:
     """The requests of one channel."""
 
-    def __init__(self, sender: Sender, carrier: Carrier, deadline_s: float) -> None:
-        """Send by `carrier`, which is ours alone."""
+    def __init__(self, sender: Sender, client: "Clients", deadline_s: float) -> None:
+        """Send through `client`, which is ours alone."""
         self.sender = sender
-        self._carrier = carrier
+        self._client = client
         self._deadline_s = deadline_s
 
     async def send(self, out: Outgoing) -> Verdict:
@@ -96,45 +97,83 @@ class Sending:
 
     async def call(self, request: Request, until: float | None = None) -> Response:
         """Make one request, which ends at `until` by the loop's clock; raise what httpx2 raises, or TimeoutError."""
-        until = until or asyncio.get_running_loop().time() + self._deadline_s
-        async with asyncio.timeout_at(until):
-            return await self._carrier.answer(request, until)
+        headers = {**request.headers, "Accept-Encoding": "identity"}
+        async with (
+            asyncio.timeout_at(until or asyncio.get_running_loop().time() + self._deadline_s),
+            self._client.stream(request.method, request.url, headers=headers, content=request.body or None) as answer,
+        ):
+            body = bytearray()
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_MAX_BYTES:
+                    break
+            return Response(answer.status_code, dict(answer.headers), bytes(body[:ANSWER_MAX_BYTES]))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._carrier.close()
+        await self._client.aclose()
 
 
-class InProcess:
-    """A provider in this process, as its sender's `transport` plays it."""
+class Clients:
+    """A client for each connection, the one used last first.
 
-    def __init__(self, transport: "AsyncBaseTransport") -> None:
-        self._transport = transport
+    A client with several looks at all its idle connections for every request, which costs more than the request.
+    """
 
-    async def answer(self, request: Request, _until: float) -> Response:
-        """Make a request."""
-        import httpx2  # noqa: PLC0415 - who sends nothing does not need it
+    def __init__(self, opened: Callable[[], "AsyncClient"], connections_max: int) -> None:
+        self._opened = opened
+        self._room = asyncio.Semaphore(connections_max)
+        self._all: list[AsyncClient] = []
+        self._idle: list[AsyncClient] = []
 
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # addresses hold tokens
-        async with httpx2.AsyncClient(transport=self._transport, trust_env=False) as client:
-            answer = await client.request(request.method, request.url, headers=request.headers, content=request.body)
-        return Response(answer.status_code, dict(answer.headers), answer.content[:ANSWER_MAX_BYTES])
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None
+    ) -> AsyncIterator["httpx2.Response"]:
+        """Make a request; a connection that nobody uses is there within `connections_max` requests."""
+        async with self._room:
+            client = self._idle.pop() if self._idle else self._one_more()
+            try:
+                async with client.stream(method, url, headers=headers, content=content) as answer:
+                    yield answer
+            finally:
+                self._idle.append(client)
 
-    async def close(self) -> None:
-        """Keep nothing open."""
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._all:
+            await client.aclose()
+
+    def _one_more(self) -> "AsyncClient":
+        self._all.append(client := self._opened())
+        return client
 
 
 def trusted() -> "SSLContext":
-    """Return whom to trust: one for all connections, since each takes a tenth of a second."""
-    import httpx2  # noqa: PLC0415 - as above
+    """Return whom to trust: one for all clients, since each takes a tenth of a second."""
+    import httpx2  # noqa: PLC0415 - who sends nothing does not need it
 
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def open_carrier(sender: Sender, connections_max: int, trust: "SSLContext | None" = None) -> Carrier:
+def open_client(sender: Sender, connections_max: int, trust: "SSLContext | None" = None) -> Clients:
     """Make what sends for one channel. The first import of httpx2 takes half a second: not on an event loop."""
-    if sender.transport is not None:
-        return InProcess(sender.transport)
-    from onelane.outbox.connections import Connections  # noqa: PLC0415 - as above
+    import httpx2  # noqa: PLC0415 - as above
 
-    return Connections(connections_max, trust or trusted())
+    _silence()
+    client = partial(
+        httpx2.AsyncClient,
+        verify=trust or trusted(),
+        transport=sender.transport,
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx2.Timeout(connect=CONNECT_S, read=READ_S, write=WRITE_S, pool=POOL_S),
+        limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_S),
+    )
+    return Clients(client, connections_max)
+
+
+def _silence() -> None:
+    """Let the libraries log no request: addresses and headers hold tokens."""
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)

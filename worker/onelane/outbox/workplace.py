@@ -14,7 +14,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.outbox.circuits import Circuits
 from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import Waiting
-from onelane.outbox.sending import Sending, open_carrier, trusted
+from onelane.outbox.sending import Sending, open_client, trusted
 from onelane.outbox.settling import Rules
 from onelane.outbox.shares import Shares
 from onelane.outbox.telling import Telling
@@ -51,7 +51,7 @@ class Way:
             give_up_s=settings.send_give_up_s,
         )
         base_url = channel.public_url and channel.public_url.rstrip("/")
-        sending = Sending(sender, open_carrier(sender, most, trust), settings.send_deadline_s)
+        sending = Sending(sender, open_client(sender, most, trust), settings.send_deadline_s)
         return cls(channel.provider, sending, rules, f"{base_url}/webhooks/{name}" if base_url else None)
 
     def outgoing(self, reply: Waiting) -> Outgoing:
