@@ -50,7 +50,7 @@ GAUGES = {
     GIVEN_UP: "Replies of which nobody will know whether they arrived, until an operator settles them.",
     BROKEN: "Channels that send nothing, because their provider refuses everything.",
     IN_INBOX: "Messages that wait for their turn, as this web process last counted them, at most BACKLOG_TOTAL_MAX.",
-    INBOX_MAX: "BACKLOG_TOTAL_MAX: when so many wait, every webhook is refused with 503.",
+    INBOX_MAX: "BACKLOG_TOTAL_MAX: when so many wait, webhooks of messages are refused with 503.",
 }
 LABELS = {LANES: ("kind", "state"), OLDEST_WAIT: ("kind",), WORKERS: ("kind",), WAITING: ("state",)}
 """Of gauges."""

@@ -11,7 +11,15 @@ from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 from onelane.bootstrap import Services
 from onelane.channels import Answer, Provider
 from onelane.deliveries import Accepted
-from onelane.errors import BacklogFull, BadRequest, BadSignature, DeliveryError, StoreUnavailable, Unsupported
+from onelane.errors import (
+    BacklogFull,
+    BadRequest,
+    BadSignature,
+    DeliveryError,
+    InboxFull,
+    StoreUnavailable,
+    Unsupported,
+)
 from onelane.formats import CHANNEL_NAME
 from onelane.inbox.fullness import Fullness
 from onelane.inbox.unsigned import Unsigned
@@ -42,10 +50,11 @@ def blueprint(services: Services, fullness: Fullness) -> Blueprint:
         if request.method != "POST":
             return _response(_handshake(provider, public_url))
         look_at_head(provider)
-        if fullness.is_full:
+        if (is_full := fullness.is_full) and not provider.has_statuses:
             return _full(few_lines)
         inbound = inbound_of(public_url, body_of(min(provider.body_max_bytes, services.settings.body_max_bytes)))
-        return _response(services.receiving.receive(channel, inbound, partial(_log_accepted, channel), waited_s()))
+        note = partial(_log_accepted, channel)
+        return _response(services.receiving.receive(channel, inbound, note, waited_s(), is_full=is_full))
 
     def unsigned(error: BadSignature) -> ResponseReturnValue:
         """Tell the operator what was verified; the sender, whoever that is, learns less."""
@@ -61,6 +70,7 @@ def blueprint(services: Services, fullness: Fullness) -> Blueprint:
     pages.register_error_handler(DeliveryError, partial(_refused, few_lines))
     pages.register_error_handler(RequestEntityTooLarge, partial(_too_large, few_lines))
     pages.register_error_handler(StoreUnavailable, partial(_store_unavailable, few_lines))
+    pages.register_error_handler(InboxFull, partial(_full, few_lines))
     pages.register_error_handler(BacklogFull, partial(_backlog_full, few_lines))
     return pages
 
@@ -122,8 +132,8 @@ def _store_unavailable(few_lines: FewLines, _error: StoreUnavailable) -> Respons
     return jsonify(error="try again later"), 503, {"Retry-After": str(STORE_RETRY_AFTER_S)}
 
 
-def _full(few_lines: FewLines) -> ResponseReturnValue:
-    """Refuse what comes while too much waits of all users together: the rest of the request is not looked at."""
+def _full(few_lines: FewLines, _error: InboxFull | None = None) -> ResponseReturnValue:
+    """Refuse what comes while too much waits of all users together, unread where it can be nothing but messages."""
     g.refused_for = FULL
     _log_refused(few_lines, "too many messages wait")
     return jsonify(error="too many messages wait"), 503, {"Retry-After": str(BACKLOG_RETRY_AFTER_S)}

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.config import Settings
-from onelane.deliveries import Delivery
+from onelane.deliveries import Delivery, Status
 from onelane.doctor.finding import Deployment, Health
 from onelane.doctor.inbox import inbox_has_room
 from onelane.errors import StoreUnavailable
@@ -17,6 +17,7 @@ from onelane.inbox import fullness as module
 from onelane.inbox.fullness import Fullness
 from onelane_web import create_app
 from tests.conftest import Accept
+from tests.rows import Rows
 from tests.working_off import work_off
 
 MOST = 3
@@ -72,6 +73,25 @@ def test_at_the_bound_webhooks_are_refused_until_messages_have_been_worked_off_a
     assert shown(client)[:2] == ("ok", 200)
     told = [(line["event"], line["most"]) for line in logs if line["event"].startswith("inbox_")]
     assert told == [("inbox_full", MOST), ("inbox_has_room", MOST)]
+
+
+def test_statuses_are_taken_while_the_inbox_is_full(
+    services: Services, fullness: Fullness, client: FlaskClient, settings: Settings, accept: Accept, rows: Rows
+) -> None:
+    for _ in range(MOST):
+        accept("alice")
+    fullness.look()
+    provider = provider_of(settings.channels["demo"])
+
+    def post(item: Delivery | Status) -> int:
+        signed = provider.sign("", item)
+        return client.post("/webhooks/demo", data=signed.body, headers=dict(signed.headers)).status_code
+
+    status = Status(provider_id="p1", state="delivered")
+    assert (post(Delivery(senders=("dave",), external_id="d1")), post(status)) == (503, 202)
+    assert rows.counts()["reply_statuses"] == 1
+    forged = client.post("/webhooks/demo", data=b"{}", headers=dict(provider.sign("", status).headers))
+    assert forged.status_code == 401, "full or not"
 
 
 class Database:

@@ -10,6 +10,7 @@ OnelaneError
 │   └── LanesDenied       only another setting mends it: certificate, password, rights, a cluster, an old server
 │       └── LanesForeign  the lanes in it are another database's: another deployment uses this Redis
 ├── BacklogFull           the user already has as many waiting messages as the channel allows
+├── InboxFull             as many messages of all users wait as may: nothing that waits is taken for now
 ├── LaneBusy              a turn of the user's does not end: an act that needs the lane is not done
 ├── NotRequeued           a job cannot be requeued: it is not a dead message, or waits already
 ├── EmbeddedServerError   an embedded server did not start; the message names the reason
@@ -98,6 +99,10 @@ class LanesForeign(LanesDenied):
 
 class BacklogFull(OnelaneError):  # noqa: N818 - as above
     """A user has as many waiting messages as allowed: of a webhook with several, the others' stand."""
+
+
+class InboxFull(OnelaneError):  # noqa: N818 - as above
+    """As many messages wait, of all users together, as may."""
 
 
 class LaneBusy(OnelaneError):  # noqa: N818 - as above
@@ -225,8 +230,7 @@ def describe(error: BaseException) -> str:
     """Describe where an error arose and of which kind. Only our own texts are told: others' may quote the user."""
     frames = traceback.StackSummary.from_list(traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]).format()
     is_ours = isinstance(error, OnelaneError) and not isinstance(error, Later)  # a Later's reason is the handler's
-    text = str(error) if shown_texts.is_set() or is_ours else ""
-    said = f"{kind_of(error)}: {text}" if text else kind_of(error)
+    said = f"{kind_of(error)}: {error}".removesuffix(": ") if shown_texts.is_set() or is_ours else kind_of(error)
     return storable(f"Traceback (most recent call last):\n{''.join(frames)}{said}")
 
 

@@ -107,6 +107,8 @@ class Provider(ABC):
     settings_model: ClassVar[type[ProviderSettings]]
     redelivers: ClassVar[bool] = True
     """Whether the provider delivers again what was answered with an error."""
+    has_statuses: ClassVar[bool] = False
+    """Whether its webhooks also say what became of replies."""
     signed_by: ClassVar[tuple[str, ...]] = ()
     """Headers without which a request is not signed, in lower case: it is refused before its body is read."""
     body_max_bytes: ClassVar[int] = 3 * 2**20

@@ -1,4 +1,4 @@
-"""Whether as many messages wait, of all users together, as may: then every webhook is refused for now.
+"""Whether as many messages wait, of all users together, as may: then webhooks of messages are refused for now.
 
 They are counted now and then, never for a request: what comes in between two counts goes beyond the bound.
 """

@@ -7,7 +7,7 @@ from typing import Final
 from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Answer, Inbound, Parsed, Provider
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
-from onelane.errors import BadRequest, StoreAway, StoreRefused, StoreUnavailable, describe
+from onelane.errors import BadRequest, InboxFull, StoreAway, StoreRefused, StoreUnavailable, describe
 from onelane.inbox.intake import ANSWER_MAX_S, Intake, Note, gravest
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.statuses import Statuses
@@ -48,29 +48,38 @@ class Receiving:
         self._quarantine = quarantine
         self._normalizers = normalizers or {}
 
-    def receive(self, channel: str, request: Inbound, note: Note, waited_s: float = 0.0) -> Answer:
+    def receive(
+        self, channel: str, request: Inbound, note: Note, waited_s: float = 0.0, *, is_full: bool = False
+    ) -> Answer:
         """Return the answer to a webhook of which everything stands or is kept: it may be 2xx.
 
         `note` gets each line as it stands. Raise a DeliveryError for what is not signed, of which nothing is kept;
         StoreUnavailable or BacklogFull if something of it was not taken: what stands is a duplicate when the provider
-        delivers it again. `waited_s` is how long it has waited for us already.
+        delivers it again. `waited_s` is how long it has waited for us already. When the inbox `is_full`, statuses
+        are taken, and InboxFull is raised for a webhook that holds anything else.
         """
         ends = time.monotonic() + max(LEAST_S, RECEIVE_MAX_S - waited_s)
         provider, began_ns = self._providers[channel], time.time_ns()
         provider.verify(request)
         # Whoever has not signed names no trace, and makes no span.
         with tracing.webhook(channel, request.header("traceparent"), began_ns) as span:
-            answer = self._received(channel, provider, request, note, ends)
+            answer = self._received(channel, provider, request, note, ends, is_full=is_full)
             span.note({"http.response.status_code": answer.status})
         return answer
 
-    def _received(self, channel: str, provider: Provider, request: Inbound, note: Note, ends: float) -> Answer:
+    def _received(
+        self, channel: str, provider: Provider, request: Inbound, note: Note, ends: float, *, is_full: bool
+    ) -> Answer:
         """Take a verified webhook."""
         parsed = parse(provider, request)
         items = self._normalized(channel, parsed.items) or [Ignored(ANSWERED if parsed.answer else NOTHING)]
         if not self._breaker.lets_ask():
             raise StoreAway("Postgres is away")
-        accepted, problems = self._taken(channel, items, note, redelivers=provider.redelivers, ends=ends)
+        has_room = not is_full or all(isinstance(item, Status | Ignored) for item in items)
+        taken = items if has_room else [item for item in items if isinstance(item, Status)]
+        accepted, problems = self._taken(channel, taken, note, redelivers=provider.redelivers, ends=ends)
+        if not has_room:
+            raise InboxFull
         if reasons := reasons_of(items, problems):
             self._quarantine.keep(channel, request, reasons, _left_s(ends))
         _raise_what_comes_again(problems)

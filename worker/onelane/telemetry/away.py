@@ -50,8 +50,8 @@ AWAY: Final = {
     "task_failed": Event("error", "An unexpected error ended one round of a periodic task.", ("task", "failure")),
     "inbox_full": Event(
         "error",
-        "As many messages wait, of all users, as BACKLOG_TOTAL_MAX allows (`most`): this web process refuses every "
-        "webhook with 503.",
+        "As many messages wait, of all users, as BACKLOG_TOTAL_MAX allows (`most`): this web process refuses "
+        "webhooks of messages with 503.",
         ("most",),
     ),
     "inbox_has_room": Event("info", "Fewer messages wait than `most` again: webhooks are accepted.", ("most",)),

@@ -33,6 +33,7 @@ class Meta(Provider):
     """The provider `meta`: WhatsApp's Cloud API."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = MetaSettings
+    has_statuses: ClassVar[bool] = True
     signed_by: ClassVar[tuple[str, ...]] = ("x-hub-signature-256",)
 
     def __init__(self, settings: MetaSettings) -> None:

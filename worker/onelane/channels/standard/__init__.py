@@ -66,6 +66,7 @@ class Standard(Provider):
     """The provider `standard`: any service that signs by the Standard Webhooks specification."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = StandardSettings
+    has_statuses: ClassVar[bool] = True
     signed_by: ClassVar[tuple[str, ...]] = SIGNED
 
     def __init__(self, settings: StandardSettings) -> None:

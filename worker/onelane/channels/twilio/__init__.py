@@ -31,6 +31,7 @@ class Twilio(Provider):
     """The provider `twilio`: messages of users, and statuses of replies at the same address."""
 
     settings_model: ClassVar[type[fields.ProviderSettings]] = TwilioSettings
+    has_statuses: ClassVar[bool] = True
     redelivers: ClassVar[bool] = False
     signed_by: ClassVar[tuple[str, ...]] = ("x-twilio-signature",)
     body_max_bytes: ClassVar[int] = 32 * 2**10
