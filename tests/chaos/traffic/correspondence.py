@@ -55,10 +55,12 @@ class Correspondence:
             self._steps.append(step)
             self._advance()
 
-    def drop_rest(self) -> None:
-        """Forget what has not begun."""
+    def drop_rest(self) -> list[Post]:
+        """Forget what has not begun; return the posts among it, which nobody ever delivered."""
         with self._changing:
+            dropped = [step for step in self._steps if isinstance(step, Post)]
             self._steps.clear()
+        return dropped
 
     def _advance(self) -> None:
         while self._steps and not self._is_commanding:

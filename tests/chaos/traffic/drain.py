@@ -40,8 +40,8 @@ class Drain:
 
     def run(self, sent: Sequence[tuple[Correspondence, Post]]) -> None:
         """Do all of it; what cannot be done in time is a problem."""
-        for correspondence in self._correspondences:
-            correspondence.drop_rest()
+        dropped = {post.delivery for correspondence in self._correspondences for post in correspondence.drop_rest()}
+        delivered = [(correspondence, post) for correspondence, post in sent if post.delivery not in dropped]
         self._deliver_rest("are not acknowledged")
         self._command("paused", "resume")
         self._hand_back()
@@ -50,7 +50,7 @@ class Drain:
             self._operations.redrive(message, self._operations.last_seq(message.user_id))
         self._await_nothing_waiting()
         self._hand_back()
-        for correspondence, post in Random(len(sent)).sample(list(sent), min(OLD_ONES, len(sent))):
+        for correspondence, post in Random(len(sent)).sample(delivered, min(OLD_ONES, len(delivered))):
             correspondence.add(post._replace(delivery=f"{post.delivery} at last"))
         self._deliver_rest("are not acknowledged again")
         self._await_nothing_waiting()
