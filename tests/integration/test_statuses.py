@@ -84,6 +84,7 @@ def statuses(services: Services) -> Statuses:
     return Statuses(services.database, {"demo": sends}, services.out_lanes, services.failures)
 
 
+NOTED_S = 20.0
 NAMES = count()
 SAID = ("state", "delivered_at", "read_at", "failed_at", "failure", "failure_code", "duplicated_at")
 
@@ -221,7 +222,7 @@ def test_two_webs_take_a_thousand_statuses_shuffled_and_doubled_at_once(services
     def note(services: Services, said: list[Status]) -> None:
         statuses = Statuses(services.database, services.providers, services.out_lanes, services.failures)
         try:
-            statuses.note("demo", said)
+            statuses.note("demo", said, NOTED_S)
         except Exception as error:  # noqa: BLE001 - the test reads it
             problems.append(error)
 
@@ -233,7 +234,7 @@ def test_two_webs_take_a_thousand_statuses_shuffled_and_doubled_at_once(services
         thread.join()
     other.close()
     assert problems == []
-    assert monotonic() - began < 20
+    assert monotonic() - began < NOTED_S
     assert {one.read().state for one in users} == {"read"}
     assert services.database.rows("SELECT FROM reply_statuses") == []
 
