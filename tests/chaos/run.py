@@ -29,8 +29,8 @@ from tests.chaos.stalls import watch_stalls
 DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
 HEALED_S = 30.0
-CLEAN_S = 14.0
-"""Four rounds of the workers' duties, and some: what waits no more is ended in one, and forgotten in the next."""
+CLEAN_S = 30.0
+"""Ten rounds of the workers' duties: what waits no more is ended in one, and forgotten in one after it."""
 TICK_S = 0.1
 BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
 """What the checker knows of how a channel answers who writes fast."""

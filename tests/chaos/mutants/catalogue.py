@@ -253,16 +253,6 @@ MUTANTS: dict[str, Mutant] = {
             Script("pause", "redis.call('ZADD', LANES, 'XX', '+inf', user)", ""),
         ),
     ),
-    "leases-too-long": Mutant(
-        "the end of a lease within one lock TTL",
-        ("recovery",),
-        tuple(
-            Script(name, "local ends = digits(now + ttl)", "local ends = digits(now + 4 * ttl)")
-            for name in ("lease", "renew")
-        ),
-        ("kill-worker",),
-        rate=15,
-    ),
     "deliveries-of-the-forgotten-forgotten": Mutant(
         "what is kept of a forgotten person's deliveries, by which a redelivery is known",
         ("forgetting",),
