@@ -72,7 +72,8 @@ class Shipments:
 
     def start(self, holdings: Iterable[Holding]) -> None:
         """Work lanes, all at once; give back for a moment those that would find no place."""
-        self._workplace.loop.run_all([self._begun(holding) for holding in holdings])
+        busy = {one.lease.user_id for one in self._all() if one.stay.stage is not Stage.LEAVE}
+        self._workplace.loop.run_all([self._begun(one, is_second=one.lease.user_id in busy) for one in holdings])
 
     def give_up_overdue(self) -> None:
         """End what is at one stage for longer than it may take; its lane is left to its lease."""
@@ -101,12 +102,11 @@ class Shipments:
         with suppress(TimeoutError):
             closing.result(CLOSES_S)
 
-    def _begun(self, holding: Holding) -> Coroutine[Any, Any, None]:
+    def _begun(self, holding: Holding, *, is_second: bool) -> Coroutine[Any, Any, None]:
         shipment = Shipment(holding, self._workplace)
-        user_id, is_second = holding.lease.user_id, self._is_running(holding.lease.user_id)
         with self._changing:
             self._running[shipment] = None
-        return self._work(shipment, None if not is_second else POSTPONED_S, user_id)
+        return self._work(shipment, POSTPONED_S if is_second else None, holding.lease.user_id)
 
     async def _work(self, shipment: Shipment, pause_s: float | None, user_id: UUID) -> None:
         shares = self._workplace.shares
@@ -144,9 +144,6 @@ class Shipments:
     def _leave(self, leave: Coroutine[Any, Any, None]) -> None:
         self._leaving = [leaving for leaving in self._leaving if not leaving.done()]
         self._leaving.append(self._workplace.loop.run(leave))
-
-    def _is_running(self, user_id: UUID) -> bool:
-        return any(one.lease.user_id == user_id for one in self._all() if one.stay.stage is not Stage.LEAVE)
 
     def _all(self) -> list[Shipment]:
         with self._changing:
