@@ -27,12 +27,7 @@ BEGIN
     v_overtaken := v_session.status = 'escalated';
 
     DELETE FROM inbox WHERE user_id = p_user.id AND seq = p_message.seq;
-    IF p_message.kind = 'message' AND NOT (p_message.has_payload OR p_message.closes OR p_message.mentioned)
-       AND (p_message.batch_last > p_message.seq) IS NOT TRUE
-       AND p_message.attempts + p_message.deaths = 0 AND num_nonnulls(
-            p_message.event, p_message.parts, p_message.raw, p_message.quoted, p_message.author, p_message.repairs,
-            p_message.edited_text, p_message.deleted_at, p_message.last_error, p_message.redriven_at,
-            p_message.end_at) = 0 THEN -- what most are: each column that a statement names costs
+    IF is_plain(p_message) THEN -- what most are: each column that a statement names costs
         INSERT INTO messages (id, user_id, session_id, direction, seq, turn_seq, ordinal, state, channel, external_id,
                               text, button, attachments, route, traceparent, sent_at, accepted_at, lease)
         VALUES (p_message.id, p_user.id, v_session.id, 'in', p_message.seq, p_message.seq, 0, p_state,

@@ -1,7 +1,7 @@
 """Calls that take lists: each item is an island, and any list equals its items one by one."""
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +48,24 @@ def test_sixteen_users_are_accepted_begun_and_settled_in_one_call_each(rows: Row
     settled = calls.settle(*(settlement(one, replies=[{"text": "yes"}]) for one in turns))
     assert [one["outcome"] for one in settled] == ["committed"] * SIXTEEN
     assert rows.answered() == SIXTEEN
+
+
+def test_what_is_plain_in_a_list_is_settled_together_and_the_rest_by_itself(rows: Rows, calls: Calls) -> None:
+    turns = begun(calls, 4)
+    odd = settlement(turns[3], replies=[{"text": "yes"}], tool_calls=[{"name": "t", "output": 1}])
+    settled = calls.settle(*(settlement(one, replies=[{"text": "yes"}]) for one in turns[:3]), odd)
+    assert [(one["outcome"], len(one["outbox"])) for one in settled] == [("committed", 1)] * 4
+    written = rows.ask(
+        "SELECT count(DISTINCT m.xmin::text) AS all, count(DISTINCT m.xmin::text) FILTER (WHERE c.id IS NULL) AS plain"
+        "  FROM messages m LEFT JOIN tool_calls c USING (user_id)"
+    )
+    assert (written.all, written.plain) == (2, 1)  # each block of its own writes under a number of its own
+
+
+def test_of_a_user_who_is_twice_in_a_list_the_first_counts(calls: Calls) -> None:
+    [turn, other] = begun(calls, 2)
+    again = calls.settle(*(settlement(one, replies=[{"text": "yes"}]) for one in (turn, other, turn)))
+    assert [one["outcome"] for one in again] == ["committed", "committed", "already"]
 
 
 def test_a_locked_user_is_skipped_and_nobody_waits_for_it(settings: Settings, rows: Rows, calls: Calls) -> None:
@@ -156,11 +174,15 @@ def test_every_answer_is_the_same_when_it_is_asked_again(calls: Calls) -> None:
 
 
 TABLES = {
-    "users": "channel, sender, state, last_seq, next_seq, waiting, version, fence, paused_at IS NULL",
+    "users": "channel, sender, state, state_aside, last_seq, next_seq, waiting, version, fence, paused_at IS NULL",
     "user_aliases": "channel, alias",
     "conversation_sessions": "status, ended_reason, state, summary",
     "inbox": "seq, external_id, text, attempts, deaths, last_error",
-    "messages": "seq, turn_seq, ordinal, direction, state, external_id, text, attempts",
+    "messages": "seq, turn_seq, ordinal, direction, kind, state, channel, external_id, text, button, attachments,"
+    " route, event, closes, parts, raw, has_payload, quoted, author, mentioned, repairs, traceparent, sent_at,"
+    " attempts, deaths, last_error, batch_last, lease, end_at, failed_at IS NULL, failure, failure_code",
+    "outbox": "turn_seq, ordinal, channel, state, requests, (SELECT text FROM messages m WHERE m.id = t.id)",
+    "failures_to_tell": "word, code",
     "tool_calls": "name, output",
     "accepted_deliveries": "channel, external_id, seq",
 }
@@ -182,7 +204,23 @@ def clear(services: Services) -> None:
 
 
 PEOPLE = tuple(f"user {nr}" for nr in range(SIXTEEN))
-ACTS = st.sampled_from(["commit", "end", "fail", "die", "stale", "fenced", "refused"])
+ACTS = st.sampled_from(
+    [
+        "plain",
+        "plain",
+        "remember",
+        "silent",
+        "no way",
+        "too long",
+        "commit",
+        "end",
+        "fail",
+        "die",
+        "stale",
+        "fenced",
+        "refused",
+    ]
+)
 Round = dict[str, str]
 """Of some people, what comes of a message that they send."""
 HISTORIES = st.lists(st.dictionaries(st.sampled_from(PEOPLE), ACTS, min_size=1), min_size=1, max_size=8)
@@ -201,7 +239,9 @@ def play(calls: Calls, history: Sequence[Round]) -> dict[str, list[str]]:
                 outcomes[person].append(answer["outcome"])
             return answers
 
-        users = noted(calls.accept(*(delivery(person, f"{person} {said[person]}") for person in people)))
+        users = noted(
+            calls.accept(*(delivery(person, f"{person} {said[person]}", **EXTRA[acts[person]]) for person in people))
+        )
         turns = noted(
             calls.begin(*(lease(one["user_id"], said[person]) for person, one in zip(people, users, strict=True)))
         )
@@ -218,7 +258,19 @@ def one_by_one(history: Sequence[Round]) -> list[Round]:
     return [{person: acts[person]} for person in PEOPLE for acts in history if person in acts]
 
 
+FULL = {"text": "yes", "attachments": [{"url": "u"}], "parts": {"buttons": []}, "quoted": "q", "raw": {"a": 1}}
 SETTLE: dict[str, Callable[[Item, int], Item]] = {
+    "plain": lambda turn, fence: {
+        **settlement(turn, fence, goes_on=True, replies=[FULL, {"text": "and"}]),
+        "token": f"w:{fence}",
+        "traceparent": "t",
+    },
+    "remember": lambda turn, fence: settlement(turn, fence, session_state={"n": fence}, user_state={"n": fence}),
+    "silent": lambda turn, fence: settlement(turn, fence, replies=[]),
+    "no way": lambda turn, fence: settlement(turn, fence, replies=[{"text": "yes", "failure": "no_route"}]),
+    "too long": lambda turn, fence: settlement(
+        turn, fence, replies=[{"text": "yes", "failure": "too_long", "failure_code": "1"}]
+    ),
     "commit": lambda turn, fence: settlement(
         turn,
         fence,
@@ -235,6 +287,22 @@ SETTLE: dict[str, Callable[[Item, int], Item]] = {
     "fenced": lambda turn, fence: settlement(turn, fence - 1 if fence > 1 else 0),
     "refused": lambda turn, fence: settlement(turn, fence, user_state=[]),
 }
+
+
+EXTRA: defaultdict[str, Item] = defaultdict(
+    dict,
+    {
+        "plain": {
+            "button": "b",
+            "attachments": [{"url": "u"}],
+            "route": {"number": "n"},
+            "traceparent": "00",
+            "sent_at": "2026-01-02T03:04:05Z",
+        },
+        "silent": {"parts": {"place": 1}, "quoted": "q", "author": {"name": "a"}, "mentioned": True, "raw": {"a": 1}},
+    },
+)
+"""What is special about the message that is settled so."""
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
