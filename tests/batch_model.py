@@ -146,7 +146,10 @@ class Batches:
             return False
         if lowest.superseded > turn.superseded and lowest.frozen_to != turn.seqs[-1]:
             return True  # asked again
-        if turn.superseded >= most or self._reach(turn.started_at, self.waiting[turn.seqs[-1]], 1) == turn.seqs[-1]:
+        is_full = len(turn.seqs) >= self.channel.batch_max
+        if turn.superseded >= most or is_full:
+            return False
+        if self._reach(turn.started_at, self.waiting[turn.seqs[-1]], 1) == turn.seqs[-1]:
             return False
         lowest.frozen_to, self.fence = None, turn.fence
         lowest.superseded += 1

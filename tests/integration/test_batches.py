@@ -191,6 +191,27 @@ def test_what_does_not_join_supersedes_nothing(batches: Batches, what: Item) -> 
     assert batches.settle(begun, interrupt=INTERRUPT)["outcome"] == "committed"
 
 
+def test_what_a_full_batch_cannot_take_in_supersedes_nothing(batches: Batches) -> None:
+    batches.policy(batch_max=2)
+    batches.accept("one", "two")
+    begun = batches.begin()
+    batches.accept("three")
+    settled = batches.settle(begun, interrupt=INTERRUPT, goes_on=True)
+    assert settled["outcome"] == "committed"
+    assert texts(settled["next"]) == ["three"]
+
+
+def test_a_batch_that_was_widened_beyond_what_begins_together_never_shrinks(batches: Batches) -> None:
+    batches.policy(batch_max=2)
+    batches.accept("one")
+    begun = batches.begin()
+    batches.accept("two", "three")
+    begun["turn"]["messages"] += batches.call("claim_newer", begun)["messages"]
+    batches.accept("four")
+    assert batches.settle(begun, interrupt=INTERRUPT)["outcome"] == "committed"
+    assert texts(batches.begin()) == ["four"]
+
+
 def test_who_writes_all_the_time_is_answered_after_so_many(batches: Batches) -> None:
     batches.accept("0")
     outcomes = []

@@ -68,8 +68,13 @@ class Handling:
     def memory(self, turn: TurnRead, holding: Holding, hold: Callable[[], AbstractContextManager[Hold]]) -> TurnMemory:
         """Make what the turn reads from; `hold` begins to hold what it cannot keep."""
         channel = self._channel(turn)
-        may_be = channel is not None and channel.on_busy == "interrupt" and turn.superseded < channel.interrupt_max
-        may_be = may_be and turn.failure is None  # what is said of a failure is not asked again
+        may_be = (
+            channel is not None
+            and channel.on_busy == "interrupt"
+            and turn.superseded < channel.interrupt_max
+            and len(turn.messages) < channel.collect_max_messages  # a full batch takes nothing in
+            and turn.failure is None  # what is said of a failure is not asked again
+        )
         return TurnMemory(self._sessions, turn, holding.lease, self._files, hold, is_interruptible=may_be)
 
     async def run(

@@ -31,7 +31,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         yield from _called_again(evidence, person)
         if policy.get("on_busy") == INTERRUPT:
             yield from _thrown_away(person, policy["interrupt_max"])
-            yield from _not_thrown_away(evidence, person, policy["interrupt_max"])
+            yield from _not_thrown_away(evidence, person, policy["interrupt_max"], policy.get("batch_max", inf))
 
 
 def _in_one(evidence: Evidence, person: Person) -> Iterator[Violation]:
@@ -145,13 +145,18 @@ def _thrown_away(person: Person, most: int) -> Iterator[Violation]:
             yield Violation(PROMISE, person.user_id, None, sentence)
 
 
-def _not_thrown_away(evidence: Evidence, person: Person, most: int) -> Iterator[Violation]:
-    """See that no turn is committed that a newer message was to throw away: whatever Redis knew of that."""
+def _not_thrown_away(evidence: Evidence, person: Person, most: int, batch_max: float) -> Iterator[Violation]:
+    """See that no turn is committed that a newer message was to throw away: whatever Redis knew of that.
+
+    A batch that is full takes nothing in.
+    """
     places = {message.seq: place for place, message in enumerate(person.messages)}
     for batch in person.batches.values():
         last = batch[-1]
         newer = next(iter(person.messages[places[last.seq] + 1 :]), None)
         if newer is None or last.state != "processed" or not _joins(last, newer) or _is_shielded(batch):
+            continue
+        if len(batch) >= batch_max:
             continue
         came_s = evidence.at(last.left_at) - evidence.at(newer.accepted_at)
         begun = [begin for begin in person.begins if begin.message_id == batch[0].id and begin.superseded is not None]

@@ -135,7 +135,8 @@ class Turns:
         lowest = user.inbox[0]
         if self._channel.on_busy != "interrupt" or lowest.superseded >= self._channel.interrupt_max:
             return False
-        return self._batches.last(user.inbox, session, 1) != lowest.batch_last
+        is_full = sum(one.seq <= (lowest.batch_last or 0) for one in user.inbox) >= self._policy.batch_max
+        return not is_full and self._batches.last(user.inbox, session, 1) != lowest.batch_last
 
     def _settle(self, user: UserRecord, session: SessionRecord, run: Run) -> None:
         lowest = user.inbox[0]
