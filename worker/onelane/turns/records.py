@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from uuid import UUID
 
@@ -174,16 +175,18 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        with self.hold(cancelled) as hold:
+        hold: OutageHold | None = None
+        with ExitStack() as held:
             while True:
                 try:
                     settled = await self._settle(lease, turn, what)
                 except StoreUnavailable as error:
+                    hold = hold or held.enter_context(self.hold(cancelled))
                     for wait_s in hold.rests(error):
                         await asyncio.sleep(wait_s)
                 else:
                     if settled.outcome is SettleOutcome.COMMITTED:
-                        hold.done()
+                        self.breaker.close()
                     return settled
 
     async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
