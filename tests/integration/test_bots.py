@@ -50,6 +50,7 @@ def test_each_channels_turns_run_its_own_bot(
     }
 
 
+@pytest.mark.slow
 def test_a_suspect_runs_apart_in_its_own_channels_bot(
     services: Services, settings: Settings, rows: Rows, run_worker: RunWorker
 ) -> None:

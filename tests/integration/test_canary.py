@@ -321,6 +321,7 @@ def test_no_canary_gets_out_of_a_suspects_own_process(run: Run) -> None:
     assert run.found == {}
 
 
+@pytest.mark.slow
 def test_gunicorn_quotes_no_request_that_is_none(run: Run) -> None:
     log = run.folder / "web.log"
     with web_process(run.settings, run.folder, log_format="json") as port:

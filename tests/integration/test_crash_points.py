@@ -79,8 +79,9 @@ def test_a_worker_that_dies_after_a_tool_leaves_the_same_list_and_the_choice_mea
     assert len({message.session_id for message in rows.inbound(user_id)}) == 1
 
 
-@pytest.mark.parametrize("side", slow_after(1, ["after", "before"]))
-@pytest.mark.parametrize("point", slow_after(1, FAILING_POINTS))
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["after", "before"])
+@pytest.mark.parametrize("point", FAILING_POINTS)
 def test_kill_9_while_a_failure_is_noted_counts_it_once_and_goes_on(
     rows: Rows, point: str, side: str, services: Services, settings: Settings, accept: Accept
 ) -> None:
@@ -109,7 +110,8 @@ def _without_fence_checks(text: str) -> str:
     return mutant
 
 
-@pytest.mark.parametrize("is_fenced", slow_after(1, [True, False]), ids=["fence on", "fence off"])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_fenced", [True, False], ids=["fence on", "fence off"])
 def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
     rows: Rows, is_fenced: bool, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:
@@ -140,7 +142,8 @@ def test_a_holder_frozen_before_begin_finds_its_lane_fenced(
     assert [reply.turn_seq for reply in rows.replies(user_id)] == [1, 2]
 
 
-@pytest.mark.parametrize("point", slow_after(1, ["after handler 1", "before handler 1"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["after handler 1", "before handler 1"])
 def test_a_holder_frozen_around_its_handler_leaves_one_effect(
     rows: Rows, point: str, services: Services, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def _talk(rows: Rows, accept: Accept, prefix: str) -> list[float]:
     return rows.waits_ms(users)
 
 
-@pytest.mark.parametrize("flood", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flood", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nobody_much(
     rows: Rows, settings: Settings, accept: Accept, flood: int
 ) -> None:
@@ -69,6 +69,7 @@ def test_sixteen_hanging_users_of_one_worker_do_not_stop_the_seventeenth_on_anot
         assert all(client.exists(f"lock:in:{message.user_id}") for message in hanging)
 
 
+@pytest.mark.slow
 def test_a_rate_limit_parks_the_lane_and_drops_nothing(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

@@ -243,6 +243,7 @@ def test_a_large_state_passes_to_the_child_whole(size: int, letter: str, run: Ru
     assert answer == f"{size + len(FRAME)} 2"
 
 
+@pytest.mark.slow
 def test_both_states_pass_at_the_largest_that_a_turn_may_store(run: Run) -> None:
     state = {"text": "\x01" * 160_000}  # each takes six bytes of JSON
     answer = text_of(run("sizes", session_state=state, user_state=state))

@@ -182,6 +182,7 @@ def _commands_until(mark: str, monitor: Monitor, of: Collection[str]) -> Counter
     return commands
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_leaves_the_wake_up_to_others(
     rows: Rows, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:

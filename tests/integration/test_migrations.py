@@ -133,6 +133,7 @@ def run_migrate(settings: Settings, url: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_many_at_once_on_an_empty_database_apply_each_file_once(
     settings: Settings, url: str, database: Connection[Any]
 ) -> None:
@@ -167,7 +168,8 @@ def faulty_runs(url: str) -> Iterator[Callable[[str, int], tuple[int, int]]]:
         faults.close()
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [29, 2])
 def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(
     url: str, database: Connection[Any], every: int
 ) -> None:

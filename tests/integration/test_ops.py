@@ -170,6 +170,7 @@ def test_one_subscriber_with_many_addresses_is_one(web: Flask) -> None:
     assert try_to_log_in(web.test_client(), "wrong", address="2001:db8:1:3::1").status_code == 401
 
 
+@pytest.mark.slow
 def test_one_site_with_many_networks_is_one(web: Flask) -> None:
     for nr in range(attempts.PER_SITE_MAX):
         assert try_to_log_in(web.test_client(), "wrong", address=f"2001:db8:1:{nr:x}::1").status_code == 401

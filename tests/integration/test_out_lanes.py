@@ -96,6 +96,7 @@ def test_a_burst_sends_the_replies_of_its_turns(
     assert Survey(services.out_lanes).snapshot().total == 0
 
 
+@pytest.mark.slow
 def test_a_lane_of_replies_whose_worker_died_is_taken_over(
     settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
 ) -> None:
@@ -117,6 +118,7 @@ def test_replies_go_out_although_who_committed_them_died_before_it_let_their_lan
     assert services.out_lanes.jobs(user_id)
 
 
+@pytest.mark.slow
 def test_replies_go_out_although_redis_forgot_that_they_wait(
     settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
     assert registry.get_job_count() == 0
 
 
+@pytest.mark.slow
 def test_turns_that_fill_all_slots_keep_no_reply_waiting(
     settings: Settings, accept: Accept, rows: Rows, run_worker: RunWorker, tmp_path: Path
 ) -> None:
@@ -164,6 +167,7 @@ def test_turns_that_fill_all_slots_keep_no_reply_waiting(
         eventually(lambda: [reply.state for reply in rows.replies(hanging)] == ["sent"])
 
 
+@pytest.mark.slow
 def test_the_doctor_says_when_a_kind_has_no_worker(
     services: Services, settings: Settings, run_worker: RunWorker
 ) -> None:

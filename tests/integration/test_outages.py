@@ -148,6 +148,7 @@ def test_a_database_that_refuses_turns_blames_no_message(
     assert (row.attempts, row.deaths) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_turn_stands_when_the_next_cannot_begin(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

@@ -172,7 +172,8 @@ def test_a_probe_writes_and_leaves_nothing(services: Services, rows: Rows) -> No
         assert not _takes_writes(services)
 
 
-@pytest.mark.parametrize("away", ["database_url", pytest.param("redis_url", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("away", ["database_url", "redis_url"])
 def test_a_worker_that_starts_while_a_server_is_away_waits_for_it(
     away: str, rows: Rows, settings: Settings, accept: Accept, tmp_path: Path
 ) -> None:

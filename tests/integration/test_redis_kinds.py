@@ -34,6 +34,7 @@ GOES_ON_WITHIN_S = 20.0
 """After the primary is gone: the Sentinels notice it and agree on another, workers ask them. Measured: 3 and 6 s."""
 
 
+@pytest.mark.slow
 def test_a_message_goes_all_the_way_over_a_socket_in_a_folder(
     rows: Rows, settings: Settings, run_worker: RunWorker, tmp_path: Path
 ) -> None:

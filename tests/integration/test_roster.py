@@ -80,6 +80,7 @@ def test_a_workers_slots_are_those_that_it_has_registered(services: Services) ->
     worker.withdraw()
 
 
+@pytest.mark.slow
 def test_a_beat_costs_the_same_however_many_lanes_are_at_hand(services: Services, settings: Settings) -> None:
     client = services.lanes.client
     worker = registration.Registration(client, "one", services.lanes.roster.note)

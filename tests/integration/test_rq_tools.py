@@ -60,6 +60,7 @@ def test_a_suspended_worker_takes_nothing_until_resumed_also_when_it_starts_susp
         eventually(lambda: rows.answered() == 2)
 
 
+@pytest.mark.slow
 def test_rqs_shutdown_command_ends_the_worker_and_its_supervisor(services: Services, settings: Settings) -> None:
     client = services.lanes.client
     with worker_process(settings, is_supervised=True) as process:

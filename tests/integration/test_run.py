@@ -140,6 +140,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         run.destroy()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_everything_it_started(start: Callable[..., Run]) -> None:
     run = start().until_ready()
     programs = " ".join(word for pid in run.family for word in command_line(pid))
@@ -220,6 +221,7 @@ def test_what_other_terminals_read_is_for_their_user_alone(start: Callable[..., 
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said_in_one_line_with_what_to_do(start: Callable[..., Run]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -239,6 +241,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(start: Cal
     assert all(command_line(pid) for pid in stay)
 
 
+@pytest.mark.slow
 def test_an_impossible_setting_is_said_in_one_line(start: Callable[..., Run]) -> None:
     run = start(WORKER_SLOTS="many")
     assert run.process.wait(START_S) != 0
@@ -299,6 +302,7 @@ def assert_untouched(foreign: dict[str, str]) -> None:
         assert client.hgetall("instance") == {b"theirs": b"1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exported", "named"),
     [

@@ -230,6 +230,7 @@ def _count(owner: object, method: str) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_worker_whose_every_slot_hangs_ends_with_75_and_releases_its_lanes(
     start: Start, accept: Accept, rows: Rows, services: Services, gate: Path, log_lines: Lines
 ) -> None:
@@ -390,6 +391,7 @@ def test_a_suspended_worker_takes_nothing_and_goes_on_when_resumed(
     eventually(lambda: rows.is_settled(message.user_id))
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_finishes_the_turns_at_hand(
     start: Start, accept: Accept, rows: Rows, services: Services, gate: Path
 ) -> None:

@@ -34,7 +34,8 @@ def _overlaps(log: Path) -> list[tuple[Run, Run]]:
     return [(one, two) for runs in turns.values() for one, two in pairwise(sorted(runs)) if two[0] < one[1]]
 
 
-@pytest.mark.parametrize("messages", [300, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("messages", [300, 5_000])
 def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
     rows: Rows, services: Services, settings: Settings, messages: int, tmp_path: Path
 ) -> None:

@@ -459,6 +459,7 @@ def test_sessions_in_postgres_are_those_of_the_model(connection: psycopg.Connect
 DAY_STARTS = "00:00 00:30 01:59 02:00 02:15 02:30 03:00 06:00 23:30"
 
 
+@pytest.mark.slow
 def test_both_time_zone_databases_agree_about_when_days_start(connection: psycopg.Connection[Any]) -> None:
     """Else the test above would compare the two databases of the world's clocks, not the two programs."""
     for zone in ZONES:

@@ -115,6 +115,7 @@ def test_two_messages_10_s_apart_share_a_session_at_any_minute_unless_the_day_st
             assert reason == ("end_of_day" if is_split else None), sent
 
 
+@pytest.mark.slow
 def test_messages_of_every_minute_worked_off_by_the_real_functions_share_their_sessions(
     rows: Rows, services: Services, policy: Publish
 ) -> None:

@@ -20,10 +20,9 @@ def _resident_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.parametrize(
-    "handler", ["tests.bots:handle_async", pytest.param("tests.bots:handle", marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("users", [300, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("handler", ["tests.bots:handle_async", "tests.bots:handle"])
+@pytest.mark.parametrize("users", [300, 1_000])
 def test_two_hundred_slow_turns_at_once_need_eight_connections(
     rows: Rows, handler: str, users: int, services: Services, settings: Settings, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_who_has_found_another_deployment_s_lanes_takes_nothing_over_when_redis_
     services.lanes.check_owner()
 
 
+@pytest.mark.slow
 def test_a_worker_whose_redis_becomes_another_deployment_s_ends_with_78(services: Services, settings: Settings) -> None:
     worker = open_worker(settings)
     with ThreadPoolExecutor(1) as pool:
@@ -143,6 +144,7 @@ def test_a_worker_whose_redis_becomes_another_deployment_s_ends_with_78(services
         assert code.result(DEADLINE_S) == EXIT_CONFIG
 
 
+@pytest.mark.slow
 def test_with_a_prefix_two_deployments_share_a_redis_also_when_it_loses_its_memory(
     services: Services, settings: Settings, other_settings: Settings, rows: Rows, run_worker: RunWorker
 ) -> None:

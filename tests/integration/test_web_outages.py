@@ -168,6 +168,7 @@ def test_with_all_connections_in_statements_that_hang_few_webhooks_wait_and_the_
     assert "m0" in {row.external_id for row in rows.accepted()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("away", "meanwhile"), [("database_url", 503), ("redis_url", 202)])
 def test_a_web_that_starts_while_a_server_is_away_does_its_work_as_soon_as_that_is_back(
     away: str, meanwhile: int, services: Services, settings: Settings, rows: Rows, tmp_path: Path

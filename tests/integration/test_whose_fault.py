@@ -123,7 +123,8 @@ def test_a_failure_that_cannot_be_stored_as_it_is_counts_too(
     assert rows.message(message.message_id).state == "dead"
 
 
-@pytest.mark.parametrize("is_wrapped", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_wrapped", [False, True])
 def test_a_locked_table_under_a_handlers_reads_is_no_attempt(
     rows: Rows, services: Services, settings: Settings, accept: Accept, is_wrapped: bool
 ) -> None:

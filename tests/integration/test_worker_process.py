@@ -137,6 +137,7 @@ def test_sigterm_twice_hands_unfinished_lanes_back_at_once_and_exits_0(
     assert client.smembers("rq:workers") == set()
 
 
+@pytest.mark.slow
 def test_turns_that_end_within_the_grace_are_committed(
     rows: Rows, services: Services, settings: Settings, accept: Accept
 ) -> None:

@@ -692,6 +692,7 @@ def test_echoes_of_our_own_and_of_a_colleague_are_reported(fakes: FakeProviders,
         assert not called.problems
 
 
+@pytest.mark.slow
 def test_the_fakes_end_with_whoever_started_them(tmp_path: Path) -> None:
     code = """
 import os, subprocess, sys

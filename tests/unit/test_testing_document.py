@@ -35,6 +35,7 @@ def test_every_block_of_python_has_a_name() -> None:
     assert text.count("```python") == sum(name.endswith(".py") for name in BLOCKS) > 4
 
 
+@pytest.mark.slow
 def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
     shown = sum(text.count("\ndef test_") for text in BLOCKS.values()) - BLOCKS[REAL].count("\ndef test_")
     assert f"{shown} passed" in run_pytest(tmp_path, f"--ignore={REAL}")

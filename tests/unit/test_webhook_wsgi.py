@@ -11,12 +11,13 @@ GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0", "--log-level=error", "onelan
 IMPORT = ["-c", "import onelane_web.wsgi"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "settings", "named"),
     [
         (GUNICORN, {}, "DATABASE_URL"),
-        pytest.param(IMPORT, {}, "DATABASE_URL", marks=pytest.mark.slow),
-        pytest.param(IMPORT, {**GOOD, "CHANNELS": "{"}, "CHANNELS", marks=pytest.mark.slow),
+        (IMPORT, {}, "DATABASE_URL"),
+        (IMPORT, {**GOOD, "CHANNELS": "{"}, "CHANNELS"),
         (
             IMPORT,
             {**GOOD, "CHANNELS": '{"demo": {"provider": "standard", "secrets": ["whsec_"]}}'},

@@ -56,6 +56,7 @@ def visit(page: Page, path: str, waits_for: str) -> None:
     assert is_clean(page), page.content()
 
 
+@pytest.mark.slow
 def test_hostile_users_and_what_they_write_are_never_seen(
     rows: Rows, inside: Page, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker
 ) -> None:

@@ -131,6 +131,7 @@ def press(page: Page, key: str, until: Locator) -> None:
     raise AssertionError(f"{key} does not lead to {until}")
 
 
+@pytest.mark.slow
 def test_a_change_that_does_not_run_is_shown_until_it_is_mended(page: Page, problem_file: Path) -> None:
     problem_file.write_text("mybot.py, line 5: invalid syntax")
     page.goto("/try")
