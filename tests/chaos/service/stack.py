@@ -245,7 +245,7 @@ class Stack:
         for server, url in urls.items():
             self.own_proxies[f"{name}/{server}"] = self._exits.enter_context(Proxy(url))
         if name in CLOCKED_WORKER_NAMES:
-            self.clocks[name] = SteppingClock(self.folder.path / f"{name}.offset")
+            self.clocks[name] = SteppingClock(self.folder.path / f"{name}.offset", looks_every_s=1)
         return {
             **pooled,
             **(self.clocks[name].environment if name in self.clocks else {}),
