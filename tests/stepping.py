@@ -26,9 +26,9 @@ class SteppingClock:
     """The clock of every process that has its `environment`: it shows the right time until it steps."""
 
     def __init__(self, offset_file: Path, *, looks_every_s: int = 0) -> None:
-        """Keep in a file what the clock is ahead; all its processes read it so often, with 0 whenever they ask the time.
+        """Keep in a file what the clock is ahead; all its processes read it so often; with 0 at each look.
 
-        That costs 24 µs each time: what asks often is slow with it.
+        That costs 24 µs a look: what asks the time often is slow with it.
         """
         self.offset_s = 0.0
         """How far it is ahead of the right time."""
