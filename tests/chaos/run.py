@@ -29,8 +29,8 @@ from tests.chaos.stalls import watch_stalls
 DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
 HEALED_S = 30.0
-CLEAN_S = 30.0
-"""Ten rounds of the workers' duties: what waits no more is ended in one, and forgotten in one after it."""
+CLEAN_S = 90.0
+"""A minute, for which the sweeper leaves a session whose user had a waiting message; then ten rounds of the workers' duties."""
 TICK_S = 0.1
 BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
 """What the checker knows of how a channel answers who writes fast."""

@@ -58,10 +58,10 @@ LONG: Final[Mapping[str, Setting]] = {
     "sends, and twice what may happen": _of(SENDS, 2, 2, losses=2),
 }
 """What `make explore` looks at."""
-ANYTHING: Final = Budget(crashes=2, expiries=3, flushes=1, losses=2, failures=1, laps=2, rewinds=1, pauses=2)
+ANYTHING: Final = Budget(crashes=2, expiries=3, flushes=1, losses=2, failures=1, laps=2, rewinds=1)
 WALKED: Final[Mapping[str, Setting]] = {
     "two users": Setting(users=2, budget=ANYTHING),
-    "batches": Setting(messages=3, batch_max=2, budget=ANYTHING),
+    "batches": Setting(messages=3, batch_max=2, budget=ANYTHING._replace(pauses=2)),
     "one at a time": Setting(messages=3, quantum=1, on_unknown="resend", budget=ANYTHING),
     "who tells nothing": Setting(messages=2, on_unknown="leave", budget=ANYTHING),
 }

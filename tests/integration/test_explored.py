@@ -20,11 +20,11 @@ STATES_MIN = 100_000
 WALKS_MAX = 100
 """Of each kind: more than it takes to meet the rarest of these differences."""
 DIFFERENT = {
-    "a lane on which nothing waits stays": Change(lanes, "if has_work else Place.ABSENT", "if True else Place.ABSENT"),
+    "a lane on which nothing waits stays": Change(lanes, "if not has_work:", "if False:"),
     "a lease that has run out is lost": Change(
         lanes,
-        "if lane.lock != mine:\n        return lane, False\n    place",
-        "if not lane.is_live:\n        return lane, False\n    place",
+        "if lane.lock != mine:\n        return lane, False\n    place = Place.LATER",
+        "if not lane.is_live:\n        return lane, False\n    place = Place.LATER",
     ),
     "who takes over writes no fence": Change(records, "if taken_over:", "if False:"),
     "an answer under an old fence counts for nothing": Change(

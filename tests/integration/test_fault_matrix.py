@@ -200,7 +200,8 @@ def judge(service: Outbound, cases: list[Case]) -> None:
             late += [first.state, third.state].count("unknown")
             assert {first.state, third.state} <= {*TAKEN, "unknown"}, f"{case}: {first.state}, {third.state}"
             if case.meaning and case.meaning.outcome is Outcome.NEVER:
-                assert faulted.failure == case.meaning.word, case
+                late += faulted.state == "unknown"  # the machine was busy: the refusal came behind the deadline
+                assert faulted.state == "unknown" or faulted.failure == case.meaning.word, case
     assert late <= len(cases) * EACH * LATE_MAX, f"{late} replies that met no fault"
 
 
