@@ -30,7 +30,7 @@ DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
 HEALED_S = 30.0
 CLEAN_S = 90.0
-"""The sweeper leaves a session for a minute whose user had a waiting message; then ten rounds of the workers' duties."""
+"""The sweeper leaves a session a minute whose user had a waiting message; then ten rounds of the workers' duties."""
 TICK_S = 0.1
 BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
 """What the checker knows of how a channel answers who writes fast."""
