@@ -121,13 +121,16 @@ class KeptRecords:
         self.fates: list[Fate] = []
         self.went_on: list[bool] = []
         self.failure: Exception | None = None
+        self.hears_of_full = True
         self.kept: dict[UUID, dict[str, Any]] = {}
         """The files that replies are sent with."""
         self.after: Callable[[Fate], None] = lambda _: None
 
-    async def begin(self, lease: Lease, cancelled: threading.Event) -> Begun:
+    async def begin(self, lease: Lease, cancelled: threading.Event, full: Sequence[str] = ()) -> Begun:
         if self.failure:
             raise self.failure
+        if self.hears_of_full and self.rows and self.rows[0].channel in full:
+            return Begun(outcome=BeginOutcome.FULL, channel=self.rows[0].channel)
         return self._next(self.outcome)
 
     async def settle(self, lease: Lease, reply: Waiting, fate: Fate, *, goes_on: bool) -> Settled:

@@ -1,17 +1,19 @@
 -- Hands out a user's lowest reply that is not terminal, to the holder of a lease of the out lane: to be sent, marked
 -- `sending` under its fence before the request, or to be settled, when nobody knows what came of its last request.
 --
--- p_lease: {user_id, fence, token: the lease's, which tells it from another with the same number}.
+-- p_lease: {user_id, fence, token: the lease's, which tells it from another with the same number, full: channels for which
+-- the worker has no place now: nothing of theirs is marked (optional)}.
 -- Locks the out lane's row, and reads user, reply and channel after it, in one statement.
 -- A reply that is `sending` under our own lease was marked by this very call, whose answer was lost: it is handed out
 -- again, and nothing is counted. Under another one, its holder went in the middle: now it is `unknown`.
 -- A user who wants no messages gets none: such replies fail here, and the next is looked at.
 -- On a broken channel one reply is sent every half a minute, as the probe; that is noted before it is.
--- Returns {user_id, outcome, fence: the newest that has written, wait_ms, word, reply}. outcome:
+-- Returns {user_id, outcome, fence: the newest that has written, wait_ms, word, channel, reply}. outcome:
 --   send      reply is to be sent
 --   unknown   what came of reply's last request is to be found out
 --   wait      nothing may be sent to the user for wait_ms
 --   held      nor by the channel; word: why
+--   full      channel is one of `full`
 --   idle      nothing waits
 --   fenced    a later lease has written
 --   skipped   another transaction holds the lane
@@ -72,6 +74,8 @@ BEGIN
         v_until := v_now;
     ELSIF v_until > v_now THEN
         v_outcome := 'wait';
+    ELSIF p_lease -> 'full' ? v_read.channel THEN
+        v_outcome := 'full';
     ELSIF v_read.broken_at IS NOT NULL AND NOT claim_probe(v_read.channel, v_now, p_waits) THEN
         v_outcome := 'held';
         v_until := greatest(v_read.probe_at, v_now + interval '1 s');
@@ -102,7 +106,7 @@ BEGIN
     IF v_outcome NOT IN ('send', 'unknown') THEN
         RETURN json_build_object(
             'user_id', v_user_id, 'outcome', v_outcome, 'fence', v_lane.fence, 'word', v_word,
-            'wait_ms', ceil(1000 * extract(epoch FROM v_until - v_now))::bigint);
+            'channel', v_read.channel, 'wait_ms', ceil(1000 * extract(epoch FROM v_until - v_now))::bigint);
     ELSIF v_lane.fence <> v_fence OR v_lane.from_seq <> v_read.turn_seq THEN
         UPDATE out_lanes SET fence = v_fence, from_seq = v_read.turn_seq WHERE user_id = v_user_id;
     END IF;

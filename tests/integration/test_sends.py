@@ -62,6 +62,16 @@ def outbox(services: Services) -> list[Any]:
 # the plain way
 
 
+def test_nothing_is_marked_of_a_channel_that_has_no_place(services: Services, calls: Calls, alice: ByHand) -> None:
+    replied(alice, "one")
+    before = outbox(services)
+    channel = before[0].channel
+    full = begin(calls, alice, full=["another", channel])
+    assert (full["outcome"], full["channel"]) == ("full", channel)
+    assert outbox(services) == before
+    assert begin(calls, alice, full=["another"])["outcome"] == "send"
+
+
 def test_a_settled_turn_names_the_replies_that_wait(alice: ByHand, rows: Rows) -> None:
     turn = alice.begin()
     settled = alice.commit(turn, replies=[{"text": "one"}, {"text": "two"}])

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -13,7 +14,7 @@ from onelane.channels.sender import OnUnknown
 from onelane.channels.sending import LookUp, Request
 from onelane.channels.verdicts import Outcome, Response, Verdict, unknown
 from onelane.outbox.sending import ANSWER_MAX_BYTES, LOOK_UP_MAX, Sending, open_client
-from onelane.outbox.shares import Shares
+from onelane.outbox.shares import PAUSE_MAX_S, Shares
 from tests import loops
 from tests.shipping import TOKEN, PlainSender, waiting
 
@@ -137,10 +138,24 @@ def test_a_channel_has_no_more_than_its_share_of_the_slots() -> None:
             assert (first, second, third, other) == (True, True, False, True)
             assert shares.is_known_to_be_full(users[2])
             assert not shares.is_known_to_be_full(users[3])
-        pauses = [shares.pause_s(users[2]) for _ in range(100)]
-        assert pauses == sorted(pauses)
-        assert pauses[0] < 0.5 < pauses[-1] == 5
+        assert shares.full == ["slow"]
     assert not shares.is_known_to_be_full(users[2])
+    assert shares.full == []
+
+
+def test_lanes_without_a_place_come_back_one_after_the_other_as_places_become_free() -> None:
+    now = [100.0]
+    shares, user = Shares(2, lambda: now[0]), waiting().id
+    for _ in range(50):
+        with shares.place("slow", user):
+            now[0] += 2
+    pauses = [shares.pause_s(user) for _ in range(200)]
+    first, rest = pauses[:28], pauses[28:]
+    assert [round(later - sooner, 2) for sooner, later in pairwise(first)] == 27 * [1.0]
+    assert all(PAUSE_MAX_S / 2 <= pause_s <= PAUSE_MAX_S for pause_s in rest)
+    assert max(rest) - min(rest) > PAUSE_MAX_S / 4
+    now[0] += 1_000
+    assert shares.pause_s(user) < 2
 
 
 def test_an_in_process_transport_needs_no_net() -> None:

@@ -82,6 +82,17 @@ def test_a_users_second_lease_waits_for_the_request_of_the_first(outbox: Outbox)
 
 def test_a_channel_that_hangs_leaves_slots_to_the_others(outbox: Outbox) -> None:
     outbox.records.outcome = BeginOutcome.SEND
+    for _ in range(3):
+        outbox.lease()
+    eventually(lambda: outbox.asked == 3)
+    outbox.lease()
+    eventually(lambda: len(outbox.lanes.parked) == 1)
+    assert outbox.records.fates == []
+    assert outbox.shipments.free == 1
+
+
+def test_a_mark_whose_channel_became_full_meanwhile_is_taken_back(outbox: Outbox) -> None:
+    outbox.records.outcome, outbox.records.hears_of_full = BeginOutcome.SEND, False
     for _ in range(4):
         outbox.lease()
     eventually(lambda: outbox.asked == 3 and len(outbox.lanes.parked) == 1)

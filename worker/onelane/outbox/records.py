@@ -6,7 +6,7 @@ tried again while Postgres is away, for COMMIT_HOLD_S, also while the process st
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
@@ -59,9 +59,12 @@ class SendRecords:
         self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_sends", "settle_sends")}
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="outbox")
 
-    async def begin(self, lease: Lease, cancelled: Event) -> Begun:
-        """Mark the user's next reply as being sent; a lost answer is asked for again under the same lease."""
-        item = {**self._names(lease), "taken_over": lease.taken_over}
+    async def begin(self, lease: Lease, cancelled: Event, full: Sequence[str] = ()) -> Begun:
+        """Mark the user's next reply as being sent, unless its channel is `full`.
+
+        A lost answer is asked for again under the same lease.
+        """
+        item = {**self._names(lease), "full": list(full)}
         asked_at = time.monotonic()
 
         async def ask() -> JsonObject:

@@ -101,6 +101,8 @@ class BeginOutcome(StrEnum):
     """The user's replies wait: for a limit, or after an error."""
     HELD = "held"
     """The channel's replies wait."""
+    FULL = "full"
+    """The channel has no place here now."""
     IDLE = "idle"
     FENCED = "fenced"
 
@@ -111,6 +113,7 @@ class Begun(Value):
     outcome: BeginOutcome
     fence: int = 0
     wait_ms: int | None = None
+    channel: str | None = None
     reply: Waiting | None = None
 
 

@@ -72,7 +72,8 @@ class Shipment:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
     async def _work(self) -> None:
-        begun: Begun | None = await self._records.begin(self.lease, self.holding.cancelled)
+        full = self._workplace.shares.full
+        begun: Begun | None = await self._records.begin(self.lease, self.holding.cancelled, full)
         while begun is not None:
             begun = await self._work_off(begun)
 
@@ -198,6 +199,9 @@ class Shipment:
         match begun.outcome:
             case BeginOutcome.WAIT | BeginOutcome.HELD:
                 await self.park(limits.later((begun.wait_ms or 0) / 1000))
+            case BeginOutcome.FULL if begun.channel is not None:
+                self._workplace.shares.know(self.lease.user_id, begun.channel)
+                await self.park(self._workplace.shares.pause_s(self.lease.user_id))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
