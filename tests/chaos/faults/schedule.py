@@ -13,7 +13,7 @@ from tests.chaos.faults.catalogue import FAULTS
 from tests.chaos.faults.strike import place_of
 
 ROUND_S = 90.0
-SETTLE_S = 12.0
+SETTLE_S = 18.0
 """Between the last fault's end and the calm: leases run out, everything starts again, the reconciler makes a round."""
 CALM_S = 15.0
 ROUND_WITH_CALM_MIN_S = 45.0

@@ -194,7 +194,7 @@ def _steps(correspondence: Correspondence) -> Iterator[tuple[Correspondence, Ste
 @click.option("--seed", type=int, required=True)
 @click.option("--seconds", type=float, required=True)
 @click.option("--web", "webs", multiple=True, required=True)
-@click.option("--rate", type=float, default=50.0, show_default=True, help="Messages a second, on average.")
+@click.option("--rate", type=float, default=40.0, show_default=True, help="Messages a second, on average.")
 @click.option("--database-url", envvar="DATABASE_URL", required=True)
 @click.option("--redis-url", envvar="REDIS_URL", required=True)
 def main(seed: int, seconds: float, webs: Sequence[str], rate: float, database_url: str, redis_url: str) -> None:

@@ -7,7 +7,7 @@ option is sent.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Self
 
@@ -22,6 +22,11 @@ SETTING: Final = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:\\.|\S)*)\s*")
 """One of the server's command line; a blank in a value follows a backslash."""
 SETTINGS_RESULT: Final = 1
 LAST_RESULT: Final = -1
+END_READ_ONLY: Final = """
+SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())
+ WHERE pg_catalog.current_setting('transaction_read_only') = 'on'
+"""
+"""Whichever server process the pooler gives us now, which need not be the one before."""
 
 
 class PooledConnection(Connection):
@@ -59,6 +64,18 @@ class PooledConnection(Connection):
             yield
 
     def _run(self, statement: str) -> psycopg.Cursor[Row]:
+        try:
+            return self._run_where_writable(statement)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            self._end_server_process()
+            raise
+
+    def _end_server_process(self) -> None:
+        """Have the pooler connect anew: it would keep a connection to a former primary for as long as that is up."""
+        with suppress(psycopg.Error):
+            self.execute(END_READ_ONLY)
+
+    def _run_where_writable(self, statement: str) -> psycopg.Cursor[Row]:
         cursor = ClientCursor(self)
         cursor.execute((self.settings + statement).encode())
         cursor.set_result(SETTINGS_RESULT)
