@@ -194,6 +194,12 @@ def cut_call(tale: Tale) -> None:
     tale.fault(60.065, 60.2, name="kill-worker", pids=[2])
 
 
+def forgotten_call(tale: Tale) -> None:
+    """The same, and Redis forgot the lease between the answer and its keeping."""
+    lost_call(tale)
+    tale.fault(60.065, 60.066, name="flush-redis", pids=[])
+
+
 def explained_overlap(tale: Tale) -> None:
     overlap(tale)
     tale.fault(56, 57)
@@ -252,6 +258,15 @@ def busy_slots(tale: Tale) -> None:
         tale.note("finish", 64.0, **lane, released="forgotten")
 
 
+def busy_slots_of_those_there(tale: Tale) -> None:
+    """Message 6 waits while the slots of one worker are taken, and the other one has ended and is not back."""
+    wait_in_calm(tale)
+    for nr, (pid, since, until) in enumerate([(2, 5, 40), (3, 66, 67), *[(1, 60.0, 64.0)] * 3]):
+        lane = {"user_id": f"other {nr}", "pid": pid, "token": f"{pid}:{nr}"}
+        tale.note("lease", since, **lane, fence=nr, taken_over=False)
+        tale.note("finish", until, **lane, released="forgotten")
+
+
 def given_up(tale: Tale) -> None:
     """Nobody knows what became of a reply, and its provider cannot be asked; it came late."""
     tale.user["channel"] = "meta"
@@ -268,6 +283,7 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
+    forgotten_call, busy_slots_of_those_there,
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """A model is asked once a step: what it answered is kept, whatever else fails.
 
-A call is cut when its process was killed or stood still, or its lease was lost, before the answer was kept, whole as it
-may have been: nobody can keep what a dead process had. Such calls are counted apart, and so is the second of two that
-were under way at once, as it happens when Redis has forgotten a lease.
+A call is cut when its process was killed or stood still, or its lease was lost or forgotten, before the answer was
+kept, whole as it may have been: nobody can keep what a dead process had. Such calls are counted apart, and so is the
+second of two that were under way at once, as it happens when Redis has forgotten a lease.
 """
 
 from collections import defaultdict
@@ -22,6 +22,8 @@ PER_STEP_MAX = 1.01
 
 STRIKES = ("kill", "freeze")
 """How the names of faults begin that cut calls."""
+FORGETS = {"flush-redis", "lose-redis", "hang-over-flush"}
+"""Faults in which Redis forgets all leases."""
 
 Step = tuple[str, str, bool]
 """Its batch and key, and whether the batch was redriven by then: that asks anew."""
@@ -101,10 +103,11 @@ def _is_second(call: Call, said: list[Call]) -> bool:
 
 
 def _is_struck(evidence: Evidence, person: Person, call: Call, until: float) -> bool:
-    """Tell whether the call's process was killed or stood still in this time, or its lease was lost."""
+    """Tell whether the call's process was killed or stood still in this time, or its lease was lost or forgotten."""
     strikes = (fault for fault in evidence.faults if fault.name.startswith(STRIKES) and call.pid in fault.pids)
+    forgets = (fault for fault in evidence.faults if fault.name in FORGETS)
     return (
-        any(fault.at <= until and call.at <= fault.until for fault in strikes)
+        any(fault.at <= until and call.at <= fault.until for fault in (*strikes, *forgets))
         or any(run.pid == call.pid and call.at <= run.until <= until for run in evidence.crashes)
         or any(lease.taken_over and call.at < lease.at <= until for lease in person.leases)
     )

@@ -6,7 +6,7 @@ from math import inf
 from typing import NamedTuple
 
 from tests.chaos.checker.checks.pauses import perhaps_paused
-from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S, full
+from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S, full_where_workers_are
 from tests.chaos.checker.evidence import Evidence, Person
 from tests.chaos.checker.records import Park
 from tests.chaos.checker.rows import MessageRow
@@ -43,13 +43,12 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 def waits(evidence: Evidence) -> Iterator[Wait]:
     """Measure all waits that ended, or lasted, in a calm period, or while providers alone had faults."""
-    setup, calms = evidence.setup, Spans([*evidence.calms, *_providers_alone(evidence)])
+    calms = Spans([*evidence.calms, *_providers_alone(evidence)])
     if not list(calms):
         return
-    crashed = Spans((run.until, run.until) for run in evidence.crashes).widened(after_s=setup.ttl_s + AFTERMATH_S)
-    excuses = full(evidence, max(1, setup.workers * (setup.slots - 1))).joined(
-        crashed, evidence.stalled.widened(after_s=BREATH_S)
-    )
+    aftermath_s = evidence.setup.ttl_s + AFTERMATH_S
+    crashed = Spans((run.until, run.until) for run in evidence.crashes).widened(after_s=aftermath_s)
+    excuses = full_where_workers_are(evidence).joined(crashed, evidence.stalled.widened(after_s=BREATH_S))
     for person in evidence.people.values():
         own = excuses.joined(perhaps_paused(person), _parked(person))
         for message, ready_at, began_at in _first_begins(evidence, person):

@@ -65,20 +65,32 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
             yield from _of(evidence, person, dead, disturbed)
 
 
-def without_workers(evidence: Evidence) -> Spans:
-    """Tell when no worker was there to lease: each is from its first lease to its last; a new one takes its time."""
+def without_workers(evidence: Evidence, at_least: int = 1) -> Spans:
+    """Tell when fewer workers were there to lease, each from its first lease to its last: a new one takes its time."""
     seen: dict[int, list[float]] = {}
     for person in (*evidence.people.values(), *evidence.forgotten.values()):
         for one in (*person.leases, *person.releases):
             seen.setdefault(one.pid, []).append(one.at)
-    at_work = Spans((min(times), max(times)) for times in seen.values())
+    at_work = crowded([(min(times), max(times)) for times in seen.values()], at_least)
     return Spans((before.until, after.since) for before, after in pairwise(at_work))
 
 
 def full(evidence: Evidence, slots: int) -> Spans:
     """Tell when so many slots were busy."""
+    return crowded(_busy(evidence), slots)
+
+
+def full_where_workers_are(evidence: Evidence) -> Spans:
+    """Tell when all slots but one were busy of each worker that was there."""
+    setup = evidence.setup
+    missing = [span for nr in range(1, setup.workers + 1) for span in without_workers(evidence, nr)]
+    each = setup.slots - 1
+    return crowded([*_busy(evidence), *(span for span in missing for _ in range(each))], max(1, setup.workers * each))
+
+
+def _busy(evidence: Evidence) -> list[tuple[float, float]]:
     everybody = (*evidence.people.values(), *evidence.forgotten.values())
-    return crowded([(held.lease.at, held.until) for person in everybody for held in holdings(person)], slots)
+    return [(held.lease.at, held.until) for person in everybody for held in holdings(person)]
 
 
 def _of(evidence: Evidence, person: Person, dead: dict[int, Death], disturbed: dict[int, Spans]) -> Iterator[Recovery]:
