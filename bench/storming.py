@@ -33,7 +33,7 @@ SHARE = 0.05
 SEED = 16
 DONE_S = 420.0
 LEFT = "SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox)"
-FATES = "SELECT state, count(*) FROM messages WHERE direction = 'out' GROUP BY state"
+FAILED = "SELECT text FROM messages WHERE direction = 'out' AND state IN ('failed', 'unknown')"
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ def ours(storm: Storm) -> Figures:
                 services.intake.accept(CHANNEL, [_message(user, text) for text in texts])
         worker = stack.start("worker", WORKER)
         stack.wait_for(lambda: int(stack.value(LEFT)) == 0, "the last reply", DONE_S)
-        fates = {state: int(number) for state, number in stack.rows(FATES)}
+        told = [text for (text,) in stack.rows(FAILED)]
         worker.stop(STOP_S)
-        return {**_judged(fakes, storm), "told_failed": fates.get("failed", 0) + fates.get("unknown", 0)}
+        return _judged(fakes, storm, told)
 
 
-def theirs(storm: Storm, send: Callable[[str, Mapping[str, Sequence[str]]], int]) -> Figures:
-    """Let a client send the same; `send` returns how often it was told that a message failed."""
+def theirs(storm: Storm, send: Callable[[str, Mapping[str, Sequence[str]]], Sequence[str]]) -> Figures:
+    """Let a client send the same; `send` returns the texts of which it was told that they failed."""
     with stormy() as fakes:
-        told_failed = send(f"{fakes.address(CHANNEL)}/", storm.texts())
-        return {**_judged(fakes, storm), "told_failed": told_failed}
+        told = send(f"{fakes.address(CHANNEL)}/", storm.texts())
+        return _judged(fakes, storm, told)
 
 
 @contextmanager
@@ -92,17 +92,20 @@ def _message(user: str, text: str) -> Delivery:
     )
 
 
-def _judged(fakes: FakeProviders, storm: Storm) -> Figures:
+def _judged(fakes: FakeProviders, storm: Storm, told: Sequence[str]) -> Figures:
     seen: defaultdict[str, list[str]] = defaultdict(list)
     for message in fakes.received.visible(CHANNEL):
         seen[message.text.partition("-")[0]].append(message.text)
     firsts = {user: list(dict.fromkeys(texts)) for user, texts in seen.items()}
     places = [[int(text.partition("-")[2]) for text in texts] for texts in firsts.values()]
     shown = sum(map(len, firsts.values()))
+    lost = {text for texts in storm.texts().values() for text in texts}.difference(*firsts.values())
     return {
         "replies": storm.replies,
         "doubles": sum(map(len, seen.values())) - shown,
-        "losses": storm.replies - shown,
+        "losses": len(lost),
+        "untold": len(lost.difference(told)),
+        "told_failed": len(told),
         "out_of_order": sum(numbers != sorted(numbers) for numbers in places),
         "went_wrong": sum(bool(line["fault"]) for line in fakes.received.lines("received", what="send")),
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPException
+from itertools import chain
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackClientError
@@ -14,19 +15,19 @@ NAME = "slack_sdk, its defaults"
 THREADS = 16
 
 
-def send(base_url: str, texts: Mapping[str, Sequence[str]]) -> int:
-    """Post what each user is to read, one after the other; many users at once. Return how many posts raised."""
+def send(base_url: str, texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Post what each user is to read, one after the other; many users at once. Return what raised."""
     client = WebClient(TOKEN, base_url=base_url)
     with ThreadPoolExecutor(THREADS) as threads:
-        return sum(threads.map(partial(_post_all, client), texts.values()))
+        return list(chain.from_iterable(threads.map(partial(_post_all, client), texts.values())))
 
 
-def _post_all(client: WebClient, texts: Sequence[str]) -> int:
-    failed = 0
+def _post_all(client: WebClient, texts: Sequence[str]) -> list[str]:
+    failed = []
     channel = f"D{texts[0].partition('-')[0]}"
     for text in texts:
         try:
             client.chat_postMessage(channel=channel, text=text)
         except (SlackClientError, OSError, HTTPException, ValueError):
-            failed += 1
+            failed.append(text)
     return failed
