@@ -41,6 +41,7 @@ CLOCKED_WORKER_NAMES = ("worker-1", "worker-2")
 POOLED_NAMES = ("web-2", "worker-3")
 """Those that reach Postgres through a PgBouncer in transaction mode."""
 POOLED_CONNECTIONS = 8
+POOLER_CONNECT_S = 3
 SLOTS = 8
 TTL_S = 3
 ATTEMPTS_MAX = 3
@@ -167,7 +168,12 @@ class Stack:
         self.redis_proxy = self._exits.enter_context(Proxy(self.redis.url))
         if find():
             self.pooler = self._exits.enter_context(
-                Pooler(self.folder.path, self.postgres_proxy.url, connections=POOLED_CONNECTIONS)
+                Pooler(
+                    self.folder.path,
+                    self.postgres_proxy.url,
+                    connections=POOLED_CONNECTIONS,
+                    server_connect_timeout=POOLER_CONNECT_S,
+                )
             )
         self._processes.migrate()
         full_disk.prepare(self.postgres.url)
