@@ -385,6 +385,18 @@ def test_a_worker_that_sends_nothing_for_too_long_is_renewed_no_more(
     keeper.stop()
 
 
+def test_a_renewer_that_ends_as_it_starts_holds_up_no_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "COMMAND", ("true",))
+    monkeypatch.setattr(helper, "STARTS_S", 4 * DEADLINE_S)
+    keeper, began = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S), time.monotonic()
+    keeper.start()
+    assert time.monotonic() - began < DEADLINE_S
+    assert not keeper.can_renew
+    keeper.stop()
+
+
 def test_every_beat_calls_back(settings: Settings) -> None:
     beats: list[int] = []
     keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)

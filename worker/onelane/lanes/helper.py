@@ -39,6 +39,8 @@ class Helper:
                 self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
         self.answers = threading.Event()
         """Set once it has answered for the first time."""
+        self.has_begun = threading.Event()
+        """Set then, or once it will never answer."""
         self.unanswered = 0
         """How much was sent since its last answer. Two threads write it: late by one, it is one too high."""
         self._receive = receive
@@ -88,4 +90,6 @@ class Helper:
                 answer = self._wire.receive(None)
                 self.unanswered = 0
                 self.answers.set()
+                self.has_begun.set()
                 self._receive(answer)
+        self.has_begun.set()
