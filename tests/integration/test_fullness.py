@@ -140,10 +140,30 @@ def test_a_count_that_takes_long_is_made_seldom(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(database, "row", slow_row)
     tested = Fullness(database, MOST)  # type: ignore[arg-type]
-    for _ in range(150):
+    for _ in range(300):
         tested.look()
         now[0] += 1
-    assert database.asked <= 150 / 15
+    assert database.asked <= 1 + 300 / 15
+
+
+def test_a_count_that_waited_out_an_outage_puts_off_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, database = [1_000.0], Database()
+
+    def row(*_asked: object, **_how: float) -> object:
+        if database.waiting is None:
+            now[0] += 2
+        return Database.row(database, "", ())
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(database, "row", row)
+    tested = Fullness(database, MOST)  # type: ignore[arg-type]
+    tested.look()
+    assert tested.is_full
+    now[0], database.waiting = now[0] + 10, None
+    tested.look()
+    now[0], database.waiting = now[0] + 7, 0
+    tested.look()
+    assert not tested.is_full
 
 
 def test_without_a_bound_nobody_counts() -> None:

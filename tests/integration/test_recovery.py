@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -53,6 +54,17 @@ def duties(services: Services) -> Duties:
 @pytest.fixture
 def reconciler(services: Services) -> Reconciler:
     return Reconciler(services.database, services.lanes, "a test", PARKED_MAX_S)
+
+
+class Slow(NamedTuple):
+    """Reads that nobody waits, and takes its time."""
+
+    now: list[float]
+    took_s: float
+
+    def rows(self, _query: str, _params: object) -> list[Row]:
+        self.now[0] += self.took_s
+        return []
 
 
 def _score(services: Services, user_id: UUID) -> float | None:
@@ -204,6 +216,19 @@ def test_a_cursor_whose_move_was_not_answered_moves_once(services: Services) -> 
 @pytest.mark.parametrize(("read_s", "next_s"), [(0.01, LAP_EVERY_S), (1.5, 30), (9, LAP_EVERY_MAX_S)])
 def test_laps_take_postgres_a_bounded_part_of_the_time(read_s: float, next_s: int) -> None:
     assert next_lap_s(read_s) == next_s
+
+
+def test_a_read_that_waited_out_an_outage_puts_off_no_lap(
+    services: Services, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, client, stays_s = [1_000.0], services.lanes.client, []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for took_s in (1.5, 0.0, 1.5, 1.5):
+        monkeypatch.setattr(reconciler, "_database", Slow(now, took_s))
+        client.delete(keys.reconciled())
+        reconciler.reconcile()
+        stays_s.append(client.ttl(keys.reconciled()))
+    assert max(stays_s[:3]) <= LAP_EVERY_S < stays_s[3]
 
 
 def test_a_round_ends_more_sessions_than_one_transaction_does(rows: Rows, services: Services, duties: Duties) -> None:

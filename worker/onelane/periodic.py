@@ -25,6 +25,18 @@ _reviving = threading.Lock()
 """Guards who is started, stopped and revived: two that find the same thread dead start one."""
 
 
+class Usual:
+    """How long something takes: the shorter of its last two times, so that one outage that it waits out is nothing."""
+
+    def __init__(self) -> None:
+        self._last_s = 0.0
+
+    def after(self, took_s: float) -> float:
+        """Take the last time into account."""
+        usual_s, self._last_s = min(self._last_s, took_s), took_s
+        return usual_s
+
+
 class Periodic:
     """Calls `task` at once and then every `every_s` seconds, between the end of a call and the next."""
 

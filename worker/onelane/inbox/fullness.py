@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from onelane.errors import StoreUnavailable
-from onelane.periodic import Periodic
+from onelane.periodic import Periodic, Usual
 from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
@@ -17,7 +17,7 @@ EVERY_S: Final = 5.0
 SPREAD: Final = 0.25
 """Processes that start together do not count together: each pause is longer or shorter by up to this part of it."""
 PAUSE_FACTOR: Final = 20
-"""The pause after a count is so many times as long as the count, at least."""
+"""The pause after a count is so many times as long as counts usually take, at least."""
 COUNT_S: Final = 2.0
 COUNT: Final = "SELECT count(*) AS waiting FROM (SELECT FROM inbox LIMIT %s) _"
 
@@ -32,6 +32,7 @@ class Fullness:
         self.waiting: int | None = None
         """How many waited when they were last counted, at most `most`; None: they have not been."""
         self._count_at = 0.0
+        self._usual_count = Usual()
         self._looking = Periodic("fullness", self.look, LOOKS_EVERY_S)
 
     def start(self) -> None:
@@ -58,7 +59,7 @@ class Fullness:
             return
         finally:
             ended = time.monotonic()
-            pause_s = max(EVERY_S, PAUSE_FACTOR * (ended - began))
+            pause_s = max(EVERY_S, PAUSE_FACTOR * self._usual_count.after(ended - began))
             self._count_at = ended + pause_s * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - nothing secret about it
         if self.is_full != was_full:
             event("inbox_full" if self.is_full else "inbox_has_room", most=self.most)

@@ -14,6 +14,7 @@ from onelane import keys
 from onelane.errors import LanesUnavailable, StoreAway, StoreUnavailable, describe
 from onelane.lanes import clock
 from onelane.lanes.lanes import Lanes
+from onelane.periodic import Usual
 from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import RECONCILED
@@ -63,6 +64,7 @@ class Reconciler:
         self._lanes = lanes
         self._worker = worker
         self._parked_max_s = parked_max_s
+        self._usual_read = Usual()
 
     def reconcile(self) -> int:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
@@ -86,7 +88,7 @@ class Reconciler:
                 marks.put_cursor_back(users[page.reached - 1].user_id if page.reached else after)
                 break
             if len(users) < USERS_PER_PAGE:
-                marks.note_reconciled(next_lap_s(read_s))
+                marks.note_reconciled(next_lap_s(self._usual_read.after(read_s)))
                 break
         if added:
             RECONCILED.count(amount=added)
@@ -124,7 +126,7 @@ class Reconciler:
 
 
 def next_lap_s(read_s: float) -> int:
-    """Return after how long the next lap begins, behind one in whose last round Postgres read for so long."""
+    """Return after how long the next lap begins, where Postgres usually reads for so long in the last round of one."""
     return round(min(LAP_EVERY_MAX_S, max(LAP_EVERY_S, read_s / LAP_SHARE)))
 
 
