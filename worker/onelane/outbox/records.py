@@ -4,9 +4,11 @@ What was marked, and what a provider has answered, is known here and nowhere els
 tried again while Postgres is away, for COMMIT_HOLD_S, also while the process stops. Whoever ends it sooner cancels it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from typing import Final
 from uuid import UUID
@@ -20,11 +22,12 @@ from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
 from onelane.postgres.faults import refusal
 from onelane.turns.answers import Asking, answered
-from onelane.turns.holds import OutageHold, held
 
 Ask = Callable[[], Awaitable[JsonObject]]
 
 READERS_MAX: Final = 2
+HELD_PAUSE_S: Final = 0.25
+HELD_PAUSE_MAX_S: Final = 4.0
 STATES: Final = """
 SELECT id, 'received' AS state, NULL AS last_error FROM outbox
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
@@ -119,9 +122,22 @@ class SendRecords:
 
     async def _held(self, ask: Ask, is_over: Callable[[], bool]) -> JsonObject:
         """Ask, at growing pauses until it is done."""
-        answer = await held(ask, lambda: OutageHold(self.breaker, self._hold_s, is_over))
-        self.breaker.close()
-        return answer
+        ends, pause_s = time.monotonic() + self._hold_s, HELD_PAUSE_S
+        with ExitStack() as hold:
+            while True:
+                try:
+                    answer = await ask()
+                except StoreUnavailable:
+                    if time.monotonic() + pause_s > ends or is_over():
+                        raise
+                    if self.breaker.is_open:
+                        hold.enter_context(self.breaker.holding())
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(HELD_PAUSE_MAX_S, 2 * pause_s)
+                else:
+                    if self.breaker.is_open:
+                        self.breaker.close()
+                    return answer
 
     async def _call(self, function: str, item: JsonObject) -> JsonObject:
         """Ask one of the SQL functions that take a list, together with whoever else asks it now."""

@@ -1,10 +1,9 @@
 """What Postgres cannot take while it is away is held: tried again at growing pauses, as long as the lease lives."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from onelane.bot.memory import Hold
 from onelane.errors import StoreUnavailable
@@ -14,8 +13,6 @@ PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 4.0
 TICK_S: Final = 0.5
 """How soon a pause ends with the lease or the process."""
-
-Answer = TypeVar("Answer")
 
 
 class OutageHold(Hold):
@@ -56,16 +53,3 @@ class OutageHold(Hold):
         if self._breaker.is_open and not self._is_counted:
             self._is_counted = True
             self._counted.enter_context(self._breaker.holding())
-
-
-async def held(ask: Callable[[], Awaitable[Answer]], begin: Callable[[], OutageHold]) -> Answer:
-    """Ask, at growing pauses until it is done, under a hold that begins with the first failure."""
-    hold: OutageHold | None = None
-    with ExitStack() as until_done:
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable as error:
-                hold = hold or until_done.enter_context(begin())
-                for wait_s in hold.rests(error):
-                    await asyncio.sleep(wait_s)

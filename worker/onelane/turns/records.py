@@ -1,8 +1,10 @@
 """The turn's SQL calls, many lanes' in one. Each may be repeated word for word: it answers the same."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from uuid import UUID
 
@@ -19,7 +21,7 @@ from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered
-from onelane.turns.holds import OutageHold, held
+from onelane.turns.holds import OutageHold
 
 READERS_MAX = 2
 STATES = """
@@ -173,10 +175,19 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        settled = await held(lambda: self._settle(lease, turn, what), lambda: self.hold(cancelled))
-        if settled.outcome is SettleOutcome.COMMITTED:
-            self.breaker.close()
-        return settled
+        hold: OutageHold | None = None
+        with ExitStack() as held:
+            while True:
+                try:
+                    settled = await self._settle(lease, turn, what)
+                except StoreUnavailable as error:
+                    hold = hold or held.enter_context(self.hold(cancelled))
+                    for wait_s in hold.rests(error):
+                        await asyncio.sleep(wait_s)
+                else:
+                    if settled.outcome is SettleOutcome.COMMITTED:
+                        self.breaker.close()
+                    return settled
 
     async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         item: JsonObject = {
