@@ -156,6 +156,7 @@ def failures(findings: Findings) -> set[str]:
 # all is well
 
 
+@pytest.mark.usefixtures("log_lines")  # the worker's log is none of the command's output
 def test_with_a_worker_all_is_ok_and_a_machine_can_read_it(
     services: Services, settings: Settings, invoke: Invoke, run_worker: RunWorker
 ) -> None:
