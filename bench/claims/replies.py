@@ -96,10 +96,7 @@ def _drain(workload: Workload) -> Figures:
 
 def _answered(stack: Stack, channel: str, workload: Workload) -> list[Sent]:
     """Have messages accepted, and answered by a worker that sends nothing; return them."""
-    sent = [
-        one._replace(external_id=f"drained {one.external_id}", sender=f"drained {one.sender}")
-        for one in workload.sent()
-    ]
+    sent = [_drained(one) for one in workload.sent()]
     with stack.services() as services:
         for one in sent:
             services.intake.accept(channel, [one.delivery])
