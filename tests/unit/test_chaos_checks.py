@@ -619,6 +619,15 @@ def test_a_dead_workers_lane_may_stay_while_no_worker_is_there(tale: Tale) -> No
     assert all_violations(tale.evidence()) == []
 
 
+def test_a_dead_workers_lane_may_stay_while_the_slots_are_taken_of_those_that_are_there(tale: Tale) -> None:
+    slow_recovery(tale)
+    for nr, (pid, since, until) in enumerate([(2, 5, 40), (3, 70, 71), *[(1, 60.03, 67.0)] * 3]):
+        lane = {"user_id": f"other {nr}", "pid": pid, "token": f"{pid}:{nr}"}
+        tale.note("lease", since, **lane, fence=nr, taken_over=False)
+        tale.note("finish", until, **lane, released="forgotten")
+    assert all_violations(tale.evidence()) == []
+
+
 def test_every_check_has_a_planted_fault() -> None:
     checks = {check.__module__.rpartition(".")[2] for check in CHECKS}
     assert checks == {promise for promise, _ in MUST_NOT_HAPPEN.values()}

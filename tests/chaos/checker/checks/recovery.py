@@ -58,7 +58,7 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
     dead = {death.pid: death for death in deaths(evidence)}
     if not dead:
         return
-    busy = full(evidence, evidence.setup.slots * (evidence.setup.workers - 1)).joined(without_workers(evidence))
+    busy = full_where_workers_are(evidence).joined(without_workers(evidence))
     disturbed = {death.pid: _disturbed(evidence, death).joined(busy) for death in dead.values()}
     for person in evidence.people.values():
         if any(lease.pid in dead for lease in person.leases):
