@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from onelane.channels.sender import Sender
@@ -149,21 +149,22 @@ class Clients:
         return client
 
 
+@cache
 def trusted() -> "SSLContext":
-    """Return whom to trust: one for all clients, since each takes a tenth of a second."""
+    """Return whom to trust: one for all clients of the process, since each takes a tenth of a second."""
     import httpx2  # noqa: PLC0415 - who sends nothing does not need it
 
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def open_client(sender: Sender, connections_max: int, trust: "SSLContext | None" = None) -> Clients:
+def open_client(sender: Sender, connections_max: int) -> Clients:
     """Make what sends for one channel. The first import of httpx2 takes half a second: not on an event loop."""
     import httpx2  # noqa: PLC0415 - as above
 
     _silence()
     client = partial(
         httpx2.AsyncClient,
-        verify=trust or trusted(),
+        verify=trusted(),
         transport=sender.transport,
         follow_redirects=False,
         trust_env=False,

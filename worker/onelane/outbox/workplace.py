@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ssl import SSLContext
 from threading import Event
 from typing import Final, Self
 
@@ -14,7 +13,7 @@ from onelane.lanes.lanes import Lanes
 from onelane.outbox.circuits import Circuits
 from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import Waiting
-from onelane.outbox.sending import Sending, open_client, trusted
+from onelane.outbox.sending import Sending, open_client
 from onelane.outbox.settling import Rules
 from onelane.outbox.shares import Shares
 from onelane.outbox.telling import Telling
@@ -35,9 +34,7 @@ class Way:
     callback_url: str | None
 
     @classmethod
-    def of(
-        cls, name: str, channel: Channel, provider: Provider, settings: Settings, most: int, trust: SSLContext
-    ) -> Self | None:
+    def of(cls, name: str, channel: Channel, provider: Provider, settings: Settings, most: int) -> Self | None:
         """Open the way; None for a channel that has none."""
         sender = provider.sender
         if sender is None:
@@ -51,7 +48,7 @@ class Way:
             give_up_s=settings.send_give_up_s,
         )
         base_url = channel.public_url and channel.public_url.rstrip("/")
-        sending = Sending(sender, open_client(sender, most, trust), settings.send_deadline_s)
+        sending = Sending(sender, open_client(sender, most), settings.send_deadline_s)
         return cls(channel.provider, sending, rules, f"{base_url}/webhooks/{name}" if base_url else None)
 
     def outgoing(self, reply: Waiting) -> Outgoing:
@@ -97,9 +94,7 @@ def opened(
     slots = settings.send_slots
     can_send = sum(provider.sender is not None for provider in providers.values())
     most = slots if can_send <= 1 else max(1, int(slots * SHARE))
-    trust = trusted()
     ways = {
-        name: Way.of(name, settings.channels[name], provider, settings, most, trust)
-        for name, provider in providers.items()
+        name: Way.of(name, settings.channels[name], provider, settings, most) for name, provider in providers.items()
     }
     return Workplace(settings, lanes, records, ways, loop, stopping, Shares(most), Telling(tell_failures))
