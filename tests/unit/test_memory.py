@@ -63,6 +63,29 @@ def test_a_read_is_an_outage_once_it_is_held_up_and_as_long_as_it_lasts(reads: T
     assert [reads.outage] == [None], "the handler hangs elsewhere"
 
 
+def test_what_a_read_was_held_up_for_is_no_time_of_the_handler(reads: TurnMemory, clock: Clock) -> None:
+    with reads.reading():
+        clock.now += HELD_UP_S / 2
+    assert reads.held_s == 0
+    with reads.reading():
+        clock.now += 3
+    clock.now += 1
+    assert reads.held_s == 3
+    assert [reads.outage] == [None]
+
+
+def test_what_a_turn_waits_for_at_once_is_counted_once(reads: TurnMemory, clock: Clock) -> None:
+    with reads.keeping():
+        with reads.reading():
+            clock.now += 1
+            with reads.reading():
+                clock.now += 3
+            clock.now += 1
+        clock.now += 1
+        assert reads.held_s == 6
+    assert reads.held_s == 6
+
+
 def test_a_read_that_failed_is_an_outage_until_another_succeeds(reads: TurnMemory, sessions: Sessions) -> None:
     sessions.is_away = True
     with pytest.raises(StoreUnavailable) as met:

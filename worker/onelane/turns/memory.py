@@ -53,9 +53,10 @@ class TurnMemory(Memory):
         self._failed: StoreUnavailable | None = None
         """What the last read met, if it failed. Whatever a handler raises then, it is not its fault."""
         self._counting = Lock()
-        """Guards the three below: steps may be kept in several threads or tasks."""
-        self._keeps = 0
-        self._keeping_since = 0.0
+        """Guards the four below: a handler may keep steps, and read, in several threads or tasks."""
+        self._waits = 0
+        self._waiting_since = 0.0
+        self._keeps_meanwhile = False
         self._held_s = 0.0
         self._reading_since: list[float] = []
         """Of each read under way: a handler may read in several threads or tasks. Single operations are atomic."""
@@ -87,24 +88,32 @@ class TurnMemory(Memory):
     @contextmanager
     def keeping(self) -> Iterator[Hold]:
         """Enclose all tries to keep a step's result, and count their time once."""
+        with self._waiting(is_keeping=True), self._hold() as hold:
+            yield hold
+
+    @contextmanager
+    def _waiting(self, *, is_keeping: bool) -> Iterator[None]:
+        """Enclose a wait of the handler for us. What goes on at once is counted once; a read only if it is held up."""
         with self._counting:
-            if not self._keeps:
-                self._keeping_since = time.monotonic()
-            self._keeps += 1
+            if not self._waits:
+                self._waiting_since, self._keeps_meanwhile = time.monotonic(), False
+            self._waits += 1
+            self._keeps_meanwhile |= is_keeping
         try:
-            with self._hold() as hold:
-                yield hold
+            yield
         finally:
             with self._counting:
-                self._keeps -= 1
-                if not self._keeps:
-                    self._held_s += time.monotonic() - self._keeping_since
+                self._waits -= 1
+                waited_s = time.monotonic() - self._waiting_since
+                if not self._waits and (self._keeps_meanwhile or waited_s > HELD_UP_S):
+                    self._held_s += waited_s
 
     @property
     def held_s(self) -> float:
-        """How many seconds the turn has waited for its results to be kept."""
+        """How many seconds the turn has waited for its results to be kept, and for reads that were held up."""
         with self._counting:
-            return self._held_s + (time.monotonic() - self._keeping_since if self._keeps else 0.0)
+            is_held = self._waits and self._keeps_meanwhile
+            return self._held_s + (time.monotonic() - self._waiting_since if is_held else 0.0)
 
     def shield(self) -> None:
         """Let nothing that arrives throw the turn away from now on; raise TurnOutdated if something has."""
@@ -137,7 +146,8 @@ class TurnMemory(Memory):
         since = time.monotonic()
         self._reading_since.append(since)
         try:
-            yield
+            with self._waiting(is_keeping=False):
+                yield
         finally:
             self._reading_since.remove(since)
 
