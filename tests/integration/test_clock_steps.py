@@ -17,7 +17,7 @@ from onelane.lanes.clock import LanesClock
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.releases import Released
 from onelane.lanes.renewer import renew
-from onelane.lanes.scripts import SCRIPTS, Scripts
+from onelane.lanes.scripts import SCRIPTS, Scripts, text_of
 from onelane.model import Lease
 from onelane.operations.snapshot import Survey
 from tests.conftest import Accept, LogLines, RunWorker, eventually
@@ -378,16 +378,19 @@ def test_a_service_goes_on_over_a_step_and_blames_nobody(
     step: int,
 ) -> None:
     with run_worker(settings):
+        accept("dora")
+        eventually(lambda: rows.answered() == 1 and not rows.ask("SELECT count(*) AS n FROM outbox").n, within_s=20)
         held = accept("alice", f"wait {tmp_path / 'go'}")
         eventually(lambda: is_leased(services, held.user_id))
+        # A step in the second of anybody's first call counts as time: both lanes have made theirs, let the helper, too.
+        worker = services.lanes.client.hget(keys.lock(held.user_id), "worker") or b""
+        eventually(lambda: services.lanes.client.exists(keys.beat(text_of(worker))))
         accept("bob", "raise-until 2")
-        # A step in the second of a process's first call counts as time: let the helper make its first.
-        eventually(lambda: services.lanes.client.keys(keys.beat("*")))
         server.step(step)
         accept("carol")
-        eventually(lambda: rows.answered() == 2, within_s=20)
-        (tmp_path / "go").touch()
         eventually(lambda: rows.answered() == 3, within_s=20)
+        (tmp_path / "go").touch()
+        eventually(lambda: rows.answered() == 4, within_s=20)
     names = [line["event"] for line in log_lines]
     assert "clock_stepped" in names
     assert not {"lease_lost", "lane_taken_over", "begin_fenced"} & set(names)
