@@ -75,8 +75,7 @@ def test_a_worker_killed_at_any_instant_of_a_send_leaves_no_reply_open_lost_or_d
             [user_id] = service.write(channel, user)
             doomed = eventually(lambda user_id=user_id: holder(service, user_id), every_s=0.0005)  # type: ignore[misc]
             time.sleep(dice.uniform(0, SEND_S))  # the instant is drawn, not waited for
-            while not freezes_beside(killed, doomed, workers, service):
-                time.sleep(SLOW_S)
+            eventually(lambda doomed=doomed: freezes_beside(killed, doomed, workers, service))  # type: ignore[misc]
             workers.kill(doomed)
             killed.append(user_id)
             workers.start()

@@ -249,22 +249,24 @@ def missed_fault(tale: Tale) -> None:
     tale.find("fault", span=77, phase="end")["is_missed"] = True
 
 
+def others_hold(tale: Tale, *held: tuple[int, float, float]) -> None:
+    """Let workers hold lanes of others: each by process, from when until when."""
+    for nr, (pid, since, until) in enumerate(held):
+        lane = {"user_id": f"other {nr}", "pid": pid, "token": f"{pid}:{nr}"}
+        tale.note("lease", since, **lane, fence=nr, taken_over=False)
+        tale.note("finish", until, **lane, released="forgotten")
+
+
 def busy_slots(tale: Tale) -> None:
     """Message 6 waits while all slots are taken."""
     wait_in_calm(tale)
-    for nr in range(7):
-        lane = {"user_id": f"other {nr}", "pid": 2, "token": f"2:{nr}"}
-        tale.note("lease", 60.0, **lane, fence=nr, taken_over=False)
-        tale.note("finish", 64.0, **lane, released="forgotten")
+    others_hold(tale, *[(2, 60.0, 64.0)] * 7)
 
 
 def busy_slots_of_those_there(tale: Tale) -> None:
     """Message 6 waits while the slots of one worker are taken, and the other one has ended and is not back."""
     wait_in_calm(tale)
-    for nr, (pid, since, until) in enumerate([(2, 5, 40), (3, 66, 67), *[(1, 60.0, 64.0)] * 3]):
-        lane = {"user_id": f"other {nr}", "pid": pid, "token": f"{pid}:{nr}"}
-        tale.note("lease", since, **lane, fence=nr, taken_over=False)
-        tale.note("finish", until, **lane, released="forgotten")
+    others_hold(tale, (2, 5, 40), (3, 66, 67), *[(1, 60.0, 64.0)] * 3)
 
 
 def given_up(tale: Tale) -> None:
@@ -621,10 +623,7 @@ def test_a_dead_workers_lane_may_stay_while_no_worker_is_there(tale: Tale) -> No
 
 def test_a_dead_workers_lane_may_stay_while_the_slots_are_taken_of_those_that_are_there(tale: Tale) -> None:
     slow_recovery(tale)
-    for nr, (pid, since, until) in enumerate([(2, 5, 40), (3, 70, 71), *[(1, 60.03, 67.0)] * 3]):
-        lane = {"user_id": f"other {nr}", "pid": pid, "token": f"{pid}:{nr}"}
-        tale.note("lease", since, **lane, fence=nr, taken_over=False)
-        tale.note("finish", until, **lane, released="forgotten")
+    others_hold(tale, (2, 5, 40), (3, 70, 71), *[(1, 60.03, 67.0)] * 3)
     assert all_violations(tale.evidence()) == []
 
 
