@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.postgres import without_libpq
+from onelane.errors import StoreUnavailable
 from onelane.postgres.migrations import migrate
 from onelane.processes import ending
 from onelane.sessions import publish_policies
@@ -180,10 +182,18 @@ def running(settings: Settings) -> Iterator[Worker]:
 
 
 def accept_all(services: Services, texts: Iterable[tuple[str, str]]) -> None:
-    """Accept (sender, text) pairs in batches, as providers may send them."""
+    """Accept (sender, text) pairs in batches, as providers may send them: what does not stand in time comes again."""
     deliveries = [Delivery(senders=(sender,), external_id=uuid4().hex, text=text) for sender, text in texts]
     for start in range(0, len(deliveries), BATCH):
-        services.intake.accept("demo", deliveries[start : start + BATCH])
+        eventually(partial(_stand, services, deliveries[start : start + BATCH]))
+
+
+def _stand(services: Services, deliveries: Sequence[Delivery]) -> bool:
+    try:
+        services.intake.accept("demo", deliveries)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 RunWorker = Callable[[Settings], AbstractContextManager[Worker]]
