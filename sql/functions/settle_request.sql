@@ -13,7 +13,9 @@ DECLARE
 BEGIN
     IF p_outcome = 'never' THEN
         PERFORM fail_reply(p_reply.id, coalesce(v_word, 'bad_content'), v_code);
-    ELSIF p_outcome = 'give_up' OR p_outcome = 'absent' AND p_reply.resent AND v_is_over THEN
+    ELSIF p_outcome = 'absent' AND p_reply.resent AND v_is_over THEN
+        PERFORM fail_reply(p_reply.id, coalesce(v_word, 'absent'), v_code);
+    ELSIF p_outcome = 'give_up' THEN
         PERFORM end_reply(p_reply.id, 'unknown', v_word, v_code);
     ELSIF p_outcome = 'withhold' THEN
         PERFORM end_reply(p_reply.id, 'withheld', v_word, v_code);

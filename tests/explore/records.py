@@ -170,7 +170,9 @@ def _settle_request(user: User, reply: Reply, fence: int, request: Request) -> t
         return user, "already"
     if fate in DECISIONS and user.out_fence > fence:
         return user, "fenced"
-    if fate == "give_up" or (fate == "absent" and reply.resent and reply.is_over):
+    if fate == "absent" and reply.resent and reply.is_over:
+        reply = _ended(reply, "failed")
+    elif fate == "give_up":
         reply = _ended(reply, "given up")
     elif fate == "unknown":
         reply = reply._replace(state="unknown", lease=NOBODY, is_over=True)

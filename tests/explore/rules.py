@@ -53,7 +53,7 @@ def _replies(user: User, setting: Setting) -> Broken:
     for reply in user.replies:
         if reply.state == "sent" and reply.seq not in user.received:
             yield "what is called sent has arrived"
-        if reply.state == "given up" and setting.on_unknown == "ask" and reply.seq in user.received:
+        if reply.state in {"given up", "failed"} and setting.on_unknown == "ask" and reply.seq in user.received:
             yield "what the provider has is not given up"
 
 
@@ -83,7 +83,7 @@ def _turns(state: State, setting: Setting) -> Broken:
 
 
 OF_USERS: tuple[Callable[[User, Setting], Broken], ...] = (_order, _replies, _lanes)
-UPWARDS = {"pending": 0, "sending": 0, "unknown": 0, "given up": 1, "sent": 2}
+UPWARDS = {"pending": 0, "sending": 0, "unknown": 0, "given up": 1, "failed": 1, "sent": 2}
 """What becomes of a reply: nothing brings it back."""
 
 

@@ -68,7 +68,7 @@ def settle_send(at: At) -> Iterator[Step]:
 
 
 def _after_send(slot: Slot, request: Request, settled: Settled) -> Slot:
-    is_terminal = settled.state == "sent" or (settled.state == "unknown" and request.fate in {"absent", "give_up"})
+    is_terminal = settled.state in {"sent", "failed"} or (settled.state == "unknown" and request.fate == "give_up")
     if is_terminal:
         slot = slot._replace(done=slot.done | {request.seq})
     if settled.next is not None:

@@ -51,7 +51,7 @@ class Waiting(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply, by the last message that it answers. In the outbox until it is sent or given up."""
+    """A reply, by the last message that it answers. In the outbox until it is sent, failed or given up."""
 
     seq: int
     state: str = "pending"

@@ -331,9 +331,9 @@ def test_a_reply_that_the_provider_does_not_have_is_sent_again_once(calls: Calls
     assert (again["outcome"], again["reply"]["attempt"], again["reply"]["resent"]) == ("send", 2, True)
     settle(calls, again, "unknown")
     settled = settle(calls, begin(calls, alice), "absent", goes_on=True)
-    assert (settled["state"], settled["next"]["reply"]["text"]) == ("unknown", "two")
+    assert (settled["state"], settled["next"]["reply"]["text"]) == ("failed", "two")
     reply = rows.replies(alice.user_id)[0]
-    assert (reply.state, bool(reply.given_up_at), reply.send_attempts) == ("unknown", True, 2)
+    assert (reply.state, reply.failure, reply.send_attempts) == ("failed", "absent", 2)
 
 
 @pytest.mark.parametrize("what", ["absent", "resend"])

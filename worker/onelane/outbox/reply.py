@@ -126,7 +126,7 @@ class Deed(StrEnum):
     BROKEN = "broken"
     UNKNOWN = "unknown"
     ABSENT = "absent"
-    """It certainly did not arrive: it is sent again, once."""
+    """It certainly did not arrive: it is sent again, once; then it has failed."""
     RESEND = "resend"
     """It is sent again, where a repetition is harmless."""
     GIVE_UP = "give_up"
@@ -210,4 +210,4 @@ class Settled(Value):
 
     def is_terminal(self, fate: Fate) -> bool:
         """Whether the reply has left the outbox."""
-        return self.state in DONE or (self.state == "unknown" and fate.deed in {Deed.ABSENT, Deed.GIVE_UP})
+        return self.state in DONE or (self.state == "unknown" and fate.deed is Deed.GIVE_UP)

@@ -1,8 +1,8 @@
 """Users see each reply once and in order, or the service shows what became of it: judged by the providers' journal.
 
 The service's word for a reply must fit: what is `sent` was seen, what is `withheld` was not, and nothing is left open
-once all is settled. `unknown` needs a provider that cannot be asked; `failed` one that has refused. A reply that was
-given up may be seen late, or never.
+once all is settled. `unknown` needs a provider that cannot be asked; `failed` one that can, and that has twice not
+received it. A reply that was given up may be seen late, or never.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ OPEN = frozenset({"pending", "sending"})
 MUTE = frozenset({"meta", "telegram"})
 """Channels whose provider says nothing when it is asked: a reply may stay unknown there, and is given up."""
 OVERTAKEN = "escalated"
-REFUSED = frozenset[str]()
-"""Words for refusals. No fault of a run makes a provider refuse a reply for good."""
+LOST_TWICE = "absent"
+"""The word for a reply of which two requests were lost. No fault of a run makes a provider refuse one for good."""
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -48,13 +48,13 @@ def _wrong(person: Person, reply: ReplyRow, *, is_settled: bool) -> str | None:
         return f"was seen {times} times: it is {reply.state}"
     if reply.state in TAKEN:
         return None if times else f"is {reply.state}, and nobody saw it"
-    if reply.state == "withheld":
-        return "is withheld, and was seen" if times else None
+    if reply.state == "withheld" or (reply.failure == LOST_TWICE and channel not in MUTE):
+        return f"is {reply.state}, and was seen" if times else None
     if reply.state == "unknown":
         return None if reply.given_up_at and channel in MUTE else f"is unknown, and {channel} can be asked"
     if reply.state in OPEN:
         return f"is {reply.state} after all" if is_settled else None
-    return None if reply.failure in REFUSED else f"is {reply.state} ({reply.failure}), and nobody refused it"
+    return f"is {reply.state} ({reply.failure}), and nobody refused it"
 
 
 def _in_order(person: Person) -> Iterator[Violation]:
