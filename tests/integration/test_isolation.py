@@ -5,9 +5,11 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -368,6 +370,16 @@ def test_a_child_dies_with_its_worker(rows: Rows, settings: Settings, accept: Ac
         eventually(lambda: alive(notes))
         os.kill(worker.pid, signal.SIGKILL)
         eventually(lambda: not alive(notes))
+
+
+@pytest.mark.slow
+def test_a_child_whose_parent_has_given_it_up_before_it_was_ready_ends_in_silence() -> None:
+    ours, theirs = Pipe()
+    ours.close()
+    command = [sys.executable, "-m", "onelane.turns.isolated", "tests.bots:handle", str(theirs.fileno())]
+    child = subprocess.run([*command, str(os.getpid())], pass_fds=[theirs.fileno()], capture_output=True, check=False)
+    theirs.close()
+    assert (child.returncode, child.stdout, child.stderr) == (0, b"", b"")
 
 
 def test_a_child_reads_its_session_through_its_parent(run: Run, services: Services) -> None:

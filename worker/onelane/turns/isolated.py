@@ -107,13 +107,13 @@ def main() -> None:
     _bound()
     wire = Wire.inherited(wire_fd, STALL_LIMIT_S, receives_max_bytes=TURN_MAX_BYTES, sends_max_bytes=RESULT_MAX_BYTES)
     bot = load(path)  # before the message is here: that this fails or takes long is not its fault
-    wire.send({"ready": True})
-    try:
-        with forks.children_end_here():
-            effects = _run(bot, wire)
-        wire.send({"effects": effects})
-    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-        with suppress(OSError):  # a parent that has given the turn up listens no more
+    with suppress(OSError):  # a parent that has given the turn up listens no more
+        wire.send({"ready": True})
+        try:
+            with forks.children_end_here():
+                effects = _run(bot, wire)
+            wire.send({"effects": effects})
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             wire.send(_told(blamed(error)))
 
 
