@@ -281,6 +281,21 @@ def test_forgetting_under_load_takes_nothing_of_others_and_meets_no_deadlock(
     assert services.database.rows(deadlocks) == [before]
 
 
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_what_was_read_before_and_is_put_on_a_lane_late_is_taken_off_it(
+    services: Services, settings: Settings, alice: UUID, run_worker: RunWorker, log_lines: LogLines, kind: str
+) -> None:
+    [late] = services.database.rows("SELECT id FROM messages WHERE user_id = %s AND is_dead", (alice,))
+    assert forget(services, alice, "ann") is not None
+    [lanes] = [lanes for lanes in services.all_lanes if lanes.kind == kind]
+    lanes.enqueue(alice, late.id)
+    with run_worker(settings):
+        eventually(lambda: lanes.scores([alice]) == [None])
+    client = services.lanes.client
+    assert client.exists(keys.queue(alice, kind), keys.job(late.id)) == client.scard("rq:queues") == 0
+    assert not [line for line in log_lines if line["event"] == "foreign_jobs"]
+
+
 @pytest.mark.parametrize(
     ("body", "is_hers"),
     [(b'{"from": "bob"}', True), (b'{"id":4711}', True), (b"a=bob&b", True), (b"bobby, 47112", False)],

@@ -22,20 +22,21 @@ from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
 from onelane.postgres.faults import refusal
 from onelane.turns.answers import Asking, answered
+from onelane.turns.idle import OF_NOBODY
 
 Ask = Callable[[], Awaitable[JsonObject]]
 
 READERS_MAX: Final = 2
 HELD_PAUSE_S: Final = 0.25
 HELD_PAUSE_MAX_S: Final = 4.0
-STATES: Final = """
+STATES: Final = f"""
 SELECT id, 'received' AS state, NULL AS last_error FROM outbox
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
 UNION ALL
 SELECT id, CASE state WHEN 'failed' THEN 'dead' ELSE 'processed' END AS state, failure AS last_error FROM messages m
  WHERE user_id = %(user_id)s AND direction = 'out' AND id = ANY(%(ids)s::uuid[])
    AND NOT EXISTS (SELECT FROM outbox o WHERE o.user_id = m.user_id AND o.id = m.id)
-"""
+UNION ALL {OF_NOBODY}"""  # noqa: S608 - a constant of ours
 FILES: Final = """
 SELECT id, uploaded, CASE WHEN uploaded IS NULL THEN data END AS data FROM reply_files WHERE id = ANY(%(ids)s)
 """

@@ -1,6 +1,6 @@
 """Release a lane on which nothing waits, and leave no job of ours behind."""
 
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from onelane.lanes.lanes import Lanes
@@ -9,12 +9,21 @@ from onelane.postgres.connection import Row
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
 
+OF_NOBODY: Final = """
+SELECT id, 'processed' AS state, NULL AS last_error FROM unnest(%(ids)s::uuid[]) AS id
+ WHERE NOT EXISTS (SELECT FROM users WHERE users.id = %(user_id)s)
+"""
+"""What is on the lane of a user who is not there was put on it late: its user was forgotten meanwhile."""
+
 
 class States(Protocol):
     """What knows what became of the jobs of a lane."""
 
     async def states(self, user_id: UUID, ids: list[str]) -> list[Row]:
-        """Return id, state (received, processed or dead) and last_error of those of `ids` that are this user's."""
+        """Return id, state (received, processed or dead) and last_error of those of `ids` that are this user's.
+
+        Of a user who is not there all are processed.
+        """
 
 
 async def release_idle(lanes: Lanes, records: States, lease: Lease) -> None:

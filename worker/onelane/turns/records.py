@@ -22,14 +22,15 @@ from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered
 from onelane.turns.holds import OutageHold
+from onelane.turns.idle import OF_NOBODY
 
 READERS_MAX = 2
-STATES = """
+STATES = f"""
 SELECT id, 'received' AS state, NULL AS last_error FROM inbox
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
 UNION ALL
 SELECT id, state, last_error FROM messages WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
-"""
+UNION ALL {OF_NOBODY}"""  # noqa: S608 - a constant of ours
 
 
 class Records:
