@@ -269,6 +269,18 @@ def busy_slots_of_those_there(tale: Tale) -> None:
     others_hold(tale, (2, 5, 40), (3, 66, 67), *[(1, 60.0, 64.0)] * 3)
 
 
+def busy_slots_before_another_came(tale: Tale) -> None:
+    """Message 6 waits while the slots of one worker are taken, and the other has only just come back."""
+    wait_in_calm(tale)
+    others_hold(tale, (2, 5, 40), (3, 61.0, 67), *[(1, 60.0, 64.0)] * 3)
+
+
+def lost_twice(tale: Tale) -> None:
+    """Two requests for a reply were lost, and its provider has said so."""
+    tale.replies[2].update(state="failed", failure="absent")
+    tale.seen.pop(2)
+
+
 def given_up(tale: Tale) -> None:
     """Nobody knows what became of a reply, and its provider cannot be asked; it came late."""
     tale.user["channel"] = "meta"
@@ -285,7 +297,7 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
-    forgotten_call, busy_slots_of_those_there,
+    forgotten_call, busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
 ]  # fmt: skip
 
 
@@ -555,6 +567,7 @@ MUST_NOT_HAPPEN = {
     "a reply that was sent was not seen": ("provider", lambda tale: tale.seen.pop(2)),
     "a reply was seen twice": ("provider", twice("seen", 2, n=99)),
     "a reply that was withheld was seen": ("provider", change("replies", 2, state="withheld")),
+    "a reply that was lost twice was seen": ("provider", change("replies", 2, state="failed", failure="absent")),
     "a reply was given up although its provider can be asked": (
         "provider",
         change("replies", 2, state="unknown", given_up_at=instant(50)),

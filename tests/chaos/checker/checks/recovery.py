@@ -15,7 +15,7 @@ from tests.chaos.checker.violation import Violation
 PROMISE = "recovery"
 TAKEN_WITHIN_S = 1.0
 AFTERMATH_S = 2.0
-"""How long after a lease's life other faults may still be felt."""
+"""How long after a lease's life other faults may still be felt, and that a worker was missing."""
 BREATH_S = 0.5
 """What a machine that was short of CPU needs to catch up."""
 
@@ -66,13 +66,13 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
 
 
 def without_workers(evidence: Evidence, at_least: int = 1) -> Spans:
-    """Tell when fewer workers were there to lease, each from its first lease to its last: a new one takes its time."""
+    """Tell when fewer workers were there to lease, each from its first lease to its last, and until it can be felt."""
     seen: dict[int, list[float]] = {}
     for person in (*evidence.people.values(), *evidence.forgotten.values()):
         for one in (*person.leases, *person.releases):
             seen.setdefault(one.pid, []).append(one.at)
     at_work = crowded([(min(times), max(times)) for times in seen.values()], at_least)
-    return Spans((before.until, after.since) for before, after in pairwise(at_work))
+    return Spans((before.until, after.since + AFTERMATH_S) for before, after in pairwise(at_work))
 
 
 def full(evidence: Evidence, slots: int) -> Spans:
