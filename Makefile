@@ -29,7 +29,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-redis test-pooler bench chaos chaos-mutants explore check docs format clean
+.PHONY: help install run test test-slow test-nightly test-redis test-pooler bench chaos chaos-mutants explore check docs format clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ test: $(INSTALLED) ## run the tests against real servers of their own, within mi
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED) ## run the storms, the long models and the long waits, which `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not nightly"
+
+test-nightly: $(INSTALLED) ## run the slow tests that take minutes each, and the long ones at their full size
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m nightly
 
 test-redis: $(INSTALLED) ## run the tests of lanes and workers on another server: SERVER=/path/to/valkey-server
 	ONELANE_TEST_REDIS_SERVER=$(SERVER) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(REDIS_TESTS)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count
@@ -65,12 +65,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def slow_after(number: int, values: Iterable[Any]) -> list[Any]:
-    """Leave all but the first `number` values of a parameter to the slow run."""
+NIGHTLY = (pytest.mark.slow, pytest.mark.nightly)
+
+
+def slow_after(number: int, values: Iterable[Any], nightly: Container[Any] = ()) -> list[Any]:
+    """Leave all but the first `number` values of a parameter to the slow run, and those in `nightly` to the nightly."""
     first = list(values)
     rest = first[number:]
     return first[:number] + [
-        pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.slow) for one in rest
+        pytest.param(
+            *(one if isinstance(one, tuple) else (one,)), marks=NIGHTLY if one in nightly else pytest.mark.slow
+        )
+        for one in rest
     ]
 
 

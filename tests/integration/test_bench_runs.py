@@ -72,6 +72,7 @@ def test_the_whole_way_goes_over_intake_and_over_http_beside_another_checkout(tm
         assert one["postgres_cpu_ms"] > 0
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_cost_of_a_message_over_http_names_the_price_of_a_million(tmp_path: Path) -> None:
     who, results = bench(tmp_path, "cost", "--peer", "rq SimpleWorker + Lock")
@@ -82,6 +83,7 @@ def test_the_cost_of_a_message_over_http_names_the_price_of_a_million(tmp_path: 
     assert "million Redis commands" in results["cost"]["notes"][-1]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_an_idle_worker_and_an_idle_web_are_looked_at(tmp_path: Path) -> None:
     who, results = bench(tmp_path, "idle")
@@ -89,6 +91,7 @@ def test_an_idle_worker_and_an_idle_web_are_looked_at(tmp_path: Path) -> None:
     assert all(one["commands"] > 0 and one["verdict"] == {} for [one] in results["idle"]["found"].values())
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_turns_wait_at_once_in_threads_and_on_the_loop(tmp_path: Path) -> None:
     who, results = bench(tmp_path, "async_slots")

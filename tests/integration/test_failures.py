@@ -112,12 +112,12 @@ def test_a_helper_that_dies_or_is_frozen_is_replaced_before_any_lease_runs_out(
     event: str,
 ) -> None:
     log = tmp_path / "worker.log"
-    settings = settings.model_copy(update={"lock_ttl_s": 6})
-    message = accept("eve", "sleep 10")
+    settings = settings.model_copy(update={"lock_ttl_s": 15})
+    message = accept("eve", "sleep 20")
     with worker_process(settings, log=log) as process:
         eventually(lambda: services.lanes.client.exists(f"lock:in:{message.user_id}"))
         os.kill(renewer_of(process.pid), deed)
-        eventually(lambda: rows.texts(message.user_id) == ["sleep 10"])
+        eventually(lambda: rows.texts(message.user_id) == ["sleep 20"])
         said = log.read_text()
     assert event in said
     assert "lease_lost" not in said

@@ -13,7 +13,7 @@ import onelane
 from onelane.bootstrap import Services, open_services
 from onelane.bot import Turn
 from onelane.config import Settings
-from tests.conftest import Accept, accept_all, eventually
+from tests.conftest import NIGHTLY, Accept, accept_all, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -40,7 +40,7 @@ def _talk(rows: Rows, accept: Accept, prefix: str) -> list[float]:
     return rows.waits_ms(users)
 
 
-@pytest.mark.parametrize("flood", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flood", [1_000, pytest.param(10_000, marks=NIGHTLY)])
 def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nobody_much(
     rows: Rows, settings: Settings, accept: Accept, flood: int
 ) -> None:

@@ -17,7 +17,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.stack import PYTHON
 from onelane.testing.fake_providers import FakeProviders, Fault
-from tests.conftest import DEADLINE_S, RunWorker, eventually
+from tests.conftest import DEADLINE_S, NIGHTLY, RunWorker, eventually
 from tests.forked_workers import Forks, forked_workers
 from tests.outbound import CHANNELS, HANDLER, TAKEN, Outbound, fakes_of, hurry, outbound, problems, sending_to
 from tests.processes import worker_process
@@ -27,7 +27,8 @@ SLOW_S = 0.06
 SEED = 16
 SEND_S = 0.09
 """From a lease to its release: a request takes up to SLOW_S."""
-KILLS = int(os.environ.get("ONELANE_TEST_KILLS", "50"))
+KILLS = 15
+KILLS_OF_A_NIGHT = int(os.environ.get("ONELANE_TEST_KILLS", "50"))
 AT_ONCE = 3
 """So many workers live at any time: others go on at once with what the dead one did not hold."""
 DONE_S = 60.0
@@ -58,7 +59,11 @@ def service(services: Services, settings: Settings, fakes: FakeProviders) -> Ite
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("channel", "kills"),
-    [(channel, KILLS) for channel in ("twilio", "slack", "telegram")],
+    [
+        pytest.param(channel, kills, marks=marks)
+        for kills, marks in ((KILLS, ()), (KILLS_OF_A_NIGHT, NIGHTLY))
+        for channel in ("twilio", "slack", "telegram")
+    ],
 )
 def test_a_worker_killed_at_any_instant_of_a_send_leaves_no_reply_open_lost_or_doubled(
     channel: str, kills: int, service: Outbound, settings: Settings, record_property: Callable[[str, object], None]

@@ -60,10 +60,11 @@ PLANTED = {
     "wait for more while a turn runs": ("prelude", "if KIND == 'in' and ends == score then", "if ends then"),
     "take a buried job for a waiting one": ("enqueue", "if is_buried(item.id) then", "if false then"),
 }
+FOUND_LATE = {"forget what came in a full Redis", "pause a user who was resumed", "park over a pause"}
 
 
 @pytest.mark.timeout(900)  # it is found sooner or later
-@pytest.mark.parametrize("bug", slow_after(4, PLANTED))
+@pytest.mark.parametrize("bug", slow_after(4, PLANTED, FOUND_LATE))
 def test_the_model_sees_a_planted_bug(client: redis.Redis, tmp_path: Path, bug: str) -> None:
     name, right, wrong = PLANTED[bug]
     shutil.copytree(SCRIPTS, tmp_path / "lua")

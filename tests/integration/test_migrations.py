@@ -27,7 +27,7 @@ from onelane.errors import StoreDenied, StoreUnavailable
 from onelane.postgres import migrations
 from onelane.postgres.db import Database
 from onelane.postgres.migrations import GUARD, SQL, migrate, pending
-from tests.conftest import DEADLINE_S, ROOT, eventually
+from tests.conftest import DEADLINE_S, NIGHTLY, ROOT, eventually
 from tests.processes import environment
 from tests.proxy import Proxy
 
@@ -169,7 +169,7 @@ def faulty_runs(url: str) -> Iterator[Callable[[str, int], tuple[int, int]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [29, 2])
+@pytest.mark.parametrize("every", [29, pytest.param(2, marks=NIGHTLY)])
 def test_a_run_that_was_killed_at_any_statement_is_taken_up_by_the_next(
     url: str, database: Connection[Any], every: int
 ) -> None:

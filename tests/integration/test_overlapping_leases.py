@@ -7,6 +7,7 @@ import pytest
 
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.postgres.migrations import migrate, shipped_code
+from tests.conftest import NIGHTLY
 from tests.overlapping import GUARD, TURN_ENDS, play
 
 PLANTED = {
@@ -49,8 +50,9 @@ def test_a_few_hundred_turns_of_overlapping_leases_are_exact(scratch: str) -> No
 
 
 @pytest.mark.slow
-def test_twenty_thousand_turns_of_overlapping_leases_are_exact(scratch: str) -> None:
-    wrong, outcomes = play(scratch, seed=2, turns=20_000, threads=4, users=6)
+@pytest.mark.parametrize("turns", [5_000, pytest.param(20_000, marks=NIGHTLY)])
+def test_thousands_of_turns_of_overlapping_leases_are_exact(scratch: str, turns: int) -> None:
+    wrong, outcomes = play(scratch, seed=2, turns=turns, threads=4, users=6)
     assert wrong == []
     assert set(outcomes) == TURN_ENDS
     with psycopg.connect(scratch) as connection:

@@ -25,7 +25,7 @@ from onelane.deliveries import Accepted, Delivery, IdentityChange
 from onelane.inbox.intake import Intake
 from onelane.postgres.db import Database
 from tests.calls import Calls, lease, settlement
-from tests.conftest import slow_after
+from tests.conftest import NIGHTLY, slow_after
 
 Line = Delivery | IdentityChange
 
@@ -233,8 +233,8 @@ LIVES = hypothesis_settings(
 )
 PEOPLE = 20
 """In each world, besides those who get their old numbers."""
-WORLDS = slow_after(1, [5, *[50] * 10])
-"""100 people in the fast run; 10,000 more in the slow one, in parts that processes share."""
+WORLDS = [*slow_after(1, [5, 50, 50]), *[pytest.param(50, marks=NIGHTLY)] * 8]
+"""100 people in the fast run, 2,000 more in the slow one, 8,000 in the nightly, in parts that processes share."""
 
 
 @pytest.mark.parametrize("worlds", WORLDS)

@@ -10,6 +10,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.dev.embedded.child import Child
+from onelane.operations.snapshot import Survey
 from tests.conftest import DEADLINE_S, accept_all, eventually
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -40,7 +41,7 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
     rows: Rows, services: Services, settings: Settings, messages: int, tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={"lock_ttl_s": 5, "shutdown_grace_s": 5})
-    log = tmp_path / "runs"
+    log, survey = tmp_path / "runs", Survey(services.lanes)
 
     def start(stack: ExitStack) -> Child:
         return stack.enter_context(worker_process(settings, handler="tests.bots:handle_traced", bot_log=log))
@@ -51,6 +52,7 @@ def test_one_to_four_to_one_workers_keep_every_message_in_order_and_alone(
         workers += [start(stack) for _ in range(3)]
         _send(services, messages // 3, 2 * messages // 3)
         eventually(lambda: rows.count("processed") > messages // 3)
+        eventually(lambda: survey.snapshot().workers_alive == len(workers), every_s=0.1)
         for worker in workers[:3]:
             worker.send_signal(signal.SIGTERM)
         _send(services, 2 * messages // 3, messages)

@@ -650,11 +650,17 @@ FIRST = (
     "a noted end is forgotten",
     "a hint is not asked about its time",
 )
-"""The bugs that the fast run plants; the slow one plants the others."""
+"""The bugs that the fast run plants; the slow one plants the others, and the nightly one these."""
+FOUND_LATE = {
+    "looking begins above a redriven message",
+    "an escalation expires although its user writes",
+    "a redriven message finds a human whose time is over",
+    "no day starts when the clock jumps over it",
+}
 
 
 @pytest.mark.timeout(900)  # it is found sooner or later
-@pytest.mark.parametrize("bug", slow_after(len(FIRST), dict.fromkeys([*FIRST, *PLANTED])))
+@pytest.mark.parametrize("bug", slow_after(len(FIRST), dict.fromkeys([*FIRST, *PLANTED]), FOUND_LATE))
 def test_the_model_sees_a_planted_bug(connection: psycopg.Connection[Any], bug: str) -> None:
     theme, name, right, wrong = PLANTED[bug]
     shipped = shipped_code()[f"functions/{name}"]
