@@ -11,7 +11,7 @@
 --   broken     so is everything of the channel, which sends no more; no attempt
 --   unknown    the request is over, and nobody knows what came of it
 --   absent     the provider certainly does not have it: sent again, with the same key, but once; then it has failed
---   resend     nobody knows, and sending it again does no harm
+--   resend     nobody knows, and sending it again does no harm, or is wanted
 --   give_up    nobody will know: it is `unknown` for good, unless the provider has a later word
 --   withhold   its channel has no way to send any more
 --   keep       nothing changes

@@ -115,5 +115,5 @@ def test_a_harmless_repetition_ends_when_it_has_been_tried_for_long_enough() -> 
 
 
 def test_where_a_repetition_is_not_harmless_a_machine_sends_again_once() -> None:
-    assert decided(lost(), rules(RESEND, LEAVE), 1).fate == Fate(Deed.ABSENT)
+    assert decided(lost(), rules(RESEND, LEAVE), 1).fate == Fate(Deed.RESEND)
     assert decided(lost(resent=True), rules(RESEND, LEAVE), 1) == GIVEN_UP

@@ -128,7 +128,7 @@ class Deed(StrEnum):
     ABSENT = "absent"
     """It certainly did not arrive: it is sent again, once; then it has failed."""
     RESEND = "resend"
-    """It is sent again, where a repetition is harmless."""
+    """Nobody knows, and it is sent again: where a repetition is harmless, or wanted, and then once."""
     GIVE_UP = "give_up"
     """Nobody will ever know; the lane goes on."""
     WITHHOLD = "withhold"

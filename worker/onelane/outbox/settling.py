@@ -100,7 +100,7 @@ def _resend(reply: Waiting, rules: Rules, now: datetime) -> Step:
     at = max(ended_at(reply, rules), _since(reply) + timedelta(seconds=backoff_s(reply.counted)))
     if now < at:
         return Step(Act.WAIT, (at - now).total_seconds())
-    return Step(Act.SETTLE, fate=Fate(Deed.RESEND if is_harmless else Deed.ABSENT))
+    return Step(Act.SETTLE, fate=Fate(Deed.RESEND))
 
 
 def _told_until(reply: Waiting, rules: Rules) -> datetime:
