@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from onelane.bootstrap import Services, open_services
+from onelane.bot.reply import Reply
 from onelane.channels import Answer, Inbound, Parsed, provider_of
 from onelane.channels.standard import Standard, StandardSettings
 from onelane.config import Channel, Settings
@@ -300,6 +301,21 @@ def test_each_reply_has_its_state_and_why_and_those_of_an_escalated_turn_are_not
     told = client.get("/webhooks/demo/replies?user=alice").json or {}
     assert [one["state"] for one in told["replies"]] == ["sent", "pending", "withheld"]
     assert [one["seq"] for one in told["messages"]] == [1, 2]
+
+
+def test_what_was_said_before_any_turn_is_shown_first(
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings
+) -> None:
+    deliver(client, settings, message(1))
+    alice = rows.user_of("demo", "alice")
+    services.saying.say("demo", alice, Reply("news"), None)
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [(one["seq"], one["text"], one["message_id"], one["session_id"]) for one in told["replies"]] == [
+        (0, "news", None, None)
+    ]
+    rows.settle(alice, 1, "one")
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [one["text"] for one in told["replies"]] == ["news", "one"]
 
 
 def test_somebody_unknown_has_no_replies(client: FlaskClient) -> None:

@@ -19,9 +19,9 @@ SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.
        coalesce(o.state, m.state) AS state, m.attachments, m.parts, m.failure, m.last_error
   FROM messages m
   LEFT JOIN outbox o ON o.id = m.id
-  JOIN messages inbound
+  LEFT JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
- WHERE m.user_id = %s AND m.turn_seq > %s AND m.failure IS DISTINCT FROM 'escalated'
+ WHERE m.user_id = %s AND m.turn_seq >= %s AND m.failure IS DISTINCT FROM 'escalated'
  ORDER BY m.turn_seq, m.ordinal
  LIMIT %s
 """
@@ -44,19 +44,20 @@ def blueprint(services: Services) -> Blueprint:
         """
         if channel not in services.settings.channels:
             abort(404)
-        user, after = request.args.get("user", ""), request.args.get("after", "0")
+        user, after = request.args.get("user", ""), request.args.get("after", "")
         if not user:
             return jsonify(error="user: is missing", field="user"), 400
-        if not (after.isascii() and after.isdigit() and len(after) <= AFTER_DIGITS_MAX):
+        if after and not (after.isascii() and after.isdigit() and len(after) <= AFTER_DIGITS_MAX):
             return jsonify(error="after: must be a seq", field="after"), 400
         user_id = user_of(services.database, channel, user)
-        turns = _whole_turns(services.database.rows(TURNS, (user_id, int(after), ROWS_MAX)))
+        first = int(after) + 1 if after else 0  # what is said before any turn has seq 0
+        turns = _whole_turns(services.database.rows(TURNS, (user_id, first, ROWS_MAX)))
         return jsonify(
             user_id=user_id and str(user_id),
             messages=[_message(row) for row in turns if not row.ordinal],
             replies=[_reply(row) for row in turns if row.ordinal],
             failing=[row._asdict() for row in services.database.rows(WAITING, (user_id, ROWS_MAX))],
-            done_seq=turns[-1].seq if turns else int(after),
+            done_seq=turns[-1].seq if turns else max(0, first - 1),
         )
 
     pages.register_error_handler(StoreUnavailable, _store_unavailable)
@@ -84,10 +85,10 @@ def _reply(row: Row) -> JsonObject:
 
 
 def _line(row: Row) -> JsonObject:
-    """Return what messages and replies have in common; of a reply, `message_id` is that of its message."""
+    """Return what messages and replies have in common; `message_id` of a reply is its message's, if it has one."""
     return {
-        "message_id": str(row.message_id),
+        "message_id": row.message_id and str(row.message_id),
         "seq": row.seq,
         "state": row.state,
-        "session_id": str(row.session_id),
+        "session_id": row.session_id and str(row.session_id),
     }
