@@ -200,6 +200,12 @@ def forgotten_call(tale: Tale) -> None:
     tale.fault(60.065, 60.066, name="flush-redis", pids=[])
 
 
+def evicted_call(tale: Tale) -> None:
+    """The same, and Redis evicted the lease."""
+    lost_call(tale)
+    tale.fault(60.05, 60.07, name="evicting-redis", pids=[])
+
+
 def explained_overlap(tale: Tale) -> None:
     overlap(tale)
     tale.fault(56, 57)
@@ -297,7 +303,7 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
-    forgotten_call, busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
+    forgotten_call, evicted_call, busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
 ]  # fmt: skip
 
 

@@ -22,8 +22,8 @@ PER_STEP_MAX = 1.01
 
 STRIKES = ("kill", "freeze")
 """How the names of faults begin that cut calls."""
-FORGETS = {"flush-redis", "lose-redis", "hang-over-flush"}
-"""Faults in which Redis forgets all leases."""
+FORGETS = {"flush-redis", "lose-redis", "hang-over-flush", "evicting-redis"}
+"""Faults in which Redis forgets leases: the first three all, the last one those that it evicts."""
 
 Step = tuple[str, str, bool]
 """Its batch and key, and whether the batch was redriven by then: that asks anew."""
