@@ -281,6 +281,19 @@ def busy_slots_before_another_came(tale: Tale) -> None:
     others_hold(tale, (2, 5, 40), (3, 61.0, 67), *[(1, 60.0, 64.0)] * 3)
 
 
+def a_worker_starts(tale: Tale) -> None:
+    """Message 6 waits while a worker, which has ended, begins anew."""
+    wait_in_calm(tale)
+    others_hold(tale, (2, 5, 40), (3, 66, 67))
+
+
+def a_web_starts(tale: Tale, why: str = "ConnectionRefusedError") -> None:
+    """Message 7 was refused before: the web was killed, and is not back."""
+    refused_while(tale, "kill-web", why)
+    tale.find("fault", phase="begin")["target"] = "web-1/head"
+    tale.find("fault", phase="end")["at"] = 62
+
+
 def lost_twice(tale: Tale) -> None:
     """Two requests for a reply were lost, and its provider has said so."""
     tale.replies[2].update(state="failed", failure="absent")
@@ -304,6 +317,7 @@ MAY_HAPPEN = [
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
     forgotten_call, evicted_call, busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
+    a_worker_starts, a_web_starts,
 ]  # fmt: skip
 
 
@@ -389,12 +403,12 @@ def refused_while_locked(tale: Tale, user_id: str) -> None:
     tale.find("fault", phase="end")["user_id"] = user_id
 
 
-def refused_while(tale: Tale, fault: str) -> None:
+def refused_while(tale: Tale, fault: str, why: str = "503") -> None:
     """Message 7 was answered 503 before, while something was wrong."""
     tale.note(
         "send", 69.9, delivery="d7", attempt=0, channel=CHANNEL, messages=tale.find("send", delivery="d7")["messages"]
     )
-    tale.note("no_ack", 69.95, delivery="d7", attempt=0, why="503")
+    tale.note("no_ack", 69.95, delivery="d7", attempt=0, why=why)
     tale.fault(60, 80, name=fault)
 
 
@@ -602,6 +616,7 @@ MUST_NOT_HAPPEN = {
         lambda tale: refused_while_locked(tale, "somebody else"),
     ),
     "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
+    "a delivery was refused by a web that is there": ("intake", lambda tale: a_web_starts(tale, "503")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "something is left of who was forgotten": (
         "forgetting",

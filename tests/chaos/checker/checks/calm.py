@@ -1,4 +1,7 @@
-"""In calm nobody waits for long beside a free slot; nor while a provider alone, to which we send, is slow or away."""
+"""In calm nobody waits for long beside a free slot; nor while a provider alone, to which we send, is slow or away.
+
+A worker that starts takes the machine's time from the others: until all are there nobody is blamed for it.
+"""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -6,7 +9,7 @@ from math import inf
 from typing import NamedTuple
 
 from tests.chaos.checker.checks.pauses import perhaps_paused
-from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S, full_where_workers_are
+from tests.chaos.checker.checks.recovery import AFTERMATH_S, BREATH_S, full_where_workers_are, without_workers
 from tests.chaos.checker.evidence import Evidence, Person
 from tests.chaos.checker.records import Park
 from tests.chaos.checker.rows import MessageRow
@@ -48,7 +51,8 @@ def waits(evidence: Evidence) -> Iterator[Wait]:
         return
     aftermath_s = evidence.setup.ttl_s + AFTERMATH_S
     crashed = Spans((run.until, run.until) for run in evidence.crashes).widened(after_s=aftermath_s)
-    excuses = full_where_workers_are(evidence).joined(crashed, evidence.stalled.widened(after_s=BREATH_S))
+    starting = without_workers(evidence, evidence.setup.workers)
+    excuses = full_where_workers_are(evidence).joined(crashed, starting, evidence.stalled.widened(after_s=BREATH_S))
     for person in evidence.people.values():
         own = excuses.joined(perhaps_paused(person), _parked(person))
         for message, ready_at, began_at in _first_begins(evidence, person):
