@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -99,7 +99,7 @@ class PlainSender(Sender):
     def window_s(self, to: Sequence[str]) -> int | None:
         return self.window
 
-    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:
+    def look_up(self, out: Outgoing, since: datetime, others: Mapping[str, str]) -> LookUp | None:
         return self._looked_up() if self.can_ask else None
 
     def _looked_up(self) -> LookUp:
@@ -146,8 +146,8 @@ class KeptRecords:
         following = self._next(BeginOutcome.SEND if settled.is_terminal(fate) else BeginOutcome.WAIT)
         return settled.model_copy(update={"has_more": bool(self.rows), "next": following if goes_on else None})
 
-    async def others(self, lease: Lease, reply: Waiting) -> frozenset[str]:
-        return frozenset()
+    async def others(self, lease: Lease, reply: Waiting) -> Mapping[str, str]:
+        return {}
 
     async def files(self, ids: list[UUID]) -> list[Any]:
         return [SimpleNamespace(id=one, **self.kept[one]) for one in ids if one in self.kept]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -227,14 +227,14 @@ def test_the_adapter_finds_by_look_up_what_was_dropped_and_sees_what_never_came(
     assert found.outcome is Outcome.ACCEPTED
     [message] = shown(fakes, accepted)
     assert (found.provider_id or "").endswith(message.provider_id)
-    others = frozenset(one.provider_id for one in fakes.received.visible("twilio"))
+    others = {one.provider_id: one.text for one in fakes.received.visible("twilio")}
     assert looked_up(client, fakes, lost, since, others).word is Word.ABSENT
 
 
 def looked_up(
-    client: httpx2.Client, fakes: FakeProviders, reply: Reply, since: datetime, others: frozenset[str] = frozenset()
+    client: httpx2.Client, fakes: FakeProviders, reply: Reply, since: datetime, others: Mapping[str, str] | None = None
 ) -> Verdict:
-    steps = sender_of(fakes, reply.channel).look_up(reply.outgoing, since, others)
+    steps = sender_of(fakes, reply.channel).look_up(reply.outgoing, since, others or {})
     assert steps
     request = next(steps)
     while True:

@@ -261,6 +261,6 @@ def test_read_and_typing_are_one_call() -> None:
 
 
 def test_nobody_can_be_asked_but_statuses_bring_the_key_back() -> None:
-    assert META.look_up(outgoing(), SINCE, frozenset()) is None
+    assert META.look_up(outgoing(), SINCE, {}) is None
     assert META.on_unknown is OnUnknown.ASK
     assert META.window_s(("1",)) == 86_400

@@ -228,7 +228,7 @@ def test_anything_else_is_unknown(status: int, content: Any) -> None:
 
 def looked_up(*pages: Any, route: JsonObject | None = THREAD) -> tuple[list[Request], Verdict]:
     """Answer each request with the next page."""
-    steps = SLACK.look_up(outgoing(route=route), SINCE, frozenset())
+    steps = SLACK.look_up(outgoing(route=route), SINCE, {})
     assert steps is not None
     requests = [next(steps)]
     for page in pages:
@@ -295,8 +295,8 @@ def test_a_look_up_proves_presence_or_absence_or_nothing(pages: list[Any], verdi
 
 
 def test_a_person_named_in_place_of_a_channel_has_no_history() -> None:
-    assert SLACK.look_up(outgoing(route=None, to=("T1:U1",)), SINCE, frozenset()) is None
-    assert SLACK.look_up(outgoing(route=None, to=()), SINCE, frozenset()) is None
+    assert SLACK.look_up(outgoing(route=None, to=("T1:U1",)), SINCE, {}) is None
+    assert SLACK.look_up(outgoing(route=None, to=()), SINCE, {}) is None
     assert SLACK.on_unknown is OnUnknown.ASK
 
 

@@ -117,6 +117,6 @@ def test_anything_else_is_unknown_and_repeated_with_the_same_key(status: int) ->
 
 
 def test_there_is_nothing_to_ask_and_nothing_to_show() -> None:
-    assert STANDARD.look_up(outgoing(), NOW, frozenset()) is None
+    assert STANDARD.look_up(outgoing(), NOW, {}) is None
     assert STANDARD.presence(Sign(SignKind.TYPING, "7", ("alice",))) is None
     assert STANDARD.window_s(("alice",)) is None

@@ -234,6 +234,6 @@ def test_bots_mark_nothing_else_as_read() -> None:
 
 
 def test_nobody_can_be_asked_so_an_unknown_reply_is_left() -> None:
-    assert TELEGRAM.look_up(outgoing(), datetime.now(UTC), frozenset()) is None
+    assert TELEGRAM.look_up(outgoing(), datetime.now(UTC), {}) is None
     assert TELEGRAM.on_unknown is OnUnknown.LEAVE
     assert TELEGRAM.window_s(("5",)) is None

@@ -184,10 +184,10 @@ def message(sid: str = SID, body: str = "hello", after_s: float = 1, **more: Any
 
 
 def looked_up(
-    *pages: Sequence[JsonObject] | Response, out: Outgoing | None = None, others: frozenset[str] = frozenset()
+    *pages: Sequence[JsonObject] | Response, out: Outgoing | None = None, others: Sequence[str] = ()
 ) -> tuple[list[Request], Verdict]:
-    """Answer each request with the next page."""
-    steps = TWILIO.look_up(out or outgoing(), SINCE, others)
+    """Answer each request with the next page. The user's other replies have all said "another"."""
+    steps = TWILIO.look_up(out or outgoing(), SINCE, dict.fromkeys(others, "another"))
     assert steps is not None
     requests = [next(steps)]
     for number, page in enumerate(pages, 1):
@@ -225,6 +225,9 @@ THERE = Verdict(Outcome.ACCEPTED, provider_id=SID)
         ([[message("SM9"), message()]], [SID], Verdict(Outcome.ACCEPTED, provider_id="SM9")),
         ([[message("SM9"), message()]], [], THERE),
         ([[message(body="another")]], [], UNKNOWN),
+        ([[message("SM9", body="another")]], ["SM1"], ABSENT),
+        ([[message("SM9", body="another"), message("SM8", body="changed")]], ["SM1"], UNKNOWN),
+        ([[message("SM9", body="another"), message()]], ["SM1"], THERE),
         ([[message(body="another", direction="inbound")]], [], ABSENT),
         ([[message(date_created="soon")]], [], UNKNOWN),
         ([[message(status="failed", error_code=21610)]], [], Verdict(Outcome.NEVER, Word.OPTED_OUT, "21610", SID)),
@@ -240,22 +243,24 @@ THERE = Verdict(Outcome.ACCEPTED, provider_id=SID)
     ],
     ids=[
         "empty", "there", "trimmed", "within the skew", "older", "another reply's", "two equal texts, one known",
-        "sent twice", "a text that nobody knows", "the user's own", "no time", "refused since", "undelivered",
+        "sent twice", "a text that nobody knows", "another reply's copy",
+        "that, and a text that nobody knows", "that, and it", "the user's own", "no time", "refused since",
+        "undelivered",
         "without a sid", "second page", "not on two pages", "ends at an older page", "five pages", "six pages",
         "no answer", "no list",
     ],
 )  # fmt: skip
 def test_a_look_up_proves_presence_or_absence_or_nothing(pages: list[Any], others: list[str], verdict: Verdict) -> None:
-    _requests, found = looked_up(*pages, others=frozenset(others))
+    _requests, found = looked_up(*pages, others=others)
     assert found == verdict
 
 
 def test_without_addresses_nobody_can_be_asked() -> None:
-    assert TWILIO.look_up(outgoing(route={}), SINCE, frozenset()) is None
+    assert TWILIO.look_up(outgoing(route={}), SINCE, {}) is None
 
 
 def test_a_next_page_elsewhere_is_not_asked() -> None:
-    steps = TWILIO.look_up(outgoing(), SINCE, frozenset())
+    steps = TWILIO.look_up(outgoing(), SINCE, {})
     assert steps is not None
     next(steps)
     content = {"messages": [], "next_page_uri": "//elsewhere.example/2010-04-01"}

@@ -1,7 +1,7 @@
 """What sends a channel's replies: it takes them apart, writes requests and reads answers, without input and output."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -108,10 +108,10 @@ class Sender(ABC):
     def word_of(self, code: str) -> Word | None:
         """Return our word for the code of a `failed` status, if it is known."""
 
-    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:  # noqa: ARG002 - as has
+    def look_up(self, out: Outgoing, since: datetime, others: Mapping[str, str]) -> LookUp | None:  # noqa: ARG002 - as has
         """Ask for a reply whose request began at `since`; None: nobody can be asked.
 
-        `others` are the provider's ids of the user's other replies.
+        `others` are the texts of the user's other replies of late, by the provider's ids.
         """
         return None
 

@@ -42,7 +42,7 @@ SELECT id, uploaded, CASE WHEN uploaded IS NULL THEN data END AS data FROM reply
 """
 UPLOADED: Final = "UPDATE reply_files SET uploaded = %(uploaded)s, data = '' WHERE id = %(id)s"
 OTHERS: Final = """
-SELECT provider_id FROM messages
+SELECT provider_id, coalesce(text, '') AS text FROM messages
  WHERE user_id = %(user_id)s AND turn_seq >= %(seq)s - 100 AND direction = 'out' AND provider_id IS NOT NULL
    AND id <> %(id)s
 """
@@ -88,11 +88,11 @@ class SendRecords:
                 return await self._settled(item, goes_on=False)  # it may be the mark that was refused
             raise
 
-    async def others(self, lease: Lease, reply: Waiting) -> frozenset[str]:
-        """Return the provider's ids of the user's other replies of late."""
+    async def others(self, lease: Lease, reply: Waiting) -> dict[str, str]:
+        """Return the texts of the user's other replies of late, by the provider's ids."""
         asked = {"user_id": lease.user_id, "seq": reply.seq, "id": reply.id}
         rows = await answered(self._readers.submit(self._database.rows, OTHERS, asked))
-        return frozenset(row.provider_id for row in rows)
+        return {row.provider_id: row.text for row in rows}
 
     async def files(self, ids: list[UUID]) -> list[Row]:
         """Return the bytes of a reply's files, or how the provider names what was uploaded."""

@@ -116,7 +116,7 @@ class SlackSender(Sender):
         meaning = meaning_of(code)
         return meaning.word if meaning else None
 
-    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:  # noqa: ARG002 - by id
+    def look_up(self, out: Outgoing, since: datetime, others: Mapping[str, str]) -> LookUp | None:  # noqa: ARG002 - by id
         """Read the thread, or the channel, since then. A person's id names no channel that can be read."""
         try:
             channel, thread = _place(out)

@@ -5,7 +5,7 @@ Where no status comes, the account's list of messages shows whether a reply is t
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Final
@@ -91,11 +91,11 @@ class TwilioSender(Sender):
         """Return our word for a status's ErrorCode."""
         return CODES[code].word if code in CODES else None
 
-    def look_up(self, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp | None:
+    def look_up(self, out: Outgoing, since: datetime, others: Mapping[str, str]) -> LookUp | None:
         """Read what was sent to this address since then.
 
-        Not by DateSent: a message that is still queued has none. One that nobody knows, of another text, may be ours as
-        Twilio has changed it: then nobody can say.
+        Not by DateSent: a message that is still queued has none. One that nobody knows, of another reply's text, is a
+        copy of that. Of a text that is nobody's it may be ours as Twilio has changed it: then nobody can say.
         """
         try:
             addresses = self._addresses(out)
@@ -105,7 +105,7 @@ class TwilioSender(Sender):
         request = Request.get("Messages.list", self._url, query, self._headers)
         return self._pages(request, out, since, others)
 
-    def _pages(self, request: Request, out: Outgoing, since: datetime, others: frozenset[str]) -> LookUp:
+    def _pages(self, request: Request, out: Outgoing, since: datetime, others: Mapping[str, str]) -> LookUp:
         found: list[JsonObject] = []
         for _ in range(PAGES_MAX):
             response = yield request
@@ -189,7 +189,7 @@ def _objects(values: Any) -> Iterator[JsonObject]:
     return (value for value in values if isinstance(value, dict))
 
 
-def _found(out: Outgoing, messages: Sequence[JsonObject], since: datetime, others: frozenset[str]) -> Verdict:
+def _found(out: Outgoing, messages: Sequence[JsonObject], since: datetime, others: Mapping[str, str]) -> Verdict:
     """Find the reply among messages, newest first."""
     if not all(map(_created, messages)):
         return unknown()
@@ -200,8 +200,10 @@ def _found(out: Outgoing, messages: Sequence[JsonObject], since: datetime, other
     ]
     if not nobodys:
         return absent()
-    ours = [one for one in nobodys if _is_same(one.get("body"), out.piece.text)]
-    return _stands(ours[-1]) if ours else unknown()
+    if ours := [one for one in nobodys if _is_same(one.get("body"), out.piece.text)]:
+        return _stands(ours[-1])
+    are_copies = all(any(_is_same(one.get("body"), text) for text in others.values()) for one in nobodys)
+    return absent() if are_copies else unknown()
 
 
 def _is_older(message: JsonObject, since: datetime) -> bool:
