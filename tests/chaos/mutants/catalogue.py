@@ -284,9 +284,9 @@ MUTANTS: dict[str, Mutant] = {
         ("calm",),
         (
             Patch(patches.wake_before_push),
-            Script("enqueue", "  wake_one()\n  return true", "  return true"),
+            Script("enqueue", "  wake_workers()\n  return answers", "  return answers"),
         ),
-        rate=2,
+        rate=1,
     ),
     "helper-unwatched": Mutant(
         "the look whether the renewing helper answers",
