@@ -25,6 +25,7 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.postgres import without_libpq
 from onelane.errors import StoreUnavailable
+from onelane.inbox.items import Line
 from onelane.postgres.migrations import migrate
 from onelane.processes import ending
 from onelane.sessions import publish_policies
@@ -191,12 +192,13 @@ def accept_all(services: Services, texts: Iterable[tuple[str, str]]) -> None:
     """Accept (sender, text) pairs in batches, as providers may send them: what does not stand in time comes again."""
     deliveries = [Delivery(senders=(sender,), external_id=uuid4().hex, text=text) for sender, text in texts]
     for start in range(0, len(deliveries), BATCH):
-        eventually(partial(_stand, services, deliveries[start : start + BATCH]))
+        eventually(partial(stand, services, deliveries[start : start + BATCH]))
 
 
-def _stand(services: Services, deliveries: Sequence[Delivery]) -> bool:
+def stand(services: Services, lines: Sequence[Line]) -> bool:
+    """Accept a webhook's lines; return whether all stand, so that its provider gets a 2xx."""
     try:
-        services.intake.accept("demo", deliveries)
+        services.intake.accept("demo", lines)
     except StoreUnavailable:
         return False
     return True

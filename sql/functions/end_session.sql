@@ -1,6 +1,6 @@
 -- Ends one session, for a reason, at an instant of logical time. The caller holds the user's row lock.
 -- An ended session stays as it is. Returns whether it was open. Every end passes here, and raises a notice: see
--- worker/onelane/telemetry/session_notices.py.
+-- worker/onelane/telemetry/sql_notices.py.
 CREATE OR REPLACE FUNCTION end_session(p_session_id uuid, p_ended_at timestamptz, p_reason text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE

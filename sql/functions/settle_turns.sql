@@ -15,7 +15,8 @@ BEGIN
         BEGIN
             v_answers := settle_plain_turns(p_turns);
         EXCEPTION WHEN OTHERS THEN
-            NULL; -- nothing is done
+            RAISE NOTICE 'turns_not_settled_together' USING ERRCODE = 'OL001',
+                DETAIL = jsonb_build_object('sqlstate', SQLSTATE);
         END;
     END IF;
     FOR nr IN 1 .. jsonb_array_length(p_turns) LOOP

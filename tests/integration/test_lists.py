@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from tests.calls import Calls, Item, delivery, failure, lease, settlement
+from tests.conftest import LogLines
 from tests.rows import Rows
 
 SIXTEEN = 16
+CHECK_VIOLATION = "23514"
 NUL = "a\u0000b"
 """What jsonb refuses."""
 
@@ -147,6 +149,15 @@ def test_an_item_that_postgres_refuses_fails_alone(
     assert [one["outcome"] for one in answers] == [*["committed"] * 3, "refused", *["committed"] * 12]
     assert len(answers[3]["sqlstate"]) == 5
     assert [one["outcome"] for one in calls.begin(lease(turns[3]["user_id"]))] == ["turn"]
+
+
+def test_that_plain_turns_could_not_be_settled_together_is_told(calls: Calls, log_lines: LogLines) -> None:
+    """What is settled one by one instead costs three times as much: a fault in there must not go unseen."""
+    turns = begun(calls, 3)
+    refused = settlement(turns[0], user_state=[1])
+    calls.settle(refused, *(settlement(one, replies=[{"text": "yes"}]) for one in turns[1:]))
+    [told] = [line for line in log_lines if line["event"] == "turns_not_settled_together"]
+    assert told["sqlstate"] == CHECK_VIOLATION
 
 
 def test_a_fenced_a_stale_and_a_paused_item_delay_nobody(services: Services, calls: Calls) -> None:

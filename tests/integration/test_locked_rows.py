@@ -1,7 +1,7 @@
 """Somebody holds one user's row for long: that user waits, and nobody else does."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from statistics import median
@@ -20,7 +20,7 @@ from onelane.inbox.items import Line
 from onelane.model import Lease
 from onelane.turns.records import Records
 from tests import loops
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import Accept, RunWorker, eventually, stand
 from tests.rows import Rows
 
 WEB_THREADS = 4
@@ -51,14 +51,6 @@ def _delivery(sender: str, text: str) -> Delivery:
     return Delivery(senders=(sender,), external_id=f"{sender} {text}", text=text)
 
 
-def _is_refused(services: Services, lines: Sequence[Line]) -> bool:
-    try:
-        services.intake.accept("demo", lines)
-    except StoreUnavailable:
-        return True
-    return False
-
-
 def test_intake_of_others_stays_quick_beside_a_locked_user(
     services: Services, settings: Settings, accept: Accept
 ) -> None:
@@ -80,7 +72,7 @@ def test_of_a_list_that_meets_a_locked_user_the_rest_stands_and_no_order_changes
     texts = [("locked", "1"), ("free", "1"), ("locked", "2"), ("free", "2")]
     deliveries = [_delivery(sender, text) for sender, text in texts]
     with _held(settings, [locked]):
-        assert _is_refused(services, deliveries)
+        assert not stand(services, deliveries)
     assert [row.text for row in rows.inbound(free)] == ["hello", "1", "2"]
     services.intake.accept("demo", deliveries)
     assert [row.text for row in rows.inbound(locked)] == ["hello", "1", "2"]
@@ -97,8 +89,8 @@ def test_after_a_change_of_identity_of_a_locked_user_nothing_under_the_new_name_
         _delivery("new", "2"),
     ]
     with _held(settings, [locked]):
-        assert _is_refused(services, lines)
-        assert _is_refused(services, lines[1:])
+        assert not stand(services, lines)
+        assert not stand(services, lines[1:])
     accepted = services.intake.accept("demo", lines)
     assert [(one.user_id, one.seq) for one in accepted] == [(locked, 2), (locked, 3), (locked, 4)]
 
@@ -112,7 +104,7 @@ def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few
     deliveries = [_delivery(sender, "1") for sender in (*(f"locked {nr}" for nr in range(LOCKED)), "free")]
     with _held(settings, locked):
         began = time.monotonic()
-        assert _is_refused(services, deliveries)
+        assert not stand(services, deliveries)
         assert time.monotonic() - began < LOCKED * 0.5 / 2
     assert [row.text for row in rows.inbound(free)] == ["hello", "1"]
     assert [row.text for row in rows.inbound(locked[-1])] == ["hello"]

@@ -30,7 +30,7 @@ from onelane.processes.upload import Upload
 from onelane.rejecting import BusyReplies
 from onelane.saying import Saying
 from onelane.sessions import Sessions
-from onelane.telemetry import session_notices, tracing
+from onelane.telemetry import sql_notices, tracing
 
 INTAKE_REDIS_TIMEOUT_S = 0.5
 INTAKE_POOL_WAIT_S = 2
@@ -135,7 +135,7 @@ def _database(settings: Settings, connections_max: int, wait_s: float) -> Databa
         pooler=settings.pg_pooler,
         pool_max=connections_max,
         wait_s=wait_s,
-        on_notice=session_notices.on_notice,
+        on_notice=sql_notices.on_notice,
     )
 
 

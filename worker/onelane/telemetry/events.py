@@ -12,6 +12,7 @@ from onelane.telemetry.event import Event
 from onelane.telemetry.operators import OPERATORS
 from onelane.telemetry.quarantine import QUARANTINE
 from onelane.telemetry.replies import REPLIES
+from onelane.telemetry.sessions import SESSIONS
 
 TURN = ("user_id", "message_id", "session_id", "seq", "fence")
 """The fields that identify a turn."""
@@ -95,27 +96,15 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "foreign_jobs": Event(
             "warning", "Jobs on a lane are not messages of its user; they are left there.", ("user_id", "jobs")
         ),
+        "turns_not_settled_together": Event(
+            "warning",
+            "Postgres refused to settle a list's plain turns together (`sqlstate`); each was settled by itself.",
+            ("sqlstate",),
+        ),
         "message_redriven": Event(
             "info", "A dead message waits again, with its number and its session.", ("user_id", "message_id")
         ),
         "message_dropped": Event("info", "An operator dropped a dead message.", ("user_id", "message_id")),
-        # sessions
-        "session_opened": Event(
-            "info",
-            "A session opened; `because` is how the session before ended, or `first`.",
-            ("user_id", "session_id", "because", "started_at", "previous_session_id"),
-        ),
-        "session_ended": Event(
-            "info", "A session ended, for `reason`.", ("user_id", "session_id", "reason", "ended_at")
-        ),
-        "session_not_swept": Event(
-            "error",
-            "A session whose time may be over could not be ended (`sqlstate`); the sweep tries again in 10 minutes.",
-            ("user_id", "session_id", "sqlstate"),
-        ),
-        "cache_not_cleared": Event(
-            "warning", "Redis was away when a session ended; Postgres will find the cached id wrong.", ("user_id",)
-        ),
         # operators
         "user_paused": Event("info", "An operator paused a user: messages wait.", ("user_id",)),
         "user_resumed": Event("info", "An operator resumed a paused user.", ("user_id",)),
@@ -246,5 +235,6 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         **OPERATORS,
         **QUARANTINE,
         **REPLIES,
+        **SESSIONS,
     }
 )

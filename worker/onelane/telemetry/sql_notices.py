@@ -1,4 +1,4 @@
-"""Logs and counts the notices (OL001) that SQL functions raise when a session opens, ends, or cannot be swept.
+"""Logs the notices (OL001) that SQL functions raise, and counts the sessions of which they tell.
 
 Sessions open and end inside SQL functions: in a begin, in a commit, in the sweep. The functions that do it raise a
 notice, which the calling process receives; so no answer needs a column for it.
@@ -11,7 +11,7 @@ from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
 
 
 def on_notice(name: str, detail: str) -> None:
-    """Log and count one notice: its name, and its fields as JSON."""
+    """Log one notice: its name, and its fields as JSON."""
     fields = json.loads(detail)
     match name:
         case "session_opened":
@@ -22,3 +22,5 @@ def on_notice(name: str, detail: str) -> None:
             event("session_ended", **fields)
         case "session_not_swept":
             event("session_not_swept", **fields)
+        case "turns_not_settled_together":
+            event("turns_not_settled_together", **fields)
