@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from copy import copy
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -24,10 +25,12 @@ from redis.retry import Retry
 from onelane import forks, keys
 from onelane.bootstrap import services
 from onelane.channels.sending import Outgoing
-from onelane.deliveries import Accepted, Delivery
+from onelane.deliveries import Accepted
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
-from onelane.inbox.intake import Intake
+from onelane.inbox.intake import Intake, Outcome
+from onelane.inbox.items import Line
+from onelane.inbox.patience import Patience
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect
@@ -55,9 +58,7 @@ LATE_S = 0.5
 SETTLES_LATE_S = 1.5
 """Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
-
-Note = Callable[[Accepted], object]
-Accept = Callable[[Intake, str, Sequence[Delivery], Note], list[Accepted]]
+ALL_ACCEPTED = TypeAdapter(list[Accepted])
 
 
 def plant(owner: object, name: str, bug: object) -> None:
@@ -90,18 +91,19 @@ def retries_on() -> None:
 def answer_before_commit() -> None:
     """Answer as soon as the rows are written, and commit them a little later."""
 
-    accept: Accept = Intake.accept
+    outcomes = Intake.outcomes
 
-    def accept_early(intake: Intake, channel: str, deliveries: Sequence[Delivery], note: Note) -> list[Accepted]:
+    def early_outcomes(intake: Intake, *args: Any, **kwargs: Any) -> list[Outcome]:
         early = copy(intake)
         gatherer = Gatherer(partial(_ask_early, intake))
         plant(early, "_gatherer", gatherer)
+        plant(early, "_patience", Patience(gatherer))
         try:
-            return accept(early, channel, deliveries, note)
+            return outcomes(early, *args, **kwargs)
         finally:
             gatherer.close()
 
-    plant(Intake, "accept", accept_early)
+    plant(Intake, "outcomes", early_outcomes)
 
 
 def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list[JsonObject]:
@@ -122,19 +124,21 @@ def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list
 
 def dedup_in_redis() -> None:
     """Let Redis alone remember what was delivered."""
-    store: Accept = Intake.accept
+    store = Intake.outcomes
 
-    def accept(intake: Intake, channel: str, deliveries: Sequence[Delivery], note: Note) -> list[Accepted]:
-        client, seen = intake._lanes.client, f"seen:{channel}:{deliveries[0].external_id}"
+    def outcomes(intake: Intake, channel: str, lines: Sequence[Line], *args: Any, **kwargs: Any) -> list[Outcome]:
+        client, seen = intake._lanes.client, f"seen:{channel}:{[line.external_id for line in lines]}"
         with suppress(RedisError):
             if known := client.get(seen):
-                return [Accepted.model_validate_json(known).model_copy(update={"duplicate": True})]
-        accepted = store(intake, channel, deliveries, note)
-        with suppress(RedisError):
-            client.set(seen, accepted[0].model_dump_json(), ex=SEEN_S)
-        return accepted
+                return [one.model_copy(update={"duplicate": True}) for one in ALL_ACCEPTED.validate_json(known)]
+        stored = store(intake, channel, lines, *args, **kwargs)
+        accepted = [one for one in stored if isinstance(one, Accepted)]
+        if len(accepted) == len(lines):
+            with suppress(RedisError):
+                client.set(seen, ALL_ACCEPTED.dump_json(accepted), ex=SEEN_S)
+        return stored
 
-    plant(Intake, "accept", accept)
+    plant(Intake, "outcomes", outcomes)
 
 
 def settle_late(*channels: str) -> None:
