@@ -10,6 +10,7 @@ from rq.serializers import JSONSerializer
 
 from onelane import keys
 from onelane.lanes.arrivals import Wait
+from onelane.lanes.gathering import awaited
 from onelane.lanes.releases import Released
 from onelane.model import Lease
 from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
@@ -75,6 +76,17 @@ class LanesMachine(LanesBeside):
                 if person.is_paused:
                     self.lanes.pause(person.id)
                     person.score = inf
+
+    @rule(who=users, delay_ms=st.sampled_from([700, 30_000]), again=sometimes)
+    def postpone(self, who: int, delay_ms: int, again: bool) -> None:
+        person = self.people[who]
+        is_due = person.score is not None and person.score <= self.now and person.token is None
+        self.scripts.again = again
+        assert person.id in awaited(self.lanes.longest_due_soon(USERS)) or not is_due
+        [answer] = self.lanes.postpone_soon({person.id: delay_ms / 1000})
+        assert awaited(answer) is is_due
+        if is_due:
+            person.score = self.now + delay_ms
 
     # workers
 

@@ -158,6 +158,9 @@ class KeptRecords:
     async def states(self, user_id: UUID, ids: list[str]) -> list[Any]:
         return []
 
+    async def on_channel(self, channel: str, users: Sequence[UUID]) -> set[UUID]:
+        return set()
+
     def _next(self, outcome: BeginOutcome) -> Begun:
         if outcome in {BeginOutcome.SEND, BeginOutcome.UNKNOWN} and self.rows:
             return Begun(outcome=outcome, reply=self.rows[0])
@@ -194,6 +197,12 @@ class KeptLanes:
 
     def jobs_soon(self, user_id: UUID) -> Future[list[str]]:
         return _ended([])
+
+    def longest_due_soon(self, most: int) -> Future[list[UUID]]:
+        return _ended([])
+
+    def postpone_soon(self, pauses_s: Mapping[UUID, float]) -> list[Future[bool]]:
+        return []
 
 
 class PlainLoop:

@@ -1,7 +1,7 @@
 """The scripts in Redis, each as one atomic step on one lane: the lane afterwards, and the answer.
 
 Beside `worker/onelane/lanes/lua/`, where they are named the same. A park of 0 s and one of a minute are one here: when
-time passes is not the scripts' to say.
+time passes is not the scripts' to say. So `postpone`, which lets a lane wait that nobody has, changes nothing.
 """
 
 from collections.abc import Iterable

@@ -47,6 +47,8 @@ PLANTED = {
     "a fence from nothing": ("lease", "digits(seed * 1000)", "'0'"),
     "renew over a pause": ("renew", "if not is_paused(user) then", "if true then"),
     "park over a pause": ("park", "if not is_paused(user) then", "if true then"),
+    "postpone what a worker died on": ("postpone", "redis.call('EXISTS', lock_key(user)) == 1", "false"),
+    "postpone what waits already": ("postpone", " or tonumber(score) > now", ""),
     "make due what is leased": ("due", "if held > 0 then", "if false then"),
     "count a turn twice": ("prelude", "ours('HGET', lock_key(user), 'paced') or '0'", "'0'"),
     "let a turn that failed go free": ("park", "paced(user, now, lane.pace_ms, lane.runs)", "now"),

@@ -136,10 +136,10 @@ def test_a_channel_has_no_more_than_its_share_of_the_slots() -> None:
     with shares.place("slow", users[0]) as first, shares.place("slow", users[1]) as second:
         with shares.place("slow", users[2]) as third, shares.place("quick", users[3]) as other:
             assert (first, second, third, other) == (True, True, False, True)
-            assert shares.is_known_to_be_full(users[2])
-            assert not shares.is_known_to_be_full(users[3])
+            assert shares.known_to_be_full(users[2]) == "slow"
+            assert shares.known_to_be_full(users[3]) is None
         assert shares.full == ["slow"]
-    assert not shares.is_known_to_be_full(users[2])
+    assert shares.known_to_be_full(users[2]) is None
     assert shares.full == []
 
 
@@ -149,13 +149,13 @@ def test_lanes_without_a_place_come_back_one_after_the_other_as_places_become_fr
     for _ in range(50):
         with shares.place("slow", user):
             now[0] += 2
-    pauses = [shares.pause_s(user) for _ in range(200)]
+    pauses = [shares.pause_s("slow", user) for _ in range(200)]
     first, rest = pauses[:28], pauses[28:]
     assert [round(later - sooner, 2) for sooner, later in pairwise(first)] == 27 * [1.0]
     assert all(PAUSE_MAX_S / 2 <= pause_s <= PAUSE_MAX_S for pause_s in rest)
     assert max(rest) - min(rest) > PAUSE_MAX_S / 4
     now[0] += 1_000
-    assert shares.pause_s(user) < 2
+    assert shares.pause_s("slow", user) < 2
 
 
 def test_an_in_process_transport_needs_no_net() -> None:

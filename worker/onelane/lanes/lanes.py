@@ -3,7 +3,7 @@
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
@@ -116,6 +116,16 @@ class Lanes(Releases):
         """Make lanes due as `make_due` does, MANY_MAX in one round trip."""
         self._run_each("due", [(user, (self._now(), user, 0)) for user in users])
 
+    def longest_due_soon(self, most: int) -> Future[list[UUID]]:
+        """List users whose lanes are due, the longest first."""
+        return self.scripts.submit(_users, "longest_due", self._now(), most)
+
+    def postpone_soon(self, pauses_s: Mapping[UUID, float]) -> list[Future[bool]]:
+        """Let each user's lane wait for so long, if it is due and nobody has it; answer whether it waits now."""
+        now = self._now()
+        lanes = [{"user": str(user), "delay_ms": ms_of(pause_s)} for user, pause_s in pauses_s.items()]
+        return [self.scripts.submit(bool, "postpone", now, lane) for lane in lanes]
+
     def pause(self, user_id: UUID) -> bool:
         """Take a lane out of the due order; return whether it had work or a holder."""
         return bool(self.scripts.run("pause", user_id))
@@ -188,3 +198,8 @@ class Lanes(Releases):
     def add_numbers(self, process: str, number: int, batch: dict[str, int]) -> None:
         """Add batch `number` of a process's counts to those of all processes, once."""
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
+
+
+def _users(answer: Sequence[bytes | str]) -> list[UUID]:
+    """Read members of the lanes; what is no user was written by somebody else."""
+    return [user for member in answer if (user := uuid_or_none(text_of(member)))]

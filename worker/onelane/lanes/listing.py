@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from onelane.lanes.gathering import Call
 
-TAKE_LISTS: Final = frozenset({"enqueue", "bring_back", "finish", "park"})
+TAKE_LISTS: Final = frozenset({"enqueue", "bring_back", "finish", "park", "postpone"})
 """Scripts whose last argument is an item of a list; each item is an island, as if it were alone."""
 LIST_MAX: Final = 64
 """Items in one script: Redis does nothing else meanwhile, for 1 to 2 ms."""

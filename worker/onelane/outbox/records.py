@@ -41,6 +41,7 @@ FILES: Final = """
 SELECT id, uploaded, CASE WHEN uploaded IS NULL THEN data END AS data FROM reply_files WHERE id = ANY(%(ids)s)
 """
 UPLOADED: Final = "UPDATE reply_files SET uploaded = %(uploaded)s, data = '' WHERE id = %(id)s"
+ON_CHANNEL: Final = "SELECT user_id FROM outbox WHERE user_id = ANY(%(users)s) AND channel = %(channel)s"
 OTHERS: Final = """
 SELECT provider_id, coalesce(text, '') AS text FROM messages
  WHERE user_id = %(user_id)s AND turn_seq >= %(seq)s - 100 AND direction = 'out' AND provider_id IS NOT NULL
@@ -93,6 +94,11 @@ class SendRecords:
         asked = {"user_id": lease.user_id, "seq": reply.seq, "id": reply.id}
         rows = await answered(self._readers.submit(self._database.rows, OTHERS, asked))
         return {row.provider_id: row.text for row in rows}
+
+    async def on_channel(self, channel: str, users: Sequence[UUID]) -> set[UUID]:
+        """Return those of `users` to whom replies wait on a channel."""
+        asked = {"users": list(users), "channel": channel}
+        return {row.user_id for row in await answered(self._readers.submit(self._database.rows, ON_CHANNEL, asked))}
 
     async def files(self, ids: list[UUID]) -> list[Row]:
         """Return the bytes of a reply's files, or how the provider names what was uploaded."""

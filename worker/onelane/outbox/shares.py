@@ -37,7 +37,7 @@ class Shares:
     @contextmanager
     def place(self, channel: str, user_id: UUID) -> Iterator[bool]:
         """Take a place for a request, if there is one."""
-        self.know(user_id, channel)
+        self._know(user_id, channel)
         if self._taken[channel] >= self._most:
             yield False
             return
@@ -50,17 +50,18 @@ class Shares:
             took_s, expected_s = self._clock() - began, self._took_s.get(channel, REQUEST_S)
             self._took_s[channel] = expected_s + LAST_SHARE * (took_s - expected_s)
 
-    def is_known_to_be_full(self, user_id: UUID) -> bool:
-        """Whether it would be in vain to begin this user's lane."""
+    def known_to_be_full(self, user_id: UUID) -> str | None:
+        """Return the user's channel, if it is known and has no place: it would be in vain to begin the lane."""
         channel = self._channels.get(user_id)
-        return channel is not None and self._taken[channel] >= self._most
+        return channel if channel is not None and self._taken[channel] >= self._most else None
 
-    def pause_s(self, user_id: UUID) -> float:
+    def pause_s(self, channel: str, user_id: UUID) -> float:
         """Return how long a lane without a place waits: until there is one for it, after those that wait already.
 
         What is too far away for that comes back at some time, not all at once.
         """
-        channel, now = self._channels[user_id], self._clock()
+        self._know(user_id, channel)
+        now = self._clock()
         each_s = self._took_s.get(channel, REQUEST_S) / self._most
         at = max(self._promised_at.get(channel, 0.0), now + PAUSE_S) + each_s
         if at - now > PAUSE_MAX_S:
@@ -73,7 +74,7 @@ class Shares:
         """The channels that have no place now."""
         return [channel for channel, taken in self._taken.items() if taken >= self._most]
 
-    def know(self, user_id: UUID, channel: str) -> None:
+    def _know(self, user_id: UUID, channel: str) -> None:
         """Remember the channel of a user's lane."""
         self._channels[user_id] = channel
         self._channels.move_to_end(user_id)

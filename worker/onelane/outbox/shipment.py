@@ -85,13 +85,14 @@ class Shipment:
             return None
         if reply.channel not in self._workplace.ways:
             self._workplace.circuits.note_missing(reply.channel)
+            self._postpone_others(reply.channel, MISSING_PAUSE_S)
             return await self._wait(begun, MISSING_PAUSE_S)
         way = self._workplace.ways[reply.channel]
         if way is None:
             return await self._settle(reply, Fate(Deed.WITHHOLD, Word.NO_ROUTE))
         with self._workplace.shares.place(reply.channel, self.lease.user_id) as has_place:
             if not has_place:
-                return await self._wait(begun, self._workplace.shares.pause_s(self.lease.user_id))
+                return await self._wait(begun, self._workplace.without_place_s(reply.channel, self.lease.user_id))
             if begun.outcome is BeginOutcome.SEND and self._must_upload(reply, way):
                 return await self._upload(reply, way)
             if begun.outcome is BeginOutcome.UNKNOWN:
@@ -198,10 +199,12 @@ class Shipment:
     async def _leave_without_reply(self, begun: Begun) -> None:
         match begun.outcome:
             case BeginOutcome.WAIT | BeginOutcome.HELD:
-                await self.park(limits.later((begun.wait_ms or 0) / 1000))
+                wait_s = (begun.wait_ms or 0) / 1000
+                if begun.outcome is BeginOutcome.HELD and begun.channel is not None:
+                    self._postpone_others(begun.channel, wait_s)
+                await self.park(limits.later(wait_s))
             case BeginOutcome.FULL if begun.channel is not None:
-                self._workplace.shares.know(self.lease.user_id, begun.channel)
-                await self.park(self._workplace.shares.pause_s(self.lease.user_id))
+                await self.park(self._workplace.without_place_s(begun.channel, self.lease.user_id))
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
@@ -221,6 +224,10 @@ class Shipment:
             return await self._settle(begun.reply, handed_back(wait_s))
         await self.park(limits.later(wait_s))
         return None
+
+    def _postpone_others(self, channel: str, wait_s: float) -> None:
+        """Let whoever else waits for a channel wait as long."""
+        self._workplace.postponing.soon(channel, lambda _: limits.later(wait_s))
 
     @property
     def _is_to_stop(self) -> bool:

@@ -109,15 +109,14 @@ class Shipments:
         return self._work(shipment, POSTPONED_S if is_second else None, holding.lease.user_id)
 
     async def _work(self, shipment: Shipment, pause_s: float | None, user_id: UUID) -> None:
-        shares = self._workplace.shares
         try:
             with self._changing:
                 self._running[shipment] = asyncio.current_task()
             if shipment.lease.taken_over:
                 TAKEOVERS.count()
                 event("lane_taken_over", user_id=user_id, fence=shipment.lease.fence)
-            if pause_s is None and shares.is_known_to_be_full(user_id):
-                pause_s = shares.pause_s(user_id)
+            if pause_s is None and (channel := self._workplace.shares.known_to_be_full(user_id)):
+                pause_s = self._workplace.without_place_s(channel, user_id)
             await (shipment.run() if pause_s is None else shipment.park(pause_s))
         except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
             event("slot_failed", user_id=user_id, failure=describe(error))

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from typing import Final, Self
+from uuid import UUID
 
 from onelane.channels.provider import Provider
 from onelane.channels.sender import OnUnknown
@@ -11,6 +13,7 @@ from onelane.channels.sending import Outgoing
 from onelane.config import Channel, Settings
 from onelane.lanes.lanes import Lanes
 from onelane.outbox.circuits import Circuits
+from onelane.outbox.postponing import Postponing
 from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import Waiting
 from onelane.outbox.sending import Sending, open_client
@@ -76,9 +79,16 @@ class Workplace:
     stopping: Event
     """Once set, a lane is handed on after the request at hand."""
     shares: Shares
+    postponing: Postponing
     telling: Telling
     circuits: Circuits = field(default_factory=Circuits)
     outages: Outages = field(default_factory=Outages)
+
+    def without_place_s(self, channel: str, user_id: UUID) -> float:
+        """Return how long a lane waits that finds no place; let others of its channel wait, too."""
+        pause_s = self.shares.pause_s(channel, user_id)
+        self.postponing.soon(channel, partial(self.shares.pause_s, channel))
+        return pause_s
 
 
 def opened(
@@ -97,4 +107,5 @@ def opened(
     ways = {
         name: Way.of(name, settings.channels[name], provider, settings, most) for name, provider in providers.items()
     }
-    return Workplace(settings, lanes, records, ways, loop, stopping, Shares(most), Telling(tell_failures))
+    postponing, telling = Postponing(lanes, records), Telling(tell_failures)
+    return Workplace(settings, lanes, records, ways, loop, stopping, Shares(most), postponing, telling)

@@ -58,6 +58,11 @@ REPLIES: Final = {
     "reply_duplicated": Event(
         "error", "A provider turned out to have two messages of one reply.", ("channel", "user_id")
     ),
+    "lanes_not_postponed": Event(
+        "warning",
+        "The lanes of a channel that sends nothing now could not be postponed together (`failure`): they come singly.",
+        ("channel", "failure"),
+    ),
     "lanes_wait_on": Event(
         "warning",
         "Redis was away when providers settled replies; the lanes that waited for it go on a little later.",

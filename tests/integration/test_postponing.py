@@ -1,0 +1,74 @@
+"""A channel that can send nothing now: the lanes of its users wait together, and hold up no other channel's replies."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from onelane import keys
+from onelane.bootstrap import Services, open_services
+from onelane.config import Settings
+from onelane.lanes.scripts import text_of
+from onelane.sessions import publish_policies
+from onelane.testing.fake_providers import Fault
+from tests.conftest import RunWorker, eventually, slow_after
+from tests.outbox_fakes import Chat, sending_to_fakes
+
+USERS = 300
+SLOW_S = 2.0
+
+
+@pytest.fixture
+def chat(services: Services, settings: Settings, tmp_path: Path) -> Iterator[Chat]:
+    with sending_to_fakes(settings, tmp_path, "telegram", "standard") as (fakes, pointed):
+        publish_policies(services.database, pointed.policies)
+        sending = open_services(pointed, redis_timeout_s=3)
+        yield Chat(sending, pointed, fakes)
+        sending.close()
+
+
+def slow(chat: Chat) -> None:
+    chat.fakes.play(Fault("answer", times=1, wait_s=SLOW_S), share=1, channel="telegram")
+
+
+def broken(chat: Chat) -> None:
+    chat.services.database.rows(
+        "INSERT INTO channel_holds (channel, broken_at, word, probe_at)"
+        " VALUES ('telegram', now(), 'bad_token', now() + interval '1 hour')"
+    )
+
+
+def limited(chat: Chat) -> None:
+    chat.services.database.rows(
+        "INSERT INTO channel_holds (channel, not_before) VALUES ('telegram', now() + interval '1 hour')"
+    )
+
+
+def missing(chat: Chat) -> None:
+    channels = {name: channel for name, channel in chat.settings.channels.items() if name != "telegram"}
+    chat.settings = chat.settings.model_copy(update={"channels": channels})
+
+
+def leases(chat: Chat) -> int:
+    """Count the leases ever given: each has a fence of its own."""
+    return int(text_of(chat.services.out_lanes.client.get(keys.FENCE) or "0"))
+
+
+@pytest.mark.parametrize("stop", slow_after(2, [slow, broken, limited, missing]), ids=lambda stop: stop.__name__)
+def test_lanes_that_would_be_leased_in_vain_are_not(
+    chat: Chat, run_worker: RunWorker, stop: Callable[[Chat], None]
+) -> None:
+    lanes, client = chat.services.out_lanes, chat.services.out_lanes.client
+    with run_worker(chat.settings.model_copy(update={"worker_kinds": (keys.IN,)})):
+        for nr in range(USERS):
+            chat.write("telegram", f"user {nr}", "hello")
+        eventually(lambda: client.zcard(keys.lanes(keys.OUT)) == USERS)
+        other = chat.write("standard", "bob", "hello")
+        eventually(lambda: lanes.scores([other]) != [None])
+    stop(chat)
+    before = leases(chat)
+    with run_worker(chat.settings.model_copy(update={"worker_kinds": (keys.OUT,)})):
+        eventually(lambda: chat.states(other) == ["sent"])
+        assert leases(chat) - before < USERS / 2
+        eventually(lambda: len(lanes.longest_due_soon(USERS).result()) == 0)
+    assert leases(chat) - before < USERS

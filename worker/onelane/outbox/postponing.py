@@ -1,0 +1,60 @@
+"""Lets many lanes wait at once: those of a channel that can send nothing now.
+
+Each by itself would be leased, begun and parked in vain. There may be thousands of them, after a deploy for instance,
+and the replies of other channels would wait behind them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Final
+from uuid import UUID
+
+import psycopg
+
+from onelane.errors import OnelaneError, describe
+from onelane.lanes.lanes import Lanes
+from onelane.outbox.records import SendRecords
+from onelane.telemetry.log import event
+from onelane.turns.answers import all_answered, answered
+
+AGAIN_S: Final = 1.0
+"""So long after that, lanes of the channel that become due come one by one."""
+LOOKED_AT: Final = 500
+"""Lanes in one round."""
+ROUNDS_MAX: Final = 100
+
+
+class Postponing:
+    """Postpones lanes that are due. For one thread, on its event loop."""
+
+    def __init__(self, lanes: Lanes, records: SendRecords) -> None:
+        self._lanes = lanes
+        self._records = records
+        self._not_before: dict[str, float] = {}
+        """By channel, on the monotonic clock."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def soon(self, channel: str, pause_s: Callable[[UUID], float]) -> None:
+        """Let the lanes of `channel` that are due wait, each for `pause_s`. Where that fails, they come one by one."""
+        if time.monotonic() < self._not_before.get(channel, 0.0):
+            return
+        self._not_before[channel] = inf
+        task = asyncio.get_running_loop().create_task(self._postpone(channel, pause_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _postpone(self, channel: str, pause_s: Callable[[UUID], float]) -> None:
+        try:
+            for _ in range(ROUNDS_MAX):
+                due = await answered(self._lanes.longest_due_soon(LOOKED_AT))
+                users = await self._records.on_channel(channel, due)
+                pauses_s = {user: pause_s(user) for user in due if user in users}
+                await all_answered(self._lanes.postpone_soon(pauses_s))
+                if not users or len(due) < LOOKED_AT:
+                    return
+        except (OnelaneError, psycopg.Error) as error:
+            event("lanes_not_postponed", channel=channel, failure=describe(error))
+        finally:
+            self._not_before[channel] = time.monotonic() + AGAIN_S
