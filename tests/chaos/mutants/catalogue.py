@@ -123,6 +123,7 @@ MUTANTS: dict[str, Mutant] = {
             Patch(patches.settle_late),
         ),
         ("freeze-worker",),
+        minutes=1,
         rate=15,
     ),
     "compare-and-set-off": Mutant(
