@@ -176,7 +176,7 @@ def children_go_on() -> None:
 
 def wake_before_push() -> None:
     """Tell a worker first, then put the message on its lane; and let nobody look unasked soon."""
-    dispatcher.IDLE_WAIT_MAX_S = IDLE_POLL_S
+    plant(dispatcher, "IDLE_WAIT_MAX_S", IDLE_POLL_S)
     enqueue = Lanes.enqueue_many
 
     def enqueue_many(lanes: Lanes, messages: Sequence[Any]) -> None:
