@@ -82,7 +82,7 @@ class LanesMachine(LanesBeside):
         person = self.people[who]
         is_due = person.score is not None and person.score <= self.now and person.token is None
         self.scripts.again = again
-        assert person.id in awaited(self.lanes.longest_due_soon(USERS)) or not is_due
+        assert person.id in awaited(self.lanes.longest_due_soon(USERS)).users or not is_due
         [answer] = self.lanes.postpone_soon({person.id: delay_ms / 1000})
         assert awaited(answer) is is_due
         if is_due:

@@ -8,6 +8,7 @@ import pytest
 from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
+from onelane.lanes.lanes import Due
 from onelane.lanes.scripts import text_of
 from onelane.sessions import publish_policies
 from onelane.testing.fake_providers import Fault
@@ -54,6 +55,10 @@ def leases(chat: Chat) -> int:
     return int(text_of(chat.services.out_lanes.client.get(keys.FENCE) or "0"))
 
 
+def look(chat: Chat) -> Due:
+    return chat.services.out_lanes.longest_due_soon(USERS).result()
+
+
 @pytest.mark.parametrize("stop", slow_after(2, [slow, broken, limited, missing]), ids=lambda stop: stop.__name__)
 def test_lanes_that_would_be_leased_in_vain_are_not(
     chat: Chat, run_worker: RunWorker, stop: Callable[[Chat], None]
@@ -65,10 +70,12 @@ def test_lanes_that_would_be_leased_in_vain_are_not(
         eventually(lambda: client.zcard(keys.lanes(keys.OUT)) == USERS)
         other = chat.write("standard", "bob", "hello")
         eventually(lambda: lanes.scores([other]) != [None])
+        assert look(chat).workers == 0  # of replies
     stop(chat)
     before = leases(chat)
     with run_worker(chat.settings.model_copy(update={"worker_kinds": (keys.OUT,)})):
         eventually(lambda: chat.states(other) == ["sent"])
         assert leases(chat) - before < USERS / 2
-        eventually(lambda: len(lanes.longest_due_soon(USERS).result()) == 0)
+        eventually(lambda: not look(chat).users)
+        assert look(chat).workers == 1
     assert leases(chat) - before < USERS

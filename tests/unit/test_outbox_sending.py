@@ -156,6 +156,8 @@ def test_lanes_without_a_place_come_back_one_after_the_other_as_places_become_fr
     assert max(rest) - min(rest) > PAUSE_MAX_S / 4
     now[0] += 1_000
     assert shares.pause_s("slow", user) < 2
+    one, other = (shares.pause_s("slow", user, workers=4) for _ in range(2))
+    assert round(other - one, 2) == 0.25
 
 
 def test_an_in_process_transport_needs_no_net() -> None:

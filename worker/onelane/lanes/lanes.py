@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import redis
@@ -36,6 +36,15 @@ ERASED_MAX = 1_000
 """Jobs removed in one script."""
 REQUEUED_MAX = 50
 """Lanes searched in one script: Redis does nothing else meanwhile."""
+
+
+class Due(NamedTuple):
+    """Lanes that wait for a worker."""
+
+    workers: int
+    """How many work lanes of this kind."""
+    users: list[UUID]
+    """Whose lanes are due, the longest first."""
 
 
 class Lanes(Releases):
@@ -116,9 +125,9 @@ class Lanes(Releases):
         """Make lanes due as `make_due` does, MANY_MAX in one round trip."""
         self._run_each("due", [(user, (self._now(), user, 0)) for user in users])
 
-    def longest_due_soon(self, most: int) -> Future[list[UUID]]:
-        """List users whose lanes are due, the longest first."""
-        return self.scripts.submit(_users, "longest_due", self._now(), most)
+    def longest_due_soon(self, most: int) -> Future[Due]:
+        """Look which lanes are due."""
+        return self.scripts.submit(_due, "longest_due", self._now(), most)
 
     def postpone_soon(self, pauses_s: Mapping[UUID, float]) -> list[Future[bool]]:
         """Let each user's lane wait for so long, if it is due and nobody has it; answer whether it waits now."""
@@ -200,6 +209,7 @@ class Lanes(Releases):
         self.scripts.run("count", process, number, BATCH_TTL_S * 1000, *jobs.flat(batch))
 
 
-def _users(answer: Sequence[bytes | str]) -> list[UUID]:
-    """Read members of the lanes; what is no user was written by somebody else."""
-    return [user for member in answer if (user := uuid_or_none(text_of(member)))]
+def _due(answer: tuple[int, Sequence[bytes | str]]) -> Due:
+    """Read what longest_due.lua answers. What is no user was written by somebody else."""
+    workers, members = answer
+    return Due(workers, [user for member in members if (user := uuid_or_none(text_of(member)))])

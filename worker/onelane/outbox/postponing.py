@@ -25,6 +25,9 @@ LOOKED_AT: Final = 500
 """Lanes in one round."""
 ROUNDS_MAX: Final = 100
 
+PauseS = Callable[[UUID, int], float]
+"""For how long a user's lane is to wait, where so many workers send."""
+
 
 class Postponing:
     """Postpones lanes that are due. For one thread, on its event loop."""
@@ -36,7 +39,7 @@ class Postponing:
         """By channel, on the monotonic clock."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def soon(self, channel: str, pause_s: Callable[[UUID], float]) -> None:
+    def soon(self, channel: str, pause_s: PauseS) -> None:
         """Let the lanes of `channel` that are due wait, each for `pause_s`. Where that fails, they come one by one."""
         if time.monotonic() < self._not_before.get(channel, 0.0):
             return
@@ -45,14 +48,14 @@ class Postponing:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _postpone(self, channel: str, pause_s: Callable[[UUID], float]) -> None:
+    async def _postpone(self, channel: str, pause_s: PauseS) -> None:
         try:
             for _ in range(ROUNDS_MAX):
                 due = await answered(self._lanes.longest_due_soon(LOOKED_AT))
-                users = await self._records.on_channel(channel, due)
-                pauses_s = {user: pause_s(user) for user in due if user in users}
+                users = await self._records.on_channel(channel, due.users)
+                pauses_s = {user: pause_s(user, max(1, due.workers)) for user in due.users if user in users}
                 await all_answered(self._lanes.postpone_soon(pauses_s))
-                if not users or len(due) < LOOKED_AT:
+                if not users or len(due.users) < LOOKED_AT:
                     return
         except (OnelaneError, psycopg.Error) as error:
             event("lanes_not_postponed", channel=channel, failure=describe(error))

@@ -55,14 +55,14 @@ class Shares:
         channel = self._channels.get(user_id)
         return channel if channel is not None and self._taken[channel] >= self._most else None
 
-    def pause_s(self, channel: str, user_id: UUID) -> float:
+    def pause_s(self, channel: str, user_id: UUID, workers: int = 1) -> float:
         """Return how long a lane without a place waits: until there is one for it, after those that wait already.
 
-        What is too far away for that comes back at some time, not all at once.
+        What is too far away for that comes back at some time, not all at once. So many `workers` have such places.
         """
         self._know(user_id, channel)
         now = self._clock()
-        each_s = self._took_s.get(channel, REQUEST_S) / self._most
+        each_s = self._took_s.get(channel, REQUEST_S) / (self._most * workers)
         at = max(self._promised_at.get(channel, 0.0), now + PAUSE_S) + each_s
         if at - now > PAUSE_MAX_S:
             return random.uniform(PAUSE_MAX_S / 2, PAUSE_MAX_S)  # noqa: S311 - nothing secret about it

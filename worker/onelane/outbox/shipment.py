@@ -227,7 +227,7 @@ class Shipment:
 
     def _postpone_others(self, channel: str, wait_s: float) -> None:
         """Let whoever else waits for a channel wait as long."""
-        self._workplace.postponing.soon(channel, lambda _: limits.later(wait_s))
+        self._workplace.postponing.soon(channel, lambda _user, _workers: limits.later(wait_s))
 
     @property
     def _is_to_stop(self) -> bool:
