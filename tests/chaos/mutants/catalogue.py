@@ -123,8 +123,8 @@ MUTANTS: dict[str, Mutant] = {
             Patch(patches.settle_late),
         ),
         ("freeze-worker",),
-        minutes=1,
-        rate=15,
+        minutes=2,
+        rate=6,  # a successor needs a free slot, to begin while the frozen one sleeps
     ),
     "compare-and-set-off": Mutant(
         "the look whether a message still waits, and the constraints on what is stored of it",

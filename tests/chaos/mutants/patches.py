@@ -55,7 +55,7 @@ IDLE_POLL_S = 2.5
 """An idle worker's own look at the lanes, slowed down; below what a client waits for Redis."""
 WAKE_S = 0.02
 LATE_S = 0.5
-SETTLES_LATE_S = 2.5
+SETTLES_LATE_S = 1.5
 """Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
 ALL_ACCEPTED = TypeAdapter(list[Accepted])
