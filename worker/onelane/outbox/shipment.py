@@ -85,7 +85,6 @@ class Shipment:
             return None
         if reply.channel not in self._workplace.ways:
             self._workplace.circuits.note_missing(reply.channel)
-            self._postpone_others(reply.channel, MISSING_PAUSE_S)
             return await self._wait(begun, MISSING_PAUSE_S)
         way = self._workplace.ways[reply.channel]
         if way is None:
@@ -201,7 +200,7 @@ class Shipment:
             case BeginOutcome.WAIT | BeginOutcome.HELD:
                 wait_s = (begun.wait_ms or 0) / 1000
                 if begun.outcome is BeginOutcome.HELD and begun.channel is not None:
-                    self._postpone_others(begun.channel, wait_s)
+                    self._workplace.postponing.soon(begun.channel, lambda _user, _workers: limits.later(wait_s))
                 await self.park(limits.later(wait_s))
             case BeginOutcome.FULL if begun.channel is not None:
                 await self.park(self._workplace.without_place_s(begun.channel, self.lease.user_id))
@@ -224,10 +223,6 @@ class Shipment:
             return await self._settle(begun.reply, handed_back(wait_s))
         await self.park(limits.later(wait_s))
         return None
-
-    def _postpone_others(self, channel: str, wait_s: float) -> None:
-        """Let whoever else waits for a channel wait as long."""
-        self._workplace.postponing.soon(channel, lambda _user, _workers: limits.later(wait_s))
 
     @property
     def _is_to_stop(self) -> bool:
