@@ -5,8 +5,9 @@ import redis
 
 from onelane.lanes.scripts import SCRIPTS, Scripts
 from tests.chaos.faults.catalogue import FAULTS
+from tests.chaos.mutants import patches
 from tests.chaos.mutants.catalogue import MUTANTS, Mutant
-from tests.chaos.mutants.planting import Script, Sql
+from tests.chaos.mutants.planting import Patch, Script, Sql
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,14 @@ def test_every_planted_bug_has_its_place_in_the_code(mutant: Mutant, scripts: Sc
             assert all(each.mutated())
         elif isinstance(each, Script):
             assert each.mutated(scripts)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+def test_every_planted_bug_can_be_called_as_what_it_replaces(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "plant", patches.must_fit)
+    for each in mutant.plants:
+        if isinstance(each, Patch):
+            each.into_process()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)

@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from hashlib import sha1
+from inspect import Parameter, signature
 from math import inf
 from threading import Timer
 from typing import Any
@@ -62,9 +63,19 @@ ALL_ACCEPTED = TypeAdapter(list[Accepted])
 
 
 def plant(owner: object, name: str, bug: object) -> None:
-    """Put a bug in the place of what is right, which must be there."""
-    getattr(owner, name)
+    """Put a bug in the place of what is right."""
+    must_fit(owner, name, bug)
     setattr(owner, name, bug)
+
+
+def must_fit(owner: object, name: str, bug: object) -> None:
+    """Raise unless what is right is there, and whoever calls it can call the bug: one that only raises is another."""
+    right = getattr(owner, name)
+    if callable(right) and callable(bug):
+        takes = signature(right).parameters.values()
+        named = [one.name for one in takes if one.kind is Parameter.KEYWORD_ONLY]
+        placed = [one for one in takes if one.kind in {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}]
+        signature(bug).bind(*placed, **dict.fromkeys(named))
 
 
 def reconciler_off() -> None:
@@ -80,8 +91,8 @@ def retention_off() -> None:
 def retries_on() -> None:
     """Let the client repeat whatever had no answer."""
 
-    def connect_with_retries(**access: Any) -> Any:
-        client = connect(**access)
+    def connect_with_retries(url: str, **access: Any) -> Any:
+        client = connect(url, **access)
         client.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), RETRIES)
         return client
 
@@ -270,15 +281,15 @@ def refusals_answered() -> None:
     def enqueue(intake: Intake, messages: Sequence[Any]) -> None:
         intake._lanes.enqueue_many(messages)
 
-    plant(Intake, "_enqueue", enqueue)
+    plant(Intake, "_enqueue_at_once", enqueue)
 
 
 def failures_asked_twice() -> None:
     """Ask for every failure twice, as after an answer that was lost."""
     fail = Records.fail
 
-    async def fail_again(records: Records, *args: Any) -> Any:
-        await fail(records, *args)
-        return await fail(records, *args)
+    async def fail_again(records: Records, *args: Any, **kwargs: Any) -> Any:
+        await fail(records, *args, **kwargs)
+        return await fail(records, *args, **kwargs)
 
     plant(Records, "fail", fail_again)

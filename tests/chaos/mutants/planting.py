@@ -58,8 +58,8 @@ class Script:
         """Change the scripts that are read from now on."""
         read = Scripts.__init__
 
-        def read_mutated(scripts: Scripts, *args: Any) -> None:
-            read(scripts, *args)
+        def read_mutated(scripts: Scripts, *args: Any, **kwargs: Any) -> None:
+            read(scripts, *args, **kwargs)
             scripts._texts[self.name] = text = self.mutated(scripts)
             scripts._digests[self.name] = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
