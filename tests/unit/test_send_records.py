@@ -10,10 +10,10 @@ import pytest
 from onelane.config import Settings
 from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.model import JsonObject, Lease
-from onelane.outbox import records as module
 from onelane.outbox.records import SendRecords
 from onelane.outbox.reply import BeginOutcome, Deed, Fate
 from onelane.postgres.breaker import Breaker
+from onelane.turns import holds
 from tests import loops
 from tests.shipping import waiting
 
@@ -48,8 +48,8 @@ def records(store: Store, hold_s: float = 60) -> SendRecords:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HELD_PAUSE_S", 0.001)
-    monkeypatch.setattr(module, "HELD_PAUSE_MAX_S", 0.001)
+    monkeypatch.setattr(holds, "PAUSE_S", 0.001)
+    monkeypatch.setattr(holds, "PAUSE_MAX_S", 0.001)
 
 
 def settle(store: Store, hold_s: float = 60, *, goes_on: bool = False) -> Any:

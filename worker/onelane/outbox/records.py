@@ -4,11 +4,9 @@ What was marked, and what a provider has answered, is known here and nowhere els
 tried again while Postgres is away, for COMMIT_HOLD_S, also while the process stops. Whoever ends it sooner cancels it.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Event
 from typing import Final
 from uuid import UUID
@@ -20,15 +18,13 @@ from onelane.model import Attachment, JsonObject, Lease
 from onelane.outbox.reply import Begun, Fate, Settled, Waiting
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
-from onelane.postgres.faults import refusal
-from onelane.turns.answers import Asking, answered
+from onelane.turns.answers import Asking, answered, done
+from onelane.turns.holds import OutageHold, asked_again
 from onelane.turns.idle import OF_NOBODY
 
 Ask = Callable[[], Awaitable[JsonObject]]
 
 READERS_MAX: Final = 2
-HELD_PAUSE_S: Final = 0.25
-HELD_PAUSE_MAX_S: Final = 4.0
 STATES: Final = f"""
 SELECT id, 'received' AS state, NULL AS last_error FROM outbox
  WHERE user_id = %(user_id)s AND id = ANY(%(ids)s::uuid[])
@@ -129,31 +125,16 @@ class SendRecords:
 
     async def _held(self, ask: Ask, is_over: Callable[[], bool]) -> JsonObject:
         """Ask, at growing pauses until it is done."""
-        ends, pause_s = time.monotonic() + self._hold_s, HELD_PAUSE_S
-        with ExitStack() as hold:
-            while True:
-                try:
-                    answer = await ask()
-                except StoreUnavailable:
-                    if time.monotonic() + pause_s > ends or is_over():
-                        raise
-                    if self.breaker.is_open:
-                        hold.enter_context(self.breaker.holding())
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(HELD_PAUSE_MAX_S, 2 * pause_s)
-                else:
-                    if self.breaker.is_open:
-                        self.breaker.close()
-                    return answer
+        try:
+            answer = await ask()
+        except StoreUnavailable as error:
+            answer = await asked_again(ask, OutageHold(self.breaker, self._hold_s, is_over), error)
+        self.breaker.close()
+        return answer
 
     async def _call(self, function: str, item: JsonObject) -> JsonObject:
         """Ask one of the SQL functions that take a list, together with whoever else asks it now."""
-        answer = await self._asking[function].ask(item, item["user_id"])
-        if answer["outcome"] == "refused":
-            raise refusal(answer["sqlstate"])
-        if answer["outcome"] == "skipped":
-            raise StoreUnavailable("another transaction holds the lane's row")
-        return answer
+        return done(await self._asking[function].ask(item, item["user_id"]))
 
     def _names(self, lease: Lease) -> JsonObject:
         return {

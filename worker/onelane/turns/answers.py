@@ -9,8 +9,10 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary, ref
 
+from onelane.errors import StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.model import JsonObject
+from onelane.postgres.faults import refusal
 
 Answer = TypeVar("Answer")
 
@@ -48,6 +50,15 @@ def answered(asked: Future[Answer]) -> asyncio.Future[Answer]:
     letterbox = _letterbox(loop)
     answer: asyncio.Future[Answer] = loop.create_future()
     _forward(asked, answer, letterbox)
+    return answer
+
+
+def done(answer: JsonObject) -> JsonObject:
+    """Return a gatherer's answer, or raise why nothing was done."""
+    if answer["outcome"] == "refused":
+        raise refusal(answer["sqlstate"])
+    if answer["outcome"] == "skipped":
+        raise StoreUnavailable("another transaction holds the user's row")
     return answer
 
 

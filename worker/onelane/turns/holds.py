@@ -1,13 +1,16 @@
 """What Postgres cannot take while it is away is held: tried again at growing pauses, as long as the lease lives."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from onelane.bot.memory import Hold
 from onelane.errors import StoreUnavailable
 from onelane.postgres.breaker import Breaker
+
+Answer = TypeVar("Answer")
 
 PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 4.0
@@ -36,7 +39,7 @@ class OutageHold(Hold):
     def rests(self, error: StoreUnavailable) -> Iterator[float]:
         """Yield the waits until the next try, in seconds; raise `error` once nothing is held any more."""
         next_at = time.monotonic() + self._pause_s
-        if next_at > self._ends:
+        if self._is_over() or next_at > self._ends:
             raise error
         self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s)
         self._count()
@@ -53,3 +56,15 @@ class OutageHold(Hold):
         if self._breaker.is_open and not self._is_counted:
             self._is_counted = True
             self._counted.enter_context(self._breaker.holding())
+
+
+async def asked_again(ask: Callable[[], Awaitable[Answer]], hold: OutageHold, error: StoreUnavailable) -> Answer:
+    """Ask for what `error` kept Postgres from doing, until it is done."""
+    with hold:
+        while True:
+            for wait_s in hold.rests(error):
+                await asyncio.sleep(wait_s)
+            try:
+                return await ask()
+            except StoreUnavailable as again:
+                error = again

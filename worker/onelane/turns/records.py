@@ -1,10 +1,9 @@
 """The turn's SQL calls, many lanes' in one. Each may be repeated word for word: it answers the same."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 from threading import Event
 from uuid import UUID
 
@@ -16,12 +15,11 @@ from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
-from onelane.postgres.faults import refusal
 from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
-from onelane.turns.answers import Asking, answered
-from onelane.turns.holds import OutageHold
+from onelane.turns.answers import Asking, answered, done
+from onelane.turns.holds import OutageHold, asked_again
 from onelane.turns.idle import OF_NOBODY
 
 READERS_MAX = 2
@@ -73,7 +71,7 @@ class Records:
         asked = self._first.pop(lease.token, None) if is_first else None
         item = _begin(lease, hint, is_first=is_first)
         answer = await (answered(asked) if asked else self._beginning.ask(item, item["user_id"]))
-        begun = Begun.model_validate(_done(answer))
+        begun = Begun.model_validate(done(answer))
         _count_begun(begun, hint_is_malformed=is_first and lease.hint_is_malformed)
         if begun.turn is not None:
             tracing.received(begun.turn, began_ns)
@@ -176,19 +174,14 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        hold: OutageHold | None = None
-        with ExitStack() as held:
-            while True:
-                try:
-                    settled = await self._settle(lease, turn, what)
-                except StoreUnavailable as error:
-                    hold = hold or held.enter_context(self.hold(cancelled))
-                    for wait_s in hold.rests(error):
-                        await asyncio.sleep(wait_s)
-                else:
-                    if settled.outcome is SettleOutcome.COMMITTED:
-                        self.breaker.close()
-                    return settled
+        try:
+            settled = await self._settle(lease, turn, what)
+        except StoreUnavailable as error:
+            settle = partial(self._settle, lease, turn, what)
+            settled = await asked_again(settle, self.hold(cancelled), error)
+        if settled.outcome is SettleOutcome.COMMITTED:
+            self.breaker.close()
+        return settled
 
     async def _settle(self, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         item: JsonObject = {
@@ -202,7 +195,7 @@ class Records:
             **what,
         }
         with tracing.settling(turn) as span:
-            settled = Settled.model_validate(_done(await self._settling.ask(item, item["user_id"])))
+            settled = Settled.model_validate(done(await self._settling.ask(item, item["user_id"])))
             span.note({"onelane.outcome": settled.outcome})
         TURNS.count(settled.outcome)
         if settled.next is not None:
@@ -218,15 +211,6 @@ def _begin(lease: Lease, hint: UUID | None, *, is_first: bool) -> JsonObject:
         "taken_over": is_first and lease.taken_over,
         **({"token": lease.token, "taken_from": lease.taken_from} if is_first and lease.taken_over else {}),
     }
-
-
-def _done(answer: JsonObject) -> JsonObject:
-    """Return an answer, or raise why nothing was done."""
-    if answer["outcome"] == "refused":
-        raise refusal(answer["sqlstate"])
-    if answer["outcome"] == "skipped":
-        raise StoreUnavailable("another transaction holds the user's row")
-    return answer
 
 
 def _count_begun(begun: Begun, *, hint_is_malformed: bool = False) -> None:
