@@ -13,7 +13,8 @@ from uuid import UUID
 
 KNOWN_MAX: Final = 20_000
 PAUSE_S: Final = 0.25
-PAUSE_MAX_S: Final = 30.0
+PAUSE_MAX_S: Final = 60.0
+"""How far ahead a place is promised. A provider that becomes quick again finds lanes that wait for so long."""
 REQUEST_S: Final = 1.0
 """How long a place is taken, where nobody knows yet."""
 LAST_SHARE: Final = 0.2
