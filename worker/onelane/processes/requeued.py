@@ -32,6 +32,9 @@ SELECT state, xmin::text AS version FROM messages
 PLACES: Final = "SELECT id, turn_seq, ordinal FROM messages WHERE id = ANY(%s::uuid[])"
 RESENDABLE: Final = frozenset({"failed", "unknown"})
 
+Again = Callable[[Database, UUID, UUID], UUID | None]
+"""Returns on whose lane a message or reply of a user waits again; None for what is none, or is not to."""
+
 
 class Requeued:
     """The jobs of one kind that RQ's tools put back."""
@@ -39,7 +42,7 @@ class Requeued:
     def __init__(self, database: Database, lanes: Lanes) -> None:
         self._database = database
         self._lanes = lanes
-        self._again = {keys.IN: _message_again, keys.OUT: _reply_again}[lanes.kind]
+        self._again: Again = {keys.IN: _message_again, keys.OUT: _reply_again}[lanes.kind]
 
     def redrive(self) -> int:
         """Let them wait again in Postgres; return how many.
@@ -84,10 +87,6 @@ class Requeued:
         else:
             event("foreign_jobs", user_id=user_id, jobs=1)
         return False
-
-
-Again = Callable[[Database, UUID, UUID], UUID | None]
-"""Returns on whose lane a message or reply of a user waits again; None for what is none, or is not to."""
 
 
 def _message_again(database: Database, user_id: UUID, message_id: UUID) -> UUID | None:
