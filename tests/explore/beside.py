@@ -4,7 +4,8 @@ A walk goes one step after the other, each drawn from all that may happen. Time 
 clock goes on, requests as it says. Left to the model are the network, the provider and what processes remember.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from random import Random
 from typing import Any, Final
@@ -21,6 +22,8 @@ from tests.explore.settings import Setting
 from tests.explore.state import IN, KINDS, NOBODY, NONE, OUT, Lane, Place, Reply, User, Waiting
 from tests.explore.steps import Step, told
 from tests.renewing import renewed
+
+Choose = Callable[[list[Step]], Step]
 
 STEPS_MAX: Final = 60
 FAULTS: Final = frozenset({"run_out", "die", "forget", "rewind", "over"})
@@ -148,18 +151,25 @@ class Beside(Servers):
 
 
 def walk(connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting, seed: int) -> list[Step]:
-    """Go at random from the start; raise AssertionError where the servers do something else than the model."""
-    random, state = Random(seed), setting.start()
+    """Go at random from the start."""
+    return go(connection, client, setting, partial(_drawn, Random(seed)), f"walk {seed}")
+
+
+def go(
+    connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting, choose: Choose, name: str
+) -> list[Step]:
+    """Go from the start; raise AssertionError where the servers do something else than the model."""
+    state = setting.start()
     steps: list[Step] = []
     with connection.transaction(force_rollback=True):
         servers = Beside(connection, client, setting)
         while len(steps) < STEPS_MAX and (possible := [one for one in world.steps(state, setting) if servers.may(one)]):
-            step = _drawn(random, possible)
+            step = choose(possible)
             steps.append(step)
             state = step.after
             if step.call:
-                _compare(servers.does(step), step.answer, seed, steps)
-                _compare(servers.seen(), tuple(map(_on_servers, state.users)), seed, steps)
+                _compare(servers.does(step), step.answer, name, steps)
+                _compare(servers.seen(), tuple(map(_on_servers, state.users)), name, steps)
     return steps
 
 
@@ -174,5 +184,5 @@ def _on_servers(user: User) -> User:
     return user._replace(writer=0, promised=0, telling="", accepted=NONE, unanswered=NONE, flying=(), received=())
 
 
-def _compare(real: object, model: object, seed: int, steps: list[Step]) -> None:
-    assert real == model, "\n".join([f"walk {seed}:", *map(told, steps), f"real:  {real}", f"model: {model}"])
+def _compare(real: object, model: object, name: str, steps: list[Step]) -> None:
+    assert real == model, "\n".join([f"{name}:", *map(told, steps), f"real:  {real}", f"model: {model}"])

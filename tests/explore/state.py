@@ -173,8 +173,8 @@ class State(NamedTuple):
     left: Budget
     found: tuple[str, int] | None = None
     """The kind and the user whom the reconciler has found waiting without a lane."""
-    is_rewound: bool = False
-    """Whether the fence counter has forgotten the newest lease."""
+    next_fence: int = 0
+    """That of the newest lease, which the fence counter has forgotten, and gives again; 0: one above all."""
 
     def put_user(self, which: int, user: User) -> "State":
         return self._replace(users=(*self.users[:which], user, *self.users[which + 1 :]))
@@ -202,6 +202,9 @@ def fences_of(part: User | Worker | tuple[Any, ...]) -> Iterator[int]:
         yield from (fence_of(reply.lease) for reply in part.replies)
     elif isinstance(part, Worker):
         yield from (fence_of(part.turns.lease), fence_of(part.sends.lease))
+    else:
+        *_, next_fence = part
+        yield next_fence
 
 
 def newest_fence(state: State) -> int:
@@ -209,8 +212,7 @@ def newest_fence(state: State) -> int:
 
 
 def next_lease(state: State) -> int:
-    newest = newest_fence(state)
-    return newest << 1 | 1 if state.is_rewound else newest + 1 << 1
+    return state.next_fence << 1 | 1 if state.next_fence else newest_fence(state) + 1 << 1
 
 
 def renumbered(state: State, fences: Iterable[int]) -> State:
@@ -235,4 +237,4 @@ def renumbered(state: State, fences: Iterable[int]) -> State:
         for user in state.users
     )
     workers = tuple(Worker(*(slot._replace(lease=lease(slot.lease)) for slot in worker)) for worker in state.workers)
-    return state._replace(users=users, workers=workers)
+    return state._replace(users=users, workers=workers, next_fence=new[state.next_fence])

@@ -37,7 +37,7 @@ def _lease(at: At) -> Iterator[Step]:
         if lane.place is not Place.DUE:
             continue
         after, is_leased = lanes.lease(lane, new)
-        changed, state = user.put(at.kind, after), at.state._replace(is_rewound=False)
+        changed, state = user.put(at.kind, after), at.state._replace(next_fence=0)
         if not is_leased:
             yield at.goes("finds a lane that is held", IDLE)._replace(after=at.state.put_user(nr, changed))
             continue

@@ -188,8 +188,8 @@ def _redis_forgets(state: State) -> Iterator[Step]:
     workers = tuple(Worker(*(IDLE if one.stage == "leasing" else one for one in worker)) for worker in state.workers)
     state = state._replace(users=users, workers=workers)
     if state.left.flushes:
-        after = state._replace(is_rewound=False).spend("flushes")  # its counter begins with the time
+        after = state._replace(next_fence=0).spend("flushes")  # its counter begins with the time
         yield Step("Redis", "forgets everything", after, ("forget",))
     if state.left.rewinds and newest:
-        after = state._replace(is_rewound=True).spend("rewinds")
+        after = state._replace(next_fence=newest).spend("rewinds")
         yield Step("Redis", "fails over to one that has not seen the newest lease", after, ("rewind", newest))

@@ -11,10 +11,11 @@ from psycopg.rows import namedtuple_row
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.lanes.scripts import connect
 from tests.explore import lanes, records
-from tests.explore.beside import walk
+from tests.explore.beside import go, walk
 from tests.explore.bugs import PLANTED, Bug, Change, planted
 from tests.explore.search import Search
-from tests.explore.settings import QUICK, SMALL, WALKED, Setting
+from tests.explore.settings import ANYTHING, QUICK, SMALL, WALKED, Setting
+from tests.explore.steps import Step, told
 
 STATES_MIN = 100_000
 WALKS_MAX = 100
@@ -32,6 +33,16 @@ DIFFERENT = {
     ),
     "who hands out a reply again counts a request": Change(records, '+ (lowest.state == "pending")', "+ 1"),
 }
+
+BOTH_LEASED = [
+    *("a web accepts message 1", "a web puts message 1 on the lane", "worker 2 (in) leases user 1"),
+    *("a web accepts message 1", "a web puts message 1 on the lane", "worker 1 (in) leases user 2"),
+]
+BOTH_SETTLED = [
+    *("worker 2 (in) begins a turn", "the reconciler finds user 1 (in)", "the reconciler brings back user 1 (in)"),
+    *("worker 1 (in) leases user 1", "worker 1 (in) begins a turn", "worker 1 (in) raises in its handler"),
+    *("worker 1 (in) settles its turn", "worker 2 (in) settles its turn"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +82,20 @@ def test_the_real_scripts_and_functions_do_what_is_explored(
 ) -> None:
     for seed in range(walks):
         walk(connection, client, WALKED[name], seed)
+
+
+@pytest.mark.parametrize("lost", [("worker 1 dies", "Redis fails over"), ("Redis fails over", "worker 1 dies")])
+def test_a_counter_that_has_lost_a_lease_gives_its_fence_again_whatever_became_of_its_holder(
+    connection: psycopg.Connection[Any], client: redis.Redis, lost: tuple[str, str]
+) -> None:
+    way = iter([*BOTH_LEASED, *lost, *BOTH_SETTLED])
+
+    def along(possible: list[Step]) -> Step:
+        step = next(way, None)
+        return next(one for one in possible if step is None or told(one).startswith(step))
+
+    go(connection, client, Setting(users=2, messages=1, budget=ANYTHING), along, "both settle")
+    assert next(way, None) is None
 
 
 @pytest.mark.slow
