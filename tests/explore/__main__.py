@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import click
 import psycopg
@@ -19,6 +19,9 @@ from tests.explore.beside import walk
 from tests.explore.bugs import PLANTED, planted
 from tests.explore.search import Search, lines
 from tests.explore.settings import LONG, WALKED, Setting
+
+TOLD_EVERY: Final = 500
+"""Walks."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +67,9 @@ def _plant() -> bool:
 def _walk(walks: int, seed: int) -> None:
     steps, settings = 0, list(WALKED.values())
     with _servers() as (connection, client):
-        for nr in range(seed, seed + walks):
+        for done, nr in enumerate(range(seed, seed + walks)):
+            if done and done % TOLD_EVERY == 0:
+                _say(f"{done:,} walks, {steps:,} steps")
             steps += len(walk(connection, client, settings[nr % len(settings)], nr))
     _say("", f"{walks:,} walks beside real servers, {steps:,} steps: the same")
 
