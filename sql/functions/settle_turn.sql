@@ -60,10 +60,12 @@ BEGIN
     ELSIF v_user.version <> (p_turn ->> 'version')::bigint THEN
         v_outcome := 'stale';
     ELSIF p_turn ? 'interrupt' AND supersede_batch(v_user, v_message, p_turn) THEN
+        UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = v_user.id;
         v_outcome := 'superseded';
     ELSIF (p_turn -> 'interrupt' ->> 'is_cancelled')::boolean THEN -- counted as well: it is to end some time
         UPDATE inbox SET superseded = greatest(superseded, (p_turn -> 'interrupt' ->> 'superseded')::integer + 1)
          WHERE user_id = v_user.id AND seq = v_message.seq;
+        UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = v_user.id;
         v_outcome := 'stale';
     ELSIF p_turn ? 'failure' THEN
         v_settled := fail_message(v_user, v_message, p_turn);

@@ -2,7 +2,7 @@
 -- batch is full, or turns of it were thrown away often enough. Then the batch is open again, and the results of its steps
 -- are forgotten.
 -- p_turn: see settle_turn. Asked again after that it answers the same, and counts nothing twice.
--- The caller holds the user's row lock, and has compared fence and version.
+-- The caller holds the user's row lock, has compared fence and version, and stores the fence of who throws away.
 CREATE OR REPLACE FUNCTION supersede_batch(p_user users, p_lowest inbox, p_turn jsonb) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -28,6 +28,5 @@ BEGIN
     IF p_lowest.has_steps THEN
         DELETE FROM steps WHERE message_id = p_lowest.id;
     END IF;
-    UPDATE users SET fence = (p_turn ->> 'fence')::bigint WHERE id = p_user.id;
     RETURN true;
 END $$;

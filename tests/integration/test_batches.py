@@ -182,6 +182,26 @@ def test_superseded_once_more_says_the_same_and_counts_once(batches: Batches) ->
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_who_throws_a_turn_away_has_written_also_where_it_was_thrown_away_before(
+    batches: Batches, is_first: bool
+) -> None:
+    batches.accept("one")
+    old, new = batches.begin(fence=1), batches.begin(fence=2)
+    batches.accept("two")
+    if not is_first:
+        old = batches.settle(old, fence=1, interrupt=INTERRUPT, goes_on=True)["next"]
+    assert batches.settle(new, fence=2, interrupt=INTERRUPT)["outcome"] == "superseded"
+    assert batches.settle(old, fence=1)["outcome"] == "fenced"
+
+
+def test_who_was_cancelled_for_what_does_not_join_has_written(batches: Batches) -> None:
+    batches.accept("one")
+    old, new = batches.begin(fence=1), batches.begin(fence=2)
+    assert batches.settle(new, fence=2, interrupt={**INTERRUPT, "is_cancelled": True})["outcome"] == "stale"
+    assert batches.settle(old, fence=1)["outcome"] == "fenced"
+
+
 @pytest.mark.parametrize("what", [{"closes": True}, {"kind": "event", "event": "reaction"}])
 def test_what_does_not_join_supersedes_nothing(batches: Batches, what: Item) -> None:
     batches.policy(wants_events=True)
