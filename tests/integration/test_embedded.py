@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from onelane.dev.embedded import redis as embedded_redis
-from onelane.dev.embedded.child import command_line, wait_until
+from onelane.dev.embedded.child import children_of, command_line, wait_until
 from onelane.dev.embedded.redis import find_program
 from onelane.errors import EmbeddedServerError
 from tests.conftest import slow_after
@@ -311,6 +311,15 @@ def test_a_server_ends_when_its_starter_is_killed(kind: type[EmbeddedServer], tm
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], check=False, cwd=root)
     pid = json.loads((tmp_path / "data.pid").read_text())["pid"]
     assert wait_until(lambda: not command_line(pid), DEADLINE_S)
+
+
+def test_a_process_that_ends_while_its_children_are_listed_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*_: object) -> Iterator[Path]:
+        yield Path("/proc/self/task/0/children")
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "glob", end)
+    assert children_of(os.getpid()) == []
 
 
 def test_a_note_with_the_id_of_another_program_harms_nobody(lanes: EmbeddedRedis) -> None:

@@ -201,9 +201,10 @@ def descendants(pid: int) -> list[int]:
 def children_of(pid: int) -> list[int]:
     """List the processes that a process has started, and that still are its own."""
     found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            found += map(int, thread.read_text(encoding="utf-8").split())
+    with suppress(OSError):  # it ends meanwhile
+        for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, thread.read_text(encoding="utf-8").split())
     return found
 
 
