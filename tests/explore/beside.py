@@ -114,7 +114,7 @@ class Beside(Servers):
     ) -> Reply:
         if state is None:
             return Reply(seq, "given up" if said == "unknown" else said)
-        is_over = state != "pending" and (ends or (nr, seq, requests) in self.requests_over)
+        is_over = requests > 0 if state == "pending" else ends or (nr, seq, requests) in self.requests_over
         return Reply(seq, state, self.tokens[OUT, token] if state == "sending" else NOBODY, requests, is_over, resent)
 
     def _lanes(self) -> dict[tuple[int, str], Lane]:

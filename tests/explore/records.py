@@ -177,9 +177,9 @@ def _settle_request(user: User, reply: Reply, fence: int, request: Request) -> t
     elif fate == "unknown":
         reply = reply._replace(state="unknown", lease=NOBODY, is_over=True)
     elif fate == "not_now":
-        reply = reply._replace(state="pending", lease=NOBODY, is_over=False)
+        reply = reply._replace(state="pending", lease=NOBODY, is_over=True)
     elif reply.is_over:
-        reply = reply._replace(state="pending", lease=NOBODY, is_over=False, resent=True)
+        reply = reply._replace(state="pending", lease=NOBODY, resent=True)
     return user.put_reply(reply), "settled"
 
 
