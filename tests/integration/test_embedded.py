@@ -22,9 +22,8 @@ from onelane.dev.embedded import redis as embedded_redis
 from onelane.dev.embedded.child import children_of, command_line, wait_until
 from onelane.dev.embedded.redis import find_program
 from onelane.errors import EmbeddedServerError
-from tests.conftest import slow_after
+from tests.conftest import DEADLINE_S, slow_after
 
-DEADLINE_S = 45
 AT_ONCE = Retry(NoBackoff(), 0)
 
 

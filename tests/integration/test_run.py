@@ -31,7 +31,7 @@ from onelane.model import JsonObject
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes are counted in /proc")
 
-START_S = 45
+START_S = 120
 STOP_S = 30
 COMMAND = (*PYTHON, "onelane", "run")
 BANNER = "Onelane runs."
