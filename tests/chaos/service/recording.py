@@ -10,9 +10,9 @@ CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what i
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from inspect import iscoroutine
 from typing import Any
@@ -45,7 +45,7 @@ def install(role: str) -> None:
     if role == "worker":
         duties.SWEEP_ROUNDS = duties.FORGET_ROUNDS = EVERY_ROUND
         _record_lanes(recorder)
-        _record_turns(recorder)
+        record_turns(recorder)
 
 
 def _record_lanes(recorder: Recorder) -> None:
@@ -54,10 +54,25 @@ def _record_lanes(recorder: Recorder) -> None:
     _wrap(recorder, Lanes, "park_soon", _parked)
 
 
-def _record_turns(recorder: Recorder) -> None:
-    _wrap(recorder, Records, "begin", _begun)
+def record_turns(recorder: Recorder) -> None:
+    """Note what this process asks about turns, and what it is answered."""
+    asked_at: dict[str, float] = {}
+    _keep_time(asked_at, Records, "begin_ahead")
+    _wrap(recorder, Records, "begin", partial(_begun_since, asked_at))
     _wrap(recorder, Records, "commit", _committed)
     _wrap(recorder, Records, "fail", _failed)
+
+
+def _keep_time(asked_at: dict[str, float], owner: type, method: str) -> None:
+    """Keep, by token, when something was asked for leases whose answer is fetched later, maybe much later."""
+    original = getattr(owner, method)
+
+    @wraps(original)
+    def timed(self: object, leases: Sequence[Lease]) -> Any:
+        asked_at.update(dict.fromkeys((lease.token for lease in leases), time.monotonic()))
+        return original(self, leases)
+
+    setattr(owner, method, timed)
 
 
 def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
@@ -72,7 +87,7 @@ def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
 
         def note(answer: Any = None) -> Any:
             for kind, fields in notes(answer, *args, **kwargs):
-                recorder.note(kind, since=since, **fields)
+                recorder.note(kind, **{"since": since, **fields})
             return answer
 
         async def noted(asked: Awaitable[Any]) -> Any:
@@ -113,6 +128,15 @@ def _parked(is_parked: bool | None, lease: Lease, delay_s: float, *_: Any, **__:
     if is_parked is None:
         return []
     return [("park", {"user_id": lease.user_id, "token": lease.token, "delay_s": delay_s, "is_parked": is_parked})]
+
+
+def _begun_since(
+    asked_at: dict[str, float], begun: Begun | None, lease: Lease, *_: Any, **__: Any
+) -> list[tuple[str, Event]]:
+    """Record a begin, and when it was asked for if that was ahead: only a lease's first call can have been."""
+    since = asked_at.pop(lease.token, None)
+    when: Event = {} if since is None else {"since": since}
+    return [(kind, {**fields, **when}) for kind, fields in _begun(begun, lease)]
 
 
 def _begun(begun: Begun | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
