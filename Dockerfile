@@ -2,9 +2,9 @@
 # requirements.txt pins; no compiler, no root.
 #
 #   docker build -t onelane .
-#   docker run --env-file .env onelane onelane migrate
+#   docker run -e DATABASE_URL -e REDIS_URL -e CHANNELS onelane onelane migrate
 #
-# A bot of your own: FROM onelane, COPY mybot.py ., ENV HANDLER=mybot:handle
+# A bot of your own is a layer on top of it: docs/DEPLOY.md.
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/onelane

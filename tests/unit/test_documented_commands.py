@@ -51,7 +51,7 @@ RUN_BY: Final = {
 NOT_RUN: Final = {
     r"make test": "it is the run of all tests",
     r"curl \"https://api\.telegram\.org/.*": "it needs an account",
-    r"heroku .*|git push heroku main": "it needs an account",
+    r"heroku .*|git init .*|git push heroku main": "it needs an account",
     r"docker build .*|.* docker compose up .*": "it needs Docker",
     r"python -m venv audit|audit/bin/.*|sed .* audit/pins\.txt": "a service is asked for advisories",
     r"sudo .*": "it changes the machine: it is for a server of yours",

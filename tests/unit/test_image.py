@@ -55,3 +55,12 @@ def test_compose_gives_it_a_disk_that_is_read_only_and_no_rights_of_roots(servic
         assert f"  {line}" in common.splitlines(), line
     assert re.search(rf"^  {service}:\n    <<: \*onelane\n", text, re.MULTILINE)
     assert len(re.findall(r"read_only|cap_drop|privileged|user:", text)) == 2, "no service takes it back"
+
+
+def test_compose_leaves_what_it_does_not_know_to_the_image_and_the_environment_file() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    told = text.partition("  environment: &environment\n")[2].partition("\n\n")[0]
+    fixed = {name for name, value in re.findall(r"^    ([A-Z_]+): ?(.*)$", told, re.MULTILINE) if value}
+    assert fixed == {"DATABASE_URL", "REDIS_URL", "LOG_FORMAT"}
+    assert "  env_file: [{path: .env, required: false}]\n" in text
+    assert '  image: "${IMAGE:-onelane}"\n' in text

@@ -105,6 +105,11 @@ def test_the_command_knows_the_providers_without_importing_them() -> None:
     assert tuple(PROVIDERS) == command.PROVIDERS
 
 
+def test_the_readme_shows_the_bot_that_is_written(tmp_path: Path) -> None:
+    create("mybot", tmp_path)
+    assert f"```python\n{(tmp_path / 'mybot.py').read_text()}```" in (ROOT / "README.md").read_text()
+
+
 def test_a_deployed_bot_has_the_processes_of_ours(tmp_path: Path) -> None:
     create("mybot", tmp_path)
     assert (tmp_path / "Procfile").read_text() == (ROOT / "Procfile").read_text()
