@@ -3,7 +3,8 @@
 --
 -- sent < failed < delivered < read: who has it has it, whatever was said of another try or of another device. Of each
 -- state the earliest time counts. In a group the first participant's delivery is the reply's, and nobody's failure is.
--- `failed` counts for the newest request alone: of one that was resent, the first may have failed before.
+-- `failed` counts for the newest request alone: of one that was resent, the first may have failed before. Until it is known
+-- which id the newest has, such a status is kept.
 -- A second id of one reply says that it was sent twice. What is settled leaves the outbox, also in mid-send.
 -- p_status, and what is returned: see note_status.
 CREATE OR REPLACE FUNCTION move_reply(p_reply_id uuid, p_status jsonb) RETURNS json
@@ -23,8 +24,14 @@ BEGIN
     v_new := v_old;
     IF v_state = 'failed' THEN
         IF p_status ->> 'participant' <> '' OR v_old.provider_id <> p_status ->> 'provider_id'
-           OR v_old.provider_id IS NULL AND v_waiting.resent OR v_old.state NOT IN ('pending', 'unknown', 'sent') THEN
+           OR v_old.state NOT IN ('pending', 'unknown', 'sent') THEN
             RETURN json_build_object('outcome', 'known', 'user_id', v_old.user_id);
+        ELSIF v_old.provider_id IS NULL AND v_waiting.resent THEN
+            RETURN CASE
+                WHEN EXISTS (SELECT FROM provider_messages WHERE channel = v_old.channel
+                                AND provider_id = p_status ->> 'provider_id')
+                THEN json_build_object('outcome', 'known', 'user_id', v_old.user_id) -- an earlier request's id
+                ELSE keep_status(p_status) END;
         END IF;
         v_fails := true;
         v_new.failed_at := v_at;
@@ -71,6 +78,9 @@ BEGIN
     END IF;
     DELETE FROM outbox
      WHERE user_id = v_old.user_id AND turn_seq = v_old.turn_seq AND ordinal = v_old.ordinal;
+    IF NOT v_fails THEN
+        PERFORM mend_channel(v_old.channel, v_waiting.sending_at);
+    END IF;
     RETURN json_build_object(
         'outcome', CASE WHEN v_new IS DISTINCT FROM v_old THEN 'moved' ELSE 'known' END, 'user_id', v_old.user_id,
         'state', v_new.state, 'goes_on', v_waiting.id IS NOT NULL, 'failed', v_fails,

@@ -47,9 +47,5 @@ BEGIN
         DELETE FROM failures_to_tell WHERE reply_id = p_reply_id;
     END IF;
     state := take_kept_statuses(p_reply_id, v_reply.channel, v_provider_id);
-    IF EXISTS (SELECT FROM channel_holds h WHERE h.channel = v_reply.channel AND h.broken_at < v_row.sending_at)
-       AND lock_name('hold:' || v_reply.channel, false) THEN -- else the next one finds it
-        UPDATE channel_holds SET broken_at = NULL, word = NULL, code = NULL, probe_at = NULL
-         WHERE channel = v_reply.channel AND broken_at < v_row.sending_at;
-    END IF;
+    PERFORM mend_channel(v_reply.channel, v_row.sending_at);
 END $$;

@@ -22,12 +22,7 @@ BEGIN
         v_reply := reply_meant(v_channel, v_provider_id, NULL);
     END IF;
     IF v_reply.id IS NULL THEN
-        INSERT INTO reply_statuses (channel, provider_id, state, participant, key, at, failure, failure_code)
-        VALUES (v_channel, v_provider_id, p_status ->> 'state', coalesce(p_status ->> 'participant', ''),
-                (p_status ->> 'key')::uuid, (p_status ->> 'at')::timestamptz, p_status ->> 'failure',
-                p_status ->> 'failure_code')
-            ON CONFLICT DO NOTHING;
-        RETURN json_build_object('outcome', 'kept');
+        RETURN keep_status(p_status);
     END IF;
     IF (lock_out_lane(v_reply.user_id, p_waits)).user_id IS NULL
        AND EXISTS (SELECT FROM out_lanes WHERE user_id = v_reply.user_id) THEN

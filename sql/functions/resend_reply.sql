@@ -18,6 +18,7 @@ BEGIN
         INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel, requests, resent)
         VALUES (v_reply.user_id, v_reply.turn_seq, v_reply.ordinal, p_reply_id, v_reply.channel, v_reply.send_attempts,
                 v_reply.send_attempts > 0 OR v_reply.provider_id IS NOT NULL);
+        UPDATE out_lanes SET from_seq = least(from_seq, v_reply.turn_seq) WHERE user_id = v_reply.user_id;
         DELETE FROM failures_to_tell WHERE reply_id = p_reply_id;
         RETURN true;
     END IF;

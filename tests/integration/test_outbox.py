@@ -122,6 +122,15 @@ def test_a_broken_channel_stops_alone_and_goes_on_when_its_probe_succeeds(
     assert [row.send_attempts for user in users for row in chat.rows.replies(user)] != []
 
 
+def test_a_reply_with_a_file_can_be_the_probe(chat: Chat, run_worker: RunWorker) -> None:
+    """Its mark is taken back while the file is uploaded, and so is the probe."""
+    chat.services.database.rows("SELECT hold_channel('slack', clock_timestamp(), true, 'denied')")
+    with run_worker(chat.settings.model_copy(update={"handler": "tests.bots:handle"})):
+        user = chat.write("slack", "alice", "upload 100")
+        eventually(lambda: chat.states(user) == ["sent"])
+    assert chat.services.database.rows("SELECT FROM channel_holds WHERE broken_at IS NOT NULL") == []
+
+
 @pytest.mark.slow
 def test_nobody_listening_holds_the_channel_and_loses_nothing(chat: Chat, run_worker: RunWorker) -> None:
     chat.fakes.tell("deaf", for_s=2)

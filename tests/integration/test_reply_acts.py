@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from onelane.bootstrap import Services
+from onelane.operations import replies
 from tests.by_hand import ByHand
 from tests.calls import Calls, lease, sent
 
@@ -56,6 +57,30 @@ def test_a_failed_reply_is_resent_before_what_was_said_after_it(services: Servic
     assert [replied.send(), replied.send()] == ["one", "two"]
     assert replied.states() == ["sent", "sent", "pending"]
     assert services.failures.tell() == 0, "it has not failed"
+
+
+def test_a_failed_reply_is_resent_before_what_later_turns_said(services: Services, replied: Replied) -> None:
+    replied.user.say()
+    replied.user.turn(replies=[{"text": "four"}])
+    replied.send("never", failure="blocked")
+    [one, *_] = replied.ids()
+    assert [replied.send(), replied.send()] == ["two", "three"]
+    assert replied.send("not_now", counts=False, wait_s=0, scope="user") == "four"
+    assert services.reply_acts.resend(one, by="ann").did
+    assert [replied.send(), replied.send()] == ["one", "four"]
+
+
+def test_the_requests_of_a_reply_are_numbered_on_whoever_ended_it(services: Services, replied: Replied) -> None:
+    """A late answer to the first is known as such."""
+    replied.send("unknown")
+    [one, *_] = replied.ids()
+    assert services.reply_acts.drop(one, by="ann").did
+    assert services.reply_acts.resend(one, by="ann").did
+    replied.fence += 1
+    [begun] = replied.calls.begin_sends(lease(replied.user.user_id, replied.fence))
+    assert (begun["reply"]["attempt"], begun["reply"]["resent"]) == (2, True)
+    late = {**sent(begun, "never", replied.fence, failure="blocked"), "attempt": 1}
+    assert replied.calls.settle_sends(late)[0]["outcome"] == "already"
 
 
 def test_a_reply_that_was_given_up_is_resent_under_the_same_key_and_its_first_message_is_a_duplicate(
@@ -118,6 +143,23 @@ def test_a_broken_channel_is_opened_once_and_sends_at_once(services: Services, r
     assert [services.reply_acts.open_channel("demo", by="ann").did for _ in range(2)] == [True, False]
     replied.fence = 5
     assert replied.send() == "one"
+
+
+def test_the_lanes_that_waited_for_a_channel_are_due_when_it_is_opened(
+    services: Services, replied: Replied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "PAGE", 1)
+    other = Replied(services)
+    for one in (replied, other):
+        services.out_lanes.enqueue(one.user.user_id, one.ids()[0])
+    replied.send("not_now", counts=False, wait_s=3_600, scope="channel")
+    for lane in services.out_lanes.lease("w", 99, 9, 10).leases:
+        services.out_lanes.park(lane, 3_600)
+    assert services.reply_acts.open_channel("demo", by="ann").redis
+    assert {lane.user_id for lane in services.out_lanes.lease("w", 100, 9, 10).leases} == {
+        replied.user.user_id,
+        other.user.user_id,
+    }
 
 
 def test_what_is_no_reply_is_left_alone(services: Services, replied: Replied) -> None:

@@ -219,6 +219,19 @@ def test_a_limit_is_no_attempt_and_yet_a_request_of_its_own(
     assert (reply["attempt"], reply["counted"]) == (2, counted)
 
 
+@pytest.mark.parametrize(("outcome", "extra"), [("not_now", {"counts": False, "wait_s": 0}), ("broken", {})])
+def test_what_is_no_attempt_takes_no_time_from_those_that_are(
+    services: Services, calls: Calls, alice: ByHand, outcome: str, extra: Item
+) -> None:
+    replied(alice, "one")
+    settle(calls, begin(calls, alice), outcome, scope="user", **extra)
+    services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
+    reply = begin(calls, alice)["reply"]
+    assert (reply["counted"], reply["first_sent_at"]) == (1, reply["sending_at"])
+    settle(calls, begin(calls, alice), "not_now", scope="user", counts=True, wait_s=0)
+    assert begin(calls, alice)["reply"]["first_sent_at"] == reply["sending_at"]
+
+
 def test_a_limit_of_the_account_holds_its_channel_alone(services: Services, calls: Calls) -> None:
     alice, bob, cleo = (ByHand(services.database, channel=channel) for channel in ("demo", "demo", "other"))
     for one in (alice, bob, cleo):
@@ -265,6 +278,48 @@ def test_a_broken_channel_is_probed_by_one_reply_and_opens_by_it(services: Servi
     settle(calls, probe)
     begun = begin(calls, alice)
     assert (begun["outcome"], begun["reply"]["attempt"], begun["reply"]["counted"]) == ("send", 2, 1)
+
+
+@pytest.mark.parametrize("outcome", ["not_now", "never"])
+def test_a_probe_that_says_nothing_of_its_channel_lets_the_next_one_be_it_at_once(
+    services: Services, calls: Calls, outcome: str
+) -> None:
+    alice, bob = ByHand(services.database), ByHand(services.database)
+    for one in (alice, bob):
+        one.say()
+        replied(one, "hi")
+    settle(calls, begin(calls, alice), "broken", failure="denied")
+    services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
+    settle(calls, begin(calls, alice), outcome, counts=False, wait_s=0)
+    assert begin(calls, bob)["outcome"] == "send"
+
+
+@pytest.mark.parametrize(("code", "state"), [("missing_scope", "failed"), (None, "pending")])
+def test_a_reply_that_alone_is_refused_as_if_its_channel_were_broken_does_not_stop_it_again_and_again(
+    services: Services, calls: Calls, alice: ByHand, rows: Rows, code: str | None, state: str
+) -> None:
+    """Others' replies are taken in between. Where its code is another each time, it is not known to be the reply."""
+    replied(alice, "never taken", "taken")
+    bob = ByHand(services.database)
+    for nr in range(3):
+        settled = settle(calls, begin(calls, alice), "broken", failure="denied", failure_code=code or str(nr))
+        services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp() WHERE broken_at < now()")
+        bob.say()
+        replied(bob, "hi")
+        settle(calls, begin(calls, bob))
+    assert settled["state"] == rows.replies(alice.user_id)[0].state == state
+    assert [row.word for row in services.database.rows("SELECT word FROM failures_to_tell")] == ["denied"] * (
+        state == "failed"
+    )
+
+
+def test_a_channel_that_is_broken_loses_no_reply_however_often_it_is_probed(
+    services: Services, calls: Calls, alice: ByHand
+) -> None:
+    replied(alice, "one")
+    for _ in range(5):
+        assert settle(calls, begin(calls, alice), "broken", failure="denied", failure_code="401")["state"] == "pending"
+        services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
 
 
 def test_what_was_accepted_before_a_channel_broke_does_not_mend_it(services: Services, calls: Calls) -> None:

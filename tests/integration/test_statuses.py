@@ -188,6 +188,31 @@ def test_that_the_first_request_of_a_resent_reply_failed_does_not_end_the_second
     assert replied.read().state == "sent"
 
 
+def test_that_the_newest_request_of_a_resent_reply_failed_counts_also_before_our_own_mark(
+    services: Services, replied: Replied
+) -> None:
+    begun = replied.begin()
+    replied.settle(begun, "unknown")
+    replied.settle(begun, "absent")
+    begun = replied.begin()
+    for provider_id in ("p1", "p2"):
+        replied.hear(status("failed", provider_id, key=str(replied.id), failure="unreachable"))
+    assert replied.waits() == ["sending"]
+    assert replied.settle(begun, provider_id="p2") == "failed"
+    assert [row.word for row in services.database.rows("SELECT word FROM failures_to_tell")] == ["unreachable"]
+
+
+def test_a_probe_that_its_provider_says_it_has_mends_the_channel_before_our_own_mark(
+    services: Services, replied: Replied
+) -> None:
+    replied.settle(replied.begin(), "broken", failure="denied")
+    services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
+    begun = replied.begin()
+    replied.hear(status("delivered", key=str(replied.id)))
+    assert replied.settle(begun, provider_id="p1") == "delivered"
+    assert [row.broken_at for row in services.database.rows("SELECT broken_at FROM channel_holds")] == [None]
+
+
 def test_a_failure_has_our_word_ends_what_waits_and_lets_the_lane_go_on(
     services: Services, statuses: Statuses, log_lines: list[Any]
 ) -> None:

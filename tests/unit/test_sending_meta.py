@@ -221,6 +221,12 @@ def test_the_pair_limit_waits_longer_each_time() -> None:
     assert waits == [1, 4, 16, 64, 256, 1_024, 4_096, 4_096, 4_096]
 
 
+def test_a_number_that_the_token_may_not_see_breaks_the_channel_and_refuses_no_reply() -> None:
+    found = judged(400, error(100, error_subcode=33))
+    assert (found.outcome, found.word) == (Outcome.BROKEN, Word.DENIED)
+    assert judged(400, error(100, error_subcode=34)).outcome is Outcome.NEVER
+
+
 def test_an_error_that_calls_itself_transient_may_be_sent_later() -> None:
     assert judged(500, error(999, is_transient=True)).outcome is Outcome.NOT_NOW
     assert judged(500, error(131047, is_transient=True)).outcome is Outcome.NEVER

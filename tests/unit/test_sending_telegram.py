@@ -158,6 +158,7 @@ ROWS = [
     (400, "Bad Request: message is too long", Outcome.NEVER, Word.TOO_LONG, Scope.USER),
     (400, "Bad Request: message caption is too long", Outcome.NEVER, Word.TOO_LONG, Scope.USER),
     (400, "Bad Request: message text is empty", Outcome.NEVER, Word.BAD_CONTENT, Scope.USER),
+    (404, "Not Found: method not found", Outcome.NEVER, Word.BAD_CONTENT, Scope.USER),
     (401, "Unauthorized", Outcome.BROKEN, Word.DENIED, Scope.CHANNEL),
     (404, "Not Found", Outcome.BROKEN, Word.DENIED, Scope.CHANNEL),
 ]

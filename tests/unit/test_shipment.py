@@ -180,7 +180,7 @@ def test_a_channels_own_rule_for_unknown_replies_counts() -> None:
 def test_a_broken_channel_is_logged_once_and_so_is_its_mending(log_lines: LogLines) -> None:
     circuits = Circuits()
     for deed in (Deed.BROKEN, Deed.BROKEN, Deed.ACCEPTED, Deed.ACCEPTED):
-        circuits.note("demo", Fate(deed, Word.DENIED, "401"))
+        circuits.note("demo", Fate(deed, Word.DENIED, "401"), "pending")
     assert [line["event"] for line in log_lines] == ["channel_broken", "channel_mended"]
 
 

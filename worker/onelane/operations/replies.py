@@ -18,6 +18,10 @@ SELECT m.user_id, m.xmin::text AS version, m.state, o.id IS NOT NULL AS is_waiti
  WHERE m.id = %s AND m.direction = 'out'
 """
 """A reply as it is now; `version` names that: an act that is asked again does nothing to what has changed since."""
+ON_CHANNEL: Final = """
+SELECT DISTINCT user_id FROM outbox WHERE channel = %(channel)s AND user_id > %(after)s ORDER BY user_id LIMIT %(page)s
+"""
+PAGE: Final = 1_000
 HELD: Final = "SELECT coalesce(broken_at, not_before) AS held_at FROM channel_holds WHERE channel = %s"
 
 
@@ -63,14 +67,14 @@ class ReplyActs:
         return Act(did=True, redis=in_redis(lambda: self._discard(user_id, reply_id)))
 
     def open_channel(self, channel: str, *, by: str) -> Act:
-        """Let a channel send again, although its provider refused it or asked to wait."""
+        """Let a channel send again that its provider refused or asked to wait; all lanes that wait for it are due."""
         hold = self._database.row(HELD, (channel,))
         if hold is None:
             return Act(did=False)
         entry = Entry(self._database, by, "channel_opened", channel)
         entry.row("SELECT open_channel(%s, %s) AS did", (channel, hold.held_at))
         event("channel_opened", channel=channel)
-        return Act(did=True)
+        return Act(did=True, redis=in_redis(lambda: self._make_due(channel)))
 
     def _ended(self, reply_id: UUID, state: str, query: str, *how: str, by: str) -> UUID | None:
         """Bring a reply to its end, unless it has come to it before; return its user when it has now."""
@@ -96,6 +100,14 @@ class ReplyActs:
     def _enqueue(self, user_id: UUID, reply_id: UUID) -> None:
         self._out_lanes.enqueue(user_id, reply_id)
         self._out_lanes.make_due(user_id)
+
+    def _make_due(self, channel: str) -> None:
+        """Let all lanes go on that wait for a channel."""
+        after = UUID(int=0)
+        while rows := self._database.rows(ON_CHANNEL, {"channel": channel, "after": after, "page": PAGE}):
+            users = [row.user_id for row in rows]
+            self._out_lanes.make_all_due(users)
+            after = users[-1]
 
     def _discard(self, user_id: UUID, reply_id: UUID) -> None:
         self._out_lanes.discard(user_id, reply_id)

@@ -11,9 +11,9 @@ class Circuits:
         self._broken: set[str] = set()
         self._missing: set[str] = set()
 
-    def note(self, channel: str, fate: Fate) -> None:
-        """Note what a provider answered."""
-        if fate.deed is Deed.BROKEN and channel not in self._broken:
+    def note(self, channel: str, fate: Fate, state: str | None) -> None:
+        """Note what a provider answered; a reply that is `failed` by then was refused for what it is."""
+        if fate.deed is Deed.BROKEN and state != "failed" and channel not in self._broken:
             self._broken.add(channel)
             event("channel_broken", channel=channel, word=fate.word, code=fate.code)
         elif fate.deed is Deed.ACCEPTED and channel in self._broken:

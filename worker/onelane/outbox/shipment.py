@@ -167,7 +167,7 @@ class Shipment:
         goes_on = not (self._quantum.is_used_up or self._is_to_stop)
         settled = await self._records.settle(self.lease, reply, fate, goes_on=goes_on)
         self._workplace.outages.are_over(self.lease.user_id)
-        self._workplace.circuits.note(reply.channel, fate)
+        self._workplace.circuits.note(reply.channel, fate, settled.state)
         notes.settled(reply, self.lease, fate, settled)
         if settled.is_terminal(fate):
             await self._note_done(reply, fate, settled)

@@ -33,5 +33,8 @@ CODES: Final[Mapping[str, Meaning]] = table(
     (broken(Word.ACCOUNT, Certainty.VENDOR), [131048, 131064, 368, 131031, 131042, 131045, 131037]),
     (broken(Word.DENIED, Certainty.VENDOR), [0, 3, 10, 190, *range(200, 300), 131005]),
 )
+NO_ACCESS: Final = ("100", 33)
+"""A code and its subcode: the token may not see the number by which it sends, or there is no such number."""
+DENIED: Final = broken(Word.DENIED, Certainty.MEMORY)
 TRANSIENT: Final = later(Certainty.VENDOR)
 """An error that says so of itself, whatever its code."""

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from onelane.channels import fields
 from onelane.channels.meta import people
-from onelane.channels.meta.codes import CODES, PAIR_LIMIT, TRANSIENT
+from onelane.channels.meta.codes import CODES, DENIED, NO_ACCESS, PAIR_LIMIT, TRANSIENT
 from onelane.channels.meta.messages import GROUP
 from onelane.channels.meta.settings import MetaSettings
 from onelane.channels.sender import OnUnknown, Sender
@@ -122,7 +122,9 @@ class MetaSender(Sender):
         error = fields_of(content.get("error")) if response.is_refusal else {}
         code = error.get("code")
         meaning = CODES.get(str(code)) if isinstance(code, int) and not isinstance(code, bool) else None
-        if meaning is None and error.get("is_transient") is True:
+        if (str(code), error.get("error_subcode")) == NO_ACCESS:
+            meaning = DENIED
+        elif meaning is None and error.get("is_transient") is True:
             meaning = TRANSIENT
         if meaning is None:
             return too_many(response) if response.status == TOO_MANY else unknown(code or response.status)

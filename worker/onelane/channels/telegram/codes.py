@@ -15,6 +15,8 @@ DESCRIBED: Final[Mapping[tuple[str, str], Meaning]] = {
     ("400", "chat not found"): never(Word.UNREACHABLE, Certainty.VENDOR),
     ("400", "message is too long"): never(Word.TOO_LONG, Certainty.MEMORY),
     ("400", "message caption is too long"): never(Word.TOO_LONG, Certainty.MEMORY),
+    # A reply's own `raw` names the method; of a token that is unknown the description is "Not Found" alone.
+    ("404", "method not found"): never(Word.BAD_CONTENT, Certainty.MEMORY),
 }
 """By code, and words that the description has in lower case."""
 
