@@ -1,7 +1,7 @@
 -- Does to a reply what came of its last request, other than that it was accepted: see settle_send, which has found that
 -- this may be done. The caller holds the out lane's row lock.
 -- A reply that was refused like this before, and whose channel has been mended by another's since, is refused for what it
--- is: at its third request it fails, and does not stop the channel again.
+-- is: at its fifth request it fails, and does not stop the channel again.
 CREATE OR REPLACE FUNCTION settle_request(p_reply outbox, p_outcome text, p_send jsonb, p_waits boolean) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -12,7 +12,7 @@ DECLARE
     v_is_over boolean := p_reply.ends_known OR v_now >= coalesce(
         p_reply.sending_at + ((p_send ->> 'deadline_s')::double precision + 5) * interval '1 s', v_now);
     v_gives_back boolean := p_outcome = 'broken' OR p_outcome = 'not_now' AND (p_send ->> 'counts')::boolean IS FALSE;
-    v_is_itself boolean := p_outcome = 'broken' AND p_reply.requests >= 3 AND p_reply.failure = v_word
+    v_is_itself boolean := p_outcome = 'broken' AND p_reply.requests >= 5 AND p_reply.failure = v_word
         AND p_reply.failure_code IS NOT DISTINCT FROM v_code
         AND EXISTS (SELECT FROM channel_holds WHERE channel = p_reply.channel AND broken_at IS NULL);
 BEGIN

@@ -301,7 +301,7 @@ def test_a_reply_that_alone_is_refused_as_if_its_channel_were_broken_does_not_st
     """Others' replies are taken in between. Where its code is another each time, it is not known to be the reply."""
     replied(alice, "never taken", "taken")
     bob = ByHand(services.database)
-    for nr in range(3):
+    for nr in range(5):
         settled = settle(calls, begin(calls, alice), "broken", failure="denied", failure_code=code or str(nr))
         services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp() WHERE broken_at < now()")
         bob.say()
@@ -317,7 +317,7 @@ def test_a_channel_that_is_broken_loses_no_reply_however_often_it_is_probed(
     services: Services, calls: Calls, alice: ByHand
 ) -> None:
     replied(alice, "one")
-    for _ in range(5):
+    for _ in range(10):
         assert settle(calls, begin(calls, alice), "broken", failure="denied", failure_code="401")["state"] == "pending"
         services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
 

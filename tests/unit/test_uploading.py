@@ -134,6 +134,7 @@ def test_bytes_go_nowhere_else(address: Any) -> None:
         ("meta", [told({}, 200)], Outcome.UNKNOWN),
         ("meta", [told({}, 500)], Outcome.UNKNOWN),
         ("slack", [told({"ok": False, "error": "invalid_auth"})], Outcome.BROKEN),
+        ("slack", [told({"ok": False, "error": "missing_scope"})], Outcome.NEVER),
         ("slack", [Response(429, {"retry-after": "7"})], Outcome.NOT_NOW),
         ("slack", [told({"ok": True, "upload_url": SLACKS, "file_id": "F1"}), Response(500)], Outcome.UNKNOWN),
     ],

@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 
 from onelane.channels.sending import Request, Uploading, fields_of, first
 from onelane.channels.slack.codes import meaning_of
-from onelane.channels.verdicts import TOO_MANY, Response, Verdict, too_many, unknown
+from onelane.channels.verdicts import TOO_MANY, Outcome, Response, Verdict, Word, too_many, unknown
 from onelane.model import Attachment, AttachmentKind
 
 HOST: Final = "slack.com"
 NAME: Final = "file"
+NO_RIGHT: Final = "missing_scope"
+"""The app may upload nothing. It may write: so this refuses the reply, and not the channel."""
 
 
 def uploaded(described: Attachment, data: bytes, base_url: str, headers: Mapping[str, str]) -> Uploading:
@@ -49,6 +51,8 @@ def _refusal(response: Response) -> Verdict:
     if response.status == TOO_MANY:
         return too_many(response)
     error = fields_of(response.content()).get("error")
+    if error == NO_RIGHT:
+        return Verdict(Outcome.NEVER, Word.DENIED, NO_RIGHT)
     meaning = meaning_of(error) if isinstance(error, str) else None
     return meaning.verdict(error, response.retry_after_s()) if meaning else unknown(error)
 
