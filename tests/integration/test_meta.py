@@ -11,7 +11,7 @@ from onelane.bootstrap import Services
 from onelane.channels import PROVIDERS, Signed
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind
-from onelane.model import Author
+from onelane.model import Author, JsonObject
 from onelane_web import create_app
 from tests.conftest import LogLines
 from tests.payloads.meta import SETTINGS, openssl_hmac
@@ -113,6 +113,35 @@ def test_one_broken_message_of_a_batch_is_kept_and_its_neighbours_are_accepted(
     assert [(line.external_id, line.seq) for line in rows.accepted()] == [("wamid.1", 1), ("wamid.3", 2)]
     [kept] = services.quarantine.all("whatsapp", 10)
     assert kept.reasons == ("text: must be a JSON object",)
+
+
+@pytest.mark.parametrize(
+    ("answers", "response", "repair"),
+    [
+        (r'{"\ud800": 1}', {"?": 1}, "surrogate"),
+        (r'{"note": "a\u0000"}', {"note": "a"}, "nul"),
+        (r'{"note": "\ud83d"}', {"note": "?"}, "surrogate"),
+    ],
+)
+def test_the_answers_of_a_form_are_repaired_and_their_neighbours_are_accepted(
+    answers: str, response: JsonObject, repair: str, services: Services, client: FlaskClient
+) -> None:
+    """They are JSON in a text: read after the batch was repaired, they failed all of it, at every redelivery."""
+    [signed] = META.sign_all("", [said(1, PHONE), said(2, PHONE)])
+    batch = json.loads(signed.body)
+    form = batch["entry"][0]["changes"][0]["value"]["messages"][1]
+    form |= {"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"response_json": answers}}}
+    body = json.dumps(batch).encode()
+    headers = {**signed.headers, "X-Hub-Signature-256": f"sha256={openssl_hmac(SETTINGS['secrets'][0], body)}"}
+    for _ in range(2):
+        assert post(client, Signed(headers, body)).status_code == 200
+    lines = services.database.rows("SELECT external_id, text, parts, repairs FROM inbox ORDER BY seq")
+    assert [(line.external_id, line.text, line.repairs) for line in lines] == [
+        ("wamid.1", "hello 1", None),
+        ("wamid.2", "", [repair]),
+    ]
+    assert lines[1].parts == {"flow": {"name": None, "response": response}}
+    assert not services.quarantine.all("whatsapp", 10)
 
 
 def test_what_is_not_signed_leaves_nothing(rows: Rows, services: Services, client: FlaskClient) -> None:

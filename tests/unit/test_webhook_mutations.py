@@ -20,13 +20,13 @@ from structlog.testing import capture_logs
 
 from onelane.bootstrap import Services
 from onelane.channels import Inbound
+from onelane.channels.bodies import repaired
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted
 from onelane.inbox.items import Line, item_of
-from onelane.model import is_storable
 from onelane.telemetry.counters import counters
 from onelane.telemetry.numbers import IGNORED
-from onelane.testing.conformance.case import FORM, URL, Case, cases
+from onelane.testing.conformance.case import FORM, JSON, URL, Case, cases
 from onelane_web import create_app
 from tests.conftest import examples_of
 from tests.in_memory import KeptRequests, KeptStatuses, receiving
@@ -49,8 +49,8 @@ class StrictIntake:
     def outcomes(self, _channel: str, lines: Sequence[Line], _note: object, **_how: object) -> list[Accepted]:
         for line in lines:
             item = item_of(line)
-            assert is_storable(json.dumps(item, ensure_ascii=False, allow_nan=False))
-            assert "\\u0000" not in json.dumps(item)
+            assert json.dumps(item, allow_nan=False)
+            assert repaired(item) == (item, ())
             assert all(name.strip() for name in line.senders)
             assert line.external_id
         self.taken += lines
@@ -106,8 +106,11 @@ def service(provider: str) -> Service:
 ODD_VALUES: Final[Sequence[Any]] = (
     *(None, True, False, 0, -1, 2**63, 10**60, 1.5, "", " ", [], {}, [[]], "0", "-1", "9" * 400, "NaN"),
     *(f"{MARK}\0", f"{MARK}\ud800", MARK * 20_000, {MARK: MARK}, [MARK], f"{MARK}:{MARK}", "../..", "\u202e"),
+    *({f"{MARK}\0": MARK}, {f"{MARK}\ud800": MARK}),
 )
 ODD = st.sampled_from(ODD_VALUES).map(deepcopy)
+JSON_KEY: Final = "response_json"
+"""Holds JSON in a text."""
 ODD_BYTES = (b"", b"\0", b"\xff", b'"', b"}", b"NaN", b"[" * 5_000, b"%00", b"\\ud800", b'{"a":1,"a":2}')
 
 
@@ -122,13 +125,17 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def changed_json(draw: st.DrawFn, text: bytes) -> bytes:
-    """Put odd values into a body, take some away, double some."""
+    """Put odd values into a body, take some away, double some; the JSON in its texts is changed as JSON is."""
     body = json.loads(text)
     for _ in range(draw(st.integers(0, 3))):
         if not (found := places(body)):
             break
+        inner = [(holder, key) for holder, key in found if key == JSON_KEY and is_object(holder[key])]
         holder, key = found[draw(st.integers(0, len(found) - 1))]
-        match draw(st.sampled_from(["odd", "gone", "doubled"])):
+        match draw(st.sampled_from(["odd", "gone", "doubled", *(["json"] if inner else [])])):
+            case "json":
+                holder, key = inner[0]
+                holder[key] = draw(changed_json(holder[key].encode())).decode()
             case "odd":
                 holder[key] = draw(ODD)
             case "gone":
@@ -136,6 +143,11 @@ def changed_json(draw: st.DrawFn, text: bytes) -> bytes:
             case _:
                 holder.append(holder[key]) if isinstance(holder, list) else holder.update({f"{key}2": holder[key]})
     return json.dumps(body).encode()
+
+
+def is_object(value: Any) -> bool:
+    """Whether it is a text with a JSON object."""
+    return isinstance(value, str) and value.startswith('{"')
 
 
 @st.composite
@@ -152,7 +164,7 @@ def changed_form(draw: st.DrawFn, text: bytes) -> bytes:
                 del pairs[nr]
             case "doubled":
                 pairs.append((name, str(draw(ODD))))
-            case "json" if value.startswith('{"'):
+            case "json" if is_object(value):
                 pairs[nr] = (name, draw(changed_json(value.encode())).decode())
             case _:
                 pairs[nr] = (name, str(draw(ODD)))
@@ -198,6 +210,20 @@ def test_whatever_is_signed_is_taken_or_kept_or_ignored_and_never_an_error_of_ou
         assert not any(line["event"] in {"request_failed", "adapter_failed"} for line in lines)
 
     check()
+
+
+@pytest.mark.parametrize("odd", ODD_VALUES, ids=lambda value: ascii(value)[:20])
+def test_what_is_odd_in_json_inside_a_text_is_taken_or_kept_too(odd: Any) -> None:
+    """It was read after the text around it was mended, and failed its whole batch."""
+    web = service("meta")
+    bodies = [json.loads(case.unsigned().body) for case in POSTED if JSON_KEY in str(case.request)]
+    forms = [(body, holder) for body in bodies for holder, key in places(body) if key == JSON_KEY]
+    assert forms
+    for body, holder in forms:
+        holder[JSON_KEY] = json.dumps({"odd": odd})
+        web.kept()
+        assert web.post(Inbound(URL, {}, JSON, json.dumps(body).encode())) == 200
+        assert web.kept()
 
 
 @pytest.mark.parametrize("provider", ON_THE_NET)

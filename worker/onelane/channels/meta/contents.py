@@ -1,14 +1,13 @@
 """What a message holds, by its `type`: text, files, places, buttons."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from onelane.channels import fields
-from onelane.channels.bodies import json_object
+from onelane.channels.bodies import json_object, repaired
 from onelane.errors import BadRequest
 from onelane.model import Attachment, AttachmentKind, JsonObject
 
@@ -180,18 +179,10 @@ class _Choice(fields.Incoming):
     title: fields.Text = ""
 
 
-def _json_of(text: str) -> str:
-    try:
-        json_object(text)
-    except BadRequest:
-        raise ValueError("must be a JSON object in a text") from None
-    return text
-
-
 class _Filled(fields.Incoming):
     name: Name | None = None
     body: fields.Text = ""
-    response_json: Annotated[fields.Text, AfterValidator(_json_of)]
+    response_json: fields.Text
 
 
 class _Reply(fields.Incoming):
@@ -224,8 +215,17 @@ def interactive(message: JsonObject) -> Content | None:
 def _flow(filled: _Filled | None) -> Content:
     if filled is None:
         raise BadRequest("interactive.nfm_reply", "is missing")
-    flow = {"name": filled.name, "response": json.loads(filled.response_json)}
-    return {"text": filled.body, "parts": {"flow": flow}, "closes": True}
+    response, repairs = repaired(_answers(filled.response_json))
+    flow = {"name": filled.name, "response": response}
+    return {"text": filled.body, "parts": {"flow": flow}, "closes": True, "repairs": repairs}
+
+
+def _answers(text: str) -> JsonObject:
+    """Read JSON in a text: mended as a text, it may still hold what cannot be stored."""
+    try:
+        return json_object(text)
+    except BadRequest:
+        raise BadRequest("interactive.nfm_reply.response_json", "must be a JSON object in a text") from None
 
 
 def _dumped(model: fields.Incoming) -> JsonObject:

@@ -42,17 +42,21 @@ def _delivery(original: JsonObject, change: Change, keys: people.Keys) -> Delive
     head, is_echo = fields.checked(_Head, original), keys is people.RECEIVER
     person = change.person(original, keys)
     message, repairs = repaired(original)
-    content = {"parts": {}, **content_of(message)}
+    content = {"parts": {}, "repairs": (), **content_of(message)}
     return Delivery(
         external_id=head.id,
         senders=tuple(dict.fromkeys([*person.senders, *contents.own_number(original)])),
         kind=_kind(content, is_echo=is_echo),
         raw=fields.bounded(message),
-        repairs=repairs,
         sent_at=instant(message.get("timestamp")),
         author=None if is_echo else _author(head, person),
         **_place(head, person, change),
-        **{**content, **_quoted(message, content), "parts": {**content["parts"], **_extras(message)}},
+        **{
+            **content,
+            **_quoted(message, content),
+            "parts": {**content["parts"], **_extras(message)},
+            "repairs": tuple(sorted({*repairs, *content["repairs"]})),
+        },
     )
 
 
