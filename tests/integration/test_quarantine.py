@@ -21,6 +21,7 @@ from onelane.errors import BacklogFull, StoreUnavailable
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.receiving import Receiving
 from onelane.inbox.statuses import Statuses
+from onelane.model import JsonObject
 from onelane.operations import quarantine as operations
 from onelane.processes.duties import Duties
 from onelane_web import create_app
@@ -29,6 +30,12 @@ from tests.processes import environment
 from tests.rows import Rows
 
 SECRET_TEXT = "a secret wish"
+ODD: dict[str, JsonObject] = {
+    "nul": {"text": "\0"},
+    "object": {"parts": {"word": object()}},
+    "nobody's": {"senders": ()},
+}
+"""What an adapter may not give, by the word."""
 
 
 class Album(Standard):
@@ -49,7 +56,7 @@ class Album(Standard):
         if word == "nothing":
             return Ignored("nothing")
         external_id = "".join(uuid4().hex for _ in range(200)) if word == "huge" else f"{one.external_id} {nr}"
-        return one.model_copy(update={"external_id": external_id, "text": "\0" if word == "nul" else word})
+        return one.model_copy(update={"external_id": external_id, "text": word, **ODD.get(word, {})})
 
 
 @pytest.fixture
@@ -92,11 +99,11 @@ def test_what_is_not_understood_is_kept_once_and_its_neighbours_stand(
     assert [line["event"] for line in log_lines].count("webhook_quarantined") == 1
 
 
-@pytest.mark.parametrize("word", ["nul", "huge"])
+@pytest.mark.parametrize("word", ["nul", "huge", "object", "nobody's"])
 def test_what_postgres_refuses_is_kept_and_its_neighbours_stand(
     deliver: Callable[[str], int], services: Services, rows: Rows, word: str
 ) -> None:
-    """A NUL fails all that is asked together; a key that is too long for its index fails alone."""
+    """A NUL fails all that is asked together; a key that is too long fails alone; an object cannot even be asked."""
     assert deliver(f"one {word} two") == 202
     assert texts(rows) == ["one", "two"]
     [kept] = services.quarantine.all(None, 10)

@@ -26,6 +26,7 @@ from onelane.inbox.patience import PATIENT_MAX
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.receiving import Receiving
 from onelane.inbox.statuses import Statuses
+from onelane.postgres.faults import NOT_STORABLE
 from onelane.rejecting import BusyReplies
 from tests.calls import Item
 from tests.conftest import DEADLINE_S, eventually
@@ -36,6 +37,8 @@ SETTINGS = Settings(
     channels={"demo": Channel(provider="standard", secrets=("whsec_c2VjcmV0IG9mIHRoZSBkZW1vIGNoYW5uZWw=",))},
 )
 AWAY, UNAVAILABLE, UNSTORABLE = "53100", "40001", "22021"
+ODD: Any = {"eve": {"odd": {"inner": object()}}}
+"""Parts of a line that is no JSON, by who wrote it."""
 
 
 class Answers:
@@ -157,6 +160,25 @@ def test_a_word_that_ends_the_session_is_never_answered_together_with_other_mess
     assert [item.get("closes", False) for item in database.items] == [False, True, False]
     hashes = [item["content_hash"] for item in database.items]
     assert hashes == [item_of(line)["content_hash"] for line in lines], "a redelivery is the same, whatever ends"
+
+
+@pytest.mark.parametrize("names", ["eve", "eve alice bob", "alice eve bob", "alice bob eve"])
+def test_a_line_that_cannot_be_written_is_refused_alone(names: str) -> None:
+    """It failed its whole webhook before anything of it was asked, at every redelivery."""
+    database, noted = Listed(), list[Accepted]()
+    lines = [Delivery(senders=(name,), external_id=name, parts=ODD.get(name, {})) for name in names.split()]
+    gatherer = Gatherer(database.ask)
+    try:
+        with capture_logs() as logs:
+            tested = Intake(SETTINGS, gatherer, database, database)  # type: ignore[arg-type]
+            outcomes = tested.outcomes("demo", lines, noted.append)
+    finally:
+        gatherer.close()
+    assert [item["senders"] for item in database.items] == [[name] for name in names.split() if name != "eve"]
+    assert isinstance(refused := outcomes.pop(names.split().index("eve")), StoreRefused)
+    assert refused.sqlstate == NOT_STORABLE
+    assert outcomes == noted
+    assert [line["event"] for line in logs] == ["adapter_failed", "delivery_not_accepted"]
 
 
 def test_a_duplicate_is_no_new_conflict_since_its_old_number_may_be_somebody_elses_by_now() -> None:

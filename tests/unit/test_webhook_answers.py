@@ -17,7 +17,7 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery, Status
 from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
 from onelane.inbox.fullness import Fullness
-from onelane.inbox.intake import Outcome
+from onelane.inbox.refusals import Outcome
 from onelane_web import create_app, gunicorn_settings, webhook
 from onelane_web.few_lines import LINES_MAX, WINDOW_S, FewLines
 from onelane_web.serving.answer import WAITED_S

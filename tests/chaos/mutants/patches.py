@@ -29,9 +29,10 @@ from onelane.channels.sending import Outgoing
 from onelane.deliveries import Accepted
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
-from onelane.inbox.intake import Intake, Outcome
+from onelane.inbox.intake import Intake
 from onelane.inbox.items import Line
 from onelane.inbox.patience import Patience
+from onelane.inbox.refusals import Outcome
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect

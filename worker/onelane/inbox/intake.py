@@ -10,16 +10,17 @@ from typing import Final
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.end_words import is_end
-from onelane.errors import BacklogFull, StoreAway, StoreRefused, StoreUnavailable, reason_of
+from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable, reason_of
 from onelane.gathering import Gatherer
-from onelane.inbox.items import Line, item_of, kind_of, whose
+from onelane.inbox.items import Line, item_or_none, kind_of, whose
 from onelane.inbox.patience import Answer, Patience
+from onelane.inbox.refusals import Outcome, gravest
 from onelane.lanes.arrivals import Arrival, arrival
 from onelane.lanes.lanes import MANY_MAX, Lanes
 from onelane.model import JsonObject
 from onelane.postgres.breaker import Breaker
 from onelane.postgres.db import Clock, database_clock
-from onelane.postgres.faults import refusal
+from onelane.postgres.faults import NOT_STORABLE, refusal
 from onelane.rejecting import BusyReplies
 from onelane.telemetry import tracing
 from onelane.telemetry.log import event
@@ -33,12 +34,12 @@ KEPT_FACTOR: Final = 2
 """How much longer a user's backlog may be where a provider delivers nothing again that was refused."""
 STANDS: Final = frozenset({"accepted", "duplicate"})
 HELD: Final[JsonObject] = {"outcome": "skipped"}
-GRAVEST_FIRST: Final = (StoreAway, StoreUnavailable, StoreRefused, BacklogFull)
-"""Which of several refusals of one webhook is its answer: that of the server before that of a message or a user."""
+UNWRITABLE: Final[JsonObject] = {"outcome": "refused", "sqlstate": NOT_STORABLE}
+"""Of what cannot even be asked: as of what Postgres refuses, its webhook is kept in quarantine."""
 
 Note = Callable[[Accepted], object]
-Outcome = Accepted | BaseException
-"""That a delivery stands, or why it does not."""
+Written = tuple[Line, JsonObject]
+"""A line, and its item."""
 
 
 class Intake:
@@ -88,16 +89,25 @@ class Intake:
         Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
         """
         ends = ends or time.monotonic() + ANSWER_MAX_S
-        items = self._items(channel, lines, redelivers=redelivers)
+        written = [(line, item_or_none(line)) for line in lines]
+        asked = [(line, item) for line, item in written if item is not None]
+        outcomes = iter(self._asked(channel, asked, note, ends, redelivers=redelivers))
+        return [_not_accepted(channel, UNWRITABLE) if item is None else next(outcomes) for _, item in written]
+
+    def _asked(
+        self, channel: str, written: Sequence[Written], note: Note, ends: float, *, redelivers: bool
+    ) -> list[Outcome]:
+        """Ask for all of them. What is refused with others goes alone."""
+        items = self._items(channel, written, redelivers=redelivers)
         users = (f"{channel}:{user}" for user in whose(items))
         with tracing.accepting(channel, items) as sends:
             futures = self._gatherer.submit_all(list(zip(items, users, strict=True)))
             self._take_as_they_come(dict(zip(futures, items, strict=True)), note, ends)
             outcomes = [_problem(channel, future) or _accepted(future.result()) for future in futures]
             sends.note(outcomes)
-        if len(lines) > 1:
+        if len(written) > 1:
             for nr in [nr for nr, future in enumerate(futures) if _failed_together(future)]:
-                [outcomes[nr]] = self.outcomes(channel, [lines[nr]], note, redelivers=redelivers, ends=ends)
+                [outcomes[nr]] = self._asked(channel, [written[nr]], note, ends, redelivers=redelivers)
         return outcomes
 
     def _take_as_they_come(self, asked: Mapping[Answer, JsonObject], note: Note, ends: float) -> None:
@@ -115,7 +125,7 @@ class Intake:
             waiting.difference_update(done)
             self._take([(asked[future], future.result()) for future in done if _stands(future)], note, ends)
 
-    def _items(self, channel: str, lines: Sequence[Line], *, redelivers: bool) -> list[JsonObject]:
+    def _items(self, channel: str, written: Sequence[Written], *, redelivers: bool) -> list[JsonObject]:
         settings, now = self._settings, self._now()
         configured = settings.channels[channel]
         backlog_max = configured.backlog_max or settings.backlog_max
@@ -126,7 +136,7 @@ class Intake:
             **(self._busy.of(channel) if self._busy else {}),
         }
         own = {"on_echo": configured.on_echo}
-        return [{**own, **item_of(line), **_closing(line, configured), **extra} for line in lines]
+        return [{**own, **item, **_closing(line, configured), **extra} for line, item in written]
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note, ends: float) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
@@ -178,15 +188,6 @@ def _closing(line: Line, channel: Channel) -> JsonObject:
     return {"closes": True} if isinstance(line, Delivery) and is_end(line.kind, line.text, channel) else {}
 
 
-def gravest(outcomes: Sequence[Outcome]) -> BaseException | None:
-    """Return what a webhook is refused for: that of the server before that of a message or a user."""
-    return min((one for one in outcomes if isinstance(one, BaseException)), key=_gravity, default=None)
-
-
-def _gravity(problem: BaseException) -> int:
-    return next((place for place, kind in enumerate(GRAVEST_FIRST) if isinstance(problem, kind)), -1)
-
-
 def _count(item: JsonObject, answer: JsonObject) -> None:
     """Count what stands, and say what an operator should know of it."""
     DELIVERIES.count(answer["outcome"])
@@ -214,9 +215,11 @@ def _problem(channel: str, future: Answer) -> BaseException | None:
     if not future.cancelled():
         if (error := future.exception()) or _stands(future):
             return error
-        answer = future.result()
-    else:
-        answer = HELD
+        return _not_accepted(channel, future.result())
+    return _not_accepted(channel, HELD)
+
+
+def _not_accepted(channel: str, answer: JsonObject) -> BaseException:
     outcome = answer["outcome"]
     DELIVERIES.count(outcome)
     event(

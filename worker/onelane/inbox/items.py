@@ -6,7 +6,9 @@ from hashlib import sha256
 from typing import Final
 
 from onelane.deliveries import Delivery, IdentityChange, Kind
+from onelane.errors import describe
 from onelane.model import JsonObject
+from onelane.telemetry.log import event
 
 Line = Delivery | IdentityChange
 """What takes a number of a user's order."""
@@ -17,6 +19,8 @@ IDENTITY_CHANGED: Final = "identity_changed"
 VARYING: Final = frozenset({"senders", "external_id", "mentioned", "raw", "route", "repairs", "sent_at"})
 """What may differ when a provider delivers the same again: how it names a user, its envelope, a mention."""
 HASH_BYTES: Final = 8
+NOBODY: Final = ""
+"""Whose a line is that names nobody, by a bug of its adapter's: Postgres refuses it alone."""
 
 
 def item_of(line: Line) -> JsonObject:
@@ -27,6 +31,15 @@ def item_of(line: Line) -> JsonObject:
     if item.pop("is_ours", False):
         item["on_echo"] = "note"
     return {**item, "content_hash": content_hash(item)}
+
+
+def item_or_none(line: Line) -> JsonObject | None:
+    """Make it, or None of a line that cannot be written as JSON: a bug of its adapter's, which fails no other line."""
+    try:
+        return item_of(line)
+    except Exception as error:  # noqa: BLE001 - whatever its parts raise, its provider delivers the same again
+        event("adapter_failed", failure=describe(error))
+        return None
 
 
 def content_hash(item: JsonObject) -> int:
@@ -54,4 +67,5 @@ def whose(items: Sequence[JsonObject]) -> list[str]:
 
 
 def _names(item: JsonObject) -> Iterable[str]:
-    return [item["conversation"]] if item.get("conversation") else [*item["senders"], *item.get("adds", ())]
+    named = [item["conversation"]] if item.get("conversation") else [*item["senders"], *item.get("adds", ())]
+    return named or [NOBODY]

@@ -8,8 +8,9 @@ from onelane.channels.normalizing import Normalizer
 from onelane.channels.provider import Answer, Inbound, Parsed, Provider
 from onelane.deliveries import Accepted, Delivery, IdentityChange, Ignored, Item, Quarantined, Status
 from onelane.errors import BadRequest, InboxFull, StoreAway, StoreRefused, StoreUnavailable, describe
-from onelane.inbox.intake import ANSWER_MAX_S, Intake, Note, gravest
+from onelane.inbox.intake import ANSWER_MAX_S, Intake, Note
 from onelane.inbox.quarantine import Quarantine
+from onelane.inbox.refusals import gravest
 from onelane.inbox.statuses import Statuses
 from onelane.postgres.breaker import Breaker
 from onelane.telemetry import tracing
