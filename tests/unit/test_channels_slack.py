@@ -263,6 +263,21 @@ def test_more_actions_than_slack_ever_sends_at_once_are_kept_and_not_taken_one_b
     assert SLACK.parse(posted(body, FORM)).items == [Quarantined("actions: must have at most 100 entries")]
 
 
+@pytest.mark.parametrize(
+    ("payload", "what", "repairs"),
+    [(rb"a%ff", "a?", ("surrogate",)), (rb"a%00\ud83d", "a?", ("nul", "surrogate")), (rb"a\u0000", "a", ("nul",))],
+)
+def test_what_was_mended_of_a_form_and_of_the_json_in_it_is_named(
+    payload: bytes, what: str, repairs: tuple[str, ...]
+) -> None:
+    action = {"action_id": "a", "action_ts": TS, "value": "WHAT"}
+    pressed = {"type": "block_actions", "user": {"id": "U1"}, "team": {"id": "T1"}, "actions": [action]}
+    body = urlencode({"payload": json.dumps(pressed)}).encode().replace(b"WHAT", payload)
+    [item] = SLACK.parse(posted(body, FORM)).items
+    assert isinstance(item, Delivery)
+    assert (item.button, item.repairs) == (what, repairs)
+
+
 def test_a_file_is_fetched_with_the_token_from_slack_alone() -> None:
     [request] = list(SLACK.file(FILE))
     assert (request.url, request.headers) == (FILE.url, {"Authorization": f"Bearer {TOKEN}"})

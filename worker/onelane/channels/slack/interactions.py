@@ -138,8 +138,8 @@ def read(body: bytes) -> Iterable[Item]:
     """Make lines of a form."""
     form, repairs = repaired(_form(body))
     if "payload" in form:
-        payload, repairs = repaired(json_object(form["payload"]))
-        return _interaction(payload, repairs)
+        payload, inner = repaired(json_object(form["payload"]))
+        return _interaction(payload, tuple(sorted({*repairs, *inner})))
     if "command" in form:
         return [_command(form, repairs)]
     if "ssl_check" in form:
