@@ -225,6 +225,17 @@ def test_a_batch_of_more_than_meta_sends_is_kept_unread() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["phone", "wa_id"])
+def test_a_number_that_somebody_gave_as_their_own_is_never_mended(name: str) -> None:
+    """Without what is odd it might be another's; with it Postgres refused all that was asked together."""
+    card = {"origin": "contact_request", "contacts": [{"phones": [{name: "15550\x00102"}]}]}
+    message = {"from": "15550101", "id": "wamid.1", "type": "contacts", **card}
+    change = {"field": "messages", "value": {"messages": [message]}}
+    assert parsed({"object": OBJECT, "entry": [{"changes": [change]}]}) == [
+        Quarantined(f"contacts.0.phones.0.{name}: must not contain NUL characters or lone surrogates")
+    ]
+
+
 def test_a_file_is_fetched_in_two_steps_each_with_the_token_and_only_from_metas_hosts() -> None:
     steps = META.file(Attachment(id="500"))
     asking = next(steps)

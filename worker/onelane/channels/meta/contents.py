@@ -19,6 +19,7 @@ ITEMS_MAX = 256
 NO_DIGIT = re.compile("[^0-9]")
 
 Name = Annotated[str, Field(max_length=NAME_MAX)]
+Phone = Annotated[fields.Storable, Field(max_length=NAME_MAX)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -91,8 +92,8 @@ class _FullName(fields.Incoming):
 
 
 class _Phone(fields.Incoming):
-    phone: Name | None = None
-    wa_id: Name | None = None
+    phone: Phone | None = None
+    wa_id: Phone | None = None
 
 
 class _Email(fields.Incoming):
@@ -120,7 +121,7 @@ def own_number(message: JsonObject) -> tuple[str, ...]:
     if message.get("type") != "contacts" or message.get("origin") != "contact_request":
         return ()
     phones = [phone for card in fields.checked(_Cards, message).contacts for phone in card.phones]
-    numbers = {phone.wa_id or NO_DIGIT.sub("", phone.phone or "") for phone in phones} - {""}
+    numbers = {(phone.wa_id or "").strip() or NO_DIGIT.sub("", phone.phone or "") for phone in phones} - {""}
     return tuple(numbers) if len(numbers) == 1 else ()
 
 
