@@ -31,7 +31,7 @@ ENDED_OTHERWISE = {
     f"{WORKER}/gathering/gatherer.py Gatherer._send_all self._calls.get()": "it waits for the next call",
     f"{WORKER}/gathering/gatherer.py Gatherer.ask self.submit(item, whose).result()": "each request has a deadline",
     f"{WORKER}/inbox/intake.py Intake._take_as_they_come future.result()": "it is done",
-    f"{WORKER}/inbox/intake.py Intake.outcomes future.result()": "it is done",
+    f"{WORKER}/inbox/intake.py Intake._asked future.result()": "it is done",
     f"{WORKER}/inbox/intake.py _problem future.result()": "it is done",
     f"{WORKER}/inbox/intake.py _stands future.result()": "it is done",
     f"{WORKER}/lanes/gathering.py Gathering._send_on self._has_more.wait()": "it waits for the next call",
