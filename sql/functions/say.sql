@@ -5,7 +5,8 @@
 --          now}. All but channel, user, key and replies may be missing.
 -- They lie in the open session, if there is one, whoever has it; they open none, and keep none open. The route is the
 -- user's newest.
--- Under a key something is said once: asked again, it answers what it did the first time.
+-- Under a key something is said once: asked again, it answers what it did the first time. Its name has a blank, which
+-- no id of a provider has.
 -- Locks the user's row. Returns {outcome, user_id, session_id, ids, outbox: those that are to be sent, differs}.
 -- outcome: said; duplicate (said before, perhaps other words: differs); opted_out; unknown (nobody has the alias or the
 -- id); skipped (the user was merged with another meanwhile).
@@ -13,7 +14,7 @@ CREATE OR REPLACE FUNCTION say(p_item jsonb) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
     v_channel text := p_item ->> 'channel';
-    v_name text := 'say:' || (p_item ->> 'key');
+    v_name text := 'say ' || (p_item ->> 'key');
     v_said json := said_before(v_channel, v_name, p_item);
     v_user_id uuid;
     v_user users;
@@ -24,7 +25,7 @@ BEGIN
     IF v_said IS NOT NULL THEN
         RETURN v_said;
     END IF;
-    v_user_id := user_to_say_to(p_item);
+    v_user_id := user_to_say_to(p_item || jsonb_build_object('external_id', v_name));
     v_user := lock_user(v_user_id);
     IF v_user.id IS NULL THEN
         RETURN json_build_object('outcome', 'unknown');

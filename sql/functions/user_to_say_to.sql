@@ -1,4 +1,4 @@
--- Finds whom something is to be said to: see say. An id that looks like ours is never taken for an alias.
+-- Finds whom something is to be said to: see say; external_id: its name. An id that looks like ours is never taken for an alias.
 -- NULL: there is nobody, and nobody is to be made.
 CREATE OR REPLACE FUNCTION user_to_say_to(p_item jsonb) RETURNS uuid
 LANGUAGE plpgsql AS $$
@@ -13,7 +13,7 @@ BEGIN
         SELECT user_id INTO v_user_id FROM user_aliases WHERE channel = v_channel AND alias = v_name;
         IF NOT FOUND AND (p_item ->> 'is_created')::boolean THEN
             v_user_id := (find_or_create_user(v_channel, jsonb_build_object(
-                'senders', jsonb_build_array(v_name), 'external_id', 'say:' || (p_item ->> 'key')), true)).user_id;
+                'senders', jsonb_build_array(v_name), 'external_id', p_item ->> 'external_id'), true)).user_id;
         END IF;
     END IF;
     RETURN v_user_id;

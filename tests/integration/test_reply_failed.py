@@ -76,7 +76,7 @@ def test_what_was_said_from_outside_after_such_an_event_is_no_answer_to_it(servi
     fail_all(services)
     services.failures.tell()
     services.database.rows(
-        "SELECT store_replies(%s, 'demo', NULL, 2, 0, NULL, now(), '[{\"text\": \"news\"}]', p_external_id => 'say:k')",
+        "SELECT store_replies(%s, 'demo', NULL, 2, 0, NULL, now(), '[{\"text\": \"news\"}]', p_external_id => 'say k')",
         (alice.user_id,),
     )
     fail_all(services)

@@ -1,6 +1,7 @@
 """What is said from outside a turn: once a key, in order with what turns say, in the history of the open session."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Thread
@@ -17,12 +18,14 @@ from onelane.bootstrap import Services
 from onelane.bot.reply import Reply
 from onelane.channels.verdicts import Unsendable, Word
 from onelane.config import Channel, Settings
+from onelane.deliveries import Delivery
 from onelane.errors import ConfigError, StoreAway
 from onelane.model import Button
+from onelane.processes.retention import Retention
 from onelane_web import create_app
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease
-from tests.conftest import SECRET
+from tests.conftest import SECRET, LogLines
 from tests.rows import Rows
 
 OLD, NEW = "whsec_b2xkIHNlY3JldCBvZiBzYXk=", "whsec_bmV3IHNlY3JldCBvZiBzYXk="
@@ -106,6 +109,90 @@ def test_under_one_key_it_is_said_once_also_by_many_at_once(
     assert say(services, alice.user_id, "other words", "k").ids == said[0].ids
     assert lines(alice) == [(1, 1, "answer"), (1, 2, "news")]
     assert "redelivery_differs" in {line["event"] for line in log_lines}
+
+
+def forget(services: Services) -> int:
+    """Let all sessions be over for longer than retention keeps them; return how many it forgets."""
+    services.database.rows("DELETE FROM outbox")
+    services.database.rows(
+        "UPDATE messages SET state = 'sent', accepted_at = now() - interval '3 d' WHERE state = 'pending'"
+    )
+    services.database.rows(
+        "UPDATE conversation_sessions SET ended_at = now() - interval '2 d', started_at = now() - interval '3 d',"
+        " last_message_at = now() - interval '2 d'"
+    )
+    return Retention(services.database, {"demo": 1}).forget()
+
+
+def test_what_retention_has_forgotten_is_known_by_its_key_and_said_no_more(
+    services: Services, alice: ByHand, log_lines: LogLines
+) -> None:
+    said = say(services, alice.user_id, key="k")
+    services.acts.end_session(alice.user_id, by="ann")
+    assert forget(services) == 1
+    again = [say(services, alice.user_id, text, "k") for text in ("news", "other words")]
+    assert again == [onelane.Said(user_id=said.user_id, ids=(), session_id=None, duplicate=True)] * 2
+    assert lines(alice) == []
+    [line] = [line for line in log_lines if line["event"] == "redelivery_differs"]
+    assert line["message_id"] is None
+
+
+def test_a_webhook_that_is_named_like_what_was_said_is_no_duplicate_of_it(
+    services: Services, alice: ByHand, rows: Rows
+) -> None:
+    """It was answered as one, and lost."""
+    said = say(services, alice.user_id, key="k")
+    [taken] = services.intake.accept("demo", [Delivery(senders=("mallory",), external_id="say:k")])
+    assert (taken.duplicate, taken.user_id) == (False, rows.user_of("demo", "mallory"))
+    assert say(services, alice.user_id, key="k").ids == said.ids
+
+
+def test_what_is_said_under_the_name_of_a_webhook_is_said_and_to_nobody_else(
+    services: Services, alice: ByHand, rows: Rows
+) -> None:
+    """It failed, since it was to be said to whoever had written that."""
+    services.intake.accept("demo", [Delivery(senders=("mallory",), external_id=f"say:{key}") for key in "ab"])
+    for key, user in (("a", alice.user_id), ("b", "bob")):
+        said = say(services, user, key=key)
+        assert (said.duplicate, len(said.ids)) == (False, 1)
+        assert say(services, user, key=key).ids == said.ids
+        assert said.user_id != rows.user_of("demo", "mallory")
+    assert lines(alice) == [(1, 1, "answer"), (1, 2, "news")]
+
+
+@pytest.fixture
+def with_old_names(services: Services) -> Callable[[], object]:
+    """Name what was said as it was before."""
+
+    def rename() -> None:
+        for table in ("messages", "accepted_deliveries"):
+            query = f"UPDATE {table} SET external_id = 'say:' || substr(external_id, 5) WHERE external_id LIKE 'say %'"
+            services.database.rows(query)
+
+    return rename
+
+
+def test_what_was_said_before_an_upgrade_is_known_by_its_key(
+    services: Services, alice: ByHand, with_old_names: Callable[[], object]
+) -> None:
+    said = say(services, alice.user_id, key="k")
+    with_old_names()
+    assert [say(services, alice.user_id, text, "k").ids for text in ("news", "other words")] == [said.ids] * 2
+    services.acts.end_session(alice.user_id, by="ann")
+    assert forget(services) == 1
+    assert say(services, alice.user_id, key="k").duplicate
+
+
+def test_a_webhook_with_an_old_name_is_nothing_that_was_said_also_where_its_session_is_forgotten(
+    services: Services, alice: ByHand
+) -> None:
+    services.intake.accept("demo", [Delivery(senders=("mallory",), external_id="say:k", text="news")])
+    mallory = ByHand(services.database, user_id=Rows(services.database).user_of("demo", "mallory"))
+    mallory.turn(replies=[{"text": "answer"}])
+    for user in (alice, mallory):
+        services.acts.end_session(user.user_id, by="ann")
+    assert forget(services) == 2
+    assert not say(services, alice.user_id, key="k").duplicate
 
 
 def test_its_lane_is_due_with_all_its_jobs(services: Services, alice: ByHand) -> None:
@@ -207,6 +294,19 @@ def test_a_signed_request_says_something_once_however_often_it_comes(client: Fla
     assert [text for _, _, text in lines(alice)] == ["answer", "news", "news"]
 
 
+def test_a_request_that_comes_again_when_what_it_said_is_forgotten_is_a_duplicate(
+    services: Services, client: FlaskClient, alice: ByHand
+) -> None:
+    """It was an error of ours, for up to eight days."""
+    content = {"user": str(alice.user_id), "text": "news"}
+    post(client, content)
+    services.acts.end_session(alice.user_id, by="ann")
+    assert forget(services) == 1
+    again = post(client, content)
+    assert (again.status, again.content["duplicate"], again.content["ids"]) == (202, True, [])
+    assert lines(alice) == []
+
+
 @pytest.mark.parametrize(
     ("content", "status", "named"),
     [
@@ -215,6 +315,7 @@ def test_a_signed_request_says_something_once_however_often_it_comes(client: Fla
         ({"user": "eve", "text": 1}, 400, {"field": "text"}),
         ({"user": "eve", "media": [{"url": "ftp://a"}]}, 400, {"field": "body"}),
         ({"user": "eve", "text": "a\0b"}, 400, {"field": "text"}),
+        ({"user": "eve", "text": "news", "key": "parcel 4711"}, 400, {"field": "key"}),
         ("[]", 400, {"field": "body"}),
         ("{", 400, {"field": "body"}),
         ({"user": "eve"}, 422, {"word": "bad_content"}),

@@ -38,7 +38,7 @@ class Said(Value):
 
     user_id: UUID
     ids: tuple[UUID, ...]
-    """Of its messages, in order: a provider may need several."""
+    """Of its messages, in order: a provider may need several. None where retention has taken what was said before."""
     session_id: UUID | None
     """The open session in whose history it is, if one was open."""
     duplicate: bool
@@ -89,7 +89,7 @@ class Saying:
             raise Unsendable(*REFUSALS[answer["outcome"]])
         said = Said(**answer, duplicate=answer["outcome"] == "duplicate")
         if answer["differs"]:
-            event("redelivery_differs", channel=channel, user_id=said.user_id, message_id=said.ids[0])
+            event("redelivery_differs", channel=channel, user_id=said.user_id, message_id=next(iter(said.ids), None))
         self._enqueue([(said.user_id, UUID(reply_id)) for reply_id in answer["outbox"]])
         return said
 
