@@ -1,7 +1,4 @@
 -- Answers what was said under a key: see say; no ids where retention has taken that. NULL: nothing was said.
---
--- What was said up to eight days ago may have its former name, say:<key>, which a webhook may have as well: it is that of
--- something said where the lines are there, or the content is the same.
 CREATE OR REPLACE FUNCTION said_before(p_channel text, p_name text, p_item jsonb) RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_build_object(
@@ -11,9 +8,8 @@ LANGUAGE sql STABLE AS $$
         'outbox', coalesce(array_agg(m.id ORDER BY m.ordinal) FILTER (WHERE o.id IS NOT NULL), '{}'))
       FROM accepted_deliveries d
       LEFT JOIN messages m
-        ON m.user_id = d.user_id AND m.turn_seq = d.seq AND m.ordinal > 0 AND m.external_id = d.external_id
+        ON m.user_id = d.user_id AND m.turn_seq = d.seq AND m.ordinal > 0 AND m.external_id = p_name
       LEFT JOIN outbox o ON o.user_id = m.user_id AND o.turn_seq = m.turn_seq AND o.ordinal = m.ordinal
-     WHERE d.channel = p_channel AND d.external_id IN (p_name, 'say:' || (p_item ->> 'key'))
-       AND (d.external_id = p_name OR m.id IS NOT NULL OR d.content_hash = (p_item ->> 'content_hash')::bigint)
+     WHERE d.channel = p_channel AND d.external_id = p_name
      GROUP BY d.user_id, d.content_hash;
 $$;

@@ -1,7 +1,6 @@
 """What is said from outside a turn: once a key, in order with what turns say, in the history of the open session."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Thread
@@ -158,41 +157,6 @@ def test_what_is_said_under_the_name_of_a_webhook_is_said_and_to_nobody_else(
         assert say(services, user, key=key).ids == said.ids
         assert said.user_id != rows.user_of("demo", "mallory")
     assert lines(alice) == [(1, 1, "answer"), (1, 2, "news")]
-
-
-@pytest.fixture
-def with_old_names(services: Services) -> Callable[[], object]:
-    """Name what was said as it was before."""
-
-    def rename() -> None:
-        for table in ("messages", "accepted_deliveries"):
-            query = f"UPDATE {table} SET external_id = 'say:' || substr(external_id, 5) WHERE external_id LIKE 'say %'"
-            services.database.rows(query)
-
-    return rename
-
-
-def test_what_was_said_before_an_upgrade_is_known_by_its_key(
-    services: Services, alice: ByHand, with_old_names: Callable[[], object]
-) -> None:
-    said = say(services, alice.user_id, key="k")
-    with_old_names()
-    assert [say(services, alice.user_id, text, "k").ids for text in ("news", "other words")] == [said.ids] * 2
-    services.acts.end_session(alice.user_id, by="ann")
-    assert forget(services) == 1
-    assert say(services, alice.user_id, key="k").duplicate
-
-
-def test_a_webhook_with_an_old_name_is_nothing_that_was_said_also_where_its_session_is_forgotten(
-    services: Services, alice: ByHand
-) -> None:
-    services.intake.accept("demo", [Delivery(senders=("mallory",), external_id="say:k", text="news")])
-    mallory = ByHand(services.database, user_id=Rows(services.database).user_of("demo", "mallory"))
-    mallory.turn(replies=[{"text": "answer"}])
-    for user in (alice, mallory):
-        services.acts.end_session(user.user_id, by="ann")
-    assert forget(services) == 2
-    assert not say(services, alice.user_id, key="k").duplicate
 
 
 def test_its_lane_is_due_with_all_its_jobs(services: Services, alice: ByHand) -> None:
