@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from threading import Event
 from typing import Any, ClassVar
@@ -239,6 +239,31 @@ async def wait_for_newer(turn: AsyncTurn) -> str:
     return " ".join(message.text for message in turn.messages)
 
 
+def catch_everything(turn: Turn) -> str:
+    """Answer two messages; with one, begin what must not be thrown away when that has happened, and apologise."""
+    Stage.at_work.set()
+    try:
+        if len(turn.messages) == 1:
+            eventually(lambda: turn.cancelled)
+            with turn.shield():
+                return "thrown away"
+    except Exception:  # noqa: BLE001 - what some bots do
+        return "sorry"
+    return answer_all(turn)
+
+
+async def catch_a_cancellation(turn: AsyncTurn) -> str:
+    """Do the same, in a coroutine that was cancelled."""
+    Stage.at_work.set()
+    try:
+        await asyncio.sleep(2 * DEADLINE_S if len(turn.messages) == 1 else 0)
+    except asyncio.CancelledError:
+        with suppress(Exception), turn.shield():
+            return "thrown away"
+        return "sorry"
+    return " ".join(message.text for message in turn.messages)
+
+
 async def answer_within_a_second(turn: AsyncTurn) -> str:
     """Take a second for an answer."""
     text = " ".join(message.text for message in turn.messages)
@@ -261,7 +286,7 @@ def begun(chat: Begin, handler: Callable[..., Any]) -> Chat:
     return chat(on_busy="interrupt", handler=f"{__name__}:{handler.__name__}")
 
 
-@pytest.mark.parametrize("handler", [watch_for_newer, wait_for_newer])
+@pytest.mark.parametrize("handler", [watch_for_newer, wait_for_newer, catch_everything, catch_a_cancellation])
 def test_a_newer_message_cancels_the_turn_and_the_next_answers_both(
     chat: Begin, run_worker: RunWorker, handler: Callable[..., Any]
 ) -> None:

@@ -94,8 +94,8 @@ class AnyTurn:
     @contextmanager
     def shield(self) -> Iterator[None]:
         """Let nothing that arrives from this line on throw the turn away: what follows has effects elsewhere."""
-        self._marks["shielded"] = True
         self._memory.shield()
+        self._marks["shielded"] = True
         yield
 
     def end_session(self, summary: str | None = None) -> None:
