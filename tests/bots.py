@@ -40,8 +40,10 @@ def answer_with_a_dict(turn: Turn) -> Any:
 
 
 async def handle_async(turn: AsyncTurn) -> str:
-    """Sleep as long as the text says, without a thread; or block the loop so long; or read."""
+    """Sleep as long as the text says, without a thread; or block the loop so long; or read; or do as the next says."""
     _note(turn)
+    if turn.message.text == "next" and not turn.message.deaths:
+        await turn.newer()
     word, _, argument = turn.message.text.partition(" ")
     if word == "sleep":
         await asyncio.sleep(float(argument))

@@ -40,3 +40,28 @@ def test_a_blocked_loop_is_replaced_and_only_the_messages_that_block_it_are_char
     said = log.read_text()
     assert said.count('"event": "loop_blocked"') == 2
     assert "in _block" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attempts_max", "states", "blocked"), [(2, ["processed", "processed"], 1), (1, ["processed", "dead"], 2)]
+)
+def test_what_blocks_the_loop_with_a_message_that_it_took_in_is_charged_with_all_of_its_batch(
+    rows: Rows,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    tmp_path: Path,
+    attempts_max: int,
+    states: list[str],
+    blocked: int,
+) -> None:
+    """Nobody was charged: whoever wrote once more could have the worker replaced again and again."""
+    settings = settings.model_copy(update={"attempts_max": attempts_max, "loop_stall_limit_s": 1})
+    log = tmp_path / "worker.log"
+    first, _ = accept("eve", "next"), accept("eve", "block 2")
+    with worker_process(settings, handler="tests.bots:handle_async", log=log, is_supervised=True):
+        eventually(lambda: rows.is_settled(first.user_id))
+    assert rows.states(first.user_id) == states
+    assert log.read_text().count('"event": "loop_blocked"') == blocked
+    assert rows.message(first.message_id).attempts == attempts_max - 1

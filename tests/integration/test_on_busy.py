@@ -201,6 +201,19 @@ def test_a_shielded_turn_is_committed_whatever_comes(chat: Begin) -> None:
     assert alice.work_off(answer) == ["one", "two"]
 
 
+def test_the_jobs_of_what_a_turn_took_in_leave_with_it(chat: Begin) -> None:
+    alice = chat(rate_per_minute=1)  # so that nothing is worked off after it
+
+    def answer(turn: Turn) -> str:
+        alice.write("two")
+        turn.newer()
+        return answer_all(turn)
+
+    alice.write("one")
+    assert alice.work_off(answer) == ["one two"]
+    assert alice.services.lanes.jobs(alice.user_id) == []
+
+
 class Stage:
     """What the handlers below share with the test."""
 

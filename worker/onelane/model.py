@@ -1,9 +1,10 @@
 """The domain's values: frozen, built at the border, changed by copying."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -228,6 +229,10 @@ class TurnRead(Value):
     def first(self) -> Message:
         """The first of them, which counts the batch's attempts, deaths and delays."""
         return self.messages[0]
+
+    def widened(self, newer: Sequence[Message]) -> Self:
+        """Return it with what it has taken in."""
+        return self.model_copy(update={"messages": (*self.messages, *newer)})
 
     def names(self, fence: int) -> dict[str, str | int]:
         """Return what identifies it in log lines, under a lease's fence."""

@@ -92,12 +92,12 @@ class Slots:
 
     def leave_loop(self, blockage: Blockage, blocked_s: float) -> None:
         """Hand back every turn that waits for a blocked event loop; only the one that blocks it is charged."""
-        guilty, bystanders = blockage.turn and blockage.turn.message.id, []
+        guilty, bystanders = blockage.turn and blockage.turn.messages[0].id, []
         for shift in self._all():
             stay = shift.stay
             if stay.stage is not Stage.HANDLE or stay.turn is None or shift.is_given_up:
                 continue
-            if stay.turn.message.id == guilty:
+            if stay.turn.first.id == guilty:
                 self._give_up(shift, stay, f"the handler blocked the event loop for {blocked_s:g} s\n{blockage.stack}")
             else:
                 bystanders.append(shift)

@@ -88,7 +88,7 @@ class Handling:
             handled = await self._handled(turn, holding, memory, thread, is_apart=is_apart)
             if handled.failure is not None:
                 span.fail("later" if handled.failure.waits else "failed")
-        return _whole(turn, memory), handled
+        return turn.widened(memory.claimed), handled
 
     async def _handled(
         self, turn: TurnRead, holding: Holding, memory: TurnMemory, thread: LeaseThread, *, is_apart: bool
@@ -108,7 +108,7 @@ class Handling:
                 else:
                     with holding.telling(memory.interrupt):
                         effects = await self.host.run(act, turn, memory, holding, thread)
-            return Handled(await self._in_pieces(_whole(turn, memory), effects, thread))
+            return Handled(await self._in_pieces(turn.widened(memory.claimed), effects, thread))
         except HandlerFailed as error:
             if memory.is_interrupted:
                 return Handled({"interrupted": True})
@@ -148,11 +148,6 @@ class Handling:
     def _channel(self, turn: TurnRead) -> Channel | None:
         """Return the message's channel; None when it is configured no more."""
         return self._settings.channels.get(turn.user.channel)
-
-
-def _whole(turn: TurnRead, memory: TurnMemory) -> TurnRead:
-    """Return the turn with what it has taken in."""
-    return turn.model_copy(update={"messages": (*turn.messages, *memory.claimed)})
 
 
 def _failure_of(error: HandlerFailed) -> Failure:

@@ -11,7 +11,6 @@ from functools import partial
 
 import psycopg
 
-from onelane.bot.memory import Memory
 from onelane.errors import IsolationBroken, LanesUnavailable, OnelaneError, StoreRefused, StoreUnavailable, kind_of
 from onelane.lanes.holding import Holding
 from onelane.lanes.releases import Released
@@ -25,6 +24,7 @@ from onelane.turns.ended import EndedTurns
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.handling import Handled, is_suspect
 from onelane.turns.idle import release_idle
+from onelane.turns.memory import TurnMemory
 from onelane.turns.pacing import OUTAGE_PAUSE_S, SUSPECT_PAUSE_S, Quantum, jittered, pause_s
 from onelane.turns.stages import Stage, Stay
 from onelane.turns.workplace import Workplace
@@ -89,12 +89,13 @@ class Shift:
         self.holding.cancel()
         if isinstance(why, StoreUnavailable):
             await self._sit_out(why)
-        elif stay.turn is None:
+        elif (turn := stay.batch) is None:
             await self._park(jittered(OUTAGE_PAUSE_S))
         else:
             try:
-                settled = await self._fail(stay.turn, Failure(error=why, is_suspect=True))
-                await self._release(stay.turn, settled)
+                settled = await self._fail(turn, Failure(error=why, is_suspect=True))
+                self._ended.note(turn, settled)
+                await self._release(turn, settled)
             except (OnelaneError, psycopg.Error) as error:
                 event("lane_left_to_its_lease", user_id=self.lease.user_id, error=kind_of(error))
 
@@ -142,6 +143,7 @@ class Shift:
             return None
         self._quantum.turns_left -= 1
         settled = await self._settle(turn, handled)
+        self._ended.note(turn, settled)
         self._workplace.outages.are_over(self.lease.user_id)
         self.holding.is_leaving = settled.next is None
         TURN_SECONDS.observe(time.monotonic() - began)
@@ -176,7 +178,6 @@ class Shift:
     async def _go_on(self, turn: TurnRead, settled: Settled) -> Begun | None:
         """Take the next turn if the lane goes on; else release it."""
         if settled.next is not None:
-            self._ended.note(turn, settled)
             if not self._is_to_stop:
                 return settled.next
             await self._park(0)
@@ -193,7 +194,6 @@ class Shift:
 
     async def _release(self, turn: TurnRead, settled: Settled) -> Released:
         """Turn the outcome into what Redis does with the lane: the only place that does."""
-        self._ended.note(turn, settled)
         match settled.outcome:
             case SettleOutcome.FENCED:
                 return Released.LOST
@@ -243,7 +243,7 @@ class Shift:
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 
-    def _enter(self, stage: Stage, turn: TurnRead | None = None, memory: Memory | None = None) -> None:
+    def _enter(self, stage: Stage, turn: TurnRead | None = None, memory: TurnMemory | None = None) -> None:
         """Be at another stage now; once the lease is closed, `stay` shows where the slot was then."""
         if self.holding.is_open:
             self.stay = Stay(stage, self._handling.host.clock(), turn, memory)

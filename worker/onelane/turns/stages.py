@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from onelane.bot.memory import Memory
 from onelane.config import Settings
 from onelane.errors import StoreUnavailable
 from onelane.model import TurnRead
 from onelane.turns.isolation import STARTS_MAX_S
+from onelane.turns.memory import TurnMemory
 
 HANDLER_GRACE_S: Final = 1.0
 """An async handler is cancelled by its host first; a thread that hangs is given up after this."""
@@ -51,8 +51,13 @@ class Stay(NamedTuple):
     """By the host's clock."""
     turn: TurnRead | None = None
     """Whose handler runs, here or apart."""
-    memory: Memory | None = None
+    memory: TurnMemory | None = None
     """What that turn reads from."""
+
+    @property
+    def batch(self) -> TurnRead | None:
+        """The turn with what it has taken in by now."""
+        return self.turn.widened(self.memory.claimed) if self.memory and self.turn else self.turn
 
     @property
     def held_s(self) -> float:
