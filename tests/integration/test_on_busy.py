@@ -22,8 +22,9 @@ from onelane.deliveries import Delivery
 from onelane.dev.stack import PYTHON
 from onelane.lanes.scripts import text_of
 from onelane.model import Attachment
+from onelane.sessions import publish_policies
 from tests.bots import answer_all
-from tests.calls import Calls, Item, lease, settlement
+from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import DEADLINE_S, RunWorker, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
@@ -347,6 +348,31 @@ def test_what_a_paused_user_writes_is_not_rejected(chat: Begin) -> None:
     alice.write("two")
     alice.rows.resume(alice.user_id)
     assert alice.work_off() == ["one", "two"]
+
+
+def test_what_comes_into_a_session_that_a_human_has_is_not_rejected(chat: Begin) -> None:
+    alice = chat(on_busy="reject", busy_reply="One moment.")
+    alice.write("one")
+    alice.work_off()
+    alice.services.acts.escalate(alice.user_id, by="ann")
+    alice.write("two", "three")
+    assert alice.work_off() == ["one"]
+    assert alice.rows.states(alice.user_id) == ["processed"] * 3
+
+
+def test_what_comes_into_a_session_that_will_be_a_humans_is_not_rejected(chat: Begin) -> None:
+    alice = chat(on_busy="reject", busy_reply="One moment.")
+    publish_policies(alice.services.database, alice.services.settings.policies)
+    calls, said = Calls(alice.services.database), [{"text": "One moment."}]
+    [yesterday] = calls.accept(delivery("alice", "m1", now="2026-01-01T10:00:00Z", busy_replies=said))
+    today = "2026-01-02T10:00:00Z"
+    [echo] = calls.accept(delivery("alice", "m2", "I take this", kind="echo", on_echo="escalate", now=today))
+    assert echo["is_waiting"], "it is not open yet"
+    calls.accept(delivery("alice", "m3", now=today, busy_replies=said))
+    alice.user_id = UUID(yesterday["user_id"])
+    alice.services.lanes.bring_back([alice.user_id])
+    assert alice.work_off() == ["hello"]
+    assert [row.status for row in alice.rows.sessions(alice.user_id)] == ["ended", "escalated"]
 
 
 def test_a_busy_message_dies_of_nothing_when_its_worker_does(chat: Begin) -> None:

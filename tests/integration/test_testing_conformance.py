@@ -181,6 +181,7 @@ def rejected(bot: Bot, alice: Person) -> list[Answer]:
     for text in ("newer", "fail 1", "human"):
         alice.types_over("b", "c")
         said.append(alice.says(text))
+    said.append(alice.says("a", "b"))  # to a human
     alice.hand_back()
     bot.crashes_next(after="handler")
     said += [alice.says("step", "b"), alice.says("bye", "c")]

@@ -110,6 +110,16 @@ def test_an_async_turn_is_interrupted_where_it_first_waits_and_not_where_it_is_s
     assert alice.says("pay") == ["pay", "c"]
 
 
+def test_who_has_a_human_is_not_told_that_the_bot_is_busy() -> None:
+    def hand_over(turn: Turn) -> None:
+        turn.escalate()
+
+    alice = Bot(hand_over, on_busy="reject", channel={"busy_reply": "one moment"}).user("alice")
+    alice.says("a")
+    assert alice.says("b", "c") == []
+    assert [line.state for line in alice.lines] == ["processed"] * 3
+
+
 def test_a_handler_that_asks_for_later_runs_again_when_its_time_has_come() -> None:
     def wait(turn: Turn) -> str:
         if not turn.message.laters:

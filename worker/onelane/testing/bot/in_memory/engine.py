@@ -140,12 +140,13 @@ class InMemory:
 
     def _reject(self, user: UserRecord, at: datetime) -> bool:
         """Whether somebody is answered and gets nothing more, as `sql/functions/reject_message.sql` decides."""
-        if not user.inbox or user.is_paused:
+        session = user.open_session
+        if session is not None and is_over(self._policy, session, at):
+            session = None
+        if not user.inbox or user.is_paused or (session is not None and session.status == "escalated"):
             return False
         if not user.opted_out and not any(one.is_busy for one in user.inbox):
-            session = user.open_session
-            is_open = session is not None and not is_over(self._policy, session, at)
-            self._turns.commit.say_busy(user, session if is_open else None, at, self._busy_rows)
+            self._turns.commit.say_busy(user, session, at, self._busy_rows)
         return True
 
     def _busy_replies(self) -> list[Piece]:
