@@ -9,14 +9,15 @@
 -- an older one. Where a lock is needed (a take-over, no session, a redriven message, batches) it is a statement of its
 -- own, and all is read again after it.
 -- An escalation that is noted on the message takes effect now. What came while the user was answered, on a channel that
--- says so then (reject_message), is settled first.
+-- says so then (reject_message), is settled first: a part of it, where it is much (settle_busy).
 -- A good hint costs no lock. One that is not this user's open session for this message is wrong.
 -- A redriven message runs before one that may be running: it takes the fence at once, so that a turn under an older one
 -- commits nothing.
 -- Returns {user_id, outcome, fence: the newest that has written, hint: hit, miss, wrong or unused, turn, outbox}. outcome:
--- turn; idle (nothing waits); paused; fenced (a later lease has written); skipped (another holds the user's row).
--- outbox, where there is no turn: the user's replies that are to be sent, since who committed them may have died before it
--- let the out lane know.
+-- turn; idle (nothing waits); again (much was settled, and the lane is to come back for the rest); paused; fenced (a later
+-- lease has written); skipped (another holds the user's row).
+-- outbox, where nothing is to be done: the user's replies that are to be sent, since who committed them may have died
+-- before it let the out lane know.
 -- turn: {version, messages: […], superseded, user: {…}, session: {…}}, as worker/onelane/model.py reads it.
 CREATE OR REPLACE FUNCTION begin_turn(p_lease jsonb, p_waits boolean DEFAULT true) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -32,6 +33,7 @@ DECLARE
     v_session_id uuid;
     v_is_locked boolean := false;
     v_is_fenced boolean;
+    v_is_settled boolean;
     v_hint_is text;
     v_last bigint;
     v_messages json;
@@ -67,8 +69,11 @@ BEGIN
         END IF;
 
         IF v_message.is_busy THEN
-            IF NOT settle_busy(v_user_id, v_fence, p_waits) THEN
+            v_is_settled := settle_busy(v_user_id, v_fence, p_waits);
+            IF v_is_settled IS NULL THEN
                 RETURN json_build_object('user_id', v_user_id, 'outcome', 'skipped', 'fence', 0);
+            ELSIF NOT v_is_settled THEN
+                RETURN json_build_object('user_id', v_user_id, 'outcome', 'again', 'fence', v_fence);
             END IF;
             v_is_locked := true;
             v_taken_over := false; -- nobody died of it

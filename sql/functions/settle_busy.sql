@@ -1,6 +1,6 @@
 -- Settles what waits first and came while the user was answered: processed, without a turn, each in the session to which
--- it belongs. Bounded by the user's backlog. Returns whether nothing of it is first any more; false: another holds the
--- user's row.
+-- it belongs. At most 200 of them in one call, which many users may share: a statement has its time.
+-- Returns whether nothing of it is first any more; NULL: another holds the user's row.
 CREATE OR REPLACE FUNCTION settle_busy(p_user_id uuid, p_fence bigint, p_waits boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -9,12 +9,17 @@ DECLARE
     v_session_id uuid;
 BEGIN
     IF v_user.id IS NULL THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
-    WHILE NOT is_fenced(v_user.fence, p_fence) AND v_user.paused_at IS NULL LOOP
+    FOR nr IN 1 .. 200 LOOP
+        IF is_fenced(v_user.fence, p_fence) OR v_user.paused_at IS NOT NULL THEN
+            RETURN true;
+        END IF;
         SELECT * INTO v_message FROM inbox
          WHERE user_id = v_user.id AND seq >= v_user.next_seq ORDER BY seq LIMIT 1;
-        EXIT WHEN v_message.is_busy IS NOT TRUE;
+        IF v_message.is_busy IS NOT TRUE THEN
+            RETURN true;
+        END IF;
         v_session_id := coalesce(v_message.session_id, get_or_create_session(v_user.id, v_message.accepted_at));
         IF v_message.escalate_at IS NOT NULL THEN
             PERFORM escalate_as_noted(v_session_id, v_message.escalate_at);
@@ -23,5 +28,5 @@ BEGIN
             v_user, v_message, jsonb_build_object('session_id', v_session_id, 'fence', p_fence), 'processed', '{}');
         SELECT * INTO v_user FROM users WHERE id = v_user.id;
     END LOOP;
-    RETURN true;
+    RETURN false;
 END $$;

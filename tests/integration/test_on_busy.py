@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from itertools import count
+from itertools import count, islice
 from threading import Event
 from typing import Any, ClassVar
 from uuid import UUID
@@ -385,6 +385,38 @@ def test_a_busy_message_dies_of_nothing_when_its_worker_does(chat: Begin) -> Non
     [begun] = calls.begin(lease(alice.user_id, 2, taken_over=True))
     assert begun["outcome"] == "idle"
     assert alice.rows.states(alice.user_id) == ["processed"] * 3
+
+
+def write_beside_a_turn(alice: Chat, messages: int) -> Calls:
+    """Write one message that is answered, and many that are not; Redis learns of the first alone."""
+    calls = Calls(alice.services.database)
+    alice.write("one")
+    busy = (delivery("alice", f"busy {nr}", busy_replies=[]) for nr in range(messages))
+    while some := list(islice(busy, 100)):
+        calls.accept(*some)
+    return calls
+
+
+def test_of_many_busy_messages_some_are_settled_at_each_begin(chat: Begin) -> None:
+    """More than Postgres settles within the time of a statement were begun with again for ever."""
+    alice = chat(on_busy="reject")
+    calls = write_beside_a_turn(alice, 700)
+    [first] = calls.begin(lease(alice.user_id, 1))
+    [settled] = calls.settle(settlement(first, 1, goes_on=True))
+    begun, found = settled["next"], []
+    while begun["outcome"] == "again":
+        found.append((begun["fence"], alice.rows.user(alice.user_id).waiting))
+        [begun] = calls.begin(lease(alice.user_id, 1))
+    assert found == [(1, 500), (1, 300), (1, 100)]
+    assert begun["outcome"] == "idle"
+    assert alice.rows.states(alice.user_id) == ["processed"] * 701
+
+
+def test_a_lane_comes_back_until_all_busy_messages_are_settled(chat: Begin) -> None:
+    alice = chat(on_busy="reject")
+    write_beside_a_turn(alice, 401)
+    assert alice.work_off() == ["one"]
+    assert alice.rows.states(alice.user_id) == ["processed"] * 402
 
 
 FAULTY = [*PYTHON, "tests.faulty_worker"]

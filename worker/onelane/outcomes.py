@@ -11,6 +11,8 @@ class BeginOutcome(StrEnum):
 
     TURN = "turn"
     IDLE = "idle"
+    AGAIN = "again"
+    """Much came while the user was answered: a part of it is settled, the rest with the next begins."""
     PAUSED = "paused"
     FENCED = "fenced"
 

@@ -169,8 +169,7 @@ class Shift:
     async def _fail(
         self, turn: TurnRead, failure: Failure, effects: JsonObject | None = None, *, asks: bool = False
     ) -> Settled:
-        cancelled = self.holding.cancelled
-        settled = await self._records.fail(self.lease, turn, failure, cancelled, effects, asks=asks)
+        settled = await self._records.fail(self.lease, turn, failure, self.holding.cancelled, effects, asks=asks)
         if settled.outcome is SettleOutcome.DEAD:
             await answered(self._lanes.bury_soon(self.lease, turn.message.id, failure.error))
         return settled
@@ -224,6 +223,8 @@ class Shift:
             case BeginOutcome.FENCED:
                 event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
                 await answered(self._lanes.raise_fence_soon(begun.fence))
+                await self._park(0)
+            case BeginOutcome.AGAIN:  # by a later lease, so that others have their turn
                 await self._park(0)
             case _:  # who committed the replies may have died before it let their lane know
                 self._ended.make_due(begun.outbox)
