@@ -50,6 +50,24 @@ class Process:
         self.flush = self.upload.flush
 
 
+def test_what_is_counted_meanwhile_is_sent_the_next_time(client: Any) -> None:
+    """A server that is far away takes longer for a batch than it takes to count more."""
+    counters, way, sent = Counters(), Flaky(client), list[int]()
+    turns = Counter("turns", SAYS, "outcome", ("committed", "dead"), into=counters)
+
+    def send(process: str, number: int, batch: dict[str, int]) -> None:
+        sent.append(number)
+        if len(sent) < 10:
+            turns.count("dead")
+        way.send(process, number, batch)
+
+    upload = Upload(send, source=counters)
+    turns.count("committed")
+    assert upload.flush()
+    assert len(sent) == 1
+    assert counters.take()
+
+
 def test_what_two_processes_counted_is_added_up(client: Any) -> None:
     for _ in range(2):
         counters = Process(Flaky(client))

@@ -222,6 +222,11 @@ def test_nobody_is_dead_because_redis_was_away(heard_first: bool, lanes: Lanes, 
     assert not _is_a_death(lanes)
 
 
+def test_when_a_worker_was_heard_is_known_for_as_long_as_the_locks_that_it_explains(lanes: Lanes, clock: Clock) -> None:
+    lease = _held_and_renewed(lanes, clock, TTL_S)
+    assert lanes.client.pttl(keys.beat("holder")) >= lanes.client.pttl(keys.lock(lease.user_id))
+
+
 def test_a_worker_killed_after_redis_was_away_is_dead(lanes: Lanes, clock: Clock) -> None:
     lease = _held_and_renewed(lanes, clock, TTL_S)
     clock.ms += 2 * TTL_S * 1000

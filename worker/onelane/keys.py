@@ -14,7 +14,7 @@
 | newer:<worker>        | hash   | enqueue, newer.lua     | 1 min: messages that may throw turns away   |
 | buried:<kind>         | zset   | bury.lua               | the newest 500 dead: `user message`         |
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
-| beat:<worker>         | hash   | renew.lua              | the lease + 60 s: when it was heard last    |
+| beat:<worker>         | hash   | renew.lua              | a day, as its locks: when it was heard last |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
 | reconciled:<kind>     | string | lap.lua                | 15 s: a lap over all waiting users is done  |
 | cursor:<kind>         | string | lap.lua                | a lap: where it goes on, and who moved it there

@@ -1,5 +1,6 @@
 """Keeps one worker process alive: starts the next within a second of a death, passes signals on, ends with it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,13 +31,11 @@ class Supervisor:
         if not self._is_stopping:
             self._is_stopping = True
             signal.setitimer(signal.ITIMER_REAL, self._ends_within_s)
-        if self._child is not None and self._child.poll() is None:
-            self._child.send_signal(signum)
+        self._signal(signum)
 
     def kill(self, _signum: int, _frame: object) -> None:
         """End a worker that has not ended in its time: one that is frozen cannot."""
-        if self._child is not None:
-            self._child.kill()
+        self._signal(signal.SIGKILL)
 
     def run(self) -> int:
         """Supervise until the worker ends on purpose (0), cannot start (78), or a signal came."""
@@ -79,8 +78,24 @@ class Supervisor:
     def _run_once(self) -> int:
         self._child = subprocess.Popen(self._command)  # noqa: S603 - the worker, as it was called itself
         if self._is_stopping:
-            self._child.terminate()
+            self._signal(signal.SIGTERM)
+        if hasattr(os, "waitid"):
+            self._reap_until(self._child.pid)
         return self._child.wait()
+
+    def _signal(self, signum: int) -> None:
+        """Signal the worker. Nobody but `_run_once` may learn that it has ended: until then its id is nobody else's."""
+        if self._child is not None and self._child.returncode is None:
+            os.kill(self._child.pid, signum)
+
+    @staticmethod
+    def _reap_until(pid: int) -> None:
+        """Wait until a child has ended; meanwhile take leave of others, whose parents ended before them.
+
+        A container's first process inherits them: a worker's helper, and whatever a bot has started.
+        """
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != pid:
+            os.waitpid(ended.si_pid, 0)
 
 
 def supervise(*arguments: str, grace_s: float) -> int:

@@ -52,12 +52,17 @@ class Upload:
         self.flush()
 
     def flush(self) -> bool:
-        """Send everything now; return False when Redis did not take it: then it is kept."""
+        """Send what there is now; return False when Redis did not take it: then it is kept.
+
+        What is counted meanwhile has its time the next time: else a server that is far away is sent to without end.
+        """
         with self._flushing:
             try:
-                while self._has_batch():
-                    self._send(self._process, self._number, self._batch)
-                    self._batch = {}
+                is_late = bool(self._batch)
+                for _ in range(1 + is_late):
+                    if self._has_batch():
+                        self._send(self._process, self._number, self._batch)
+                        self._batch = {}
             except (LanesUnavailable, redis.exceptions.RedisError) as error:
                 self._note_postponed(error)
                 return False

@@ -26,6 +26,6 @@ if worker ~= '' then
   local last = tonumber(ours('HGET', beat_key(worker), 'last') or '')
   if last and now - last > SILENCE * ttl then redis.call('HSET', beat_key(worker), 'resumed', digits(now)) end
   redis.call('HSET', beat_key(worker), 'last', digits(now))
-  redis.call('PEXPIRE', beat_key(worker), ttl + 60000)
+  redis.call('PEXPIRE', beat_key(worker), ttl + LOCK_KEPT_MS)
 end
 return answer
