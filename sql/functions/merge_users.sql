@@ -1,7 +1,8 @@
 -- Makes one user of two: the winner gets the loser's names and what the loser wrote and waits, numbered behind what the
 -- winner has, at the winner's time. The loser's open session ends, its history stays under its own id, which the winner
 -- names (merged_into). The winner keeps its state, and gets from the loser's what it lacks; who of them had opted out,
--- is paused, or had a human, so is the winner. Turns that run read what is true no more: they are stale.
+-- is paused, or had a human, so is the winner (note_human, give_human). Turns that run read what is true no more: they are
+-- stale.
 --
 -- Locks both users, in the order of their ids: whoever locks them otherwise would wait for ever.
 -- Asked again it does nothing more. Returns what waits now in its new order, [{id, seq}, …]; NULL when they are of two
@@ -12,7 +13,7 @@ DECLARE
     v_winner users;
     v_loser users;
     v_at timestamptz;
-    v_session conversation_sessions;
+    v_has_human boolean;
     v_moved json;
     v_aside jsonb;
 BEGIN
@@ -28,7 +29,7 @@ BEGIN
     END IF;
     v_at := greatest(coalesce(p_now, clock_timestamp()), v_winner.last_accepted_at, v_loser.last_accepted_at);
 
-    SELECT * INTO v_session FROM conversation_sessions WHERE user_id = p_loser_id AND status <> 'ended';
+    v_has_human := note_human(v_loser, v_at);
     PERFORM end_open_session(v_loser, v_at, 'operator');
     v_moved := move_inbox(v_winner, v_loser, v_at);
     UPDATE user_aliases SET user_id = p_winner_id WHERE user_id = p_loser_id;
@@ -58,8 +59,8 @@ BEGIN
            pause_reason = coalesce(pause_reason, v_loser.pause_reason),
            pauses = greatest(pauses, v_loser.pauses)
      WHERE id = p_winner_id;
-    IF v_session.status = 'escalated' THEN
-        PERFORM escalate_session(p_winner_id, v_at);
+    IF v_has_human THEN
+        PERFORM give_human(v_winner, p_loser_id, v_at);
     END IF;
     PERFORM move_conflicts(p_winner_id, p_loser_id);
     RETURN v_moved;

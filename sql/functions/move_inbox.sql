@@ -1,6 +1,6 @@
 -- Moves what waits of one user behind what another has: see merge_users. Nothing that moves lies before the winner's
--- time; notes, sessions and batches of the loser do not count where it waits now, but
--- what was to run alone still is. The caller holds both users' row locks.
+-- time; ends, sessions and batches of the loser do not count where it waits now, but what was to run alone still is, and
+-- what was to hand its session to a human still does. The caller holds both users' row locks.
 -- Returns [{id, seq}, …].
 CREATE OR REPLACE FUNCTION move_inbox(p_winner users, p_loser users, p_at timestamptz) RETURNS json
 LANGUAGE sql AS $$
@@ -8,7 +8,7 @@ LANGUAGE sql AS $$
         UPDATE inbox i
            SET user_id = p_winner.id, seq = p_winner.last_seq + n.nr, session_id = NULL, redriven_at = NULL,
                accepted_at = greatest(i.accepted_at, p_winner.last_accepted_at),
-               end_at = NULL, end_reason = NULL, escalate_at = NULL, puts_state_aside = false, has_steps = false,
+               end_at = NULL, end_reason = NULL, puts_state_aside = false, has_steps = false,
                batch_last = CASE WHEN i.batch_last = i.seq THEN p_winner.last_seq + n.nr END
           FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS nr FROM inbox WHERE user_id = p_loser.id) n
          WHERE i.user_id = p_loser.id AND i.seq = n.seq

@@ -1,6 +1,8 @@
 """Two users that are one person become one by command, whatever both are doing."""
 
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -15,10 +17,11 @@ from onelane.operations.users import sessions_of
 from onelane.processes.duties import Duties
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import Accept, RunWorker, eventually
-from tests.integration.test_lines import works
+from tests.integration.test_lines import echo, works
 from tests.rows import Rows
 
 LONG_TTL_S = 30
+Story = Callable[[Services, Calls, str, str], None]
 
 
 @pytest.fixture
@@ -116,6 +119,109 @@ def test_who_was_paused_or_had_a_human_still_is_and_has(services: Services, call
     calls.accept(delivery("bob", "bob3"))
     [begun] = calls.begin(lease(alice))
     assert begun["outcome"] == "paused" or begun["turn"]["session"]["status"] == "escalated"
+
+
+def at(hours: float) -> str:
+    """Return an instant of the stories below; both timeouts are 7 hours."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)).isoformat()
+
+
+def ends(services: Services, user_id: str, hours: float) -> None:
+    services.database.rows("SELECT request_session_end(%s, p_now => %s)", (user_id, at(hours)))
+
+
+def escalates(services: Services, user_id: str, hours: float) -> None:
+    services.database.rows("SELECT escalate_session(%s, p_now => %s)", (user_id, at(hours)))
+
+
+def the_winners_session_is_open(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    escalates(services, bob, 1)
+
+
+def the_winners_session_ended(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    escalates(services, bob, 1)
+    ends(services, alice, 2)
+
+
+def the_winners_session_is_over(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    calls.accept(delivery("bob", "bob2", now=at(6)))
+    works(calls, bob)
+    escalates(services, bob, 6)
+    services.database.rows("UPDATE channel_policies SET idle_timeout_s = 3600 WHERE channel = 'demo'")
+
+
+def the_winner_waits_in_a_session_that_is_over(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    escalates(services, bob, 1)
+    calls.accept(delivery("alice", "alice2", now=at(1)))
+    ends(services, alice, 2)
+
+
+def an_echo_waits_at_the_loser(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    calls.accept(delivery("bob", "bob2", now=at(1)))
+    ends(services, bob, 2)
+    [said] = calls.accept(echo(1, "bob", now=at(3)))
+    assert said["is_waiting"]
+
+
+def an_escalation_is_noted_at_the_loser(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    calls.accept(delivery("bob", "bob2", now=at(1)))
+    ends(services, bob, 2)
+    calls.accept(delivery("bob", "bob3", now=at(3)))
+    escalates(services, bob, 3)
+
+
+def the_loser_waits_for_the_human(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    escalates(services, bob, 1)
+    ends(services, alice, 2)
+    calls.accept(delivery("bob", "bob2", now=at(2)))
+
+
+def the_losers_escalation_is_over(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    services.database.rows("UPDATE channel_policies SET escalation_timeout_s = 3600 WHERE channel = 'demo'")
+    escalates(services, bob, 1)
+
+
+def the_losers_escalation_is_over_since_its_last_message(
+    services: Services, calls: Calls, alice: str, bob: str
+) -> None:
+    the_losers_escalation_is_over(services, calls, alice, bob)
+    calls.accept(delivery("bob", "bob2", now=at(1.5)))
+
+
+def the_losers_session_is_over(services: Services, calls: Calls, alice: str, bob: str) -> None:
+    escalates(services, bob, 1)
+    calls.accept(delivery("alice", "alice2", now=at(6)))
+    works(calls, alice)
+    services.database.rows("UPDATE channel_policies SET idle_timeout_s = 3600 WHERE channel = 'demo'")
+
+
+@pytest.mark.parametrize(
+    ("before", "statuses"),
+    [
+        (the_winners_session_is_open, ["escalated"]),
+        (the_winners_session_ended, ["escalated"]),
+        (the_winners_session_is_over, ["escalated"]),
+        (the_winner_waits_in_a_session_that_is_over, ["active", "escalated", "escalated"]),
+        (an_echo_waits_at_the_loser, ["active", "escalated", "escalated"]),
+        (an_escalation_is_noted_at_the_loser, ["active", "escalated", "escalated"]),
+        (the_loser_waits_for_the_human, ["escalated", "escalated"]),
+        (the_losers_escalation_is_over, ["active"]),
+        (the_losers_escalation_is_over_since_its_last_message, ["escalated", "active"]),
+        (the_losers_session_is_over, ["active"]),
+    ],
+)
+def test_the_winner_has_the_losers_human_for_as_long_as_the_loser_had(
+    services: Services, calls: Calls, rows: Rows, before: Story, statuses: list[str]
+) -> None:
+    answers = calls.accept(*(delivery(who, f"{who}1", now=at(0)) for who in ("alice", "bob")))
+    alice, bob = (one["user_id"] for one in answers)
+    for user in (alice, bob):
+        works(calls, user)
+    before(services, calls, alice, bob)
+    services.database.rows("SELECT merge_users(%s, %s, %s)", (alice, bob, at(6.9)))
+    calls.accept(delivery("bob", "later", now=at(6.95)))
+    assert [turn["session"]["status"] for turn in works(calls, alice)] == statuses
+    assert rows.anomalies() == []
 
 
 def test_a_dead_message_of_the_loser_is_redriven_as_the_winners_newest(
