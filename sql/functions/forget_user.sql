@@ -2,10 +2,10 @@
 -- accepted of them stays known by a hash until no provider delivers it again: else a redelivery would bring the person
 -- back. In the audit the acts stay, without the person. Most lines are gone before (forget_history).
 --
--- p_names: every name that a provider has used; p_spellings: the bytes by which a webhook of theirs is recognised.
+-- p_names: every name that a provider has used; p_spellings: by what a webhook of theirs is recognised (shows_name).
 -- Locks users and out lanes, in the order of their ids. Returns how many messages, both ways, and how many webhooks.
 CREATE OR REPLACE FUNCTION forget_user(
-    p_users uuid[], p_names text[], p_spellings bytea[], OUT messages bigint, OUT quarantined bigint)
+    p_users uuid[], p_names text[], p_spellings jsonb, OUT messages bigint, OUT quarantined bigint)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -21,9 +21,7 @@ BEGIN
     DELETE FROM tool_calls -- of redriven messages
      WHERE session_id IN (SELECT id FROM conversation_sessions WHERE user_id = ANY(p_users));
     DELETE FROM reply_statuses WHERE channel = v_channel AND participant = ANY(p_names) AND participant <> '';
-    DELETE FROM quarantined_payloads q
-     WHERE q.channel = v_channel AND EXISTS (
-           SELECT FROM unnest(p_spellings) spelling WHERE position(spelling IN q.body) > 0);
+    DELETE FROM quarantined_payloads WHERE channel = v_channel AND shows_name(body, p_spellings);
     GET DIAGNOSTICS quarantined = ROW_COUNT;
     UPDATE audit SET subject = NULL, detail = '{}' WHERE subject = ANY(p_users::text[]);
     DELETE FROM identity_conflicts WHERE other_id = ANY(p_users);

@@ -166,7 +166,7 @@ def test_to_forget_reads_no_large_table_from_end_to_end(services: Services, alic
     scans = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY(%s) ORDER BY relname"
     with services.database.transaction() as transaction:
         before = transaction.execute(scans, (LARGE,)).fetchall()
-        transaction.execute("SELECT forget_history(ARRAY[%s], 1), forget_user(ARRAY[%s], '{}', '{}')", (alice, alice))
+        transaction.execute("SELECT forget_history(ARRAY[%s], 1), forget_user(ARRAY[%s], '{}', '[]')", (alice, alice))
         assert transaction.execute(scans, (LARGE,)).fetchall() == before
 
 
@@ -210,7 +210,7 @@ def test_a_turn_of_somebody_forgotten_ends_and_stores_nothing(
 ) -> None:
     message = accept("alice")
     begun = ByHand(services.database, user_id=message.user_id).begin(fence=1)
-    services.database.rows("SELECT forget_user(%s, '{}', '{}')", ([message.user_id],))
+    services.database.rows("SELECT forget_user(%s, '{}', '[]')", ([message.user_id],))
     [settled] = services.database.ask("settle_turns", [settlement(begun.answer)])
     assert settled["outcome"] == "already"
     assert services.database.rows("SELECT FROM messages") == []
@@ -301,12 +301,12 @@ def test_what_was_read_before_and_is_put_on_a_lane_late_is_taken_off_it(
     [(b'{"from": "bob"}', True), (b'{"id":4711}', True), (b"a=bob&b", True), (b"bobby, 47112", False)],
 )
 def test_a_short_name_is_found_where_it_is_a_whole_value(body: bytes, is_hers: bool) -> None:
-    assert any(one in body for one in spellings_of("bob") | spellings_of("4711")) == is_hers
+    assert any(one.encode() in body for one in spellings_of("bob") | spellings_of("4711")) == is_hers
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
 @pytest.mark.parametrize("after", ["", "z", "zy"])
 def test_a_name_is_found_in_base64_wherever_it_begins(before: str, after: str) -> None:
-    coded = base64.b64encode(f"{before}{PHONE}{after}".encode())
+    coded = base64.b64encode(f"{before}{PHONE}{after}".encode()).decode()
     assert any(spelling in coded for spelling in spellings_of(PHONE))
-    assert not any(spelling in base64.b64encode(b"+15550100000") for spelling in spellings_of(PHONE))
+    assert not any(spelling in base64.b64encode(b"+15550100000").decode() for spelling in spellings_of(PHONE))

@@ -507,7 +507,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "forget_user": {
         "and another redrove": Case(
-            lambda story: story.database.rows("SELECT forget_user(%s, '{}', '{}')", ([story.user.user_id],)),
+            lambda story: story.database.rows("SELECT forget_user(%s, '{}', '[]')", ([story.user.user_id],)),
             lambda story: story.others().redrive(story.user.user_id, by="bob"),
         )
     },

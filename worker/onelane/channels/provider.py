@@ -159,6 +159,10 @@ class Provider(ABC):
         """Lead to a user's file, step by step; raise BadRequest for what is none of the provider's."""
         raise BadRequest("attachment", "cannot be fetched: this provider has no files of its own")
 
+    def ways(self, name: str) -> Sequence[Sequence[str]]:
+        """Return how its webhooks name a user: each way is parts that are somewhere in the body, all of them."""
+        return [(name,)]
+
     @property
     def sender(self) -> Sender | None:
         """What sends replies; None where the settings name no way to."""

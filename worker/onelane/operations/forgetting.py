@@ -4,13 +4,14 @@ Both lanes of the person are held meanwhile: no turn runs, and nothing is sent. 
 left when the act dies in the middle is found again: Postgres still knows the person, and the act is repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from onelane import keys
+from onelane.channels import Provider
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, Value
 from onelane.operations.audit import record
@@ -55,6 +56,10 @@ class Services(Protocol):
     def out_lanes(self) -> Lanes:
         """The lanes of replies."""
 
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """By the channel's name."""
+
 
 class Forgotten(Value):
     """What is gone."""
@@ -70,7 +75,7 @@ def forget(services: Services, user_id: UUID, by: str) -> Forgotten | None:
     """
     kinds = (services.lanes, services.out_lanes)
     with services.database.transaction() as transaction:
-        person = find_person(transaction, user_id)
+        person = find_person(transaction, user_id, services.providers)
         waiting = [row.id for row in transaction.execute(JOBS, person.values)] if person else []
     if person is None:
         return None
@@ -79,7 +84,7 @@ def forget(services: Services, user_id: UUID, by: str) -> Forgotten | None:
         _empty_redis(services.lanes, person, waiting)
         lines = _forget_history(services.database, person, leases)
         with services.database.transaction() as transaction:
-            forgotten = _in_postgres(transaction, user_id, lines, by)
+            forgotten = _in_postgres(transaction, find_person(transaction, user_id, services.providers), lines, by)
         for lanes in kinds:
             for user in person.users:
                 lanes.erase(user)
@@ -94,7 +99,7 @@ def export(services: Services, user_id: UUID, by: str) -> Iterator[tuple[str, An
     record(services.database, by, "user_exported", user_id)
     with services.database.transaction() as transaction:
         transaction.execute(PATIENCE)
-        person = find_person(transaction, user_id)
+        person = find_person(transaction, user_id, services.providers)
         if person is not None:
             yield from rows_of(transaction, person)
 
@@ -114,12 +119,11 @@ def _forget_history(database: Database, person: Person, leases: list[tuple[Lanes
             hold_on(lanes, held_leases)
 
 
-def _in_postgres(transaction: Transaction, user_id: UUID, lines: int, by: str) -> Forgotten | None:
+def _in_postgres(transaction: Transaction, person: Person | None, lines: int, by: str) -> Forgotten | None:
     """Forget the rest, of which there is as much as came meanwhile; `lines` are gone before."""
-    transaction.execute(PATIENCE)
-    person = find_person(transaction, user_id)
     if person is None:
         return None
+    transaction.execute(PATIENCE)
     row = transaction.execute(FORGET, person.values).fetchone()
     assert row is not None  # noqa: S101 - the function answers one row
     transaction.execute(RECORD, (by, lines + row.messages))

@@ -1,14 +1,16 @@
 """Everything that is stored of one person: under which users, by which names, and how a webhook shows them."""
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from json import dumps
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
+from onelane.channels import Provider
 from onelane.model import Value
 from onelane.postgres.connection import Row
 
@@ -49,8 +51,7 @@ UNION SELECT to_jsonb(s) FROM reply_statuses s
 QUARANTINE: Final = """
 SELECT to_jsonb(q) || jsonb_build_object('body', encode(body, 'escape'), 'digest', encode(digest, 'hex')) AS row
   FROM quarantined_payloads q
- WHERE q.channel = %(channel)s
-   AND EXISTS (SELECT FROM unnest(%(spellings)s::bytea[]) spelling WHERE position(spelling IN q.body) > 0)
+ WHERE q.channel = %(channel)s AND shows_name(q.body, %(spellings)s)
 """
 AUDIT: Final = "SELECT to_jsonb(a) AS row FROM audit a WHERE subject = ANY(%(users)s::text[]) ORDER BY nr"
 PAGE: Final = 500
@@ -64,21 +65,29 @@ class Person(Value):
     users: tuple[UUID, ...]
     channel: str
     names: tuple[str, ...]
+    ways: tuple[tuple[str, ...], ...]
+    """The names as webhooks have them: each in parts, which are all in the body."""
 
     @property
     def values(self) -> dict[str, Any]:
         """What the queries ask by."""
-        spellings = sorted({spelling for name in self.names for spelling in spellings_of(name)})
+        spellings = Jsonb([[sorted(spellings_of(part)) for part in way] for way in self.ways])
         return {"users": list(self.users), "channel": self.channel, "names": list(self.names), "spellings": spellings}
 
 
-def find_person(transaction: Transaction, user_id: UUID) -> Person | None:
-    """Return the person behind a user, with all users that were merged; None when there is no such user."""
+def find_person(transaction: Transaction, user_id: UUID, providers: Mapping[str, Provider]) -> Person | None:
+    """Return the person behind a user, with all users that were merged; None when there is no such user.
+
+    A channel that is configured no more has no provider: its webhooks have the names as they are.
+    """
     row = transaction.execute("SELECT same_person(%s) AS users", (user_id,)).fetchone()
     if row is None or row.users is None:
         return None
-    names = transaction.execute(NAMES, {"users": row.users}).fetchall()
-    return Person(users=row.users, channel=names[0].channel, names=tuple(sorted({one.name for one in names})))
+    found = transaction.execute(NAMES, {"users": row.users}).fetchall()
+    channel, names = found[0].channel, tuple(sorted({one.name for one in found}))
+    provider = providers.get(channel)
+    ways = {tuple(way) for name in names for way in (provider.ways(name) if provider else [(name,)])}
+    return Person(users=row.users, channel=channel, names=names, ways=tuple(sorted(ways)))
 
 
 def rows_of(transaction: Transaction, person: Person) -> Iterator[tuple[str, Any]]:
@@ -99,20 +108,18 @@ def _rows(transaction: Transaction, person: Person, table: str, query: str) -> I
             yield table, found.row
 
 
-def spellings_of(name: str) -> set[bytes]:
+def spellings_of(name: str) -> set[str]:
     """Return how a webhook may spell a name: as it is, in JSON, in a form, its digits alone, or in base64."""
     plain = {name, dumps(name)[1:-1], quote(name, safe="")}
     if len(name) < CORE_MIN:
-        return {form.format(one).encode() for one in plain for form in WHOLE}
+        return {form.format(one) for one in plain for form in WHOLE}
     digits = "".join(letter for letter in name if letter.isdigit())
     cores = {name, *([digits] if len(digits) >= CORE_MIN else [])}
-    return {one.encode() for one in plain | cores} | {
-        _base64(core.encode(), offset) for core in cores for offset in range(3)
-    }
+    return plain | cores | {_base64(core.encode(), offset) for core in cores for offset in range(3)}
 
 
-def _base64(core: bytes, offset: int) -> bytes:
+def _base64(core: bytes, offset: int) -> str:
     """Return the letters that base64 has for `core` wherever it begins `offset` bytes after a group of three."""
-    coded = b64encode(b"\0" * offset + core)
+    coded = b64encode(b"\0" * offset + core).decode()
     first, last = (0, 2, 3)[offset], len(core) + offset
     return coded[first : last // 3 * 4 + (0, 1, 2)[last % 3]]

@@ -12,6 +12,7 @@ from onelane.channels import fields
 from onelane.channels.bodies import json_object
 from onelane.channels.meta import writing
 from onelane.channels.meta.envelope import items_of
+from onelane.channels.meta.messages import GROUP
 from onelane.channels.meta.sending import MetaSender
 from onelane.channels.meta.settings import MetaSettings
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
@@ -99,6 +100,10 @@ class Meta(Provider):
             raise BadRequest("attachment", "must have an id of Meta's")
         address = f"{self._settings.base_url.rstrip('/')}/{self._settings.api_version}/{attachment.id}"
         return _steps(address, {"Authorization": f"Bearer {token.get_secret_value()}"})
+
+    def ways(self, name: str) -> Sequence[Sequence[str]]:
+        """Name a group by its id alone."""
+        return [(name.removeprefix(GROUP),)]
 
     @property
     def sender(self) -> MetaSender | None:

@@ -93,6 +93,10 @@ class Slack(Provider):
             raise BadRequest("attachment", "is no file of Slack")
         return self._steps(attachment, self._settings.bot_token.get_secret_value())
 
+    def ways(self, name: str) -> Sequence[Sequence[str]]:
+        """Name the team and the person, or the channel and the thread."""
+        return [name.split(":")]
+
     @property
     def sender(self) -> SlackSender | None:
         """Send with the app's token."""

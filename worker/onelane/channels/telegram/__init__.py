@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from onelane.channels import fields
 from onelane.channels.bodies import json_object, repaired
 from onelane.channels.provider import Answer, FileRequest, FileSteps, Inbound, Parsed, Persona, Provider, Signed
-from onelane.channels.telegram.chats import Number
+from onelane.channels.telegram.chats import Number, parts_of
 from onelane.channels.telegram.composing import composed, number_of
 from onelane.channels.telegram.content import FILE_ID_MAX
 from onelane.channels.telegram.kinds import IGNORED, READERS
@@ -126,6 +126,10 @@ class Telegram(Provider):
         if not attachment.id or len(attachment.id) > FILE_ID_MAX:
             raise BadRequest("attachment", "has no id of a file")
         return self._steps(attachment.id, self._token.get_secret_value())
+
+    def ways(self, name: str) -> Sequence[Sequence[str]]:
+        """Name what a conversation's name is made of."""
+        return [parts_of(name)]
 
     @property
     def sender(self) -> TelegramSender | None:

@@ -12,6 +12,8 @@ NUMBER_MAX = 2**52
 NAME_MAX = 256
 MISNAMED_MAX = 128
 PRIVATE, CHANNEL = "private", "channel"
+KINDS = frozenset({"business", "guest", "topic", "direct"})
+"""What stands in a conversation's name before an id."""
 
 Number = Annotated[int, Field(strict=True, ge=-NUMBER_MAX, le=NUMBER_MAX)]
 """A JSON number without a fraction; a boolean is none."""
@@ -106,3 +108,8 @@ class Place(fields.Incoming):
         thread = f":topic:{self.message_thread_id}" if self.is_topic_message and self.message_thread_id else ""
         direct = f":direct:{self.direct_messages_topic.topic_id}" if self.direct_messages_topic else ""
         return thread + direct
+
+
+def parts_of(conversation: str) -> list[str]:
+    """Return the ids of which a conversation's name is made."""
+    return [part for part in conversation.split(":") if part not in KINDS] or [conversation]

@@ -80,6 +80,10 @@ class Twilio(Provider):
             raise BadRequest("attachment", "is not at Twilio: base_url is where its files are")
         return self._steps(url)
 
+    def ways(self, name: str) -> Sequence[Sequence[str]]:
+        """Name an address, or what it has behind its kind: ExternalUserId may be that alone."""
+        return [(name,), (name.rpartition(":")[2],)]
+
     @property
     def sender(self) -> TwilioSender | None:
         """Send from the account."""
