@@ -25,6 +25,10 @@ CHANNEL = {
 Scenario = Callable[[Bot, Person], list[Answer]]
 
 
+VALUE: Any = {"tuple": (1, 2), "key": {42: "int", True: "bool", None: "none"}, "b": 1e22, "a": [0.5, 1e-7, -0.0], "é": 1}
+"""What JSON has otherwise, or in another order."""
+
+
 class Talker:
     """Does what the newest message's first word says, and counts what it does."""
 
@@ -84,6 +88,21 @@ class Talker:
     def do_fetch(self, turn: Turn, rest: str) -> str:
         return f"{[turn.fetch(file).content for file in turn.message.attachments]}"
 
+    def do_put(self, turn: Turn, rest: str) -> str:
+        turn.session.state["put"] = turn.user.state["put"] = VALUE
+        with turn.tool("put", VALUE) as use:
+            use.output = VALUE
+        return repr(turn.step("put", lambda: VALUE))
+
+    def do_show(self, turn: Turn, rest: str) -> list[str]:
+        calls = [(line.call.arguments, line.call.output) for line in turn.history() if line.call]
+        return [repr(one) for one in (turn.session.state, turn.user.state, turn.tool_output("put"), calls)]
+
+    def do_spoil(self, turn: Turn, rest: str) -> None:
+        for line in turn.history():
+            if line.call:
+                line.call.output.clear()
+
     def do_nothing(self, turn: Turn, rest: str) -> None:
         return None
 
@@ -112,6 +131,11 @@ def words(bot: Bot, alice: Person) -> list[Answer]:
         alice.says("history"),
     ]
     return [*said, alice.says("ask"), alice.presses("fr"), *edited, alice.says("tool x", "tool y", "history")]
+
+
+def values(bot: Bot, alice: Person) -> list[Answer]:
+    bot.crashes_next(after="handler")
+    return [alice.says("put"), alice.says("show", "spoil", "show")]
 
 
 def files(bot: Bot, alice: Person) -> list[Answer]:
@@ -229,7 +253,7 @@ def bursts(bot: Bot, alice: Person) -> list[Answer]:
 
 
 Played = tuple[str, list[Scenario], Callable[[], Any]]
-FEW: list[Played] = [("queue", [words, humans], Talker)]
+FEW: list[Played] = [("queue", [words, humans, values], Talker)]
 ALL: list[Played] = [
     ("queue", [files, uploads, sessions, failures, other_names, typed_over_more, deaths], Talker),
     ("collect", [bursts, typed_over_more, sessions], Talker),

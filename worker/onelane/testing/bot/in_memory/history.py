@@ -1,7 +1,6 @@
 """What a turn leaves behind, written as `sql/functions/settle_message.sql` does."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from datetime import datetime
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from onelane.model import JsonObject, Message, TurnRead
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.in_memory.people import UserRecord
 from onelane.testing.bot.in_memory.sessions import SessionRecord
+from onelane.testing.bot.in_memory.stored import stored
 
 
 def after_lost(channel: Channel, sender: Sender | None) -> str:
@@ -73,9 +73,9 @@ class Commit:
             self._reply(turn.message.seq, turn.message.accepted_at, row, withheld=user.opted_out)
             for row in effects.get("replies", ())
         ]
-        session.state = deepcopy(effects.get("session_state", session.state))
+        session.state = stored(effects.get("session_state", session.state))
         session.summary = effects.get("summary", session.summary)
-        user.state = deepcopy(effects.get("user_state", user.state))
+        user.state = stored(effects.get("user_state", user.state))
         if "escalate" in effects and session.status == "active":
             session.escalate(session.last_message_at)
         if "end" in effects:
@@ -130,5 +130,6 @@ def line_of(message: Message, edited_text: str | None = None) -> Line:
 
 
 def _called(message: Message, call: JsonObject) -> Line:
-    kept = ToolCall(id=call["call_id"], name=call["name"], arguments=call["arguments"], output=call["output"])
+    arguments, output = stored(call["arguments"]), stored(call["output"])
+    kept = ToolCall(id=call["call_id"], name=call["name"], arguments=arguments, output=output)
     return Line(role=Role.TOOL, seq=message.seq, at=message.accepted_at, call=kept)

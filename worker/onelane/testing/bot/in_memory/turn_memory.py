@@ -13,6 +13,7 @@ from onelane.model import Attachment, File, Message, TurnRead
 from onelane.testing.bot.files import Files
 from onelane.testing.bot.in_memory.inbox import Waiting
 from onelane.testing.bot.in_memory.people import UserRecord
+from onelane.testing.bot.in_memory.stored import stored
 
 
 class TurnMemory(Memory):
@@ -39,7 +40,7 @@ class TurnMemory(Memory):
     def history(self, session_id: UUID, limit: int) -> list[Line]:
         """Return the last `limit` lines, oldest first."""
         lines = [line for one in self._user.sessions if one.id == session_id for line in one.lines]
-        return lines[-limit:] if limit > 0 else []
+        return deepcopy(lines[-limit:]) if limit > 0 else []
 
     def tool_output(self, session_id: UUID, name: str) -> Any:
         """Return the newest output saved under `name`, or None."""
@@ -60,7 +61,7 @@ class TurnMemory(Memory):
 
     def keep_step(self, key: str, value: Any) -> Any:
         """Keep a step's result, and return the one that stands: the first."""
-        return deepcopy(self._lowest().steps.setdefault((self._read.message.seq, key), deepcopy(value)))
+        return deepcopy(self._lowest().steps.setdefault((self._read.message.seq, key), stored(value)))
 
     def shield(self) -> None:
         """Let nothing that arrives throw the turn away from now on; raise TurnOutdated if something has."""
