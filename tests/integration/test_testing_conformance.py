@@ -25,7 +25,13 @@ CHANNEL = {
 Scenario = Callable[[Bot, Person], list[Answer]]
 
 
-VALUE: Any = {"tuple": (1, 2), "key": {42: "int", True: "bool", None: "none"}, "b": 1e22, "a": [0.5, 1e-7, -0.0], "é": 1}
+VALUE: Any = {
+    "tuple": (1, 2),
+    "key": {42: "int", True: "bool", None: "none"},
+    "b": 1e22,
+    "a": [0.5, 1e-7, -0.0],
+    "é": 1,
+}
 """What JSON has otherwise, or in another order."""
 
 

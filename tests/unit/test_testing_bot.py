@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from onelane import AsyncTurn, Button, Later, Reply, Turn, Upload
+from onelane import AsyncTurn, Button, Later, Message, Reply, Turn, Upload
 from onelane.testing import Bot, Outcome
 
 
@@ -142,3 +142,20 @@ def test_a_file_that_was_sent_by_its_bytes_can_be_fetched() -> None:
 
     photo = Upload(data=b"pixels", name="cat.jpg", content_type="image/jpeg")
     assert Bot(measure).user("alice").sends(photo) == ["image b'pixels'"]
+
+
+def test_a_reply_to_a_failure_that_fails_too_makes_no_event() -> None:
+    events = []
+
+    def on_event(_turn: Turn, event: Message) -> Reply:
+        events.append(event.event)
+        assert len(events) < 3
+        return Reply(template={"name": "sorry"})  # Telegram has none
+
+    bot = Bot(count, hooks={"on_event": on_event}, channel={"provider": "telegram"})
+    bot.reply_fails_next()
+    assert bot.user("alice").says("a").outcome is Outcome.PROCESSED
+    assert events == ["reply_failed"]
+    bot.reply_fails_next()
+    bot.user("alice").says("b")
+    assert events == ["reply_failed"] * 2

@@ -17,7 +17,7 @@ from onelane.model import Attachment, JsonObject, Message, Upload
 from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.clock import Clock
 from onelane.testing.bot.engine import Item, Known
-from onelane.testing.bot.in_memory.history import line_of
+from onelane.testing.bot.in_memory.history import REPLY_FAILED, line_of
 from onelane.testing.bot.in_memory.inbox import Waiting
 from onelane.testing.bot.in_memory.people import People, UserRecord
 from onelane.testing.bot.in_memory.sessions import is_over
@@ -156,9 +156,9 @@ class InMemory:
     def _tell_failure(self, user: UserRecord, reply: JsonObject) -> None:
         """Make an event of a reply that failed."""
         at = max(self._clock(), user.last_accepted_at or self._clock())
-        user.last_seq, name = user.last_seq + 1, f"reply_failed:{reply['id']}"
+        user.last_seq, name = user.last_seq + 1, f"{REPLY_FAILED}:{reply['id']}"
         failed = Delivery(
-            senders=(user.sender,), kind=Kind.EVENT, event="reply_failed", external_id=name, parts={"reply": reply}
+            senders=(user.sender,), kind=Kind.EVENT, event=REPLY_FAILED, external_id=name, parts={"reply": reply}
         )
         self._take_event(user, _message(failed, user.last_seq, at), at)
 

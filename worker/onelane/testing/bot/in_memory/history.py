@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import uuid4
 
 from onelane.channels.sender import OnUnknown, Sender
@@ -14,6 +15,8 @@ from onelane.testing.bot.answer import Outcome
 from onelane.testing.bot.in_memory.people import UserRecord
 from onelane.testing.bot.in_memory.sessions import SessionRecord
 from onelane.testing.bot.in_memory.stored import stored
+
+REPLY_FAILED: Final = "reply_failed"
 
 
 def after_lost(channel: Channel, sender: Sender | None) -> str:
@@ -69,8 +72,9 @@ class Commit:
             self._leaves(user, session, message)
             self.outcomes[message.external_id] = outcome
         session.lines += [_called(turn.message, call) for call in effects.get("tool_calls", ())]
+        is_told = turn.message.event != REPLY_FAILED  # else the two would go on for ever
         session.lines += [
-            self._reply(turn.message.seq, turn.message.accepted_at, row, withheld=user.opted_out)
+            self._reply(turn.message.seq, turn.message.accepted_at, row, withheld=user.opted_out, is_told=is_told)
             for row in effects.get("replies", ())
         ]
         session.state = stored(effects.get("session_state", session.state))
@@ -82,14 +86,15 @@ class Commit:
             session.end(turn.message.accepted_at, effects["end"])
         user.version += 1
 
-    def _reply(self, seq: int, at: datetime, row: JsonObject, *, withheld: bool = False) -> Line:
+    def _reply(self, seq: int, at: datetime, row: JsonObject, *, withheld: bool = False, is_told: bool = True) -> Line:
+        """Make the line of a reply; where it fails, its bot is told."""
         failure = row.get("failure")
         state = "withheld" if withheld or failure == Word.NO_ROUTE else "failed" if failure else "sent"
         if state == "sent" and self.refuses_next:
             self.refuses_next, state, failure = False, "failed", Word.UNREACHABLE
         elif state == "sent" and self.loses_next:
             self.loses_next, state = False, self._lost
-        if state == "failed":
+        if state == "failed" and is_told:
             self._failed.append({"id": str(uuid4()), "word": str(failure), "code": None})
         return Line(
             role=Role.BOT,
