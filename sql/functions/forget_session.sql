@@ -1,5 +1,6 @@
 -- Forgets one ended session of a channel: see forget_sessions. Locks the user's row and the out lane, if nobody else has
--- them, so that nothing moves a reply meanwhile. Returns whether it did.
+-- them, and the lines, so that nothing is to be sent again meanwhile. What is still to be sent keeps the session, also if it
+-- was said after the session's end: a reply without its line would hold up all later ones. Returns whether it did.
 CREATE OR REPLACE FUNCTION forget_session(p_session conversation_sessions, p_channel text, p_before timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -15,17 +16,18 @@ BEGIN
     IF v_user.id IS NULL
        OR (lock_out_lane(v_user.id, false)).user_id IS NULL AND EXISTS (
                SELECT FROM out_lanes WHERE user_id = v_user.id)
-       OR EXISTS (SELECT FROM inbox WHERE user_id = v_user.id AND session_id = p_session.id)
-       OR EXISTS (SELECT FROM outbox o JOIN messages m ON m.id = o.id
-                   WHERE o.user_id = v_user.id AND m.session_id = p_session.id) THEN
+       OR EXISTS (SELECT FROM inbox WHERE user_id = v_user.id AND session_id = p_session.id) THEN
         RETURN false;
     END IF;
     SELECT coalesce(max(turn_seq), 0) INTO v_last FROM messages WHERE session_id = p_session.id;
     v_ids := ARRAY(
-        SELECT id FROM messages WHERE session_id = p_session.id
-        UNION ALL
         SELECT id FROM messages
-         WHERE user_id = v_user.id AND turn_seq <= v_last AND session_id IS NULL AND accepted_at < p_before);
+         WHERE user_id = v_user.id AND turn_seq <= v_last
+           AND (session_id = p_session.id OR session_id IS NULL AND accepted_at < p_before)
+           FOR UPDATE);
+    IF EXISTS (SELECT FROM outbox WHERE user_id = v_user.id AND id = ANY(v_ids)) THEN
+        RETURN false;
+    END IF;
     UPDATE accepted_deliveries d SET is_alone = true FROM messages m
      WHERE m.id = ANY(v_ids) AND d.channel = m.channel AND d.external_id = m.external_id;
     PERFORM forget_lines(v_ids);

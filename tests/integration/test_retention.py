@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
@@ -12,6 +13,7 @@ from onelane.deliveries import Accepted
 from onelane.processes import retention
 from onelane.processes.retention import Retention, days_kept
 from tests.by_hand import ByHand
+from tests.calls import lease
 from tests.conftest import LogLines
 from tests.rows import Rows
 
@@ -87,6 +89,26 @@ def test_a_reply_that_is_not_sent_yet_keeps_its_session(services: Services) -> N
     user.turn(replies=[{"text": "hello"}])
     services.sessions.sweep()
     assert Retention(services.database, {"demo": 30}).forget() == 0
+
+
+def test_what_was_said_while_no_session_was_open_and_is_not_sent_yet_keeps_the_session_before_it(
+    services: Services, conversation: Callable[..., UUID], rows: Rows
+) -> None:
+    """Its line was forgotten, and not that it was to be sent: nothing was ever sent to the user again."""
+    user = ByHand(services.database)
+    conversation(40, user)
+    for text, days in (("news", 39), ("more", 0)):
+        told = {"channel": "demo", "user": str(user.user_id), "key": text, "replies": [{"text": text}]}
+        said = user.do("say(%s)", Jsonb({**told, "now": (TODAY - timedelta(days=days)).isoformat()}))
+        assert (said["outcome"], said["session_id"], len(said["outbox"])) == ("said", None, 1)
+    kept = Retention(services.database, {"demo": 30})
+    assert kept.forget() == 0
+    for text in ("news", "more"):
+        [begun] = user.do("begin_sends(%s)", Jsonb([lease(user.user_id)]))
+        assert (begun["outcome"], begun["reply"]["text"]) == ("send", text)
+        services.database.rows("SELECT note_sent(%s, %s, NULL, true)", (user.user_id, begun["reply"]["id"]))
+    assert kept.forget() == 1
+    assert [row.text for row in rows.answers()] == ["more"]
 
 
 def test_other_channels_are_left_alone_and_a_lap_goes_on_where_it_was(
