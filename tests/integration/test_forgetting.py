@@ -128,8 +128,10 @@ def test_what_outlives_its_session_and_what_was_sent_again_is_forgotten_too(serv
     services.database.rows("SELECT note_sent(%s, %s, %s, true)", (alice, reply, MESSAGE_ID + "-reply at last"))
     assert len(services.database.rows("SELECT FROM provider_messages")) == 3
     services.database.rows(END_ALL)
-    [done] = services.database.rows("SELECT forget_session(s, 'demo', now()) AS did FROM conversation_sessions s")
-    assert done.did
+    [done] = services.database.rows(
+        "SELECT did.* FROM conversation_sessions s, forget_session(s, 'demo', now(), 100) did"
+    )
+    assert done.is_gone
     assert services.database.rows("SELECT FROM provider_messages") == []
     assert len(services.database.rows("SELECT FROM accepted_deliveries WHERE is_alone")) == 2
     forget(services, alice, "ann")

@@ -5,20 +5,16 @@ needed for a worker's death: the lanes of the dead become due by themselves.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from onelane.errors import LanesUnavailable, StoreUnavailable, describe
 from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.postgres.db import Database
+from onelane.processes.alone import alone
 from onelane.processes.reconciler import LAP_EVERY_MAX_S, Reconciler
 from onelane.processes.requeued import Requeued
 from onelane.processes.retention import Retention
 from onelane.sessions import Sessions
-from onelane.telemetry.log import event
-
-Done = TypeVar("Done")
 
 ROUND_S = 3.0
 """What is requeued right after a round is answered within five seconds all the same."""
@@ -71,16 +67,16 @@ class Duties:
             self.redrive_requeued()
         for reconciler, is_reconciled in zip(self._reconcilers, claim.are_reconciled(LAP_EVERY_MAX_S), strict=True):
             if not is_reconciled:
-                _alone("reconcile", reconciler.reconcile)
+                alone("reconcile", reconciler.reconcile)
         if not claim.is_ours:
             return
-        _alone("tell_failures", self._failures.tell)
+        alone("tell_failures", self._failures.tell)
         if self._rounds % SWEEP_ROUNDS == 0:
-            _alone("sweep", self.sweep)
+            alone("sweep", self.sweep)
         if self._rounds % FORGET_ROUNDS == 0:
-            _alone("forget_deliveries", self.forget_deliveries)
-            _alone("forget_sessions", self._retention.forget)
-            _alone("forget_workers", self._roster.forget_dead)
+            alone("forget_deliveries", self.forget_deliveries)
+            alone("forget_sessions", self._retention.forget)
+            alone("forget_workers", self._roster.forget_dead)
         self._rounds += 1
 
     def sweep(self) -> int:
@@ -98,15 +94,4 @@ class Duties:
 
     def redrive_requeued(self) -> int:
         """Let what somebody put back with RQ's own tools wait again; return how many."""
-        return sum(_alone("redrive", requeued.redrive) or 0 for requeued in self._requeued)
-
-
-def _alone(duty: str, act: Callable[[], Done]) -> Done | None:
-    """Do a duty: whatever keeps it from being done keeps no other."""
-    try:
-        return act()
-    except (StoreUnavailable, LanesUnavailable) as error:
-        event("duty_postponed", duty=duty, error=str(error))
-    except Exception as error:  # noqa: BLE001 - the next round may succeed
-        event("duty_failed", duty=duty, failure=describe(error))
-    return None
+        return sum(alone("redrive", requeued.redrive) or 0 for requeued in self._requeued)

@@ -16,6 +16,11 @@ SESSIONS: Final = {
         "A session whose time may be over could not be ended (`sqlstate`); the sweep tries again in 10 minutes.",
         ("user_id", "session_id", "sqlstate"),
     ),
+    "session_not_forgotten": Event(
+        "error",
+        "A session could not be forgotten after RETENTION_DAYS (`sqlstate`); others are, and the next lap tries again.",
+        ("user_id", "session_id", "sqlstate"),
+    ),
     "cache_not_cleared": Event(
         "warning", "Redis was away when a session ended; Postgres will find the cached id wrong.", ("user_id",)
     ),

@@ -22,5 +22,7 @@ def on_notice(name: str, detail: str) -> None:
             event("session_ended", **fields)
         case "session_not_swept":
             event("session_not_swept", **fields)
+        case "session_not_forgotten":
+            event("session_not_forgotten", **fields)
         case "turns_not_settled_together":
             event("turns_not_settled_together", **fields)
