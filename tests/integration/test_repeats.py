@@ -301,6 +301,10 @@ def _policies(story: Story) -> None:
     publish_policies(story.database, (story.settings.policies[0].model_copy(update={"idle_timeout_s": 77}),))
 
 
+def _ask(query: str) -> Callable[[Story], object]:
+    return lambda story: story.database.rows(query)
+
+
 def _user(act: str) -> Callable[[Story], object]:
     return lambda story: getattr(story.acts, act)(story.user.user_id, by="ann")
 
@@ -442,10 +446,11 @@ CASES: dict[str, dict[str, Case]] = {
     "sweep_sessions": {"and nothing happened": Case(_sweep, Story.others, Story.work)},
     "publish_policy": {"and nothing happened": Case(_policies, Story.others)},
     "forget_deliveries": {
-        "and more came": Case(
-            lambda story: story.database.rows("SELECT forget_deliveries(clock_timestamp(), 1000)"), Story.others
-        )
+        "and more came": Case(_ask("SELECT forget_deliveries(clock_timestamp(), 1000)"), Story.others)
     },
+    "forget_statuses": {"and more came": Case(_ask("SELECT forget_statuses(clock_timestamp(), 1000)"), Story.others)},
+    "forget_quarantined": {"and more came": Case(_ask("SELECT forget_quarantined(1000)"), Story.others)},
+    "forget_files": {"and more came": Case(_ask("SELECT forget_files(1000)"), Story.others)},
     "quarantine": {"and nothing happened": Case(_quarantined, Story.others)},
     "begin_sends": {"and a second reply came": Case(_take_over, _say_more, _begun)},
     "settle_sends": {

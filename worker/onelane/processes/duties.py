@@ -11,6 +11,7 @@ from onelane.failures import Failures
 from onelane.lanes.lanes import Lanes
 from onelane.postgres.db import Database
 from onelane.processes.alone import alone
+from onelane.processes.expiry import Expiry
 from onelane.processes.reconciler import LAP_EVERY_MAX_S, Reconciler
 from onelane.processes.requeued import Requeued
 from onelane.processes.retention import Retention
@@ -22,13 +23,6 @@ SWEEP_MAX_S = 5.0
 SWEEP_ROUNDS = 5
 FORGET_ROUNDS = 20
 """What nobody waits for is done in every fifth or twentieth round: an idle worker asks little."""
-FORGET_MAX = 1_000
-DELIVERIES_KEPT_DAYS = 8
-"""WhatsApp delivers again for up to seven."""
-FORGET = """
-SELECT forget_deliveries(old, %(most)s), forget_statuses(old, %(most)s), forget_quarantined(%(most)s)
-  FROM (SELECT clock_timestamp() - make_interval(days => %(days)s) AS old) _, forget_files(%(most)s)
-"""
 
 
 class Duties:
@@ -53,6 +47,7 @@ class Duties:
         self._reconcilers = [Reconciler(database, of_kind, worker, parked_max_s) for of_kind in lanes]
         self._requeued = [Requeued(database, of_kind) for of_kind in lanes]
         self._failures = Failures(database, lanes[0])
+        self._expiry = Expiry(database)
         self._retention = Retention(database, retention or {})
         self._sessions = sessions
         self._worker = worker
@@ -90,7 +85,7 @@ class Duties:
 
     def forget_deliveries(self) -> None:
         """Forget what no provider delivers again, and what is kept no longer, in bounded batches."""
-        self._database.rows(FORGET, {"days": DELIVERIES_KEPT_DAYS, "most": FORGET_MAX})
+        self._expiry.forget()
 
     def redrive_requeued(self) -> int:
         """Let what somebody put back with RQ's own tools wait again; return how many."""
