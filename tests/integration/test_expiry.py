@@ -60,3 +60,15 @@ def test_a_round_is_bounded_in_time_and_each_table_has_its_turn(
         services.database.rows(query, (10,))
     duties.forget_deliveries()
     assert left(rows) == [6, 6, 6, 6]
+
+
+def test_to_forget_reads_no_table_from_end_to_end(services: Services) -> None:
+    """A kept plan did, for want of anything old."""
+    scans = "SELECT sum(seq_scan) AS n FROM pg_stat_xact_user_tables WHERE relname = ANY(%s)"
+    for query in OLD[:2]:
+        services.database.rows(query, (MANY,))
+    with services.database.transaction() as transaction:
+        before = transaction.execute(scans, (list(OF_EACH[:2]),)).fetchone()
+        for query in (expiry.DELIVERIES, *expiry.FORGET[:1]) * 7:
+            transaction.execute(query, {"days": 99, "most": 10, "after": expiry.FIRST})
+        assert transaction.execute(scans, (list(OF_EACH[:2]),)).fetchone() == before

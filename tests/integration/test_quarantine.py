@@ -130,6 +130,44 @@ def test_a_replay_accepts_in_order_what_is_understood_now_and_only_then_it_leave
     assert operations.replay(*arguments, by="ann") is None
 
 
+AGED = (
+    "UPDATE accepted_deliveries SET accepted_at = accepted_at - make_interval(days => %s)",
+    "UPDATE quarantined_payloads SET received_at = received_at - make_interval(days => %s)",
+)
+
+
+def test_what_a_kept_webhook_has_accepted_is_known_until_it_is_gone(
+    deliver: Callable[..., int], services: Services, receiving: Receiving, album: Album, rows: Rows
+) -> None:
+    """A replay on the tenth day accepted and answered again what had been accepted on the first."""
+    services.database.rows(
+        "INSERT INTO accepted_deliveries (channel, external_id, user_id, message_id, seq, accepted_at)"
+        " VALUES ('other', 'm1', new_id(), new_id(), 1, now())"
+    )
+    deliver("one ?")
+    deliver("before", "m0")
+    services.database.rows(
+        "UPDATE accepted_deliveries SET accepted_at = now() - interval '9 d' WHERE external_id = 'm0 0'"
+    )
+    for query in AGED:
+        services.database.rows(query, (10,))
+    duties = Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=1)
+
+    def known() -> set[tuple[str, str]]:
+        for _day in range(12):
+            duties.forget_deliveries()
+        return {(row.channel, row.external_id) for row in services.database.rows("SELECT * FROM accepted_deliveries")}
+
+    assert known() == {("demo", "m1 0")}
+    [kept] = services.quarantine.all(None, 10)
+    album.understands = True
+    arguments = (kept.id, services.database, services.quarantine, receiving, services.settings.channels)
+    replayed = operations.replay(*arguments, by="ann")
+    assert replayed == operations.Replayed(id=kept.id, accepted=1, duplicates=1, reasons=())
+    assert sorted(texts(rows)) == ["?", "before", "one"]
+    assert known() == {("demo", "m1 1")}
+
+
 def test_a_full_quarantine_refuses_what_is_new_and_removes_nothing(services: Services, log_lines: LogLines) -> None:
     quarantine = Quarantine(services.database, 1, 1)
     request = Inbound(url="/", headers={}, content_type="", body=b"\0\xff")
