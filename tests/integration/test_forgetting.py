@@ -2,9 +2,9 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded.redis import free_port
 from onelane.errors import LaneBusy, LanesUnavailable, OnelaneError
 from onelane.model import Author
-from onelane.operations import forgetting
+from onelane.operations import forgetting, merging
 from onelane.operations.forgetting import Forgotten, export, forget
 from onelane.operations.person import spellings_of
 from onelane.users import user_of
@@ -197,6 +197,48 @@ def test_all_that_were_merged_are_one_person(services: Services, alice: UUID, ac
     forget(services, alice, "ann")
     assert found(everything_in_postgres(services.database)) == set()
     assert services.database.rows("SELECT FROM users") == []
+
+
+@pytest.fixture
+def bob(services: Services, accept: Callable[..., Accepted]) -> UUID:
+    """Somebody of whom a dead message's traceback is in Redis."""
+    message = accept("bob", "of bob")
+    _die(services, ByHand(services.database, user_id=message.user_id))
+    return message.user_id
+
+
+def test_who_is_merged_while_the_lanes_are_waited_for_is_forgotten_in_redis_too(
+    services: Services, alice: UUID, bob: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows went, and their jobs and tracebacks stayed."""
+    merges = iter([lambda: services.acts.merge(alice, bob, by="ann")])
+
+    @contextmanager
+    def held(*arguments: Any) -> Iterator[Any]:
+        next(merges, lambda: None)()
+        with merging.held(*arguments) as leases:
+            yield leases
+
+    monkeypatch.setattr(forgetting, "held", held)
+    assert forget(services, alice, "ann") == Forgotten(messages=4, quarantined=3)
+    dump = everything_in(services.lanes.client).decode()
+    assert (found(dump), str(bob) in dump, str(alice) in dump) == (set(), False, False)
+    assert services.database.rows("SELECT FROM users") == []
+
+
+def test_who_is_merged_without_the_lanes_is_not_forgotten_by_half(
+    services: Services, alice: UUID, bob: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge that Redis is away for holds no lane."""
+    monkeypatch.setattr(forgetting, "LINES_AT_ONCE", 1)
+    monkeypatch.setattr(
+        forgetting, "hold_on", lambda *_: services.database.rows("SELECT merge_users(%s, %s)", (alice, bob))
+    )
+    with pytest.raises(LaneBusy):
+        forget(services, alice, "ann")
+    monkeypatch.undo()
+    assert forget(services, alice, "ann") == Forgotten(messages=1, quarantined=3)
+    assert found(everything_in(services.lanes.client).decode()) == set()
 
 
 def test_while_redis_is_away_nobody_is_forgotten_by_half(services: Services, alice: UUID) -> None:

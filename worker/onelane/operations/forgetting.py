@@ -12,6 +12,7 @@ from uuid import UUID
 
 from onelane import keys
 from onelane.channels import Provider
+from onelane.errors import LaneBusy
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, Value
 from onelane.operations.audit import record
@@ -39,6 +40,10 @@ SELECT set_config('statement_timeout', '100s', true) AS statement, set_config('l
 """
 """What quarantine has is looked through, and whoever writes to the user waits meanwhile."""
 JOBS_AT_ONCE: Final = 500
+LOOKS_MAX: Final = 5
+"""Who the person is is read again once the lanes are held: a merge may have ended meanwhile."""
+MERGED: Final = "the user is being merged with others: try again"
+Leases = list[tuple[Lanes, dict[UUID, Lease]]]
 
 
 class Services(Protocol):
@@ -71,27 +76,25 @@ class Forgotten(Value):
 def forget(services: Services, user_id: UUID, by: str) -> Forgotten | None:
     """Forget the person behind a user; None when there is no such user.
 
-    Raise LaneBusy when a turn or a request does not end, LanesUnavailable and StoreUnavailable: it is to be repeated.
+    Raise LaneBusy when a turn, a request or a merge does not end, LanesUnavailable and StoreUnavailable: it is to be
+    repeated.
     """
     kinds = (services.lanes, services.out_lanes)
-    with services.database.transaction() as transaction:
-        person = find_person(transaction, user_id, services.providers)
-        waiting = [row.id for row in transaction.execute(JOBS, person.values)] if person else []
-    if person is None:
-        return None
-    with ExitStack() as holding:
-        leases = [(lanes, holding.enter_context(held(lanes, person.users))) for lanes in kinds]
-        _empty_redis(services.lanes, person, waiting)
-        lines = _forget_history(services.database, person, leases)
-        with services.database.transaction() as transaction:
-            forgotten = _in_postgres(transaction, find_person(transaction, user_id, services.providers), lines, by)
-        for lanes in kinds:
-            for user in person.users:
-                lanes.erase(user)
-    if forgotten is not None:
-        FORGOTTEN.count("user")
-        event("user_forgotten", by=by, messages=forgotten.messages)
-    return forgotten
+    person, _ = _look(services, user_id)
+    for _ in range(LOOKS_MAX):
+        if person is None:
+            return None
+        users = person.users
+        with ExitStack() as holding:
+            leases = [(lanes, holding.enter_context(held(lanes, users))) for lanes in kinds]
+            person, waiting = _look(services, user_id)
+            if person is None or person.users == users:
+                forgotten = _forget_held(services, person, waiting, leases, user_id, by) if person else None
+                for lanes in kinds:
+                    for user in users:
+                        lanes.erase(user)
+                return forgotten
+    raise LaneBusy(MERGED)
 
 
 def export(services: Services, user_id: UUID, by: str) -> Iterator[tuple[str, Any]]:
@@ -104,7 +107,29 @@ def export(services: Services, user_id: UUID, by: str) -> Iterator[tuple[str, An
             yield from rows_of(transaction, person)
 
 
-def _forget_history(database: Database, person: Person, leases: list[tuple[Lanes, dict[UUID, Lease]]]) -> int:
+def _look(services: Services, user_id: UUID) -> tuple[Person | None, list[UUID]]:
+    """Read who is to be forgotten, and what of them may have a job."""
+    with services.database.transaction() as transaction:
+        person = find_person(transaction, user_id, services.providers)
+        return person, [row.id for row in transaction.execute(JOBS, person.values)] if person else []
+
+
+def _forget_held(
+    services: Services, person: Person, waiting: list[UUID], leases: Leases, user_id: UUID, by: str
+) -> Forgotten | None:
+    _empty_redis(services.lanes, person, waiting)
+    lines = _forget_history(services.database, person, leases)
+    with services.database.transaction() as transaction:
+        transaction.execute(PATIENCE)
+        now = find_person(transaction, user_id, services.providers)
+        forgotten = _in_postgres(transaction, now, person.users, lines, by)
+    if forgotten is not None:
+        FORGOTTEN.count("user")
+        event("user_forgotten", by=by, messages=forgotten.messages)
+    return forgotten
+
+
+def _forget_history(database: Database, person: Person, leases: Leases) -> int:
     """Forget what was said, LINES_AT_ONCE in a transaction, and hold the lanes meanwhile; return how many lines."""
     total: int = 0
     while True:
@@ -119,11 +144,17 @@ def _forget_history(database: Database, person: Person, leases: list[tuple[Lanes
             hold_on(lanes, held_leases)
 
 
-def _in_postgres(transaction: Transaction, person: Person | None, lines: int, by: str) -> Forgotten | None:
-    """Forget the rest, of which there is as much as came meanwhile; `lines` are gone before."""
+def _in_postgres(
+    transaction: Transaction, person: Person | None, users: tuple[UUID, ...], lines: int, by: str
+) -> Forgotten | None:
+    """Forget the rest, of which there is as much as came meanwhile; `lines` are gone before.
+
+    Raise LaneBusy for more users than the `users` whose lanes are held: a merge while Redis is away holds none.
+    """
     if person is None:
         return None
-    transaction.execute(PATIENCE)
+    if person.users != users:
+        raise LaneBusy(MERGED)
     row = transaction.execute(FORGET, person.values).fetchone()
     assert row is not None  # noqa: S101 - the function answers one row
     transaction.execute(RECORD, (by, lines + row.messages))
