@@ -94,3 +94,13 @@ def test_who_is_named_without_the_kind_of_the_address_is_found(support: Services
     forgotten = forget(support, accepted.user_id, "ann")
     assert forgotten is not None
     assert forgotten.quarantined == 1
+
+
+@pytest.mark.parametrize("support", ["slack"], indirect=True)
+def test_a_name_that_lacks_a_part_is_in_nobody_elses_webhook(support: Services) -> None:
+    [accepted] = support.intake.accept("support", [Delivery(senders=("TABCDEFGH:",), external_id="1")])
+    body = b'{"team_id": "TABCDEFGH", "user": {"id": ""}}'
+    support.quarantine.keep("support", Inbound(URL, {}, "", body), ["not understood"])
+    forgotten = forget(support, accepted.user_id, "ann")
+    assert forgotten is not None
+    assert forgotten.quarantined == 0

@@ -86,7 +86,8 @@ def find_person(transaction: Transaction, user_id: UUID, providers: Mapping[str,
     found = transaction.execute(NAMES, {"users": row.users}).fetchall()
     channel, names = found[0].channel, tuple(sorted({one.name for one in found}))
     provider = providers.get(channel)
-    ways = {tuple(way) for name in names for way in (provider.ways(name) if provider else [(name,)])}
+    given = ((name, tuple(way)) for name in names for way in (provider.ways(name) if provider else [(name,)]))
+    ways = {way if all(way) else (name,) for name, way in given}  # an empty part is in every body
     return Person(users=row.users, channel=channel, names=names, ways=tuple(sorted(ways)))
 
 
