@@ -29,7 +29,8 @@ BEGIN
         PERFORM store_replies(
             p_user.id, p_user.channel, v_session_id, v_turn_seq,
             (SELECT coalesce(max(ordinal), 0) FROM messages WHERE user_id = p_user.id AND turn_seq = v_turn_seq),
-            newest_route(p_user.id), p_message.accepted_at, p_replies, p_traceparent => p_traceparent);
+            newest_route(p_user.id), p_message.accepted_at, p_replies, p_external_id => 'busy reply',
+            p_traceparent => p_traceparent);
     END IF;
     RETURN true;
 END $$;

@@ -4,11 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -19,10 +20,10 @@ from redis.retry import Retry
 
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer
 from onelane.dev.embedded import redis as embedded_redis
-from onelane.dev.embedded.child import children_of, command_line, wait_until
+from onelane.dev.embedded.child import Child, children_of, command_line, descendants, wait_until
 from onelane.dev.embedded.redis import find_program
 from onelane.errors import EmbeddedServerError
-from tests.conftest import DEADLINE_S, slow_after
+from tests.conftest import DEADLINE_S, eventually, slow_after
 
 AT_ONCE = Retry(NoBackoff(), 0)
 
@@ -319,6 +320,33 @@ def test_a_process_that_ends_while_its_children_are_listed_has_none(monkeypatch:
 
     monkeypatch.setattr(Path, "glob", end)
     assert children_of(os.getpid()) == []
+
+
+FORKS = """
+import subprocess
+for _ in range(1000):
+    subprocess.Popen(["sleep", "1000.25"], start_new_session=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes are looked for in /proc")
+def test_what_a_process_starts_as_it_is_killed_ends_as_well(tmp_path: Path) -> None:
+    """PostgreSQL does not start again while a server process of a killed one is there."""
+    for nr in range(5):
+        child = Child(f"forks {nr}", tmp_path)
+        child.start([sys.executable, "-c", FORKS], cwd=tmp_path)
+        eventually(lambda: len(descendants(child.pid)) > 50)  # noqa: B023 - it is asked at once
+        child.kill()
+        left = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if "1000.25" in _text_of(path)]
+        for pid in left:
+            os.kill(int(pid), signal.SIGKILL)
+        assert left == []
+
+
+def _text_of(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""
 
 
 def test_a_note_with_the_id_of_another_program_harms_nobody(lanes: EmbeddedRedis) -> None:

@@ -9,6 +9,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.processes.duties import Duties
 from tests.by_hand import ByHand
+from tests.calls import Calls, delivery
 from tests.conftest import DEADLINE_S
 from tests.rows import Rows
 
@@ -80,6 +81,18 @@ def test_what_was_said_from_outside_after_such_an_event_is_no_answer_to_it(servi
         (alice.user_id,),
     )
     fail_all(services)
+    assert services.failures.tell() == 1
+
+
+def test_what_somebody_is_told_who_writes_too_fast_is_no_answer_to_such_an_event(
+    services: Services, alice: ByHand
+) -> None:
+    sender = alice.rows.user(alice.user_id).sender
+    fail_all(services)
+    services.failures.tell()
+    for name in ("m1", "m2"):
+        Calls(services.database).accept(delivery(sender, name, busy_replies=[{"text": "One moment."}]))
+    assert len(fail_all(services)) == 1
     assert services.failures.tell() == 1
 
 

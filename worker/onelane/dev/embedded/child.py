@@ -209,12 +209,22 @@ def children_of(pid: int) -> list[int]:
 
 
 def _kill_family(pid: int) -> None:
-    """Kill a process and, first found, all its descendants: PostgreSQL's live in sessions of their own."""
+    """Kill a process and all its descendants, and wait for their end: PostgreSQL's live in sessions of their own."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # what it would start now would be missed
     family = [pid, *descendants(pid)]
     for member in family:
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
-    wait_until(lambda: not any(command_line(member) for member in family), KILL_S)
+    wait_until(lambda: all(_has_ended(member) for member in family), KILL_S)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has let go of all that it had; true where the system has no /proc."""
+    stat = ""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return stat.rpartition(")")[2].split()[:1] in ([], ["Z"], ["X"])
 
 
 def _ends_with_us(stop_signal: signal.Signals) -> list[str]:
