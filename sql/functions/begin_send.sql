@@ -76,14 +76,14 @@ BEGIN
         v_outcome := 'wait';
     ELSIF p_lease -> 'full' ? v_read.channel THEN
         v_outcome := 'full';
-    ELSIF v_read.broken_at IS NOT NULL AND NOT claim_probe(v_read.channel, v_now, p_waits) THEN
-        v_outcome := 'held';
-        v_until := greatest(v_read.probe_at, v_now + interval '1 s');
-        v_word := v_read.word;
     ELSIF v_read.held_until > v_now THEN
         v_outcome := 'held';
         v_until := v_read.held_until;
         v_word := 'limit';
+    ELSIF v_read.broken_at IS NOT NULL AND NOT claim_probe(v_read.channel, v_now, p_waits) THEN
+        v_outcome := 'held';
+        v_until := greatest(v_read.probe_at, v_now + interval '1 s');
+        v_word := v_read.word;
     ELSE
         v_outcome := 'send';
     END IF;

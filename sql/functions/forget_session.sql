@@ -1,8 +1,8 @@
 -- Forgets one ended session of a channel, or p_most lines of it: see forget_sessions. Locks the user's row and the out lane,
 -- if nobody else has them, and the lines, so that nothing is to be sent again meanwhile. What is still to be sent keeps the
 -- session, also if it was said after the session's end: a reply without its line would hold up all later ones.
--- The oldest turns go first, of each what was said in no session, then replies, then their message with its calls; last
--- the session's row. So what is left is whole turns, but for the oldest: that may lack replies, and none its message.
+-- The oldest turns go first, of each the replies, the last first, then their message with its calls; last the session's
+-- row. So what is left is whole turns, but for the oldest: that may lack replies, and none its message.
 -- Returns how many lines went, and whether nothing is left.
 CREATE OR REPLACE FUNCTION forget_session(
     p_session conversation_sessions, p_channel text, p_before timestamptz, p_most integer,
@@ -30,7 +30,7 @@ BEGIN
         SELECT id FROM messages
          WHERE user_id = v_user.id AND turn_seq <= v_last
            AND (session_id = p_session.id OR session_id IS NULL AND accepted_at < p_before)
-         ORDER BY turn_seq, session_id NULLS FIRST, ordinal DESC LIMIT p_most
+         ORDER BY turn_seq, ordinal DESC LIMIT p_most
            FOR UPDATE);
     IF EXISTS (SELECT FROM outbox o JOIN messages m ON m.id = o.id
                 WHERE o.user_id = v_user.id AND o.turn_seq <= v_last

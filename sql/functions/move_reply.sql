@@ -81,6 +81,10 @@ BEGIN
     IF NOT v_fails THEN
         PERFORM mend_channel(v_old.channel, v_waiting.sending_at);
     END IF;
+    IF v_old.provider_id IS NULL THEN -- what was kept of this id counts now
+        v_new.state := take_kept_statuses(v_old.id, v_old.channel, v_new.provider_id);
+        v_fails := v_fails OR v_new.state = 'failed';
+    END IF;
     RETURN json_build_object(
         'outcome', CASE WHEN v_new IS DISTINCT FROM v_old THEN 'moved' ELSE 'known' END, 'user_id', v_old.user_id,
         'state', v_new.state, 'goes_on', v_waiting.id IS NOT NULL, 'failed', v_fails,

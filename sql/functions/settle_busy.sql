@@ -1,5 +1,5 @@
 -- Settles what waits first and came while the user was answered: processed, without a turn, each in the session to which
--- it belongs. At most 200 of them in one call, which many users may share: a statement has its time.
+-- it belongs. At most 50 of them in one call: a list may have 64 such users, and a statement has its time.
 -- Returns whether nothing of it is first any more; NULL: another holds the user's row.
 CREATE OR REPLACE FUNCTION settle_busy(p_user_id uuid, p_fence bigint, p_waits boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -11,7 +11,7 @@ BEGIN
     IF v_user.id IS NULL THEN
         RETURN NULL;
     END IF;
-    FOR nr IN 1 .. 200 LOOP
+    FOR nr IN 1 .. 50 LOOP
         IF is_fenced(v_user.fence, p_fence) OR v_user.paused_at IS NOT NULL THEN
             RETURN true;
         END IF;

@@ -12,7 +12,7 @@ DECLARE
     v_is_over boolean := p_reply.ends_known OR v_now >= coalesce(
         p_reply.sending_at + ((p_send ->> 'deadline_s')::double precision + 5) * interval '1 s', v_now);
     v_gives_back boolean := p_outcome = 'broken' OR p_outcome = 'not_now' AND (p_send ->> 'counts')::boolean IS FALSE;
-    v_is_itself boolean := p_outcome = 'broken' AND p_reply.requests >= 5 AND p_reply.failure = v_word
+    v_is_itself boolean := p_outcome = 'broken' AND p_reply.requests >= 5 AND p_reply.failure IS NOT DISTINCT FROM v_word
         AND p_reply.failure_code IS NOT DISTINCT FROM v_code
         AND EXISTS (SELECT FROM channel_holds WHERE channel = p_reply.channel AND broken_at IS NULL);
 BEGIN
@@ -31,7 +31,8 @@ BEGIN
          WHERE id = p_reply.id;
     ELSIF p_outcome IN ('not_now', 'broken') OR p_outcome IN ('absent', 'resend') AND v_is_over THEN
         UPDATE outbox
-           SET state = 'pending', attempts = attempts - v_gives_back::integer, failure = v_word, failure_code = v_code,
+           SET state = 'pending', attempts = attempts - v_gives_back::integer, failure = coalesce(v_word, failure),
+               failure_code = CASE WHEN v_word IS NULL THEN failure_code ELSE v_code END,
                first_sent_at = CASE WHEN attempts > v_gives_back::integer THEN first_sent_at END,
                not_before = CASE WHEN p_outcome IN ('absent', 'resend') THEN v_until END,
                resent = resent OR p_outcome IN ('absent', 'resend')

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -323,21 +324,22 @@ def test_a_process_that_ends_while_its_children_are_listed_has_none(monkeypatch:
 
 
 FORKS = """
-import subprocess
+import subprocess, sys
 for _ in range(1000):
-    subprocess.Popen(["sleep", "1000.25"], start_new_session=True)
+    subprocess.Popen(["sleep", sys.argv[1]], start_new_session=True)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the processes are looked for in /proc")
 def test_what_a_process_starts_as_it_is_killed_ends_as_well(tmp_path: Path) -> None:
     """PostgreSQL does not start again while a server process of a killed one is there."""
+    seconds = f"1000.{uuid4().int}"
     for nr in range(5):
         child = Child(f"forks {nr}", tmp_path)
-        child.start([sys.executable, "-c", FORKS], cwd=tmp_path)
+        child.start([sys.executable, "-c", FORKS, seconds], cwd=tmp_path)
         eventually(lambda: len(descendants(child.pid)) > 50)  # noqa: B023 - it is asked at once
         child.kill()
-        left = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if "1000.25" in _text_of(path)]
+        left = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if seconds in _text_of(path)]
         for pid in left:
             os.kill(int(pid), signal.SIGKILL)
         assert left == []

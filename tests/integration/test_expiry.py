@@ -9,6 +9,7 @@ import pytest
 from onelane.bootstrap import Services
 from onelane.processes import expiry
 from onelane.processes.duties import Duties
+from tests.conftest import DEADLINE_S
 from tests.rows import Rows
 
 MANY = 2_500
@@ -43,8 +44,11 @@ def left(rows: Rows) -> list[int]:
     return [counts[table] for table in OF_EACH]
 
 
-def test_one_round_forgets_all_that_is_old_batch_by_batch(services: Services, rows: Rows, duties: Duties) -> None:
+def test_one_round_forgets_all_that_is_old_batch_by_batch(
+    services: Services, rows: Rows, duties: Duties, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A thousand a minute were forgotten, and more than that came."""
+    monkeypatch.setattr(expiry, "ROUND_MAX_S", DEADLINE_S)
     for query in OLD:
         services.database.rows(query, (MANY,))
     duties.forget_deliveries()

@@ -400,23 +400,23 @@ def write_beside_a_turn(alice: Chat, messages: int) -> Calls:
 def test_of_many_busy_messages_some_are_settled_at_each_begin(chat: Begin) -> None:
     """More than Postgres settles within the time of a statement were begun with again for ever."""
     alice = chat(on_busy="reject")
-    calls = write_beside_a_turn(alice, 700)
+    calls = write_beside_a_turn(alice, 180)
     [first] = calls.begin(lease(alice.user_id, 1))
     [settled] = calls.settle(settlement(first, 1, goes_on=True))
     begun, found = settled["next"], []
     while begun["outcome"] == "again":
         found.append((begun["fence"], alice.rows.user(alice.user_id).waiting))
         [begun] = calls.begin(lease(alice.user_id, 1))
-    assert found == [(1, 500), (1, 300), (1, 100)]
+    assert found == [(1, 130), (1, 80), (1, 30)]
     assert begun["outcome"] == "idle"
-    assert alice.rows.states(alice.user_id) == ["processed"] * 701
+    assert alice.rows.states(alice.user_id) == ["processed"] * 181
 
 
 def test_a_lane_comes_back_until_all_busy_messages_are_settled(chat: Begin) -> None:
     alice = chat(on_busy="reject")
-    write_beside_a_turn(alice, 401)
+    write_beside_a_turn(alice, 101)
     assert alice.work_off() == ["one"]
-    assert alice.rows.states(alice.user_id) == ["processed"] * 402
+    assert alice.rows.states(alice.user_id) == ["processed"] * 102
 
 
 FAULTY = [*PYTHON, "tests.faulty_worker"]

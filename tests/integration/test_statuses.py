@@ -202,6 +202,20 @@ def test_that_the_newest_request_of_a_resent_reply_failed_counts_also_before_our
     assert [row.word for row in services.database.rows("SELECT word FROM failures_to_tell")] == ["unreachable"]
 
 
+@pytest.mark.parametrize("order", [("sent", "failed"), ("failed", "sent")], ids="-".join)
+def test_of_a_resent_reply_as_well_failed_counts_whatever_comes_first(
+    services: Services, replied: Replied, order: tuple[str, ...]
+) -> None:
+    begun = replied.begin()
+    replied.settle(begun, "unknown")
+    replied.settle(begun, "absent")
+    begun = replied.begin()
+    said = [replied.hear(status(state, "p2", key=str(replied.id)))[0] for state in order]
+    assert (said[1]["failed"], replied.read().state) == (True, "failed")
+    assert replied.settle(begun, provider_id="p2") == "failed"
+    assert len(services.database.rows("SELECT FROM failures_to_tell")) == 1
+
+
 def test_a_probe_that_its_provider_says_it_has_mends_the_channel_before_our_own_mark(
     services: Services, replied: Replied
 ) -> None:

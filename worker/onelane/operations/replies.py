@@ -69,12 +69,12 @@ class ReplyActs:
     def open_channel(self, channel: str, *, by: str) -> Act:
         """Let a channel send again that its provider refused or asked to wait; all lanes that wait for it are due."""
         hold = self._database.row(HELD, (channel,))
-        if hold is None:
-            return Act(did=False)
-        entry = Entry(self._database, by, "channel_opened", channel)
-        entry.row("SELECT open_channel(%s, %s) AS did", (channel, hold.held_at))
-        event("channel_opened", channel=channel)
-        return Act(did=True, redis=in_redis(lambda: self._make_due(channel)))
+        if hold is not None:
+            entry = Entry(self._database, by, "channel_opened", channel)
+            entry.row("SELECT open_channel(%s, %s) AS did", (channel, hold.held_at))
+            event("channel_opened", channel=channel)
+        # Also when an earlier call, which opened it, was cut off.
+        return Act(did=hold is not None, redis=in_redis(lambda: self._make_due(channel)))
 
     def _ended(self, reply_id: UUID, state: str, query: str, *how: str, by: str) -> UUID | None:
         """Bring a reply to its end, unless it has come to it before; return its user when it has now."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from onelane.errors import EXIT_CONFIG
 from onelane.telemetry.log import event
@@ -86,7 +87,8 @@ class Supervisor:
     def _signal(self, signum: int) -> None:
         """Signal the worker. Nobody but `_run_once` may learn that it has ended: until then its id is nobody else's."""
         if self._child is not None and self._child.returncode is None:
-            os.kill(self._child.pid, signum)
+            with suppress(ProcessLookupError):
+                os.kill(self._child.pid, signum)
 
     @staticmethod
     def _reap_until(pid: int) -> None:

@@ -212,19 +212,20 @@ def _kill_family(pid: int) -> None:
     """Kill a process and all its descendants, and wait for their end: PostgreSQL's live in sessions of their own."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)  # what it would start now would be missed
+        wait_until(lambda: _state_of(pid) in {"", "T", "Z", "X"}, KILL_S)
     family = [pid, *descendants(pid)]
     for member in family:
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
-    wait_until(lambda: all(_has_ended(member) for member in family), KILL_S)
+    wait_until(lambda: {_state_of(member) for member in family} <= {"", "Z", "X"}, KILL_S)
 
 
-def _has_ended(pid: int) -> bool:
-    """Whether a process has let go of all that it had; true where the system has no /proc."""
+def _state_of(pid: int) -> str:
+    """Read whether a process is stopped (T), a zombie (Z), …; empty when there is none, or no /proc."""
     stat = ""
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return stat.rpartition(")")[2].split()[:1] in ([], ["Z"], ["X"])
+    return "".join(stat.rpartition(")")[2].split()[:1])
 
 
 def _ends_with_us(stop_signal: signal.Signals) -> list[str]:
