@@ -5,6 +5,8 @@
 # Some planted bugs: make chaos-mutants NAMES="fence-off one-lock"
 
 SHELL := /bin/sh
+# Compiled once, read by each of the hundreds of processes that the tests start.
+export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

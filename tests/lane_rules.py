@@ -103,7 +103,7 @@ class LanesMachine(LanesBeside):
         due_in_s = None if min(scores, default=inf) == inf else max(0, min(scores) - self.now) / 1000
         assert answer.next_due_s == due_in_s
         if reply_is_lost:
-            self.unheard[worker] = list(answer.leases)
+            self.unheard[worker] = list(answer.leases) or self.unheard[worker]  # lost again: it is still the same call
         else:
             self.held[worker] += answer.leases
             self.unheard[worker] = []

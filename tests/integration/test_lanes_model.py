@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.scripts import SCRIPTS, connect
 from tests.conftest import examples_of, slow_after
+from tests.lane_model import TTL_MS
 from tests.lane_rules import LanesMachine
 
 PATIENT = settings(stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -30,6 +31,19 @@ def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
 def test_the_scripts_do_what_the_model_does(client: redis.Redis, examples: int | None) -> None:
     machine = type("Machine", (LanesMachine,), {"client": client})
     run_state_machine_as_test(machine, settings=examples_of(examples, PATIENT))
+
+
+def test_a_reply_that_is_lost_twice_is_of_the_same_call_whoever_has_its_leases(client: redis.Redis) -> None:
+    play = type("Machine", (LanesMachine,), {"client": client})()
+    play.begin()
+    play.accept(who=0, again=False)
+    play.lease(worker=0, slots=1, reply_is_lost=True, again=False)
+    play.wait(TTL_MS)
+    play.lease(worker=1, slots=1, reply_is_lost=False, again=False)
+    play.accept(who=1, again=False)
+    for is_lost in (True, False, False):
+        play.lease(worker=0, slots=1, reply_is_lost=is_lost, again=False)
+    assert [lease.user_id for lease in play.held[0]] == [play.people[1].id]
 
 
 EXAMPLES_MAX = 5_000

@@ -81,18 +81,20 @@ def used() -> Iterator[Used]:
 
 def methods_of(module: str, name: str) -> set[str]:
     """Return how a compiled pattern is used: in its own module, else wherever its name is."""
-    own = _methods(trees()[module], name)
-    return own or {method for tree in trees().values() for method in _methods(tree, name)}
+    own = methods()[module].get(name)
+    return own or set().union(*(by_name.get(name, set()) for by_name in methods().values()))
 
 
-def _methods(tree: ast.Module, name: str) -> set[str]:
-    return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr in METHODS
-        and ast.unparse(node.value).rpartition(".")[2] == name
-    }
+@cache
+def methods() -> dict[str, dict[str, set[str]]]:
+    """Find which of `re`'s methods each module calls, by the name of what they are called of."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for module, tree in trees().items():
+        by_name = found.setdefault(module, {})
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in METHODS:
+                by_name.setdefault(ast.unparse(node.value).rpartition(".")[2], set()).add(node.attr)
+    return found
 
 
 def of(module: str, line: int, method: str, arguments: Sequence[ast.expr]) -> Iterator[Used]:
