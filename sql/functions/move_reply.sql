@@ -4,7 +4,7 @@
 -- sent < failed < delivered < read: who has it has it, whatever was said of another try or of another device. Of each
 -- state the earliest time counts. In a group the first participant's delivery is the reply's, and nobody's failure is.
 -- `failed` counts for the newest request alone: of one that was resent, the first may have failed before. Until it is known
--- which id the newest has, such a status is kept.
+-- which id the newest has, such a status is kept. Nor does it count that an earlier request was `sent`, after it failed.
 -- A second id of one reply says that it was sent twice. What is settled leaves the outbox, also in mid-send.
 -- p_status, and what is returned: see note_status.
 CREATE OR REPLACE FUNCTION move_reply(p_reply_id uuid, p_status jsonb) RETURNS json
@@ -17,21 +17,21 @@ DECLARE
     v_state text := p_status ->> 'state';
     v_at timestamptz := coalesce((p_status ->> 'at')::timestamptz, clock_timestamp());
     v_fails boolean := false;
+    v_is_earlier boolean; -- another request had this id
 BEGIN
     SELECT * INTO v_old FROM messages WHERE id = p_reply_id;
     SELECT * INTO v_waiting FROM outbox
      WHERE user_id = v_old.user_id AND turn_seq = v_old.turn_seq AND ordinal = v_old.ordinal;
     v_new := v_old;
-    IF v_state = 'failed' THEN
-        IF p_status ->> 'participant' <> '' OR v_old.provider_id <> p_status ->> 'provider_id'
-           OR v_old.state NOT IN ('pending', 'unknown', 'sent') THEN
-            RETURN json_build_object('outcome', 'known', 'user_id', v_old.user_id);
-        ELSIF v_old.provider_id IS NULL AND v_waiting.resent THEN
-            RETURN CASE
-                WHEN EXISTS (SELECT FROM provider_messages WHERE channel = v_old.channel
-                                AND provider_id = p_status ->> 'provider_id')
-                THEN json_build_object('outcome', 'known', 'user_id', v_old.user_id) -- an earlier request's id
-                ELSE keep_status(p_status) END;
+    v_is_earlier := v_old.provider_id IS NULL AND EXISTS (
+        SELECT FROM provider_messages WHERE channel = v_old.channel AND provider_id = p_status ->> 'provider_id');
+    IF v_is_earlier AND v_state IN ('sent', 'failed') OR v_state = 'failed' AND (
+           p_status ->> 'participant' <> '' OR v_old.provider_id <> p_status ->> 'provider_id'
+           OR v_old.state NOT IN ('pending', 'unknown', 'sent')) THEN
+        RETURN json_build_object('outcome', 'known', 'user_id', v_old.user_id);
+    ELSIF v_state = 'failed' THEN
+        IF v_old.provider_id IS NULL AND v_waiting.resent THEN
+            RETURN keep_status(p_status);
         END IF;
         v_fails := true;
         v_new.failed_at := v_at;

@@ -2,13 +2,14 @@
 -- by what its provider has said already. Given up, failed or dropped, it is sent all the same. When the provider has
 -- another message of it, too, that is a duplicate.
 --
--- p_provider_id: the provider's id of it; NULL where it gives none: then it is the reply's own.
+-- p_provider_id: the provider's id of it; NULL where it gives none: then it is the reply's own. p_attempt: the number of
+-- the request that it accepted: where an earlier one has failed meanwhile, the newest counts.
 -- The caller holds the out lane's row lock. Statuses of the same id are kept under the lock of its name: whoever comes
 -- second finds what the first has written. Raises lock_not_available when another transaction has that lock, and p_waits
 -- is false.
 -- Returns whether it was news, the reply's state (NULL: there is no such reply), and whether it is a duplicate.
 CREATE OR REPLACE FUNCTION note_sent(
-    p_user_id uuid, p_reply_id uuid, p_provider_id text, p_waits boolean,
+    p_user_id uuid, p_reply_id uuid, p_provider_id text, p_attempt integer, p_waits boolean,
     OUT is_new boolean, OUT state text, OUT is_duplicate boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -17,7 +18,7 @@ DECLARE
     v_row outbox;
     v_provider_id text := coalesce(p_provider_id, p_reply_id::text);
 BEGIN
-    SELECT m.channel, m.state, m.provider_id INTO v_reply
+    SELECT m.channel, m.state, m.provider_id, m.send_attempts INTO v_reply
       FROM messages m WHERE m.id = p_reply_id AND m.user_id = p_user_id AND m.direction = 'out';
     is_duplicate := false;
     is_new := v_reply.provider_id IS NULL AND v_reply.channel IS NOT NULL;
@@ -26,6 +27,11 @@ BEGIN
         RETURN;
     ELSIF NOT lock_name('sent:' || v_reply.channel || ':' || v_provider_id, p_waits) THEN
         RAISE lock_not_available USING MESSAGE = 'another transaction notes what became of the message';
+    END IF;
+    IF NOT is_new AND v_reply.state = 'failed' AND v_reply.send_attempts = p_attempt THEN
+        UPDATE provider_messages SET is_extra = true
+         WHERE channel = v_reply.channel AND provider_id = v_reply.provider_id;
+        is_new := true;
     END IF;
     INSERT INTO provider_messages (channel, provider_id, user_id, reply_id, is_extra)
     VALUES (v_reply.channel, v_provider_id, p_user_id, p_reply_id, NOT is_new) ON CONFLICT DO NOTHING;

@@ -22,6 +22,7 @@ BEGIN
         PERFORM fail_reply(p_reply.id, coalesce(v_word, 'absent'), v_code);
     ELSIF p_outcome = 'give_up' THEN
         PERFORM end_reply(p_reply.id, 'unknown', v_word, v_code);
+        PERFORM take_kept_failures(p_reply.id);
     ELSIF p_outcome = 'withhold' THEN
         PERFORM end_reply(p_reply.id, 'withheld', v_word, v_code);
     ELSIF p_outcome = 'unknown' THEN

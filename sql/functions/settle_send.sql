@@ -41,7 +41,7 @@ BEGIN
         RETURN json_build_object('user_id', v_user_id, 'outcome', 'skipped');
     END IF;
     IF v_what = 'accepted' THEN
-        v_sent := note_sent(v_user_id, v_reply_id, p_send ->> 'provider_id', p_waits);
+        v_sent := note_sent(v_user_id, v_reply_id, p_send ->> 'provider_id', (p_send ->> 'attempt')::integer, p_waits);
         v_outcome := CASE WHEN v_sent.is_new THEN 'settled' ELSE 'already' END;
         v_state := v_sent.state;
         v_is_duplicate := v_sent.is_duplicate;

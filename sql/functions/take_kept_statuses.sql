@@ -1,5 +1,6 @@
 -- Takes what a provider said of a reply before the reply was marked as accepted under this id. The caller holds the user's
--- out lane and the id's name (lock_name), and has moved the reply. Returns the reply's state then.
+-- out lane, and the id's name (lock_name) unless our key told the reply, and has moved the reply. Returns the reply's
+-- state then.
 CREATE OR REPLACE FUNCTION take_kept_statuses(p_reply_id uuid, p_channel text, p_provider_id text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE

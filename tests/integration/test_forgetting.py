@@ -73,7 +73,7 @@ def alice(services: Services, rows: Rows) -> UUID:
     user.turn(replies=[{"text": f"hello {NAME}"}], tool_calls=[SEEN], user_state={"name": NAME})
     [reply] = [row.id for row in services.database.rows("SELECT id FROM outbox")]
     for name in ("-reply", "-reply again"):  # it was sent twice
-        services.database.rows("SELECT note_sent(%s, %s, %s, true)", (first.user_id, reply, MESSAGE_ID + name))
+        services.database.rows("SELECT note_sent(%s, %s, %s, 1, true)", (first.user_id, reply, MESSAGE_ID + name))
     services.intake.accept("demo", [said(external_id=f"{MESSAGE_ID}-{nr}") for nr in range(3)])
     _die(services, user)
     rows.ask(
@@ -125,7 +125,7 @@ def test_what_outlives_its_session_and_what_was_sent_again_is_forgotten_too(serv
     [reply] = [row.id for row in services.database.rows("SELECT id FROM messages WHERE direction = 'out'")]
     services.database.rows("UPDATE messages SET state = 'failed' WHERE id = %s", (reply,))
     services.database.rows("SELECT resend_reply(%s)", (reply,))
-    services.database.rows("SELECT note_sent(%s, %s, %s, true)", (alice, reply, MESSAGE_ID + "-reply at last"))
+    services.database.rows("SELECT note_sent(%s, %s, %s, 1, true)", (alice, reply, MESSAGE_ID + "-reply at last"))
     assert len(services.database.rows("SELECT FROM provider_messages")) == 3
     services.database.rows(END_ALL)
     [done] = services.database.rows(

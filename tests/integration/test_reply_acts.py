@@ -9,6 +9,7 @@ from onelane.bootstrap import Services
 from onelane.operations import replies
 from tests.by_hand import ByHand
 from tests.calls import Calls, lease, sent
+from tests.conftest import LogLines
 
 
 class Replied:
@@ -143,6 +144,16 @@ def test_a_broken_channel_is_opened_once_and_sends_at_once(services: Services, r
     assert [services.reply_acts.open_channel("demo", by="ann").did for _ in range(2)] == [True, False]
     replied.fence = 5
     assert replied.send() == "one"
+
+
+def test_a_channel_that_sends_is_not_opened(services: Services, replied: Replied, log_lines: LogLines) -> None:
+    replied.send("broken", failure="denied")
+    services.database.rows("UPDATE channel_holds SET probe_at = clock_timestamp()")
+    replied.fence = 5
+    assert replied.send() == "one"
+    assert not services.reply_acts.open_channel("demo", by="ann").did
+    assert "channel_opened" not in [line["event"] for line in log_lines]
+    assert services.database.rows("SELECT FROM audit") == []
 
 
 def test_the_lanes_that_waited_for_a_channel_are_due_when_it_is_opened(

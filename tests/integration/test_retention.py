@@ -46,7 +46,7 @@ def conversation(services: Services) -> Callable[[int], UUID]:
         user.say(at=TODAY - timedelta(days=days))
         turn = user.turn(replies=[{"text": "hello"}], tool_calls=[{"call_id": "1", "name": "t", "output": {}}])
         [reply] = services.database.rows("SELECT id FROM outbox WHERE user_id = %s", (user.user_id,))
-        services.database.rows("SELECT note_sent(%s, %s, %s, true)", (user.user_id, reply.id, str(reply.id)))
+        services.database.rows("SELECT note_sent(%s, %s, %s, 1, true)", (user.user_id, reply.id, str(reply.id)))
         services.database.rows(
             "INSERT INTO payloads SELECT id, user_id, '{}' FROM messages WHERE session_id = %s AND direction = 'in'",
             (turn.session_id,),
@@ -122,7 +122,7 @@ def test_what_was_said_while_no_session_was_open_and_is_not_sent_yet_keeps_the_s
     for text in ("news", "more"):
         [begun] = user.do("begin_sends(%s)", Jsonb([lease(user.user_id)]))
         assert (begun["outcome"], begun["reply"]["text"]) == ("send", text)
-        services.database.rows("SELECT note_sent(%s, %s, NULL, true)", (user.user_id, begun["reply"]["id"]))
+        services.database.rows("SELECT note_sent(%s, %s, NULL, 1, true)", (user.user_id, begun["reply"]["id"]))
     assert kept.forget() == 1
     assert [row.text for row in rows.answers()] == ["more"]
 

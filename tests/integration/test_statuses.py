@@ -216,6 +216,57 @@ def test_of_a_resent_reply_as_well_failed_counts_whatever_comes_first(
     assert len(services.database.rows("SELECT FROM failures_to_tell")) == 1
 
 
+def test_a_failure_that_was_kept_counts_when_the_reply_is_given_up(services: Services, replied: Replied) -> None:
+    replied.settle(replied.begin(), "unknown")
+    replied.settle(replied.begin(), "resend")
+    begun = replied.begin()
+    replied.settle(begun, "unknown")
+    replied.hear(status("failed", "p2", key=str(replied.id), failure="unreachable"))
+    assert replied.settle(begun, "give_up") == "failed"
+    assert (replied.read().provider_id, replied.read().given_up_at) == ("p2", None)
+    assert [row.word for row in services.database.rows("SELECT word FROM failures_to_tell")] == ["unreachable"]
+    assert services.database.rows("SELECT FROM reply_statuses") == []
+
+
+@pytest.mark.parametrize("order", list(permutations(("sent", "failed"))), ids="-".join)
+def test_a_reply_of_which_an_earlier_request_failed_in_mid_send_is_sent_once_the_newest_is_accepted(
+    services: Services, replied: Replied, order: tuple[str, ...]
+) -> None:
+    replied.settle(replied.begin(), "unknown")
+    replied.settle(replied.begin(), "absent")
+    begun = replied.begin()
+    replied.hear(*(status(state, "p1", key=str(replied.id)) for state in order))
+    assert replied.read().state == "failed"
+    assert replied.settle(begun, provider_id="p2") == "sent"
+    assert (replied.read().provider_id, replied.read().failure) == ("p2", None)
+    assert services.database.rows("SELECT FROM failures_to_tell") == []
+    replied.hear(status("failed", "p1", key=str(replied.id)))
+    assert replied.read().state == "sent"
+    replied.hear(status("failed", "p2", key=str(replied.id)))
+    assert replied.read().state == "failed"
+
+
+def test_a_late_answer_to_an_earlier_request_does_not_mend_what_the_newest_failed_at(replied: Replied) -> None:
+    first = replied.begin()
+    replied.settle(first, "unknown")
+    replied.settle(first, "absent")
+    replied.send("p2")
+    replied.hear(status("failed", "p2"))
+    assert replied.settle(first, provider_id="p1") == "failed"
+    assert replied.read().provider_id == "p2"
+
+
+@pytest.mark.parametrize(("said", "state", "waits"), [("sent", "pending", ["pending"]), ("delivered", "delivered", [])])
+def test_that_a_failed_request_was_sent_says_nothing_of_the_one_that_an_operator_asked_for(
+    services: Services, replied: Replied, said: str, state: str, waits: list[str]
+) -> None:
+    replied.send()
+    replied.hear(status("failed"))
+    assert services.reply_acts.resend(replied.id, by="ann").did
+    replied.hear(status(said))
+    assert (replied.read().state, replied.waits()) == (state, waits)
+
+
 def test_a_probe_that_its_provider_says_it_has_mends_the_channel_before_our_own_mark(
     services: Services, replied: Replied
 ) -> None:

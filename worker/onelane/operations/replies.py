@@ -22,7 +22,10 @@ ON_CHANNEL: Final = """
 SELECT DISTINCT user_id FROM outbox WHERE channel = %(channel)s AND user_id > %(after)s ORDER BY user_id LIMIT %(page)s
 """
 PAGE: Final = 1_000
-HELD: Final = "SELECT coalesce(broken_at, not_before) AS held_at FROM channel_holds WHERE channel = %s"
+HELD: Final = """
+SELECT coalesce(broken_at, not_before) AS held_at FROM channel_holds
+ WHERE channel = %s AND (broken_at IS NOT NULL OR not_before > clock_timestamp())
+"""
 
 
 class ReplyActs:
