@@ -11,7 +11,7 @@ from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.processes.duties import Duties
-from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
 from tests.lane_state import failed_jobs
 from tests.rows import Rows
 
@@ -56,7 +56,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("kind", slow_after(3, FOREIGN))
 def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
     rows: Rows,
     services: Services,
