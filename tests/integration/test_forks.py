@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
 from tests.conftest import Accept, eventually
@@ -83,11 +82,11 @@ def test_a_forked_child_ends_where_it_would_leave_the_handler_and_commits_nothin
 
 
 def test_a_forked_child_has_no_connection_of_the_worker_and_obeys_sigterm(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, notes: Path
+    rows: Rows, settings: Settings, accept: Accept, notes: Path
 ) -> None:
     with worker_process(settings, handler=HANDLER, forker_notes=notes):
-        accept("before", "return")
-        eventually(lambda: services.lanes.client.hlen(keys.NUMBERS))  # its connections are made
+        before = accept("before", "return")
+        eventually(lambda: rows.is_settled(before.user_id))  # its connections are made
         forked = accept("forks", "live")
         eventually(lambda: rows.is_settled(forked.user_id))
         [child] = map(int, rows.texts(forked.user_id))

@@ -28,6 +28,7 @@ from onelane.postgres import migrations
 from onelane.postgres.db import Database
 from onelane.postgres.migrations import GUARD, SQL, migrate, pending
 from tests.conftest import DEADLINE_S, NIGHTLY, ROOT, eventually
+from tests.guarded import refused_twice
 from tests.processes import environment
 from tests.proxy import Proxy
 
@@ -191,8 +192,7 @@ def test_a_run_that_waits_for_another_goes_on_when_that_has_ended(url: str, data
     applied: list[list[str]] = []
     second = threading.Thread(target=lambda: applied.append(migrate(url)))
     second.start()
-    eventually(lambda: waiting(database) == 1)
-    assert applied == []
+    refused_twice(database)
     database.execute("SELECT pg_advisory_unlock(%s)", (GUARD,))
     second.join(DEADLINE_S)
     assert len(applied[0]) == len(list(SQL.glob("*/*.sql")))

@@ -14,13 +14,11 @@ from uuid import UUID
 
 import pytest
 
-from onelane import keys
 from onelane.bootstrap import Services, open_services
 from onelane.bot import AsyncTurn, Handler, Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.dev.stack import PYTHON
-from onelane.lanes.scripts import text_of
 from onelane.model import Attachment
 from onelane.sessions import publish_policies
 from tests.bots import answer_all
@@ -316,11 +314,10 @@ def test_a_newer_message_cancels_the_turn_and_the_next_answers_both(
 def test_a_shielded_coroutine_is_not_cancelled(chat: Begin, run_worker: RunWorker) -> None:
     alice = begun(chat, work_under_a_shield)
     alice.write("one")
-    with run_worker(alice.services.settings):
+    with run_worker(alice.services.settings) as worker:
         assert Stage.at_work.wait(DEADLINE_S)
         alice.write("two")
-        newer = keys.newer(text_of(alice.services.lanes.client.hget(keys.lock(alice.user_id), "worker") or b""))
-        eventually(lambda: not alice.services.lanes.client.exists(newer))
+        eventually(lambda: any(holding._newest_seq for holding in worker.runner._keeper.holdings))
         Stage.may_end.set()
         eventually(lambda: alice.rows.texts(alice.user_id) == ["one", "two"])
 

@@ -40,8 +40,12 @@ def test_a_reply_reaches_its_user_and_leaves_the_outbox(chat: Chat, run_worker: 
 
 
 def settled(chat: Chat, *users: UUID) -> None:
-    """Wait until nothing of theirs is in the outbox."""
-    eventually(lambda: all(chat.states(user) and "pending" not in chat.states(user) for user in users))
+    """Wait until all that they wrote is answered, and nothing of theirs is in the outbox."""
+
+    def is_settled(user: UUID) -> bool:
+        return chat.rows.is_settled(user) and bool(states := chat.states(user)) and "pending" not in states
+
+    eventually(lambda: all(map(is_settled, users)))
 
 
 def write_one_by_one(chat: Chat, channel: str, *texts: str) -> UUID:
@@ -156,9 +160,9 @@ def test_a_slow_provider_delays_no_turn(chat: Chat, run_worker: RunWorker) -> No
 
 
 def test_a_stopping_worker_settles_what_is_under_way_and_marks_nothing_more(chat: Chat, run_worker: RunWorker) -> None:
-    chat.fakes.plan(Fault("answer", times=1, wait_s=0.5), channel="telegram")
+    chat.fakes.plan(Fault("answer", times=1, wait_s=3), channel="telegram")
     user = write_one_by_one(chat, "telegram", "one", "two")
-    with run_worker(chat.settings):
+    with run_worker(chat.settings.model_copy(update={"send_deadline_s": 10})):
         eventually(lambda: "sending" in chat.outbox and len(chat.states(user)) == 2)
     assert chat.states(user) == ["sent", "pending"]
     assert chat.outbox == ["pending"]

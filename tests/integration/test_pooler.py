@@ -25,6 +25,7 @@ from onelane.postgres.db import Database
 from onelane.postgres.faults import POOLER
 from onelane.postgres.migrations import GUARD, SQL, migrate
 from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
+from tests.guarded import refused_twice
 from tests.pooler import Pooler
 from tests.processes import web_process, worker_process
 from tests.rows import Rows
@@ -126,9 +127,7 @@ def test_a_migration_through_the_pooler_waits_for_one_beside_it(
     with psycopg.connect(postgres.url.replace("/postgres?", f"/{fresh}?"), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (GUARD,))
         beside.start()
-        tried = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'onelane'"
-        eventually(lambda: connection.execute(tried).fetchone())
-        assert applied == []
+        refused_twice(connection)
     beside.join(DEADLINE_S)
     assert len(applied[0]) == len(list(SQL.glob("*/*.sql")))
 

@@ -125,8 +125,7 @@ def test_a_turn_whose_lease_was_lost_still_takes_its_slot(
     run = start()
     eventually(lambda: run.slots.free == SLOTS - 1)
     services.lanes.client.hset(keys.lock(message.user_id), "token", "another's:1")
-    eventually(lambda: events(log_lines, "lease_lost"))
-    assert run.worker.runner._keeper.holdings == []
+    eventually(lambda: events(log_lines, "lease_lost") and run.worker.runner._keeper.holdings == [])
     assert run.slots.free == SLOTS - 1
     gate.touch()
     eventually(lambda: run.slots.free == SLOTS)
@@ -181,14 +180,14 @@ def test_a_handler_may_start_a_process(start: Start, accept: Accept, rows: Rows)
 def test_a_thread_is_used_again_unless_it_failed_and_a_context_never(start: Start, accept: Accept, rows: Rows) -> None:
     """A database connection that a handler had left in a thread failed all later turns of the slot."""
     [user_id] = {accept("alice", "uses").user_id for _ in range(3)}
-    start(lock_ttl_s=60, quantum_s=60)
-    eventually(lambda: rows.is_settled(user_id))
+    slots = start(lock_ttl_s=60, quantum_s=60).slots
+    eventually(lambda: rows.is_settled(user_id) and slots.free == SLOTS)
     assert rows.texts(user_id) == [f"thread {nr} context 1" for nr in (1, 2, 3)]
     bob = accept("bob", "uses").user_id
-    eventually(lambda: rows.is_settled(bob))
+    eventually(lambda: rows.is_settled(bob) and slots.free == SLOTS)
     assert rows.texts(bob) == ["thread 4 context 1"]
     failed = accept("alice", "raise")
-    eventually(lambda: rows.message(failed.message_id).attempts)
+    eventually(lambda: rows.message(failed.message_id).attempts and slots.free == SLOTS)
     carol = accept("carol", "uses").user_id
     eventually(lambda: rows.is_settled(carol))
     assert rows.texts(carol) == ["thread 1 context 1"]

@@ -83,7 +83,7 @@ def test_threads_and_coroutines_share_lists(gathering: Gatherer, server: Server)
         server.goes_on.set()
         assert ours.result(DEADLINE_S)["nr"] == 99
         assert theirs.result(DEADLINE_S) == list(range(USERS))
-    assert first.done()
+    assert first.result(DEADLINE_S)["nr"] == -1
     assert server.lists == [1, USERS + 1]
 
 

@@ -100,11 +100,12 @@ def replies(effects: JsonObject) -> list[str]:
 
 
 def blockage(host: Host, beats: int = 3) -> Blockage:
-    """Beat until the loop is found blocked for so many beats."""
+    """Beat until the loop is found blocked for so many beats, by a turn's `_blocked_call`."""
 
     def found() -> Blockage | None:
         blocked = host.beat()
-        return blocked if blocked and blocked.beats >= beats else None
+        is_there = blocked and blocked.beats >= beats and blocked.turn and "_blocked_call" in blocked.stack
+        return blocked if is_there else None
 
     seen: Blockage = eventually(found)
     return seen
@@ -187,13 +188,10 @@ def test_a_handler_that_stops_the_loop_or_leaves_by_system_exit_ends_nobody_else
 def test_a_coroutine_that_is_cancelled_before_its_first_step_never_begins(stage: Stage, gate: threading.Event) -> None:
     begun = []
 
-    async def blocks(turn: AsyncTurn) -> None:
-        gate.wait()
-
     async def begins(turn: AsyncTurn) -> None:
         begun.append(turn)
 
-    stage.acts |= {"block": blocks, "begin": begins}
+    stage.acts |= {"block": partial(_blocks, gate), "begin": begins}
     blocking = stage.run("block")
     blockage(stage.host)
     holding = a_holding()

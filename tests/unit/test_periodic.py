@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import pytest
@@ -190,7 +191,7 @@ def test_a_task_that_hangs_goes_on_in_a_new_thread_and_is_named_with_its_stack(
 
     task = Task(hang_once)
     start(task, 0.02, name="hangs")
-    eventually(lambda: len(task.ended) > 2)
+    eventually(lambda: len(task.ended) > 2 and any("task" in line for line in log_lines))
     [line] = [line for line in log_lines if "task" in line]
     assert (line["event"], line["task"]) == ("task_stuck", "hangs")
     assert "in hang_once" in line["failure"]
@@ -210,7 +211,7 @@ def test_a_task_whose_thread_died_goes_on_in_a_new_one(start: Start, log_lines: 
 
     task = Task(die_twice)
     start(task, 0.02, name="dies")
-    eventually(lambda: len(task.ended) > 4)
+    eventually(lambda: len(task.ended) > 4 and len(log_lines) > 1)
     assert [(line["task"], line["failure"]) for line in log_lines] == [("dies", "its thread has died")] * 2
 
 
@@ -222,8 +223,37 @@ def test_a_task_that_hangs_in_every_thread_is_given_no_more_and_called_hopeless(
     task = Task(lambda: gate.wait(DEADLINE_S))
     start(task, 0, name="hopeless")
     assert eventually(hopeless_task) == "hopeless"
+    eventually(lambda: len(log_lines) >= REVIVALS_MAX and len(task.began) > REVIVALS_MAX)
     assert len(log_lines) == REVIVALS_MAX == len(task.began) - 1
     gate.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_task_whose_last_new_thread_has_just_not_begun_is_not_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looked in that moment ended a healthy process."""
+    deaths = [SystemExit()]
+
+    def die_once() -> None:
+        if deaths:
+            raise deaths.pop()
+
+    periodic = Periodic("dies", die_once, NEVER_S)
+    looks: list[Future[bool]] = []
+    new_thread = periodic._new_thread
+
+    def looked_at_meanwhile() -> None:
+        looks.append(threads.submit(lambda: periodic.is_hopeless))
+        wait(looks, 0.2)
+        new_thread()
+
+    monkeypatch.setattr(periodic, "_new_thread", looked_at_meanwhile)
+    monkeypatch.setattr(periodic, "_revivals", REVIVALS_MAX - 1)
+    with ThreadPoolExecutor(1) as threads:
+        periodic.start()
+        eventually(lambda: periodic.is_stuck or looks)
+        periodic.revive()
+        assert [look.result(DEADLINE_S) for look in looks] == [False]
+    periodic.stop(DEADLINE_S)
 
 
 @pytest.mark.usefixtures("_impatient")

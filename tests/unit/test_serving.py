@@ -300,10 +300,13 @@ def test_a_periodic_task_that_hangs_in_every_thread_ends_its_process_also_if_it_
     assert [line["task"] for line in log_lines if line["event"] == "web_hopeless"] == ["hopeless"]
 
 
-def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_off(serve: Serve) -> None:
+def test_whoever_is_not_answered_when_the_grace_is_over_is_refused_and_not_cut_off(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
     web = serve(graceful_timeout=2)
     with web.asking("/hang", THREADS + 1) as connections:
-        eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        eventually(lambda: web.pages.asked.count("/hang") == THREADS and web.loop._requests._queued)
         web.loop.handle_exit(0, None)
         assert [status_of(connection) for connection in connections] == [503] * (THREADS + 1)
         web.thread.join(DEADLINE_S)

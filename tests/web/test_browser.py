@@ -107,6 +107,8 @@ def test_requeue_all_asks_and_then_does(inside: Page, services: Services, dead: 
     inside.get_by_role("link", name="Requeue All").click()
     inside.get_by_role("button", name="No").click()
     expect(inside.locator("#confirmation-modal")).to_be_hidden()
+    inside.reload()
+    expect(inside.locator("tr[data-role=job]")).to_have_count(2)
     assert services.lanes.jobs(dead[0].user_id) == []
     inside.get_by_role("link", name="Requeue All").click()
     shot(inside, "sure")

@@ -189,7 +189,7 @@ def test_the_last_hour_is_counted_by_minutes(services: Services) -> None:
     client.lpush(keys.MINUTES, f'{minute - 1} {{"onelane_accepted:message": 10}}')
     services.lanes.add_numbers("p", 1, {"onelane_accepted:message": 12, "onelane_end_to_end_seconds:0.1": 1})
     went = last_hour(services.lanes)
-    assert went.messages[-3:] in {(7, 0, 12), (0, 12, 0)}  # the second where a minute has ended meanwhile
+    assert went.messages[-3:] in {(7, 0, 12), (0, 12, 0), (0, 0, 12)}  # the others where a minute has ended meanwhile
     assert max(went.wait_s) == 0.1
     services.lanes.add_numbers("p", 2, {"onelane_accepted:message": 1})
     assert client.llen(keys.MINUTES) <= 4

@@ -74,7 +74,8 @@ class Periodic:
     @property
     def is_hopeless(self) -> bool:
         """Whether it has hung or died in every thread that it was given."""
-        return self._revivals >= REVIVALS_MAX and self.is_stuck
+        with _reviving:  # a thread that is about to begin looks dead
+            return self._revivals >= REVIVALS_MAX and self.is_stuck
 
     def revive(self) -> None:
         """Go on in a new thread, unless another task has seen to it; a call that hangs is left alone."""
