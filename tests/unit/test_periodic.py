@@ -256,6 +256,20 @@ def test_a_task_whose_last_new_thread_has_just_not_begun_is_not_hopeless(monkeyp
     periodic.stop(DEADLINE_S)
 
 
+def test_a_task_for_which_there_is_no_new_thread_is_hopeless_and_its_watchers_live(
+    monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    periodic = Periodic("dies", lambda: None, NEVER_S)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    for _ in range(REVIVALS_MAX + 1):
+        periodic.revive()
+    assert periodic.is_hopeless
+    assert [line["event"] for line in log_lines] == ["task_stuck"] * REVIVALS_MAX
+
+
 @pytest.mark.usefixtures("_impatient")
 def test_a_task_that_was_stopped_is_left_alone_whatever_it_does(start: Start, log_lines: LogLines) -> None:
     gate = threading.Event()

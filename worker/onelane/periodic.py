@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakSet
 
 from onelane.errors import LanesUnavailable, describe
@@ -86,7 +87,8 @@ class Periodic:
             self._revivals += 1
             self._over.set()
             self._new_thread()
-            self._thread.start()
+            with suppress(RuntimeError):  # no thread can be had: the task is as dead as before, and looked at again
+                self._thread.start()
         event("task_stuck", task=self.name, failure=where)
 
     def _new_thread(self) -> None:
