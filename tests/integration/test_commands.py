@@ -204,7 +204,7 @@ def test_a_hundred_thousand_lanes_are_counted_in_bounded_time(
     output = invoke("lanes").output
     assert time.monotonic() - began < 15  # a second or two where nothing else runs
     assert "… and 99961 more" in output
-    assert re.search(r"50001, the oldest for 6\d\.\d s", output)
+    assert re.search(r"50001, the oldest for [67]\d\.\d s", output)
     assert "parked      50000 at most" in output
 
 

@@ -342,6 +342,7 @@ def test_a_machine_that_starts_no_process_is_no_failure_of_the_message(
 
 
 def test_a_child_that_takes_too_long_to_start_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESCAPEE_IMPORT_S", "60")
     monkeypatch.setattr("onelane.turns.isolation.STARTS_MAX_S", 0.01)
     with pytest.raises(IsolationBroken, match="did not start within"):
         run("echo hello")

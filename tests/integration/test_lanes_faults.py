@@ -49,9 +49,8 @@ def proxy(redis_server: EmbeddedRedis) -> Iterator[Proxy]:
 @pytest.fixture
 def through_proxy(settings: Settings, proxy: Proxy, services: Services) -> Iterator[Far]:
     """Services and settings whose Redis is behind the proxy; all scripts are known to the server."""
-    settings = settings.model_copy(
-        update={"redis_url": proxy.url, "handler": "tests.bots:handle", "attempts_max": 2, "quantum_turns": 2}
-    )
+    ours = {"handler": "tests.bots:handle", "attempts_max": 2, "quantum_turns": 2, "lock_ttl_s": 6}
+    settings = settings.model_copy(update={"redis_url": proxy.url, **ours})
     for text in services.lanes.scripts._texts.values():
         services.lanes.client.script_load(text)
     far = open_services(settings)

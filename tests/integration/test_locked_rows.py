@@ -98,7 +98,7 @@ def test_after_a_change_of_identity_of_a_locked_user_nothing_under_the_new_name_
 def test_a_list_waits_for_all_its_locked_users_together_no_longer_than_for_a_few(
     rows: Rows, services: Services, settings: Settings, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ANSWER_MAX_S", 0.7)
+    monkeypatch.setattr(intake, "ANSWER_MAX_S", 1.5)
     locked = [accept(f"locked {nr}").user_id for nr in range(LOCKED)]
     free = accept("free").user_id
     deliveries = [_delivery(sender, "1") for sender in (*(f"locked {nr}" for nr in range(LOCKED)), "free")]

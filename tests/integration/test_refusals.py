@@ -182,7 +182,8 @@ def test_the_rights_that_the_documents_name_are_enough(
 ) -> None:
     [rules] = re.findall(r"ACL SETUSER onelane on >PASSWORD (.+)", (ROOT / "docs/OPERATIONS.md").read_text("utf-8"))
     limited.allow(*rules.split())
-    with run_worker(settings.model_copy(update={"redis_url": limited.url, "handler": "tests.bots:handle"})) as worker:
+    ours = {"redis_url": limited.url, "handler": "tests.bots:handle", "lock_ttl_s": 12}
+    with run_worker(settings.model_copy(update=ours)) as worker:
         messages = [accept("alice"), accept("bob", "raise")]
         eventually(lambda: all(rows.is_settled(message.user_id) for message in messages))
         _look_at_everything(worker.services, messages[1])

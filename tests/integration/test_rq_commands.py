@@ -16,7 +16,7 @@ from onelane.lanes.scripts import connect
 from onelane.processes import commands
 from onelane.processes.commands import Commands
 from onelane.processes.registration import Registration, worker_name
-from tests.conftest import LogLines, RunWorker, eventually
+from tests.conftest import DEADLINE_S, LogLines, RunWorker, eventually
 from tests.proxy import Proxy
 from tests.refusing import USER, Limited
 
@@ -64,11 +64,13 @@ def test_a_subscription_that_went_silent_is_made_again(
     client: redis.Redis, proxy: Proxy, services: Services, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     monkeypatch.setattr(commands, "ASK_EVERY_S", 0.1)
-    monkeypatch.setattr(commands, "ANSWER_MAX_S", 0.5)
     heard: set[str] = set()
     reader = Commands(client, "rq:pubsub:one", lambda message: heard.add(parse_payload(message)["command"]))
     read_until(lambda: send_command(services.lanes.client, "one", "before") or "before" in heard, reader)
     proxy.silence()
+    monkeypatch.setattr(commands, "ANSWER_MAX_S", 0.5)
+    read_until(lambda: "commands_lost" in [line["event"] for line in log_lines], reader)
+    monkeypatch.setattr(commands, "ANSWER_MAX_S", DEADLINE_S)
     read_until(lambda: send_command(services.lanes.client, "one", "after") or "after" in heard, reader)
     assert [line["error"] for line in log_lines if line["event"] == "commands_lost"] == [commands.SILENT]
     reader.close()

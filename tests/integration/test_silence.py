@@ -16,6 +16,7 @@ from tests.proxy import Proxy
 
 CONNECTIONS = 4
 DEADLINE_S = 2.0
+PATIENT_S = 20.0
 SLACK_S = 3.0
 """For a machine that is busy, and the watchdog's tick."""
 
@@ -33,14 +34,14 @@ def database(proxy: Proxy) -> Iterator[Database]:
     database.close()
 
 
-def _ask_at_once(database: Database) -> list[float]:
+def _ask_at_once(database: Database, within_s: float = DEADLINE_S) -> list[float]:
     """Ask over all connections at the same time; return how long each answer took."""
     together = Barrier(CONNECTIONS)
 
     def ask(_nr: int) -> float:
         together.wait()
         began = time.monotonic()
-        assert database.rows("SELECT 1 FROM pg_sleep(0.1)")
+        assert database.rows("SELECT 1 FROM pg_sleep(0.1)", within_s=within_s)
         return time.monotonic() - began
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
@@ -61,7 +62,7 @@ def test_after_one_call_found_silence_no_idle_connection_is_asked(database: Data
     began = time.monotonic()
     assert database.row("SELECT 1")
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
-    assert max(_ask_at_once(database)) < DEADLINE_S * 0.6  # whoever asked a silent link waited so long at least
+    assert max(_ask_at_once(database, PATIENT_S)) < PATIENT_S * 0.6  # as long as a silent link takes at least
 
 
 @pytest.mark.slow

@@ -139,9 +139,8 @@ def test_a_duplicate_shows_the_reply_it_had(capsys: pytest.CaptureFixture[str]) 
 def test_a_bots_mistake_is_told_in_words_as_it_happens_and_ends_the_command_with_1(
     run_worker: RunWorker, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with run_worker(
-        settings.model_copy(update={"handler": "tests.bots:answer_with_a_dict", "attempts_max": 2, "retry_base_s": 1})
-    ):
+    retries = {"attempts_max": 2, "retry_base_s": 1.5, "retry_max_s": 1.5}
+    with run_worker(settings.model_copy(update={"handler": "tests.bots:answer_with_a_dict", **retries})):
         assert sending.send(Act("alice", "hello")) == 1
     told = capsys.readouterr()
     mistake = "a handler returns str, Reply, a list of at most 100 of them, or None; not dict"

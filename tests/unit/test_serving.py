@@ -200,10 +200,11 @@ def test_what_cannot_be_answered_is_refused_in_json_without_what_was_sent(
 def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_handed_over(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
-    monkeypatch.setattr(serving, "QUEUE_S", 0.2)
+    monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
     web = serve()
     with web.asking("/hang", THREADS) as held:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
+        monkeypatch.setattr(serving, "QUEUE_S", 0.2)
         with web.asking("/late", 3) as late:
             for connection in late:
                 with connection.getresponse() as answer:
@@ -211,6 +212,7 @@ def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_han
                     told = [answer.headers[name] for name in ("Retry-After", "Connection", "Content-Type")]
                     assert told == ["5", "close", "application/json"]
                     assert json.load(answer) == {"error": "every thread is busy: send it again in 5 s"}
+        monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
         web.pages.go.set()
         assert [status_of(connection) for connection in held] == [200] * THREADS
         assert web.get("/page") == 200
@@ -218,7 +220,10 @@ def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_han
     assert sum(line["requests"] for line in log_lines if line["event"] == "web_busy") == 3
 
 
-def test_the_application_learns_how_long_a_request_has_waited_for_a_thread(serve: Serve) -> None:
+def test_the_application_learns_how_long_a_request_has_waited_for_a_thread(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
     web = serve()
     with web.asking("/hang", THREADS), web.asking("/late", 1) as [late]:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
@@ -233,6 +238,7 @@ def test_the_application_learns_how_long_a_request_has_waited_for_a_thread(serve
 
 def test_what_waits_for_a_thread_is_bounded_in_bytes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "HELD_MAX_BYTES", 250_000)
+    monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
     web, body = serve(), b"x" * 100_000
     with web.asking("/hang", THREADS), ExitStack() as opened:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
@@ -252,7 +258,7 @@ def test_a_thread_that_hangs_ends_its_process_which_says_so_and_answers_the_requ
     serve: Serve, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "LEAVE_S", PATIENCE_S)
-    web = serve(timeout=1)
+    web = serve(timeout=1, keepalive=30)
     watching = web.connect()
     watching.request("GET", "/healthz")
     assert status_of(watching) == 200

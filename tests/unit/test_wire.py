@@ -31,12 +31,20 @@ def ends() -> Iterator[Ends]:
     """Two wires, of this process and another."""
     ours, theirs = Pipe()
     with ours, theirs:
-        yield Wire(ours, STALL_S), Wire(theirs, STALL_S)
+        yield Wire(ours, DEADLINE_S), Wire(theirs, DEADLINE_S)
 
 
 @pytest.fixture
 def raw() -> Iterator[Raw]:
     """A wire, and the bare connection at its other end."""
+    ours, theirs = Pipe()
+    with ours, theirs:
+        yield Wire(ours, DEADLINE_S), theirs
+
+
+@pytest.fixture
+def impatient() -> Iterator[Raw]:
+    """A wire that bears no stall, and the bare connection at its other end."""
     ours, theirs = Pipe()
     with ours, theirs:
         yield Wire(ours, STALL_S), theirs
@@ -205,22 +213,22 @@ def test_what_is_no_json_is_an_error(message: bytes, raw: Raw) -> None:
     sending.join()
 
 
-def test_a_sender_that_stops_in_the_middle_of_a_message_is_given_up(raw: Raw) -> None:
-    wire, other = raw
+def test_a_sender_that_stops_in_the_middle_of_a_message_is_given_up(impatient: Raw) -> None:
+    wire, other = impatient
     for sent in (framed(b"12345678")[:2], framed(b"12345678")[2:8]):
         os.write(other.fileno(), sent)
         with in_time(), pytest.raises(BlockingIOError):
             wire.receive(None)
 
 
-def test_a_receiver_that_never_reads_is_given_up(raw: Raw) -> None:
-    wire, _ = raw
+def test_a_receiver_that_never_reads_is_given_up(impatient: Raw) -> None:
+    wire, _ = impatient
     with in_time(), pytest.raises(BlockingIOError):
         wire.send("x" * 3_000_000)
 
 
-def test_a_limit_below_a_second_is_kept(raw: Raw) -> None:
-    wire, other = raw
+def test_a_limit_below_a_second_is_kept(impatient: Raw) -> None:
+    wire, other = impatient
     os.write(other.fileno(), b"\0")
     began = time.monotonic()
     with pytest.raises(BlockingIOError):

@@ -92,9 +92,9 @@ def test_its_clock_stands_still_while_it_is_blocked_and_missed_beats_are_counted
 def test_a_thread_serves_one_lease_after_the_other_and_ends_when_none_needs_it(
     loop: WorkLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler_threads, "IDLE_S", 0.05)
     threads, found = HandlerThreads(), []
-    for _ in range(2):
+    for idle_s in (DEADLINE_S, DEADLINE_S, 0.05):
+        monkeypatch.setattr(handler_threads, "IDLE_S", idle_s)
         lease = LeaseThread(threads)
         found += [loop.run(lease.run(threading.current_thread)).result(DEADLINE_S) for _ in range(2)]
         lease.end()
