@@ -70,7 +70,7 @@ def _accept(services: Services, sender: str, text: str) -> Accepted:
 # lost replies
 
 
-@pytest.mark.parametrize("script", ["enqueue", "lease", "renew", "finish", "park", "bury", "due"])
+@pytest.mark.parametrize("script", slow_after(4, ["enqueue", "lease", "renew", "finish", "park", "bury", "due"]))
 @pytest.mark.parametrize("what", slow_after(1, ["drop_reply", "drop_request"]))
 def test_one_lost_reply_or_request_costs_no_message_and_no_leases_life(
     rows: Rows, services: Services, through_proxy: Far, proxy: Proxy, run_worker: RunWorker, script: str, what: str

@@ -56,7 +56,7 @@ def write_one_by_one(chat: Chat, channel: str, *texts: str) -> UUID:
 
 @pytest.mark.parametrize(
     "fault",
-    slow_after(2, ["accept_and_drop", "closed", "accept_and_half", "502_accepted", "accept_and_garbage", "500"]),
+    slow_after(1, ["accept_and_drop", "closed", "accept_and_half", "502_accepted", "accept_and_garbage", "500"]),
 )
 @pytest.mark.parametrize("channel", ["telegram", "standard", "slack"])
 def test_a_request_without_a_certain_answer_is_settled_as_its_provider_allows(

@@ -54,7 +54,7 @@ def look(chat: Chat) -> Due:
     return chat.services.out_lanes.longest_due_soon(USERS).result()
 
 
-@pytest.mark.parametrize("stop", slow_after(2, [slow, broken, limited]), ids=lambda stop: stop.__name__)
+@pytest.mark.parametrize("stop", slow_after(1, [broken, slow, limited]), ids=lambda stop: stop.__name__)
 def test_lanes_that_would_be_leased_in_vain_are_not(
     chat: Chat, run_worker: RunWorker, stop: Callable[[Chat], None]
 ) -> None:

@@ -17,7 +17,7 @@ from onelane.dev.played import Act
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
 from onelane.dev.target import find_target
 from onelane_web import create_app
-from tests.conftest import RunWorker
+from tests.conftest import RunWorker, slow_after
 from tests.processes import environment
 
 SUPPORT = Channel(provider="twilio", secrets=("twilio-auth-token",), public_url="https://bot.example/hooks")
@@ -65,7 +65,7 @@ def session_in(line: str) -> str:
 
 
 @pytest.mark.usefixtures("services", "stack", "worker")
-@pytest.mark.parametrize("channel", ["support", *(name for name in PROVIDERS if name != "standard")])
+@pytest.mark.parametrize("channel", slow_after(3, ["support", *(name for name in PROVIDERS if name != "standard")]))
 def test_what_is_sent_is_answered_from_one_session(channel: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert sending.send(Act("alice", "hello"), channel=channel) == 0
     assert sending.send(Act("alice", "again", button="b"), channel=channel) == 0
