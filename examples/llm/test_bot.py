@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 
 import pytest
-from bot import handle
 from onelane.testing import Bot
 from onelane.testing.fake_model import fake_model
 
@@ -16,11 +15,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def test_the_model_answers() -> None:
-    assert Bot(handle).user("alice").says("hello") == ["You said: hello"]
+    assert Bot("bot:handle").user("alice").says("hello") == ["You said: hello"]
 
 
 def test_the_model_calls_the_function_and_its_output_is_kept() -> None:
-    alice = Bot(handle).user("alice")
+    alice = Bot("bot:handle").user("alice")
     [answer] = alice.says('opening_hours {"day": "Sunday"}')
     assert "closed" in answer
     assert [call.name for call in alice.tool_calls] == ["opening_hours"]

@@ -1,9 +1,9 @@
 """A deploy on a plain machine: the commands of the systemd units, stopped and started again as systemd does it."""
 
 import os
+import shlex
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -34,10 +34,7 @@ class Unit:
         self.restarts = 0
 
     def start(self) -> None:
-        """Run what comes before, then start the process; one of `Type=notify` is awaited."""
-        for key, value in self._said.items():
-            if key == "ExecStartPre":
-                subprocess.run(value.split(), env=self._stack.environment, check=True, timeout=DEADLINE_S)
+        """Start the process; one of `Type=notify` is awaited."""
         if self._said["Type"] != "notify":
             self._child = self._started()
             return
@@ -48,9 +45,8 @@ class Unit:
             assert b"READY=1" in notified.recv(4_096)
 
     def _started(self, **more: str) -> Child:
-        return self._stack.start(
-            f"{self._name}-{self.restarts}", self._said["ExecStart"].split(), more, cwd=self._stack.folder, may_end=True
-        )
+        command = shlex.split(self._said["ExecStart"])
+        return self._stack.start(f"{self._name}-{self.restarts}", command, more, cwd=self._stack.folder, may_end=True)
 
     def restart(self) -> None:
         """Stop every process in the time that the unit has, then start it again."""

@@ -146,6 +146,7 @@ def test_a_turn_that_runs_again_asks_nothing_twice(model: FakeModel) -> None:
     [
         (Fault(status=429, retry_after_s=7), 7),
         (Fault(status=503), 10),
+        (Fault(status=520), 10),
         (Fault(status=500), 10),
     ],
 )
@@ -200,6 +201,12 @@ def test_a_bot_that_init_writes_with_a_model_gets_the_fake_one_as_well(
     (tmp_path / "plain.py").write_text("def handle(turn): ...")
     assert is_wanted(("plain:handle", "asker:handle"), {})
     assert not is_wanted(("plain:handle", "nowhere:handle"), {})
+
+
+def test_an_empty_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ModelSettings.model_fields:
+        monkeypatch.setenv(f"LLM_{name.upper()}", "")
+    assert ModelSettings() == ModelSettings.model_construct()
 
 
 def test_the_settings_are_shown_with_their_defaults() -> None:

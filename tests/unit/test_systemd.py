@@ -1,6 +1,7 @@
 """The units of docs/systemd: systemd finds nothing wrong with them, and they start what the Procfile starts."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,11 +22,26 @@ HARDENING_FROM = "CapabilityBoundingSet"
 
 @pytest.mark.parametrize(("unit", "process"), [(WEB, "web"), (WORKER, "worker")])
 def test_a_unit_migrates_and_then_starts_what_the_procfile_starts(unit: str, process: str) -> None:
-    said = service(unit)
     commands = procfile()
-    for key, command in (("ExecStartPre", commands["release"]), ("ExecStart", commands[process])):
-        program, *arguments = said[key].split()
+    shell, option, line = shlex.split(service(unit)["ExecStart"])
+    assert (shell, option) == ("/bin/sh", "-c")
+    for part, command in zip(line.split(" && exec "), (commands["release"], commands[process]), strict=True):
+        program, *arguments = part.split()
         assert [Path(program).name, *arguments] == command
+
+
+@pytest.mark.parametrize("unit", [WEB, WORKER])
+def test_wrong_settings_end_what_a_unit_starts_with_the_code_that_is_not_started_again(
+    unit: str, tmp_path: Path
+) -> None:
+    """Of what ends before, in an ExecStartPre=, systemd looks at no code."""
+    said = service(unit)
+    wrong = {"PATH": os.environ["PATH"], "DATABASE_URL": "nonsense", "REDIS_URL": "redis://localhost"}
+    ended = subprocess.run(
+        shlex.split(said["ExecStart"]), env=wrong, cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert str(ended.returncode) in said["RestartPreventExitStatus"].split()
+    assert "ExecStartPre" not in said
 
 
 def test_a_unit_may_take_as_long_to_stop_as_its_process_and_is_not_started_again_with_wrong_settings() -> None:

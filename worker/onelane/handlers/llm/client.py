@@ -15,13 +15,13 @@ from onelane.model import JsonObject
 
 RETRY_S: Final = 10.0
 RETRY_MAX_S: Final = 300.0
-NOT_NOW: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+NOT_NOW: Final = frozenset({408, 409, 429, *range(500, 600)})
 
 
 class ModelSettings(BaseSettings):
     """Where the model is, and what it may cost. Read from LLM_BASE_URL and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="LLM_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LLM_", env_ignore_empty=True, frozen=True)
 
     base_url: str = "https://api.openai.com/v1"
     api_key: SecretStr = SecretStr("")
