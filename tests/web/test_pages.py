@@ -1,7 +1,11 @@
 """The operator's pages without a browser: what they show, what they hide, and who may do what."""
 
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -13,12 +17,16 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.deliveries import Accepted
 from onelane.dev.embedded.redis import free_port
+from onelane.doctor import lanes as lane_checks
+from onelane.doctor.examination import WITHOUT_BOTS, Check
+from onelane.doctor.finding import Finding, ok
 from onelane.operations.overview import glance
 from onelane.operations.trends import last_hour
 from onelane.operators import OpsUser, hashed
-from onelane_web.ops import pages
+from onelane_web import gunicorn_settings
+from onelane_web.ops import examining, pages
 from tests.conftest import Accept
-from tests.door import CANARY, PASSWORD, try_to_log_in, web_of
+from tests.door import CANARY, PASSWORD, operator_of, try_to_log_in, web_of
 from tests.rows import Rows
 
 GENERAL = ("overview", "users", "replies", "dead", "quarantine", "anomalies", "doctor")
@@ -171,6 +179,60 @@ def test_an_incident_made_by_hand_is_seen_side_by_side_and_named(
 def test_the_overview_says_what_the_doctor_would(operator: FlaskClient) -> None:
     page = operator.get("/ops/overview").text
     assert "workers: no worker is alive: messages are accepted and wait; start one" in page
+
+
+def test_the_doctors_page_imports_no_bot(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onlyworkersimportme.py").write_text("def handle(turn): ...\n")
+    monkeypatch.chdir(tmp_path)
+    page = operator_of(web_of(services, handler="onlyworkersimportme:handle")).post("/ops/doctor").text
+    assert "one session</th>" in page
+    assert "bots</th>" not in page
+    assert "onlyworkersimportme" not in sys.modules
+
+
+def test_a_check_of_lanes_has_time_to_settle_on_the_doctors_page_and_all_end_before_a_web_that_is_stopped() -> None:
+    assert examining.CHECK_S > lane_checks.SETTLE_S + lane_checks.AGAIN_S + 1
+    assert gunicorn_settings.graceful_timeout > examining.CHECKS_S + examining.CHECK_S
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_lanes_is_shown_on_the_doctors_page(
+    operator: FlaskClient, services: Services, accept: Accept
+) -> None:
+    user_id = accept("alice").user_id
+    services.lanes.client.delete(keys.lanes())
+    assert f"messages wait, but there is no lane: {user_id}" in operator.post("/ops/doctor").text
+
+
+def test_checks_for_which_there_was_no_time_are_counted(operator: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "CHECKS_S", 0.0)
+    page = operator.post("/ops/doctor").text
+    assert f"There was no time for {len(WITHOUT_BOTS) - 1} more" in page
+    assert "postgres</th>" in page
+
+
+def test_the_checks_are_run_for_one_at_a_time(
+    web: Flask, operator: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = Event(), Event()
+
+    def look(_: object) -> Finding:
+        begun.set()
+        assert may_end.wait(20)
+        return ok("looked")
+
+    monkeypatch.setattr(examining, "WITHOUT_BOTS", (Check("slow", look),))
+    monkeypatch.setattr(examining, "CHECK_S", 30.0)
+    other = operator_of(web)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(operator.post, "/ops/doctor")
+        try:
+            assert begun.wait(20)
+            assert "running already" in other.post("/ops/doctor").text
+        finally:
+            may_end.set()
+        assert "slow</th>" in first.result().text
+    assert "slow</th>" in other.post("/ops/doctor").text
 
 
 def test_with_redis_away_the_overview_shows_what_postgres_knows(services: Services, settings: Settings) -> None:

@@ -1,11 +1,9 @@
 """The operator's pages under /ops: the whole service, one user, and what needs somebody."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from hashlib import sha256
 from http import HTTPStatus
-from itertools import takewhile
-from time import monotonic
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -13,8 +11,6 @@ from flask import Blueprint, Response, abort, g, redirect, render_template, requ
 from flask.typing import ResponseReturnValue
 
 from onelane.bootstrap import Services
-from onelane.doctor.examination import CHECKS, QUICK, Check, Examined, examine
-from onelane.doctor.finding import Deployment, Health
 from onelane.errors import LanesUnavailable, StoreUnavailable
 from onelane.model import uuid_or_none
 from onelane.operations import anomalies, reply_views
@@ -25,7 +21,7 @@ from onelane.operations.overview import glance
 from onelane.operations.reply_views import ReplyState
 from onelane.operations.users import find_user, newest_users, user_of_session
 from onelane.users import user_of
-from onelane_web.ops import acting, rq_dashboard
+from onelane_web.ops import acting, examining, rq_dashboard
 from onelane_web.ops.notes import NOTES
 
 NAME: Final = "pages"
@@ -35,10 +31,6 @@ LISTED: Final = 50
 REPLIES_LOOKED_AT: Final = 5_000
 ANOMALIES_S: Final = 0.2
 ANOMALIES_ASKED_S: Final = 4.0
-DOCTOR_CHECK_S: Final = 2.0
-DOCTOR_S: Final = 12.0
-QUICK_CHECK_S: Final = 0.1
-QUICK_S: Final = 0.2
 
 View = Callable[..., str]
 
@@ -52,6 +44,7 @@ def blueprint(services: Services) -> Blueprint:
     _general(pages, services)
     _lists(pages, services)
     _people(pages, services)
+    examining.add_to(pages, services)
     acting.add_to(pages, services)
     pages.register_error_handler(StoreUnavailable, _away)
     pages.register_error_handler(LanesUnavailable, _away)
@@ -65,9 +58,8 @@ def _general(pages: Blueprint, services: Services) -> None:
     @_unless_seen
     def overview() -> str:
         now = glance(database, services.lanes, services.out_lanes)
-        said = [one for one in _examined(services, QUICK, QUICK_CHECK_S, QUICK_S) if one.finding.health != Health.OK]
         kinds = (("turns", now.turns), ("replies", now.replies))
-        return render_template("ops/overview.html", now=now, kinds=kinds, said=said)
+        return render_template("ops/overview.html", now=now, kinds=kinds, said=examining.quick_faults(services))
 
     @pages.get("/anomalies", endpoint="anomalies")
     @_unless_seen
@@ -76,22 +68,6 @@ def _general(pages: Blueprint, services: Services) -> None:
         windows = (window,) if window in anomalies.WINDOWS else anomalies.WINDOWS
         looked = anomalies.look_back(database, ANOMALIES_ASKED_S if window else ANOMALIES_S, windows)
         return render_template("ops/anomalies.html", looked=looked, windows=anomalies.WINDOWS)
-
-    @pages.get("/doctor")
-    def doctor() -> str:
-        return render_template("ops/doctor.html", examined=None)
-
-    @pages.post("/doctor")
-    def examination() -> str:
-        """Run the checks, as far as there is time: what they write they remove again."""
-        return render_template("ops/doctor.html", examined=_examined(services, CHECKS, DOCTOR_CHECK_S, DOCTOR_S))
-
-
-def _examined(services: Services, checks: Sequence[Check], each_s: float, within_s: float) -> list[Examined]:
-    """Make the doctor's checks, as many as there is time for."""
-    ends = monotonic() + within_s
-    deployment = Deployment(services.settings, services.database, services.lanes)
-    return list(takewhile(lambda _: monotonic() < ends, examine(deployment, checks, deadline_s=each_s)))
 
 
 def _lists(pages: Blueprint, services: Services) -> None:

@@ -30,10 +30,15 @@ from onelane.doctor import (
 )
 from onelane.doctor.finding import Deployment, Finding, Health, failed
 from onelane.errors import LanesForeign, LanesUnavailable, StoreUnavailable
+from onelane.importing import IMPORT_MAX_S
 from onelane.model import Value
 
 DEADLINE_S = 15.0
+BOTS_S = IMPORT_MAX_S + 10.0
+"""An import may take as long as a worker lets it; one that takes longer ends the process, and says where it was."""
 
+LATE = "find out what delays the servers, and run the doctor again"
+LATE_BOTS = f"a worker gives each bot {IMPORT_MAX_S:g} s to be imported: find out what its module does so long"
 CHECK_POSTGRES = "check DATABASE_URL, and that the server runs"
 CHECK_REDIS = "check REDIS_URL, and that the server runs"
 CHECK_OWNER = (
@@ -59,9 +64,13 @@ class Check(NamedTuple):
     name: str
     run: Callable[[Deployment], Finding]
     needs: tuple[str, ...] = ()
+    within_s: float | None = None
+    """Its own deadline, in place of the examination's."""
+    late: str = LATE
+    """What to do when it takes longer."""
 
 
-CHECKS = (
+WITHOUT_BOTS = (
     Check("postgres", servers.postgres),
     Check("redis", servers.redis_server),
     Check("owner", servers.owner, ("postgres", "redis")),
@@ -84,7 +93,6 @@ CHECKS = (
     Check("reply lanes", replies.replies_have_lanes, ("postgres", "owner")),
     Check("workers", lanes.workers_live, ("owner",)),
     Check("inbox", inbox.inbox_has_room, ("postgres",)),
-    Check("bots", handlers.bots_load),
     Check("handlers", handlers.handlers_succeed, ("postgres",)),
     Check("quarantine", quarantine.quarantine_is_empty, ("postgres",)),
     Check("operators", operators.addresses_are_known, ("redis",)),
@@ -92,6 +100,10 @@ CHECKS = (
     Check("connections", connections.connections_suffice, ("postgres", "redis")),
     Check("tracing", tracing.spans_arrive),
 )
+"""For a process that may not import bots, as the web."""
+BOTS = Check("bots", handlers.bots_load, within_s=BOTS_S, late=LATE_BOTS)
+CHECKS = (*WITHOUT_BOTS, BOTS)
+"""An import that hangs ends the process: it is the last."""
 QUICK_NAMES = frozenset(
     {"postgres", "redis", "owner", "eviction", "memory", "ways to send", "workers", "operators", "isolation"}
 )
@@ -124,11 +136,11 @@ class Diagnosis(Value):
 def examine(
     deployment: Deployment, checks: Sequence[Check] = CHECKS, *, deadline_s: float = DEADLINE_S
 ) -> Iterator[Examined]:
-    """Run the checks one after the other; each takes at most `deadline_s`."""
+    """Run the checks one after the other; each takes at most `deadline_s`, or its own deadline."""
     failures: set[str] = set()
     for check in checks:
         missing = [name for name in check.needs if name in failures]
-        finding = _skipped(missing[0]) if missing else _run_within(deadline_s, check, deployment)
+        finding = _skipped(missing[0]) if missing else _run_within(check.within_s or deadline_s, check, deployment)
         if finding.health is Health.FAILED:
             failures.add(check.name)
         yield Examined(check=check.name, finding=finding)
@@ -145,9 +157,7 @@ def _run_within(deadline_s: float, check: Check, deployment: Deployment) -> Find
     try:
         return answer.get(timeout=deadline_s)
     except Empty:
-        return failed(
-            f"no answer within {deadline_s:g} s", "find out what delays the servers, and run the doctor again"
-        )
+        return failed(f"no answer within {deadline_s:g} s", check.late)
 
 
 def _run(check: Check, deployment: Deployment) -> Finding:

@@ -1,0 +1,33 @@
+"""The doctor's checks have a deadline each; that of the bots is their own."""
+
+from threading import Event
+from typing import Any
+
+from onelane.doctor.examination import BOTS, CHECKS, WITHOUT_BOTS, Check, examine
+from onelane.doctor.finding import Finding, Health, ok
+from onelane.importing import IMPORT_MAX_S
+
+DEPLOYMENT: Any = None
+
+
+def _only(check: Check, deadline_s: float) -> Finding:
+    [examined] = examine(DEPLOYMENT, [check], deadline_s=deadline_s)
+    return examined.finding
+
+
+def test_a_bot_that_takes_as_long_to_import_as_a_worker_lets_it_has_not_failed() -> None:
+    assert (BOTS.within_s or 0) > IMPORT_MAX_S
+    assert (*WITHOUT_BOTS, BOTS) == CHECKS
+
+
+def test_a_checks_own_deadline_counts_in_place_of_the_others() -> None:
+    taken = Event()
+
+    def look(_: object) -> Finding:
+        taken.wait(0.1)
+        return ok("looked")
+
+    assert _only(Check("slow", look), 0.01).found == "no answer within 0.01 s"
+    assert _only(Check("slow", look, within_s=30), 0.01).health is Health.OK
+    late = _only(Check("slow", look, within_s=0.01, late="wait"), 30)
+    assert (late.health, late.found, late.todo) == (Health.FAILED, "no answer within 0.01 s", "wait")
