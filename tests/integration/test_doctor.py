@@ -30,6 +30,9 @@ from onelane.doctor import (
     lanes as lane_checks,
 )
 from onelane.doctor import (
+    replies as reply_checks,
+)
+from onelane.doctor import (
     servers as server_checks,
 )
 from onelane.doctor import (
@@ -666,6 +669,24 @@ def test_with_more_users_than_it_looks_at_it_looks_at_some_anywhere(
     seen = {user for _ in range(20) for user in lane_checks._sample(deployment)[0]}
     assert len(seen) > 20
     assert look_at("lanes").found == "Redis and Postgres agree; users looked at: 10"
+
+
+def test_of_users_with_replies_it_looks_at_some_anywhere_also_behind_one_with_many(
+    rows: Rows, services: Services, monkeypatch: pytest.MonkeyPatch, look_at: LookAt
+) -> None:
+    """It began at the first user, always, and counted replies: one user with many was all that it looked at."""
+    monkeypatch.setattr(lane_checks, "SAMPLE_MAX", 10)
+    users = sorted(rows.make_user("demo", f"partner {nr}") for nr in range(40))
+    outbox = "INSERT INTO outbox (user_id, turn_seq, ordinal, id, channel) VALUES (%s, 1, %s, new_id(), 'demo')"
+    for user_id in users:
+        services.database.rows(outbox, (user_id, 1))
+    for ordinal in range(2, 30):
+        services.database.rows(outbox, (users[0], ordinal))
+    deployment = Deployment(services.settings, services.database, services.lanes)
+    samples = [reply_checks._sample(deployment) for _ in range(20)]
+    assert {len(users) for users in samples} == {10}
+    assert len({user for users in samples for user in users}) > 20
+    assert look_at("reply lanes").found == "users whose replies wait without a lane: 10 of 10"
 
 
 # the handlers

@@ -8,6 +8,7 @@ import pytest
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.doctor import sample
 from onelane.doctor.fences import fences_are_credible
 from onelane.doctor.finding import Deployment, Health
 from onelane.outcomes import SettleOutcome
@@ -77,6 +78,20 @@ def test_postgres_stores_no_fence_that_a_script_cannot_count(
     user_id = accept("alice").user_id
     with pytest.raises(psycopg.errors.CheckViolation):
         rows.set_fence(user_id, fence)
+
+
+def test_of_many_users_the_doctor_looks_at_some_anywhere(
+    services: Services, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read all of them, which takes longer than a statement may where there are millions."""
+    monkeypatch.setattr(sample, "USERS_MAX", 10)
+    users = [rows.make_user("demo", f"user {nr}") for nr in range(30)]
+    assert fences_are_credible(_deployment(services)).found.endswith("; users looked at: 10")
+    for user_id in users:
+        rows.set_fence(user_id, 3 * 10**15)
+    found = [fences_are_credible(_deployment(services)) for _ in range(20)]
+    assert {one.found.partition(" users")[0] for one in found} == {"10 of 10"}
+    assert len({shown for one in found for shown in one.details}) > 15
 
 
 def test_the_doctor_shows_a_counter_that_is_none(services: Services) -> None:

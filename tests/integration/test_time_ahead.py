@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from onelane import sessions
 from onelane.bootstrap import Services
 from onelane.cli import onelane
 from onelane.config import Settings
+from onelane.doctor import sample
 from onelane.doctor import sessions as session_checks
 from onelane.doctor.finding import Deployment, Health
 from tests.by_hand import ByHand
@@ -109,3 +111,19 @@ def test_the_doctor_shows_whose_time_is_ahead_and_a_command_repairs_it(
     assert len(json.loads(invoke("session", "fit-time", "--all", "--json").stdout)["fitted"]) == 1
     assert session_checks.time_goes_on(deployment).health is Health.OK
     assert invoke("session", "fit-time").exit_code != 0
+
+
+def test_of_many_users_the_doctor_looks_at_some_and_the_command_at_all_page_by_page(
+    rows: Rows, services: Services, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read all of them at once, which takes longer than a statement may where there are millions."""
+    monkeypatch.setattr(sample, "USERS_MAX", 10)
+    monkeypatch.setattr(sessions, "USERS_PER_PAGE", 10)
+    deployment = Deployment(services.settings, services.database, services.lanes)
+    users = {str(rows.make_user("demo", f"user {nr}")) for nr in range(25)}
+    assert session_checks.time_goes_on(deployment).found.endswith("; users looked at: 10")
+    services.database.rows("UPDATE users SET last_accepted_at = clock_timestamp() + interval '1 year'")
+    assert "the time of 10 users is ahead" in session_checks.time_goes_on(deployment).found
+    fitted = json.loads(invoke("session", "fit-time", "--all", "--json").stdout)["fitted"]
+    assert {one["user_id"] for one in fitted} == users
+    assert session_checks.time_goes_on(deployment).health is Health.OK

@@ -4,7 +4,7 @@ Which session a message belongs to is decided in SQL alone (`sql/functions/get_o
 Redis keeps is a hint: it is deleted after every end, and when it is wrong all the same, the SQL sees it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -33,13 +33,17 @@ SELECT u.last_seq, u.notes, s.id AS session_id, s.status, s.escalated_at,
  WHERE u.id = %s
 """
 """What a command is about: asked again after a lost reply it must not meet a later session or message."""
+USERS_PER_PAGE = 5_000
+# Each session is looked up by itself: a join would read all of them.
 AHEAD = """
-SELECT u.id, greatest(u.last_accepted_at, s.last_message_at) - clock_timestamp() AS by, count(*) OVER () AS total
-  FROM users u LEFT JOIN conversation_sessions s ON s.user_id = u.id AND s.status <> 'ended'
- WHERE greatest(u.last_accepted_at, s.last_message_at) > clock_timestamp() + interval '10 s'
- ORDER BY by DESC LIMIT %s
+SELECT id, latest - clock_timestamp() AS by,
+       coalesce(latest > clock_timestamp() + interval '10 s', false) AS is_ahead
+  FROM (SELECT id, greatest(last_accepted_at, (SELECT max(last_message_at) FROM conversation_sessions
+                                                WHERE user_id = u.id AND status <> 'ended')) AS latest
+          FROM users u WHERE id > %(after)s ORDER BY id LIMIT %(most)s) _
+ ORDER BY id
 """
-"""Users whose time stands still: the clock was set back behind it. Some seconds are over before anybody acts."""
+"""Users, and whose time stands still: the clock was set back behind it. Some seconds are over before anybody acts."""
 CLOCKS_DIFFER = """
 SELECT count(*) AS times
   FROM unnest(%s::timestamptz[], %s::timestamp[]) clocks (instant, shown) WHERE instant AT TIME ZONE %s <> shown
@@ -186,9 +190,12 @@ def _escalated(row: Row | None) -> Escalated | None:
     return "noted" if row.did == "noted" else UUID(row.did)
 
 
-def users_ahead(database: Database, most: int) -> list[Row]:
-    """Return users whose time is ahead of the clock, with `by` how much, the furthest first, and their `total`."""
-    return database.rows(AHEAD, (most,))
+def users_ahead(database: Database) -> Iterator[UUID]:
+    """Walk over all users, page by page, and yield those whose time is ahead of the clock."""
+    after = UUID(int=0)
+    while rows := database.rows(AHEAD, {"after": after, "most": USERS_PER_PAGE}):
+        yield from (row.id for row in rows if row.is_ahead)
+        after = rows[-1].id
 
 
 def publish_policies(database: Database, policies: Iterable[Policy]) -> None:

@@ -1,6 +1,5 @@
 """`onelane session`: show a user's sessions, end them, hand them to a human and back."""
 
-from datetime import timedelta
 from uuid import UUID
 
 import click
@@ -112,14 +111,16 @@ def hand_back(user_or_session: Named, is_json: bool) -> None:
 
 @session.command(name="fit-time")
 @click.argument("user", type=USER, required=False)
-@click.option("--all", "is_all", is_flag=True, help="Of all users whom the doctor names.")
+@click.option("--all", "is_all", is_flag=True, help="Of all users.")
 @as_json
 def fit_time(user: Named | None, *, is_all: bool, is_json: bool) -> None:
     """Bring times that are ahead of Postgres' clock back to it."""
     if (user is None) != is_all:
         raise click.UsageError("name a user, or give --all")
     with opened() as services:
-        fitted = _fit(services, [user_of(services, user).id]) if user is not None else _fit_all(services)
+        users = users_ahead(services.database) if user is None else [user_of(services, user).id]
+        fits = ((one, services.acts.fit_time(one, by=who())) for one in users)
+        fitted = {one: by for one, by in fits if by is not None}
     if is_json:
         print_json({"fitted": [{"user_id": one, "ahead_s": by.total_seconds()} for one, by in fitted.items()]})
         return
@@ -127,18 +128,6 @@ def fit_time(user: Named | None, *, is_all: bool, is_json: bool) -> None:
         click.echo(f"user {one}: brought back by {by}")
     if not fitted:
         click.echo("no times are ahead of the clock")
-
-
-def _fit(services: Services, users: list[UUID]) -> dict[UUID, timedelta]:
-    fitted = {user_id: services.acts.fit_time(user_id, by=who()) for user_id in users}
-    return {user_id: by for user_id, by in fitted.items() if by is not None}
-
-
-def _fit_all(services: Services) -> dict[UUID, timedelta]:
-    fitted: dict[UUID, timedelta] = {}
-    while found := _fit(services, [row.id for row in users_ahead(services.database, SESSIONS_MAX)]):
-        fitted |= found
-    return fitted
 
 
 def user_pairs(user: UserRecord) -> list[tuple[str, str]]:

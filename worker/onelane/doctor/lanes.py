@@ -4,7 +4,6 @@ Both change all the time, and a lane may be between two states when it is read. 
 long as the workers' reconciler needs for its round: a fault that is still there then does not heal by itself.
 """
 
-import random
 import time
 from enum import StrEnum
 from math import inf
@@ -12,10 +11,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from onelane import keys
+from onelane.doctor import sample
 from onelane.doctor.finding import Deployment, Finding, Health, failed, ok, warning
 from onelane.lanes import clock
 from onelane.operations.snapshot import Survey
 from onelane.processes.duties import ROUND_S
+from onelane.processes.reconciler import WAITING_USERS
 from onelane.turns.pacing import parked_max_s
 
 SAMPLE_MAX = 1_000
@@ -25,11 +26,7 @@ AGAIN_S = 0.25
 SHOWN_MAX = 20
 WORKS = {keys.IN: "runs turns", keys.OUT: "sends replies"}
 
-USERS = {
-    "waiting": "SELECT DISTINCT user_id AS id FROM inbox WHERE user_id >= %s ORDER BY user_id LIMIT %s",
-    "any": "SELECT id FROM users WHERE id >= %s ORDER BY id LIMIT %s",
-}
-FIRST_AND_LAST = "(SELECT id FROM users ORDER BY id LIMIT 1) UNION ALL (SELECT id FROM users ORDER BY id DESC LIMIT 1)"
+USERS = "SELECT id FROM users WHERE id > %(after)s ORDER BY id LIMIT %(most)s"
 STANDING = """
 SELECT u.id, u.waiting, u.paused_at IS NOT NULL AS is_paused,
        (SELECT count(*) FROM inbox i WHERE i.user_id = u.id) AS counted,
@@ -117,8 +114,9 @@ def _finding(faults: list[Doubt], looked_at: int) -> Finding:
 
 def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
     """Choose users at random, from those who wait, from all, and from the lanes; return also lanes of no user."""
-    start = _anywhere(deployment)
-    users = {row.id for query in USERS.values() for row in _from(deployment, query, start)}
+    database, queries = deployment.database, (WAITING_USERS[keys.IN], USERS)
+    start = sample.anywhere(database)
+    users = {user for query in queries for user in sample.read_from(database, query, start, SAMPLE_MAX)}
     members = deployment.lanes.scripts.ask(lambda: deployment.lanes.client.zrandmember(keys.lanes(), SAMPLE_MAX))
     strangers = []
     for member in members:
@@ -128,20 +126,6 @@ def _sample(deployment: Deployment) -> tuple[list[UUID], list[str]]:
         except ValueError:
             strangers.append(repr(name[:64]))
     return sorted(users), sorted(strangers)
-
-
-def _anywhere(deployment: Deployment) -> UUID:
-    """Choose an id as `new_id()` makes one: an instant between the first user's and the last's, then random bits."""
-    instants = [row.id.int >> 80 for row in deployment.database.rows(FIRST_AND_LAST)] or [0]
-    instant = min(instants) + random.getrandbits(48) % (max(instants) - min(instants) + 1)
-    return UUID(int=instant << 80 | 7 << 76 | random.getrandbits(76))
-
-
-def _from(deployment: Deployment, query: str, start: UUID) -> list[Any]:
-    """Read by id from `start` on; when too few follow, go on from the first."""
-    rows = deployment.database.rows(query, (start, SAMPLE_MAX))
-    left = SAMPLE_MAX - len(rows)
-    return rows + deployment.database.rows(query, (UUID(int=0), left)) if left else rows
 
 
 def _doubts(deployment: Deployment, users: list[UUID]) -> set[Doubt]:

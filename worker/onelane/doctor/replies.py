@@ -1,15 +1,15 @@
 """Checks of the replies: none waits for long or is given up, no channel is broken, each has a way and a lane."""
 
-import random
 import time
 from typing import Final
 from uuid import UUID
 
 from onelane import keys
 from onelane.channels import providers
-from onelane.doctor import lanes
+from onelane.doctor import lanes, sample
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.operations.reply_views import Overview, overview
+from onelane.processes.reconciler import WAITING_USERS
 
 WAITS_MAX_S: Final = 300.0
 WITHOUT_WORDS: Final = {
@@ -20,9 +20,6 @@ WITHOUT_WORDS: Final = {
     "twilio": "account_sid",
 }
 """What a provider needs before it sends."""
-WAITING_USERS: Final = """
-SELECT DISTINCT user_id FROM (SELECT user_id FROM outbox WHERE user_id >= %s ORDER BY user_id LIMIT %s) _
-"""
 STILL_WAITING: Final = "SELECT DISTINCT user_id FROM outbox WHERE user_id = ANY(%s)"
 NO_LANE: Final = "start a worker: its reconciler makes the lane within seconds; if one runs, read its log"
 
@@ -82,12 +79,9 @@ def _faults(found: Overview) -> list[str]:
 
 
 def _sample(deployment: Deployment) -> list[UUID]:
-    """Read users by id from anywhere on; when too few follow, go on from the first."""
-    start = UUID(int=random.getrandbits(128))
-    rows = deployment.database.rows(WAITING_USERS, (start, lanes.SAMPLE_MAX))
-    if len(rows) < lanes.SAMPLE_MAX:
-        rows += deployment.database.rows(WAITING_USERS, (UUID(int=0), lanes.SAMPLE_MAX - len(rows)))
-    return sorted({row.user_id for row in rows})
+    database = deployment.database
+    start = sample.anywhere(database)
+    return sorted(sample.read_from(database, WAITING_USERS[keys.OUT], start, lanes.SAMPLE_MAX))
 
 
 def _without_lane(deployment: Deployment, users: list[UUID]) -> list[UUID]:

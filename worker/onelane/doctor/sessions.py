@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from onelane.doctor import sample
 from onelane.doctor.finding import Deployment, Finding, failed, ok, warning
 from onelane.errors import StoreUnavailable
 from onelane.operations.anomalies import within
 from onelane.postgres.db import Database
-from onelane.sessions import clocks_differ, users_ahead
+from onelane.sessions import AHEAD, clocks_differ
 
 SCRATCH_CHANNEL = ".doctor"
 """No configured channel can have this name."""
@@ -93,13 +94,16 @@ def ten_seconds_apart(deployment: Deployment) -> Finding:
 
 def time_goes_on(deployment: Deployment) -> Finding:
     """Check that no user's time is ahead of Postgres' clock: it stands still until the clock has caught up."""
-    rows = users_ahead(deployment.database, SHOWN_MAX)
-    if not rows:
-        return ok("no user's time is ahead of Postgres' clock")
+    database = deployment.database
+    users = sample.read_from(database, AHEAD, sample.anywhere(database), sample.USERS_MAX)
+    ahead = sorted((user for user in users.values() if user.is_ahead), key=lambda user: user.by, reverse=True)
+    if not ahead:
+        return ok(f"no user's time is ahead of Postgres' clock; users looked at: {len(users)}")
     return failed(
-        f"the time of {rows[0].total} users is ahead of Postgres' clock, by up to {rows[0].by}: it stands still",
+        f"the time of {len(ahead)} users is ahead of Postgres' clock, by up to {ahead[0].by}: it stands still"
+        f" (users looked at: {len(users)})",
         "see that the clock is right, then: onelane session fit-time --all",
-        tuple(f"user {row.id}: ahead by {row.by}" for row in rows),
+        tuple(f"user {user.id}: ahead by {user.by}" for user in ahead[:SHOWN_MAX]),
     )
 
 
