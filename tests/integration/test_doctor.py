@@ -325,8 +325,30 @@ def test_the_hour_of_day_rule_fails_and_is_named(services: Services, examine: Ex
     # from 20:00 to 23:59 it also splits the session that the doctor tries out now
     assert failures(findings) - {"same session"} == {"functions", "ten seconds"}
     assert findings["functions"].found == "should_create_new_session is not the shipped one"
-    assert findings["functions"].todo == 'psql "$DATABASE_URL" -f sql/functions/should_create_new_session.sql'
+    assert findings["functions"].todo.startswith("DELETE FROM schema_files WHERE name = 'functions/should_create")
     assert "from 20:00 to 23:59" in findings["ten seconds"].details[0]
+
+
+def test_what_is_printed_puts_a_function_back_from_the_wheel(
+    services: Services, settings: Settings, look_at: LookAt
+) -> None:
+    with planted(services, HOUR_OF_DAY_RULE, shipped("should_create_new_session")):
+        statement, _, command = look_at("functions").todo.partition("; then: ")
+        services.database.rows(statement)
+        assert command == "onelane migrate"
+        assert migrations.migrate(settings.database_url) == ["functions/should_create_new_session"]
+        assert look_at("functions").health is Health.OK
+
+
+def test_what_is_printed_puts_a_function_back_that_has_no_file(services: Services, look_at: LookAt) -> None:
+    spoil = "CREATE OR REPLACE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE AS 'SELECT gen_random_uuid()'"
+    with services.database.transaction() as connection:
+        row = connection.execute("SELECT pg_get_functiondef('new_id'::regproc) AS shipped").fetchone()
+    with planted(services, spoil, row.shipped if row else ""):
+        finding = look_at("functions")
+        services.database.rows(finding.todo)
+        assert look_at("functions").health is Health.OK
+    assert finding.found == "new_id is not the shipped one"
 
 
 def test_a_second_function_of_a_shipped_name_fails(services: Services, look_at: LookAt) -> None:

@@ -50,6 +50,8 @@ SELECT coalesce((SELECT relnamespace::regnamespace::name FROM pg_class WHERE oid
 """
 MISSING = "is missing"
 CODE = frozenset({"function", "view"})
+APPLY_AGAIN = "DELETE FROM schema_files WHERE name = '{file}'; then: onelane migrate"
+"""A function that a migration makes has no file of its own, and is made by its definition."""
 
 
 class Difference(Value):
@@ -78,7 +80,8 @@ class Difference(Value):
         if not self.expected:
             return f"DROP FUNCTION {self.thing}({self.part})"
         if self.kind in CODE:
-            return f'psql "$DATABASE_URL" -f sql/{self.kind}s/{self.thing}.sql'
+            file = f"{self.kind}s/{self.thing}"
+            return APPLY_AGAIN.format(file=file) if file in migrations.shipped_code() else self.expected
         is_missing = self.problem == MISSING
         if self.kind == "index":
             return self.expected if is_missing else f"DROP INDEX {self.thing}; {self.expected}"
