@@ -50,6 +50,9 @@ class OneLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
         configure_by_environment()
         self._few_lines = FewLines()
 
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Log no request, whatever GUNICORN_CMD_ARGS asks for: its line may hold a token."""
+
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Log what a stranger sent that is no request a few times."""
         if not msg.startswith("Invalid request") or self._few_lines.allow("gunicorn"):

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
@@ -377,6 +378,26 @@ def test_what_is_no_request_does_not_fill_the_log_either(
         log.warning("Invalid request from ip=127.0.0.1: not this one")
     log.warning("Another warning")
     assert len(caplog.records) == LINES_MAX + 1
+
+
+def test_no_request_is_logged_where_the_environment_asks_for_an_access_log(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heroku's buildpack sets GUNICORN_CMD_ARGS so, and Meta's check of an address has a token in its query."""
+    monkeypatch.setattr(gunicorn_settings, "configure_by_environment", lambda: None)
+    config = Config()
+    config.set("accesslog", "-")
+    log = gunicorn_settings.OneLog(config)
+    request = SimpleNamespace(headers=[])
+    asked = {"REQUEST_METHOD": "GET", "RAW_URI": "/webhooks/meta?hub.verify_token=secret"}
+    log.access(
+        SimpleNamespace(status="200 OK", headers=[], sent=2),
+        request,
+        {**asked, "SERVER_PROTOCOL": "HTTP/1.1"},
+        timedelta(),
+    )
+    log.access_log.handlers.clear()
+    assert "".join(capfd.readouterr()) == ""
 
 
 @pytest.mark.parametrize(("name", "logged"), [("nobody", "nobody"), ("+33612345678", None), ("x" * 64, None)])
