@@ -81,7 +81,8 @@ def test_every_alert_has_a_rule_and_a_runbook() -> None:
         "onelane_replies_duplicated_total",
         "onelane_identity_conflicts_total",
         "onelane_takeovers_total",
-        *(f'onelane_turns_total{{outcome="{outcome}"}}' for outcome in ("dead", "later")),
+        'onelane_turns_total{outcome=~"dead|paused"}',
+        'onelane_turns_total{outcome="later"}',
         'onelane_replies_total{state="failed"}',
     ],
 )
