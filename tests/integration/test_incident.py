@@ -17,8 +17,10 @@ from onelane.cli import onelane
 from onelane.dev.incident.account import Account, Incident
 from onelane.dev.incident.naive import Flaws, Row, Rows, StatementFailed, is_new_day_by_hours
 from onelane.dev.incident.naive_bot import replay
+from onelane.dev.incident.private_stack import _neutral_environment
 from onelane.dev.incident.timeline import CHOSEN, EVENING, LISTED, PAIR
 from onelane.errors import ConfigError
+from onelane.sources import channels_in
 from onelane_web.development.replay import application
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +154,12 @@ def processes_naming(text: str) -> list[str]:
     """List the command lines that hold `text`."""
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     return [line for line in listed.splitlines() if text in line]
+
+
+def test_channels_of_ones_own_do_not_reach_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANNEL_SUPPORT", '{"provider": "standard", "secrets": ["mine"]}')
+    monkeypatch.setenv("CHANNELS_FILE", "channels.json")
+    assert channels_in(_neutral_environment()) == {}
 
 
 def test_outside_development_no_request_says_what_time_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

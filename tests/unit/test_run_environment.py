@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from onelane.commands import console
 from onelane.config import Settings
 from onelane.dev.run import run
-from onelane.dev.run.data_folder import DataFolder
+from onelane.dev.run.data_folder import VARIABLE, DataFolder
 
 BOT = {"provider": "telegram", "secrets": ["sixteen-letters."], "bot_token": "1:token"}
 
@@ -46,3 +47,25 @@ def test_without_channels_there_is_a_demo_channel_of_each_provider(folder: DataF
     address, started = settled(folder)
     assert {"demo", "telegram", "meta"} <= set(json.loads(address["CHANNELS"]))
     assert started == {"DATABASE_URL", "REDIS_URL", "CHANNELS"}
+
+
+@pytest.mark.parametrize(
+    ("source", "given"),
+    [
+        ("CHANNELS_FILE", "channels.json"),
+        ("CHANNEL_SUPPORT", json.dumps(BOT)),
+        ("CHANNEL_DEMO", '{"on_busy": "collect"}'),
+    ],
+)
+def test_a_command_beside_the_run_takes_each_channel_once_from_the_run(
+    folder: DataFolder, source: str, given: str
+) -> None:
+    Path("channels.json").write_text(json.dumps({"support": BOT}))
+    os.environ[source] = given
+    exported = dict(os.environ)
+    address, _ = settled(folder)
+    folder.publish(address)
+    os.environ.clear()
+    os.environ.update({**exported, VARIABLE: str(folder.path)})
+    console._use_the_run_of_this_folder()
+    assert set(Settings.from_environment().channels) == set(json.loads(address["CHANNELS"]))

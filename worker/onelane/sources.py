@@ -37,6 +37,11 @@ def channels_in(environment: Mapping[str, str]) -> dict[str, Given]:
     return found
 
 
+def without_channels(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without all that configures a channel."""
+    return {name: value for name, value in environment.items() if name not in {ALL, FILE} and not name.startswith(ONE)}
+
+
 def _each(environment: Mapping[str, str]) -> Iterator[tuple[str, JsonObject]]:
     if text := environment.get(ALL):
         yield ALL, _object(ALL, text)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from getpass import getuser
@@ -20,6 +20,7 @@ from onelane.model import uuid_or_none
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.merging import Merged
 from onelane.operations.users import UserRecord, find_user, user_of_session
+from onelane.sources import ALL, without_channels
 from onelane.telemetry.log import configure
 
 REDIS_TIMEOUT_S = 3.0
@@ -90,10 +91,15 @@ def _use_the_run_of_this_folder() -> None:
 
     found = DataFolder.of_environment().instead(os.environ)
     if "DATABASE_URL" in found:
-        kept = without_libpq(os.environ)
-        for name in os.environ.keys() - kept.keys():
-            del os.environ[name]
+        _keep(without_libpq(os.environ))
+    if ALL in found:  # the run has published those of all sources
+        _keep(without_channels(os.environ))
     os.environ.update(found)
+
+
+def _keep(kept: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - kept.keys():
+        del os.environ[name]
 
 
 def _may_be_a_run() -> bool:

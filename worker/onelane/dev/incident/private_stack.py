@@ -19,6 +19,7 @@ from onelane.dev.embedded.redis import free_port
 from onelane.dev.run.stop_request import STOP_SIGNALS, StopRequest
 from onelane.dev.stack import HOST, PYTHON, Stack
 from onelane.errors import OnelaneError
+from onelane.sources import without_channels
 
 STOP_S = 10.0
 ANSWER_S = 10.0
@@ -95,7 +96,7 @@ def _start(stack: Stack, report: Callable[[str], object]) -> PrivateStack:
 
 def _neutral_environment() -> dict[str, str]:
     """Keep what programs need to run at all."""
-    return {name: value for name, value in os.environ.items() if name.upper() not in FOREIGN}
+    return {name: value for name, value in without_channels(os.environ).items() if name.upper() not in FOREIGN}
 
 
 def _status(request: Request) -> int | None:
