@@ -36,7 +36,7 @@ from onelane.config import Channel
 from onelane.dev.embedded.redis import free_port
 from onelane.model import Attachment, AttachmentKind, JsonObject
 from onelane.testing.fake_providers import FAULTS, FakeProviders, Fault, Visible, fake_providers
-from onelane.testing.fake_providers.__main__ import APIS
+from onelane.testing.fake_providers.__main__ import APIS, apis_in
 from onelane.testing.fake_providers.running import ADDRESSES
 from tests.conftest import SECRET, eventually
 from tests.payloads import ON_THE_NET
@@ -430,6 +430,16 @@ def test_each_channel_has_a_chance_of_its_own(fakes: FakeProviders, client: http
 
 def test_every_provider_on_the_net_has_a_fake() -> None:
     assert APIS.keys() == ADDRESSES.keys() == set(ON_THE_NET)
+
+
+def test_the_channels_of_the_service_have_fakes_wherever_they_are_configured() -> None:
+    found = apis_in(
+        {
+            "CHANNELS": json.dumps({"demo": {"provider": "demo", "secrets": [SECRET]}}),
+            "CHANNEL_TEAM": json.dumps({"provider": "slack", "secrets": [TOKEN]}),
+        }
+    )
+    assert {name: type(api) for name, api in found.items()} == {"team": APIS["slack"]}
 
 
 def test_a_fault_waits_for_the_request_that_it_is_for(fakes: FakeProviders, client: httpx2.Client) -> None:

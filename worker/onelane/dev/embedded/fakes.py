@@ -10,6 +10,7 @@ from pathlib import Path
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.embedded.server import EmbeddedServer
 from onelane.model import JsonObject
+from onelane.sources import without_channels
 from onelane.testing.fake_providers import FakeProviders
 from onelane.testing.fake_providers.running import ADDRESSES, COMMAND
 
@@ -67,7 +68,7 @@ class EmbeddedFakes(EmbeddedServer):
         self.journal.unlink(missing_ok=True)
         arguments = ["--port", str(self.port), "--log", str(self.journal), "--callback", self._web]
         told = {"CHANNELS": json.dumps(self._faked), "FAKE_PROVIDERS_TOKEN": self._token}
-        self._child.start([*COMMAND, *arguments], cwd=self.data_dir, env={**os.environ, **told})
+        self._child.start([*COMMAND, *arguments], cwd=self.data_dir, env={**without_channels(os.environ), **told})
 
     def _is_ready(self) -> bool:
         try:

@@ -15,9 +15,9 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import Final
 
-from pydantic import TypeAdapter
-
 from onelane.config import Channel
+from onelane.errors import ConfigError
+from onelane.sources import channels_in
 from onelane.testing.fake_providers.api import Api
 from onelane.testing.fake_providers.callbacks import Callbacks
 from onelane.testing.fake_providers.journal import Journal
@@ -45,9 +45,20 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True, help="the journal: a file of JSON lines")
     parser.add_argument("--callback", help="the address of the service's web; without it, nothing is called back")
-    channels = TypeAdapter(dict[str, Channel]).validate_json(os.environ.get("CHANNELS", "{}"))
-    apis = {name: APIS[channel.provider](name, channel) for name, channel in channels.items()}
-    asyncio.run(_serve(parser.parse_args(), apis, parent))
+    arguments = parser.parse_args()
+    try:
+        apis = apis_in(os.environ)
+    except ConfigError as error:
+        parser.error(str(error))
+    asyncio.run(_serve(arguments, apis, parent))
+
+
+def apis_in(environment: Mapping[str, str]) -> dict[str, Api]:
+    """Make the fake of each channel that the service has, and whose provider has one."""
+    channels = {name: Channel.of(given) for name, given in channels_in(environment).items()}
+    return {
+        name: APIS[channel.provider](name, channel) for name, channel in channels.items() if channel.provider in APIS
+    }
 
 
 async def _serve(arguments: Namespace, apis: Mapping[str, Api], parent: int) -> None:

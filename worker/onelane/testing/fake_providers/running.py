@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from onelane.config import Channel
 from onelane.model import JsonObject
+from onelane.sources import without_channels
 from onelane.testing.fake_providers.control import CONTROL
 from onelane.testing.fake_providers.faults import Fault
 from onelane.testing.fake_providers.received import Received
@@ -90,7 +91,8 @@ def fake_providers(
 ) -> Iterator[FakeProviders]:
     """Run fakes of these channels, which must have their tokens, until the block ends; `log` is their journal."""
     arguments = ["--port", str(port), "--log", str(log), *(["--callback", callback] if callback else [])]
-    environment = {**os.environ, "CHANNELS": json.dumps({name: _given(one) for name, one in channels.items()})}
+    given = json.dumps({name: _given(one) for name, one in channels.items()})
+    environment = {**without_channels(os.environ), "CHANNELS": given}
     with subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE) as process:
         try:
             ready = json.loads(process.stdout.readline() if process.stdout else b"")
