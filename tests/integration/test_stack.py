@@ -10,7 +10,9 @@ import pytest
 
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.dev.embedded.child import command_line, descendants
+from onelane.dev.run import reloading
 from onelane.dev.run.data_folder import VARIABLE, DataFolder
+from onelane.dev.run.reloading import Reloader
 from onelane.dev.stack import POLL_S, Stack
 from onelane.errors import OnelaneError
 from tests.conftest import DEADLINE_S, ROOT, eventually
@@ -18,6 +20,10 @@ from tests.conftest import DEADLINE_S, ROOT, eventually
 FAIL = "print('the reason', flush=True); raise SystemExit(3)"
 STAY = "import time; time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); " + STAY
+LOGS = (
+    "from onelane.telemetry.log import configure_by_environment, event; configure_by_environment(); "
+    f"event('worker_started', worker='w', kinds='in,out', slots=1); {STAY}"
+)
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAY!r}])"
 
 
@@ -95,6 +101,31 @@ def test_leaving_the_block_ends_a_whole_family_also_one_that_ignores_requests(tm
         family = [parent.pid, grandchild, stubborn.pid]
     assert not any(map(command_line, family))
     assert not stack.has_processes
+
+
+def test_a_process_that_the_system_does_not_start_is_named_with_the_reason(stack: Stack, tmp_path: Path) -> None:
+    with pytest.raises(OnelaneError, match=r"^worker cannot be started: No such file or directory$"):
+        stack.start("worker", python(STAY), cwd=tmp_path / "gone")
+
+
+@pytest.mark.parametrize("level", ["WARNING", "error"])
+def test_a_changed_bot_takes_over_whatever_the_log_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setattr(reloading, "WORKER", python(LOGS))
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    with Stack(tmp_path, {"LOG_LEVEL": level}) as stack:
+        old = stack.start("worker", python(STAY))
+        reloader = Reloader(stack, old, "mybot:handle", tmp_path / "problem.txt", said.append)
+
+        def takes_over() -> bool:
+            reloader.look()
+            return "onelane: the new bot answers" in said
+
+        reloader._changed.set()
+        eventually(takes_over)
+        eventually(lambda: old.has_died)
 
 
 def test_what_is_set_for_another_project_reaches_no_process(tmp_path: Path) -> None:

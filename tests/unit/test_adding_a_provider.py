@@ -1,6 +1,7 @@
 """The example of docs/CHANNELS.md is a provider."""
 
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from onelane.channels import PROVIDERS, Inbound, Provider, provider_of
 from onelane.config import Channel
 from onelane.deliveries import Delivery, Quarantined
+from onelane.dev.run.data_folder import DataFolder
 from onelane.errors import BadSignature
 from tests.conftest import ROOT
 
@@ -41,3 +43,8 @@ def test_it_mends_texts_but_no_names_and_keeps_what_it_does_not_understand(pigeo
     assert isinstance(mended, Delivery)
     assert (mended.text, mended.repairs) == ("ab", ("nul",))
     assert isinstance(kept, Quarantined)
+
+
+def test_onelane_run_has_a_channel_of_it(pigeon: Provider, tmp_path: Path) -> None:
+    found = DataFolder(tmp_path).demo_channels()["pigeon"]
+    assert type(provider_of(Channel(**found))) is type(pigeon)

@@ -69,3 +69,8 @@ def test_a_command_beside_the_run_takes_each_channel_once_from_the_run(
     os.environ.update({**exported, VARIABLE: str(folder.path)})
     console._use_the_run_of_this_folder()
     assert set(Settings.from_environment().channels) == set(json.loads(address["CHANNELS"]))
+
+
+def test_what_fails_for_want_of_something_is_not_taken_for_another_run(folder: DataFolder) -> None:
+    with pytest.raises(BlockingIOError, match="no more processes"), folder.held():
+        raise BlockingIOError("no more processes")

@@ -114,12 +114,18 @@ class Stack:
         cwd: Path | None = None,
         may_end: bool = False,
     ) -> Child:
-        """Start a process. Its end is noticed by whoever waits, unless it `may_end` by itself."""
+        """Start a process; raise OnelaneError where the system does not.
+
+        Its end is noticed by whoever waits, unless it `may_end` by itself.
+        """
         child = Child(name, self.folder)
         self._children.append(child)
         if not may_end:
             self._watched.append(child)
-        child.start(argv, cwd=cwd or self._cwd, env={**self.environment, **_as_text(environment or {})})
+        try:
+            child.start(argv, cwd=cwd or self._cwd, env={**self.environment, **_as_text(environment or {})})
+        except OSError as error:
+            raise OnelaneError(f"{name} cannot be started: {error.strerror}") from error
         return child
 
     def keep(self, child: Child) -> None:

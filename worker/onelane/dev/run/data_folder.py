@@ -47,12 +47,8 @@ class DataFolder:
         except OSError as error:
             raise ConfigError(f"{VARIABLE}: {self.path} cannot be used ({error.strerror}); name another") from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(lock)
             yield
-        except BlockingIOError:
-            raise ConfigError(
-                f"{VARIABLE}: another `onelane run` works in {self.path}; stop it, or name another folder"
-            ) from None
         finally:
             os.close(lock)
 
@@ -73,7 +69,7 @@ class DataFolder:
             "telegram": {"bot_token": f"{BOT_ID}:{self.token('telegram-bot')}"},
             "twilio": {"account_sid": f"AC{self.token('twilio-account')[:SID_DIGITS]}"},
         }
-        return {name: {"provider": name, "secrets": [self.token(name)], **own[name]} for name in PROVIDERS}
+        return {name: {"provider": name, "secrets": [self.token(name)], **own.get(name, {})} for name in PROVIDERS}
 
     def token(self, name: str) -> str:
         """Read a secret of another demo channel; make it the first time."""
@@ -125,6 +121,14 @@ class DataFolder:
         published = self._read()
         published.pop("declined", None)
         return published or None
+
+    def _lock(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{VARIABLE}: another `onelane run` works in {self.path}; stop it, or name another folder"
+            ) from None
 
     def _read(self) -> dict[str, Any]:
         try:

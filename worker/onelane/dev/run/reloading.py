@@ -47,7 +47,12 @@ class Reloader:
         elif self._changed.is_set():
             self._changed.clear()
             self._say("onelane: the bot has changed, a new worker starts")
-            self._next = self._stack.start(f"worker-{next(self._numbers)}", WORKER, may_end=True)
+            self._next = self._stack.start(f"worker-{next(self._numbers)}", WORKER, self._logged(), may_end=True)
+
+    def _logged(self) -> dict[str, str]:
+        """Return what a worker needs to log STARTED, whatever LOG_LEVEL is."""
+        is_logged = self._stack.environment.get("LOG_LEVEL", "").upper() in {"", "DEBUG", "INFO"}
+        return {} if is_logged else {"LOG_LEVEL": "INFO"}
 
     def _follow(self, following: Child) -> None:
         if following.has_died:
