@@ -1,5 +1,6 @@
 """`onelane migrate`: run by many at once, killed at any statement, repeated; and what it applies again."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,12 @@ import pytest
 from psycopg import Connection
 
 from onelane.bootstrap import open_services
+from onelane.cli import main
 from onelane.config import Settings
 from onelane.dev.embedded import EmbeddedPostgres
 from onelane.doctor.finding import Deployment
 from onelane.doctor.schema import functions_match, tables_match
-from onelane.errors import StoreDenied, StoreUnavailable
+from onelane.errors import EXIT_CONFIG, StoreDenied, StoreUnavailable
 from onelane.postgres import migrations
 from onelane.postgres.db import Database
 from onelane.postgres.migrations import GUARD, SQL, migrate, pending
@@ -214,6 +216,35 @@ def test_a_run_over_a_link_that_went_silent_ends(url: str, database: Connection[
         proxy.silence()
         with pytest.raises(StoreUnavailable):
             silenced.result(DEADLINE_S)
+
+
+@pytest.mark.usefixtures("_root_logger_as_it_was")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dead", "list"),
+        ("replies",),
+        ("user", "show", "demo:alice"),
+        ("quarantine", "list"),
+        ("dead", "retry", "--all"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_on_a_database_that_is_not_migrated_says_so_in_one_line(
+    url: str,
+    settings: Settings,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environment(settings, database_url=url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["onelane", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == EXIT_CONFIG
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"onelane: .*\(SQLSTATE 42[0-9P]{3}\): run `onelane migrate`\n", said), said
 
 
 def test_a_second_run_applies_nothing(url: str, database: Connection[Any]) -> None:

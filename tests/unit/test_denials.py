@@ -5,8 +5,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from onelane.errors import ConfigError
+from onelane.errors import ConfigError, StoreUnavailable
 from onelane.postgres.connection import ALL_IN_USE, DENIALS, refusal_of
+from onelane.postgres.faults import misfit
 from onelane.postgres.pooled import connector
 
 FAILED = 'connection to server at "db.example" (10.0.0.1), port 5432 failed: FATAL:  '
@@ -80,3 +81,22 @@ def test_options_that_no_transaction_can_set_are_a_mistake_of_the_address(option
 )
 def test_a_server_without_a_free_connection_is_recognised(said: str) -> None:
     assert refusal_of(psycopg.OperationalError(FAILED + said)) == ALL_IN_USE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.errors.UndefinedTable(),
+        psycopg.errors.UndefinedColumn(),
+        psycopg.errors.InsufficientPrivilege(),
+        StoreUnavailable("Postgres refused for now", "42883"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_database_of_another_release_is_named_as_such(error: psycopg.Error | StoreUnavailable) -> None:
+    assert f"SQLSTATE {error.sqlstate}): run `onelane migrate`" in str(misfit(error))
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.UniqueViolation(), StoreUnavailable("no connection")], ids=repr)
+def test_what_another_release_does_not_mend_is_not(error: psycopg.Error | StoreUnavailable) -> None:
+    assert misfit(error) is None

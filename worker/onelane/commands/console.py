@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import click
+import psycopg
 from pydantic import BaseModel
 
 from onelane import users
 from onelane.bootstrap import Services, open_services, refuse_foreign_lanes
 from onelane.config import Settings
+from onelane.errors import StoreUnavailable
 from onelane.model import uuid_or_none
 from onelane.operations.acts import Act, Redriven
 from onelane.operations.merging import Merged
 from onelane.operations.users import UserRecord, find_user, user_of_session
+from onelane.postgres.faults import misfit
 from onelane.sources import ALL, without_channels
 from onelane.telemetry.log import configure
 
@@ -66,7 +69,8 @@ USER = UserName()
 def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
     """Connect to what the environment names, else to the `onelane run` of this folder.
 
-    Raise LanesForeign when another deployment uses that Redis, unless the command works `on_any_redis`.
+    Raise LanesForeign when another deployment uses that Redis, unless the command works `on_any_redis`; StoreDenied for
+    a database that is not of this release.
     """
     _use_the_run_of_this_folder()
     settings = Settings.from_environment()
@@ -77,6 +81,10 @@ def opened(*, on_any_redis: bool = False) -> Iterator[Services]:
         if not on_any_redis:
             refuse_foreign_lanes(services.lanes)
         yield services
+    except (psycopg.Error, StoreUnavailable) as error:
+        if (denied := misfit(error)) is None:
+            raise
+        raise denied from error
     finally:
         services.close()
 

@@ -23,6 +23,8 @@ QUERY_CANCELED: Final = "57014"
 """Its time was over, or an operator ended it."""
 PREPARED_ELSEWHERE: Final = ("26000", "42P05")
 """A prepared statement is missing, or is there already: the connection leads to another server process than before."""
+MISFITS: Final = frozenset({"3F000", "42501", "42703", "42704", "42883", "42P01"})
+"""A schema, a right, a column, a type, a function or a table is missing."""
 POOLER: Final = "a pooler stands before it that keeps nothing for a session: set PG_POOLER=transaction"
 
 
@@ -46,6 +48,16 @@ def is_worth_repeating(sqlstate: str) -> bool:
 def is_held_up(sqlstate: str) -> bool:
     """Whether another transaction was in the way."""
     return sqlstate.startswith((CONFLICT, LOCK_NOT_AVAILABLE))
+
+
+def misfit(error: psycopg.Error | StoreUnavailable) -> StoreDenied | None:
+    """Make the error of a database that is not as this release needs it; None for what is another's fault."""
+    sqlstate = sqlstate_of(error) if isinstance(error, psycopg.Error) else error.sqlstate
+    if sqlstate not in MISFITS:
+        return None
+    return StoreDenied(
+        f"the database is not of this release, or its user may not do this (SQLSTATE {sqlstate}): run `onelane migrate`"
+    )
 
 
 def refusal(sqlstate: str) -> StoreUnavailable | StoreRefused:
