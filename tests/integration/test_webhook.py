@@ -265,6 +265,20 @@ def test_replies_come_in_order_with_the_message_they_answer(
     assert len({one["session_id"] for one in told["replies"] + told["messages"]}) == 1
 
 
+def test_a_page_ends_before_the_first_message_that_waits_whatever_event_is_behind_it(
+    rows: Rows, client: FlaskClient, services: Services, settings: Settings
+) -> None:
+    """`onelane send` had gone on behind the event, and never saw what became of its message."""
+    deliver(client, settings, message(1))
+    deliver(client, settings, message(2, kind="event", event="reaction"))
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert (told["messages"], told["done_seq"]) == ([], 0)
+    rows.settle(rows.user_of("demo", "alice"), 1, "one")
+    told = client.get("/webhooks/demo/replies?user=alice").json or {}
+    assert [one["external_id"] for one in told["messages"]] == ["m1", "m2"]
+    assert ([one["text"] for one in told["replies"]], told["done_seq"]) == (["one"], 2)
+
+
 def test_a_long_list_of_replies_goes_on_after_its_last_whole_turn(
     rows: Rows, client: FlaskClient, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,9 +22,11 @@ SELECT inbound.id AS message_id, m.turn_seq AS seq, m.ordinal, m.external_id, m.
   LEFT JOIN messages inbound
     ON inbound.user_id = m.user_id AND inbound.turn_seq = m.turn_seq AND inbound.ordinal = 0
  WHERE m.user_id = %s AND m.turn_seq >= %s AND m.failure IS DISTINCT FROM 'escalated'
+   AND NOT EXISTS (SELECT FROM inbox i WHERE i.user_id = m.user_id AND i.seq <= m.turn_seq)
  ORDER BY m.turn_seq, m.ordinal
  LIMIT %s
 """
+"""Ends before the first message that waits: an event behind it is terminal before it."""
 
 WAITING = """
 SELECT external_id, attempts, laters, last_error FROM inbox WHERE user_id = %s AND last_error IS NOT NULL
