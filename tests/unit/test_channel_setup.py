@@ -42,6 +42,15 @@ def test_the_same_address_in_another_spelling_is_right(called: str) -> None:
     assert same_address("support", TWILIO, called).health is Health.OK
 
 
+@pytest.mark.parametrize(
+    "called", ["bot.example.com/webhooks/support", "https://b.example:x/", "https://b.example:99999/", "https://[", ""]
+)
+def test_what_is_no_address_is_named_as_such(called: str) -> None:
+    found = same_address("support", TWILIO, called)
+    assert (found.health, found.found) == (Health.FAILED, "--called is no address")
+    assert "https://…" in found.todo
+
+
 NOWHERE = f"http://127.0.0.1:{free_port()}"
 SENDS = {"account_sid": f"AC{'0' * 32}", "from_number": "+15550100", "base_url": NOWHERE, "messaging_url": NOWHERE}
 REFUSED = Refusal(at=datetime(2031, 3, 29, 12, tzinfo=UTC), reason="it is signed for https://other/", address=EXPECTED)

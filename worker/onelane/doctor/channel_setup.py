@@ -53,7 +53,9 @@ def address_of(name: str, channel: Channel) -> Finding:
 
 def same_address(name: str, channel: Channel, called: str) -> Finding:
     """Compare what the provider calls with what this service verifies."""
-    theirs = urlsplit(called)
+    theirs = _address(called)
+    if theirs is None:
+        return failed("--called is no address", "give it as the provider's console shows it: https://…")
     ours = urlsplit((channel.public_url or f"{theirs.scheme}://{theirs.netloc}").rstrip("/") + f"/webhooks/{name}")
     wrong = _differences(theirs, ours)
     if not wrong:
@@ -86,6 +88,15 @@ def way_to_send(channel: Channel) -> Finding:
     if provider_of(channel).sender is None:
         return warning("it has no way to send: replies are withheld", "docs/CHANNELS.md says what each provider needs")
     return ok("it has a way to send")
+
+
+def _address(called: str) -> SplitResult | None:
+    try:
+        address = urlsplit(called)
+        is_whole = address.scheme in {"http", "https"} and bool(address.hostname and _port(address))
+    except ValueError:  # brackets or a port that is no number
+        return None
+    return address if is_whole else None
 
 
 def _differences(theirs: SplitResult, ours: SplitResult) -> list[str]:
