@@ -221,6 +221,19 @@ def test_a_script_says_things_over_connections_of_its_own(
     assert [row.text for row in Rows(services.database).replies(said.user_id)] == ["news", "more"]
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [("a\0b", "Reply.text: "), (Reply("news", raw={"note": "a\0b"}), "Postgres refuses it: ")],
+    ids=["before it is stored", "as it is stored"],
+)
+def test_what_cannot_be_stored_is_unsendable_like_all_that_cannot_be_said(
+    settings: Settings, services: Services, said: str | Reply, why: str
+) -> None:
+    with onelane.Speaker(settings) as speaker, pytest.raises(Unsendable, match=why) as refused:
+        speaker.say("eve", said, channel="demo")
+    assert refused.value.word is Word.BAD_CONTENT
+
+
 # over HTTP
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from onelane.bootstrap import open_services
 from onelane.bot.reply import Reply
-from onelane.channels.verdicts import Unsendable
+from onelane.channels.verdicts import Unsendable, Word
 from onelane.config import Settings
-from onelane.errors import StoreUnavailable
+from onelane.errors import BadResult, StoreRefused, StoreUnavailable
 from onelane.saying import Said
 
 __all__ = ["Said", "Speaker", "StoreUnavailable", "Unsendable", "say"]
@@ -23,7 +23,10 @@ class Speaker:
 
     def say(self, user: str | UUID, said: str | Reply, *, channel: str, key: str | None = None) -> Said:
         """Say something to a user: see `say`."""
-        return self._services.saying.say(channel, user, said if isinstance(said, Reply) else Reply(said), key)
+        try:
+            return self._services.saying.say(channel, user, said if isinstance(said, Reply) else Reply(said), key)
+        except (BadResult, StoreRefused) as error:
+            raise Unsendable(Word.BAD_CONTENT, str(error)) from error
 
     def close(self) -> None:
         """Give the connections back."""
