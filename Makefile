@@ -56,7 +56,7 @@ test-redis: $(INSTALLED) ## run the tests of lanes and workers on another server
 test-pooler: $(INSTALLED) ## run the tests of intake, turns and sessions through a PgBouncer with two connections
 	ONELANE_TEST_POOLER=2 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(POOLER_TESTS)
 
-bench: $(INSTALLED) ## measure beside peers, an hour; CLAIMS="whole_way cost" RUNS=5 QUICK=1
+bench: $(INSTALLED) ## measure beside peers, 75 minutes; CLAIMS="whole_way cost" RUNS=5 QUICK=1
 	$(BIN)/python -m bench $(CLAIMS) --runs $(RUNS) $(if $(QUICK),--quick)
 
 chaos: $(INSTALLED) ## break everything at random under traffic, then check every promise

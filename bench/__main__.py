@@ -4,23 +4,27 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import click
 
-from bench import plots, publishing, result
+from bench import machine, plots, publishing, result
 from bench.checkout import ROOT
-from bench.claims import CLAIMS
+from bench.claims import CLAIMS, RUNS
 from bench.errors import BenchError
 from bench.plan import Plan, to_terminal
 from bench.result import Result
+from bench.stack import remove_leftovers
 from bench.table import in_terminal
 from onelane.config import Settings
 from onelane.errors import OnelaneError
 
 OUT = ROOT / ".onelane" / "bench"
+PUBLISHED_RUNS_MIN = 3
 EXIT_FAILED = 1
 EXIT_STOPPED = 143
 
@@ -64,32 +68,52 @@ def main(claims: tuple[str, ...], out: Path, publish: bool, redraw: bool, *, qui
     """Measure Onelane beside its peers, in the same run, on this machine.
 
     Claims: whole_way, drain, skewed, live, webhook, fairness, slow, async_slots, lanes, memory, cost, idle, growth,
-    flushall, takeover, replies, storm; all of them when none is named. Each run ends with a check of its rows: nothing
-    lost, doubled or out of order. Results of claims that are not measured again stay. Everything runs on servers of its
-    own, which leave nothing behind.
+    flushall, takeover, replies, storm; all of them when none is named. Runs that leave rows end with a check of them:
+    nothing lost, doubled or out of order. Results of claims that are not measured again stay. Everything runs on
+    servers of its own, which leave nothing behind. A claim that fails or misses a floor makes the command fail, once
+    all are measured.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STOPPED))
     _forget_settings()
+    if publish and not redraw:
+        _refuse_partial(claims or tuple(CLAIMS), Plan(is_quick=quick, **plan))
+    if (kind := machine.filesystem(Path(gettempdir()))) in machine.IN_MEMORY:
+        to_terminal(f"{gettempdir()} is in memory ({kind}): a flush to disk costs nothing there; set TMPDIR")
+    remove_leftovers()
     folder = publishing.PUBLISHED if publish else out
-    results = result.load(folder)
+    results, broken = result.load(folder), list[str]()
     began = time.monotonic()
-    if redraw:
-        for one in results.values():
-            _show(one, folder)
-    else:
-        _measure(claims or tuple(CLAIMS), Plan(is_quick=quick, **plan), results, folder)
-    if publish:
-        publishing.publish(results)
+    for claim in results if redraw else claims or CLAIMS:
+        if redraw:
+            _show(results[claim], folder)
+        else:
+            broken += _measure(claim, Plan(is_quick=quick, **plan), results, folder)
+        if publish:
+            publishing.publish(results)
     to_terminal(f"{time.monotonic() - began:.0f} s; JSON and plots are in {folder}")
+    if broken:
+        raise BenchError("; ".join(broken))
 
 
-def _measure(claims: Sequence[str], plan: Plan, results: dict[str, Result], folder: Path) -> None:
-    """Measure claims, and add each to `results` and to the folder as soon as it is there."""
-    for claim in claims:
-        to_terminal(f"{claim}:")
+def _refuse_partial(claims: Sequence[str], plan: Plan) -> None:
+    """Raise UsageError for what must not stand in the document."""
+    too_few = plan.runs < PUBLISHED_RUNS_MIN and not RUNS.keys() >= set(claims)
+    if plan.is_quick or plan.peers or too_few:
+        raise click.UsageError("only full sizes, all peers and three rounds or more are published")
+
+
+def _measure(claim: str, plan: Plan, results: dict[str, Result], folder: Path) -> list[str]:
+    """Measure a claim, and add it to `results` and to the folder at once; return why the command fails, if it does."""
+    to_terminal(f"{claim}:")
+    try:
         results[claim] = CLAIMS[claim](plan)
         result.save(folder, results)
         _show(results[claim], folder)
+    except Exception:  # noqa: BLE001 - the other claims are measured all the same
+        traceback.print_exc()
+        return [f"{claim} failed"]
+    missed = [goal.text for goal in results[claim].goals if goal.is_missed_floor and not plan.is_quick]
+    return [f"{claim} missed {text}" for text in missed]
 
 
 def _show(one: Result, folder: Path) -> None:

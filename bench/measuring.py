@@ -6,6 +6,7 @@ ratio is taken within each round, and the median of the rounds is the result.
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -17,6 +18,8 @@ from bench.plan import Plan
 Figures = dict[str, Any]
 """What one run of one contestant found."""
 OURS = "onelane"
+PEERS = ("pgbench", "rq", "slack_sdk", "earlier version")
+"""How the names of all others begin."""
 
 
 @dataclass
@@ -29,15 +32,25 @@ class Rounds:
     others_cpus: list[float] = field(default_factory=list)
     """How many CPUs processes that are not ours kept busy, during each run."""
     seconds: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Peers that failed, and how: they have no figures."""
+
+    def values(self, name: str, figure: str) -> list[float]:
+        """Return a contestant's figure of each round."""
+        return [float(one[figure]) for one in self.found[name]]
 
     def median(self, name: str, figure: str) -> float:
         """Return the median of a contestant's figure over the rounds."""
-        return median(float(one[figure]) for one in self.found[name])
+        return median(self.values(name, figure))
+
+    def ratios(self, name: str, other: str, figure: str) -> list[float]:
+        """Return name's figure ÷ other's of each round."""
+        pairs = zip(self.values(name, figure), self.values(other, figure), strict=True)
+        return [one / (another or 1e-9) for one, another in pairs]
 
     def ratio(self, name: str, other: str, figure: str) -> float:
         """Return the median of name's figure ÷ other's, both of the same round."""
-        pairs = zip(self.found[name], self.found[other], strict=True)
-        return median(float(one[figure]) / float(another[figure] or 1e-9) for one, another in pairs)
+        return median(self.ratios(name, other, figure))
 
     def worst(self, name: str, figure: str) -> float:
         """Return the largest of a contestant's figure."""
@@ -45,15 +58,22 @@ class Rounds:
 
 
 def alternate(plan: Plan, contestants: Mapping[str, Callable[[], Figures]]) -> Rounds:
-    """Run all contestants in turns, `plan.runs` times."""
+    """Run all contestants in turns, `plan.runs` times; a peer that fails takes part no longer."""
     rounds = Rounds({name: [] for name in contestants})
     began = time.monotonic()
     for number in range(1, plan.runs + 1):
         rounds.load.append(round(os.getloadavg()[0], 2))
-        for name, run in contestants.items():
+        for name in list(rounds.found):
             plan.report(f"  round {number} of {plan.runs}: {name} (load average {os.getloadavg()[0]:.2f})")
             others = _Others()
-            rounds.found[name].append(run())
+            try:
+                rounds.found[name].append(contestants[name]())
+            except Exception as error:
+                if not name.startswith(PEERS):
+                    raise
+                traceback.print_exc()
+                rounds.failed[name] = next(iter(str(error).splitlines()), type(error).__name__)
+                del rounds.found[name]
             rounds.others_cpus.append(others.cpus())
     rounds.seconds = round(time.monotonic() - began, 1)
     return rounds

@@ -1,19 +1,25 @@
 """The result of a claim, in a form that tables, plots and JSON share."""
 
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
+from bench import machine
 from bench.errors import BenchError
 from bench.measuring import Rounds
 from bench.plan import Plan
 
 FILE = "results.json"
+FLOOR = " (floor)"
+"""Ends the name of a goal that must be reached."""
+DIGITS_MIN, DIGITS_MAX = 3, 17
+BUSY_CPUS = 0.2
+Measured = float | Sequence[float] | None
+"""One figure, or one of each round, whose median counts; None when nobody measured it."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,41 @@ class Goal:
 
     text: str
     measured: str
+    """Empty when nobody measured it."""
     is_reached: bool
+    spread: str = ""
+    """From the least to the most of the rounds."""
+
+    @property
+    def is_missed_floor(self) -> bool:
+        """Whether it must be reached, and was not."""
+        return FLOOR in self.text and bool(self.measured) and not self.is_reached
 
     @classmethod
-    def at_least(cls, text: str, least: float, measured: float, unit: str = "") -> Self:
+    def at_least(cls, text: str, least: float, measured: Measured, unit: str = "") -> Self:
         """Require no less."""
-        return cls(f"{text}: at least {least:g}{unit}", f"{measured:.3g}{unit}", measured >= least)
+        return cls._of(f"{text}: at least {least:,g}{unit}", least, measured, unit, lambda value: value >= least)
 
     @classmethod
-    def at_most(cls, text: str, most: float, measured: float, unit: str = "") -> Self:
+    def at_most(cls, text: str, most: float, measured: Measured, unit: str = "") -> Self:
         """Require no more."""
-        return cls(f"{text}: at most {most:g}{unit}", f"{measured:.3g}{unit}", measured <= most)
+        return cls._of(f"{text}: at most {most:,g}{unit}", most, measured, unit, lambda value: value <= most)
+
+    @classmethod
+    def _of(cls, text: str, limit: float, measured: Measured, unit: str, test: Callable[[float], bool]) -> Self:
+        if measured is None:
+            return cls(text, "", is_reached=False)
+        rounds = list(measured) if isinstance(measured, Sequence) else [measured]
+        value = median(rounds)
+        spread = f"{_shown(min(rounds), limit)} to {_shown(max(rounds), limit)}" if len(rounds) > 1 else ""
+        return cls(text, f"{_shown(value, limit)}{unit}", test(value), spread)
+
+
+def _shown(figure: float, limit: float) -> str:
+    """Format a figure with three digits, all that it has before the point, or as many as tell it from the limit."""
+    least = max(DIGITS_MIN, len(f"{abs(figure):.0f}"))
+    texts = [f"{figure:,.{digits}g}" for digits in range(least, DIGITS_MAX + 1)]
+    return next(text for text in texts if (float(text.replace(",", "")) == limit) == (figure == limit))
 
 
 @dataclass(frozen=True)
@@ -54,6 +84,8 @@ class Result:
     runs: int
     at: str
     machine: str
+    is_busy: bool = False
+    """Whether others used so much of the machine that figures mean less."""
 
     @classmethod
     def of(
@@ -75,7 +107,7 @@ class Result:
             columns=columns,
             rows=[row(rounds, name) for name in rounds.found],
             goals=list(goals),
-            notes=notes,
+            notes=[*notes, *(f"Failed, and not measured: {name} ({how})." for name, how in rounds.failed.items())],
             found=rounds.found,
             load=rounds.load,
             others_cpus=rounds.others_cpus,
@@ -83,7 +115,8 @@ class Result:
             is_quick=plan.is_quick,
             runs=plan.runs,
             at=datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ"),
-            machine=f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
+            machine=machine.described(),
+            is_busy=bool(rounds.others_cpus) and median(rounds.others_cpus) > BUSY_CPUS,
         )
 
     @classmethod

@@ -6,10 +6,11 @@ PostgreSQL and Redis have exactly the settings of `onelane run`: every commit is
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Final
 
 import psycopg
@@ -21,7 +22,7 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Channel, Settings
 from onelane.dev import stack
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
-from onelane.dev.embedded.child import Child
+from onelane.dev.embedded.child import Child, stop_all
 
 CHANNEL = "demo"
 SECRET = "whsec_dGhlIHNlY3JldCBvZiBhIGNoYW5uZWwgZm9yIG1lYXN1cmluZw=="  # noqa: S105 - opens nothing
@@ -30,6 +31,8 @@ STOP_S = 10.0
 REDIS_TIMEOUT_S = 5.0
 BACKLOG_MAX = 100_000
 """What one user may have waiting before a run; processes that are measured keep their default."""
+FOLDERS = "onelane-bench-"
+"""The name of each run's folder begins so; the id of the process that made it follows."""
 
 INBOX_OF_EARLIER = """
 CREATE TEMPORARY VIEW inbox AS
@@ -67,6 +70,7 @@ class Stack(stack.Stack):
             if self._checkout.package != HERE.package:
                 self.do(INBOX_OF_EARLIER)
             yield
+            stop_all(self._children, STOP_S)  # in good order, so that what their own children used counts as ours
 
     @property
     def settings(self) -> Settings:
@@ -117,7 +121,15 @@ class Stack(stack.Stack):
 @contextmanager
 def fresh(checkout: Checkout = HERE, channels: Mapping[str, Channel] = CHANNELS) -> Iterator[Stack]:
     """Run new servers for the block's time; nothing of them stays."""
-    with TemporaryDirectory(prefix="onelane-bench-") as folder:
+    with TemporaryDirectory(prefix=f"{FOLDERS}{os.getpid()}-") as folder:
         servers = Stack(Path(folder), checkout, channels)
         with servers.up():
             yield servers
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of runs that were killed."""
+    for folder in Path(gettempdir()).glob(f"{FOLDERS}*-*"):
+        owner = folder.name.removeprefix(FOLDERS).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ from bench.result import Goal, Result
 
 LEFT = {"", "who", "with", "order", "the message at hand"}
 """Columns of text; all others are numbers, which are aligned to the right."""
+NOT_MEASURED = "not measured"
 
 
 def in_terminal(result: Result) -> str:
@@ -21,7 +22,7 @@ def in_markdown(result: Result) -> str:
     rule = ["---" if column in LEFT else "--:" for column in result.columns]
     rows = [result.columns, rule, *result.rows]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    goals = [f"- {goal.text} — **{goal.measured}**, {_verdict(goal)}" for goal in result.goals]
+    goals = [_listed(goal) for goal in result.goals]
     notes = [*result.notes, *_judgement(result), _circumstances(result)]
     return "\n".join([*lines, "", *goals, *([""] if goals else []), " ".join(notes)])
 
@@ -39,11 +40,19 @@ def _aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _goal(goal: Goal) -> str:
-    return f"  {_verdict(goal):8} {goal.text} — {goal.measured}"
+    return f"  {_verdict(goal):8} {goal.text} — {goal.measured or NOT_MEASURED}{_spread(goal)}"
+
+
+def _listed(goal: Goal) -> str:
+    return f"- {goal.text} — **{goal.measured or NOT_MEASURED}**{_spread(goal)}, {_verdict(goal)}".removesuffix(", ")
+
+
+def _spread(goal: Goal) -> str:
+    return f" ({goal.spread})" if goal.spread else ""
 
 
 def _verdict(goal: Goal) -> str:
-    return "reached" if goal.is_reached else "missed"
+    return "reached" if goal.is_reached else "missed" if goal.measured else ""
 
 
 def _judgement(result: Result) -> list[str]:
@@ -60,8 +69,9 @@ def _circumstances(result: Result) -> str:
     loads = ", ".join(f"{load:.2f}" for load in result.load)
     others = f"{median(result.others_cpus):.2f}, at most {max(result.others_cpus):.2f}" if result.others_cpus else "?"
     quick = "Small sizes, which mean little. " if result.is_quick else ""
+    busy = "Others kept the machine busy: these figures mean less. " if result.is_busy else ""
     rounds = f"{result.runs} rounds" if result.runs > 1 else "One round"
     return (
-        f"{quick}{rounds}, {result.at}, {result.machine}; load average as each round began: {loads}; "
+        f"{quick}{busy}{rounds}, {result.at}, {result.machine}; load average as each round began: {loads}; "
         f"CPUs that other processes kept busy meanwhile: {others}."
     )

@@ -48,3 +48,5 @@ CLAIMS: Final[Mapping[str, Callable[[Plan], Result]]] = {
     )
 }
 """Each claim's script by its name, in the order of the document."""
+RUNS: Final[Mapping[str, int]] = {storm.NAME: storm.RUNS}
+"""Those that have a number of rounds of their own."""

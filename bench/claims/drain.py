@@ -52,7 +52,9 @@ def goals(rounds: Rounds) -> list[Goal]:
     for peer, least in GOALS.items():
         for theirs in _of(rounds, peer):
             ours = f"{OURS}, 1 process" if theirs.endswith(", 1 process") else _best(rounds, OURS)
-            found.append(Goal.at_least(f"{ours} ÷ {theirs}", least, rounds.ratio(ours, theirs, FIGURE)))
+            found.append(Goal.at_least(f"{ours} ÷ {theirs}", least, rounds.ratios(ours, theirs, FIGURE)))
+        if not _of(rounds, peer):
+            found.append(Goal.at_least(f"{OURS} ÷ {peer}", least, None))
     return found
 
 

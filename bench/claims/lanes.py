@@ -28,7 +28,8 @@ DEQUEUES_MIN = 3
 DEQUEUED_QUEUES = 30_000
 """RQ's cycles, times queues."""
 NOTES = [
-    "Round trips to Redis, as a worker makes them: the median of 300. Every user has one message waiting.",
+    "Round trips to Redis, as a worker makes them: the median of 300 (of RQ's with 1,000 queues 30, with more 3).",
+    "Every user has one message waiting.",
     "RQ has no lane; the like of it is a queue for each user and a worker that listens to all of them.",
     "Its dequeue is measured with work on the very first queue, which is its best case: it names all queues each time.",
 ]
@@ -46,7 +47,8 @@ def measure(plan: Plan) -> Result:
             client = closing.enter_context(_redis())
             runs |= {_name(RQ, users): partial(_dequeue, client, users) for users in sizes}
         rounds = alternate(plan, runs)
-    growth = _growth(rounds, OURS, sizes[-1])
+    few, many = (_name(OURS, users) for users in (sizes[0], sizes[-1]))
+    growth = rounds.ratios(many, few, "get_us")
     return Result.of(
         plan,
         NAME,

@@ -54,13 +54,15 @@ def _compared(few: Figures, many: Figures, few_slots: int, many_slots: int) -> F
         "many": many_slots,
         "many_mb": many["memory_mb"],
         "kb_a_slot": round(1024 * more / (many_slots - few_slots)),
+        "verdict": {**few["verdict"], **many["verdict"]},
     }
 
 
 def _row(rounds: Rounds, name: str) -> list[str]:
+    ours = rounds.values(OURS, "kb_a_slot")
     return [
         name,
         *(f"{rounds.median(name, figure):.0f}" for figure in ("few", "few_mb", "many", "many_mb")),
         f"{rounds.median(name, 'kb_a_slot'):,.0f}",
-        "" if name == OURS else f"{rounds.ratio(name, OURS, 'kb_a_slot'):.0f}",
+        f"{rounds.ratio(name, OURS, 'kb_a_slot'):.0f}" if name != OURS and min(ours) > 0 else "",
     ]

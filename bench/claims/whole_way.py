@@ -12,7 +12,7 @@ from bench.peers.earlier import Earlier
 from bench.peers.onelane import Onelane
 from bench.peers.rq_workers import FORKING, SIMPLE
 from bench.plan import Plan
-from bench.result import Goal, Result
+from bench.result import FLOOR, Goal, Result
 from bench.workload import Workload
 from onelane.dev.stack import WEB
 
@@ -27,7 +27,7 @@ COLUMNS = [
 HTTP = f"{OURS} over signed HTTP"
 GOALS = (
     (pgbench.WHOLE_WAY.name, 2.0),
-    (f"{pgbench.WHOLE_WAY.name} (floor)", 1.3),
+    (f"{pgbench.WHOLE_WAY.name}{FLOOR}", 1.3),
     ("earlier version", 2.0),
     (FORKING.name, 10.0),
 )
@@ -83,19 +83,19 @@ def _part(workload: Workload, contestant: Contestant) -> Workload:
 
 def goals(rounds: Rounds) -> list[Goal]:
     """Compare with the peers that took part; a floor is what must hold, a goal what is to be reached."""
-    postgres_ms, cpu_ms = (rounds.median(OURS, figure) for figure in ("postgres_cpu_ms", "cpu_ms"))
-    found = [
-        Goal.at_least(f"ours ÷ {peer}", least, rounds.ratio(OURS, name, FIGURE))
-        for peer, least in GOALS
-        for name in rounds.found
-        if name.startswith(peer.partition(" (")[0])
-    ]
+    postgres_ms, cpu_ms = (rounds.values(OURS, figure) for figure in ("postgres_cpu_ms", "cpu_ms"))
     return [
-        *found,
+        *(Goal.at_least(f"ours ÷ {peer}", least, _ours_to(rounds, peer.removesuffix(FLOOR))) for peer, least in GOALS),
         Goal.at_most("CPU of all processes for a message", CPU_MAX_MS, cpu_ms, " ms"),
         Goal.at_most("CPU of Postgres for a message", POSTGRES_MAX_MS, postgres_ms, " ms"),
-        Goal.at_most("CPU of Postgres for a message (floor)", POSTGRES_FLOOR_MS, postgres_ms, " ms"),
+        Goal.at_most(f"CPU of Postgres for a message{FLOOR}", POSTGRES_FLOOR_MS, postgres_ms, " ms"),
     ]
+
+
+def _ours_to(rounds: Rounds, peer: str) -> list[float] | None:
+    """Return ours ÷ the peer's whose name begins so; None when it took no part."""
+    names = [name for name in rounds.found if name.startswith(peer)]
+    return rounds.ratios(OURS, names[0], FIGURE) if names else None
 
 
 def _row(rounds: Rounds, name: str) -> list[str]:
