@@ -32,9 +32,11 @@ class Costs:
 
     @classmethod
     def now(cls, stack: Stack, processes: Mapping[str, Sequence[Child]], processed: int) -> Self:
-        """Read all totals: of Postgres, of Redis, and of the processes beside them."""
+        """Read all totals: of Postgres, of Redis, and of the processes beside them; whatever ended was a worker."""
         stats = stack.redis.info("commandstats")
         used = {kind: cpu_s(child.pid for child in some if child.is_running) for kind, some in processes.items()}
+        ended = os.times()
+        used["worker"] += ended.children_user + ended.children_system
         return cls(
             processed,
             {**used, "postgres": cpu_s([stack.postgres.pid]), "redis": cpu_s([stack.redis_server.pid])},

@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 from psycopg.sql import SQL, Literal
 
+from bench import checking
 from bench.stack import Stack
 
 TRIGGER = SQL("""
@@ -17,6 +18,7 @@ CREATE TRIGGER notify_reply AFTER INSERT ON messages FOR EACH ROW
 WHEN (NEW.direction = 'out' AND NEW.user_id <> ALL ({ignored})) EXECUTE FUNCTION notify_reply();
 """)
 TURNS = "SELECT user_id || ' ' || turn_seq, external_id FROM messages WHERE direction = 'in'"
+ANSWERED = "SELECT external_id FROM messages WHERE direction = 'in' AND state = 'processed'"
 TICK_S = 0.2
 
 
@@ -51,3 +53,21 @@ class Replies:
         while not self._stopped.is_set():
             for notification in self._connection.notifies(timeout=TICK_S):
                 self._at.setdefault(notification.payload, time.monotonic())
+
+
+class Unnoticed:
+    """Replies whose moment nobody asks for: nothing is added to what Postgres does."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def wait_for(self, how_many: int, within_s: float) -> None:
+        """Wait until so many are committed, or the time is over."""
+        ends = time.monotonic() + within_s
+        while checking.processed(self._stack) < how_many and time.monotonic() < ends:
+            time.sleep(TICK_S)
+
+    def stop(self) -> dict[str, float]:
+        """Return the ids of the webhooks that have a reply, each with the moment at which this was asked."""
+        now = time.monotonic()
+        return {external_id: now for (external_id,) in self._stack.rows(ANSWERED)}

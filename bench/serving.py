@@ -10,21 +10,22 @@ from bench import checking, traffic
 from bench.checking import Sent
 from bench.costs import cpu_s
 from bench.errors import BenchError
-from bench.measuring import OURS, Figures
+from bench.measuring import OURS, Figures, Rounds
 from bench.peers import pgbench
-from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE, RqWorkers
+from bench.peers.rq_workers import RqWorkers
 from bench.plan import Plan
-from bench.replies import Replies
+from bench.replies import Replies, Unnoticed
+from bench.result import Goal
 from bench.stack import STOP_S, Stack, fresh
 from bench.traffic import quantile
+from onelane.dev.embedded.child import stop_all
 from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import WEB, WORKER
 
 USERS = 100
 WARM_UP_S = 2
 PATIENCE_S = 10.0
-LATENCY_US = 2
-"""The column of pgbench's log, counted from when the transaction was due."""
+"""How long the last replies are waited for."""
 CURVE = [number / 100 for number in range(100)] + [0.995, 0.999, 1.0]
 """The quantiles that are kept for a plot."""
 
@@ -64,18 +65,15 @@ class Ignored(NamedTuple):
 NOBODY = Ignored()
 
 
-def serve(service: Service, rate: Rate, patience_s: float) -> Figures:
+def serve(service: Service, rate: Rate, *, turns: bool) -> Figures:
     """Measure a service on servers of its own."""
     with fresh() as stack:
-        return serve_on(stack, service, rate, patience_s)
+        return serve_on(stack, service, rate, turns=turns)
 
 
-def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, ignored: Ignored = NOBODY) -> Figures:
-    """Measure from the moment a webhook is due to its answer, and to its reply's commit.
-
-    `patience_s` is how long the last replies are waited for.
-    """
-    replies = Replies(stack, ignored.users)
+def serve_on(stack: Stack, service: Service, rate: Rate, ignored: Ignored = NOBODY, *, turns: bool = True) -> Figures:
+    """Measure from the moment a webhook is due to its answer, and with `turns` to its reply's commit."""
+    replies: Replies | Unnoticed = Replies(stack, ignored.users) if turns else Unnoticed(stack)
     port = free_port()
     web = stack.start_web(port, service.application)
     stack.await_web(port)
@@ -83,14 +81,13 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, igno
     waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
     warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
     warmed_up = traffic.send(port, waiting[:warm_up], rate.per_s)
-    replies.wait_for(warm_up, patience_s)
+    replies.wait_for(warm_up, PATIENCE_S)
     web_cpu_s = cpu_s([web.pid])
     answers = traffic.send(port, waiting[warm_up:], rate.per_s)
     web_cpu_s = cpu_s([web.pid]) - web_cpu_s
-    replies.wait_for(len(waiting), patience_s)
+    replies.wait_for(len(waiting), PATIENCE_S)
     replied = replies.stop()
-    worker.stop(STOP_S)
-    rules = checking.AT_THE_END if patience_s and not ignored.sent else checking.AT_ANY_TIME
+    stop_all([web, worker], STOP_S)
     sent = [*ignored.sent, *(one.message for one in [*warmed_up, *answers] if one.is_good)]
     good = [answer for answer in answers if answer.is_good]
     ends = [(one.due, replied.get(one.message.external_id)) for one in good]
@@ -101,40 +98,55 @@ def serve_on(stack: Stack, service: Service, rate: Rate, patience_s: float, igno
         "unanswered": len(good) - len(took),
         "web_cpu_ms": round(1000 * web_cpu_s / len(answers), 2),
         **_quantiles("answer", [answer.took_ms for answer in good]),
-        **_quantiles("reply", took),
-        "verdict": checking.judge(stack, service.name, sent, rules),
+        **(_quantiles("reply", took) if turns else {}),
+        "verdict": checking.judge(
+            stack, service.name, sent, checking.AT_ANY_TIME if ignored.sent else checking.AT_THE_END
+        ),
     }
 
 
 def sql_alone(rate: Rate, *, turns: bool) -> Figures:
     """Measure the same SQL calls at the same rate, made by pgbench, without web, Redis and Python."""
     with fresh() as stack:
+        replies: Replies | Unnoticed = Replies(stack) if turns else Unnoticed(stack)  # Postgres has the same work
         prefix = stack.folder / "took"
-        argv = pgbench.at_a_rate(stack, USERS, rate.per_s, rate.seconds, prefix, turns=turns)
+        seconds = WARM_UP_S + rate.seconds
+        argv = pgbench.at_a_rate(stack, USERS, rate.per_s, seconds, prefix, turns=turns)
         run = stack.start("pgbench", argv, may_end=True)
-        stack.wait_for(lambda: not run.is_running, "pgbench's end", rate.seconds + PATIENCE_S)
-        logs = stack.folder.glob(f"{prefix.name}.*")
-        took = [int(line.split()[LATENCY_US]) / 1000 for log in logs for line in log.read_text().splitlines()]
+        stack.wait_for(lambda: not run.is_running, "pgbench's end", seconds + PATIENCE_S)
+        replies.stop()
+        calls = pgbench.logged(prefix)
+    began = min((due for due, _ in calls), default=0.0)
+    took = [took_ms for due, took_ms in calls if due >= began + WARM_UP_S]
     if not took:
         raise BenchError("pgbench made no call that succeeded")
     figures = {**_quantiles("answer", took), **_quantiles("reply", took)}
     return {"rate": rate.per_s, "refused": 0, "unanswered": 0, "web_cpu_ms": 0.0, **figures}
 
 
-def contestants(plan: Plan, rate: Rate, slow: Rate, *, turns: bool) -> Mapping[str, Callable[[], Figures]]:
-    """List who is measured, ours first, up to the reply (`turns`) or to the webhook's answer.
-
-    The forking worker gets a rate that it can keep up with.
-    """
-    patience_s = PATIENCE_S if turns else 0.0
-    rates: dict[RqWorkers, Rate] = {SIMPLE: rate, LIMITED: rate, FORKING: slow}
-    found: dict[str, Callable[[], Figures]] = {OURS: partial(serve, ONELANE, rate, patience_s)}
+def contestants(
+    plan: Plan, rate: Rate, peers: Mapping[RqWorkers, Rate], *, turns: bool
+) -> Mapping[str, Callable[[], Figures]]:
+    """List who is measured, ours first, up to the reply (`turns`) or to the webhook's answer; RQ at its own rates."""
+    found: dict[str, Callable[[], Figures]] = {OURS: partial(serve, ONELANE, rate, turns=turns)}
     if plan.wants("pgbench"):
         found["pgbench, the SQL alone"] = partial(sql_alone, rate, turns=turns)
-    for peer, its_rate in rates.items():
+    for peer, its_rate in peers.items():
         if plan.wants(peer.name):
-            found[peer.name] = partial(serve, Service(peer.web, peer.command, name=peer.name), its_rate, patience_s)
+            found[peer.name] = partial(serve, Service(peer.web, peer.command, name=peer.name), its_rate, turns=turns)
     return found
+
+
+def ours_to(rounds: Rounds, name: str, figure: str) -> str:
+    """Format ours ÷ its figure; empty where that compares nothing: with ourselves, or with another rate."""
+    is_alike = name != OURS and rounds.median(name, "rate") == rounds.median(OURS, "rate")
+    return f"{rounds.ratio(OURS, name, figure):.2f}" if is_alike else ""
+
+
+def all_replied(rounds: Rounds, *names: str) -> Goal:
+    """Require that every webhook was accepted and answered in time."""
+    missed = max(rounds.worst(name, figure) for name in names for figure in ("refused", "unanswered"))
+    return Goal.at_most("refused or without a reply", 0, missed)
 
 
 def _quantiles(what: str, took_ms: Sequence[float]) -> Figures:

@@ -40,6 +40,8 @@ ANY_ID = "concat_ws('-', :client_id::text, :conversation::text)"
 THREADS = 2
 CLIENTS_AT_A_RATE = 4
 BATCH = 50
+LATENCY_US, ENDED_S, ENDED_US = 2, 4, 5
+"""Columns of its log; at a rate, latency counts from when a transaction was due."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,13 @@ def at_a_rate(stack: Stack, users: int, rate: int, seconds: int, log_prefix: Pat
     script.write_text("\n".join(lines) + "\n")
     options = ["-D", f"users={users}", "-T", str(seconds), "-R", str(rate), "-l", f"--log-prefix={log_prefix}"]
     return command(stack, script, CLIENTS_AT_A_RATE, *options)
+
+
+def logged(prefix: Path) -> list[tuple[float, float]]:
+    """Read from the logs of a run at a rate, of each call, when it was due, in s, and how many ms it took from then."""
+    lines = [line.split() for log in prefix.parent.glob(f"{prefix.name}.*") for line in log.read_text().splitlines()]
+    calls = [(int(line[ENDED_S]) + int(line[ENDED_US]) / 1e6, int(line[LATENCY_US]) / 1000) for line in lines]
+    return [(ended - took_ms / 1000, took_ms) for ended, took_ms in calls]
 
 
 def command(stack: Stack, script: Path, clients: int, *options: str) -> list[str]:

@@ -1,14 +1,22 @@
 """The benchmark's own arithmetic, and the document that is made from its results."""
 
+import os
+import signal
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as Ran
 
-from bench import plots, publishing, result, table
-from bench.claims import CLAIMS, fairness
+from bench import __main__ as command
+from bench import plots, publishing, result, serving, stack, table
+from bench.claims import CLAIMS, drain, fairness, whole_way
+from bench.errors import BenchError
 from bench.measuring import Rounds, alternate
 from bench.peers import pgbench
 from bench.peers.rq_workers import FORKING
@@ -51,6 +59,121 @@ def test_contestants_run_in_turns() -> None:
     rounds = alternate(Plan(runs=3, report=lambda _: None), runs)
     assert ran == ["ours", "theirs"] * 3
     assert len(rounds.load) == 3
+
+
+def test_a_peer_that_fails_takes_part_no_longer_and_ours_must_not_fail() -> None:
+    def fail() -> dict[str, Any]:
+        raise IndexError("no notes")
+
+    plan = Plan(runs=2, report=lambda _: None)
+    rounds = alternate(plan, {"rq worker": fail, "onelane": lambda: {"rate": 1}})
+    assert rounds.found == {"onelane": [{"rate": 1}, {"rate": 1}]}
+    made = Result.of(plan, "drain", "Drain", rounds, columns=["who"], row=lambda _rounds, name: [name], notes=[])
+    assert made.notes == ["Failed, and not measured: rq worker (no notes)."]
+    with pytest.raises(IndexError):
+        alternate(plan, {"onelane": fail})
+
+
+@pytest.mark.parametrize(
+    ("measured", "limit", "text"),
+    [
+        (0.68, 2, "0.68"),
+        (44.193, 20, "44.2"),
+        (999.7, 1, "999.7"),
+        (1_338.4, 20, "1,338"),
+        (5_000, 5_000, "5,000"),
+        (1_234_567.4, 1, "1,234,567"),
+        (1.5004, 1.5, "1.5004"),
+        (4_999.9, 5_000, "4,999.9"),
+    ],
+)
+def test_a_figure_is_written_out_and_differs_from_its_limit(measured: float, limit: float, text: str) -> None:
+    assert Goal.at_least("messages", limit, measured).measured == text
+
+
+def test_the_spread_of_the_rounds_stands_beside_their_median() -> None:
+    goals = [Goal.at_least("ours ÷ rq", 5, ROUNDS.ratios("onelane", "rq", "rate"))]
+    assert "- ours ÷ rq: at least 5 — **3** (2 to 4), missed" in table.in_markdown(a_result(goals=goals))
+
+
+def test_a_goal_beside_an_absent_peer_is_not_measured() -> None:
+    figures = {"who": "onelane", "messages_per_s": 1.0, "cpu_ms": 1.0, "postgres_cpu_ms": 0.4}
+    rounds = Rounds({"onelane": [figures], "onelane, 1 process": [figures]})
+    goals = drain.goals(rounds) + whole_way.goals(rounds)
+    assert "onelane ÷ rq worker + Lock: at least 20" in {goal.text for goal in goals if not goal.measured}
+    assert "- ours ÷ earlier version: at least 2 — **not measured**\n" in table.in_markdown(a_result(goals=goals))
+    assert not any(goal.is_missed_floor for goal in goals)
+
+
+def test_nothing_is_divided_where_rates_differ() -> None:
+    rounds = Rounds(
+        {name: [{"rate": rate, "p50": 2}] for name, rate in {"onelane": 50, "rq": 50, "rq slow": 10}.items()}
+    )
+    assert [serving.ours_to(rounds, name, "p50") for name in rounds.found] == ["", "1.00", ""]
+
+
+def test_what_is_refused_or_never_answered_misses_its_goal() -> None:
+    rounds = Rounds({"onelane": [{"refused": 0, "unanswered": 0}, {"refused": 0, "unanswered": 1}]})
+    assert not serving.all_replied(rounds, "onelane").is_reached
+
+
+def test_a_call_of_pgbench_counts_from_when_it_was_due(tmp_path: Path) -> None:
+    (tmp_path / "took.1").write_text("0 1 2500 0 1000 500000 40\n")
+    [(due, took_ms)] = pgbench.logged(tmp_path / "took")
+    assert (round(due, 4), took_ms) == (1000.4975, 2.5)
+
+
+def test_a_result_of_a_busy_machine_says_so() -> None:
+    assert "Others kept the machine busy" in table.in_markdown(a_result(is_busy=True))
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the command with claims that measure nothing."""
+    floor = Goal.at_least("ours ÷ rq (floor)", 5, 3.0)
+
+    def fail(_plan: Plan) -> Result:
+        raise BenchError("nothing was processed")
+
+    claims = {"live": fail, "drain": lambda _plan: a_result(), "whole_way": lambda _plan: a_result(goals=[floor])}
+    monkeypatch.setattr(command, "CLAIMS", claims)
+    monkeypatch.setattr(command, "_forget_settings", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(plots, "draw", lambda *_: None)
+    monkeypatch.setattr(publishing, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(publishing, "publish", lambda _results: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def run(*arguments: str) -> Ran:
+        return CliRunner().invoke(command.main, [*arguments, "--out", str(tmp_path)])
+
+    return run
+
+
+def test_a_claim_that_fails_fails_the_command_once_the_others_are_measured(bench: Any, tmp_path: Path) -> None:
+    assert str(bench("live", "drain").exception) == "live failed"
+    assert list(result.load(tmp_path)) == ["drain"]
+
+
+def test_a_missed_floor_fails_the_command_and_a_missed_goal_does_not(bench: Any) -> None:
+    assert bench("drain").exit_code == 0
+    assert str(bench("whole_way").exception) == "whole_way missed ours ÷ rq (floor): at least 5"
+    assert bench("whole_way", "--quick").exit_code == 0
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--peer", "rq"], ["--runs", "2"], ["storm", "--runs", "2"]])
+def test_nothing_partial_is_published(bench: Any, part: list[str]) -> None:
+    ran = bench("drain", "--publish", *part)
+    assert (ran.exit_code, "are published" in ran.output) == (2, True)
+
+
+def test_the_folder_of_a_killed_run_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive = (tmp_path / f"{stack.FOLDERS}{pid}-abc" for pid in (2**22 + 1, os.getpid()))
+    dead.mkdir()
+    alive.mkdir()
+    stack.remove_leftovers()
+    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_a_missed_goal_is_called_missed() -> None:
