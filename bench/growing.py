@@ -54,6 +54,15 @@ LOAD = (
       FROM generate_series(1, %(turns)s) nr, batch
     """,
 )
+UPDATES = (
+    "SELECT sum(n_tup_upd)::bigint, sum(n_tup_hot_upd)::bigint FROM pg_stat_user_tables"
+    " WHERE relname IN ('users', 'conversation_sessions', 'messages', 'outbox', 'out_lanes')"
+)
+FORGET = (
+    "WITH gone AS (DELETE FROM inbox RETURNING user_id)"
+    " UPDATE users SET waiting = 0, next_seq = last_seq + 1 WHERE id IN (SELECT user_id FROM gone)"
+)
+WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 
 
 def fill(stack: Stack, messages: int, seconds: float) -> int:
@@ -106,11 +115,12 @@ class Spent:
 class Backend:
     """One connection, whose process in Postgres is measured."""
 
-    def __init__(self, stack: Stack, users: int) -> None:
+    def __init__(self, stack: Stack, pool: Sequence[object]) -> None:
+        """`pool` are the users who may be measured, as they call themselves."""
         self.connection = psycopg.connect(stack.postgres.url, autocommit=True, prepare_threshold=0)
         self._pid = self.connection.info.backend_pid
-        self._users = users
-        self._random = Random(users)  # noqa: S311 - which users are measured is no secret
+        self._pool = pool
+        self._random = Random()  # noqa: S311 - which users are measured is no secret, and others each time: pages are warm
         self._number = time.time_ns()
         """The last message's; nobody before us has used it."""
 
@@ -119,14 +129,28 @@ class Backend:
         self.connection.close()
 
     def people(self, how_many: int) -> list[str]:
-        """Choose users at random, as they call themselves."""
-        return [str(number) for number in self._random.sample(range(self._users), how_many)]
+        """Choose users at random."""
+        return [str(one) for one in self._random.sample(self._pool, how_many)]
 
     def spent(self, query: str, *params: Any) -> Spent:
         """Run a statement."""
         before = thread_cpu_ms(self._pid)
         answers = self.connection.execute(query, params, prepare=True).fetchall()
         return Spent(thread_cpu_ms(self._pid) - before, answers)
+
+    def wal(self) -> float:
+        """Return how many bytes of WAL there are so far."""
+        return float(self.spent(WAL).answers[0][0])
+
+    def updates(self) -> tuple[int, int]:
+        """Count updates so far, and those that were HOT."""
+        self.connection.execute("SELECT pg_stat_force_next_flush()")
+        updates, hot = self.spent(UPDATES).answers[0]
+        return updates, hot
+
+    def forget_waiting(self) -> None:
+        """Remove all that waits, as if it had been processed."""
+        self.connection.execute(FORGET)
 
     def accept(self, people: Sequence[str]) -> Spent:
         """Accept a message of each, in one list."""
