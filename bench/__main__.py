@@ -22,6 +22,7 @@ from bench.stack import remove_leftovers
 from bench.table import in_terminal
 from onelane.config import Settings
 from onelane.errors import OnelaneError
+from onelane.sources import without_channels
 
 OUT = ROOT / ".onelane" / "bench"
 PUBLISHED_RUNS_MIN = 3
@@ -87,7 +88,7 @@ def main(claims: tuple[str, ...], out: Path, publish: bool, redraw: bool, *, qui
         if redraw:
             _show(results[claim], folder)
         else:
-            broken += _measure(claim, Plan(is_quick=quick, **plan), results, folder)
+            broken += _measure(claim, Plan(is_quick=quick, **plan), results, folder, publish=publish)
         if publish:
             publishing.publish(results)
     to_terminal(f"{time.monotonic() - began:.0f} s; JSON and plots are in {folder}")
@@ -102,18 +103,20 @@ def _refuse_partial(claims: Sequence[str], plan: Plan) -> None:
         raise click.UsageError("only full sizes, all peers and three rounds or more are published")
 
 
-def _measure(claim: str, plan: Plan, results: dict[str, Result], folder: Path) -> list[str]:
+def _measure(claim: str, plan: Plan, results: dict[str, Result], folder: Path, *, publish: bool) -> list[str]:
     """Measure a claim, and add it to `results` and to the folder at once; return why the command fails, if it does."""
     to_terminal(f"{claim}:")
     try:
-        results[claim] = CLAIMS[claim](plan)
-        result.save(folder, results)
-        _show(results[claim], folder)
+        one = CLAIMS[claim](plan)
+        if not (publish and one.failed):  # nothing partial is published
+            results[claim] = one
+            result.save(folder, results)
+            _show(one, folder)
     except Exception:  # noqa: BLE001 - the other claims are measured all the same
         traceback.print_exc()
         return [f"{claim} failed"]
-    missed = [goal.text for goal in results[claim].goals if goal.is_missed_floor and not plan.is_quick]
-    return [f"{claim} missed {text}" for text in missed]
+    missed = [goal.text for goal in one.goals if goal.is_missed_floor and not plan.is_quick]
+    return [*(f"{claim}: {name} failed" for name in one.failed), *(f"{claim} missed {text}" for text in missed)]
 
 
 def _show(one: Result, folder: Path) -> None:
@@ -126,6 +129,8 @@ def _forget_settings() -> None:
     for name in list(os.environ):
         if name.lower() in Settings.model_fields or name == "GUNICORN_CMD_ARGS":
             del os.environ[name]
+    for name in os.environ.keys() - without_channels(os.environ).keys():
+        del os.environ[name]
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ class Result:
     machine: str
     is_busy: bool = False
     """Whether others used so much of the machine that figures mean less."""
+    failed: Sequence[str] = ()
+    """Peers that failed: their figures are missing."""
 
     @classmethod
     def of(
@@ -117,6 +119,7 @@ class Result:
             at=datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ"),
             machine=machine.described(),
             is_busy=bool(rounds.others_cpus) and median(rounds.others_cpus) > BUSY_CPUS,
+            failed=list(rounds.failed),
         )
 
     @classmethod

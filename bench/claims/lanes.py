@@ -109,7 +109,7 @@ def _name(who: str, users: int) -> str:
 
 def _growth(rounds: Rounds, who: str, users: int) -> float:
     """Compare with the fewest users."""
-    fewest = min(found[0]["users"] for found in rounds.found.values())
+    fewest = min(found[0]["users"] for found in rounds.found.values() if found[0]["who"] == who)
     return rounds.ratio(_name(who, users), _name(who, fewest), "get_us")
 
 

@@ -39,6 +39,7 @@ from onelane.doctor import (
     sessions as session_checks,
 )
 from onelane.doctor.finding import Deployment, Finding, Health
+from onelane.errors import StoreDenied
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import text_of
 from onelane.postgres import migrations
@@ -338,6 +339,23 @@ def test_what_is_printed_puts_a_function_back_from_the_wheel(
         assert command == "onelane migrate"
         assert migrations.migrate(settings.database_url) == ["functions/should_create_new_session"]
         assert look_at("functions").health is Health.OK
+
+
+def test_where_what_somebody_made_has_another_shape_the_migration_says_what_to_drop(
+    services: Services, settings: Settings, look_at: LookAt
+) -> None:
+    shape = Rows(services.database).ask("SELECT pg_get_viewdef('session_anomalies'::regclass) AS sql").sql
+    with services.database.transaction() as connection:
+        connection.execute(
+            f"CREATE OR REPLACE VIEW session_anomalies AS SELECT *, 1 AS more FROM ({shape.rstrip(';')}) _"
+        )
+    statement, _, _ = look_at("functions").todo.partition("; then: ")
+    services.database.rows(statement)
+    with pytest.raises(StoreDenied, match=r"another view session_anomalies .*DROP it"):
+        migrations.migrate(settings.database_url)
+    services.database.rows("DROP VIEW session_anomalies")
+    assert migrations.migrate(settings.database_url) == ["views/session_anomalies"]
+    assert look_at("functions").health is Health.OK
 
 
 def test_what_is_printed_puts_a_function_back_that_has_no_file(services: Services, look_at: LookAt) -> None:

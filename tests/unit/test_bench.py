@@ -135,7 +135,12 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def fail(_plan: Plan) -> Result:
         raise BenchError("nothing was processed")
 
-    claims = {"live": fail, "drain": lambda _plan: a_result(), "whole_way": lambda _plan: a_result(goals=[floor])}
+    claims = {
+        "live": fail,
+        "drain": lambda _plan: a_result(),
+        "whole_way": lambda _plan: a_result(goals=[floor]),
+        "cost": lambda _plan: a_result(failed=["pgbench"]),
+    }
     monkeypatch.setattr(command, "CLAIMS", claims)
     monkeypatch.setattr(command, "_forget_settings", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -165,6 +170,12 @@ def test_a_missed_floor_fails_the_command_and_a_missed_goal_does_not(bench: Any)
 def test_nothing_partial_is_published(bench: Any, part: list[str]) -> None:
     ran = bench("drain", "--publish", *part)
     assert (ran.exit_code, "are published" in ran.output) == (2, True)
+
+
+def test_a_result_without_a_peer_that_failed_is_kept_and_not_published(bench: Any, tmp_path: Path) -> None:
+    for options, kept in (["--publish"], []), ([], ["cost"]):
+        assert str(bench("cost", *options).exception) == "cost: pgbench failed"
+        assert list(result.load(tmp_path)) == kept
 
 
 def test_the_folder_of_a_killed_run_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ def _only(check: Check, deadline_s: float) -> Finding:
     return examined.finding
 
 
-def test_a_bot_that_takes_as_long_to_import_as_a_worker_lets_it_has_not_failed() -> None:
-    assert (BOTS.within_s or 0) > IMPORT_MAX_S
+def test_a_bot_may_take_about_as_long_to_import_as_in_a_worker_and_ends_no_doctor_before_its_answer() -> None:
+    assert IMPORT_MAX_S - 5 < (BOTS.within_s or 0) < IMPORT_MAX_S
     assert (*WITHOUT_BOTS, BOTS) == CHECKS
 
 

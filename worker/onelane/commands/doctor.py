@@ -3,7 +3,7 @@
 import click
 
 from onelane.commands.console import EXIT_FAILED, as_json, opened, print_json, who
-from onelane.doctor.examination import CHECKS, PROVIDERS, Diagnosis, Examined, examine
+from onelane.doctor.examination import BOTS, CHECKS, PROVIDERS, WITHOUT_BOTS, Diagnosis, Examined, examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.operations.adoption import Adoption
 
@@ -33,7 +33,7 @@ def doctor(context: click.Context, is_json: bool, providers: bool, adopt_redis: 
         examined = []
         for one in examine(
             Deployment(services.settings, services.database, services.lanes),
-            (*CHECKS, PROVIDERS) if providers else CHECKS,
+            (*WITHOUT_BOTS, PROVIDERS, BOTS) if providers else CHECKS,
         ):
             examined.append(one)
             if not is_json:

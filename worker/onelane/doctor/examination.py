@@ -34,8 +34,8 @@ from onelane.importing import IMPORT_MAX_S
 from onelane.model import Value
 
 DEADLINE_S = 15.0
-BOTS_S = IMPORT_MAX_S + 10.0
-"""An import may take as long as a worker lets it; one that takes longer ends the process, and says where it was."""
+BOTS_S = IMPORT_MAX_S - 2.0
+"""An import may take about as long as a worker lets it. A little later it ends the process, which has answered then."""
 
 LATE = "find out what delays the servers, and run the doctor again"
 LATE_BOTS = f"a worker gives each bot {IMPORT_MAX_S:g} s to be imported: find out what its module does so long"
@@ -103,7 +103,7 @@ WITHOUT_BOTS = (
 """For a process that may not import bots, as the web."""
 BOTS = Check("bots", handlers.bots_load, within_s=BOTS_S, late=LATE_BOTS)
 CHECKS = (*WITHOUT_BOTS, BOTS)
-"""An import that hangs ends the process: it is the last."""
+"""An import that hangs ends the process: it is the last, also behind PROVIDERS."""
 QUICK_NAMES = frozenset(
     {"postgres", "redis", "owner", "eviction", "memory", "ways to send", "workers", "operators", "isolation"}
 )

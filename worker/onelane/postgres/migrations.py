@@ -33,6 +33,8 @@ LOCK_WAIT_MS = 2_000
 LOCK_PAUSE_S = 1.0
 """Between two tries, whoever was held up goes on."""
 LOCK_TRIES = 30
+OTHER_SHAPE = (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.InvalidTableDefinition)
+"""Replacing a function keeps its result, replacing a view its columns."""
 RUN_MAX_S = 3_600
 """What one step may take, however large the tables are."""
 ANSWER_MAX_S = 15
@@ -174,7 +176,11 @@ def _steps(todo: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
 def _apply(connection: psycopg.Connection[Any], paths: Sequence[Path]) -> None:
     for path in paths:
-        connection.execute(path.read_bytes(), prepare=False)
+        try:
+            connection.execute(path.read_bytes(), prepare=False)
+        except OTHER_SHAPE as error:
+            other = f"{path.parent.name.removesuffix('s')} {path.stem}"
+            raise StoreDenied(f"there is another {other} ({error.sqlstate}): DROP it, and migrate again") from error
         connection.execute(RECORD, (_name(path), _digest(path)))
 
 
