@@ -126,7 +126,10 @@ def test_leases_live_as_long_as_they_are_held(keeper: Keeper, lease: Leases, wat
 
 
 @pytest.mark.slow
-def test_a_keeper_that_stops_renews_no_more(settings: Settings, lease: Leases, watch: Watch) -> None:
+def test_a_keeper_that_stops_renews_no_more(
+    settings: Settings, lease: Leases, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "ENDS_S", DEADLINE_S)
     keeper = Keeper("ours", access(settings.redis_url), TTL_S, DEADLINE_S)
     keeper.start()
     leases = lease(2)
