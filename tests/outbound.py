@@ -43,6 +43,9 @@ SELECT m.id::text, m.user_id, m.channel, m.text, m.turn_seq, m.ordinal, m.state,
  WHERE m.direction = 'out' ORDER BY m.user_id, m.turn_seq, m.ordinal
 """
 LEFT = "SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox) AS n"
+LEFT_OF = """
+SELECT EXISTS (SELECT FROM inbox WHERE user_id = %s) OR EXISTS (SELECT FROM outbox WHERE user_id = %s) AS is_left
+"""
 
 
 def handle(turn: Turn) -> list[str]:
@@ -82,6 +85,10 @@ class Outbound:
     def is_done(self) -> bool:
         """Whether no message and no reply is left to do."""
         return not self.services.database.rows(LEFT)[0].n
+
+    def has_left(self, user_id: UUID) -> bool:
+        """Whether a message or a reply of a user is left to do."""
+        return self.services.database.rows(LEFT_OF, (user_id, user_id))[0].is_left
 
     def replies(self) -> list[Row]:
         """List all replies, of each user in their order."""
