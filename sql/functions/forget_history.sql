@@ -14,9 +14,9 @@ BEGIN
         PERFORM lock_out_lane(v_user_id);
     END LOOP;
     v_ids := ARRAY(SELECT id FROM messages WHERE user_id = ANY(p_users) LIMIT p_most);
-    DELETE FROM outbox WHERE user_id = ANY(p_users);
     PERFORM hide_deliveries(channel, array_agg(external_id))
        FROM messages WHERE id = ANY(v_ids) AND external_id IS NOT NULL GROUP BY channel;
     PERFORM forget_lines(v_ids);
+    DELETE FROM outbox WHERE user_id = ANY(p_users); -- after the lines: one may be resent until it is gone
     RETURN cardinality(v_ids);
 END $$;

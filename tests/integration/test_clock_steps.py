@@ -379,7 +379,7 @@ def test_a_service_goes_on_over_a_step_and_blames_nobody(
 ) -> None:
     with run_worker(settings):
         accept("dora")
-        eventually(lambda: rows.answered() == 1 and not rows.ask("SELECT count(*) AS n FROM outbox").n, within_s=20)
+        eventually(lambda: rows.answered() == 1 and not rows.ask("SELECT count(*) AS n FROM outbox").n)
         held = accept("alice", f"wait {tmp_path / 'go'}")
         eventually(lambda: is_leased(services, held.user_id))
         # A step in the second of anybody's first call counts as time: both lanes have made theirs, let the helper, too.
@@ -388,9 +388,9 @@ def test_a_service_goes_on_over_a_step_and_blames_nobody(
         accept("bob", "raise-until 2")
         server.step(step)
         accept("carol")
-        eventually(lambda: rows.answered() == 3, within_s=20)
+        eventually(lambda: rows.answered() == 3)
         (tmp_path / "go").touch()
-        eventually(lambda: rows.answered() == 4, within_s=20)
+        eventually(lambda: rows.answered() == 4)
     names = [line["event"] for line in log_lines]
     assert "clock_stepped" in names
     assert not {"lease_lost", "lane_taken_over", "begin_fenced"} & set(names)

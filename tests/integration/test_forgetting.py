@@ -164,6 +164,22 @@ def test_who_died_while_forgetting_is_forgotten_when_asked_again(
     assert found(everything_in_postgres(services.database)) == set()
 
 
+def test_a_reply_that_is_resent_while_its_line_goes_leaves_nothing_in_the_outbox(
+    services: Services, alice: UUID
+) -> None:
+    [reply] = [row.id for row in services.database.rows("SELECT id FROM messages WHERE direction = 'out'")]
+    services.database.rows("UPDATE messages SET state = 'failed' WHERE id = %s", (reply,))
+    services.database.rows("DELETE FROM outbox")
+    services.database.rows("DELETE FROM out_lanes")
+    with ThreadPoolExecutor(1) as pool:
+        with services.database.transaction() as operator:
+            operator.execute("SELECT resend_reply(%s)", (reply,))
+            going = pool.submit(services.database.rows, "SELECT forget_history(ARRAY[%s], NULL)", (alice,))
+            eventually(lambda: operator.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall())
+        going.result(DEADLINE_S)
+    assert services.database.rows("SELECT FROM messages") == services.database.rows("SELECT FROM outbox") == []
+
+
 def test_to_forget_reads_no_large_table_from_end_to_end(services: Services, alice: UUID) -> None:
     scans = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY(%s) ORDER BY relname"
     with services.database.transaction() as transaction:
