@@ -97,6 +97,7 @@ class LanesMachine(LanesBeside):
         if self.unheard[worker]:
             expected = [one for one in self.unheard[worker] if self.lane_of(one).token == one.token]
             assert list(answer.leases) == expected
+            self.live_on(expected)
         else:
             self.take(answer.leases, slots)
         scores = [person.score for person in self.people if person.score is not None]
@@ -126,11 +127,12 @@ class LanesMachine(LanesBeside):
         self.scripts.again = again
         lost = {one.token for one in self.held[worker] if self.lane_of(one).token != one.token}
         assert renewed(self.lanes, self.held[worker], TTL_MS / 1000) == lost
-        for one in self.held[worker]:
-            lane = self.lane_of(one)
-            if lane.token == one.token:
-                lane.until = self.now + TTL_MS
-                lane.score = inf if lane.score == inf else lane.until
+        self.live_on([one for one in self.held[worker] if one.token not in lost])
+
+    def live_on(self, leases: list[Lease]) -> None:
+        for lane in map(self.lane_of, leases):
+            lane.until = self.now + TTL_MS
+            lane.score = inf if lane.score == inf else lane.until
 
     @rule(
         which=st.integers(0, 9),

@@ -32,8 +32,8 @@ def lease(lane: Lane, new: int) -> tuple[Lane, bool]:
 
 
 def lease_again(lane: Lane, mine: int) -> tuple[Lane, bool]:
-    """Answer the same call again: whether what it leased is still held."""
-    return lane, lane.lock == mine
+    """Answer the same call again: whether what it leased is still held, which lives on then."""
+    return renew(lane, mine)
 
 
 def renew(lane: Lane, mine: int) -> tuple[Lane, bool]:

@@ -57,9 +57,9 @@ def _ways_to_take(state: State, lane: Lane) -> tuple[bool, ...]:
 
 
 def _lease_again(at: At) -> Iterator[Step]:
-    _, is_held = lanes.lease_again(at.lane, at.slot.lease)
-    slot = at.slot._replace(stage="begin") if is_held else IDLE
-    yield at.goes("asks again for its lease", slot, None, ("lease_again", at.slot.user, at.kind, at.nr), is_held)
+    slot, done = at.slot, lanes.lease_again(at.lane, at.slot.lease)
+    call, after = ("lease_again", slot.user, at.kind, at.nr), slot._replace(stage="begin") if done[1] else IDLE
+    return at.asks_lane("asks again for its lease", call, done, after)
 
 
 def _jobs(at: At) -> Iterator[Step]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
+from math import inf
 from uuid import UUID
 
 import fakeredis
@@ -262,6 +263,28 @@ def test_a_lease_call_asked_again_too_late_leaves_out_what_another_took_over(lan
     [taken] = lanes.lease("other", 1, 1, TTL_S).leases
     [left] = lanes.lease("w", 1, 5, TTL_S).leases
     assert left.user_id != taken.user_id
+
+
+@pytest.mark.parametrize("late_ms", [TTL_S * 1000 - 1, TTL_S * 1000, TTL_S * 3000])
+def test_a_lease_call_asked_again_late_hands_out_no_lease_that_ends(lanes: Lanes, clock: Clock, late_ms: int) -> None:
+    lanes.enqueue(ALICE, _message(1))
+    leased = lanes.lease("w", 1, 5, TTL_S).leases
+    clock.ms += late_ms
+    assert lanes.lease("w", 1, 5, TTL_S).leases == leased
+    clock.ms += TTL_S * 1000 - 1
+    assert lanes.lease("other", 1, 5, TTL_S).leases == ()
+    assert _score(lanes, ALICE) == clock.ms + 1
+
+
+def test_a_lease_call_asked_again_leaves_a_pause_alone_and_a_lane_that_went_on(lanes: Lanes) -> None:
+    lanes.enqueue(ALICE, _message(1))
+    lanes.enqueue(BOB, _message(2))
+    alices = next(lease for lease in lanes.lease("w", 1, 5, TTL_S).leases if lease.user_id == ALICE)
+    lanes.park(alices, 7)
+    lanes.pause(BOB)
+    due = _score(lanes, ALICE)
+    assert [lease.user_id for lease in lanes.lease("w", 1, 5, TTL_S).leases] == [BOB]
+    assert (_score(lanes, ALICE), _score(lanes, BOB)) == (due, inf)
 
 
 def test_a_fence_grows_over_the_loss_of_the_counter(lanes: Lanes, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 -- Takes the due lanes with the lowest scores for a worker's free slots, so many at once, and locks each for ttl ms. A lane whose lock is
 -- still valid is not due, whatever its score is. A lock that ended without being released is taken over when its holder is
--- gone: it died or hangs. A second run with the same call number returns the same leases, except those that another
--- worker has taken over since.
+-- gone: it died or hangs. A second run with the same call number returns the same leases, which last for ttl ms from then:
+-- by the time it is asked they may have ended. Those that another worker has taken over since are left out.
 -- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false, the token taken from or false], …],
 --               next_due_ms: ms from now or -1, now_ms, stepped_ms: by how much Redis' clock has stepped}
@@ -117,13 +117,17 @@ local function take_due()
   return leases
 end
 
--- Those of the last call's leases that are still held; none where somebody else has written what cannot be read.
+-- Those of the last call's leases that are still held, extended; none where somebody else has written what cannot be read.
 local function still_held(text)
   local held, is_read, leases = {}, pcall(cjson.decode, text)
   if not is_read or type(leases) ~= 'table' then return held end
   for _, lease in ipairs(leases) do
     local is_lease = type(lease) == 'table' and type(lease[1]) == 'string' and is_user(lease[1])
-    if is_lease and holder(lease[1]) == lease[2] then held[#held + 1] = lease end
+    if is_lease and holder(lease[1]) == lease[2] then
+      even_when_full()
+      extend(lease[1], ends, ttl)
+      held[#held + 1] = lease
+    end
   end
   return held
 end

@@ -1,6 +1,7 @@
 -- Comes before every script: the keys (worker/onelane/keys.py lists them all), the clock, and how numbers are written.
 --
--- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing.
+-- Every script may run twice, since its reply can be lost after it ran. The second run changes nothing, but that leases
+-- last from then.
 -- @KIND@, @QUEUE@ and @PREFIX@ are replaced when the scripts are loaded: one set of scripts for each kind of lane.
 local KIND, QUEUE, PREFIX = '@KIND@', '@QUEUE@', '@PREFIX@'
 local KINDS = { 'in', 'out' }
@@ -240,6 +241,14 @@ local SILENCE = 2 / 3
 
 -- Whose lease holds the lane, by its token.
 local function holder(user) return ours('HGET', lock_key(user), 'token') end
+
+-- Lets a lease last for ttl ms, until `ends`, also one that ended: nobody took it over, since who leases has another token.
+-- A paused lane keeps its score.
+local function extend(user, ends, ttl)
+  redis.call('HSET', lock_key(user), 'until', ends)
+  redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
+  if not is_paused(user) then ours('ZADD', LANES, 'XX', ends, user) end
+end
 
 -- When the rate limit lets the user's next turn begin, perhaps long ago. What is later than we ever write is not ours.
 local PACE_MAX_MS = 600000

@@ -13,9 +13,7 @@ even_when_full()
 for i = 5, #ARGV, 2 do
   local user, token = ARGV[i], ARGV[i + 1]
   if holder(user) == token then
-    redis.call('HSET', lock_key(user), 'until', ends)
-    redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
-    if not is_paused(user) then ours('ZADD', LANES, 'XX', ends, user) end
+    extend(user, ends, ttl)
   else
     answer[#answer + 1] = token
   end
