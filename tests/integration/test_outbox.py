@@ -180,6 +180,6 @@ def test_a_file_by_its_bytes_reaches_its_user_and_is_uploaded_once(chat: Chat, r
     assert len(chat.fakes.received.lines("received", channel="slack", what="media")) == 3, (
         "an address, the bytes, and that it is complete: once"
     )
-    chat.services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    chat.services.database.rows("UPDATE reply_files SET created_at = created_at - interval '31 min'")
     chat.services.database.rows("SELECT forget_files(100)")
     assert chat.services.database.rows("SELECT id FROM reply_files") == []

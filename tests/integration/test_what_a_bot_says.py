@@ -193,7 +193,7 @@ def test_the_bytes_of_a_file_are_kept_until_its_reply_is_sent_and_no_longer(
     [found] = loops.run(records.files([kept.id, uuid4()]))
     assert (found.uploaded, found.data) == ({"id": "77", "kind": "image"}, None)
 
-    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '31 min'")
     services.database.rows("SELECT forget_files(100)")
     assert files(rows) == 1, "its reply waits"
     services.database.rows("DELETE FROM outbox")
@@ -210,7 +210,7 @@ def test_the_files_of_a_batch_are_kept_under_the_number_of_its_replies(
     channels = {**settings.channels, "tg": collecting}
     work_off(services, settings.model_copy(update={"channels": channels}), lambda turn: Reply(media=[an_upload()]))
     assert [rows.ask(f"SELECT turn_seq FROM {table}").turn_seq for table in ("outbox", "reply_files")] == [2, 2]
-    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '16 min'")
+    services.database.rows("UPDATE reply_files SET created_at = created_at - interval '31 min'")
     services.database.rows("SELECT forget_files(100)")
     assert files(rows) == 1, "its reply waits"
 

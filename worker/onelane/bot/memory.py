@@ -1,15 +1,18 @@
 """What a turn can ask for while its handler runs, whoever answers: Postgres, or a parent process through a pipe."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onelane.errors import FileError, StoreUnavailable
 from onelane.history import Line
 from onelane.model import Attachment, File, Message
+
+Answer = TypeVar("Answer")
 
 
 class Hold:
@@ -96,3 +99,13 @@ def kept(memory: Memory, key: str, value: Any) -> Any:
             else:
                 hold.done()
                 return stands
+
+
+async def held(ask: Callable[[], Awaitable[Answer]], hold: Hold) -> Answer:
+    """Ask until Postgres does it; raise what keeps it from that once nothing is held any more."""
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable as error:
+            for wait_s in hold.rests(error):
+                await asyncio.sleep(wait_s)

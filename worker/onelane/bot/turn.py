@@ -6,15 +6,16 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from threading import Event
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from onelane.bot.memory import Memory, kept
+from onelane.bot.memory import Memory, held, kept
 from onelane.bot.reply import Replies, all_of, uploads_in
 from onelane.bot.storable import check_storable, step_key, step_value
 from onelane.bot.subjects import Session, User
-from onelane.errors import BadResult, StoreUnavailable
+from onelane.errors import BadResult
 from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall, line_of
 from onelane.model import Attachment, File, JsonObject, Message, is_storable
 
@@ -234,15 +235,9 @@ class AsyncTurn(AnyTurn):
     async def _kept(self, key: str, value: Any) -> Any:
         """Keep a step's result as `kept` does; no pause holds up the loop, or a thread that others read in."""
         with self._memory.keeping() as hold:
-            while True:
-                try:
-                    stands = await self._read(self._memory.keep_step, key, value)
-                except StoreUnavailable as error:
-                    for wait_s in hold.rests(error):
-                        await asyncio.sleep(wait_s)
-                else:
-                    hold.done()
-                    return stands
+            stands = await held(partial(self._read, self._memory.keep_step, key, value), hold)
+            hold.done()
+            return stands
 
     async def _read(self, read: Callable[..., Found], *what: Any) -> Found:
         with self._memory.reading():

@@ -11,15 +11,16 @@ from threading import Event
 from typing import Final
 from uuid import UUID
 
+from onelane.bot.memory import held
 from onelane.config import Settings
-from onelane.errors import StoreRefused, StoreUnavailable
+from onelane.errors import StoreRefused
 from onelane.gathering import Gatherer
 from onelane.model import Attachment, JsonObject, Lease
 from onelane.outbox.reply import Begun, Fate, Settled, Waiting
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
 from onelane.turns.answers import Asking, answered, done
-from onelane.turns.holds import OutageHold, asked_again
+from onelane.turns.holds import OutageHold
 from onelane.turns.idle import OF_NOBODY
 
 Ask = Callable[[], Awaitable[JsonObject]]
@@ -125,10 +126,8 @@ class SendRecords:
 
     async def _held(self, ask: Ask, is_over: Callable[[], bool]) -> JsonObject:
         """Ask, at growing pauses until it is done."""
-        try:
-            answer = await ask()
-        except StoreUnavailable as error:
-            answer = await asked_again(ask, OutageHold(self.breaker, self._hold_s, is_over), error)
+        with OutageHold(self.breaker, self._hold_s, is_over) as hold:
+            answer = await held(ask, hold)
         self.breaker.close()
         return answer
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from onelane.bot.memory import Hold
+from onelane.bot.memory import Hold, held
 from onelane.channels.senders import Senders, are_short, pieces_of
 from onelane.config import Channel, Settings
 from onelane.end_words import is_end
@@ -97,7 +97,7 @@ class Handling:
         if turn.session.status == "escalated" or act is None:
             return Handled({})
         if (ending := self._ending(turn)) is not None:
-            return Handled(await self._in_pieces(turn, ending, thread))
+            return Handled(await self._in_pieces(turn, ending, memory, thread))
         if turn.first.deaths >= DEATHS_PER_ATTEMPT and turn.failure is None:
             return Handled({}, Failure(error=f"{turn.first.deaths} workers died with this message in flight"))
         turn = self._with_window(turn)
@@ -108,7 +108,7 @@ class Handling:
                 else:
                     with holding.telling(memory.interrupt):
                         effects = await self.host.run(act, turn, memory, holding, thread)
-            return Handled(await self._in_pieces(turn.widened(memory.claimed), effects, thread))
+            return Handled(await self._in_pieces(turn.widened(memory.claimed), effects, memory, thread))
         except HandlerFailed as error:
             if memory.is_interrupted:
                 return Handled({"interrupted": True})
@@ -127,15 +127,22 @@ class Handling:
         until = self._senders.reply_until(user.channel, (user.sender,), user.last_written_at)
         return turn.model_copy(update={"reply_until": until})
 
-    async def _in_pieces(self, turn: TurnRead, effects: JsonObject, thread: LeaseThread) -> JsonObject:
-        """Make of replies what is stored: a row for each message that they need; raise BadResult for too many."""
+    async def _in_pieces(
+        self, turn: TurnRead, effects: JsonObject, memory: TurnMemory, thread: LeaseThread
+    ) -> JsonObject:
+        """Make of replies what is stored: a row for each message that they need; raise BadResult for too many.
+
+        What they upload is kept, through an outage if it must be: the handler has done its work.
+        """
         if not (said := pieces_of(effects.get("replies", []))):
             return effects
         take_apart = partial(self._senders.rows, turn.user.channel, said)
         rows = take_apart() if are_short(said) else await thread.run(take_apart)
         uploads = effects.pop("uploads", {})
         if any(one.file for reply in said for one in reply.media):
-            await thread.run(partial(self._uploads.keep, turn, rows, uploads))
+            with memory.keeping() as hold:
+                await held(partial(thread.run, partial(self._uploads.keep, turn, rows, uploads)), hold)
+                hold.done()
         return {**effects, "replies": rows}
 
     def _ending(self, turn: TurnRead) -> JsonObject | None:

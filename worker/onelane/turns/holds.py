@@ -1,16 +1,13 @@
 """What Postgres cannot take while it is away is held: tried again at growing pauses, as long as the lease lives."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from onelane.bot.memory import Hold
 from onelane.errors import StoreUnavailable
 from onelane.postgres.breaker import Breaker
-
-Answer = TypeVar("Answer")
 
 PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 4.0
@@ -22,9 +19,10 @@ class OutageHold(Hold):
     """One thing that is held; while there is any, its process begins nothing new that could not be stored either."""
 
     def __init__(self, breaker: Breaker, lasts_s: float, is_over: Callable[[], bool]) -> None:
-        """Hold for `lasts_s` at most, and until `is_over`."""
+        """Hold for `lasts_s` at most from the first failure on, and until `is_over`."""
         self._breaker = breaker
-        self._ends = time.monotonic() + lasts_s
+        self._lasts_s = lasts_s
+        self._ends: float | None = None
         self._is_over = is_over
         self._pause_s = PAUSE_S
         self._counted = ExitStack()
@@ -38,7 +36,8 @@ class OutageHold(Hold):
 
     def rests(self, error: StoreUnavailable) -> Iterator[float]:
         """Yield the waits until the next try, in seconds; raise `error` once nothing is held any more."""
-        next_at = time.monotonic() + self._pause_s
+        now = time.monotonic()
+        self._ends, next_at = self._ends or now + self._lasts_s, now + self._pause_s
         if self._is_over() or next_at > self._ends:
             raise error
         self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s)
@@ -56,15 +55,3 @@ class OutageHold(Hold):
         if self._breaker.is_open and not self._is_counted:
             self._is_counted = True
             self._counted.enter_context(self._breaker.holding())
-
-
-async def asked_again(ask: Callable[[], Awaitable[Answer]], hold: OutageHold, error: StoreUnavailable) -> Answer:
-    """Ask for what `error` kept Postgres from doing, until it is done."""
-    with hold:
-        while True:
-            for wait_s in hold.rests(error):
-                await asyncio.sleep(wait_s)
-            try:
-                return await ask()
-            except StoreUnavailable as again:
-                error = again

@@ -8,8 +8,9 @@ from threading import Event
 from uuid import UUID
 
 from onelane import forks
+from onelane.bot.memory import held
 from onelane.config import Settings
-from onelane.errors import StoreRefused, StoreUnavailable
+from onelane.errors import StoreRefused
 from onelane.gathering import Gatherer
 from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
@@ -19,7 +20,7 @@ from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
 from onelane.turns.answers import Asking, answered, done
-from onelane.turns.holds import OutageHold, asked_again
+from onelane.turns.holds import OutageHold
 from onelane.turns.idle import OF_NOBODY
 
 READERS_MAX = 2
@@ -174,11 +175,8 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        try:
-            settled = await self._settle(lease, turn, what)
-        except StoreUnavailable as error:
-            settle = partial(self._settle, lease, turn, what)
-            settled = await asked_again(settle, self.hold(cancelled), error)
+        with self.hold(cancelled) as hold:
+            settled = await held(partial(self._settle, lease, turn, what), hold)
         if settled.outcome is SettleOutcome.COMMITTED:
             self.breaker.close()
         return settled

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 from pydantic import Base64Bytes, TypeAdapter, ValidationError
 
 from onelane.bot.reply import UPLOADS_MAX_BYTES
-from onelane.errors import BadResult
+from onelane.errors import BadResult, StoreUnavailable
 from onelane.model import JsonObject, TurnRead
 from onelane.postgres.db import Database
+from onelane.postgres.faults import refusal, sqlstate_of
 from onelane.problems import first_problem
 
 GIVEN: Final = TypeAdapter(dict[UUID, Base64Bytes])
@@ -29,7 +31,7 @@ class Uploads:
     def keep(self, turn: TurnRead, rows: Sequence[JsonObject], given: Any) -> None:
         """Keep the bytes that rows of replies are sent with, out of all that are `given`, in base64 and by id.
 
-        Raise BadResult for a file whose bytes are not there, StoreUnavailable while Postgres is away.
+        Raise BadResult for bytes that are not there or that Postgres refuses, StoreUnavailable while it is away.
         """
         named = {UUID(one["file"]) for row in rows if "failure" not in row for one in _files(row)}
         if not named:
@@ -40,7 +42,12 @@ class Uploads:
         if sum(map(len, uploads.values())) > UPLOADS_MAX_BYTES:
             raise BadResult(f"the files of a turn may have {UPLOADS_MAX_BYTES} bytes: send some by address")
         kept = {"ids": list(named), "data": [uploads[one] for one in named]}
-        self._database.rows(KEEP, {"user_id": turn.user.id, "seq": turn.message.seq, **kept})
+        try:
+            self._database.rows(KEEP, {"user_id": turn.user.id, "seq": turn.message.seq, **kept})
+        except psycopg.Error as error:
+            if isinstance(refused := refusal(sqlstate_of(error)), StoreUnavailable):
+                raise refused from error
+            raise BadResult(f"Postgres refuses a file that the handler returned (SQLSTATE {error.sqlstate})") from error
 
 
 def _files(row: JsonObject) -> list[JsonObject]:
