@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,12 +201,14 @@ def test_what_cannot_be_answered_is_refused_in_json_without_what_was_sent(
 def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_handed_over(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
+    counted: list[tuple[str, int]] = []
+    monkeypatch.setattr(serving, "REFUSALS", SimpleNamespace(count=lambda *what: counted.append(what)))
     monkeypatch.setattr(serving, "QUEUE_S", PATIENCE_S)
-    web = serve()
+    web, late_page = serve(), "/webhooks/late"
     with web.asking("/hang", THREADS) as held:
         eventually(lambda: web.pages.asked.count("/hang") == THREADS)
         monkeypatch.setattr(serving, "QUEUE_S", 0.2)
-        with web.asking("/late", 3) as late:
+        with web.asking(late_page, 3) as late:
             for connection in late:
                 with connection.getresponse() as answer:
                     assert answer.status == 503
@@ -216,8 +219,9 @@ def test_a_request_that_no_thread_takes_in_time_is_refused_for_now_and_never_han
         web.pages.go.set()
         assert [status_of(connection) for connection in held] == [200] * THREADS
         assert web.get("/page") == 200
-    assert "/late" not in web.pages.asked
+    assert late_page not in web.pages.asked
     assert sum(line["requests"] for line in log_lines if line["event"] == "web_busy") == 3
+    assert sum(requests for _, requests in counted) == 3
 
 
 def test_the_application_learns_how_long_a_request_has_waited_for_a_thread(

@@ -14,6 +14,7 @@ RECEIVE_BYTES: Final = 65_536
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+NOTHING: Final = memoryview(b"")
 
 
 class Stage(Enum):
@@ -42,7 +43,7 @@ class Connection:
         self.arrival = arrival
         self._server = server
         self._client = client
-        self._output = memoryview(b"")
+        self._output = NOTHING
         self._is_last = False
         wire.setblocking(False)
         with suppress(OSError):  # a Unix socket has no such option
@@ -74,18 +75,19 @@ class Connection:
 
     def answer(self, worker: Any, *, is_last: bool) -> Answer:
         """Let the application answer."""
-        request = None
+        request, arrival = None, self.arrival
         try:
-            request = self.arrival.request
-            is_last = is_last or self.arrival.is_broken
+            request = arrival.request
+            is_last = is_last or arrival.is_broken
             waited_s = time.monotonic() - self.since
             data, goes_on = respond(worker, request, self._client, self._server, waited_s=waited_s, is_last=is_last)
-            return Answer(data, is_last=not (goes_on and self.arrival.is_read()))
+            return Answer(data, is_last=not (goes_on and arrival.is_read()))
         except BaseException as error:  # noqa: BLE001 - a thread has to live, whatever the application raises
             return refuse(worker, request, self._client, error)
 
     def give(self, answer: Answer) -> None:
-        """Send of an answer what the client takes at once."""
+        """Send of an answer what the client takes at once. Of the request only what follows it is still held."""
+        self.arrival = self.arrival.next()
         self._output, self._is_last = memoryview(answer.data), answer.is_last
         with suppress(OSError):  # the loop will see it too
             self._send_some()
@@ -101,7 +103,6 @@ class Connection:
                 return Stage.LEAVING
         except OSError:
             return Stage.GONE
-        self.arrival = self.arrival.next()
         return self.look()
 
     def give_up(self) -> Stage:
@@ -118,4 +119,4 @@ class Connection:
     def _send_some(self) -> None:
         with suppress(BlockingIOError):
             while self._output:
-                self._output = self._output[self.wire.send(self._output) :]
+                self._output = self._output[self.wire.send(self._output) :] or NOTHING

@@ -204,8 +204,8 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._looked = now = time.monotonic()
         self._give_up_slow_clients(now)
         if late := self._taken_back(QUEUE_S, HELD_MAX_BYTES, inf):
-            self._refuse(late, "every thread is busy")
             REFUSALS.count(BUSY, sum(connection.arrival.path.startswith(webhook.PREFIX) for connection in late))
+            self._refuse(late, "every thread is busy")
             event("web_busy", requests=len(late))
         revive_stuck()
         if self.alive and (task := hopeless_task()):
