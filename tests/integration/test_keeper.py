@@ -4,9 +4,11 @@ import itertools
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -312,6 +314,38 @@ def test_without_a_renewer_that_answers_nothing_is_to_be_leased_and_no_beat_call
     monkeypatch.setattr(helper, "STARTS_S", DEADLINE_S)
     eventually(lambda: keeper.can_renew and beats)
     keeper.stop()
+
+
+def no_thread(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+SYSTEM_GIVES_NONE = {
+    "no process": ("COMMAND", ("/no/such/program",)),
+    "no thread": ("threading", SimpleNamespace(Event=threading.Event, Thread=no_thread)),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), SYSTEM_GIVES_NONE.values(), ids=SYSTEM_GIVES_NONE)
+def test_while_no_renewer_can_be_started_nothing_is_to_be_leased_and_then_all_goes_on(
+    name: str, value: object, keeper: Keeper, lease: Leases, watch: Watch, log_lines: Lines
+) -> None:
+    [kept] = lease(1)
+    keeper.hold([kept])
+    watch.await_renewal(kept)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(helper, name, value)
+        keeper._helper.process.kill()
+        eventually(lambda: not keeper.can_renew)
+        eventually(lambda: events(log_lines, "renewer_not_started"))
+        ended = keeper._helper
+        assert ended.process.poll() is not None
+        assert not keeper.can_renew
+    eventually(lambda: keeper.can_renew)
+    assert keeper._helper is not ended
+    watch.await_renewal(kept)
+    found = [line["event"] for line in log_lines if line["event"].startswith(("renewer", "task"))]
+    assert found == ["renewer_died", "renewer_not_started"]
 
 
 # the worker process

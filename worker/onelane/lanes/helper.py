@@ -30,24 +30,29 @@ class Helper:
     """A helper process and this end of its wire."""
 
     def __init__(self, settings: JsonObject, stall_limit_s: float, receive: Callable[[Any], object]) -> None:
-        """Start it; `receive` gets each of its answers, in a thread of its own."""
-        with forks.making_a_connection():
-            ours, theirs = Pipe()
-            self._wire = Wire(ours, stall_limit_s)
-            with theirs:
-                command = [*COMMAND, str(theirs.fileno()), str(os.getpid())]
-                self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
+        """Start it; `receive` gets each of its answers, in a thread of its own.
+
+        Raise OSError or RuntimeError if the system gives no process, descriptor or thread; nothing is left then.
+        """
         self.answers = threading.Event()
         """Set once it has answered for the first time."""
         self.has_begun = threading.Event()
         """Set then, or once it will never answer."""
         self.unanswered = 0
         """How much was sent since its last answer. Two threads write it: late by one, it is one too high."""
+        self.is_killed = False
+        """Whether it was ended for good."""
         self._receive = receive
         self._started_at = time.monotonic()
-        self.send(settings)
         self._listener = threading.Thread(target=self._listen, name="renewals", daemon=True)
-        self._listener.start()
+        with forks.making_a_connection():
+            ours, theirs = Pipe()
+            self._wire = Wire(ours, stall_limit_s)
+            with theirs:  # whose end also ends the listener, should there be no process
+                self._listener.start()
+                command = [*COMMAND, str(theirs.fileno()), str(os.getpid())]
+                self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603 - ours, and two numbers
+        self.send(settings)
 
     def send(self, message: JsonObject) -> None:
         """Send what it is to answer; one that takes no message, or not all of it, is killed."""
@@ -56,6 +61,11 @@ class Helper:
             self._wire.send(message)
         except OSError:
             self.process.kill()
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether it has answered, and has not ended since."""
+        return self.answers.is_set() and not self.is_killed and self.process.poll() is None
 
     @property
     def has_ended(self) -> bool:
@@ -77,6 +87,7 @@ class Helper:
 
     def kill(self) -> None:
         """End it now. What the system cannot end is not waited for: it will not run again."""
+        self.is_killed = True
         self._wire.shut_down()
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):

@@ -7,6 +7,7 @@ that died, or has answered nothing for half a lease's life, is replaced while it
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from onelane.errors import kind_of
 from onelane.lanes import helper
 from onelane.lanes.clock import note_step
 from onelane.lanes.helper import Helper
@@ -45,10 +46,12 @@ class Keeper:
         self._beats: Periodic
         self._helper: Helper
         """Only the beat's thread sends to it and replaces it."""
+        self._is_without = False
+        """Whether the last start of another helper has failed."""
 
     def start(self, on_beat: Callable[[], None] = lambda: None) -> None:
         """Begin to renew; `on_beat` is called whenever this side gets the CPU and the helper answers."""
-        self._start_helper()
+        self._helper = self._new_helper()
         self._helper.has_begun.wait(helper.STARTS_S)  # one that a platform's SIGTERM met as it started never answers
         self._beats = Periodic("keeper", lambda: self._beat(on_beat), self._life_s / BEATS_PER_LIFE)
         self._beats.start()
@@ -72,15 +75,19 @@ class Keeper:
     @property
     def can_renew(self) -> bool:
         """Whether a helper answers: a lease taken without one would run out in the middle of its turn."""
-        return self._helper.answers.is_set() and not self._is_silent
+        return self._helper.can_answer and not self._is_silent
 
     def _beat(self, on_beat: Callable[[], None]) -> None:
-        self._replace_bad_helper()
+        self._end_bad_helper()
+        if self._helper.is_killed:
+            self._start_another()
         self._helper.send(self._leases())
         if self.can_renew:
             on_beat()
 
-    def _replace_bad_helper(self) -> None:
+    def _end_bad_helper(self) -> None:
+        if self._helper.is_killed:
+            return
         if self._helper.has_ended:
             event("renewer_died", exit_code=self._helper.process.returncode)
         elif self._helper.is_late or self._is_silent:
@@ -88,14 +95,24 @@ class Keeper:
         else:
             return
         self._helper.kill()
-        self._start_helper()
+
+    def _start_another(self) -> None:
+        """Start the next helper; if the system gives none, the next beat tries again, and until then none answers."""
+        try:
+            self._helper = self._new_helper()
+        except (OSError, RuntimeError) as error:
+            if not self._is_without:
+                event("renewer_not_started", leases=len(self._holdings), error=kind_of(error))
+            self._is_without = True
+        else:
+            self._is_without = False
 
     @property
     def _is_silent(self) -> bool:
         return self._helper.answers.is_set() and self._helper.unanswered >= UNANSWERED_MAX
 
-    def _start_helper(self) -> None:
-        self._helper = Helper(self._settings, self._life_s / 4, self._receive)
+    def _new_helper(self) -> Helper:
+        return Helper(self._settings, self._life_s / 4, self._receive)
 
     def _leases(self) -> dict[str, dict[str, str]]:
         """Return the user of each lease in use, by kind and token, and let go of those that are closed."""

@@ -144,6 +144,12 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "renewer_died": Event(
             "error", "The helper process that renews leases died; a new one is started.", ("exit_code",)
         ),
+        "renewer_not_started": Event(
+            "error",
+            "No helper process that renews leases can be started: the worker takes no lanes until one can be, and ends "
+            "if that lasts for `STALL_LIMIT_S`.",
+            ("leases", "error"),
+        ),
         "renewer_silent": Event(
             "error",
             "The helper process that renews leases answered nothing for half a lease's life; a new one is started.",
