@@ -51,6 +51,8 @@ class Lane:
     jobs: list[UUID] = field(default_factory=list)
     score: float | None = None
     token: str | None = None
+    lost: str | None = None
+    """Whose lease was taken over last, by its token, until something has begun since."""
     until: int = 0
     runs: int = 0
     paced: int = 0
@@ -72,6 +74,7 @@ class Lane:
         return self.token is not None and self.until > now
 
     def release(self) -> None:
+        self.lost = None
         self.token, self.runs, self.paced, self.has_news, self.is_resumed = None, 0, 0, False, False
 
     def become_due(self, now: int) -> None:
@@ -147,7 +150,7 @@ class LanesBeside(RuleBasedStateMachine):
 
     def hire(self) -> str:
         self.hires += 1
-        return f"worker {self.hires}"
+        return f"worker-{self.hires}"
 
     def lane_of(self, lease: Lease) -> Lane:
         return next(lane for lane in self.people if lane.id == lease.user_id)
@@ -197,10 +200,13 @@ class LanesBeside(RuleBasedStateMachine):
         for lease in leases:
             lane = self.lane_of(lease)
             assert not lane.is_leased(self.now), "two valid locks"
-            assert lease.taken_over is (lane.token is not None and not _is_of_one_worker(lane.token, lease.token))
+            lost = lane.token or lane.lost
+            if lane.token and _is_of_one_worker(lane.token, lease.token):
+                lost = None
+            assert (lease.taken_over, lease.taken_from) == (lost is not None, lost)
             assert lease.fence > max(lane.last_fence, START_MS * 1000), "a fence that does not grow"
             lane.release()
-            lane.token, lane.until = lease.token, self.now + TTL_MS
+            lane.token, lane.lost, lane.until = lease.token, lost, self.now + TTL_MS
             lane.score, lane.last_fence = lane.until, lease.fence
 
     def longest_due(self, slots: int) -> list[UUID]:
@@ -249,6 +255,7 @@ class LanesBeside(RuleBasedStateMachine):
         assert dump.at(keys.collect(lane.id), []) == ([f"{lane.wait[0]} {lane.wait[1]}".encode()] if lane.wait else [])
         lock = dump.at(keys.lock(lane.id), {})
         assert lock.get(b"token", b"").decode() == (lane.token or "")
+        assert lock.get(b"lost", b"").decode() == (lane.lost or "")
         if lane.is_leased(self.now):
             assert int(lock[b"until"]) == lane.until
             assert lane.score in {lane.until, inf} or lane.is_misplaced

@@ -208,14 +208,18 @@ class LanesMachine(LanesBeside):
         again=sometimes,
     )
     def park(self, which: int, delay_ms: int, has_run: bool, pace_ms: int, again: bool) -> None:
+        """Give a lane up; who has not run has not begun."""
         lease, lane = self.let_go(which)
         self.scripts.again = again
         is_ours = lane.token == lease.token
         lane.runs += is_ours and has_run
-        assert self.lanes.park(lease, delay_ms / 1000, pace_ms=pace_ms, runs=lane.runs) is is_ours
+        parked = self.lanes.park(lease, delay_ms / 1000, has_begun=has_run, pace_ms=pace_ms, runs=lane.runs)
+        assert parked is is_ours
         if is_ours:
             due = max(self.paced(lane, pace_ms), self.now + delay_ms)
+            lost = None if has_run else lane.lost
             lane.release()
+            lane.lost = lost
             lane.score = inf if lane.score == inf else due
 
     @rule(which=st.integers(0, 9), again=sometimes)

@@ -104,7 +104,9 @@ BEGIN
     IF v_taken_over OR v_message.session_id IS NOT NULL THEN
         UPDATE users SET fence = v_fence WHERE id = v_user_id;
     END IF;
-    IF v_taken_over AND v_user.fence < v_fence THEN -- not again when the answer was lost
+    -- Not again when the answer was lost, and who asked gave the lane back.
+    IF v_taken_over AND v_user.fence < v_fence AND NOT EXISTS (
+            SELECT FROM takeovers t WHERE t.user_id = v_user_id AND t.taken_from = p_lease ->> 'taken_from') THEN
         UPDATE inbox SET deaths = deaths + 1 WHERE user_id = v_user_id AND seq = v_message.seq
         RETURNING * INTO v_message;
         INSERT INTO takeovers (user_id, message_id, fence, token, taken_from)

@@ -349,6 +349,13 @@ def test_history_shows_which_messages_were_one_batch(batches: Batches) -> None:
     assert [row.batch_last for row in rows] == [2, None, None]
 
 
+def test_a_death_is_counted_once_also_when_who_counted_it_gave_the_lane_back(batches: Batches) -> None:
+    batches.accept("one")
+    for fence, died in ((2, "a:1"), (3, "a:1"), (4, "c:3")):
+        begun = batches.begin(fence=fence, taken_over=True, token=f"b:{fence}", taken_from=died)
+    assert begun["turn"]["messages"][0]["deaths"] == 2
+
+
 def test_a_take_over_is_kept_once_with_both_leases_and_the_message_that_waited(batches: Batches) -> None:
     [accepted] = batches.accept("one")
     for _ in range(2):  # an answer may be lost

@@ -62,6 +62,7 @@ PLANTED = {
     "answer leases that end": ("lease", "extend(lease[1], ends, ttl)", ""),
     "renew over a pause": ("prelude", "if not is_paused(user) then ours", "if true then ours"),
     "park over a pause": ("park", "if not is_paused(user) then", "if true then"),
+    "forget a death that nobody has counted": ("park", "lock[3] and not lane.has_begun", "false"),
     "postpone what a worker died on": ("postpone", "redis.call('EXISTS', lock_key(user)) == 1", "false"),
     "postpone what waits already": ("postpone", " or tonumber(score) > now", ""),
     "make due what is leased": ("due", "if held > 0 then", "if false then"),

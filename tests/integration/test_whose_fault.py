@@ -18,9 +18,9 @@ from tests.working_off import work_off
 
 @contextmanager
 def _refusing(services: Services, function: str, refusal: str, of: str = "effects") -> Iterator[None]:
-    """Let `function` refuse every turn with effects, or with a failure, by a statement of plpgsql."""
+    """Let `function` refuse every turn with effects, or with a failure, or every lease, by a statement of plpgsql."""
     body = shipped_code()[f"functions/{function}"]
-    argument = "p_turns -> 0" if function == "settle_turns" else "p_turn"
+    argument = {"settle_turns": "p_turns -> 0", "begin_turn": "p_lease"}.get(function, "p_turn")
     refusing = body.replace("\nBEGIN\n", f"\nBEGIN\n    IF {argument} ? '{of}' THEN {refusal} END IF;\n", 1)
     assert refusing != body
     services.database.rows("DROP SEQUENCE IF EXISTS tries")
@@ -99,6 +99,16 @@ def test_what_came_of_a_turn_outlasts_an_outage_as_long_as_it_is_kept(
         work_off(services, settings.model_copy(update={"attempts_max": 1, "commit_hold_s": commit_hold_s}), handle)
     row = rows.message(message.message_id)
     assert (row.state, row.attempts, len(runs)) == (state, int(of == "failure"), runs_by_then)
+
+
+def test_a_death_counts_also_if_the_first_begin_after_it_meets_an_outage(
+    rows: Rows, services: Services, settings: Settings, accept: Accept
+) -> None:
+    message = accept("alice")
+    assert services.lanes.lease("dead", 0, 1, ttl_s=0.05).leases
+    with _refusing(services, "begin_turn", _twice("53100"), of="fence"):
+        work_off(services, settings, lambda turn: f"{turn.message.deaths} deaths")
+    assert rows.texts(message.user_id) == ["1 deaths"]
 
 
 @pytest.mark.parametrize("name", ["", "n" * 3_000, "a\0b", "\ud800", 7], ids=["empty", "long", "NUL", "half", "number"])

@@ -244,6 +244,41 @@ def test_what_nobody_knows_of_a_holder_is_taken_for_its_death(lanes: Lanes, cloc
     assert _is_a_death(lanes)
 
 
+def _takes_over(lanes: Lanes, clock: Clock) -> tuple[Lease, Lease]:
+    """Return the lease of a worker that died, and the one that took its lane over."""
+    died = _held_and_renewed(lanes, clock, TTL_S)
+    for _ in range(4):
+        _hear(lanes, clock, TTL_S, "other")
+    return died, _one(lanes, worker="other")
+
+
+def test_a_death_is_known_until_what_waits_on_the_lane_has_begun_again(lanes: Lanes, clock: Clock) -> None:
+    died, lease = _takes_over(lanes, clock)
+    for worker in ("third", "other", "third"):
+        assert (lease.taken_over, lease.taken_from) == (True, died.token)
+        assert lanes.park(lease, 0, has_begun=False)
+        assert not lanes.park(lease, 0, has_begun=False)
+        lease = _one(lanes, worker=worker)
+    lanes.park(lease, 0)
+    assert not _is_a_death(lanes)
+
+
+def test_who_is_given_back_before_it_has_begun_died_of_nothing(lanes: Lanes) -> None:
+    lanes.enqueue(ALICE, _message(1))
+    lanes.park(_one(lanes), 0, has_begun=False)
+    assert not _is_a_death(lanes)
+
+
+def test_a_death_before_anything_has_begun_again_is_the_one_that_is_known(lanes: Lanes, clock: Clock) -> None:
+    _, lease = _takes_over(lanes, clock)
+    lanes.park(lease, 0, has_begun=False)
+    third = _one(lanes, worker="third")
+    for _ in range(4):
+        _hear(lanes, clock, TTL_S, "other")
+    last = _one(lanes, worker="other")
+    assert (last.taken_over, last.taken_from) == (True, third.token)
+
+
 # asked again
 
 

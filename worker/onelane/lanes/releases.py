@@ -69,13 +69,21 @@ class Releases:
         return self.scripts.submit(_released, "finish", self._now(), lane)
 
     def park_soon(
-        self, lease: Lease, delay_s: float, done: Sequence[UUID] = (), *, pace_ms: int = 0, runs: int = 0
+        self,
+        lease: Lease,
+        delay_s: float,
+        done: Sequence[UUID] = (),
+        *,
+        has_begun: bool = True,
+        pace_ms: int = 0,
+        runs: int = 0,
     ) -> Future[bool]:
         """Take `done` messages off the lane and give the lease up until `delay_s` from now; 0 hands the lane back.
 
+        Until something `has_begun`, nobody has counted the death that a take-over found: the next lease finds it, too.
         Return False when the lease was lost.
         """
-        lane = {**_end(lease, done, pace_ms, runs), "delay_ms": ms_of(delay_s)}
+        lane = {**_end(lease, done, pace_ms, runs), "delay_ms": ms_of(delay_s), "has_begun": has_begun}
         return self.scripts.submit(bool, "park", self._now(), lane)
 
     finish = waiting(finish_soon)

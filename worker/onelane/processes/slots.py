@@ -14,7 +14,6 @@ from uuid import UUID
 from onelane.errors import LanesUnavailable, NoThread, StoreUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import TAKEOVERS
 from onelane.turns.answers import answered
 from onelane.turns.loop import Blockage
 from onelane.turns.shift import Shift
@@ -123,16 +122,13 @@ class Slots:
         """Give a lane back, for others or for later."""
         holding.close()
         try:
-            await answered(self._workplace.lanes.park_soon(holding.lease, POSTPONED_S))
+            await answered(self._workplace.lanes.park_soon(holding.lease, POSTPONED_S, has_begun=False))
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=holding.lease.user_id, error=str(error))
 
     async def _work(self, shift: Shift) -> None:
         lease = shift.lease
         try:
-            if lease.taken_over:
-                TAKEOVERS.count()
-                event("lane_taken_over", user_id=lease.user_id, fence=lease.fence)
             await shift.run()
         except Exception as error:  # noqa: BLE001 - a slot never dies; the lane is due again when its lease runs out
             event("slot_failed", user_id=lease.user_id, failure=describe(error))

@@ -18,7 +18,7 @@ from onelane.postgres.connection import Row
 from onelane.postgres.db import Database
 from onelane.telemetry import tracing
 from onelane.telemetry.log import event
-from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TURNS
+from onelane.telemetry.numbers import BEGINS_FENCED, SESSION_CACHE, TAKEOVERS, TURNS
 from onelane.turns.answers import Asking, answered, done
 from onelane.turns.holds import OutageHold
 from onelane.turns.idle import OF_NOBODY
@@ -73,6 +73,9 @@ class Records:
         item = _begin(lease, hint, is_first=is_first)
         answer = await (answered(asked) if asked else self._beginning.ask(item, item["user_id"]))
         begun = Begun.model_validate(done(answer))
+        if is_first and lease.taken_over:
+            TAKEOVERS.count()
+            event("lane_taken_over", user_id=lease.user_id, fence=lease.fence)
         _count_begun(begun, hint_is_malformed=is_first and lease.hint_is_malformed)
         if begun.turn is not None:
             tracing.received(begun.turn, began_ns)

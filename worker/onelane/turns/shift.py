@@ -52,7 +52,7 @@ class Shift:
         self._handling = workplace.handling
         self._quantum = Quantum(workplace.settings)
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
-        self._pace_ms = 0
+        self._pace_ms, self._has_begun = 0, False
         self._ended = EndedTurns(workplace.out_lanes, self.lease.user_id)
 
     async def run(self) -> None:
@@ -68,8 +68,7 @@ class Shift:
         except IsolationBroken as error:
             event("suspect_postponed", user_id=self.lease.user_id, failure=str(error))
             await self._park(jittered(OUTAGE_PAUSE_S))
-        except LanesUnavailable as error:
-            # The lease runs out by itself, and Postgres knows what is done.
+        except LanesUnavailable as error:  # the lease runs out by itself, and Postgres knows what is done
             event("lanes_unavailable", user_id=self.lease.user_id, error=str(error))
         finally:
             self.thread.end()
@@ -107,6 +106,7 @@ class Shift:
 
     async def _work(self) -> None:
         begun: Begun | None = await self._records.begin(self.lease, self.lease.session_hint, is_first=True)
+        self._has_begun = True
         while begun is not None and begun.turn is not None:
             begun = await self._work_off(begun.turn)
         if begun is not None:
@@ -239,8 +239,8 @@ class Shift:
         self.holding.is_leaving = True
         self._enter(Stage.PARK)
         try:
-            how = {"pace_ms": self._pace_ms, "runs": self._turns_run}
-            await answered(self._lanes.park_soon(self.lease, delay_s, self._ended.take_done(), **how))
+            done, pace = self._ended.take_done(), {"pace_ms": self._pace_ms, "runs": self._turns_run}
+            await answered(self._lanes.park_soon(self.lease, delay_s, done, has_begun=self._has_begun, **pace))
         except LanesUnavailable as error:
             event("lane_left_to_its_lease", user_id=self.lease.user_id, error=str(error))
 

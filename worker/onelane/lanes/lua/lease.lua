@@ -1,7 +1,9 @@
--- Takes the due lanes with the lowest scores for a worker's free slots, so many at once, and locks each for ttl ms. A lane whose lock is
--- still valid is not due, whatever its score is. A lock that ended without being released is taken over when its holder is
--- gone: it died or hangs. A second run with the same call number returns the same leases, which last for ttl ms from then:
--- by the time it is asked they may have ended. Those that another worker has taken over since are left out.
+-- Takes the due lanes with the lowest scores for a worker's free slots, so many at once, and locks each for ttl ms. A lane
+-- whose lock is still valid is not due, whatever its score is. A lock that ended without being released is taken over when
+-- its holder is gone: it died or hangs. So is a lane that was taken over, and given back before anything had begun: the lock
+-- keeps whose it was (`lost`).
+-- A second run with the same call number returns the same leases, which last for ttl ms from then: by the time it is asked
+-- they may have ended. Those that another worker has taken over since are left out.
 -- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false, the token taken from or false], …],
 --               next_due_ms: ms from now or -1, now_ms, stepped_ms: by how much Redis' clock has stepped}
@@ -38,7 +40,7 @@ local function locks_of(due)
   local names, locks = {}, {}
   for i, user in ipairs(due) do names[i] = lock_key(user) end
   if #due > 0 and redis.call('EXISTS', unpack(names)) > 0 then
-    for _, user in ipairs(due) do locks[user] = ours('HMGET', lock_key(user), 'until', 'worker', 'life', 'token') end
+    for _, user in ipairs(due) do locks[user] = ours('HMGET', lock_key(user), 'until', 'worker', 'life', 'token', 'lost') end
   end
   return locks
 end
@@ -98,7 +100,8 @@ local function take(lanes, leases)
     redis.call('HSET', lock_key(user), 'token', token, 'fence', own, 'until', ends, 'worker', worker, 'life', ttl)
     redis.call('PEXPIRE', lock_key(user), ttl + LOCK_KEPT_MS)
     scores[2 * i - 1], scores[2 * i] = ends, user
-    local lost = taken_over == 1 and string.match(lane.lock[4] or '', '^[%w.:_-]+$') or false
+    local lost = taken_over == 1 and string.match(lane.lock[4] or lane.lock[5] or '', '^[%w.:_-]+$') or false
+    if lost then redis.call('HSET', lock_key(user), 'lost', lost) end
     leases[#leases + 1] = { user, token, own, taken_over, sessions[i], lost }
   end
   redis.call('ZADD', LANES, unpack(scores))
