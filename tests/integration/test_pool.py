@@ -31,7 +31,7 @@ def test_a_server_that_allows_fewer_connections_than_the_pool_has_places_is_not_
     pool = Pool(_allowing(settings, 1), CALLERS)
 
     def ask(_nr: int) -> int:
-        with pool.connection(wait_s=30, connect_s=5) as connection:
+        with pool.connection(wait_s=30, within_s=30) as connection:
             return connection.execute("SELECT 1 FROM pg_sleep(0.02)").rowcount
 
     with ThreadPoolExecutor(CALLERS) as threads:
@@ -40,5 +40,5 @@ def test_a_server_that_allows_fewer_connections_than_the_pool_has_places_is_not_
 
 
 def test_a_server_that_allows_none_is_away(settings: Settings) -> None:
-    with pytest.raises(StoreAway), Pool(_allowing(settings, 0), CALLERS).connection(wait_s=0.1, connect_s=5):
+    with pytest.raises(StoreAway), Pool(_allowing(settings, 0), CALLERS).connection(wait_s=0.1, within_s=30):
         pass

@@ -54,22 +54,22 @@ class LosesReplies(Database):
         self.changed_again: list[str] = []
         self._between: Callable[[], object] | None = between
 
-    def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+    def _tried(self, deadline_s: float, query: str, params: Params) -> list[Row]:
         self.asked.update(re.findall(r"(\w+)\(", query))
         before = self._content()
-        super()._within(deadline_s, query, params)
+        super()._tried(deadline_s, query, params)
         if self._between and self._content() != before:
             between, self._between = self._between, None
             between()
         before = self._content()
-        rows = super()._within(deadline_s, query, params)
+        rows = super()._tried(deadline_s, query, params)
         self.changed_again += [line for line in self._content() if line not in before]
         return rows
 
     def _content(self) -> list[str]:
         """Read all that Postgres holds."""
         query = " UNION ALL ".join(f"SELECT t::text AS line FROM {table} t" for table in EMPTIED)
-        return [row.line for row in super()._within(10, query, None)]
+        return [row.line for row in super()._tried(10, query, None)]
 
 
 class Meanwhile(Database):

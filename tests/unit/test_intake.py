@@ -306,7 +306,8 @@ class SlowServers:
         self._accepts_s = accepts_s
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def lets_ask(self) -> bool:
+    def lets_ask(self, within_s: float) -> bool:
+        self.probed_within_s = within_s
         return True
 
     def suspect(self) -> None:
@@ -365,3 +366,4 @@ def test_all_that_a_webhook_waits_for_shares_its_three_seconds(
     with pytest.raises(StoreUnavailable):
         receiving.receive("demo", Inbound(url="", headers={}, content_type="", body=b""), lambda _line: None, waited_s)
     assert waited_s + servers.now - began <= 3.0
+    assert waited_s + servers.probed_within_s <= 3.0

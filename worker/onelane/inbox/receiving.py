@@ -74,7 +74,7 @@ class Receiving:
         """Take a verified webhook."""
         parsed = parse(provider, request)
         items = self._normalized(channel, parsed.items) or [Ignored(ANSWERED if parsed.answer else NOTHING)]
-        if not self._breaker.lets_ask():
+        if not self._breaker.lets_ask(_left_s(ends)):
             raise StoreAway("Postgres is away")
         has_room = not is_full or all(isinstance(item, Status | Ignored) for item in items)
         taken = items if has_room else [item for item in items if isinstance(item, Status)]
@@ -118,8 +118,6 @@ class Receiving:
             try:
                 self._statuses.note(channel, statuses, _left_s(ends))
             except (StoreUnavailable, StoreRefused) as problem:
-                if isinstance(problem, StoreUnavailable):
-                    self._breaker.suspect()
                 problems.append(problem)
         for item in items:
             if isinstance(item, Ignored):

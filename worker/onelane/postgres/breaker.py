@@ -3,6 +3,9 @@
 One failure of the whole server opens the breaker. A probe, which writes, closes it; so does a commit that was held. A
 server that takes a probe and then no commit is probed less and less often. While commits are held nothing is begun that
 could not be committed either.
+
+Somebody who got no answer in time makes the server suspect: it may be away, or have met one locked row. A probe of its
+own finds out which, and until it has, everybody goes on.
 """
 
 import threading
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from onelane.errors import StoreUnavailable
+from onelane.errors import StoreAway, StoreUnavailable
 from onelane.telemetry.log import event
 
 PROBE_PAUSE_S: Final = 0.5
@@ -32,10 +35,9 @@ class Breaker:
         self._pause_s = PROBE_PAUSE_S
         self._probe_at = 0.0
         self._held = 0
-        self._is_suspected = False
         self._ask_at = 0.0
         self._asking = threading.Lock()
-        """Lets one of many threads probe."""
+        """Held while a thread probes for those who ask, so that it is one."""
 
     @property
     def is_open(self) -> bool:
@@ -80,28 +82,44 @@ class Breaker:
         return True
 
     def suspect(self) -> None:
-        """Note that the server has left somebody without an answer: who asks next probes first."""
-        self._is_suspected = True
+        """Note that the server has left somebody without an answer: a probe finds out why, and nobody waits for it."""
+        if not self.is_open:
+            self._find_out()
 
-    def lets_ask(self) -> bool:
+    def lets_ask(self, within_s: float) -> bool:
         """Whether to ask the server for something; for many threads, none of which is to wait for one that is away.
 
-        While it is away or suspected, one of them probes twice a second, and the others are refused at once.
+        While it is away, one of them twice a second waits `within_s` for a probe, and the others are refused at once.
         """
-        if not (self.is_open or self._is_suspected):
-            return True
+        if self.is_open and (found_out := self._find_out()):
+            found_out.wait(within_s)
+        return not self.is_open
+
+    def _find_out(self) -> threading.Event | None:
+        """Begin a probe, and return what is set at its end; None: another is under way, or was a moment ago."""
         if time.monotonic() < self._ask_at or not self._asking.acquire(blocking=False):
-            return False
+            return None
+        found_out = threading.Event()
+        try:
+            threading.Thread(target=self._ask, args=(found_out,), name="probe", daemon=True).start()
+        except RuntimeError:  # no thread can be had
+            self._asking.release()
+            return None
+        return found_out
+
+    def _ask(self, found_out: threading.Event) -> None:
+        """Probe, in a thread of its own. A probe that finds no free connection, or a lock, changes nothing."""
         try:
             self._probe()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             self._ask_at = time.monotonic() + PROBE_PAUSE_S
-            return False
+            if isinstance(error, StoreAway):
+                self.open(str(error))
+        else:
+            self.close()
         finally:
             self._asking.release()
-        self._is_suspected = False
-        self.close()
-        return True
+            found_out.set()
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Lock, Timer
 from typing import Any, Final, Self
 
 import psycopg
@@ -26,11 +27,12 @@ NOTICE_SQLSTATE: Final = "OL001"
 """The SQLSTATE of notices that are for us: the message is a name, the detail JSON."""
 CONNECT_S_MIN: Final = 2
 """What libpq takes for less."""
+STATEMENT_TIMEOUT_S: Final = 5
 SETTINGS: Final = {
     "client_min_messages": "notice",
     "idle_in_transaction_session_timeout": "3s",
     "lock_timeout": "2s",
-    "statement_timeout": "5s",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "synchronous_commit": "on",
 }
 """What every transaction of ours has. The last is what a 2xx promises, whatever the database's own default is."""
@@ -91,7 +93,8 @@ class Connection(psycopg.Connection[Row]):
             )
             forks.keep_from_children(connection)
         if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
-            connection.execute("SET DateStyle = ISO")  # PGDATESTYLE, or the database's own: the driver reads no other
+            # PGDATESTYLE, or the database's own: the driver reads no other.
+            connection.set_up("SET DateStyle = ISO", within_s)
         connection.generation = generation
         connection.made_at = connection.used_at = time.monotonic()
         connection.kept_notices = []
@@ -122,6 +125,18 @@ class Connection(psycopg.Connection[Row]):
     def access(cls, url: str) -> dict[str, Any]:
         """Return what libpq is asked for: a server that takes writes, and what the session has from its start."""
         return {"prepare_threshold": 0, "options": session_options(url), "target_session_attrs": "read-write"}
+
+    def set_up(self, statement: str, within_s: float) -> None:
+        """Run a statement of ours that comes before all others; without an answer in time the connection is cut."""
+        cut = Timer(within_s, self.cut)
+        cut.start()
+        try:
+            self.execute(statement)
+        except psycopg.Error:
+            self.close()
+            raise
+        finally:
+            cut.cancel()
 
     def run(self, query: Any, params: Any = None) -> psycopg.Cursor[Row]:
         """Run one statement in a transaction of its own."""
@@ -159,18 +174,22 @@ class Watchdog:
     """
 
     def __init__(self, *, tick_s: float = 0.5) -> None:
-        self._waiting: dict[Connection, float] = {}
-        """When each connection's deadline is. Written by its user alone; the watch reads a copy."""
+        self._waiting: dict[Connection, float | None] = {}
+        """When each connection's deadline is; None: it was cut."""
+        self._changing = Lock()
+        """Guards that: no connection is cut that has gone back to the pool, to be lent to another."""
         self._rounds = Periodic("db-watchdog", self._cut_overdue, tick_s)
         self._rounds.start()
 
     def watch(self, connection: Connection, seconds: float) -> None:
         """Cut `connection` unless it is released within `seconds`."""
-        self._waiting[connection] = time.monotonic() + seconds
+        with self._changing:
+            self._waiting[connection] = time.monotonic() + seconds
 
-    def release(self, connection: Connection) -> None:
-        """Let `connection` wait as long as it likes."""
-        del self._waiting[connection]
+    def release(self, connection: Connection) -> bool:
+        """Let `connection` wait as long as it likes; return whether it was cut."""
+        with self._changing:
+            return self._waiting.pop(connection) is None
 
     def stop(self) -> None:
         """Watch no more."""
@@ -178,9 +197,11 @@ class Watchdog:
 
     def _cut_overdue(self) -> None:
         now = time.monotonic()
-        for connection, ends in list(self._waiting.items()):
-            if ends < now:
-                connection.cut()
+        with self._changing:
+            for connection, ends in self._waiting.items():
+                if ends is not None and ends < now:
+                    connection.cut()
+                    self._waiting[connection] = None
 
 
 def options_of(url: str) -> str:

@@ -2,7 +2,8 @@
 
 Every call is one statement in autocommit, most of them one SQL function. All of them may run twice (a lost reply
 leaves it open whether they ran), so a call whose connection broke is tried once more on a fresh one. A deadline covers
-all of it: the wait for a connection, the making of one, both tries. The server's own time-outs are shorter.
+all of it: the wait for a connection, the making of one, both tries. The server's own time-outs are shorter than the
+usual deadline. A call with a shorter one that has no answer makes the server suspect, and a probe finds out the rest.
 """
 
 import time
@@ -18,8 +19,8 @@ from onelane import forks
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
 from onelane.model import JsonObject
 from onelane.postgres.breaker import Breaker
-from onelane.postgres.connection import SETTINGS, Connection, Row, Watchdog
-from onelane.postgres.faults import POOLER, is_away, is_worth_repeating, refusal, sqlstate_of
+from onelane.postgres.connection import SETTINGS, STATEMENT_TIMEOUT_S, Connection, Row, Watchdog
+from onelane.postgres.faults import POOLER, Unanswered, is_away, is_worth_repeating, refusal, sqlstate_of
 from onelane.postgres.pool import Pool
 from onelane.postgres.pooled import connector
 
@@ -29,9 +30,10 @@ Ask = Callable[[str, tuple[Any, ...]], Row | None]
 OnNotice = Callable[[str, str], None]
 
 FIRST_TRY: Final = 0.6
-"""Which part of a call's deadline its first try may use: more than the server's statement_timeout."""
-PROBE_DEADLINE_S: Final = 1.0
-"""A webhook may wait for it, and its provider waits for three seconds in all."""
+"""Which part of a call's deadline its first try may use: of the usual one more than the server's statement_timeout."""
+PROBE_DEADLINE_S: Final = 2.0
+PROBE: Final = "SELECT probe() FROM set_config('lock_timeout', '500ms', true)"
+"""A server that tells of a lock is there: a probe waits for less than its deadline."""
 TRANSACTION_MAX_S: Final = 120.0
 LOCK_QUEUE_S: Final = 1.0
 """How long a call waits until it may wait for a lock."""
@@ -78,7 +80,7 @@ class Database:
 
         Raise StoreUnavailable for what is not the statement's fault, and psycopg.Error for what is.
         """
-        return self._within(within_s or self._deadline_s, query, params)
+        return self._within(self._deadline_s if within_s is None else within_s, query, params)
 
     def ask(
         self, function: str, items: Sequence[JsonObject], *, waits: bool = False, within_s: float | None = None
@@ -89,8 +91,9 @@ class Database:
         few at a time. Raise StoreUnavailable, or StoreRefused for a list that cannot be stored.
         """
         query = (PATIENTLY if waits else AT_ONCE).format(function=function)
-        ends = time.monotonic() + (within_s or self._deadline_s)
-        with self._waiting_for_locks() if waits else nullcontext():
+        within_s = self._deadline_s if within_s is None else within_s
+        ends = time.monotonic() + within_s
+        with self._waiting_for_locks(within_s) if waits else nullcontext():
             for _ in range(2):
                 try:
                     rows = self._within(ends - time.monotonic(), query, (Jsonb(list(items)),))
@@ -116,9 +119,12 @@ class Database:
             raise StoreDenied(f"no connection to Postgres: {POOLER}")
 
     def probe(self) -> None:
-        """Raise StoreUnavailable unless Postgres takes writes; nothing of it stays."""
+        """Raise StoreUnavailable unless Postgres takes writes, StoreAway if it is away; nothing of it stays."""
         try:
-            self._within(PROBE_DEADLINE_S, "SELECT probe()", None)
+            self._tried(PROBE_DEADLINE_S, PROBE, None)
+        except Unanswered as error:
+            self._pool.forget_all()
+            raise StoreAway("Postgres is away: a probe had no answer") from error
         except psycopg.Error as error:
             raise StoreUnavailable(f"the probe failed: SQLSTATE {error.sqlstate}") from error
 
@@ -141,31 +147,46 @@ class Database:
         self._watchdog.stop()
 
     def _within(self, deadline_s: float, query: str, params: Params) -> list[Row]:
-        if forks.is_child():
-            raise StoreUnavailable("a handler's forked child has no connection to Postgres")
-        ends = time.monotonic() + deadline_s
         try:
-            try:
-                return self._once(query, params, ends, deadline_s * FIRST_TRY)
-            except psycopg.Error as error:
-                if not is_worth_repeating(sqlstate_of(error)):
-                    raise
-            return self._once(query, params, ends, deadline_s)
-        except psycopg.Error as error:
-            translated = refusal(sqlstate_of(error))
-            if isinstance(translated, StoreAway):
-                self.breaker.open(str(translated))
-                raise translated from error
-            if isinstance(translated, StoreUnavailable) and not isinstance(error, psycopg.ProgrammingError):
-                raise translated from error
-            raise
+            return self._tried(deadline_s, query, params)
+        except Unanswered as error:
+            if deadline_s * FIRST_TRY < STATEMENT_TIMEOUT_S:
+                self.breaker.suspect()
+                raise
+            self._pool.forget_all()
+            self.breaker.open(str(error))
+            raise StoreAway(str(error)) from error
         except StoreAway as error:
             self.breaker.open(str(error))
             raise
 
-    def _once(self, query: str, params: Params, ends: float, within_s: float) -> list[Row]:
-        left_s = ends - time.monotonic()
-        with self._pool.connection(min(self._wait_s, left_s), left_s) as connection:
+    def _tried(self, deadline_s: float, query: str, params: Params) -> list[Row]:
+        """Run a statement, once more if it may succeed at once; raise StoreUnavailable for what is not its fault."""
+        if forks.is_child():
+            raise StoreUnavailable("a handler's forked child has no connection to Postgres")
+        ends, is_new = time.monotonic() + deadline_s, False
+        try:
+            try:
+                return self._once(query, params, ends, deadline_s * FIRST_TRY)
+            except Unanswered:
+                is_new = True
+            except psycopg.Error as error:
+                if not is_worth_repeating(sqlstate_of(error)):
+                    raise
+            return self._once(query, params, ends, deadline_s, is_new=is_new)
+        except psycopg.Error as error:
+            translated = refusal(sqlstate_of(error))
+            if isinstance(translated, StoreAway):
+                raise translated from error
+            if isinstance(translated, StoreUnavailable) and not isinstance(error, psycopg.ProgrammingError):
+                raise translated from error
+            raise
+
+    def _once(self, query: str, params: Params, ends: float, within_s: float, *, is_new: bool = False) -> list[Row]:
+        """Run a statement. With `is_new`, an older connection had no answer: if a new one has, that was its fault."""
+        if (left_s := ends - time.monotonic()) <= 0:
+            raise Unanswered("no answer from Postgres in time")
+        with self._pool.connection(self._wait_s, left_s, is_new=is_new) as connection:
             connection.kept_notices.clear()
             try:
                 with self._watched(connection, min(within_s, ends - time.monotonic())):
@@ -174,6 +195,8 @@ class Database:
                 if is_away(sqlstate_of(error)):
                     self._pool.forget(connection)
                 raise
+            if is_new:
+                self._pool.forget_older(connection)
             rows = cursor.fetchall() if cursor.rownumber is not None else []
             notices = connection.kept_notices.copy()
         for name, detail in notices:
@@ -182,15 +205,25 @@ class Database:
 
     @contextmanager
     def _watched(self, connection: Connection, within_s: float) -> Iterator[None]:
+        """Cut `connection` after so many seconds; raise Unanswered for what ends by that."""
+        was_cut = False
         self._watchdog.watch(connection, within_s)
         try:
-            yield
+            try:
+                yield
+            finally:
+                was_cut = self._watchdog.release(connection)
+        except psycopg.OperationalError as error:
+            if was_cut and error.sqlstate is None:
+                raise Unanswered("no answer from Postgres in time") from error
+            raise
         finally:
-            self._watchdog.release(connection)
+            if was_cut:
+                connection.close()
 
     @contextmanager
-    def _waiting_for_locks(self) -> Iterator[None]:
-        if not self._lock_waits.acquire(timeout=LOCK_QUEUE_S):
+    def _waiting_for_locks(self, within_s: float) -> Iterator[None]:
+        if not self._lock_waits.acquire(timeout=min(LOCK_QUEUE_S, within_s)):
             raise StoreUnavailable("too many wait for locks that others hold")
         try:
             yield

@@ -28,6 +28,10 @@ MISFITS: Final = frozenset({"3F000", "42501", "42703", "42704", "42883", "42P01"
 POOLER: Final = "a pooler stands before it that keeps nothing for a session: set PG_POOLER=transaction"
 
 
+class Unanswered(StoreUnavailable):
+    """Postgres gave no answer in a call's own time: it may be away, or busy with this one statement."""
+
+
 def sqlstate_of(error: psycopg.Error) -> str:
     """Return the error's SQLSTATE. The driver's own errors have none: the connection broke, or it refused a value."""
     if error.sqlstate is not None:

@@ -2,20 +2,25 @@
 
 A connection carries the pool's generation at its birth. A failure ends the generation: an idle connection of it is as
 dead as the one that failed, or leads to a server that is not the right one any more. It is dropped without being asked,
-since a link that went silent never answers. Nothing here runs in the background: who needs a connection makes it.
+since a link that went silent never answers.
+
+The driver knows no deadline for connecting that is as short as a call's may be. So each connection is made in a thread,
+when somebody needs it. Who waits for it leaves in time; it has its place until it is made, and is the next caller's.
 """
 
 import queue
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import BoundedSemaphore
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack, contextmanager
+from threading import BoundedSemaphore, Thread
 from typing import Final
 
 import psycopg
 
 from onelane.errors import StoreAway, StoreDenied, StoreUnavailable
 from onelane.postgres.connection import ALL_IN_USE, DENIALS, Connection, refusal_of
+from onelane.postgres.faults import Unanswered
 
 IDLE_MAX_S: Final = 600
 """A firewall may have forgotten a link that was idle for longer."""
@@ -41,24 +46,32 @@ class Pool:
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
 
     @contextmanager
-    def connection(self, wait_s: float, connect_s: float) -> Iterator[Connection]:
-        """Lend a connection: wait for a place, then make one unless one is idle; or raise StoreUnavailable."""
-        ends = time.monotonic() + wait_s
-        if not self._places.acquire(timeout=max(0.0, wait_s)):
+    def connection(self, wait_s: float, within_s: float, *, is_new: bool = False) -> Iterator[Connection]:
+        """Lend a connection `within_s`: wait for a place, then make one unless one is idle; or raise StoreUnavailable.
+
+        What others have is waited for no longer than `wait_s`. One that `is_new` is made in any case.
+        """
+        ends = time.monotonic() + within_s
+        waits_until = min(ends, time.monotonic() + wait_s)
+        if not self._places.acquire(timeout=max(0.0, waits_until - time.monotonic())):
             raise StoreUnavailable("no connection to Postgres: the pool is used up, or it does not answer")
-        try:
-            connection = self._given_back(0) or self._made(connect_s, ends)
+        with ExitStack() as place:
+            place.callback(self._places.release)
+            connection = self._idle_one(is_new=is_new) or self._made(ends, waits_until, place)
             try:
                 yield connection
             finally:
                 self._take_back(connection)
-        finally:
-            self._places.release()
 
     def forget(self, connection: Connection) -> None:
         """Note that `connection` failed: it and all that are as old are dropped."""
         if connection.generation == self._generation:
             self._generation += 1
+
+    def forget_older(self, connection: Connection) -> None:
+        """Note that `connection` is new and works, where one before it did not: those as old as that are dropped."""
+        self.forget(connection)
+        connection.generation = self._generation
 
     def forget_all(self) -> None:
         """Drop all connections that there are, each when its turn comes."""
@@ -68,6 +81,13 @@ class Pool:
         """Close what is idle, and what is lent when it comes back."""
         self._generation += 1
         self._given_back(0)
+
+    def _idle_one(self, *, is_new: bool) -> Connection | None:
+        """Return an idle connection, if there is one. What `is_new` takes its place."""
+        if (connection := self._given_back(0)) is None or not is_new:
+            return connection
+        connection.close()
+        return None
 
     def _given_back(self, wait_s: float) -> Connection | None:
         """Return an idle connection to trust, and close those before it; None if there is none within `wait_s`."""
@@ -81,18 +101,55 @@ class Pool:
                 return connection
             connection.close()
 
-    def _made(self, connect_s: float, ends: float) -> Connection:
-        """Make a connection; if the server allows no more of them, wait for one that another call gives back."""
+    def _made(self, ends: float, waits_until: float, place: ExitStack) -> Connection:
+        """Make a connection; if the server allows no more of them, wait for one that another call gives back.
+
+        Whoever goes on making it when it is too late keeps the place.
+        """
         if time.monotonic() >= self._rest_until:
             try:
-                return self._connect(min(CONNECT_MAX_S, connect_s), self._generation)
-            except psycopg.OperationalError as error:
-                self._refusal = refusal_of(error)
-                self._rest_until = time.monotonic() + REST_S
-        if self._refusal == ALL_IN_USE and (connection := self._given_back(ends - time.monotonic())):
+                return self._made_beside(ends, place)
+            except psycopg.OperationalError:
+                pass  # its maker has noted what it says
+        if self._refusal == ALL_IN_USE and (connection := self._given_back(waits_until - time.monotonic())):
             return connection
         kind = StoreDenied if self._refusal in DENIALS.values() else StoreAway
         raise kind(f"no connection to Postgres: {self._refusal}")
+
+    def _made_beside(self, ends: float, place: ExitStack) -> Connection:
+        """Let a thread make a connection, and wait for it until `ends`."""
+        made: Future[Connection] = Future()
+        try:
+            Thread(target=self._make, args=(made,), name="connect", daemon=True).start()
+        except RuntimeError as error:
+            raise StoreUnavailable("no thread to connect to Postgres") from error
+        try:
+            return made.result(max(0.0, ends - time.monotonic()))
+        except TimeoutError as error:
+            if made.cancel():
+                place.pop_all()
+                raise Unanswered("no connection to Postgres in time") from error
+            return made.result(0)
+
+    def _make(self, made: "Future[Connection]") -> None:
+        """Make a connection for whoever waits, or else for the next who needs one."""
+        answer: Connection | Exception
+        try:
+            answer = self._connect(CONNECT_MAX_S, self._generation)
+        except Exception as error:  # noqa: BLE001 - who waits raises it
+            answer = error
+            if isinstance(error, psycopg.OperationalError):
+                self._refusal = refusal_of(error)
+                self._rest_until = time.monotonic() + REST_S
+        try:
+            if isinstance(answer, Exception):
+                made.set_exception(answer)
+            else:
+                made.set_result(answer)
+        except InvalidStateError:  # nobody waits any more
+            if not isinstance(answer, Exception):
+                self._take_back(answer)
+            self._places.release()
 
     def _take_back(self, connection: Connection) -> None:
         connection.used_at = time.monotonic()
