@@ -113,10 +113,14 @@ def test_an_outage_is_the_answer_to_all_and_the_next_call_is_made(gathering: Gat
     assert gathering.ask({"nr": 1}, "1")["nr"] == 1
 
 
-def test_answers_that_do_not_fit_are_an_outage() -> None:
-    gathering = Gatherer(lambda items, waits: [])
+@pytest.mark.parametrize("answers", [[], [None], [{"user_id": "u"}]], ids=str)
+def test_answers_that_do_not_fit_are_an_outage_and_the_next_call_is_made(answers: list[Any]) -> None:
+    """The thread that met one died, and the users of its list were never asked for again."""
+    gathering = Gatherer(lambda items, waits: answers)
     with pytest.raises(StoreUnavailable):
-        gathering.ask({}, "alice")
+        gathering.submit({}, "alice").result(DEADLINE_S)
+    answers[:] = [{"outcome": "done"}]
+    assert gathering.submit({}, "alice").result(DEADLINE_S) == {"outcome": "done"}
     gathering.close()
 
 

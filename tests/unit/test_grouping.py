@@ -405,3 +405,20 @@ def test_too_many_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     grouping = Grouping(4)
     assert grouping.add(users(2))
     assert not grouping.add(users(1))
+
+
+def test_of_whom_a_list_took_too_long_is_remembered_also_when_all_of_it_have_given_up() -> None:
+    """Each time that a slow item came again it made a list of others late: it had given up before it went alone."""
+    sent, (first, *others) = Sent(), users(5)
+    [under_way] = sent.asks(first)
+    sent.asks(*others)
+    [call] = sent.answer(under_way)
+    assert all(one.futures[0].cancel() for one in others)
+    [half] = sent.fail(call, TIMED_OUT, now=5)
+    [other_half] = sent.answer(half, now=5)
+    assert sent.fail(other_half, TIMED_OUT, now=10) == []
+    again = sent.asks(*(request(whose) for whose in [*whose_of(half), *whose_of(other_half)]), now=11)
+    assert [(whose_of(one), one.is_alone) for one in again] == [
+        (whose_of(half), False),
+        *(([whose], True) for whose in whose_of(other_half)),
+    ]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 from queue import SimpleQueue
 from threading import Condition, Thread
-from typing import Final
+from typing import Any, Final
 
 from onelane import forks
 from onelane.errors import StoreUnavailable
@@ -131,7 +131,7 @@ class Gatherer:
         answers: list[JsonObject] | Exception
         try:
             answers = self._ask(call.items, call.waits)
-            if len(answers) != len(call.items):
+            if not _fit(answers, call):
                 answers = StoreUnavailable("Postgres did not answer each item")
         except Exception as error:  # noqa: BLE001 - who asked raises it
             answers = error
@@ -173,6 +173,11 @@ class Gatherer:
 
 def _all_get(requests: Iterable[Request], why: str) -> Answers:
     return [answer for request in requests for answer in request.all_get(StoreUnavailable(why))]
+
+
+def _fit(answers: Sequence[Any], call: Call) -> bool:
+    """Whether each item has an answer, and one that can be read."""
+    return len(answers) == len(call.items) and all(isinstance(one, dict) and "outcome" in one for one in answers)
 
 
 def _answer(answers: Answers) -> None:

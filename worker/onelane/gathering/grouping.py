@@ -106,12 +106,18 @@ class Grouping:
         return final
 
     def failed(self, call: Call, error: Exception, now: float) -> Answers:
-        """Take the error of a whole call; return whose it is. A list that may have failed for one item is divided."""
+        """Take the error of a whole call; return whose it is. A list that may have failed for one item is divided.
+
+        Of those who have given up before they went alone nobody finds out whose it is: when they come again they do.
+        """
         self._under_way.remove(call)
         requests = call.requests
         if len(requests) > 1 and _may_be_one_items(error):
             if call.is_half:
                 self._alone.extend(requests)
+                for request in requests:
+                    if request.is_over:
+                        self._suspects.add(request.whose, now)
             else:
                 middle = len(requests) // 2
                 self._halves += [requests[:middle], requests[middle:]]
