@@ -13,6 +13,7 @@ from onelane.config import Settings
 from onelane.errors import StoreAway, StoreUnavailable
 from onelane.postgres import db
 from onelane.postgres.db import Database
+from onelane.postgres.faults import LOCK_NOT_AVAILABLE
 from tests.conftest import DEADLINE_S, Accept, LogLines, eventually
 from tests.proxy import Proxy
 
@@ -86,8 +87,9 @@ def test_what_is_said_to_a_user_whose_row_is_locked_keeps_no_other_waiting(
 ) -> None:
     user = accept("alice").user_id
     with doing(settings.database_url, "SELECT FROM users FOR UPDATE"):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable) as raised:
             services.saying.say("demo", user, Reply(text="hello"))
+        assert raised.value.sqlstate == LOCK_NOT_AVAILABLE, "Postgres itself ended it, so nothing of it waits on there"
         assert not services.database.breaker.is_open
         assert services.database.breaker.lets_ask(DEADLINE_S)
 

@@ -25,6 +25,8 @@ from onelane.telemetry.log import event
 from onelane.telemetry.numbers import SAID
 
 SAY_S: Final = 2.5
+SAY: Final = "SELECT say(%s) AS said FROM set_config('lock_timeout', '1s', true)"
+"""Postgres ends the wait for a row that somebody holds before we do: a call that we end goes on waiting there."""
 TRIES: Final = 3
 """The user may be merged with another meanwhile: then it is said to that one."""
 REFUSALS: Final = {
@@ -111,7 +113,7 @@ class Saying:
     def _asked(self, item: JsonObject) -> JsonObject:
         for _ in range(TRIES):
             try:
-                row = self._database.row("SELECT say(%s) AS said", (Jsonb(item),), within_s=SAY_S)
+                row = self._database.row(SAY, (Jsonb(item),), within_s=SAY_S)
             except psycopg.Error as error:
                 raise refusal(sqlstate_of(error)) from error
             if row and row.said["outcome"] != "skipped":
