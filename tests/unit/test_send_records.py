@@ -1,5 +1,6 @@
 """What is known of a request is kept and tried again until Postgres has it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
@@ -15,6 +16,7 @@ from onelane.outbox.reply import BeginOutcome, Deed, Fate
 from onelane.postgres.breaker import Breaker
 from onelane.turns import holds
 from tests import loops
+from tests.conftest import DEADLINE_S, eventually
 from tests.shipping import waiting
 
 Item = JsonObject
@@ -122,3 +124,55 @@ def test_the_age_of_a_mark_is_counted_from_when_it_was_asked_for() -> None:
     reply = waiting()
     old = reply.model_copy(update={"asked_at": reply.asked_at - 10})
     assert old.seconds_since(old.sending_at) >= 10
+
+
+class SlowStore(Store):
+    """Answers once it is let go."""
+
+    def __init__(self, *answers: JsonObject) -> None:
+        super().__init__(*answers)
+        self.goes_on = Event()
+
+    def asks(self, function: str) -> Callable[[Sequence[Item], bool], list[JsonObject]]:
+        ask = super().asks(function)
+
+        def ask_slowly(items: Sequence[Item], waits: bool) -> list[JsonObject]:
+            answers = ask(items, waits)
+            assert self.goes_on.wait(DEADLINE_S)
+            return answers
+
+        return ask_slowly
+
+
+def test_nothing_is_marked_for_who_has_given_up_and_what_was_answered_is_stored_all_the_same() -> None:
+    """Whoever finds the mark takes the reply for one that may have been sent."""
+    store = SlowStore({"outcome": "wait", "fence": 7, "wait_ms": 1, "state": "sent"})
+    tested = records(store)
+    others, ours = (LEASE.model_copy(update={"user_id": uuid4()}) for _ in range(2))
+
+    def under_way(lease: Lease) -> list[asyncio.Task[Any]]:
+        begin, settle = tested.begin(lease, Event()), tested.settle(lease, waiting(), SENT, goes_on=False)
+        return [asyncio.create_task(begin), asyncio.create_task(settle)]
+
+    def are_waiting() -> bool:
+        return all(len(one._gatherer._grouping._waiting) == 1 for one in tested._asking.values())
+
+    async def give_up() -> None:
+        first = under_way(others)
+        await asyncio.to_thread(eventually, lambda: len(store.asked) == 2)
+        given_up = under_way(ours)
+        await asyncio.to_thread(eventually, are_waiting)
+        for one in given_up:
+            one.cancel()
+        await asyncio.wait(given_up)
+        store.goes_on.set()
+        await asyncio.wait(first)
+        await tested.begin(others, Event())
+
+    loops.run(give_up())
+    eventually(lambda: ("settle_sends", str(ours.user_id)) in _asked(store))
+    assert ("begin_sends", str(ours.user_id)) not in _asked(store)
+
+
+def _asked(store: Store) -> set[tuple[str, str]]:
+    return {(function, item["user_id"]) for function, item in store.asked}

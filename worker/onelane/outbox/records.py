@@ -55,7 +55,11 @@ class SendRecords:
         self._hold_s = settings.commit_hold_s
         self._deadline_s = settings.send_deadline_s
         self._database = database
-        self._asking = {name: Asking(_gatherer(settings, database, name)) for name in ("begin_sends", "settle_sends")}
+        self._asking = {
+            # A mark under which nobody sends any more would be found as a request that may have been made.
+            "begin_sends": Asking(_gatherer(settings, database, "begin_sends"), is_left=True),
+            "settle_sends": Asking(_gatherer(settings, database, "settle_sends")),
+        }
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="outbox")
 
     async def begin(self, lease: Lease, cancelled: Event, full: Sequence[str] = ()) -> Begun:

@@ -70,8 +70,10 @@ async def all_answered(asked: Iterable[Future[Answer]]) -> None:
 class Asking:
     """What coroutines ask of a gatherer in one round of their event loop is asked at once, and goes in one list."""
 
-    def __init__(self, gatherer: Gatherer) -> None:
+    def __init__(self, gatherer: Gatherer, *, is_left: bool = False) -> None:
+        """With `is_left`, what nobody waits for any more is left out, unless it is under way."""
         self._gatherer = gatherer
+        self._is_left = is_left
         self._asked: dict[str, tuple[JsonObject, asyncio.Future[JsonObject]]] = {}
         """By user: what one asks twice never shares a list."""
 
@@ -88,10 +90,14 @@ class Asking:
 
     def _send(self) -> None:
         asked, self._asked = self._asked, {}
+        if self._is_left:
+            asked = {whose: one for whose, one in asked.items() if not one[1].done()}
         letterbox = _letterbox(asyncio.get_running_loop())
         futures = self._gatherer.submit_all([(item, whose) for whose, (item, _) in asked.items()])
         for future, (_, answer) in zip(futures, asked.values(), strict=True):
             _forward(future, answer, letterbox)
+            if self._is_left:
+                answer.add_done_callback(partial(_leave, future))
 
 
 def _letterbox(loop: AbstractEventLoop) -> Letterbox:
@@ -102,6 +108,11 @@ def _letterbox(loop: AbstractEventLoop) -> Letterbox:
 
 def _forward(asked: Future[Answer], answer: asyncio.Future[Answer], letterbox: Letterbox) -> None:
     asked.add_done_callback(lambda _: letterbox.post(partial(_pass_on, asked, answer)))
+
+
+def _leave(asked: Future[Answer], answer: asyncio.Future[Answer]) -> None:
+    if answer.cancelled():
+        asked.cancel()
 
 
 def _pass_on(asked: Future[Answer], answer: asyncio.Future[Answer]) -> None:
