@@ -101,11 +101,16 @@ def kept(memory: Memory, key: str, value: Any) -> Any:
                 return stands
 
 
-async def held(ask: Callable[[], Awaitable[Answer]], hold: Hold) -> Answer:
-    """Ask until Postgres does it; raise what keeps it from that once nothing is held any more."""
+async def held(ask: Callable[[], Awaitable[Answer]], hold: Hold, error: StoreUnavailable | None = None) -> Answer:
+    """Ask until Postgres does it; raise what keeps it from that once nothing is held any more.
+
+    `error` is what the first try has met, if it was made.
+    """
     while True:
-        try:
-            return await ask()
-        except StoreUnavailable as error:
+        if error is not None:
             for wait_s in hold.rests(error):
                 await asyncio.sleep(wait_s)
+        try:
+            return await ask()
+        except StoreUnavailable as again:
+            error = again

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from onelane.bot.memory import held
 from onelane.config import Settings
-from onelane.errors import StoreRefused
+from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.model import Attachment, JsonObject, Lease
 from onelane.outbox.reply import Begun, Fate, Settled, Waiting
@@ -130,8 +130,11 @@ class SendRecords:
 
     async def _held(self, ask: Ask, is_over: Callable[[], bool]) -> JsonObject:
         """Ask, at growing pauses until it is done."""
-        with OutageHold(self.breaker, self._hold_s, is_over) as hold:
-            answer = await held(ask, hold)
+        try:
+            answer = await ask()
+        except StoreUnavailable as error:
+            with OutageHold(self.breaker, self._hold_s, is_over) as hold:
+                answer = await held(ask, hold, error)
         self.breaker.close()
         return answer
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from onelane import forks
 from onelane.bot.memory import held
 from onelane.config import Settings
-from onelane.errors import StoreRefused
+from onelane.errors import StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
 from onelane.model import Failure, JsonObject, Lease, TurnRead
 from onelane.outcomes import BeginOutcome, Begun, Settled, SettleOutcome
@@ -178,8 +178,11 @@ class Records:
 
     async def _held(self, cancelled: Event, lease: Lease, turn: TurnRead, what: JsonObject) -> Settled:
         """Settle, at growing pauses until it is done."""
-        with self.hold(cancelled) as hold:
-            settled = await held(partial(self._settle, lease, turn, what), hold)
+        try:
+            settled = await self._settle(lease, turn, what)
+        except StoreUnavailable as error:
+            with self.hold(cancelled) as hold:
+                settled = await held(partial(self._settle, lease, turn, what), hold, error)
         if settled.outcome is SettleOutcome.COMMITTED:
             self.breaker.close()
         return settled
