@@ -33,8 +33,8 @@ from onelane.turns.workplace import Workplace
 class Shift:
     """Works one leased lane off, until it is empty, must wait, or has had its quantum.
 
-    All shifts run on one loop, and so do `give_up`, which the watch asks for, and `hand_back`: who of them decides how
-    the lease ends is settled by `Holding.close`. The watch reads `stay` from its own thread; it is compared once more.
+    All shifts run on one loop, and so do `give_up`, which the watch asks for, and `hand_back`: `Holding.close` settles
+    who decides how the lease ends. The watch reads `stay` from its own thread; it is compared once more.
     """
 
     def __init__(self, holding: Holding, workplace: Workplace, *, runs_apart: bool = False) -> None:
@@ -47,12 +47,10 @@ class Shift:
         """Whether it was somewhere for too long; it may be there still."""
         self._runs_apart = runs_apart
         self._workplace = workplace
-        self._lanes = workplace.lanes
-        self._records = workplace.records
-        self._handling = workplace.handling
+        self._lanes, self._records, self._handling = workplace.lanes, workplace.records, workplace.handling
         self._quantum = Quantum(workplace.settings)
+        self._has_begun, self._pace_ms = False, 0
         self._turns_run = int(holding.lease.taken_over)  # that of a holder that died in it counts as well
-        self._pace_ms, self._has_begun = 0, False
         self._ended = EndedTurns(workplace.out_lanes, self.lease.user_id)
 
     async def run(self) -> None:
@@ -114,6 +112,8 @@ class Shift:
 
     async def _work_off(self, turn: TurnRead) -> Begun | None:
         """Work one batch off, and return what was begun next; None when the lane is released, or no longer ours."""
+        if self.holding.cancelled.is_set():
+            return None  # its begin was answered too late
         is_apart = self._runs_apart or is_suspect(turn)
         place = self._handling.isolation.place() if is_apart else nullcontext(True)
         with tracing.working_off(turn, self.lease.fence), place as has_place:
