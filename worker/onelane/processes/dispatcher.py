@@ -174,11 +174,20 @@ class Dispatcher:
                 self._stopping.wait(OUTAGE_PAUSE_S)
 
     def _lease(self, free: int) -> Leased:
-        """Lease for free berths in one call. A call whose answer was lost is asked again by its number."""
+        """Lease for free berths in one call. A call whose answer was lost is asked again by its number.
+
+        Leases that are not worked run out: renewed without that, they would keep everybody from their lanes.
+        """
         leased = self.lanes.lease(self._permit.registration.name, self._calls, free, self._permit.lock_ttl_s)
         self._calls += 1
         self._outage = None
-        self.berths.start(self._permit.keeper.hold(leased.leases))
+        holdings = self._permit.keeper.hold(leased.leases)
+        try:
+            self.berths.start(holdings)
+        except BaseException:
+            for holding in holdings:
+                holding.close()
+            raise
         return leased
 
     def _note_outage(self, error: str) -> None:
