@@ -6,12 +6,12 @@ to Postgres and Redis also say `since`, when it was asked for.
 
 | kind | by | fields |
 |---|---|---|
-| `setup` | harness | `seed`, `ttl_s`, `slots`, `workers`, `attempts_max`, `turn_timeout_s`, `channels`, `planned` (1) |
+| `setup` | harness | what the run was set up with, in seconds and numbers; `channels`, `planned`, `pooled` (1) |
 | `phase` | harness | `name`: storm, heal, drain, settled |
 | `calm` | harness | `phase`: begin, end. No fault begins or lasts between the two |
 | `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids` (2) |
 | `leftovers` | harness | what was found after the drain, one list a name: each must be empty |
-| `send` | provider | `delivery`, `attempt`, `channel`, `messages`: [{`sender`, `senders`, `external_id`, `text`}] (8) |
+| `send` | provider | `delivery`, `attempt`, `web`, `channel`, `messages`: `sender`, `senders`, `external_id`, `text` |
 | `rename` | provider | `channel`, `sender`, `names`: what the person is called from now on |
 | `ack` | provider | `delivery`, `attempt`, `status`, `accepted`: [{`user_id`, `message_id`, `seq`, `duplicate`}] (3) |
 | `no_ack` | provider | `delivery`, `attempt`, `why` |
@@ -24,6 +24,10 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `fail` | worker | the same of a failed turn: `outcome` retry, dead, paused, later, already, fenced (5) |
 | `finish` | worker | `user_id`, `token`, `released` |
 | `park` | worker | `user_id`, `token`, `delay_s`, `is_parked` (false: the lease was lost) |
+| `boot` | worker | `dyno`: which of the workers this process is |
+| `out_lease`, `out_finish`, `out_park` | worker | the same of a lane of replies |
+| `out_begin` | worker | `user_id`, `fence`, `outcome`, `reply_id`, `attempt`, `wait_ms` (10) |
+| `out_settle` | worker | `user_id`, `fence`, `reply_id`, `attempt`, `deed`, `outcome` (10) |
 | `stall` | worker, web, provider, harness | `since`, `until`: this process got no CPU for so long |
 | `start` | bot | `run` (unique), `user_id`, `sender`, `session_id`, `order` (6), and of the batch (9) |
 | `newer` | bot | `run`: it asks for what has arrived since |
@@ -31,9 +35,11 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `alive` | bot | `run`: a sign of life of a run that takes long |
 | `end` | bot | `run`, `result`: ok, raised, cancelled, crashed (its process ends now), unread (7); `members` (9) |
 
-(1) `slots`: a worker's. `channels`: name → policy. `planned`: how many faults of each name the schedule has.
+(1) Slots are a worker's. `channels`: name → policy. `planned`: how many faults of each name the schedule has.
+`pooled`: the webs and workers that reach Postgres through a pooler.
 (2) The processes that were killed, stopped, or given an order. Its end also has `survived`, those of them that could
-not work and that nobody replaced in time; `user_id`, whose row was locked; `is_missed`, whether nothing was struck.
+not work and that nobody replaced in time; `user_id`, whose row was locked; `is_missed`, whether nothing was struck;
+`detail`, what of the target was: of a drop, which calls' answers or requests; `flushed_at`, when Redis forgot.
 (3) In the order sent; empty where a channel's kind of answer does not tell.
 (4) `name`: end, escalate, hand_back, pause, resume, forget, redrive (which has the `message_id`), or echo, which is a
 colleague's (`message_id` is the provider's, `nr` says which). `after_seq`: the last number that the user's messages had
@@ -45,7 +51,9 @@ What the providers received and showed is in a journal of theirs: see `onelane/t
 (9) A turn has a batch, which its first message names: `message_id`, `seq`, and by the worker `deaths`, `seqs` of all,
 `superseded`: how many of its turns were thrown away before; by the bot `text`, and `members`: all ids, also of what it
 took in.
-(8) `sender` is the person, called for ever by their first name. `senders`: the names that the message has.
+(10) A mark: `send`, `unknown`, or why no reply is sent now: wait (for `wait_ms`), held, full, idle, fenced. Of a
+settle, `deed` is what was to be stored of a request; `outcome`: settled, already, fenced, or unknown.
+(8) Of a `send`, `sender` is the person, called for ever by their first name; `senders`: the names of the message.
 """
 
 import json

@@ -4,7 +4,7 @@ from itertools import combinations
 import pytest
 
 from tests.chaos.faults.catalogue import FAULTS
-from tests.chaos.faults.schedule import BOT_TRACKS, CALM_S, ROUND_S, SETTLE_S, TRACKS, plan
+from tests.chaos.faults.schedule import ALONE, ALONE_AFTER_S, BOT_TRACKS, CALM_S, ROUND_S, SETTLE_S, TRACKS, plan
 from tests.chaos.faults.strike import place_of
 
 SEEDS = range(20)
@@ -32,14 +32,23 @@ def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_other
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_round_has_a_calm_which_no_fault_comes_near(seed: int) -> None:
+def test_every_round_has_a_calm_which_no_storm_comes_near(seed: int) -> None:
     schedule = plan(seed, 10 * ROUND_S)
     assert [calm.ends_s for calm in schedule.calms] == [ROUND_S * nr for nr in range(1, 11)]
     assert all(calm.ends_s - calm.begins_s == CALM_S for calm in schedule.calms)
     for calm in schedule.calms:
-        assert not [
-            one for one in schedule.faults if one.ends_s > calm.begins_s - SETTLE_S and one.begins_s < calm.ends_s
-        ]
+        near = [one for one in schedule.faults if one.ends_s > calm.begins_s - SETTLE_S and one.begins_s < calm.ends_s]
+        assert [(one.name, one.ends_s) for one in near] == [(ALONE, calm.begins_s - SETTLE_S + ALONE_AFTER_S)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worker_dies_in_every_round_while_nothing_else_goes_on(seed: int) -> None:
+    schedule = plan(seed, 10 * ROUND_S)
+    for calm in schedule.calms:
+        [alone] = [one for one in schedule.faults if one.begins_s == calm.begins_s - SETTLE_S + ALONE_AFTER_S]
+        before = [one for one in schedule.faults if one.begins_s < alone.begins_s]
+        assert alone.name == ALONE
+        assert max(one.ends_s for one in before) <= alone.begins_s - ALONE_AFTER_S + 1e-6
 
 
 def test_a_run_of_ten_minutes_has_every_fault() -> None:

@@ -47,14 +47,15 @@ def _can_be_judged(strike: Strike) -> bool:
 
 def _flushed(strike: Strike, lasts_s: float) -> Steps:
     """Let Redis forget everything while the handlers hang, as soon as it obeys: another fault may have it."""
-    is_flushed, ends = strike.is_missed, time.monotonic() + min(lasts_s, TAKEN_S)
-    while not is_flushed and time.monotonic() < ends:
+    ends = time.monotonic() + min(lasts_s, TAKEN_S)
+    while not strike.is_missed and strike.flushed_at is None and time.monotonic() < ends:
         try:
             with strike.redis(OBEYS_S) as client:
-                is_flushed = bool(client.flushall())
+                client.flushall()
+            strike.flushed_at = time.monotonic()
         except RedisError:
             yield
-    strike.is_missed |= not is_flushed
+    strike.is_missed |= strike.flushed_at is None
 
 
 def _ordered(strike: Strike, order: Order, count: int) -> Steps:

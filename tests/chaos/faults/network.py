@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import redis
 
+from onelane import keys
 from onelane.lanes.scripts import SCRIPTS, Scripts
 from onelane.testing.fake_providers import Fault
+from tests import proxy
 from tests.chaos.faults.strike import Steps, Strike
 
 CUT_AGAIN_S = 0.4
@@ -23,6 +25,7 @@ DROPS = (
 )
 SQL_CALLS = ("accept", "begin_turns", "settle_turns", "begin_sends", "settle_sends")
 SCRIPT_CALLS = ("enqueue", "lease", "renew", "finish", "park", "bury")
+LANES = (keys.IN, keys.OUT)
 
 
 def delay(strike: Strike) -> Steps:
@@ -124,20 +127,24 @@ def _delay(strike: Strike, between_s: tuple[float, float]) -> Steps:
         strike.proxy.delay_s = 0.0
 
 
-def _drop(strike: Strike, drop: Callable[[bytes, int, int], object]) -> Steps:
-    drop(_match(strike), strike.dice.randint(1, DROP_EACH_MAX), strike.dice.randint(1, DROPS_MAX))
+def _drop(strike: Strike, drop: Callable[[bytes, int, int], proxy.Fault]) -> Steps:
+    """Lose some; where nothing has asked for what gets lost, the fault is missed."""
+    strike.detail, match = _match(strike)
+    fault = drop(match, strike.dice.randint(1, DROP_EACH_MAX), strike.dice.randint(1, DROPS_MAX))
     try:
         yield from strike.lasting()
     finally:
         strike.proxy.drop_nothing()
+        strike.is_missed = not fault.struck.is_set()
 
 
-def _match(strike: Strike) -> bytes:
-    """Choose a word by which the requests are known that get lost."""
+def _match(strike: Strike) -> tuple[str, bytes]:
+    """Choose what gets lost: its name, and a word by which such requests are known."""
     if strike.place == "postgres-proxy":
-        return strike.dice.choice(SQL_CALLS).encode()
-    digests = Scripts(redis.Redis(), SCRIPTS)._digests
-    return digests[strike.dice.choice(SCRIPT_CALLS)].encode()
+        call = strike.dice.choice(SQL_CALLS)
+        return call, call.encode()
+    lane, script = strike.dice.choice(LANES), strike.dice.choice(SCRIPT_CALLS)
+    return f"{script} of {lane} lanes", Scripts(redis.Redis(), SCRIPTS, lane)._digests[script].encode()
 
 
 def _api(strike: Strike, *faults: str | Fault) -> Steps:

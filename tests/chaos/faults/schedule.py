@@ -2,7 +2,8 @@
 
 A run is made of rounds of about a minute and a half. In each, faults come on a few tracks at once, and those of the bot
 on one of their own; then all is left alone until their effects are over; then comes a calm period, in which the service
-has to be quick.
+has to be quick. Before that a worker is killed while nothing else goes on: in a storm there is nearly always something
+that excuses whoever takes its lanes too late.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -14,13 +15,17 @@ from tests.chaos.faults.strike import place_of
 
 ROUND_S = 90.0
 SETTLE_S = 18.0
-"""Between the last fault's end and the calm: leases run out, everything starts again, the reconciler makes a round."""
+"""Between the storm's end and the calm: leases run out, everything starts again, the reconciler makes a round."""
 CALM_S = 15.0
 ROUND_WITH_CALM_MIN_S = 45.0
 """A shorter round is all storm."""
 FIRST_FAULT_S = 2.0
 TRACKS = 4
 BOT_TRACKS = 2
+ALONE = "kill-worker"
+"""What happens once a round while nothing else does."""
+ALONE_AFTER_S = 7.0
+"""How long after all others, whose effects are over; the calm comes when its own are."""
 GAP_MEAN_S = 3.0
 BOT_GAP_MEAN_S = 9.0
 GAPS_MAX = 3
@@ -88,6 +93,9 @@ def plan(seed: int, lasts_s: float, names: Collection[str] = FAULTS) -> Schedule
         begins_s, ends_s = nr * length_s + FIRST_FAULT_S, (nr + 1) * length_s - quiet_s
         faults += _ambushes(dice, rare, begins_s, ends_s, len(faults))
         faults += _storm(dice, tracks, begins_s, ends_s, len(faults))
+        if has_calm and ALONE in names:
+            at_s, target = ends_s + ALONE_AFTER_S, dice.choice(FAULTS[ALONE].targets)
+            faults.append(Planned(len(faults), ALONE, target, at_s, 0.0, at_s + PATIENCE_S, dice.getrandbits(32)))
     calms = [Calm((nr + 1) * length_s - CALM_S, (nr + 1) * length_s) for nr in range(rounds)] if has_calm else []
     return Schedule(lasts_s, tuple(faults), tuple(calms))
 

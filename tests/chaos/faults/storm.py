@@ -135,6 +135,8 @@ class Storm:
             survived=strike.survived,
             user_id=strike.user_id,
             is_missed=strike.is_missed,
+            detail=strike.detail,
+            flushed_at=strike.flushed_at,
         )
 
     def _note(self, planned: Planned, **fields: object) -> None:

@@ -42,6 +42,10 @@ class Strike:
     """The user whose row is locked."""
     is_missed: bool = False
     """Whether it has struck nothing."""
+    detail: str = ""
+    """What of the target was struck, where dice chose that."""
+    flushed_at: float | None = None
+    """When Redis was made to forget everything, of a fault that does more than that."""
     is_whole: bool = True
     """Whether it has struck all that it was meant to."""
 
