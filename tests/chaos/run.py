@@ -23,7 +23,7 @@ from tests.chaos.faults.storm import Storm
 from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
 from tests.chaos.service import leftovers, old_times
-from tests.chaos.service.stack import CHANNELS, SETTINGS, WORKER_NAMES, Folder, Stack
+from tests.chaos.service.stack import CHANNELS, POOLED_NAMES, SETTINGS, WORKER_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
 
 DRAINED_S = 60.0
@@ -95,7 +95,7 @@ class _Run:
             )
             stack.start()
             watch_stalls(self._recorder)
-            self._recorder.note("setup", **self._setup())
+            self._recorder.note("setup", **self._setup(), pooled=POOLED_NAMES if stack.pooler else ())
             old_times.write(stack.postgres.url, self._recorder)
             self._storm(stack)
             self._heal(stack)
@@ -112,6 +112,8 @@ class _Run:
             "mutant": self._options.mutant,
             "ttl_s": settings.lock_ttl_s,
             "slots": settings.worker_slots,
+            "send_slots": settings.send_slots,
+            "send_deadline_s": settings.send_deadline_s,
             "workers": len(WORKER_NAMES),
             "attempts_max": settings.attempts_max,
             "turn_timeout_s": settings.turn_timeout_s,

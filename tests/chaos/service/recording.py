@@ -1,9 +1,9 @@
 """Records what a worker or a web of the service does, from outside: the product's own code knows nothing of it.
 
 `install("worker")` comes with the import of `bot.py`, `install("web")` with that of `web.py`. Both note stalls; a
-worker also notes what it asked Postgres and Redis about its lanes, and what they answered, and looks more often for
-what is kept no longer. A call that ends with an
-error is noted only where that leaves something open: as a commit or failure with the outcome `unknown`.
+worker also notes which of the workers it is, what it asked Postgres and Redis about its lanes of both kinds, and what
+they answered, and looks more often for what is kept no longer. A call that ends with an error is noted only where that
+leaves something open: as a commit, failure or settle with the outcome `unknown`.
 
 CHAOS_MUTANT names a bug to plant first (`tests/chaos/mutants/`), so that what it does is recorded too.
 """
@@ -20,10 +20,15 @@ from typing import Any
 from onelane import keys
 from onelane.lanes.lanes import Lanes
 from onelane.model import Lease, TurnRead
+from onelane.outbox.records import SendRecords
+from onelane.outbox.reply import Begun as BegunSend
+from onelane.outbox.reply import Fate, Waiting
+from onelane.outbox.reply import Settled as SettledSend
 from onelane.outcomes import Begun, Settled
 from onelane.processes import duties
 from onelane.turns.records import Records
 from tests.chaos.history import Event, Recorder
+from tests.chaos.service.orders import DYNO
 from tests.chaos.stalls import watch_stalls
 
 MUTANT = "CHAOS_MUTANT"
@@ -43,9 +48,11 @@ def install(role: str) -> None:
     recorder = Recorder(role)
     watch_stalls(recorder)
     if role == "worker":
+        recorder.note("boot", dyno=os.environ.get(DYNO))
         duties.SWEEP_ROUNDS = duties.FORGET_ROUNDS = EVERY_ROUND
         _record_lanes(recorder)
         record_turns(recorder)
+        record_sends(recorder)
 
 
 def _record_lanes(recorder: Recorder) -> None:
@@ -61,6 +68,12 @@ def record_turns(recorder: Recorder) -> None:
     _wrap(recorder, Records, "begin", partial(_begun_since, asked_at))
     _wrap(recorder, Records, "commit", _committed)
     _wrap(recorder, Records, "fail", _failed)
+
+
+def record_sends(recorder: Recorder) -> None:
+    """Note the same about replies: each mark, and what became of each request."""
+    _wrap(recorder, SendRecords, "begin", _marked)
+    _wrap(recorder, SendRecords, "settle", _settled_send)
 
 
 def _keep_time(asked_at: dict[str, float], owner: type, method: str) -> None:
@@ -81,13 +94,12 @@ def _wrap(recorder: Recorder, owner: type, method: str, notes: Notes) -> None:
 
     @wraps(original)
     def recorded(self: object, *args: Any, **kwargs: Any) -> Any:
-        if getattr(self, "kind", keys.IN) != keys.IN:
-            return original(self, *args, **kwargs)  # of replies, the providers' journal tells
         since = time.monotonic()
+        prefix = "out_" if getattr(self, "kind", keys.IN) == keys.OUT else ""
 
         def note(answer: Any = None) -> Any:
             for kind, fields in notes(answer, *args, **kwargs):
-                recorder.note(kind, **{"since": since, **fields})
+                recorder.note(prefix + kind, **{"since": since, **fields})
             return answer
 
         async def noted(asked: Awaitable[Any]) -> Any:
@@ -165,6 +177,24 @@ def _committed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, *
 
 def _failed(settled: Settled | None, lease: Lease, turn: TurnRead, *_: Any, **__: Any) -> list[tuple[str, Event]]:
     return [("fail", _settled(settled, lease, turn))]
+
+
+def _marked(begun: BegunSend | None, lease: Lease, *_: Any, **__: Any) -> list[tuple[str, Event]]:
+    """Record what was found to be next: a reply that is marked now, or of which nobody knows, or why there is none."""
+    if begun is None:
+        return []
+    reply = begun.reply
+    read = {"reply_id": reply and reply.id, "attempt": reply and reply.attempt, "wait_ms": begun.wait_ms}
+    return [("out_begin", {**_lane(lease), "outcome": begun.outcome, **read})]
+
+
+def _settled_send(
+    settled: SettledSend | None, lease: Lease, reply: Waiting, fate: Fate, **_: Any
+) -> list[tuple[str, Event]]:
+    """Record what became of a request, and the next mark if the same call made one."""
+    outcome, following = (UNKNOWN, None) if settled is None else (settled.outcome, settled.next)
+    this = {"reply_id": reply.id, "attempt": reply.attempt, "deed": fate.deed, "outcome": outcome}
+    return [("out_settle", {**_lane(lease), **this}), *_marked(following, lease)]
 
 
 def _settled(settled: Settled | None, lease: Lease, turn: TurnRead) -> Event:

@@ -52,11 +52,12 @@ class Postman:
 
     def deliver(self, user: User, post: Post, attempt: int) -> tuple[Answer, int]:
         """Post a message; return the answer, and the number it got, as far as that is told (else 0)."""
-        web = self._webs[(post.web + attempt) % len(self._webs)]
+        nr = (post.web + attempt) % len(self._webs)
+        web = self._webs[nr]
         names = {"sender": user.sender, "senders": user.names(post)}
         message = {**names, "external_id": post.external_id, "text": post.text}
         this = {"delivery": post.delivery, "attempt": attempt}
-        self._recorder.note("send", **this, channel=user.channel, messages=[message])
+        self._recorder.note("send", **this, web=f"web-{nr + 1}", channel=user.channel, messages=[message])
         answer = self._post(web, user, self._delivery(user, post))
         accepted = _accepted(answer)
         if answer.is_accepted:

@@ -113,16 +113,17 @@ class Slack(Api):
 
     def _history(self, values: JsonObject) -> Call | Answer:
         """List what stands in a channel itself, newest first."""
-        return self._listed([*self.kept(str(values.get("channel")))], values)
+        channel = str(values.get("channel"))
+        return self._listed(channel, [*self.kept(channel)], values)
 
     def _replies(self, values: JsonObject) -> Call | Answer:
         """List a thread, oldest first."""
         channel, ts = values.get("channel"), str(values.get("ts"))
         root = self.find(ts)
         found = [*self.kept(f"{channel}:{ts}"), *([root] if root and root.call.user == channel else [])]
-        return self._listed(found[::-1], values)
+        return self._listed(f"{channel}:{ts}", found[::-1], values)
 
-    def _listed(self, messages: list[Message], values: JsonObject) -> Call:
+    def _listed(self, user: str, messages: list[Message], values: JsonObject) -> Call:
         oldest, latest = float(values.get("oldest") or 0), float(values.get("latest") or 10**11)
         has_metadata = str(values.get("include_all_metadata", "")).lower() in {"1", "true"}
         fitting = [one for one in messages if oldest <= float(one.provider_id) <= latest]
@@ -130,7 +131,8 @@ class Slack(Api):
         page, has_more = fitting[start : start + limit], len(fitting) > start + limit
         shown = [_shown(one, with_metadata=has_metadata) for one in page]
         cursor = str(start + limit) if has_more else ""
-        return Call("look_up", answer=_ok(messages=shown, has_more=has_more, response_metadata={"next_cursor": cursor}))
+        answer = _ok(messages=shown, has_more=has_more, response_metadata={"next_cursor": cursor})
+        return Call("look_up", user, answer=answer)
 
     def _set_status(self, values: JsonObject) -> Call | Answer:
         if not (values.get("channel_id") and values.get("thread_ts")):

@@ -97,9 +97,11 @@ class Twilio(Api):
         _account, messages, _slash, sid = found.groups()
         if sid:
             message = self.find(sid)
-            return Call("look_up", answer=answer_of(self._shown(message))) if message else self.refusal("20404")
+            if message is None:
+                return self.refusal("20404")
+            return Call("look_up", message.call.user, answer=answer_of(self._shown(message)))
         if messages:
-            return Call("look_up", answer=answer_of(self._page(request)))
+            return Call("look_up", request.query.get("To", ""), answer=answer_of(self._page(request)))
         return Call("other", answer=answer_of({"sid": found[1], "status": "active"}))
 
     def _page(self, request: Request) -> JsonObject:
