@@ -208,7 +208,22 @@ def evicted_call(tale: Tale) -> None:
 
 def explained_overlap(tale: Tale) -> None:
     overlap(tale)
-    tale.fault(56, 57)
+    tale.fault(56, 57, pids=[1])
+
+
+def overlap_after_a_frozen_helper(tale: Tale) -> None:
+    """The helper is another process of the same worker."""
+    overlap(tale)
+    tale.note("boot", 1, dyno="worker-1")
+    tale.fault(56, 57, name="freeze-helper", pids=[11])
+
+
+def overlap_beside_a_frozen_worker(tale: Tale) -> None:
+    """Another worker was frozen, and a web was killed: that takes no lease from this one."""
+    overlap(tale)
+    tale.fault(56, 57, pids=[5])
+    tale.note("stall", 57, pid=5, since=56, until=57)
+    tale.fault(58, 58.5, name="kill-web", target="web-1/head")
 
 
 def given_up_run(tale: Tale) -> None:
@@ -230,10 +245,10 @@ def slow_in_frozen_process(tale: Tale) -> None:
     tale.fault(59.83, 59.84, pids=[1])
 
 
-def kept_waiting_by_a_fault(tale: Tale) -> None:
-    """A delivery is answered late while something is broken."""
+def kept_waiting_by_a_fault(tale: Tale, target: str = "postgres-proxy", name: str = "cut") -> None:
+    """A delivery is answered late while something is broken that it needs."""
     tale.find("ack", delivery="d7")["at"] = 73.0
-    tale.fault(69, 74, name="cut")
+    tale.fault(69, 74, name=name, target=target)
 
 
 def own_row_locked(tale: Tale) -> None:
@@ -243,8 +258,8 @@ def own_row_locked(tale: Tale) -> None:
 
 def redis_is_full(tale: Tale) -> None:
     """Redis is full while all of this happens: that excuses nothing, and needs no excuse."""
-    tale.fault(59, 61, name="full-redis")
-    tale.fault(69, 71, name="step-clock")
+    tale.fault(59, 61, name="full-redis", target="redis/now")
+    tale.fault(69, 71, name="step-clock", target="redis/clock")
 
 
 def missed_fault(tale: Tale) -> None:
@@ -289,22 +304,108 @@ def a_worker_starts(tale: Tale) -> None:
 
 def a_web_starts(tale: Tale, why: str = "ConnectionRefusedError") -> None:
     """Message 7 was refused before: the web was killed, and is not back."""
-    refused_while(tale, "kill-web", why)
-    tale.find("fault", phase="begin")["target"] = "web-1/head"
+    refused_while(tale, "kill-web", why, "web-1/head")
     tale.find("fault", phase="end")["at"] = 62
 
 
-def lost_twice(tale: Tale) -> None:
-    """Two requests for a reply were lost, and its provider has said so."""
-    tale.replies[2].update(state="failed", failure="absent")
+def lost_twice(tale: Tale, asked_at: tuple[float, ...] = (35, 45)) -> None:
+    """Two requests for a reply were lost, and its provider has said so each time."""
+    tale.replies[2].update(state="failed", failure="absent", sent_at=None, failed_at=instant(46))
     tale.seen.pop(2)
+    tale.requests[2]["fault"] = "closed"
+    for at in asked_at:
+        tale.ask("look_up", at)
+
+
+def seen_although_absent(tale: Tale) -> None:
+    seen = tale.seen[2]
+    lost_twice(tale)
+    tale.seen.insert(2, seen)
+
+
+def pool_went_silent(tale: Tale, pooled: str = "web-1") -> None:
+    """A delivery is answered late some time after connections went silent, by a web that has a pooler."""
+    tale.find("setup")["pooled"] = [pooled]
+    tale.find("ack", delivery="d7")["at"] = 73.0
+    tale.fault(58, 60, name="silence", target="postgres-proxy")
 
 
 def given_up(tale: Tale) -> None:
     """Nobody knows what became of a reply, and its provider cannot be asked; it came late."""
-    tale.user["channel"] = "meta"
-    tale.replies[2].update(state="unknown", given_up_at=instant(45))
+    given_up_after_an_answer(tale)
+    tale.requests[2]["fault"] = "accept_and_silent"
     tale.seen[2].update(n=99, at=65.0)
+
+
+def given_up_after_an_answer(tale: Tale) -> None:
+    tale.user["channel"] = "meta"
+    tale.replies[2].update(state="unknown", sent_at=None, given_up_at=instant(45))
+
+
+def given_up_of_the_dead(tale: Tale, killed: int = 9) -> None:
+    """The same, since the process was killed that had it."""
+    given_up_after_an_answer(tale)
+    held_by(tale, 9, 3.1)
+    tale.fault(30.25, 30.3, name="kill-worker", pids=[killed])
+
+
+def held_by(tale: Tale, pid: int, fence: float) -> None:
+    """Let another process have the lane of a reply, and end before it could tell what the provider has answered."""
+    tale.events = [one for one in tale.events if one.get("token") != f"out 1:{fence}" or one["kind"] == "out_lease"]
+    tale.events.remove(tale.find("out_settle", fence=fence))
+    for event in (one for one in tale.events if one.get("fence") == fence):
+        event["pid"] = pid
+
+
+def reply_left_with_the_dead(tale: Tale, killed: int = 9, waits_s: float = 9.0) -> None:
+    """A worker dies that has a lane of replies; somebody else takes it much later."""
+    held_by(tale, 9, 7.1)
+    tale.fault(70.25, 70.3, name="kill-worker", pids=[killed])
+    tale.replies[-1]["sent_at"] = instant(70.25 + waits_s + 0.06)
+    tale.ship(tale.replies[-1]["id"], 70.25 + waits_s, 1, 7.2)
+
+
+def reply_taken_in_time(tale: Tale) -> None:
+    """The same, and the lane is taken when its lease has run out."""
+    reply_left_with_the_dead(tale, waits_s=3.5)
+
+
+def reply_waits_in_calm(tale: Tale, by_s: float = 3.0) -> None:
+    """A reply is marked long after it was committed."""
+    tale.note("calm", 65, phase="begin")
+    tale.note("calm", 80, phase="end")
+    for event in tale.events:
+        if event["kind"].startswith("out_") and event["at"] > 70:
+            event.update(at=event["at"] + by_s, since=event["since"] + by_s)
+    tale.replies[-1]["sent_at"] = instant(70.3 + by_s)
+    tale.seen[-1]["at"] = tale.requests[-1]["at"] = 70.2 + by_s
+
+
+def reply_is_limited_in_calm(tale: Tale, fault: str | None = "limit") -> None:
+    """The same, since its provider wants no more for a while: the fake has said so, by its journal."""
+    reply_waits_in_calm(tale)
+    tale.ask("send", 70.12, tale.replies[-1]["id"], fault=fault)
+    tale.requests.insert(-1, tale.requests.pop())
+    tale.note("out_park", 70.14, since=70.13, pid=1, user_id=USER, token="out 1:7.05", delay_s=3.0, is_parked=True)
+
+
+def parked_without_reason(tale: Tale) -> None:
+    """Message 6 begins three seconds after it could have, since the service has parked its lane."""
+    wait_in_calm(tale)
+    tale.note("park", 60.03, since=60.02, pid=1, user_id=USER, token="1:5.5", delay_s=5.0, is_parked=True)
+
+
+def decided_late(tale: Tale) -> None:
+    """A worker gives up a reply under its old lease, when the next has begun."""
+    lane = {"pid": 1, "user_id": USER, "fence": 6.1}
+    gone = {"reply_id": tale.replies[5]["id"], "attempt": 1, "deed": "give_up", "outcome": "settled"}
+    tale.note("out_settle", 75.0, since=74.9, **lane, **gone)
+
+
+def replies_given_on(tale: Tale) -> None:
+    """The lease of a lane of replies ends again, when a later one is in use."""
+    release = tale.find("out_finish", token="out 1:6.1")
+    tale.events.append({**release, "since": 70.2, "at": 70.21, "released": "released"})
 
 
 def accepted_twice(tale: Tale) -> None:
@@ -316,7 +417,9 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
-    forgotten_call, evicted_call, busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
+    forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper,
+    pool_went_silent, reply_taken_in_time, reply_is_limited_in_calm,
+    busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
     a_worker_starts, a_web_starts,
 ]  # fmt: skip
 
@@ -392,24 +495,23 @@ def wait_in_calm(tale: Tale) -> None:
             event["at"] += 3
             if "since" in event:
                 event["since"] += 3
-    tale.messages[5]["processed_at"] = instant(63.1)
+    tale.messages[5]["processed_at"] = tale.replies[-2]["committed_at"] = instant(63.1)
+    tale.replies[-2]["sent_at"] = instant(63.3)
     tale.note("calm", 55, phase="begin")
     tale.note("calm", 69, phase="end")
 
 
 def refused_while_locked(tale: Tale, user_id: str) -> None:
     """Message 7 was answered 503 before, while somebody's row was locked."""
-    refused_while(tale, "lock-row")
+    refused_while(tale, "lock-row", target="users/row")
     tale.find("fault", phase="end")["user_id"] = user_id
 
 
-def refused_while(tale: Tale, fault: str, why: str = "503") -> None:
+def refused_while(tale: Tale, fault: str, why: str = "503", target: str = "redis/now") -> None:
     """Message 7 was answered 503 before, while something was wrong."""
-    tale.note(
-        "send", 69.9, delivery="d7", attempt=0, channel=CHANNEL, messages=tale.find("send", delivery="d7")["messages"]
-    )
+    tale.note(**{**tale.find("send", delivery="d7"), "at": 69.9, "attempt": 0})
     tale.note("no_ack", 69.95, delivery="d7", attempt=0, why=why)
-    tale.fault(60, 80, name=fault)
+    tale.fault(60, 80, name=fault, target=target)
 
 
 def stayed(tale: Tale) -> None:
@@ -587,10 +689,17 @@ MUST_NOT_HAPPEN = {
     "a reply that was sent was not seen": ("provider", lambda tale: tale.seen.pop(2)),
     "a reply was seen twice": ("provider", twice("seen", 2, n=99)),
     "a reply that was withheld was seen": ("provider", change("replies", 2, state="withheld")),
-    "a reply that was lost twice was seen": ("provider", change("replies", 2, state="failed", failure="absent")),
+    "a reply that was lost twice was seen": ("provider", seen_although_absent),
     "a reply was given up although its provider can be asked": (
         "provider",
         change("replies", 2, state="unknown", given_up_at=instant(50)),
+    ),
+    "a reply failed whose provider was asked once": ("provider", lambda tale: lost_twice(tale, (35,))),
+    "a reply failed before its provider was asked again": ("provider", lambda tale: lost_twice(tale, (35, 55))),
+    "a reply was given up after an answer": ("provider", given_up_after_an_answer),
+    "a reply was given up since another process was killed": (
+        "provider",
+        lambda tale: given_up_of_the_dead(tale, killed=8),
     ),
     "a reply failed that nobody refused": ("provider", change("replies", 2, state="failed", failure="away")),
     "a reply is left": ("provider", left_over),
@@ -600,7 +709,26 @@ MUST_NOT_HAPPEN = {
     ),
     "a dead worker's lane stayed": ("recovery", slow_recovery),
     "two handlers ran at once": ("overlaps", overlap),
+    "two handlers ran at once when another worker was frozen": ("overlaps", overlap_beside_a_frozen_worker),
     "a message waited beside a free slot": ("calm", wait_in_calm),
+    "a lane was parked in calm for no reason": ("calm", parked_without_reason),
+    "a reply waited beside a free slot": ("calm", reply_waits_in_calm),
+    "a reply waited since its lane was parked for no reason": (
+        "calm",
+        lambda tale: reply_is_limited_in_calm(tale, None),
+    ),
+    "a dead worker's lane of replies stayed": ("recovery", reply_left_with_the_dead),
+    "an older fence marked a reply": ("fences", lambda tale: tale.mark(tale.replies[3]["id"], 40.0, 1, fence=1)),
+    "an older fence decided about a reply": ("fences", decided_late),
+    "another's lane of replies was given on": ("fences", replies_given_on),
+    "a lane of replies was leased twice under a fence": (
+        "fences",
+        lambda tale: tale.find("out_lease", fence=7.1).update(fence=6.1),
+    ),
+    "a process marked a reply under another's lease": (
+        "fences",
+        lambda tale: tale.find("out_begin", fence=7.1).update(pid=77),
+    ),
     "a worker that could not work stayed": ("stuck", stayed),
     "a user held two slots of a process": ("stuck", two_slots),
     "a message was charged for what its handler could not read": ("blame", lambda tale: charged(tale, "unread")),
@@ -616,6 +744,18 @@ MUST_NOT_HAPPEN = {
         lambda tale: refused_while_locked(tale, "somebody else"),
     ),
     "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
+    "a delivery was answered late while the other web was frozen": (
+        "intake",
+        lambda tale: kept_waiting_by_a_fault(tale, "web-2/head", "freeze-web"),
+    ),
+    "a delivery was answered late while a worker was frozen": (
+        "intake",
+        lambda tale: kept_waiting_by_a_fault(tale, "worker-1/process", "freeze-worker"),
+    ),
+    "a delivery was answered late after a silence that reaches poolers alone": (
+        "intake",
+        lambda tale: pool_went_silent(tale, "web-2"),
+    ),
     "a delivery was refused by a web that is there": ("intake", lambda tale: a_web_starts(tale, "503")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "something is left of who was forgotten": (
@@ -699,3 +839,30 @@ def test_spans_measure_what_they_cover() -> None:
 
 def test_a_crowd_is_so_many_at_once() -> None:
     assert [tuple(span) for span in crowded([(0, 5), (1, 3), (2, 9), (4, 6)], 3)] == [(2, 3), (4, 5)]
+
+
+def test_the_report_says_how_much_was_judged(tale: Tale) -> None:
+    reply_taken_in_time(tale)
+    others_hold(tale, (1, 90, 91))
+    assert judged(tale) == ("1 of 1 lanes of the dead", "7 of 7 runs", "7 of 7 deliveries")
+
+
+def test_the_report_says_what_faults_have_excused(tale: Tale) -> None:
+    reply_taken_in_time(tale)
+    others_hold(tale, (1, 90, 91))
+    tale.fault(70, 85, name="freeze-postgres", target="postgres/head")
+    tale.fault(60, 61, name="flush-redis", target="redis")
+    assert judged(tale) == ("0 of 1 lanes of the dead", "6 of 7 runs", "5 of 7 deliveries")
+
+
+def judged(tale: Tale) -> tuple[str, str, str]:
+    counted = report.numbers(tale.evidence())
+    return counted["recoveries_judged"], counted["overlaps_looked_for"], counted["answers_judged"]
+
+
+def test_requests_that_went_wrong_tell_whether_a_fault_of_an_api_has_struck(tale: Tale) -> None:
+    tale.find("setup")["planned"] = {"api-errors": 3}
+    tale.fault(45, 47, name="api-errors", target="providers-fakes/answers")
+    assert [violation.promise for violation in all_violations(tale.evidence())] == ["coverage"]
+    tale.ask("presence", 46, fault="503")
+    assert all_violations(tale.evidence()) == []

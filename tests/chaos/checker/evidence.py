@@ -6,8 +6,7 @@ an hour's run has millions of events.
 
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tests.chaos.checker import rows
 from tests.chaos.checker.gathering import Address, Gathering
+from tests.chaos.checker.journal import LOOK_UP, SEND, Journal, Request, journal_of, places_of
 from tests.chaos.checker.records import (
     Begin,
     Call,
@@ -27,11 +27,16 @@ from tests.chaos.checker.records import (
     Finish,
     Lease,
     Letter,
+    Mark,
+    OutFinish,
+    OutLease,
+    OutPark,
     Park,
     Read,
     Run,
     Said,
     Seen,
+    Settle,
     Stall,
 )
 from tests.chaos.checker.rows import EventRow, MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
@@ -49,12 +54,15 @@ class Setup(NamedTuple):
     seed: int = 0
     ttl_s: float = 3.0
     slots: int = 8
+    send_slots: int = 32
     workers: int = 3
     attempts_max: int = 3
     turn_timeout_s: float = 3.0
     planned: Mapping[str, int] = {}
     """How many faults of each name the schedule has."""
     channels: Mapping[str, Mapping[str, Any]] = {}
+    pooled: Sequence[str] = ()
+    """The webs and workers that reach Postgres through a pooler."""
     mutant: str | None = None
 
 
@@ -87,6 +95,10 @@ class Person:
     """What they were told who wrote while they were answered."""
     seen: dict[str, list[Seen]] = field(default_factory=dict)
     """What users saw, by reply."""
+    requests: dict[str, list[Request]] = field(default_factory=dict)
+    """What their provider was asked to send, by reply."""
+    look_ups: list[Request] = field(default_factory=list)
+    """When their provider was asked what it has sent to them."""
     outputs: dict[str, list[OutputRow]] = field(default_factory=dict)
     """By message."""
 
@@ -154,7 +166,23 @@ class Person:
 
     @cached_property
     def releases(self) -> list[Finish | Park]:
-        return [one for one in self.said if isinstance(one, Finish | Park)]
+        return [one for one in self.said if isinstance(one, Finish | Park) and not isinstance(one, OutFinish | OutPark)]
+
+    @cached_property
+    def out_leases(self) -> list[OutLease]:
+        return self._all(OutLease)
+
+    @cached_property
+    def out_releases(self) -> list[OutFinish | OutPark]:
+        return [one for one in self.said if isinstance(one, OutFinish | OutPark)]
+
+    @cached_property
+    def marks(self) -> list[Mark]:
+        return self._all(Mark)
+
+    @cached_property
+    def settles(self) -> list[Settle]:
+        return self._all(Settle)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -173,7 +201,7 @@ class Person:
         return [command for command in self.commands if command.name in names]
 
     def _all(self, kind: type) -> list[Any]:
-        return [one for one in self.said if isinstance(one, kind)]
+        return [one for one in self.said if type(one) is kind]
 
 
 @dataclass
@@ -188,12 +216,16 @@ class Evidence:
     """What users saw, and what is no reply of the database."""
     told: Mapping[str, set[str]]
     """What the providers said of replies, and the service has answered, by reply."""
+    requests: list[Request]
+    """All that the providers received."""
     faults: list[Fault]
     stalls: list[Stall]
     calms: list[tuple[float, float]]
     phases: dict[str, float]
     leftovers: Mapping[str, Any] | None
     pids_of_workers: frozenset[int]
+    dynos: Mapping[int, str]
+    """Which of the workers each of their processes is."""
     lines_torn: int
     read_at: datetime
     """When the database was read, on its own clock."""
@@ -221,13 +253,20 @@ class Evidence:
 
     @cached_property
     def stalled(self) -> Spans:
-        """Tell when some process got no CPU."""
-        return Spans((stall.since, stall.until) for stall in self.stalls)
+        """Tell when the machine had no CPU for some process: one that was frozen by a fault says nothing about that."""
+        return Spans((stall.since, stall.until) for stall in self.stalls if not self._is_frozen(stall))
 
-    @cached_property
-    def struck(self) -> Spans:
-        """Tell when there were faults."""
-        return Spans((fault.at, fault.until) for fault in self.faults)
+    def stood_still(self, pid: int) -> Spans:
+        """Tell when this process did nothing, for whatever reason, or the machine had no CPU for others."""
+        own = Spans((stall.since, stall.until) for stall in self.stalls if stall.pid == pid)
+        return own.joined(self.stalled)
+
+    def _is_frozen(self, stall: Stall) -> bool:
+        return any(
+            stall.pid in fault.pids and fault.at <= stall.until and stall.since <= fault.until
+            for fault in self.faults
+            if fault.name.startswith("freeze")
+        )
 
 
 def load(history: Path, received: Path, database_url: str) -> Evidence:
@@ -235,40 +274,22 @@ def load(history: Path, received: Path, database_url: str) -> Evidence:
     gathering = Gathering()
     gathering.take_all(_events(history.glob("*.jsonl"), gathering))
     wall_offset_s = time.time() - time.monotonic()
-    journal = list(_events([received], gathering))
-    seen = [_seen(line, wall_offset_s) for line in journal if line["event"] == "visible"]
-    told = [
-        (line["key"], line["state"]) for line in journal if line["event"] == "callback" and line["status"] // 100 == 2
-    ]
-    return of(gathering, rows.read(database_url, gathering.same), seen, wall_offset_s, told)
+    journal = journal_of(_events([received], gathering), wall_offset_s)
+    return of(gathering, rows.read(database_url, gathering.same), journal, wall_offset_s)
 
 
-def collect(
-    events: Iterable[Event],
-    found: Rows,
-    seen: Iterable[Seen] = (),
-    wall_offset_s: float = 0.0,
-    told: Iterable[tuple[str, str]] = (),
-) -> Evidence:
-    """Make the same of events and rows that are at hand."""
+def collect(events: Iterable[Event], found: Rows, journal: Journal) -> Evidence:
+    """Make the same of events, rows and a journal that are at hand."""
     gathering = Gathering()
     gathering.take_all(events)
-    return of(gathering, found, seen, wall_offset_s, told)
+    return of(gathering, found, journal, 0.0)
 
 
-def of(
-    gathering: Gathering,
-    found: Rows,
-    seen: Iterable[Seen],
-    wall_offset_s: float,
-    told: Iterable[tuple[str, str]] = (),
-) -> Evidence:
-    """Join what was gathered with the rows."""
-    words = defaultdict[str, set[str]](set)
-    for key, word in told:
-        words[key].add(word)
+def of(gathering: Gathering, found: Rows, journal: Journal, wall_offset_s: float) -> Evidence:
+    """Join what was gathered with the rows and the journal."""
     people, forgotten = _people(gathering, found)
-    strangers = _sorted_in(people, found, (one for one in seen if not _is_of(gathering.words, one)))
+    strangers = _sorted_in(people, found, (one for one in journal.seen if not _is_of(gathering.words, one)))
+    _sort_requests_in(people, found, journal.requests)
     setup = gathering.setup
     known = {name: setup[name] for name in Setup._fields if name in setup}
     return Evidence(
@@ -276,15 +297,19 @@ def of(
         people=people,
         forgotten=forgotten,
         strangers=strangers,
-        told=words,
+        told=journal.told,
+        requests=journal.requests,
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
         stalls=sorted(gathering.stalls),
         calms=gathering.calms(),
         phases=gathering.phases,
         leftovers=gathering.leftovers,
         pids_of_workers=frozenset(
-            one.pid for person in (*people.values(), *forgotten.values()) for one in person.leases
+            one.pid
+            for person in (*people.values(), *forgotten.values())
+            for one in (*person.leases, *person.out_leases)
         ),
+        dynos=gathering.dynos,
         lines_torn=gathering.lines_torn,
         read_at=found.read_at,
         wall_offset_s=wall_offset_s,
@@ -350,8 +375,23 @@ def _sorted_in(people: Mapping[str, Person], found: Rows, seen: Iterable[Seen]) 
     return strangers
 
 
-def _seen(line: Event, wall_offset_s: float) -> Seen:
-    return Seen(line["at"] - wall_offset_s, line["n"], line["key"], line["copy"], line["text"])
+def _sort_requests_in(people: Mapping[str, Person], found: Rows, requests: Iterable[Request]) -> None:
+    """Give everybody what their provider was asked about them: a look-up names a conversation, and no reply."""
+    owners = {reply.id: people.get(reply.user_id) for reply in found.replies}
+    keys = {reply.text: reply.id for reply in found.replies}
+    whose = {
+        (address[0], name): person
+        for person in people.values()
+        for address in person.addresses
+        for name in person.names
+    }
+    for one in requests:
+        if one.what == SEND and (person := owners.get(key := one.key or keys.get(one.text, ""))):
+            person.requests.setdefault(key, []).append(one)
+            whose.update(dict.fromkeys(places_of(one), person))
+    for one in (one for one in requests if one.what == LOOK_UP):
+        if person := next(filter(None, map(whose.get, places_of(one))), None):
+            person.look_ups.append(one)
 
 
 def _events(paths: Iterable[Path], gathering: Gathering) -> Iterator[Event]:

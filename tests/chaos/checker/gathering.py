@@ -15,11 +15,16 @@ from tests.chaos.checker.records import (
     Finish,
     Lease,
     Letter,
+    Mark,
+    OutFinish,
+    OutLease,
+    OutPark,
     Park,
     Posted,
     Read,
     Run,
     Said,
+    Settle,
     Stall,
 )
 from tests.chaos.history import Event
@@ -31,6 +36,11 @@ PLAIN: Mapping[str, type] = {
     "commit": Commit,
     "fail": Fail,
     "finish": Finish,
+    "out_begin": Mark,
+    "out_finish": OutFinish,
+    "out_lease": OutLease,
+    "out_park": OutPark,
+    "out_settle": Settle,
     "park": Park,
     "read": Read,
 }
@@ -47,6 +57,8 @@ class Gathering:
         self.phases: dict[str, float] = {}
         self.faults: dict[int, Fault] = {}
         self.stalls: list[Stall] = []
+        self.dynos: dict[int, str] = {}
+        """Which of the workers each of their processes is."""
         self.leftovers: Event | None = None
         self.said: dict[str, list[Said]] = defaultdict(list)
         self.letters: dict[Address, dict[str, Letter]] = defaultdict(dict)
@@ -117,12 +129,17 @@ class Gathering:
             fault.survived = tuple(event.get("survived") or ())
             fault.user_id = self.same(event.get("user_id"))
             fault.is_missed = bool(event.get("is_missed"))
+            fault.detail = event.get("detail") or ""
+            fault.flushed_at = event.get("flushed_at")
 
     def _take_leftovers(self, event: Event) -> None:
         self.leftovers = {name: found for name, found in event.items() if name not in {"at", "kind", "who", "pid"}}
 
     def _take_stall(self, event: Event) -> None:
         self.stalls.append(Stall(event["since"], event["until"], event["who"], event["pid"]))
+
+    def _take_boot(self, event: Event) -> None:
+        self.dynos[event["pid"]] = self.same(event["dyno"])
 
     # the bot
 
@@ -187,7 +204,8 @@ class Gathering:
 
     def _post(self, event: Event, letters: list[Letter], what: str) -> None:
         for letter in letters:
-            posted = Posted(event["at"], letter.external_id, self.same(event["delivery"]), what)
+            web = self.same(event.get("web", ""))
+            posted = Posted(event["at"], letter.external_id, self.same(event["delivery"]), what, web)
             self.posted[letter.channel, letter.sender].append(posted)
 
     def _take_command(self, event: Event) -> None:

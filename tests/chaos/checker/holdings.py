@@ -2,12 +2,12 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
 from tests.chaos.checker.evidence import Person
-from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Run
+from tests.chaos.checker.records import Begin, Commit, Fail, Finish, Lease, Mark, Park, Run, Settle
 
 
 class Holding(NamedTuple):
@@ -21,27 +21,33 @@ class Holding(NamedTuple):
 
 
 def holdings(person: Person) -> Iterator[Holding]:
-    """Go through a user's leases in the order of time."""
-    ended = _ended(person)
-    seen = _last_acts(person)
+    """Go through a user's leases of turns in the order of time."""
+    seen = _last_acts(person.leases, [*person.begins, *person.commits, *person.fails])
     for token, at in _last_runs(person).items():
         seen[token] = max(seen.get(token, at), at)
-    for lease in person.leases:
+    return _holdings(person.leases, person.releases, seen)
+
+
+def out_holdings(person: Person) -> Iterator[Holding]:
+    """Go through a user's leases of replies in the order of time."""
+    seen = _last_acts(person.out_leases, [*person.marks, *person.settles])
+    return _holdings(person.out_leases, person.out_releases, seen)
+
+
+def _holdings(
+    leases: Sequence[Lease], releases: Sequence[Finish | Park], seen: Mapping[str, float]
+) -> Iterator[Holding]:
+    ended: dict[str, float] = {}
+    for release in releases:
+        if not (isinstance(release, Finish) and release.released == "go_on"):
+            ended.setdefault(release.token, release.at)
+    for lease in leases:
         until = max(lease.at, seen.get(lease.token, lease.at), ended.get(lease.token, lease.at))
         yield Holding(lease, until, lease.token in ended)
 
 
-def _ended(person: Person) -> dict[str, float]:
-    ended: dict[str, float] = {}
-    for release in person.releases:
-        if not (isinstance(release, Finish) and release.released == "go_on"):
-            ended.setdefault(release.token, release.at)
-    return ended
-
-
-def _last_acts(person: Person) -> dict[str, float]:
-    tokens = {lease.fence: lease.token for lease in person.leases}
-    acts: list[Begin | Commit | Fail] = [*person.begins, *person.commits, *person.fails]
+def _last_acts(leases: Sequence[Lease], acts: Sequence[Begin | Commit | Fail | Mark | Settle]) -> dict[str, float]:
+    tokens = {lease.fence: lease.token for lease in leases}
     last: dict[str, float] = {}
     for act in acts:
         if token := tokens.get(act.fence):

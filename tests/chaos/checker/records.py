@@ -79,6 +79,52 @@ class Park(NamedTuple):
     is_parked: bool
 
 
+class OutLease(Lease):
+    """A lease of a lane of replies."""
+
+    __slots__ = ()
+
+
+class OutFinish(Finish):
+    """The same of its release."""
+
+    __slots__ = ()
+
+
+class OutPark(Park):
+    """The same."""
+
+    __slots__ = ()
+
+
+class Mark(NamedTuple):
+    """What `begin_sends` found to be next on a lane of replies: `send` marks a reply before its request."""
+
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    fence: int
+    outcome: str
+    reply_id: str | None
+    attempt: int | None
+    wait_ms: int | None
+
+
+class Settle(NamedTuple):
+    """What was to be stored of a request, and whether it was."""
+
+    at: float
+    since: float
+    pid: int
+    user_id: str
+    fence: int
+    reply_id: str
+    attempt: int
+    deed: str
+    outcome: str
+
+
 class Seen(NamedTuple):
     """A reply that became visible to its user, by the journal of the providers' fakes."""
 
@@ -115,6 +161,8 @@ class Posted(NamedTuple):
     external_id: str
     delivery: str
     what: str
+    web: str = ""
+    """To which it was sent."""
 
 
 class Stall(NamedTuple):
@@ -186,6 +234,10 @@ class Fault:
     """The user whose row was locked."""
     is_missed: bool = False
     """Whether nothing was struck."""
+    detail: str = ""
+    """What of the target was struck."""
+    flushed_at: float | None = None
+    """When Redis was made to forget everything, of a fault that does more than that."""
 
 
 @dataclass(slots=True)
@@ -204,5 +256,5 @@ class Letter:
     conflicting_text: str | None = None
 
 
-Said = Lease | Begin | Commit | Fail | Finish | Park | Read | Posted | Run | Command | Call
+Said = Lease | Begin | Commit | Fail | Finish | Park | Mark | Settle | Read | Posted | Run | Command | Call
 """What a history says about one user."""

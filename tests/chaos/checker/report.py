@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tests.chaos.checker.checks import calls, calm, overlaps, recovery
+from tests.chaos.checker.checks import calls, calm, coverage, intake, overlaps, recovery
 from tests.chaos.checker.evidence import Evidence
 from tests.chaos.checker.records import Posted
 from tests.chaos.checker.story import tell
@@ -25,6 +25,7 @@ def numbers(evidence: Evidence) -> Numbers:
     fails = Counter(fail.outcome for person in people for fail in person.fails)
     posts = Counter(said.what for person in people for said in person.said if isinstance(said, Posted))
     found = list(overlaps.overlaps(evidence))
+    struck = [fault for fault in evidence.faults if coverage.has_struck(evidence, fault)]
     recovered = [one.length_s for one in recovery.recoveries(evidence)]
     waited = [wait.unexcused_s for wait in calm.waits(evidence)]
     return {
@@ -59,12 +60,16 @@ def numbers(evidence: Evidence) -> Numbers:
         "takeovers": sum(lease.taken_over for person in people for lease in person.leases),
         "workers_died": len({death.pid for death in recovery.deaths(evidence)}),
         "commands": dict(Counter(command.name for person in people for command in person.commands)),
-        "faults": dict(sorted(Counter(fault.name for fault in evidence.faults if not fault.is_missed).items())),
-        "faults_missed": sum(fault.is_missed for fault in evidence.faults),
+        "faults": dict(sorted(Counter(fault.name for fault in struck).items())),
+        "faults_missed": len(evidence.faults) - len(struck),
+        "drops": dict(sorted(Counter(fault.detail for fault in struck if fault.detail).items())),
         "overlaps": len(found),
         "overlap_worst_s": _worst(overlap.length_s for overlap in found),
+        "overlaps_looked_for": _share(overlaps.judged(evidence), "runs"),
         "recoveries": len(recovered),
+        "recoveries_judged": _share(recovery.judged(evidence), "lanes of the dead"),
         "recovery_worst_s": _worst(recovered),
+        "answers_judged": _share(intake.judged(evidence), "deliveries"),
         "calms": len(evidence.calms),
         "calm_wait_median_s": round(median(waited), 4) if waited else 0.0,
         "calm_wait_worst_s": _worst(waited),
@@ -117,6 +122,11 @@ def _worded(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _share(judged: tuple[int, int], what: str) -> str:
+    """Word how many were judged to the end, with nothing that excuses them."""
+    return f"{judged[0]:,} of {judged[1]:,} {what}"
 
 
 def _worst(lengths: Iterable[float]) -> float:

@@ -70,6 +70,14 @@ class ReplyRow(NamedTuple):
     text: str
     failure: str | None
     given_up_at: datetime | None
+    committed_at: datetime | None = None
+    sent_at: datetime | None = None
+    failed_at: datetime | None = None
+
+    @property
+    def left_at(self) -> datetime | None:
+        """When it let the next one be sent; of one that did."""
+        return self.sent_at or self.failed_at or self.given_up_at
 
 
 class OutputRow(NamedTuple):
@@ -111,7 +119,8 @@ SELECT id::text, user_id::text, seq, accepted_at, kind, external_id, text
   FROM messages WHERE direction = 'in' AND kind <> 'message' ORDER BY seq
 """
 REPLIES = """
-SELECT id::text, user_id::text, session_id::text, turn_seq, ordinal, state, text, failure, given_up_at
+SELECT id::text, user_id::text, session_id::text, turn_seq, ordinal, state, text, failure, given_up_at,
+       processed_at, sent_at, failed_at
   FROM messages WHERE direction = 'out' ORDER BY turn_seq, ordinal
 """
 OUTPUTS = "SELECT session_id::text, message_id::text, name, output FROM tool_calls ORDER BY id"

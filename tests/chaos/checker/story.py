@@ -14,11 +14,16 @@ from tests.chaos.checker.records import (
     Fail,
     Finish,
     Lease,
+    Mark,
+    OutFinish,
+    OutLease,
+    OutPark,
     Park,
     Posted,
     Read,
     Run,
     Said,
+    Settle,
 )
 from tests.chaos.checker.violation import Violation
 
@@ -72,8 +77,9 @@ def _weather(evidence: Evidence) -> Iterator[Line]:
 
 def _lines(evidence: Evidence, person: Person) -> Iterator[Line]:
     seqs: dict[str | None, int] = {message.id: message.seq for message in person.messages}
+    numbers = {reply.id: f"{reply.turn_seq}.{reply.ordinal}" for reply in person.all_replies}
     for said in person.said:
-        yield from _said(said, seqs)
+        yield from _said(said, seqs, numbers)
     for message in person.messages:
         what = f"message {message.seq} {message.external_id}"
         yield Line(evidence.at(message.accepted_at), "database", f"{what} is accepted: {message.text!r}")
@@ -96,7 +102,7 @@ def _lines(evidence: Evidence, person: Person) -> Iterator[Line]:
             yield Line(evidence.at(session.ended_at), "database", what)
 
 
-def _said(said: Said, seqs: dict[str | None, int]) -> Iterator[Line]:
+def _said(said: Said, seqs: dict[str | None, int], numbers: dict[str, str]) -> Iterator[Line]:
     match said:
         case Posted():
             yield Line(said.at, "provider", f"{said.delivery}: {said.what}")
@@ -115,8 +121,24 @@ def _said(said: Said, seqs: dict[str | None, int]) -> Iterator[Line]:
             yield Line(said.at, "provider", f"reads {len(said.replies)} replies")
         case Call():
             yield Line(said.at, f"bot {said.pid}", f"model, step {said.key} of {said.batch}: {said.phase}")
+        case Mark() | Settle() | OutLease() | OutFinish() | OutPark():
+            yield Line(said.at, f"worker {said.pid}", _of_sender(said, numbers))
         case _:
             yield Line(said.at, f"worker {said.pid}", _of_worker(said, seqs))
+
+
+def _of_sender(said: Mark | Settle | OutLease | OutFinish | OutPark, numbers: dict[str, str]) -> str:
+    match said:
+        case OutLease() | OutFinish() | OutPark():
+            return f"of the replies: {_of_worker(said, {})}"
+        case Mark():
+            which = (
+                f" reply {numbers.get(said.reply_id, said.reply_id)}, request {said.attempt}" if said.reply_id else ""
+            )
+            return f"begins a send under {said.fence}: {said.outcome}{which}"
+        case Settle():
+            which = f"reply {numbers.get(said.reply_id, said.reply_id)}, request {said.attempt}"
+            return f"settles {which} under {said.fence} as {said.deed}: {said.outcome}"
 
 
 def _of_worker(said: Lease | Begin | Commit | Fail | Finish | Park, seqs: dict[str | None, int]) -> str:

@@ -3,11 +3,13 @@
 Times are seconds on one clock for histories and database.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from tests.chaos.checker.evidence import Evidence, collect
+from tests.chaos.checker.journal import Journal, Request
 from tests.chaos.checker.records import Seen
 from tests.chaos.checker.rows import MessageRow, OutputRow, ReplyRow, Rows, SessionRow, UserRow
 from tests.chaos.traffic.speech import CANARY, TOOL, answers_to
@@ -46,6 +48,7 @@ class Tale:
         self.seen: list[Fields] = []
         self.outputs: list[Fields] = []
         self.told: list[tuple[str, str]] = []
+        self.requests: list[Fields] = []
         self.sessions: list[Fields] = []
         self.leftovers: Fields | None = {"orphans": []}
         self.read_at = 100.0
@@ -85,7 +88,8 @@ class Tale:
         self.user["state"]["n"] += 1
         self.user["last_seq"] = seq
         for ordinal, answer in enumerate(answers_to(text, session["state"]["n"]), 1):
-            self.reply(seq, ordinal, answer, session["id"], at + 0.2)
+            self.reply(seq, ordinal, answer, session["id"], at + 0.1 + 0.1 * ordinal)
+            self.ship(self.replies[-1]["id"], at + 0.07 + 0.1 * ordinal, 1, seq + ordinal / 10)
         if word == "tool":
             data = {"key": f"{message_id(seq)}:{seq}", "seq": seq}
             self.outputs.append(
@@ -101,16 +105,38 @@ class Tale:
             {
                 "id": name, "user_id": USER, "session_id": session_id, "turn_seq": seq, "ordinal": ordinal,
                 "state": "sent", "text": text, "failure": None, "given_up_at": None,
+                "committed_at": instant(10 * seq + TURN_S), "sent_at": instant(at + 0.01), "failed_at": None,
             }
         )  # fmt: skip
         self.seen.append({"at": at, "n": len(self.seen) + 1, "key": name, "copy": 1, "text": text})
+        self.ask("send", at, name, text)
+
+    def mark(self, reply_id: str, at: float, pid: int, fence: float = 9, outcome: str = "send") -> None:
+        """Let a worker mark a reply as being sent, or be told why it is not."""
+        lane = {"pid": pid, "user_id": USER, "fence": fence}
+        self.note("out_begin", at, since=at - 0.01, **lane, outcome=outcome, reply_id=reply_id, attempt=1)
+
+    def ship(self, reply_id: str, at: float, pid: int, fence: float) -> None:
+        """Let a worker send a reply: from its lease, which it gives on, to its release."""
+        lane = {"pid": pid, "user_id": USER, "fence": fence}
+        token = f"out {pid}:{fence}"
+        self.note("out_lease", at, since=at - 0.01, **lane, token=token, taken_over=False)
+        self.mark(reply_id, at + 0.02, pid, fence)
+        settled = {"reply_id": reply_id, "attempt": 1, "deed": "accepted", "outcome": "settled"}
+        self.note("out_settle", at + 0.05, since=at + 0.04, **lane, **settled)
+        self.note("out_finish", at + 0.06, since=at + 0.05, pid=pid, user_id=USER, token=token, released="forgotten")
+
+    def ask(self, what: str, at: float, key: str | None = None, text: str = "", fault: str | None = None) -> None:
+        """Let the provider be asked to send something, or about somebody."""
+        this = {"channel": CHANNEL, "user": SENDER, "key": key, "text": text, "what": what, "fault": fault}
+        self.requests.append({"at": at, "n": len(self.requests) + 1, **this})
 
     def post(self, seq: int, text: str, at: float) -> None:
         """Deliver a message, and be answered."""
         this = {"delivery": f"d{seq}", "attempt": 1}
         letter = {"sender": SENDER, "external_id": f"x{seq}", "text": text}
         told = {"user_id": USER, "message_id": message_id(seq), "seq": seq, "duplicate": False}
-        self.note("send", at, **this, channel=CHANNEL, messages=[letter])
+        self.note("send", at, **this, web="web-1", channel=CHANNEL, messages=[letter])
         self.note("ack", at + POST_S, **this, status=202, accepted=[told])
 
     def turn(self, seq: int, at: float, pid: int, fence: float, session_id: str = "session-1") -> None:
@@ -152,9 +178,16 @@ class Tale:
         self.note("command", at, **this, phase="begin")
         self.note("command", until, **this, phase="end", is_done=True, answer=True)
 
-    def fault(self, at: float, until: float, name: str = "freeze-worker", pids: Sequence[int] = ()) -> None:
-        """Do something to a worker."""
-        this = {"span": at, "name": name, "target": "worker-1/process"}
+    def fault(
+        self,
+        at: float,
+        until: float,
+        name: str = "freeze-worker",
+        pids: Sequence[int] = (),
+        target: str = "worker-1/process",
+    ) -> None:
+        """Do something, to a worker if nothing else is named."""
+        this = {"span": at, "name": name, "target": target}
         self.note("fault", at, **this, phase="begin")
         self.note("fault", until, **this, phase="end", pids=list(pids))
 
@@ -170,4 +203,8 @@ class Tale:
             [OutputRow(**output) for output in self.outputs],
             instant(self.read_at),
         )
-        return collect(self.events, rows, [Seen(**one) for one in self.seen], told=self.told)
+        told = defaultdict[str, set[str]](set)
+        for key, word in self.told:
+            told[key].add(word)
+        requests = [Request(**one) for one in self.requests]
+        return collect(self.events, rows, Journal([Seen(**one) for one in self.seen], told, requests))

@@ -130,7 +130,7 @@ def _called_again(evidence: Evidence, person: Person) -> Iterator[Violation]:
         elif (
             call.phase == "begin"
             and call.at > kept.get(step, inf) + ARRIVED_S
-            and not evidence.stalled.touches(kept[step], call.at)
+            and not evidence.stood_still(call.pid).touches(kept[step], call.at)
         ):
             sentence = f"a model was asked again for step {call.key} of batch {call.batch}, whose answer was kept"
             yield Violation(PROMISE, person.user_id, call.at, sentence)

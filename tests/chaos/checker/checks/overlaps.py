@@ -1,16 +1,16 @@
-"""Handlers of one user run one at a time, unless a fault has just let a lease run out or be forgotten."""
+"""Handlers of one user run one at a time, unless a fault has just let the first one's lease run out or be forgotten."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.reach import AFTERMATH_S, of_process, redis_lost, struck
 from tests.chaos.checker.records import Run
+from tests.chaos.checker.spans import Spans
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "overlaps"
-AFTERMATH_S = 2.0
-"""How long after a lease's life the effects of a fault may show."""
 
 
 class Overlap(NamedTuple):
@@ -27,11 +27,10 @@ class Overlap(NamedTuple):
 
 def check(evidence: Evidence) -> Iterator[Violation]:
     """Look for overlaps that neither a fault nor a stall explains."""
-    aftermath_s = evidence.setup.ttl_s + AFTERMATH_S
-    disturbed = evidence.struck.joined(evidence.stalled).widened(after_s=aftermath_s)
+    excuses = Excuses(evidence)
     for overlap in overlaps(evidence):
         first, second = overlap.first, overlap.second
-        if not disturbed.touches(first.at, second.at):
+        if not excuses.of(first.pid).touches(first.at, second.at):
             yield Violation(
                 PROMISE,
                 first.user_id,
@@ -39,6 +38,29 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 f"the runs of message {first.seq} (process {first.pid}) and of message {second.seq} "
                 f"(process {second.pid}) overlap for {overlap.length_s:.3f} s, and no fault explains it",
             )
+
+
+class Excuses:
+    """When the lease of a run may have been lost: by a fault of its own process, or of Redis; by a stall."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._known: dict[int, Spans] = {}
+
+    def of(self, pid: int) -> Spans:
+        """Tell when, of a run in this process."""
+        if pid not in self._known:
+            after_s = self._evidence.setup.ttl_s + AFTERMATH_S
+            own = struck(self._evidence, of_process(self._evidence, pid), after_s=after_s)
+            stalls = self._evidence.stood_still(pid).widened(after_s=after_s)
+            self._known[pid] = own.joined(stalls, redis_lost(self._evidence))
+        return self._known[pid]
+
+
+def judged(evidence: Evidence) -> tuple[int, int]:
+    """Count the runs beside which another one would have been found out, and all."""
+    excuses, runs = Excuses(evidence), [run for person in evidence.people.values() for run in person.runs]
+    return sum(not excuses.of(run.pid).touches(run.at, run.until) for run in runs), len(runs)
 
 
 def overlaps(evidence: Evidence) -> Iterator[Overlap]:

@@ -1,15 +1,19 @@
 """Users see each reply once and in order, or the service shows what became of it: judged by the providers' journal.
 
 The service's word for a reply must fit: what is `sent` was seen, what is `withheld` was not, and nothing is left open
-once all is settled. `unknown` needs a provider that cannot be asked; `failed` one that can, and that has twice not
-received it. A reply that was given up may be seen late, or never.
+once all is settled. `failed` needs a provider that had not received it, and that said so when it was asked after each
+of two requests. `unknown` needs a provider that cannot be asked, and that something has kept its answer from us: the
+fault of the request, or one that reached the worker which had marked it. What was given up may be seen late, or never.
 """
 
 from collections.abc import Iterator
 
-from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.checks.recovery import deaths
+from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
+from tests.chaos.checker.reach import AFTERMATH_S, is_of_api, of_process, postgres_away, redis_lost, struck
 from tests.chaos.checker.records import Read
 from tests.chaos.checker.rows import ReplyRow
+from tests.chaos.checker.spans import Spans
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "provider"
@@ -21,6 +25,10 @@ MUTE = frozenset({"meta", "telegram"})
 OVERTAKEN = "escalated"
 LOST_TWICE = "absent"
 """The word for a reply of which two requests were lost. No fault of a run makes a provider refuse one for good."""
+ASKED_MIN = 2
+"""How often a provider must have said that it does not have a reply."""
+MARKED_BEFORE_S = 5.0
+"""How long before a request it may have been marked."""
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -29,7 +37,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         yield Violation(PROMISE, None, one.at, f"a user saw {one.text!r} under the key {one.key}, which is no reply")
     for person in evidence.people.values():
         for reply in person.all_replies:
-            if why := _wrong(person, reply, is_settled="settled" in evidence.phases):
+            if why := _wrong(evidence, person, reply, is_settled="settled" in evidence.phases):
                 at = person.seen[reply.id][0].at if reply.id in person.seen else None
                 yield Violation(PROMISE, person.user_id, at, f"reply {reply.turn_seq}.{reply.ordinal} {why}")
             best = max(evidence.told.get(reply.id, ()), key=lambda word: RANKS.get(word, 0), default="")
@@ -40,7 +48,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         yield from _read(evidence, person)
 
 
-def _wrong(person: Person, reply: ReplyRow, *, is_settled: bool) -> str | None:
+def _wrong(evidence: Evidence, person: Person, reply: ReplyRow, *, is_settled: bool) -> str | None:
     """Say what is wrong with what became of a reply."""
     times = sum(seen.copy == 1 for seen in person.seen.get(reply.id, ()))
     channel = person.row.channel if person.row else ""
@@ -48,13 +56,56 @@ def _wrong(person: Person, reply: ReplyRow, *, is_settled: bool) -> str | None:
         return f"was seen {times} times: it is {reply.state}"
     if reply.state in TAKEN:
         return None if times else f"is {reply.state}, and nobody saw it"
-    if reply.state == "withheld" or (reply.failure == LOST_TWICE and channel not in MUTE):
-        return f"is {reply.state}, and was seen" if times else None
-    if reply.state == "unknown":
-        return None if reply.given_up_at and channel in MUTE else f"is unknown, and {channel} can be asked"
     if reply.state in OPEN:
         return f"is {reply.state} after all" if is_settled else None
-    return f"is {reply.state} ({reply.failure}), and nobody refused it"
+    if reply.state == "unknown" and reply.given_up_at:
+        return (
+            _could_be_known(evidence, person, reply) if channel in MUTE else f"is unknown, and {channel} can be asked"
+        )
+    return _not_sent(evidence, person, reply, channel, times)
+
+
+def _not_sent(evidence: Evidence, person: Person, reply: ReplyRow, channel: str, times: int) -> str | None:
+    """Say what is wrong with a reply of which the service says that it will never be seen."""
+    is_absent = reply.state == "failed" and reply.failure == LOST_TWICE and channel not in MUTE
+    if not (is_absent or reply.state == "withheld"):
+        asked = f"{channel} can be asked" if reply.state == "unknown" else "nobody refused it"
+        return f"is {reply.state} ({reply.failure}), and {asked}"
+    if times:
+        return f"is {reply.state}, and was seen"
+    return _not_absent(evidence, person, reply) if is_absent else None
+
+
+def _not_absent(evidence: Evidence, person: Person, reply: ReplyRow) -> str | None:
+    """Say what is wrong with a reply that is called absent, unless its provider has said so often enough."""
+    assert reply.committed_at is not None
+    assert reply.failed_at is not None
+    since, until = evidence.at(reply.committed_at), evidence.at(reply.failed_at) + CLOCKS_DIFFER_S
+    asked = sum(one.is_answered and since <= one.at <= until for one in person.look_ups)
+    return None if asked >= ASKED_MIN else f"is failed as absent, and its provider has said so {asked} times"
+
+
+def _could_be_known(evidence: Evidence, person: Person, reply: ReplyRow) -> str | None:
+    """Say what is wrong with a reply that was given up, unless something has kept its provider's answer from us."""
+    requests, marks = person.requests.get(reply.id, ()), [one for one in person.marks if one.reply_id == reply.id]
+    if requests and not requests[-1].is_answered:
+        return None
+    assert reply.committed_at is not None
+    assert reply.given_up_at is not None
+    since, until = evidence.at(reply.committed_at), evidence.at(reply.given_up_at)
+    if requests:
+        since, until = max(since, requests[-1].at - MARKED_BEFORE_S), requests[-1].at
+    elif sent := [one for one in marks if one.outcome == "send"]:
+        since, until = sent[-1].since, sent[-1].at
+    holders = {one.pid for one in marks if one.outcome == "send"} or evidence.pids_of_workers
+    reaches = [is_of_api, *(of_process(evidence, pid) for pid in holders)]
+    died = Spans((death.at, death.at) for death in deaths(evidence) if death.pid in holders)
+    stalls = Spans(span for pid in holders for span in evidence.stood_still(pid))
+    faults = struck(evidence, *reaches).joined(died, stalls, postgres_away(evidence), redis_lost(evidence))
+    if faults.touches(since, until + evidence.setup.ttl_s + AFTERMATH_S):
+        return None
+    answered = "has answered" if requests else "was never asked to send it"
+    return f"was given up, and its provider {answered}, and no fault has kept that from who had it"
 
 
 def _in_order(person: Person) -> Iterator[Violation]:

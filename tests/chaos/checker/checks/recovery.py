@@ -1,21 +1,24 @@
-"""A dead worker's lanes are due again within one lock TTL, and taken within a second by whoever has a free slot."""
+"""A dead worker's lanes are due again within one lock TTL, and taken within a second by whoever has a free slot.
+
+Those of turns and those of replies. What has happened to other workers is no excuse while one is well and has a slot.
+"""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
 from tests.chaos.checker.checks.pauses import perhaps_paused
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
-from tests.chaos.checker.holdings import Holding, holdings
+from tests.chaos.checker.holdings import Holding
+from tests.chaos.checker.reach import is_of_api, postgres_away, redis_lost, struck
 from tests.chaos.checker.records import Lease
-from tests.chaos.checker.spans import Spans, crowded
+from tests.chaos.checker.slots import REPLIES, TURNS, Kind, nobody_free
+from tests.chaos.checker.spans import Spans
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "recovery"
 TAKEN_WITHIN_S = 1.0
-AFTERMATH_S = 2.0
-"""How long after a lease's life other faults may still be felt, and that a worker was missing."""
+JUDGED_WITHIN = 3
 BREATH_S = 0.5
 """What a machine that was short of CPU needs to catch up."""
 
@@ -30,10 +33,13 @@ class Death(NamedTuple):
 class Recovery(NamedTuple):
     """How long a lane that had work stayed with a dead worker."""
 
+    kind: str
     death: Death
     holding: Holding
     taken_at: float
     undisturbed_s: float
+    is_judged: bool
+    """Whether one that had stayed for JUDGED_WITHIN times as long as it may would have been found out."""
 
     @property
     def length_s(self) -> float:
@@ -48,7 +54,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 PROMISE,
                 recovery.holding.lease.user_id,
                 recovery.death.at,
-                f"process {recovery.death.pid} died at {evidence.when(recovery.death.at)}, and its lane was leased "
+                f"process {recovery.death.pid} died at {evidence.when(recovery.death.at)}, and its lane of "
+                f"{recovery.kind} was leased "
                 f"again after {recovery.length_s:.3f} s, of which {recovery.undisturbed_s:.3f} s without an excuse",
             )
 
@@ -58,53 +65,41 @@ def recoveries(evidence: Evidence) -> Iterator[Recovery]:
     dead = {death.pid: death for death in deaths(evidence)}
     if not dead:
         return
-    busy = full_where_workers_are(evidence).joined(without_workers(evidence))
-    disturbed = {death.pid: _disturbed(evidence, death).joined(busy) for death in dead.values()}
-    for person in evidence.people.values():
-        if any(lease.pid in dead for lease in person.leases):
-            yield from _of(evidence, person, dead, disturbed)
+    for kind in (TURNS, REPLIES):
+        excuses = _excuses(evidence, kind)
+        for person in evidence.people.values():
+            yield from _of(evidence, person, kind, dead, excuses)
 
 
-def without_workers(evidence: Evidence, at_least: int = 1) -> Spans:
-    """Tell when fewer workers were there to lease, each from its first lease to its last, and until it can be felt."""
-    seen: dict[int, list[float]] = {}
-    for person in (*evidence.people.values(), *evidence.forgotten.values()):
-        for one in (*person.leases, *person.releases):
-            seen.setdefault(one.pid, []).append(one.at)
-    at_work = crowded([(min(times), max(times)) for times in seen.values()], at_least)
-    return Spans((before.until, after.since + AFTERMATH_S) for before, after in pairwise(at_work))
+def judged(evidence: Evidence) -> tuple[int, int]:
+    """Count the lanes of the dead of which it would have been found out that they stay, and all."""
+    found = list(recoveries(evidence))
+    return sum(one.is_judged for one in found), len(found)
 
 
-def full(evidence: Evidence, slots: int) -> Spans:
-    """Tell when so many slots were busy."""
-    return crowded(_busy(evidence), slots)
+def _excuses(evidence: Evidence, kind: Kind) -> Spans:
+    """Tell when nobody could take a lane: nobody had a slot, or a server was in trouble that all of them need.
+
+    A lane of replies may also be one that waits for its provider.
+    """
+    apis = struck(evidence, is_of_api) if kind is REPLIES else Spans()
+    servers = postgres_away(evidence).joined(redis_lost(evidence), apis)
+    return servers.joined(nobody_free(evidence, kind), evidence.stalled.widened(after_s=BREATH_S))
 
 
-def full_where_workers_are(evidence: Evidence) -> Spans:
-    """Tell when all slots but one were busy of each worker that was there."""
-    setup = evidence.setup
-    missing = [span for nr in range(1, setup.workers + 1) for span in without_workers(evidence, nr)]
-    each = setup.slots - 1
-    return crowded([*_busy(evidence), *(span for span in missing for _ in range(each))], max(1, setup.workers * each))
-
-
-def _busy(evidence: Evidence) -> list[tuple[float, float]]:
-    everybody = (*evidence.people.values(), *evidence.forgotten.values())
-    return [(held.lease.at, held.until) for person in everybody for held in holdings(person)]
-
-
-def _of(evidence: Evidence, person: Person, dead: dict[int, Death], disturbed: dict[int, Spans]) -> Iterator[Recovery]:
-    paused = perhaps_paused(person)
-    for nr, held in enumerate(held_lanes := list(holdings(person))):
+def _of(evidence: Evidence, person: Person, kind: Kind, dead: dict[int, Death], excuses: Spans) -> Iterator[Recovery]:
+    own = excuses.joined(perhaps_paused(person)) if kind is TURNS else excuses
+    for nr, held in enumerate(held_lanes := list(kind.held(person))):
         death = dead.get(held.lease.pid)
         following: Lease | None = held_lanes[nr + 1].lease if nr + 1 < len(held_lanes) else None
         if death is None or following is None or held.is_over or not held.lease.at <= death.at < following.at:
             continue
-        wanted_at = _wanted_at(evidence, person, death.at)
+        wanted_at = (_wanted_at if kind is TURNS else _reply_wanted_at)(evidence, person, death.at)
         if wanted_at < following.at:
             since = max(death.at, wanted_at - evidence.setup.ttl_s)
-            excuses = disturbed[death.pid].joined(paused)
-            yield Recovery(death, held, following.at, excuses.free_s(since, following.at))
+            longest_s = evidence.setup.ttl_s + TAKEN_WITHIN_S
+            is_judged = own.free_s(since, since + JUDGED_WITHIN * longest_s) > longest_s
+            yield Recovery(kind.name, death, held, following.at, own.free_s(since, following.at), is_judged)
 
 
 def _wanted_at(evidence: Evidence, person: Person, at: float) -> float:
@@ -115,6 +110,14 @@ def _wanted_at(evidence: Evidence, person: Person, at: float) -> float:
     return max(at, min((letter.acked_at for letter in letters if letter), default=inf)) + CLOCKS_DIFFER_S
 
 
+def _reply_wanted_at(evidence: Evidence, person: Person, at: float) -> float:
+    """Tell the same of replies."""
+    moment = evidence.instant(at)
+    waiting = [one for one in person.all_replies if one.left_at is None or one.left_at > moment]
+    committed = (evidence.at(one.committed_at) for one in waiting if one.committed_at)
+    return max(at, min(committed, default=inf)) + CLOCKS_DIFFER_S
+
+
 def deaths(evidence: Evidence) -> Iterator[Death]:
     """Return the deaths of worker processes of which the moment is known: by a kill, by a message that says so."""
     for fault in evidence.faults:
@@ -123,11 +126,3 @@ def deaths(evidence: Evidence) -> Iterator[Death]:
     for run in evidence.crashes:
         if run.pid in evidence.pids_of_workers:
             yield Death(run.until, run.pid)
-
-
-def _disturbed(evidence: Evidence, death: Death) -> Spans:
-    """Tell when something besides this death went on."""
-    faults = Spans((one.at, one.until) for one in evidence.faults if death.pid not in one.pids)
-    crashes = Spans((run.until, run.until) for run in evidence.crashes if run.pid != death.pid)
-    strikes = faults.joined(crashes).widened(after_s=evidence.setup.ttl_s + AFTERMATH_S)
-    return strikes.joined(evidence.stalled.widened(after_s=BREATH_S))
