@@ -10,20 +10,18 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import psycopg
 
-from onelane.config import Settings
 from onelane.errors import EXIT_CONFIG
 from tests.chaos.checker import checks, evidence, report
 from tests.chaos.faults.schedule import Schedule, plan
 from tests.chaos.faults.storm import Storm
 from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
-from tests.chaos.service import leftovers, old_times
-from tests.chaos.service.stack import CHANNELS, POOLED_NAMES, SETTINGS, WORKER_NAMES, Folder, Stack
+from tests.chaos.service import leftovers, old_times, policies
+from tests.chaos.service.stack import POOLED_NAMES, Folder, Stack
 from tests.chaos.stalls import watch_stalls
 
 DRAINED_S = 60.0
@@ -32,8 +30,6 @@ HEALED_S = 30.0
 CLEAN_S = 90.0
 """The sweeper leaves a session a minute whose user had a waiting message; then ten rounds of the workers' duties."""
 TICK_S = 0.1
-BUSY = {"on_busy", "interrupt_max", "collect_max_s"}
-"""What the checker knows of how a channel answers who writes fast."""
 REFUSING = "refusing-redis"
 HEAL = "heal"
 """A file in the history: the provider writes nothing new once it exists."""
@@ -104,28 +100,8 @@ class _Run:
             return self._judge(stack)
 
     def _setup(self) -> dict[str, object]:
-        settings = Settings(
-            database_url="postgresql://", redis_url="redis://", **_lowered({"CHANNELS": CHANNELS, **SETTINGS})
-        )
-        return {
-            "seed": self._options.seed,
-            "mutant": self._options.mutant,
-            "ttl_s": settings.lock_ttl_s,
-            "slots": settings.worker_slots,
-            "send_slots": settings.send_slots,
-            "send_deadline_s": settings.send_deadline_s,
-            "workers": len(WORKER_NAMES),
-            "attempts_max": settings.attempts_max,
-            "turn_timeout_s": settings.turn_timeout_s,
-            "planned": Counter(fault.name for fault in self._schedule.faults),
-            "channels": {
-                policy.channel: {
-                    **policy.model_dump(mode="json"),
-                    **settings.channels[policy.channel].model_dump(mode="json", include=BUSY),
-                }
-                for policy in settings.policies
-            },
-        }
+        planned = Counter(fault.name for fault in self._schedule.faults)
+        return {**policies.setup(), "seed": self._options.seed, "mutant": self._options.mutant, "planned": planned}
 
     def _storm(self, stack: Stack) -> None:
         self._phase("storm")
@@ -182,10 +158,6 @@ class _Run:
 def _waiting(stack: Stack) -> int:
     with psycopg.connect(stack.postgres.url) as connection:
         return connection.execute(WAITING).fetchall()[0][0]
-
-
-def _lowered(settings: dict[str, object]) -> dict[str, Any]:
-    return {name.lower(): value for name, value in settings.items()}
 
 
 @contextmanager

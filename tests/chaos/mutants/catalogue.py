@@ -2,7 +2,7 @@
 
 A layer that another backs up is taken away together with it. Where a bug needs two things at the same moment, it takes
 its time there, so that a short run meets it. `faults` are those that bring it out; `seen_by` are the checks
-of which one must find it.
+of which one must find it, and finds nothing without it.
 """
 
 from dataclasses import dataclass
@@ -83,6 +83,36 @@ MUTANTS: dict[str, Mutant] = {
     "resend-without-key": Mutant(
         "the key of a reply that is sent again", ("provider",), (NEW_KEY_EACH_TIME,), ("api-drops",), rate=15
     ),
+    "absent-once": Mutant(
+        "the second request for a reply that has certainly not arrived: it fails at once",
+        ("provider",),
+        (
+            Sql(
+                {"p_outcome = 'absent' AND p_reply.resent AND v_is_over": "p_outcome = 'absent' AND v_is_over"},
+                ("settle_request",),
+            ),
+        ),
+        ("api-drops",),
+        rate=15,
+    ),
+    "given-up-although-answered": Mutant(
+        "some answers of providers that cannot be asked again: the reply is given up instead",
+        ("provider",),
+        (Patch(patches.answers_overheard),),
+        rate=15,
+    ),
+    "fence-of-replies-off": Mutant(
+        "the fence of lanes of replies, in begin and settle",
+        ("fences",),
+        (
+            Sql({"is_fenced(v_lane.fence, v_fence)": "false"}, ("begin_send",)),
+            Sql({"is_fenced(v_lane.fence, (p_send ->> 'fence')::bigint)": "false"}, ("settle_send",)),
+            Patch(patches.sends_begun_late),
+        ),
+        ("freeze-worker",),
+        minutes=2,
+        rate=6,
+    ),
     "statuses-down": Mutant(
         "the order of what a provider says of a reply", ("provider",), (STATUSES_DOWN,), ("api-statuses",), rate=15
     ),
@@ -145,7 +175,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "pop-before-processing": Mutant(
         "the lane's place in the due order while it is leased, and the reconciler",
-        ("acceptance", "recovery"),
+        ("acceptance",),
         (
             Script(
                 "lease",
@@ -187,7 +217,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "client-retries-on": Mutant(
         "the client that repeats nothing, finish by id and by its holder, and the reconciler",
-        ("acceptance", "recovery", "leftovers"),
+        ("leftovers", "acceptance"),
         (
             Patch(patches.retries_on),
             Script("finish", "if lock[1] ~= lane.token then return 'lost' end", ""),
@@ -277,7 +307,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "forked-children-go-on": Mutant(
         "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",
-        ("leftovers",),
+        ("fences",),
         (Patch(patches.children_go_on),),
     ),
     "wake-before-push": Mutant(

@@ -26,6 +26,7 @@ from redis.retry import Retry
 from onelane import forks, keys
 from onelane.bootstrap import services
 from onelane.channels.sending import Outgoing
+from onelane.channels.verdicts import Word
 from onelane.deliveries import Accepted
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
@@ -36,9 +37,9 @@ from onelane.inbox.refusals import Outcome
 from onelane.lanes import keeper
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect
-from onelane.model import JsonObject, TurnRead
+from onelane.model import JsonObject, Lease, TurnRead
 from onelane.outbox.records import SendRecords
-from onelane.outbox.reply import Waiting
+from onelane.outbox.reply import Deed, Fate, Waiting
 from onelane.processes import dispatcher
 from onelane.processes.reconciler import Reconciler
 from onelane.processes.retention import Retention
@@ -60,6 +61,8 @@ LATE_S = 0.5
 SETTLES_LATE_S = 1.5
 """Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
+MUTE_CHANNEL = "telegram"
+UNHEARD_EACH = 3
 ALL_ACCEPTED = TypeAdapter(list[Accepted])
 
 
@@ -219,6 +222,29 @@ def sends_settled_late() -> None:
         return await settle(records, *args, **kwargs)
 
     plant(SendRecords, "settle", settle_later)
+
+
+def sends_begun_late() -> None:
+    """Leave time between a lease and its mark: the process may freeze meanwhile, and its successor mark the reply."""
+    begin = SendRecords.begin
+
+    async def begin_later(records: SendRecords, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(SETTLES_LATE_S)
+        return await begin(records, *args, **kwargs)
+
+    plant(SendRecords, "begin", begin_later)
+
+
+def answers_overheard() -> None:
+    """Give up some replies of channels whose provider cannot be asked, although it has answered."""
+    settle = SendRecords.settle
+
+    async def settle_deaf(records: SendRecords, lease: Lease, reply: Waiting, fate: Fate, **kwargs: Any) -> Any:
+        is_unheard = reply.channel == MUTE_CHANNEL and fate.deed is Deed.ACCEPTED and reply.seq % UNHEARD_EACH == 0
+        heard = Fate(Deed.GIVE_UP, Word.UNCLEAR) if is_unheard else fate
+        return await settle(records, lease, reply, heard, **kwargs)
+
+    plant(SendRecords, "settle", settle_deaf)
 
 
 def superseded_by_signal() -> None:
