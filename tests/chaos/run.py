@@ -22,7 +22,7 @@ from tests.chaos.history import Recorder
 from tests.chaos.progress import Progress
 from tests.chaos.service import leftovers, old_times, policies
 from tests.chaos.service.stack import POOLED_NAMES, Folder, Stack
-from tests.chaos.stalls import watch_stalls
+from tests.chaos.stalls import watch_load, watch_stalls
 
 DRAINED_S = 60.0
 DRAINED_PER_MESSAGE_S = 0.05
@@ -91,6 +91,7 @@ class _Run:
             )
             stack.start()
             watch_stalls(self._recorder)
+            watch_load(self._recorder)
             self._recorder.note("setup", **self._setup(), pooled=POOLED_NAMES if stack.pooler else ())
             old_times.write(stack.postgres.url, self._recorder)
             self._storm(stack)

@@ -11,6 +11,7 @@ from tests.chaos.checker import report
 from tests.chaos.checker.checks import CHECKS, all_violations
 from tests.chaos.checker.spans import Spans, crowded
 from tests.chaos.checker.tale import CHANNEL, SENDER, USER, Tale, instant, message_id, text_of
+from tests.chaos.stalls import ready
 from tests.chaos.traffic.speech import BUSY
 from tests.conftest import ROOT
 
@@ -323,6 +324,13 @@ def seen_although_absent(tale: Tale) -> None:
     tale.seen.insert(2, seen)
 
 
+def late_on_a_crowded_machine(tale: Tale) -> None:
+    """A delivery is answered late while the machine has more to do than it can."""
+    tale.find("ack", delivery="d7")["at"] = 73.0
+    for since in (70, 71):
+        tale.note("load", since + 1, since=since, until=since + 1, ready=9.0)
+
+
 def pool_went_silent(tale: Tale, pooled: str = "web-1") -> None:
     """A delivery is answered late some time after connections went silent, by a web that has a pooler."""
     tale.find("setup")["pooled"] = [pooled]
@@ -418,7 +426,7 @@ MAY_HAPPEN = [
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
     forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper,
-    pool_went_silent, reply_taken_in_time, reply_is_limited_in_calm,
+    pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time, reply_is_limited_in_calm,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
     a_worker_starts, a_web_starts,
 ]  # fmt: skip
@@ -866,3 +874,7 @@ def test_requests_that_went_wrong_tell_whether_a_fault_of_an_api_has_struck(tale
     assert [violation.promise for violation in all_violations(tale.evidence())] == ["coverage"]
     tale.ask("presence", 46, fault="503")
     assert all_violations(tale.evidence()) == []
+
+
+def test_how_many_threads_are_ready_to_run_is_read_from_the_machine() -> None:
+    assert ready("0.42 0.40 0.39 7/312 41234") == 6

@@ -220,6 +220,8 @@ class Evidence:
     """All that the providers received."""
     faults: list[Fault]
     stalls: list[Stall]
+    loads: list[tuple[float, float]]
+    """When the machine had more to do than it can, whoever wanted it."""
     calms: list[tuple[float, float]]
     phases: dict[str, float]
     leftovers: Mapping[str, Any] | None
@@ -254,7 +256,7 @@ class Evidence:
     @cached_property
     def stalled(self) -> Spans:
         """Tell when the machine had no CPU for some process: one that was frozen by a fault says nothing about that."""
-        return Spans((stall.since, stall.until) for stall in self.stalls if not self._is_frozen(stall))
+        return Spans([*self.loads, *((one.since, one.until) for one in self.stalls if not self._is_frozen(one))])
 
     def stood_still(self, pid: int) -> Spans:
         """Tell when this process did nothing, for whatever reason, or the machine had no CPU for others."""
@@ -301,6 +303,7 @@ def of(gathering: Gathering, found: Rows, journal: Journal, wall_offset_s: float
         requests=journal.requests,
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
         stalls=sorted(gathering.stalls),
+        loads=gathering.loads,
         calms=gathering.calms(),
         phases=gathering.phases,
         leftovers=gathering.leftovers,

@@ -57,6 +57,8 @@ class Gathering:
         self.phases: dict[str, float] = {}
         self.faults: dict[int, Fault] = {}
         self.stalls: list[Stall] = []
+        self.loads: list[tuple[float, float]] = []
+        """When the machine had more to do than it can."""
         self.dynos: dict[int, str] = {}
         """Which of the workers each of their processes is."""
         self.leftovers: Event | None = None
@@ -137,6 +139,9 @@ class Gathering:
 
     def _take_stall(self, event: Event) -> None:
         self.stalls.append(Stall(event["since"], event["until"], event["who"], event["pid"]))
+
+    def _take_load(self, event: Event) -> None:
+        self.loads.append((event["since"], event["until"]))
 
     def _take_boot(self, event: Event) -> None:
         self.dynos[event["pid"]] = self.same(event["dyno"])

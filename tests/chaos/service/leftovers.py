@@ -6,7 +6,7 @@ that should be gone when nothing waits, is a finding.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ SHOWN_MAX = 20
 LINE_MAX = 2_000
 UNEXPECTED = frozenset({"process_crashed", "slot_failed", "request_failed", "task_failed"})
 """Log events that say: an error that nobody expected."""
+DELIVERIES, HASHED = "accepted_deliveries", "sha256:"
+"""What is kept of a forgotten person's deliveries, so that a redelivery is known: a hash, and ids that mean nothing."""
 TRACEBACK = b"Traceback (most recent call last)"
 STAYS, RUNS_OUT, IS_OF_THE_DEAD, GOES = "stays", "runs out", "is of the dead", "goes"
 UUID = "[0-9a-f-]{36}"
@@ -67,19 +69,26 @@ def collect(folder: Folder, database_url: str, redis_url: str, bad_ends: list[st
 
 
 def _remembered(database: psycopg.Connection, client: redis.Redis, history: Path) -> Iterator[str]:
-    """Find where something is left of whom nothing may be left: no row has their words, no key their id."""
+    """Find where something is left of whom nothing may be left: their words, or their id."""
     told = [one for who in ("provider", "harness") for one in read(history, who) if one["kind"] == "forgotten"]
+    users = sorted({one["user_id"] for one in told if one["who"] == "provider"})
     words = sorted({re.escape(word) for one in told for word in one["words"]})
-    if not words:
+    if not (words or users):
         return
     for table in _rows(database, "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"):
         query = f"SELECT left(line::text, 300) FROM {table} AS line WHERE line::text ~ %s LIMIT {SHOWN_MAX}"
-        for [line] in database.execute(query.encode(), ("|".join(words),)):
-            yield f"{table} has {line}"
-    users = {one["user_id"].encode() for one in told if one["who"] == "provider"}
+        for [line] in database.execute(query.encode(), ("|".join([*words, *users]),)):
+            if table != DELIVERIES or HASHED not in line:
+                yield f"{table} has {line}"
+    yield from _remembered_in_redis(client, [user.encode() for user in users])
+
+
+def _remembered_in_redis(client: redis.Redis, users: Sequence[bytes]) -> Iterator[str]:
     for key in client.scan_iter(count=1_000):
         if any(user in key for user in users):
             yield f"{key!r} is a key of who was forgotten"
+        elif any(user in part for part in _flat(_value(client, key)) for user in users):
+            yield f"{key!r} has who was forgotten"
 
 
 def is_clean(folder: Folder, database_url: str, redis_url: str) -> bool:
