@@ -29,7 +29,7 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `out_begin` | worker | `user_id`, `fence`, `outcome`, `reply_id`, `attempt`, `wait_ms` (10) |
 | `out_settle` | worker | `user_id`, `fence`, `reply_id`, `attempt`, `deed`, `outcome` (10) |
 | `stall` | worker, web, provider, harness | `since`, `until`: this process got no CPU for so long |
-| `load` | harness | `since`, `until`, `ready`: so many threads of the machine were ready to run, more than it can |
+| `load` | harness | `since`, `until`, `ready_each`: how many threads were ready to run, for each core |
 | `start` | bot | `run` (unique), `user_id`, `sender`, `session_id`, `order` (6), and of the batch (9) |
 | `newer` | bot | `run`: it asks for what has arrived since |
 | `call` | bot | `user_id`, `batch`, `key`, `phase`: begin (a model is asked), answered, kept (its answer is) |

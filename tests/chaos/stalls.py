@@ -1,4 +1,4 @@
-"""Notices when this process got no CPU for a while, and when the whole machine has more to do than it can.
+"""Notices when this process got no CPU for a while, and how much the whole machine has to do.
 
 A process stalls that is stopped, starved, or whose interpreter is held by one thread.
 """
@@ -13,8 +13,6 @@ from tests.chaos.history import Recorder
 
 TICK_S = 0.1
 STALL_S = 0.4
-CROWD = 3.0
-"""So many threads for each core, all ready to run: each waits for longer than it runs."""
 WINDOW_S = 1.0
 LOADAVG = Path("/proc/loadavg")
 
@@ -25,7 +23,7 @@ def watch_stalls(recorder: Recorder) -> None:
 
 
 def watch_load(recorder: Recorder) -> None:
-    """Note when the machine is crowded, whoever it is that wants its cores; where it tells."""
+    """Note how many want the machine's cores, whoever it is; where it tells."""
     if LOADAVG.exists():
         threading.Thread(target=_watch_load, args=(recorder,), name="load", daemon=True).start()
 
@@ -46,11 +44,10 @@ def _watch(recorder: Recorder) -> None:
 
 
 def _watch_load(recorder: Recorder) -> None:
-    cores = os.cpu_count() or 1
     while True:
         since, counts = time.monotonic(), [ready(LOADAVG.read_text())]
         while time.monotonic() - since < WINDOW_S:
             time.sleep(TICK_S)
             counts.append(ready(LOADAVG.read_text()))
-        if mean(counts) > CROWD * cores:
-            recorder.note("load", since=since, until=time.monotonic(), ready=round(mean(counts), 1))
+        each = mean(counts) / (os.cpu_count() or 1)
+        recorder.note("load", since=since, until=time.monotonic(), ready_each=round(each, 2))

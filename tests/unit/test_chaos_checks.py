@@ -324,11 +324,11 @@ def seen_although_absent(tale: Tale) -> None:
     tale.seen.insert(2, seen)
 
 
-def late_on_a_crowded_machine(tale: Tale) -> None:
-    """A delivery is answered late while the machine has more to do than it can."""
+def late_on_a_crowded_machine(tale: Tale, ready_each: float = 2.0) -> None:
+    """A delivery is answered after three seconds while two threads want each core: it would have been half of that."""
     tale.find("ack", delivery="d7")["at"] = 73.0
-    for since in (70, 71):
-        tale.note("load", since + 1, since=since, until=since + 1, ready=9.0)
+    for since in (70, 71, 72):
+        tale.note("load", since + 1, since=since, until=since + 1, ready_each=ready_each)
 
 
 def pool_went_silent(tale: Tale, pooled: str = "web-1") -> None:
@@ -763,6 +763,10 @@ MUST_NOT_HAPPEN = {
     "a delivery was answered late after a silence that reaches poolers alone": (
         "intake",
         lambda tale: pool_went_silent(tale, "web-2"),
+    ),
+    "a delivery was answered late on a machine that has little to do": (
+        "intake",
+        lambda tale: late_on_a_crowded_machine(tale, ready_each=1.2),
     ),
     "a delivery was refused by a web that is there": ("intake", lambda tale: a_web_starts(tale, "503")),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),

@@ -27,6 +27,7 @@ from tests.chaos.checker.records import (
     Finish,
     Lease,
     Letter,
+    Load,
     Mark,
     OutFinish,
     OutLease,
@@ -46,6 +47,9 @@ from tests.chaos.traffic.speech import BATCH, BUSY
 
 CLOCKS_DIFFER_S = 0.05
 """How far a time of the database and one of a history may be apart and still mean the same moment."""
+
+MOMENT_S = 0.05
+"""Into how small parts the time of a crowded machine is divided."""
 
 
 class Setup(NamedTuple):
@@ -220,8 +224,7 @@ class Evidence:
     """All that the providers received."""
     faults: list[Fault]
     stalls: list[Stall]
-    loads: list[tuple[float, float]]
-    """When the machine had more to do than it can, whoever wanted it."""
+    loads: list[Load]
     calms: list[tuple[float, float]]
     phases: dict[str, float]
     leftovers: Mapping[str, Any] | None
@@ -256,7 +259,15 @@ class Evidence:
     @cached_property
     def stalled(self) -> Spans:
         """Tell when the machine had no CPU for some process: one that was frozen by a fault says nothing about that."""
-        return Spans([*self.loads, *((one.since, one.until) for one in self.stalls if not self._is_frozen(one))])
+        return Spans((stall.since, stall.until) for stall in self.stalls if not self._is_frozen(stall))
+
+    @cached_property
+    def crowded(self) -> Spans:
+        """Tell by how much the machine had more to do than it can: of each moment, the part that others had of a core.
+
+        So that what is left free of a wait is what it would have been on a machine that is not crowded.
+        """
+        return Spans(span for load in self.loads if load.ready_each > 1 for span in _part_of_others(load))
 
     def stood_still(self, pid: int) -> Spans:
         """Tell when this process did nothing, for whatever reason, or the machine had no CPU for others."""
@@ -269,6 +280,15 @@ class Evidence:
             for fault in self.faults
             if fault.name.startswith("freeze")
         )
+
+
+def _part_of_others(load: Load) -> Iterator[tuple[float, float]]:
+    """Cut a time into moments, and leave of each the part in which others run."""
+    moment_s = (load.until - load.since) / max(1, round((load.until - load.since) / MOMENT_S))
+    since = load.since
+    while since < load.until - moment_s / 2:
+        yield since + moment_s / load.ready_each, since + moment_s
+        since += moment_s
 
 
 def load(history: Path, received: Path, database_url: str) -> Evidence:

@@ -15,6 +15,7 @@ from tests.chaos.checker.records import (
     Finish,
     Lease,
     Letter,
+    Load,
     Mark,
     OutFinish,
     OutLease,
@@ -57,8 +58,7 @@ class Gathering:
         self.phases: dict[str, float] = {}
         self.faults: dict[int, Fault] = {}
         self.stalls: list[Stall] = []
-        self.loads: list[tuple[float, float]] = []
-        """When the machine had more to do than it can."""
+        self.loads: list[Load] = []
         self.dynos: dict[int, str] = {}
         """Which of the workers each of their processes is."""
         self.leftovers: Event | None = None
@@ -141,7 +141,7 @@ class Gathering:
         self.stalls.append(Stall(event["since"], event["until"], event["who"], event["pid"]))
 
     def _take_load(self, event: Event) -> None:
-        self.loads.append((event["since"], event["until"]))
+        self.loads.append(Load(event["since"], event["until"], event["ready_each"]))
 
     def _take_boot(self, event: Event) -> None:
         self.dynos[event["pid"]] = self.same(event["dyno"])

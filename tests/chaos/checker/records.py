@@ -172,6 +172,14 @@ class Stall(NamedTuple):
     pid: int
 
 
+class Load(NamedTuple):
+    """How many threads were ready to run, for each core of the machine."""
+
+    since: float
+    until: float
+    ready_each: float
+
+
 @dataclass(slots=True)
 class Run:
     """One run of the handler."""

@@ -73,7 +73,7 @@ def numbers(evidence: Evidence) -> Numbers:
         "calms": len(evidence.calms),
         "calm_wait_median_s": round(median(waited), 4) if waited else 0.0,
         "calm_wait_worst_s": _worst(waited),
-        "machine_crowded_s": round(sum(until - since for since, until in evidence.loads), 1),
+        "ready_for_each_core": round(median(load.ready_each for load in evidence.loads), 1) if evidence.loads else "?",
         "stalls": len(evidence.stalls),
         "stall_worst_s": _worst(stall.until - stall.since for stall in evidence.stalls),
     }

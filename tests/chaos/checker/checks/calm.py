@@ -57,7 +57,7 @@ def waits(evidence: Evidence) -> Iterator[Wait]:
     aftermath_s = evidence.setup.ttl_s + AFTERMATH_S
     crashed = Spans((run.until, run.until) for run in evidence.crashes).widened(after_s=aftermath_s)
     starting = without_workers(evidence, evidence.setup.workers)
-    everybody = crashed.joined(starting, evidence.stalled.widened(after_s=BREATH_S))
+    everybody = crashed.joined(starting, evidence.stalled.widened(after_s=BREATH_S), evidence.crowded)
     yield from _of_messages(evidence, everybody)
     yield from _of_replies(evidence, everybody)
 

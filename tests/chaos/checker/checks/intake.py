@@ -31,7 +31,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     for person in evidence.people.values():
         for posted, since in _answers(person):
             if not excuses.has(person, posted, since):
-                waited_s = excuses.of(person, posted.web).free_s(since, posted.at)
+                waited_s = excuses.waited_s(person, posted, since)
                 yield Violation(
                     PROMISE,
                     person.user_id,
@@ -69,10 +69,15 @@ class Excuses:
     def has(self, person: Person, posted: Posted, since: float) -> bool:
         """Tell whether a delivery was answered as it should, or had an excuse."""
         excuses, is_good = self.of(person, posted.web), posted.what.startswith("2")
-        if is_good:
-            return excuses.free_s(since, posted.at) <= ANSWERED_S
+        is_late = posted.at - since > ANSWERED_S
+        if is_good or (is_late and self._evidence.crowded.touches(since, posted.at)):
+            return self.waited_s(person, posted, since) <= ANSWERED_S
         is_away = posted.what == REFUSED and self._away(posted.web).touches(since, posted.at)
         return is_away or excuses.touches(since, posted.at)
+
+    def waited_s(self, person: Person, posted: Posted, since: float) -> float:
+        """Measure how long the sender waited, without what excuses that, on a machine that is not crowded."""
+        return self.of(person, posted.web).joined(self._evidence.crowded).free_s(since, posted.at)
 
     def _away(self, web: str) -> Spans:
         is_of = self._is_of(web)

@@ -84,7 +84,7 @@ def _excuses(evidence: Evidence, kind: Kind) -> Spans:
     """
     apis = struck(evidence, is_of_api) if kind is REPLIES else Spans()
     servers = postgres_away(evidence).joined(redis_lost(evidence), apis)
-    return servers.joined(nobody_free(evidence, kind), evidence.stalled.widened(after_s=BREATH_S))
+    return servers.joined(nobody_free(evidence, kind), evidence.stalled.widened(after_s=BREATH_S), evidence.crowded)
 
 
 def _of(evidence: Evidence, person: Person, kind: Kind, dead: dict[int, Death], excuses: Spans) -> Iterator[Recovery]:
