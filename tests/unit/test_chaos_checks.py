@@ -403,6 +403,19 @@ def parked_without_reason(tale: Tale) -> None:
     tale.note("park", 60.03, since=60.02, pid=1, user_id=USER, token="1:5.5", delay_s=5.0, is_parked=True)
 
 
+def given_twice(tale: Tale) -> None:
+    tale.find("lease", token="1:6").update(fence=5)
+    tale.fault(45, 45.1, name="step-clock", target="redis/clock")
+
+
+def given_again_by_a_redis_that_lost_its_counter(tale: Tale) -> None:
+    """The clock was set back, then the counter was lost: a fence comes again, to a lease that ends without an act."""
+    given_twice(tale)
+    tale.find("lease", token="1:6").update(fence=6)
+    tale.fault(48, 48.1, name="flush-redis", target="redis")
+    tale.note("lease", 66, since=65.9, pid=2, user_id=USER, token="2:5", fence=5, taken_over=False)
+
+
 def decided_late(tale: Tale) -> None:
     """A worker gives up a reply under its old lease, when the next has begun."""
     lane = {"pid": 1, "user_id": USER, "fence": 6.1}
@@ -426,7 +439,8 @@ MAY_HAPPEN = [
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
     forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper,
-    pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time, reply_is_limited_in_calm,
+    given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
+    reply_is_limited_in_calm,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
     a_worker_starts, a_web_starts,
 ]  # fmt: skip
@@ -671,6 +685,7 @@ MUST_NOT_HAPPEN = {
     "an older fence wrote": ("fences", old_fence),
     "an older fence began": ("fences", said("begin", 6, fence=4)),
     "a fence was given twice": ("fences", lambda tale: tale.find("lease", token="1:6").update(fence=5)),
+    "a fence was given twice after a clock was set, and no counter lost": ("fences", given_twice),
     "another's lane was given on": ("fences", lane_given_on),
     "a process acted under another's lease": ("fences", said("begin", 6, pid=77)),
     "a session is open beside another": (

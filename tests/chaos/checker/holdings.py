@@ -47,11 +47,18 @@ def _holdings(
 
 
 def _last_acts(leases: Sequence[Lease], acts: Sequence[Begin | Commit | Fail | Mark | Settle]) -> dict[str, float]:
-    tokens = {lease.fence: lease.token for lease in leases}
+    """Tell by lease when something was done under it last.
+
+    A Redis that has lost its counter, and whose clock was set back, gives a fence again: then the later lease has it.
+    """
+    given = defaultdict[int, list[Lease]](list)
+    for lease in leases:
+        given[lease.fence].append(lease)
     last: dict[str, float] = {}
     for act in acts:
-        if token := tokens.get(act.fence):
-            last[token] = max(last.get(token, act.at), act.at)
+        held = [lease for lease in given[act.fence] if lease.since <= act.at]
+        if held:
+            last[held[-1].token] = max(last.get(held[-1].token, act.at), act.at)
     return last
 
 

@@ -22,6 +22,8 @@ MARKED = frozenset({"send", "unknown"})
 """What `begin_sends` answers when it has written its fence, or had before."""
 DECISIONS = frozenset({"absent", "resend", "give_up", "withhold", "keep"})
 """What only the holder of a lane of replies may store."""
+FORGET = frozenset({"flush-redis", "lose-redis", "hang-over-flush", "evicting-redis"})
+"""Faults with which Redis may lose its counter."""
 Said = Begin | Commit | Fail | Mark | Settle
 
 
@@ -122,10 +124,11 @@ def _act(said: Said, what: str, *, writes: bool) -> Act:
 
 
 def _leased_once(evidence: Evidence, person: Person, side: Side) -> Iterator[Violation]:
-    """See that no fence is given twice, unless Redis' clock was set: a counter that it loses then begins lower."""
+    """See that no fence is given twice, unless Redis' clock was set and its counter lost since: one begins lower."""
     holders: dict[int, Lease] = {}
     stepped_at = min((fault.at for fault in evidence.faults if fault.name == "step-clock"), default=inf)
-    for lease in (one for one in side.leases if one.at < stepped_at):
+    lost_at = min((one.at for one in evidence.faults if one.name in FORGET and one.until >= stepped_at), default=inf)
+    for lease in (one for one in side.leases if one.at < lost_at):
         first = holders.setdefault(lease.fence, lease)
         if first is not lease:
             yield Violation(
