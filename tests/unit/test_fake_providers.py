@@ -231,6 +231,15 @@ def test_the_adapter_finds_by_look_up_what_was_dropped_and_sees_what_never_came(
     assert looked_up(client, fakes, lost, since, others).word is Word.ABSENT
 
 
+@pytest.mark.parametrize("channel", ["slack", "twilio"])
+def test_the_journal_says_whom_a_look_up_asks_for(channel: str, fakes: FakeProviders, client: httpx2.Client) -> None:
+    reply = Reply(channel)
+    send(client, fakes, reply)
+    looked_up(client, fakes, reply, datetime.now(UTC))
+    [message] = shown(fakes, reply)
+    assert fakes.received.lines("received", what="look_up", channel=channel)[-1]["user"] == message.user
+
+
 def looked_up(
     client: httpx2.Client, fakes: FakeProviders, reply: Reply, since: datetime, others: Mapping[str, str] | None = None
 ) -> Verdict:
