@@ -10,6 +10,7 @@ to Postgres and Redis also say `since`, when it was asked for.
 | `phase` | harness | `name`: storm, heal, drain, settled |
 | `calm` | harness | `phase`: begin, end. No fault begins or lasts between the two |
 | `fault` | harness | `span` (its number), `name`, `target`, `phase`: begin, end; `pids` (2) |
+| `skipped` | harness | a planned fault's `name`, `target`; `is_taken`: by another; else the target was not there |
 | `leftovers` | harness | what was found after the drain, one list a name: each must be empty |
 | `send` | provider | `delivery`, `attempt`, `web`, `channel`, `messages`: `sender`, `senders`, `external_id`, `text` |
 | `rename` | provider | `channel`, `sender`, `names`: what the person is called from now on |

@@ -232,7 +232,7 @@ def given_up_run(tale: Tale) -> None:
     overlap(tale)
     tale.find("start", message_id=message_id(6))["order"] = "hang"
     lane = {"user_id": USER, "fence": 6, "message_id": message_id(6), "session_id": "session-2"}
-    tale.note("fail", 60.05, pid=1, since=60.04, outcome="retry", **lane)
+    tale.note("fail", 60.05, pid=1, since=60.045, outcome="retry", **lane)
 
 
 def own_failure(tale: Tale) -> None:
@@ -322,6 +322,19 @@ def seen_although_absent(tale: Tale) -> None:
     seen = tale.seen[2]
     lost_twice(tale)
     tale.seen.insert(2, seen)
+
+
+def failure_noted_late(tale: Tale) -> None:
+    """A handler hangs, and its failure is stored when the next run in the same process has gone well already."""
+    charged(tale, "ok")
+    tale.find("start", run="run-6-1-59.8")["order"] = "hang"
+    tale.find("fail", fence=5.5).update(at=60.15, since=59.9)
+
+
+def places_taken(tale: Tale, *, is_taken: bool = True) -> None:
+    """None of three faults of a kind could strike: others had their places."""
+    tale.find("setup")["planned"] = {"cut": 3}
+    tale.note("skipped", 50, name="cut", target="redis-proxy", is_taken=is_taken)
 
 
 def late_on_a_crowded_machine(tale: Tale, ready_each: float = 2.0) -> None:
@@ -440,7 +453,7 @@ MAY_HAPPEN = [
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
     forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper,
     given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
-    reply_is_limited_in_calm,
+    reply_is_limited_in_calm, failure_noted_late, places_taken,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
     a_worker_starts, a_web_starts,
 ]  # fmt: skip
@@ -784,6 +797,10 @@ MUST_NOT_HAPPEN = {
         lambda tale: late_on_a_crowded_machine(tale, ready_each=1.2),
     ),
     "a delivery was refused by a web that is there": ("intake", lambda tale: a_web_starts(tale, "503")),
+    "a kind of fault never found its target": (
+        "coverage",
+        lambda tale: places_taken(tale, is_taken=False),
+    ),
     "a kind of fault never struck": ("coverage", lambda tale: tale.find("setup").update(planned={"cut": 3})),
     "something is left of who was forgotten": (
         "forgetting",

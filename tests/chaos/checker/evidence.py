@@ -225,6 +225,8 @@ class Evidence:
     faults: list[Fault]
     stalls: list[Stall]
     loads: list[Load]
+    taken: list[str]
+    """The faults, by name, that were not carried out since others struck the same place."""
     calms: list[tuple[float, float]]
     phases: dict[str, float]
     leftovers: Mapping[str, Any] | None
@@ -324,6 +326,7 @@ def of(gathering: Gathering, found: Rows, journal: Journal, wall_offset_s: float
         faults=sorted(gathering.faults.values(), key=lambda fault: fault.at),
         stalls=sorted(gathering.stalls),
         loads=gathering.loads,
+        taken=gathering.taken,
         calms=gathering.calms(),
         phases=gathering.phases,
         leftovers=gathering.leftovers,

@@ -59,6 +59,8 @@ class Gathering:
         self.faults: dict[int, Fault] = {}
         self.stalls: list[Stall] = []
         self.loads: list[Load] = []
+        self.taken: list[str] = []
+        """The faults, by name, that were not carried out since others struck the same place."""
         self.dynos: dict[int, str] = {}
         """Which of the workers each of their processes is."""
         self.leftovers: Event | None = None
@@ -139,6 +141,9 @@ class Gathering:
 
     def _take_stall(self, event: Event) -> None:
         self.stalls.append(Stall(event["since"], event["until"], event["who"], event["pid"]))
+
+    def _take_skipped(self, event: Event) -> None:
+        self.taken += [event["name"]] if event["is_taken"] else []
 
     def _take_load(self, event: Event) -> None:
         self.loads.append(Load(event["since"], event["until"], event["ready_each"]))

@@ -102,13 +102,19 @@ class Storm:
         for planned, strike in list(self._waiting):
             if self.elapsed_s > planned.expires_s:
                 self._waiting.remove((planned, strike))
+                self.recorder.note(
+                    "skipped", name=planned.name, target=planned.target, is_taken=not self._is_free(strike)
+                )
             elif self._can_begin(planned, strike):
                 self._waiting.remove((planned, strike))
                 self._begin(planned, strike)
 
     def _can_begin(self, planned: Planned, strike: Strike) -> bool:
-        is_free = all(one.strike.place != strike.place for one in self._active)
-        return is_free and (not FAULTS[planned.name].needs_process or strike.find())
+        return self._is_free(strike) and (not FAULTS[planned.name].needs_process or strike.find())
+
+    def _is_free(self, strike: Strike) -> bool:
+        """Whether nothing else strikes the same place."""
+        return all(one.strike.place != strike.place for one in self._active)
 
     def _begin(self, planned: Planned, strike: Strike) -> None:
         self._note(planned, phase="begin", pids=strike.struck)

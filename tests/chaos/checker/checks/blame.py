@@ -66,12 +66,15 @@ def _wrongly_charged(evidence: Evidence, person: Person, fail: Fail) -> str | No
 
 
 def _last_run(evidence: Evidence, person: Person, fail: Fail) -> Run | None:
-    """Return the run that the charge is for: the last one in that process, or in a child of a worker."""
+    """Return the run that the charge is for: the last one in that process, or in a child of a worker.
+
+    It had begun when the charge was asked for, which Postgres may have noted much later.
+    """
     runs = [
         run
         for run in person.runs
         if fail.message_id in run.members
-        and run.at <= fail.at
+        and run.at <= fail.since
         and (run.pid == fail.pid or run.pid not in evidence.pids_of_workers)
     ]
     return runs[-1] if runs else None
