@@ -99,7 +99,7 @@ MUTANTS: dict[str, Mutant] = {
         "some answers of providers that cannot be asked again: the reply is given up instead",
         ("provider",),
         (Patch(patches.answers_overheard),),
-        rate=15,
+        rate=25,  # few people write on that channel
     ),
     "fence-of-replies-off": Mutant(
         "the fence of lanes of replies, in begin and settle",

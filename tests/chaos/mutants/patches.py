@@ -62,7 +62,7 @@ SETTLES_LATE_S = 1.5
 """Long enough that a frozen holder wakes up while its successor has not written yet."""
 SEEN_S = 3_600
 MUTE_CHANNEL = "telegram"
-UNHEARD_EACH = 3
+UNHEARD_EACH = 2
 ALL_ACCEPTED = TypeAdapter(list[Accepted])
 
 
@@ -240,7 +240,7 @@ def answers_overheard() -> None:
     settle = SendRecords.settle
 
     async def settle_deaf(records: SendRecords, lease: Lease, reply: Waiting, fate: Fate, **kwargs: Any) -> Any:
-        is_unheard = reply.channel == MUTE_CHANNEL and fate.deed is Deed.ACCEPTED and reply.seq % UNHEARD_EACH == 0
+        is_unheard = reply.channel == MUTE_CHANNEL and fate.deed is Deed.ACCEPTED and reply.seq % UNHEARD_EACH == 1
         heard = Fate(Deed.GIVE_UP, Word.UNCLEAR) if is_unheard else fate
         return await settle(records, lease, reply, heard, **kwargs)
 
