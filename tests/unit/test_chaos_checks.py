@@ -309,11 +309,13 @@ def a_web_starts(tale: Tale, why: str = "ConnectionRefusedError") -> None:
     tale.find("fault", phase="end")["at"] = 62
 
 
-def lost_twice(tale: Tale, asked_at: tuple[float, ...] = (35, 45)) -> None:
+def lost_twice(tale: Tale, asked_at: tuple[float, ...] = (35, 45), *, is_sent_again: bool = True) -> None:
     """Two requests for a reply were lost, and its provider has said so each time."""
     tale.replies[2].update(state="failed", failure="absent", sent_at=None, failed_at=instant(46))
     tale.seen.pop(2)
     tale.requests[2]["fault"] = "closed"
+    if is_sent_again:
+        tale.mark(tale.replies[2]["id"], 38, 1, 3.5, attempt=2)
     for at in asked_at:
         tale.ask("look_up", at)
 
@@ -731,6 +733,8 @@ MUST_NOT_HAPPEN = {
         change("replies", 2, state="unknown", given_up_at=instant(50)),
     ),
     "a reply failed whose provider was asked once": ("provider", lambda tale: lost_twice(tale, (35,))),
+    "a reply failed that was sent once": ("provider", lambda tale: lost_twice(tale, is_sent_again=False)),
+    "a reply failed that was sent again unasked": ("provider", lambda tale: lost_twice(tale, (39, 45))),
     "a reply failed before its provider was asked again": ("provider", lambda tale: lost_twice(tale, (35, 55))),
     "a reply was given up after an answer": ("provider", given_up_after_an_answer),
     "a reply was given up since another process was killed": (

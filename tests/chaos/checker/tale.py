@@ -111,10 +111,10 @@ class Tale:
         self.seen.append({"at": at, "n": len(self.seen) + 1, "key": name, "copy": 1, "text": text})
         self.ask("send", at, name, text)
 
-    def mark(self, reply_id: str, at: float, pid: int, fence: float = 9, outcome: str = "send") -> None:
-        """Let a worker mark a reply as being sent, or be told why it is not."""
+    def mark(self, reply_id: str, at: float, pid: int, fence: float = 9, attempt: int = 1) -> None:
+        """Let a worker mark a reply as being sent."""
         lane = {"pid": pid, "user_id": USER, "fence": fence}
-        self.note("out_begin", at, since=at - 0.01, **lane, outcome=outcome, reply_id=reply_id, attempt=1)
+        self.note("out_begin", at, since=at - 0.01, **lane, outcome="send", reply_id=reply_id, attempt=attempt)
 
     def ship(self, reply_id: str, at: float, pid: int, fence: float) -> None:
         """Let a worker send a reply: from its lease, which it gives on, to its release."""

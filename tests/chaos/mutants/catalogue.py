@@ -93,7 +93,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("api-drops",),
-        rate=15,
+        rate=25,
     ),
     "given-up-although-answered": Mutant(
         "some answers of providers that cannot be asked again: the reply is given up instead",

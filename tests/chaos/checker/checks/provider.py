@@ -7,6 +7,7 @@ fault of the request, or one that reached the worker which had marked it. What w
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tests.chaos.checker.checks.recovery import deaths
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
@@ -25,8 +26,8 @@ MUTE = frozenset({"meta", "telegram"})
 OVERTAKEN = "escalated"
 LOST_TWICE = "absent"
 """The word for a reply of which two requests were lost. No fault of a run makes a provider refuse one for good."""
-ASKED_MIN = 2
-"""How often a provider must have said that it does not have a reply."""
+LOST_REQUESTS = 2
+"""Of how many requests a provider must have said that it does not have the reply, once it was asked after each."""
 MARKED_BEFORE_S = 5.0
 """How long before a request it may have been marked."""
 
@@ -77,12 +78,31 @@ def _not_sent(evidence: Evidence, person: Person, reply: ReplyRow, channel: str,
 
 
 def _not_absent(evidence: Evidence, person: Person, reply: ReplyRow) -> str | None:
-    """Say what is wrong with a reply that is called absent, unless its provider has said so often enough."""
+    """Say what is wrong with a reply that is called absent, unless its provider has said so after each of two requests.
+
+    A worker that died may have begun one of them without a note.
+    """
     assert reply.committed_at is not None
     assert reply.failed_at is not None
     since, until = evidence.at(reply.committed_at), evidence.at(reply.failed_at) + CLOCKS_DIFFER_S
-    asked = sum(one.is_answered and since <= one.at <= until for one in person.look_ups)
-    return None if asked >= ASKED_MIN else f"is failed as absent, and its provider has said so {asked} times"
+    asked = [one.at for one in person.look_ups if one.is_answered and since <= one.at <= until]
+    begun = _begun(person, reply)
+    spans = [*pairwise(begun), *[(at, until) for at in begun[-1:]]]
+    told = sum(any(first <= at <= last for at in asked) for first, last in spans)
+    if any(since <= death.at <= until for death in deaths(evidence)):
+        told = min(LOST_REQUESTS, len(asked))
+    if told >= LOST_REQUESTS:
+        return None
+    return f"is failed as absent, and its provider has said so after {told} of its {len(begun)} requests"
+
+
+def _begun(person: Person, reply: ReplyRow) -> list[float]:
+    """Tell when requests for a reply were marked."""
+    marked: dict[int | None, float] = {}
+    for mark in person.marks:
+        if mark.reply_id == reply.id and mark.outcome == "send":
+            marked.setdefault(mark.attempt, mark.since)
+    return sorted(marked.values())
 
 
 def _could_be_known(evidence: Evidence, person: Person, reply: ReplyRow) -> str | None:
