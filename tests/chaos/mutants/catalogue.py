@@ -307,7 +307,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "forked-children-go-on": Mutant(
         "the end of a handler's forked child where it leaves the handler, and the loss of its descriptors",
-        ("fences",),
+        ("leftovers", "fences"),
         (Patch(patches.children_go_on),),
     ),
     "wake-before-push": Mutant(

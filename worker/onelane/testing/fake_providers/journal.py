@@ -2,7 +2,7 @@
 
 | event | fields |
 |---|---|
-| `received` | `n`: its number; `channel`, `provider`, `what`, `user`, `key`, `text`, `kind`, `fault`; a look-up has its `user` |
+| `received` | `n`: its number; `channel`, `provider`, `what`, `user`, `key`, `text`, `kind`, `fault` |
 | `refused` | `channel`, `status`: with a wrong token, or not as the provider wants it; `n` is the request's |
 | `repeated` | `n`, `channel`, `user`, `key`: the provider has it already, and shows nothing new |
 | `visible` | `n`, `channel`, `provider`, `user`, `key`, `text`, `kind`, `provider_id`, `copy`: 1, of a doubled one 2 |
