@@ -101,18 +101,6 @@ MUTANTS: dict[str, Mutant] = {
         (Patch(patches.answers_overheard),),
         rate=25,  # few people write on that channel
     ),
-    "fence-of-replies-off": Mutant(
-        "the fence of lanes of replies, in begin and settle",
-        ("fences",),
-        (
-            Sql({"is_fenced(v_lane.fence, v_fence)": "false"}, ("begin_send",)),
-            Sql({"is_fenced(v_lane.fence, (p_send ->> 'fence')::bigint)": "false"}, ("settle_send",)),
-            Patch(patches.sends_begun_late),
-        ),
-        ("freeze-worker",),
-        minutes=2,
-        rate=6,
-    ),
     "statuses-down": Mutant(
         "the order of what a provider says of a reply", ("provider",), (STATUSES_DOWN,), ("api-statuses",), rate=15
     ),

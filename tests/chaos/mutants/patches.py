@@ -224,17 +224,6 @@ def sends_settled_late() -> None:
     plant(SendRecords, "settle", settle_later)
 
 
-def sends_begun_late() -> None:
-    """Leave time between a lease and its mark: the process may freeze meanwhile, and its successor mark the reply."""
-    begin = SendRecords.begin
-
-    async def begin_later(records: SendRecords, *args: Any, **kwargs: Any) -> Any:
-        await asyncio.sleep(SETTLES_LATE_S)
-        return await begin(records, *args, **kwargs)
-
-    plant(SendRecords, "begin", begin_later)
-
-
 def answers_overheard() -> None:
     """Give up some replies of channels whose provider cannot be asked, although it has answered."""
     settle = SendRecords.settle
