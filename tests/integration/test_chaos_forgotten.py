@@ -49,7 +49,7 @@ def test_nothing_is_found_of_who_is_forgotten_wholly(
     assert list(_remembered(database, client, history)) == []
 
 
-@pytest.mark.parametrize("left", [USER, "a-mark-of-theirs"])
+@pytest.mark.parametrize("left", [USER, "a-mark-of-theirs"], ids=["id", "word"])
 def test_a_row_with_their_id_or_a_word_of_theirs_is_found(
     database: psycopg.Connection, client: redis.Redis, history: Path, left: str
 ) -> None:
