@@ -47,7 +47,7 @@ def test_a_user_with_thousands_of_waiting_messages_holds_one_slot_and_delays_nob
     settings = _with_channel(settings, backlog_max=100_000)
     with worker_process(settings), closing(open_services(settings)) as flooded:
         alone = _talk(rows, accept, "before")
-        accept_all(flooded, [("flood", "x") for _ in range(flood)])
+        accept_all(flooded, [("flood", "sleep 0.1") for _ in range(flood)])
         beside = _talk(rows, accept, "beside")
         assert not rows.is_settled(rows.user_of("demo", "flood")), "the flood was over too early"
     # The promise is twice the p99 on a quiet machine, which the benchmark measures; waiting behind the flood would be
