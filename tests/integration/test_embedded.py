@@ -124,6 +124,7 @@ def test_postgres_does_not_listen_on_the_network_and_its_folder_is_closed(postgr
     assert postgres.data_dir.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_a_lock_file_with_the_id_of_another_program_does_not_stop_postgres(
     postgres: EmbeddedPostgres,
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_slow_provider_delays_no_turn(chat: Chat, run_worker: RunWorker) -> No
         eventually(lambda: chat.outbox == [])
 
 
+@pytest.mark.slow
 def test_a_stopping_worker_settles_what_is_under_way_and_marks_nothing_more(chat: Chat, run_worker: RunWorker) -> None:
     chat.fakes.plan(Fault("answer", times=1, wait_s=3), channel="telegram")
     user = write_one_by_one(chat, "telegram", "one", "two")

@@ -42,3 +42,13 @@ def test_a_server_that_allows_fewer_connections_than_the_pool_has_places_is_not_
 def test_a_server_that_allows_none_is_away(settings: Settings) -> None:
     with pytest.raises(StoreAway), Pool(_allowing(settings, 0), CALLERS).connection(wait_s=0.1, within_s=30):
         pass
+
+
+def test_what_is_made_after_the_pool_was_closed_is_closed_when_it_comes_back(settings: Settings) -> None:
+    pool = Pool(_allowing(settings, 2), CALLERS)
+    with pool.connection(wait_s=30, within_s=30) as before:
+        pool.close()
+        with pool.connection(wait_s=30, within_s=30) as after:
+            assert not after.closed
+    assert before.closed
+    assert after.closed

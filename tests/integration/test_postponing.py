@@ -76,6 +76,7 @@ def test_lanes_that_would_be_leased_in_vain_are_not(
     assert leases(chat) - before < USERS
 
 
+@pytest.mark.slow
 def test_a_worker_that_lacks_a_channel_takes_no_lanes_from_one_that_has_it(chat: Chat, run_worker: RunWorker) -> None:
     """As in a deploy that adds a channel: it parks what it has leased itself, and leaves what it could not."""
     few = chat.settings.model_copy(update={"worker_kinds": (keys.IN,)})

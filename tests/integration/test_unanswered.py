@@ -105,6 +105,7 @@ def test_a_table_that_somebody_locks_is_no_outage(
         assert not database.breaker.is_open
 
 
+@pytest.mark.slow
 def test_a_short_call_that_a_silent_server_does_not_answer_leads_to_a_probe_that_opens(
     settings: Settings,
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from tests.chaos.faults.catalogue import FAULTS
 from tests.chaos.faults.schedule import ALONE, ALONE_AFTER_S, BOT_TRACKS, CALM_S, ROUND_S, SETTLE_S, TRACKS, plan
 from tests.chaos.faults.strike import place_of
+from tests.conftest import slow_after
 
 SEEDS = range(20)
 MINUTES_S = 600
@@ -19,7 +20,7 @@ def test_a_seed_always_gives_the_same_schedule_and_another_seed_another() -> Non
     assert plan(7, MINUTES_S) != plan(8, MINUTES_S)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", slow_after(5, SEEDS))
 def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_others(seed: int) -> None:
     faults = plan(seed, MINUTES_S).faults
     at_once = [
@@ -31,7 +32,7 @@ def test_two_faults_never_strike_the_same_place_at_once_and_never_too_many_other
         assert len(beside) < TRACKS + BOT_TRACKS
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", slow_after(5, SEEDS))
 def test_every_round_has_a_calm_which_no_storm_comes_near(seed: int) -> None:
     schedule = plan(seed, 10 * ROUND_S)
     assert [calm.ends_s for calm in schedule.calms] == [ROUND_S * nr for nr in range(1, 11)]
@@ -41,7 +42,7 @@ def test_every_round_has_a_calm_which_no_storm_comes_near(seed: int) -> None:
         assert [(one.name, one.ends_s) for one in near] == [(ALONE, calm.begins_s - SETTLE_S + ALONE_AFTER_S)]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", slow_after(5, SEEDS))
 def test_a_worker_dies_in_every_round_while_nothing_else_goes_on(seed: int) -> None:
     schedule = plan(seed, 10 * ROUND_S)
     for calm in schedule.calms:
@@ -61,7 +62,7 @@ def test_partial_failures_come_often_enough_to_be_judged(seed: int) -> None:
     assert {name: planned[name] for name in PARTIAL if planned[name] < PLANNED_MIN} == {}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", slow_after(5, SEEDS))
 def test_a_fault_is_never_cut_short_below_what_it_lasts_at_least(seed: int) -> None:
     assert all(fault.lasts_s >= FAULTS[fault.name].lasts_s[0] for fault in plan(seed, MINUTES_S).faults)
 

@@ -44,6 +44,7 @@ class Pool:
         self._refusal = ""
         self._places = BoundedSemaphore(size)
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._is_closed = False
 
     @contextmanager
     def connection(self, wait_s: float, within_s: float, *, is_new: bool = False) -> Iterator[Connection]:
@@ -78,8 +79,8 @@ class Pool:
         self._generation += 1
 
     def close(self) -> None:
-        """Close what is idle, and what is lent when it comes back."""
-        self._generation += 1
+        """Close what is idle, and what is lent when it comes back; also what a thread of ours makes after that."""
+        self._is_closed = True
         self._given_back(0)
 
     def _idle_one(self, *, is_new: bool) -> Connection | None:
@@ -155,13 +156,16 @@ class Pool:
         connection.used_at = time.monotonic()
         if self._is_trusted(connection):
             self._idle.put(connection)
+            if self._is_closed:  # in this moment
+                self._given_back(0)
         else:
             connection.close()
 
     def _is_trusted(self, connection: Connection) -> bool:
         now = time.monotonic()
         return (
-            connection.generation == self._generation
+            not self._is_closed
+            and connection.generation == self._generation
             and connection.is_idle
             and now - connection.used_at < IDLE_MAX_S
             and now - connection.made_at < AGE_MAX_S
