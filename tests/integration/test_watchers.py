@@ -26,6 +26,8 @@ WATCHERS = {
     "lanes": "who asks: it has a deadline, and starts another when this one has died",
     "lookout": "the shifts that wait for it, by their stages; who asks starts another when it has died",
     "sender": "the shifts that wait for it, by their stages",
+    "connect": "who waits for the connection, who has a deadline",
+    "probe": "nobody: it waits for Postgres alone, with a deadline, and who asks does not wait longer than its own",
 }
 """Every thread of a worker, and who finds out when it hangs or has died."""
 LIMIT_S = 3.0
