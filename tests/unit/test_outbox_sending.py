@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from onelane.channels.sender import OnUnknown
 from onelane.channels.sending import LookUp, Request
 from onelane.channels.verdicts import Outcome, Response, Verdict, unknown
+from onelane.outbox.postponing import AGAIN_S
 from onelane.outbox.sending import ANSWER_MAX_BYTES, LOOK_UP_MAX, Sending, open_client
-from onelane.outbox.shares import PAUSE_MAX_S, Shares
+from onelane.outbox.shares import PAUSE_MAX_S, PAUSE_UNKNOWN_S, Shares
 from tests import loops
 from tests.shipping import TOKEN, PlainSender, waiting
 
@@ -158,6 +159,36 @@ def test_lanes_without_a_place_come_back_one_after_the_other_as_places_become_fr
     assert shares.pause_s("slow", user) < 2
     one, other = (shares.pause_s("slow", user, workers=4) for _ in range(2))
     assert round(other - one, 2) == 0.25
+
+
+def test_before_the_first_answer_all_lanes_come_back_together_and_soon() -> None:
+    """Each was told a second, so that 500 lanes of a quick provider came back over 20 s."""
+    shares, user = Shares(2), waiting().id
+    with shares.place("new", user), shares.place("new", user):
+        assert {shares.pause_s("new", user) for _ in range(500)} == {PAUSE_UNKNOWN_S}
+    assert AGAIN_S < PAUSE_UNKNOWN_S, "they can be postponed together again"
+
+
+def test_places_that_are_taken_for_long_are_expected_to_be_taken_for_long() -> None:
+    now = [100.0]
+    shares, user = Shares(2, lambda: now[0]), waiting().id
+    with shares.place("hangs", user):
+        now[0] += 0.1
+    with shares.place("hangs", user), shares.place("hangs", user):
+        now[0] += 8
+        pauses = [shares.pause_s("hangs", user) for _ in range(5)]
+    assert [round(later - sooner, 2) for sooner, later in pairwise(pauses)] == 4 * [4.0]
+
+
+def test_lanes_that_come_after_a_provider_has_become_quick_wait_behind_no_promise_of_before() -> None:
+    now = [100.0]
+    shares, user = Shares(2, lambda: now[0]), waiting().id
+    for took_s in (10, 0.01):
+        for _ in range(50):
+            with shares.place("recovers", user):
+                now[0] += took_s
+        pauses = [shares.pause_s("recovers", user) for _ in range(10)]
+    assert max(pauses) < 0.5
 
 
 def test_an_in_process_transport_needs_no_net() -> None:

@@ -19,7 +19,7 @@ from onelane.outbox.records import SendRecords
 from onelane.telemetry.log import event
 from onelane.turns.answers import all_answered, answered
 
-AGAIN_S: Final = 1.0
+AGAIN_S: Final = 0.25
 """So long after that, lanes of the channel that become due come one by one."""
 LOOKED_AT: Final = 500
 """Lanes in one round."""
