@@ -10,7 +10,6 @@ from rq.serializers import JSONSerializer
 
 from onelane import keys
 from onelane.lanes.arrivals import Wait
-from onelane.lanes.gathering import awaited
 from onelane.lanes.releases import Released
 from onelane.model import Lease
 from tests.lane_model import TTL_MS, USERS, WORKERS, Lane, LanesBeside
@@ -82,9 +81,9 @@ class LanesMachine(LanesBeside):
         person = self.people[who]
         is_due = person.score is not None and person.score <= self.now and person.token is None
         self.scripts.again = again
-        assert person.id in awaited(self.lanes.longest_due_soon(USERS)).users or not is_due
-        [answer] = self.lanes.postpone_soon({person.id: delay_ms / 1000})
-        assert awaited(answer) is is_due
+        assert person.id in self.lanes.longest_due(USERS).users or not is_due
+        [answer] = self.lanes.postpone({person.id: delay_ms / 1000})
+        assert answer is is_due
         if is_due:
             person.score = self.now + delay_ms
 

@@ -163,9 +163,14 @@ def test_lanes_without_a_place_come_back_one_after_the_other_as_places_become_fr
 
 def test_before_the_first_answer_all_lanes_come_back_together_and_soon() -> None:
     """Each was told a second, so that 500 lanes of a quick provider came back over 20 s."""
-    shares, user = Shares(2), waiting().id
+    now = [100.0]
+    shares, user = Shares(2, lambda: now[0]), waiting().id
     with shares.place("new", user), shares.place("new", user):
         assert {shares.pause_s("new", user) for _ in range(500)} == {PAUSE_UNKNOWN_S}
+        now[0] += 1.5 * PAUSE_UNKNOWN_S
+        pauses = [shares.pause_s("new", user) for _ in range(3)]
+    expected_s = 2 * 1.5 * PAUSE_UNKNOWN_S
+    assert [round(later - sooner, 2) for sooner, later in pairwise(pauses)] == 2 * [expected_s / 2]
     assert AGAIN_S < PAUSE_UNKNOWN_S, "they can be postponed together again"
 
 

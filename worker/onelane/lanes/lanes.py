@@ -125,15 +125,15 @@ class Lanes(Releases):
         """Make lanes due as `make_due` does, MANY_MAX in one round trip."""
         self._run_each("due", [(user, (self._now(), user, 0)) for user in users])
 
-    def longest_due_soon(self, most: int) -> Future[Due]:
+    def longest_due(self, most: int) -> Due:
         """Look which lanes are due."""
-        return self.scripts.submit(_due, "longest_due", self._now(), most)
+        return _due(self.scripts.run("longest_due", self._now(), most))
 
-    def postpone_soon(self, pauses_s: Mapping[UUID, float]) -> list[Future[bool]]:
+    def postpone(self, pauses_s: Mapping[UUID, float]) -> list[bool]:
         """Let each user's lane wait for so long, if it is due and nobody has it; answer whether it waits now."""
         now = self._now()
-        lanes = [{"user": str(user), "delay_ms": ms_of(pause_s)} for user, pause_s in pauses_s.items()]
-        return [self.scripts.submit(bool, "postpone", now, lane) for lane in lanes]
+        calls = [(user, (now, {"user": str(user), "delay_ms": ms_of(s)})) for user, s in pauses_s.items()]
+        return [bool(answer) for answer in self._run_each("postpone", calls)]
 
     def pause(self, user_id: UUID) -> bool:
         """Take a lane out of the due order; return whether it had work or a holder."""

@@ -17,7 +17,7 @@ PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 60.0
 """How far ahead a place is promised. A provider that becomes quick again finds lanes that wait for so long."""
 PAUSE_UNKNOWN_S: Final = 0.5
-"""For all lanes of a channel at which no request has ended yet. When they are back together, somebody knows more."""
+"""For all lanes of a channel whose first requests are under way. When they are back together, somebody knows more."""
 TICK_S: Final = 0.001
 LAST_SHARE: Final = 0.2
 """By so much the last request changes what is expected of the next."""
@@ -42,10 +42,11 @@ class _Places:
         self.took_s = took_s if self.took_s is None else self.took_s + LAST_SHARE * (took_s - self.took_s)
 
     def expected_s(self, now: float) -> float | None:
-        """Return for how long one is taken: at least for as long as those of now have been."""
+        """Return for how long one is taken, by those that have ended and those of now; None: nobody knows yet."""
+        age_s = now - self.since / self.taken if self.taken else 0.0
         if self.took_s is None:
-            return None
-        return max(TICK_S, self.took_s, now - self.since / self.taken if self.taken else 0.0)
+            return None if age_s < PAUSE_UNKNOWN_S else 2 * age_s
+        return max(TICK_S, self.took_s, age_s)
 
 
 class Shares:
