@@ -13,11 +13,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from bench.claims import fairness
 from bench.measuring import OURS, Rounds
 from bench.result import Result
-from bench.serving import CURVE
+from bench.serving import CURVE, WEB_ALONE
 
 WIDTH, BAR_HEIGHT, LINES_HEIGHT = 8.0, 0.42, 3.6
 FRAME_HEIGHT = 1.1
-COLOURS = {fairness.ALONE: "#8a8a8a", OURS: "#1b6ca8", "pgbench": "#8a8a8a", "rq": "#d08c3c", "earlier": "#5a9fd4"}
+COLOURS = {
+    fairness.ALONE: "#8a8a8a",
+    WEB_ALONE.name: "#5a9fd4",
+    OURS: "#1b6ca8",
+    "pgbench": "#8a8a8a",
+    "rq": "#d08c3c",
+    "earlier": "#5a9fd4",
+}
 SHADES = ("#d08c3c", "#a8522a", "#e3b778")
 STRENGTHS = {"web_cpu_ms": 1.0, "worker_cpu_ms": 0.8, "postgres_cpu_ms": 0.5, "redis_cpu_ms": 0.3}
 STYLE: dict[Any, Any] = {

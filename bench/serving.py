@@ -43,16 +43,17 @@ class Rate:
 
 @dataclass(frozen=True)
 class Service:
-    """What gunicorn serves, and the worker beside it."""
+    """What gunicorn serves, and the worker beside it; without one, everything that is accepted waits."""
 
     application: str
-    worker: Sequence[str]
+    worker: Sequence[str] = ()
     environment: Mapping[str, object] = field(default_factory=dict)
     """The worker's, beyond what every process of a stack knows."""
     name: str = OURS
 
 
 ONELANE = Service(WEB, WORKER)
+WEB_ALONE = Service(WEB, name=f"{OURS}, the web alone")
 
 
 class Ignored(NamedTuple):
@@ -74,20 +75,21 @@ def serve(service: Service, rate: Rate, *, turns: bool) -> Figures:
 def serve_on(stack: Stack, service: Service, rate: Rate, ignored: Ignored = NOBODY, *, turns: bool = True) -> Figures:
     """Measure from the moment a webhook is due to its answer, and with `turns` to its reply's commit."""
     replies: Replies | Unnoticed = Replies(stack, ignored.users) if turns else Unnoticed(stack)
+    patience_s = PATIENCE_S if service.worker else 0.0
     port = free_port()
     web = stack.start_web(port, service.application)
     stack.await_web(port)
-    worker = stack.start("worker", service.worker, service.environment)
+    workers = [stack.start("worker", service.worker, service.environment)] if service.worker else []
     waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
     warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
     warmed_up = traffic.send(port, waiting[:warm_up], rate.per_s)
-    replies.wait_for(warm_up, PATIENCE_S)
+    replies.wait_for(warm_up, patience_s)
     web_cpu_s = cpu_s([web.pid])
     answers = traffic.send(port, waiting[warm_up:], rate.per_s)
     web_cpu_s = cpu_s([web.pid]) - web_cpu_s
-    replies.wait_for(len(waiting), PATIENCE_S)
+    replies.wait_for(len(waiting), patience_s)
     replied = replies.stop()
-    stop_all([web, worker], STOP_S)
+    stop_all([web, *workers], STOP_S)
     sent = [*ignored.sent, *(one.message for one in [*warmed_up, *answers] if one.is_good)]
     good = [answer for answer in answers if answer.is_good]
     ends = [(one.due, replied.get(one.message.external_id)) for one in good]
@@ -95,12 +97,12 @@ def serve_on(stack: Stack, service: Service, rate: Rate, ignored: Ignored = NOBO
     return {
         "rate": rate.per_s,
         "refused": len(answers) - len(good),
-        "unanswered": len(good) - len(took),
+        "unanswered": len(good) - len(took) if workers else 0,
         "web_cpu_ms": round(1000 * web_cpu_s / len(answers), 2),
         **_quantiles("answer", [answer.took_ms for answer in good]),
         **(_quantiles("reply", took) if turns else {}),
         "verdict": checking.judge(
-            stack, service.name, sent, checking.AT_ANY_TIME if ignored.sent else checking.AT_THE_END
+            stack, service.name, sent, checking.AT_THE_END if workers and not ignored.sent else checking.AT_ANY_TIME
         ),
     }
 

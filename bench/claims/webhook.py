@@ -1,11 +1,13 @@
 """Webhook latency: how long a provider waits for its answer, at 200 a second."""
 
+from functools import partial
+
 from bench import serving
 from bench.measuring import OURS, Rounds, alternate
 from bench.peers.rq_workers import FORKING, LIMITED, SIMPLE
 from bench.plan import Plan
 from bench.result import Goal, Result
-from bench.serving import Rate
+from bench.serving import WEB_ALONE, Rate
 
 NAME = "webhook"
 TITLE = "Webhook: from POST to answer, at a steady rate"
@@ -17,6 +19,7 @@ P99_MAX_MS = 15.0
 P999_MAX_MS = 100.0
 NOTES = [
     "The same stack as above, the worker at work beside the web; an answer means that the message is committed.",
+    "The web alone has no worker beside it, as on a machine of its own: what it accepts waits.",
     "Peers have our endpoint, signature check and SQL, and put a job on RQ's queue. They get rates",
     "that their workers keep up with; nothing is divided then.",
     "pgbench makes the one SQL call at the same rate.",
@@ -28,7 +31,9 @@ def measure(plan: Plan) -> Result:
     seconds = plan.size(15, 2)
     rate, simple, forking = (Rate(per_s, seconds) for per_s in plan.size((200, 120, 20), (100, 60, 20)))
     rates = {SIMPLE: simple, LIMITED: simple, FORKING: forking}
-    rounds = alternate(plan, serving.contestants(plan, rate, rates, turns=False))
+    others = serving.contestants(plan, rate, rates, turns=False)
+    alone = {WEB_ALONE.name: partial(serving.serve, WEB_ALONE, rate, turns=False)}
+    rounds = alternate(plan, {OURS: others[OURS], **alone, **others})
     goals = [
         Goal.at_most("p99", P99_MAX_MS, rounds.values(OURS, "answer_p99_ms"), " ms"),
         Goal.at_most("p99.9", P999_MAX_MS, rounds.values(OURS, "answer_p999_ms"), " ms"),

@@ -107,6 +107,14 @@ def test_a_webhooks_rows_are_judged(tmp_path: Path) -> None:
     assert (ours["unanswered"], ours["verdict"]) == (0, {})
 
 
+@pytest.mark.slow
+def test_a_web_that_has_no_worker_beside_it_accepts_what_then_waits(tmp_path: Path) -> None:
+    who, results = bench(tmp_path, "webhook", "--peer", "nobody")
+    assert who == ["onelane", "onelane, the web alone"]
+    [[ours], [alone]] = results["webhook"]["found"].values()
+    assert [(one["refused"], one["unanswered"], one["verdict"]) for one in (ours, alone)] == [(0, 0, {})] * 2
+
+
 ANNA, BERT = "(SELECT id FROM users WHERE sender = 'anna')", "(SELECT id FROM users WHERE sender = 'bert')"
 PLANTED = {
     "sent, and not stored as sent": "UPDATE messages SET text = 'other' WHERE external_id = 'anna-1'",
