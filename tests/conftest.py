@@ -170,7 +170,7 @@ def accept(services: Services) -> Accept:
 
     def accept(sender: str, text: str = "hello", external_id: str | None = None) -> Accepted:
         delivery = Delivery(senders=(sender,), external_id=external_id or f"m{next(numbers)}", text=text)
-        return services.intake.accept("demo", [delivery])[0]
+        return deliver(services, [delivery])[0]
 
     return accept
 
@@ -190,19 +190,24 @@ def running(settings: Settings) -> Iterator[Worker]:
 
 
 def accept_all(services: Services, texts: Iterable[tuple[str, str]]) -> None:
-    """Accept (sender, text) pairs in batches, as providers may send them: what does not stand in time comes again."""
+    """Accept (sender, text) pairs in batches, as providers may send them."""
     deliveries = [Delivery(senders=(sender,), external_id=uuid4().hex, text=text) for sender, text in texts]
     for start in range(0, len(deliveries), BATCH):
-        eventually(partial(stand, services, deliveries[start : start + BATCH]))
+        deliver(services, deliveries[start : start + BATCH])
 
 
-def stand(services: Services, lines: Sequence[Line]) -> bool:
-    """Accept a webhook's lines; return whether all stand, so that its provider gets a 2xx."""
+def deliver(services: Services, lines: Sequence[Line], channel: str = "demo") -> list[Accepted]:
+    """Accept a webhook's lines; what does not stand in time comes again, as from a provider."""
+    accepted: list[Accepted] = eventually(partial(stand, services, lines, channel))
+    return accepted
+
+
+def stand(services: Services, lines: Sequence[Line], channel: str = "demo") -> list[Accepted]:
+    """Accept a webhook's lines; return what stands, nothing where its provider gets no 2xx."""
     try:
-        services.intake.accept("demo", lines)
+        return services.intake.accept(channel, lines)
     except StoreUnavailable:
-        return False
-    return True
+        return []
 
 
 RunWorker = Callable[[Settings], AbstractContextManager[Worker]]

@@ -16,7 +16,7 @@ from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.dev.embedded.child import descendants
 from onelane.dev.embedded.redis import free_port
-from onelane.dev.stack import PYTHON, Stack, is_ready
+from onelane.dev.stack import Stack, is_ready
 from onelane.dev.target import Target, sign
 from tests.conftest import DEADLINE_S, ROOT, eventually
 from tests.processes import environment
@@ -30,6 +30,8 @@ PAUSE_S = 0.03
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 """Where the commands of the Procfile are: this interpreter's first."""
 STOPPED = re.compile(r"(\w+\.\d) stopped \(rc=(-?\d+)\)")
+PATIENTLY = f"from honcho import command, manager; manager.KILL_WAIT = {GONE_WITHIN_S}; command.main()"
+"""Honcho, which kills what has not ended five seconds after the first; a dyno gives everybody thirty."""
 EXITS = {"web.1": "0", "worker.1": "0", "worker.2": "0"}
 
 
@@ -50,7 +52,17 @@ class Release:
         options = ["-f", str(ROOT / "Procfile"), "-d", str(ROOT), "-e", str(no_env), "-p", str(self.port)]
         known = environment(settings, port=self.port, log_format="json", **extra)
         self.stack = Stack(folder, {**known, "PATH": PATH}, cwd=ROOT)
-        command = [*PYTHON, "honcho", "start", *options, f"-cweb=1,worker={WORKERS}", "web", "worker"]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            PATIENTLY,
+            "start",
+            *options,
+            f"-cweb=1,worker={WORKERS}",
+            "web",
+            "worker",
+        ]
         self.process = self.stack.start("honcho", command)
         self.log = self.process.log
 

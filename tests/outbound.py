@@ -22,7 +22,7 @@ from onelane.outbox import limits, settling
 from onelane.postgres.connection import Row
 from onelane.testing.fake_providers import FakeProviders, fake_providers
 from onelane_web import create_app
-from tests.conftest import SECRET
+from tests.conftest import SECRET, deliver
 
 HANDLER: Final = "tests.outbound:handle"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -80,7 +80,7 @@ class Outbound:
             external_id=f"m-{uuid4().hex}",
             text=text,
         )
-        return self.services.intake.accept(channel, [line])[0].user_id
+        return deliver(self.services, [line], channel)[0].user_id
 
     def is_done(self) -> bool:
         """Whether no message and no reply is left to do."""

@@ -11,7 +11,7 @@ from onelane.channels import providers
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
 from onelane.testing.fake_providers import FakeProviders, fake_providers
-from tests.conftest import SECRET
+from tests.conftest import SECRET, deliver
 from tests.rows import Rows
 
 KINDS: Final[dict[str, dict[str, Any]]] = {
@@ -52,7 +52,7 @@ class Chat:
             )
             for text in texts
         ]
-        return self.services.intake.accept(channel, deliveries)[-1].user_id
+        return deliver(self.services, deliveries, channel)[-1].user_id
 
     def states(self, user_id: UUID) -> list[str]:
         return [row.state for row in self.rows.replies(user_id)]

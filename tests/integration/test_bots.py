@@ -11,7 +11,7 @@ from onelane.bot import Turn
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery, Kind
 from onelane.model import Author, Message
-from tests.conftest import SECRET, RunWorker, eventually
+from tests.conftest import SECRET, RunWorker, deliver, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -28,13 +28,13 @@ def settings(settings: Settings) -> Settings:
 
 def send(services: Services, channel: str, text: str, **fields: object) -> UUID:
     delivery = Delivery(senders=("alice",), external_id=uuid4().hex, text=text, **fields)  # type: ignore[arg-type]
-    return services.intake.accept(channel, [delivery])[0].user_id
+    return deliver(services, [delivery], channel)[0].user_id
 
 
 def send_as(services: Services, text: str, **fields: Any) -> str:
     """Let Alice send to `demo`; return the provider's id."""
     delivery = Delivery(senders=("alice",), external_id=uuid4().hex, text=text, **fields)
-    services.intake.accept("demo", [delivery])
+    deliver(services, [delivery])
     return delivery.external_id
 
 

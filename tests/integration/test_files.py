@@ -10,7 +10,7 @@ from onelane.channels import PROVIDERS
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
 from onelane.model import Attachment
-from tests.conftest import SECRET, RunWorker, eventually
+from tests.conftest import SECRET, RunWorker, deliver, eventually
 from tests.file_server import FileServer, WithFiles, serving
 from tests.rows import Rows
 
@@ -49,7 +49,7 @@ def test_a_handler_gets_a_users_file_or_why_it_cannot(
     server.has("/about/8", status=410)
     attachments = tuple(Attachment(id=name) for name in ("7", "8"))
     delivery = Delivery(senders=("alice",), external_id=uuid4().hex, attachments=attachments)
-    user_id = services.intake.accept(channel, [delivery])[0].user_id
+    user_id = deliver(services, [delivery], channel)[0].user_id
     services.database.rows("UPDATE inbox SET deaths = %s", (deaths,))
     with run_worker(settings):
         eventually(lambda: rows.texts(user_id))

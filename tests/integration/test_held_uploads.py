@@ -10,7 +10,7 @@ from onelane import AsyncTurn, Reply, Turn, Upload
 from onelane.bootstrap import Services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
-from tests.conftest import RunWorker, eventually, slow_after
+from tests.conftest import RunWorker, deliver, eventually, slow_after
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -27,6 +27,7 @@ def settings(settings: Settings) -> Settings:
 @contextmanager
 def refusing(services: Services, sqlstate: str, tries: int) -> Iterator[None]:
     """Let the table of files refuse so many tries."""
+    services.database.rows("DROP SEQUENCE IF EXISTS tries")
     services.database.rows("CREATE SEQUENCE tries")  # counts on, whatever is rolled back
     services.database.rows(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('tries') <= "
@@ -37,11 +38,10 @@ def refusing(services: Services, sqlstate: str, tries: int) -> Iterator[None]:
         yield
     finally:
         services.database.rows("DROP FUNCTION refuse CASCADE")
-        services.database.rows("DROP SEQUENCE tries")
 
 
 def accept(services: Services, text: str = "hello") -> Accepted:
-    return services.intake.accept("tg", [Delivery(senders=("5550101",), external_id=uuid4().hex, text=text)])[0]
+    return deliver(services, [Delivery(senders=("5550101",), external_id=uuid4().hex, text=text)], "tg")[0]
 
 
 class Photographer:

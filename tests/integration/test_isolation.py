@@ -312,7 +312,10 @@ def test_a_child_has_its_limit_of_files_and_no_terminal(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(begin: Begin, settings: Settings) -> None:
+def test_a_child_that_cannot_be_started_is_no_failure_of_the_message(
+    begin: Begin, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onelane.turns.isolation.DEATH_S", PATIENCE_S)  # on a busy machine an end takes its time
     broken = isolation_of(settings, "tests.broken_apart:handle")
     with pytest.raises(IsolationBroken, match="exit code 1"):
         broken.run(*begin("echo hello"), Remembered([]))

@@ -20,7 +20,7 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.postgres.connection import Row
-from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually, slow_after
+from tests.conftest import DEADLINE_S, Accept, RunWorker, deliver, eventually, slow_after
 from tests.proxy import Proxy
 from tests.rows import Rows
 
@@ -66,7 +66,7 @@ def _digest(services: Services, script: str) -> bytes:
 
 def _accept(services: Services, sender: str, text: str) -> Accepted:
     delivery = Delivery(senders=(sender,), external_id=f"m{next(numbers)}", text=text)
-    return services.intake.accept("demo", [delivery])[0]
+    return deliver(services, [delivery])[0]
 
 
 # lost replies

@@ -16,7 +16,7 @@ from onelane.operations.merging import held
 from onelane.operations.users import sessions_of
 from onelane.processes.duties import Duties
 from tests.calls import Calls, Item, delivery, lease, settlement
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import Accept, RunWorker, deliver, eventually
 from tests.integration.test_lines import echo, works
 from tests.lane_state import due_ms, now_ms
 from tests.rows import Rows
@@ -294,7 +294,7 @@ def test_users_are_merged_under_traffic_without_loss_or_disorder(
         while not writing.is_set() or count[who] < 40:
             count[who] += 1
             text = f"{who} {count[who]}"
-            services.intake.accept("demo", [Delivery(senders=(who,), external_id=text, text=text)])
+            deliver(services, [Delivery(senders=(who,), external_id=text, text=text)])
 
     threads = [threading.Thread(target=write, args=(who,)) for who in count]
     with run_worker(settings.model_copy(update={"handler": "onelane.handlers.echo:handle"})):

@@ -9,6 +9,7 @@ from onelane.bootstrap import Services
 from onelane.bot import Turn
 from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange
+from tests.conftest import deliver
 from tests.working_off import work_off
 
 NOTHING: tuple[Any, ...] = ([], None, {}, {})
@@ -34,12 +35,12 @@ def bot() -> Bot:
 
 
 def writes(services: Services, text: str) -> None:
-    services.intake.accept("demo", [Delivery(senders=("+15550100",), external_id=uuid4().hex, text=text)])
+    deliver(services, [Delivery(senders=("+15550100",), external_id=uuid4().hex, text=text)])
 
 
 def changes_owner(services: Services) -> Any:
     change = IdentityChange(senders=("+15550100",), external_id=uuid4().hex, has_new_owner=True)
-    return services.intake.accept("demo", [change])[0].user_id
+    return deliver(services, [change])[0].user_id
 
 
 def test_the_next_turn_is_offered_nothing_of_the_earlier_owner(

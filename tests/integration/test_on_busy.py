@@ -23,7 +23,7 @@ from onelane.model import Attachment
 from onelane.sessions import publish_policies
 from tests.bots import answer_all
 from tests.calls import Calls, Item, delivery, lease, settlement
-from tests.conftest import DEADLINE_S, RunWorker, eventually
+from tests.conftest import DEADLINE_S, RunWorker, deliver, eventually
 from tests.lane_state import due_ms, now_ms
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -46,7 +46,7 @@ class Chat:
         """Write some messages, each a delivery of its own."""
         for text in texts:
             delivery = Delivery(senders=("alice",), external_id=f"m{next(self._numbers)}", text=text, **more)
-            self.user_id = self.services.intake.accept("demo", [delivery])[0].user_id
+            self.user_id = deliver(self.services, [delivery])[0].user_id
 
     def work_off(self, handler: Handler | None = None) -> list[str]:
         """Run all that waits, or will soon; return what was answered."""

@@ -8,11 +8,11 @@ import pytest
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.deliveries import Accepted
+from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedPostgres, EmbeddedRedis
 from onelane.errors import StoreUnavailable
 from onelane.postgres.migrations import shipped_code
-from tests.conftest import Accept, eventually
+from tests.conftest import Accept, eventually, stand
 from tests.lane_state import due_ms, is_leased, now_ms
 from tests.processes import worker_process
 from tests.rows import Rows
@@ -21,18 +21,17 @@ USERS = 20
 
 
 @contextmanager
-def _traffic(accept: Accept) -> Iterator[list[Accepted]]:
+def _traffic(services: Services) -> Iterator[list[Accepted]]:
     """Accept messages of several users, in turn, until the block ends; yields what was accepted so far."""
     stop, accepted = threading.Event(), []
 
     def send() -> None:
         nr = 0
         while not stop.wait(0.002):
-            try:
-                accepted.append(accept(f"user {nr % USERS}", str(nr)))
-                nr += 1
-            except StoreUnavailable:
-                continue
+            delivery = Delivery(senders=(f"user {nr % USERS}",), external_id=str(nr), text=str(nr))
+            stands = stand(services, [delivery])
+            accepted.extend(stands)
+            nr += len(stands)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -81,11 +80,10 @@ def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
     lose: Callable[[Services, EmbeddedRedis], None],
     services: Services,
     settings: Settings,
-    accept: Accept,
     redis_server: EmbeddedRedis,
 ) -> None:
     with worker_process(settings) as process:
-        with _traffic(accept) as accepted:
+        with _traffic(services) as accepted:
             eventually(lambda: _answered(rows) > 100)
             lose(services, redis_server)
             seen = _answered(rows)
@@ -98,10 +96,10 @@ def test_a_redis_that_forgets_everything_costs_seconds_and_no_message(
 
 @pytest.mark.slow
 def test_redis_away_for_a_while_is_waited_for(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, redis_server: EmbeddedRedis
+    rows: Rows, services: Services, settings: Settings, redis_server: EmbeddedRedis
 ) -> None:
     with worker_process(settings) as process:
-        with _traffic(accept) as accepted:
+        with _traffic(services) as accepted:
             eventually(lambda: _answered(rows) > 100)
             redis_server.stop()
             before = len(accepted)
@@ -115,10 +113,10 @@ def test_redis_away_for_a_while_is_waited_for(
 
 @pytest.mark.slow
 def test_postgres_restarting_under_load_loses_nothing_and_counts_no_attempt(
-    rows: Rows, services: Services, settings: Settings, accept: Accept, postgres: EmbeddedPostgres
+    rows: Rows, services: Services, settings: Settings, postgres: EmbeddedPostgres
 ) -> None:
     with worker_process(settings) as process:
-        with _traffic(accept) as accepted:
+        with _traffic(services) as accepted:
             eventually(lambda: _answered(rows) > 100)
             postgres.kill()
             postgres.start()

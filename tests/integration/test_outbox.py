@@ -137,7 +137,7 @@ def test_a_reply_with_a_file_can_be_the_probe(chat: Chat, run_worker: RunWorker)
 
 @pytest.mark.slow
 def test_nobody_listening_holds_the_channel_and_loses_nothing(chat: Chat, run_worker: RunWorker) -> None:
-    chat.fakes.tell("deaf", for_s=2)
+    chat.fakes.tell("deaf", for_s=4)
     user = write_one_by_one(chat, "telegram", "one", "two")
     with run_worker(chat.settings):
         settled(chat, user)

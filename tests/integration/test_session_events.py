@@ -15,7 +15,7 @@ from onelane.postgres.db import Database
 from onelane.telemetry.counters import counters, numbers_in
 from onelane.telemetry.log import merge_names
 from onelane.telemetry.numbers import SESSIONS_ENDED, SESSIONS_OPENED
-from tests.conftest import eventually
+from tests.conftest import deliver, eventually
 from tests.rows import Rows
 
 MORNING = datetime(2026, 1, 16, 9, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ def at(settings: Settings, services: Services) -> Iterator[Callable[[datetime], 
 
 
 def accept(services: Services, text: str = "hello", nr: int = 1) -> Any:
-    return services.intake.accept("demo", [Delivery(senders=("alice",), external_id=f"m{nr}", text=text)])[0]
+    return deliver(services, [Delivery(senders=("alice",), external_id=f"m{nr}", text=text)])[0]
 
 
 def numbers_of(services: Services) -> dict[str, int]:

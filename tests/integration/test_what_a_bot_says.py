@@ -13,6 +13,7 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.outbox.records import SendRecords
 from onelane_web import create_app
 from tests import loops
+from tests.conftest import deliver
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -40,7 +41,7 @@ def settings(settings: Settings) -> Settings:
 
 def accept(services: Services, channel: str, text: str = "hello", **more: Any) -> Accepted:
     delivery = Delivery(senders=("5550101",), external_id=uuid4().hex, text=text, **more)
-    return services.intake.accept(channel, [delivery])[0]
+    return deliver(services, [delivery], channel)[0]
 
 
 def lengths(rows: Rows, accepted: Accepted) -> list[int]:

@@ -123,13 +123,13 @@ def test_an_upgrade_and_its_way_back_lose_nothing_and_reorder_nothing(
     with traffic.flowing(this.port):
         traffic.await_more()
         assert MIGRATION.removesuffix(".sql") in releases.migrate("next")
-        assert is_ready(this.port), "what runs goes on, on the schema of the next release"
+        assert eventually(lambda: is_ready(this.port)), "what runs goes on, on the schema of the next release"
         next_one = releases.start("next")
         eventually(lambda: next_one.is_up)
         traffic.ports.append(next_one.port)
         await_turns(this, next_one)
         assert CHANGED.removesuffix(".sql") in releases.migrate("this"), "its functions are back"
-        assert is_ready(next_one.port)
+        eventually(lambda: is_ready(next_one.port))
         await_turns(this, next_one)
         traffic.ports[:] = [this.port]
         next_one.stop()

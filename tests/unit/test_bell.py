@@ -126,6 +126,14 @@ def test_a_token_that_came_when_the_places_were_just_taken_is_passed_on(worker: 
 
 
 def test_a_kind_to_which_nobody_listens_looks_by_itself_soon(worker: Worker) -> None:
+    looks_anew, take = threading.Event(), worker.bell._take_token
+
+    def looks(kinds: frozenset[str], within_s: float) -> str | None:
+        if worker.listened:
+            assert looks_anew.wait(DEADLINE_S)
+        return take(kinds, within_s)
+
+    worker.bell._take_token = looks  # type: ignore[method-assign]
     worker.has_room[keys.OUT] = False
     listener = worker.wait(keys.IN)
     eventually(lambda: worker.listened)
@@ -133,6 +141,7 @@ def test_a_kind_to_which_nobody_listens_looks_by_itself_soon(worker: Worker) -> 
     began = time.monotonic()
     assert worker.wait(keys.OUT).result(DEADLINE_S) is False
     assert time.monotonic() - began < DEADLINE_S / 2
+    looks_anew.set()
     worker.enqueue(keys.IN)
     assert listener.result(DEADLINE_S) is True
 

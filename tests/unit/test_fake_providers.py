@@ -305,7 +305,7 @@ def test_each_fault_looks_to_the_sender_as_it_should_and_shows_what_it_should(
         assert send(client, fakes, reply).status_code == error
     else:
         with pytest.raises(error):
-            send(client, fakes, reply, SOON)
+            send(client, fakes, reply, SOON if error is httpx2.ReadTimeout else PATIENT)
     [received] = eventually(lambda: fakes.received.lines("received", text=reply.text))
     eventually(lambda: len(shown(fakes, reply)) == times)
     assert str(reply.key) not in fakes.received.doubles(), "what the provider doubles is not the sender's"
@@ -366,7 +366,7 @@ def test_what_is_no_http_ends_its_own_connection_alone(
 
 
 def test_a_deaf_provider_refuses_connections_and_comes_back(fakes: FakeProviders, client: httpx2.Client) -> None:
-    fakes.tell("deaf", for_s=1.5)
+    fakes.tell("deaf", for_s=4)
 
     def is_refused() -> bool:
         try:

@@ -155,12 +155,16 @@ def slow(method: str, pattern: re.Pattern[Any]) -> str | None:
     for times in TIMES:
         for text in attacks(pattern, times):
             given: Any = text if isinstance(pattern.pattern, str) else text.encode()
-            began = time.thread_time()
-            answer = call(given)
-            list(answer) if method == "finditer" else None
-            if time.thread_time() - began > CPU_S:
+            if all(_cpu_s(call, given) > CPU_S for _ in range(3)):  # a neighbour's work is none of the pattern's
                 return text[:60]
     return None
+
+
+def _cpu_s(call: Callable[[Any], Any], given: Any) -> float:
+    began = time.thread_time()
+    if isinstance(answer := call(given), Iterator):
+        list(answer)
+    return time.thread_time() - began
 
 
 USED = sorted(used(), key=str)

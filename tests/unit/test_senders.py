@@ -114,9 +114,12 @@ def test_a_text_that_is_split_never_holds_the_loop_up(senders: Senders) -> None:
 
 def test_the_largest_text_is_split_in_time_that_grows_as_it_does(senders: Senders) -> None:
     def seconds(letters: int) -> float:
-        began = time.process_time()
-        rows_of(senders, "telegram", Reply("word " * (letters // 5)))
-        return time.process_time() - began
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            rows_of(senders, "telegram", Reply("word " * (letters // 5)))
+            took.append(time.process_time() - began)
+        return min(took)
 
     seconds(5_000)
     assert seconds(400_000) < 8 * max(seconds(100_000), 0.01)

@@ -25,7 +25,7 @@ from onelane.operations.trends import last_hour
 from onelane.operators import OpsUser, hashed
 from onelane_web import gunicorn_settings
 from onelane_web.ops import examining, pages
-from tests.conftest import Accept
+from tests.conftest import DEADLINE_S, Accept
 from tests.door import CANARY, PASSWORD, operator_of, try_to_log_in, web_of
 from tests.rows import Rows
 
@@ -154,8 +154,9 @@ def test_every_turn_is_shown_under_the_lease_that_settled_it(
 
 @pytest.mark.plants_a_bug
 def test_an_incident_made_by_hand_is_seen_side_by_side_and_named(
-    operator: FlaskClient, rows: Rows, accept: Accept
+    operator: FlaskClient, rows: Rows, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pages, "ANOMALIES_S", 5 * DEADLINE_S)
     user_id = accept("alice").user_id
     at = datetime(2026, 1, 17, 20, 39, 24, tzinfo=UTC)
     for nr, reason in enumerate(("timeout", "timeout")):
@@ -176,7 +177,9 @@ def test_an_incident_made_by_hand_is_seen_side_by_side_and_named(
     assert all(word in found for word in ("opened_early</th>", "overlap</th>", str(user_id)))
 
 
-def test_the_overview_says_what_the_doctor_would(operator: FlaskClient) -> None:
+def test_the_overview_says_what_the_doctor_would(operator: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "QUICK_CHECK_S", DEADLINE_S)
+    monkeypatch.setattr(examining, "QUICK_CHECKS_S", DEADLINE_S)
     page = operator.get("/ops/overview").text
     assert "workers: no worker is alive: messages are accepted and wait; start one" in page
 
@@ -184,6 +187,8 @@ def test_the_overview_says_what_the_doctor_would(operator: FlaskClient) -> None:
 def test_the_doctors_page_imports_no_bot(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "onlyworkersimportme.py").write_text("def handle(turn): ...\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(examining, "CHECK_S", DEADLINE_S)
+    monkeypatch.setattr(examining, "CHECKS_S", 2 * DEADLINE_S)
     page = operator_of(web_of(services, handler="onlyworkersimportme:handle")).post("/ops/doctor").text
     assert "one session</th>" in page
     assert "bots</th>" not in page
@@ -197,8 +202,10 @@ def test_a_check_of_lanes_has_time_to_settle_on_the_doctors_page_and_all_end_bef
 
 @pytest.mark.slow
 def test_a_fault_of_the_lanes_is_shown_on_the_doctors_page(
-    operator: FlaskClient, services: Services, accept: Accept
+    operator: FlaskClient, services: Services, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(examining, "CHECK_S", DEADLINE_S)
+    monkeypatch.setattr(examining, "CHECKS_S", 2 * DEADLINE_S)
     user_id = accept("alice").user_id
     services.lanes.client.delete(keys.lanes())
     assert f"messages wait, but there is no lane: {user_id}" in operator.post("/ops/doctor").text

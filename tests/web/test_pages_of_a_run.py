@@ -50,7 +50,7 @@ def test_a_workers_death_a_take_over_an_attempt_and_a_reply_are_read_in_order(
     start: Callable[..., Run], tmp_path: Path, chromium: Browser
 ) -> None:
     (tmp_path / "mybot.py").write_text(BOT)
-    run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="2").until_ready()
+    run = start((*COMMAND, "mybot:handle"), LOCK_TTL_S="6").until_ready()
     context = chromium.new_context(base_url=f"http://127.0.0.1:{run.port}")
     page, trying = context.new_page(), context.new_page()
     trying.goto("/try")
