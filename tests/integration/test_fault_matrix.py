@@ -140,6 +140,7 @@ def test_a_channel_that_breaks_stops_alone_whoever_its_provider_is_and_nothing_o
     services: Services, settings: Settings, fakes: FakeProviders, run_worker: RunWorker
 ) -> None:
     assert BREAKS.keys() == CHANNELS.keys()
+    settings = settings.model_copy(update={"send_deadline_s": 20})  # those that are well have the time to be
     with outbound(services, settings, fakes) as service, run_worker(settings):
         for channel, fault in BREAKS.items():
             fakes.play(fault, share=1, channel=channel)

@@ -27,7 +27,7 @@ from onelane.operations.person import spellings_of
 from onelane.users import user_of
 from tests.by_hand import ByHand
 from tests.calls import settlement
-from tests.conftest import DEADLINE_S, LogLines, RunWorker, accept_all, eventually
+from tests.conftest import DEADLINE_S, LogLines, RunWorker, accept_all, deliver, eventually
 from tests.dumps import everything_in, everything_in_postgres
 from tests.rows import Rows
 
@@ -68,13 +68,13 @@ def said(**changes: Any) -> Delivery:
 @pytest.fixture
 def alice(services: Services, rows: Rows) -> UUID:
     """A person of whom there is something everywhere."""
-    [first] = services.intake.accept("demo", [said()])
+    [first] = deliver(services, [said()])
     user = ByHand(services.database, user_id=first.user_id)
     user.turn(replies=[{"text": f"hello {NAME}"}], tool_calls=[SEEN], user_state={"name": NAME})
     [reply] = [row.id for row in services.database.rows("SELECT id FROM outbox")]
     for name in ("-reply", "-reply again"):  # it was sent twice
         services.database.rows("SELECT note_sent(%s, %s, %s, 1, true)", (first.user_id, reply, MESSAGE_ID + name))
-    services.intake.accept("demo", [said(external_id=f"{MESSAGE_ID}-{nr}") for nr in range(3)])
+    deliver(services, [said(external_id=f"{MESSAGE_ID}-{nr}") for nr in range(3)])
     _die(services, user)
     rows.ask(
         "INSERT INTO reply_statuses (channel, provider_id, state, participant) VALUES ('demo', %s, 'read', %s)"
@@ -198,10 +198,10 @@ def test_what_is_delivered_again_of_the_forgotten_is_a_duplicate_and_what_is_new
     services: Services, alice: UUID
 ) -> None:
     forget(services, alice, "ann")
-    [again] = services.intake.accept("demo", [said()])
+    [again] = deliver(services, [said()])
     assert again.duplicate
     assert services.database.rows("SELECT FROM users") == []
-    [new] = services.intake.accept("demo", [said(external_id="later")])
+    [new] = deliver(services, [said(external_id="later")])
     assert not new.duplicate
     assert new.user_id != alice
     assert forget(services, new.user_id, "ann")

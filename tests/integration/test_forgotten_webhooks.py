@@ -11,6 +11,7 @@ from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
 from onelane.model import Author
 from onelane.operations.forgetting import export, forget
+from tests.conftest import deliver
 from tests.integration.test_refusal_costs import CHANNELS
 
 URL = "https://bot.example/webhooks/support"
@@ -70,7 +71,7 @@ def test_a_persons_webhooks_are_exported_and_forgotten_and_anothers_stay(
     for who in NUMBERS:
         request = webhook(support, who, conversation, **content)
         [delivery] = support.providers["support"].parse(request).deliveries
-        [accepted] = support.intake.accept("support", [delivery])
+        [accepted] = deliver(support, [delivery], "support")
         support.quarantine.keep("support", request, ["not understood"])
         users.append(accepted.user_id)
         bodies.append(request.body)
@@ -87,7 +88,7 @@ def test_a_persons_webhooks_are_exported_and_forgotten_and_anothers_stay(
 @pytest.mark.parametrize("support", ["twilio"], indirect=True)
 def test_who_is_named_without_the_kind_of_the_address_is_found(support: Services) -> None:
     senders = ("whatsapp:+15550137842", "whatsapp:FR.7f3a91c2")
-    [accepted] = support.intake.accept("support", [Delivery(senders=senders, external_id="SM1")])
+    [accepted] = deliver(support, [Delivery(senders=senders, external_id="SM1")], "support")
     for who in ("FR.7f3a91c2", "FR.7f3a91c3"):
         body = f"From=whatsapp%3A&ExternalUserId={who}".encode()
         support.quarantine.keep("support", Inbound(URL, {}, "", body), ["From: is missing"])
@@ -98,7 +99,7 @@ def test_who_is_named_without_the_kind_of_the_address_is_found(support: Services
 
 @pytest.mark.parametrize("support", ["slack"], indirect=True)
 def test_a_name_that_lacks_a_part_is_in_nobody_elses_webhook(support: Services) -> None:
-    [accepted] = support.intake.accept("support", [Delivery(senders=("TABCDEFGH:",), external_id="1")])
+    [accepted] = deliver(support, [Delivery(senders=("TABCDEFGH:",), external_id="1")], "support")
     body = b'{"team_id": "TABCDEFGH", "user": {"id": ""}}'
     support.quarantine.keep("support", Inbound(URL, {}, "", body), ["not understood"])
     forgotten = forget(support, accepted.user_id, "ann")

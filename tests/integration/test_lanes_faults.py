@@ -20,6 +20,7 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.errors import LanesUnavailable
 from onelane.postgres.connection import Row
+from onelane.processes.dispatcher import IDLE_WAIT_MAX_S
 from tests.conftest import DEADLINE_S, Accept, RunWorker, deliver, eventually, slow_after
 from tests.proxy import Proxy
 from tests.rows import Rows
@@ -134,7 +135,7 @@ def test_a_worker_starts_a_turn_within_milliseconds(
             eventually(partial(_have_been_answered, rows, nr + 1), every_s=0.002)
     waits_ms = rows.waits_ms()
     print(f"\naccepted to committed: median {median(waits_ms):.1f} ms, longest {max(waits_ms):.1f} ms")  # noqa: T201
-    assert median(waits_ms) < 100
+    assert median(waits_ms) < 1_000 * IDLE_WAIT_MAX_S / 4  # without wake-ups it is nearly all of that
 
 
 def _have_been_answered(rows: Rows, messages: int) -> bool:

@@ -132,7 +132,7 @@ def test_a_message_that_has_waited_for_as_long_as_it_may_has_its_attempts_then(
 ) -> None:
     user_id = accept("eve").user_id
     provider = Provider(1_000, refuse_connection)
-    work_off(services, _later(settings, later_max_s=1, retry_max_s=0.02, attempts_max=2), provider)
+    work_off(services, _later(settings, later_max_s=3, retry_max_s=0.02, attempts_max=2), provider)
     assert rows.states(user_id) == ["dead"]
     assert rows.attempts_max() == 2
     assert provider.runs > 3

@@ -15,7 +15,7 @@ from onelane.gathering import Gatherer
 from onelane.inbox.intake import Intake
 from onelane.telemetry.counters import counters
 from tests.calls import Calls, Item, delivery, lease, settlement
-from tests.conftest import LogLines
+from tests.conftest import LogLines, deliver
 from tests.rows import Rows
 
 HAPPENED: Item = {"kind": "event", "event": "reaction", "parts": {"emoji": "+1"}, "quoted": "m1"}
@@ -271,8 +271,8 @@ def test_what_is_accepted_is_counted_by_kind_and_a_differing_redelivery_is_named
     lines = [Delivery(senders=("alice",), external_id=kind, kind=kind, text="one") for kind in Kind]
     change = IdentityChange(senders=("alice",), adds=("phone",), external_id="i")
     counters.take()
-    accepted = services.intake.accept("demo", [*lines, change])
-    services.intake.accept("demo", [lines[0], lines[1].model_copy(update={"text": "two"})])
+    accepted = deliver(services, [*lines, change])
+    deliver(services, [lines[0], lines[1].model_copy(update={"text": "two"})])
     numbers = counters.take()
     assert {kind: numbers[f"onelane_accepted:{kind}"] for kind in ("message", "event", "echo", "identity")} == {
         **dict.fromkeys(("message", "event", "echo", "identity"), 1)
@@ -284,6 +284,6 @@ def test_what_is_accepted_is_counted_by_kind_and_a_differing_redelivery_is_named
 
 
 def test_an_event_that_makes_no_turn_wakes_no_lane(services: Services) -> None:
-    [told] = services.intake.accept("demo", [Delivery(senders=("alice",), external_id="e", kind=Kind.EVENT)])
+    [told] = deliver(services, [Delivery(senders=("alice",), external_id="e", kind=Kind.EVENT)])
     assert not told.is_waiting
     assert services.lanes.scores([told.user_id]) == [None]

@@ -15,7 +15,7 @@ from onelane.bootstrap import Services
 from onelane.config import Settings
 from onelane.deliveries import Delivery, IdentityChange
 from onelane.errors import StoreUnavailable
-from onelane.inbox import intake
+from onelane.inbox import intake, patience
 from onelane.inbox.items import Line
 from onelane.model import Lease
 from onelane.turns.records import Records
@@ -48,8 +48,10 @@ def _delivery(sender: str, text: str) -> Delivery:
 
 
 def test_intake_of_others_stays_quick_beside_a_locked_user(
-    services: Services, settings: Settings, accept: Accept
+    services: Services, settings: Settings, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "ANSWER_MAX_S", OTHERS_WAIT_MAX_S)
+    monkeypatch.setattr(patience, "HANGS_S", OTHERS_WAIT_MAX_S)
     locked = accept("locked").user_id
     senders = [sender for nr in range(20) for sender in ("locked", f"a{nr}", f"b{nr}", f"c{nr}")]
     with _held(settings, [locked]), ThreadPoolExecutor(WEB_THREADS) as threads:

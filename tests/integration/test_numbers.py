@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -129,16 +128,23 @@ def test_a_killed_worker_is_seen_in_the_takeovers(
 
 
 def test_failures_and_lost_leases_are_counted(
-    web: Web, services: Services, settings: Settings, accept: Accept, run_worker: RunWorker, numbers: Numbers
+    web: Web,
+    services: Services,
+    settings: Settings,
+    accept: Accept,
+    run_worker: RunWorker,
+    numbers: Numbers,
+    tmp_path: Path,
 ) -> None:
     settings = settings.model_copy(update={"handler": "tests.bots:handle", "attempts_max": 2})
-    client = web()
+    client, gate = web(), tmp_path / "gate"
     accept("eve", "raise")
-    slow = accept("bob", "sleep 3")
+    slow = accept("bob", f"wait {gate}")
     with run_worker(settings):
         eventually(lambda: services.lanes.client.exists(f"lock:in:{slow.user_id}"))
         services.lanes.client.hset(f"lock:in:{slow.user_id}", "token", "another's")
         eventually(lambda: numbers(client)["onelane_leases_lost_total"] == 1)
+        gate.touch()
         eventually(lambda: numbers(client)["onelane_turns_total dead"] == 1)
     assert numbers(client)["onelane_turns_total retry"] == 1
 
@@ -241,18 +247,18 @@ def test_the_format_is_prometheus_0_0_4(web: Web) -> None:
 def test_metrics_answer_with_100_000_lanes_about_as_fast_as_with_none(web: Web, services: Services) -> None:
     client = web()
 
-    def median_s() -> float:
+    def least_s() -> float:
         times = []
         for _ in range(20):
             began = time.perf_counter()
             assert client.get("/metrics").status_code == 200
             times.append(time.perf_counter() - began)
-        return median(times)
+        return min(times)
 
-    with_none = median_s()
+    with_none = least_s()
     for start in range(0, 100_000, 10_000):
         services.lanes.client.zadd("lanes:in", {f"user {nr}": nr for nr in range(start, start + 10_000)})
-    assert median_s() < 3 * with_none + 0.02
+    assert least_s() < 3 * with_none + 0.02
 
 
 @pytest.mark.parametrize("page", ["/metrics", "/autoscale.json"])

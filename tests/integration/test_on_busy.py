@@ -120,7 +120,7 @@ def test_neither_a_redelivery_nor_the_reconciler_moves_the_end_of_a_wait(chat: B
     alice = chat(**LONG)
     alice.write("one")
     ends = due_ms(alice.services, alice.user_id)
-    alice.services.intake.accept("demo", [Delivery(senders=("alice",), external_id="m1", text="one")])
+    deliver(alice.services, [Delivery(senders=("alice",), external_id="m1", text="one")])
     alice.services.lanes.bring_back([alice.user_id])
     assert due_ms(alice.services, alice.user_id) == ends
 

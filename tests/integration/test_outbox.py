@@ -17,7 +17,7 @@ from tests.outbox_fakes import Chat, sending_to_fakes
 
 @pytest.fixture
 def chat(services: Services, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    quick = settings.model_copy(update={"send_deadline_s": 2, "unknown_hold_s": 2, "shutdown_grace_s": 5})
+    quick = settings.model_copy(update={"send_deadline_s": 20, "unknown_hold_s": 2, "shutdown_grace_s": 5})
     monkeypatch.setattr(SlackSender, "absent_after_s", 0.5)
     with sending_to_fakes(quick, tmp_path, "telegram", "standard", "slack") as (fakes, pointed):
         publish_policies(services.database, pointed.policies)
@@ -147,7 +147,7 @@ def test_nobody_listening_holds_the_channel_and_loses_nothing(chat: Chat, run_wo
 @pytest.mark.slow
 def test_a_slow_provider_delays_no_turn(chat: Chat, run_worker: RunWorker) -> None:
     settings = chat.settings.model_copy(update={"send_slots": 2})
-    chat.fakes.play(Fault("answer", times=1, wait_s=1.0), share=1, channel="telegram")
+    chat.fakes.play(Fault("answer", times=1, wait_s=4.0), share=1, channel="telegram")
     with run_worker(settings):
         for nr in range(4):
             chat.write("telegram", f"user {nr}", "slow")

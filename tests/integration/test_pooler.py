@@ -24,7 +24,7 @@ from onelane.postgres.connection import SETTINGS
 from onelane.postgres.db import Database
 from onelane.postgres.faults import POOLER
 from onelane.postgres.migrations import GUARD, SQL, migrate
-from tests.conftest import DEADLINE_S, Accept, RunWorker, eventually
+from tests.conftest import DEADLINE_S, Accept, RunWorker, deliver, eventually
 from tests.guarded import refused_twice
 from tests.pooler import Pooler
 from tests.processes import web_process, worker_process
@@ -84,7 +84,7 @@ def test_conversations_and_the_doctor_leave_nothing_on_the_servers_connection(
     with run_worker(beyond), closing(open_services(beyond)) as services:
         for nr in range(3):
             messages = [Delivery(senders=(f"user {user}",), external_id=f"{user}-{nr}", text=str(nr)) for user in USERS]
-            services.intake.accept("demo", messages)
+            deliver(services, messages)
         eventually(lambda: rows.waiting() == 0)
         deployment = Deployment(beyond, services.database, services.lanes)
         found = {one.check: one.finding for one in examine(deployment)}

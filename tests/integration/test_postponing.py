@@ -68,7 +68,7 @@ def test_lanes_that_would_be_leased_in_vain_are_not(
         assert look(chat).workers == 0  # of replies
     stop(chat)
     before = leases(chat)
-    with run_worker(chat.settings.model_copy(update={"worker_kinds": (keys.OUT,)})):
+    with run_worker(chat.settings.model_copy(update={"worker_kinds": (keys.OUT,), "send_slots": 8})):
         eventually(lambda: chat.states(other) == ["sent"])
         assert leases(chat) - before < USERS / 2
         eventually(lambda: not look(chat).users)

@@ -29,7 +29,7 @@ from onelane.processes.reconciler import (
     next_lap_s,
 )
 from onelane.sessions import SWEEP_ENDS_MAX
-from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.conftest import Accept, LogLines, RunWorker, deliver, eventually
 from tests.lane_state import failed_jobs
 from tests.proxy import Proxy
 from tests.rows import Rows
@@ -81,7 +81,7 @@ def test_what_was_accepted_while_redis_was_away_is_answered_within_a_lap(
     with Proxy(redis_server.url) as proxy, run_worker(settings):
         far = open_services(settings.model_copy(update={"redis_url": proxy.url}))
         with proxy.refusing():
-            far.intake.accept("demo", [Delivery(senders=("alice",), external_id="1", text="hello")])
+            deliver(far, [Delivery(senders=("alice",), external_id="1", text="hello")])
             eventually(lambda: rows.waiting() == 0, within_s=LAP_S + BUSY_S)
         far.close()
 

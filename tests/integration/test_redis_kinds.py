@@ -23,7 +23,7 @@ from onelane.dev.embedded.redis import free_port
 from onelane.doctor.examination import examine
 from onelane.doctor.finding import Deployment, Health
 from onelane.errors import LanesDenied, LanesUnavailable
-from tests.conftest import DEADLINE_S, RunWorker, eventually
+from tests.conftest import DEADLINE_S, RunWorker, deliver, eventually
 from tests.rows import Rows
 from tests.sentinels import PASSWORD, Watched, watched
 
@@ -51,7 +51,7 @@ def _answer_one(rows: Rows, settings: Settings, run_worker: RunWorker) -> None:
     web = open_services(settings)
     try:
         with run_worker(settings):
-            web.intake.accept("demo", [Delivery(senders=("alice",), external_id="1", text="hello")])
+            deliver(web, [Delivery(senders=("alice",), external_id="1", text="hello")])
             eventually(rows.answered)
             deployment = Deployment(settings, web.database, web.lanes)
             found = {one.check: one.finding.health for one in examine(deployment)}
@@ -196,4 +196,4 @@ def _write(web: Services, numbers: range) -> None:
     for nr in numbers:
         for user in USERS:
             external_id = f"{user}-{nr}".replace(" ", ".")
-            web.intake.accept("demo", [Delivery(senders=(user,), external_id=external_id, text=str(nr))])
+            deliver(web, [Delivery(senders=(user,), external_id=external_id, text=str(nr))])

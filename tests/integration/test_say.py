@@ -24,7 +24,7 @@ from onelane.processes.retention import Retention
 from onelane_web import create_app
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery, lease
-from tests.conftest import SECRET, LogLines
+from tests.conftest import SECRET, LogLines, deliver
 from tests.rows import Rows
 
 OLD, NEW = "whsec_b2xkIHNlY3JldCBvZiBzYXk=", "whsec_bmV3IHNlY3JldCBvZiBzYXk="
@@ -141,7 +141,7 @@ def test_a_webhook_that_is_named_like_what_was_said_is_no_duplicate_of_it(
 ) -> None:
     """It was answered as one, and lost."""
     said = say(services, alice.user_id, key="k")
-    [taken] = services.intake.accept("demo", [Delivery(senders=("mallory",), external_id="say:k")])
+    [taken] = deliver(services, [Delivery(senders=("mallory",), external_id="say:k")])
     assert (taken.duplicate, taken.user_id) == (False, rows.user_of("demo", "mallory"))
     assert say(services, alice.user_id, key="k").ids == said.ids
 
@@ -150,7 +150,7 @@ def test_what_is_said_under_the_name_of_a_webhook_is_said_and_to_nobody_else(
     services: Services, alice: ByHand, rows: Rows
 ) -> None:
     """It failed, since it was to be said to whoever had written that."""
-    services.intake.accept("demo", [Delivery(senders=("mallory",), external_id=f"say:{key}") for key in "ab"])
+    deliver(services, [Delivery(senders=("mallory",), external_id=f"say:{key}") for key in "ab"])
     for key, user in (("a", alice.user_id), ("b", "bob")):
         said = say(services, user, key=key)
         assert (said.duplicate, len(said.ids)) == (False, 1)

@@ -18,7 +18,7 @@ from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.postgres.migrations import shipped_code
 from tests.by_hand import ByHand
-from tests.conftest import Accept, RunWorker, eventually
+from tests.conftest import Accept, RunWorker, deliver, eventually
 from tests.lane_state import cached_session
 from tests.rows import Rows
 from tests.working_off import work_off
@@ -749,7 +749,7 @@ def _by_sweep(services: Services, bot: Settings, accept: Accept, user_id: UUID) 
 
 def _by_policy(services: Services, bot: Settings, accept: Accept, user_id: UUID) -> None:
     late = open_services(bot, now=lambda: datetime.now(UTC) + 8 * HOUR)
-    late.intake.accept("demo", [Delivery(senders=("alice",), external_id="late", text="escalate")])
+    deliver(late, [Delivery(senders=("alice",), external_id="late", text="escalate")])
     late.close()
     work_off(services, bot)
 

@@ -9,7 +9,7 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Channel, Settings
 from onelane.deliveries import Delivery
 from onelane.testing.fake_providers import fake_providers
-from tests.conftest import RunWorker, eventually
+from tests.conftest import RunWorker, deliver, eventually
 from tests.rows import Rows
 
 DONE = "SELECT FROM users WHERE id = %s AND waiting = 0"
@@ -28,7 +28,7 @@ def test_a_worker_of_turns_alone_shows_that_its_handler_works_and_nothing_where_
 
         def send(chat: int, text: str) -> UUID:
             delivery = Delivery(senders=(str(chat),), external_id=uuid4().hex, text=text, route={"chat_id": chat})
-            return web.intake.accept("bot", [delivery])[0].user_id
+            return deliver(web, [delivery], "bot")[0].user_id
 
         web = open_services(settings)
         with run_worker(settings):

@@ -53,7 +53,7 @@ def test_busy_handlers_lose_no_lease(
     rows: Rows, services: Services, settings: Settings, burns_ms: int, tmp_path: Path
 ) -> None:
     accept_all(services, [(f"user {nr}", f"burn {burns_ms}") for nr in range(SLOTS)])
-    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "worker.log", lock_ttl_s=3):
+    with worker_process(settings, f"--slots={SLOTS}", log=tmp_path / "worker.log", lock_ttl_s=6):
         eventually(lambda: rows.answered() == SLOTS)
     said = (tmp_path / "worker.log").read_text()
     assert "lease_lost" not in said

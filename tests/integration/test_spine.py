@@ -62,7 +62,7 @@ def test_one_lease_is_a_short_walk(
 ) -> None:
     for _ in range(messages):
         user_id = accept("alice").user_id
-    worker = open_worker(settings)
+    worker = open_worker(settings.model_copy(update={"lock_ttl_s": 60, "quantum_s": 60}))
     slots = worker.runner._slots
     [lease] = worker.services.lanes.lease("w", 0, 1, 60).leases
     shift = Shift(Holding(lease), slots._workplace)

@@ -23,7 +23,7 @@ from onelane.bootstrap import Services, open_services
 from onelane.config import Settings
 from onelane.deliveries import Delivery
 from onelane.errors import StoreUnavailable
-from tests.conftest import DEADLINE_S, ROOT, RunWorker, eventually
+from tests.conftest import DEADLINE_S, ROOT, RunWorker, deliver, eventually
 from tests.processes import environment
 from tests.rows import Rows
 
@@ -143,7 +143,7 @@ def test_a_message_goes_all_the_way_over_tls(
     )
     web = open_services(settings)
     with run_worker(settings):
-        web.intake.accept("demo", [Delivery(senders=("alice",), external_id="1", text="hello over TLS")])
+        deliver(web, [Delivery(senders=("alice",), external_id="1", text="hello over TLS")])
         eventually(rows.answered)
     web.close()
     assert redis_front.encrypted >= 2  # the web's and the worker's

@@ -66,7 +66,7 @@ def opened(settings: Settings) -> Iterator[Services]:
 def everything(client: redis.Redis) -> dict[str, Any]:
     """Dump all keys but those that count."""
     names = [text_of(key) for key in client.keys("*")]
-    return {name: client.dump(name) for name in names if not name.startswith(("counted:", "numbers"))}
+    return {name: client.dump(name) for name in names if not name.startswith(("counted:", "numbers", "minutes"))}
 
 
 def test_a_second_deployment_does_not_start_and_touches_nothing_of_the_first(

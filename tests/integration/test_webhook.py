@@ -24,7 +24,7 @@ from onelane_web import create_app
 from onelane_web.development import replies
 from tests.by_hand import ByHand
 from tests.calls import Calls, lease, sent
-from tests.conftest import LogLines
+from tests.conftest import DEADLINE_S, LogLines, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -85,8 +85,10 @@ def test_an_accepted_message_is_committed_and_on_its_lane(
 
 
 def test_fifty_webhooks_at_once_are_numbered_without_a_gap_and_known_when_they_come_again(
-    rows: Rows, services: Services, settings: Settings
+    rows: Rows, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for limit in ("inbox.receiving.ANSWER_MAX_S", "inbox.receiving.RECEIVE_MAX_S", "inbox.patience.HANGS_S"):
+        monkeypatch.setattr(f"onelane.{limit}", DEADLINE_S)
     app = create_app(services)
     deliveries = [message(number) for number in range(50)]
 
@@ -102,7 +104,7 @@ def test_fifty_webhooks_at_once_are_numbered_without_a_gap_and_known_when_they_c
     assert not any(one["duplicate"] for one in first)
     assert again == [{**one, "duplicate": True} for one in first]
     assert {str(row.id) for row in rows.accepted()} == {one["message_id"] for one in first}
-    assert len(services.lanes.jobs(first[0]["user_id"])) == 50
+    eventually(lambda: len(services.lanes.jobs(first[0]["user_id"])) == 50)
 
 
 def test_without_postgres_nothing_is_accepted_and_the_provider_may_try_again(

@@ -139,7 +139,7 @@ def test_a_duplicate_shows_the_reply_it_had(capsys: pytest.CaptureFixture[str]) 
 def test_a_bots_mistake_is_told_in_words_as_it_happens_and_ends_the_command_with_1(
     run_worker: RunWorker, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    retries = {"attempts_max": 2, "retry_base_s": 1.5, "retry_max_s": 1.5}
+    retries = {"attempts_max": 2, "retry_base_s": 6, "retry_max_s": 6}  # for 3 to 6 s the first attempt is seen
     with run_worker(settings.model_copy(update={"handler": "tests.bots:answer_with_a_dict", **retries})):
         assert sending.send(Act("alice", "hello")) == 1
     told = capsys.readouterr()
