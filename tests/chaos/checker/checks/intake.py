@@ -68,8 +68,10 @@ class Excuses:
 
     def has(self, person: Person, posted: Posted, since: float) -> bool:
         """Tell whether a delivery was answered as it should, or had an excuse."""
-        excuses, is_good = self.of(person, posted.web), posted.what.startswith("2")
-        is_late = posted.at - since > ANSWERED_S
+        is_good, is_late = posted.what.startswith("2"), posted.at - since > ANSWERED_S
+        if is_good and not is_late:
+            return True
+        excuses = self.of(person, posted.web)
         if is_good or (is_late and self._evidence.crowded.touches(since, posted.at)):
             return self.waited_s(person, posted, since) <= ANSWERED_S
         is_away = posted.what == REFUSED and self._away(posted.web).touches(since, posted.at)
