@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from onelane.config import Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.dev.embedded import EmbeddedRedis
 from onelane.lanes.marks import FIRST_USER
+from onelane.model import JsonObject
 from onelane.postgres.connection import Row
 from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.reconciler import (
@@ -24,6 +25,7 @@ from onelane.processes.reconciler import (
     LAP_EVERY_S,
     RECONCILE_MAX_S,
     USERS_PER_PAGE,
+    WAITING_USERS,
     Page,
     Reconciler,
     next_lap_s,
@@ -163,6 +165,22 @@ def test_thousands_of_waiting_users_are_put_back_in_bounded_rounds(
         assert rounds < 60
     assert services.lanes.client.zcard("lanes:in") == many
     assert reconciler.reconcile() == 0
+
+
+@pytest.mark.parametrize("kind", [keys.IN, keys.OUT])
+def test_a_page_reads_no_more_users_than_it_has(rows: Rows, services: Services, kind: str) -> None:
+    rows.make_waiting_users(3_000) if kind == keys.IN else rows.make_waiting_replies(3_000)
+    page = {"after": FIRST_USER, "most": 100}
+    plan = services.database.rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {WAITING_USERS[kind]}", page)[0][0][0]["Plan"]
+    assert list(read_of("users", plan)) == [100]
+
+
+def read_of(table: str, plan: JsonObject) -> Iterator[int]:
+    """Yield how many rows each step of a plan has read of a table."""
+    if plan.get("Relation Name") == table:
+        yield round(plan["Actual Rows"] * plan["Actual Loops"])
+    for step in plan.get("Plans", []):
+        yield from read_of(table, step)
 
 
 def test_workers_put_users_back_together_and_no_two_take_the_same(

@@ -29,7 +29,8 @@ USERS_PER_PAGE: Final = 500
 
 Done = TypeVar("Done")
 
-# One step of the index a user: a plain DISTINCT would read all that waits of each.
+# One step of the index a user: a plain DISTINCT would read all that waits of each. OFFSET keeps the users from being
+# joined, which reads all of them for each page where the planner takes their table for small.
 WAITING: Final = """
 WITH RECURSIVE waiting (user_id, nr) AS (
     (SELECT user_id, 1 FROM {table} WHERE user_id > %(after)s ORDER BY user_id LIMIT 1)
@@ -38,7 +39,7 @@ WITH RECURSIVE waiting (user_id, nr) AS (
       FROM waiting w
      WHERE w.user_id IS NOT NULL AND nr < %(most)s)
 SELECT w.user_id, {is_paused} AS is_paused
-  FROM waiting w JOIN users u ON u.id = w.user_id ORDER BY w.user_id
+  FROM waiting w, LATERAL (SELECT paused_at FROM users WHERE id = w.user_id OFFSET 0) u ORDER BY w.user_id
 """
 WAITING_USERS: Final = {
     keys.IN: WAITING.format(table="inbox", is_paused="u.paused_at IS NOT NULL"),
