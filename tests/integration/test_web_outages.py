@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.channels import provider_of
 from onelane.channels.provider import Signed
@@ -35,6 +37,9 @@ REQUEST_MAX_S = 3.0
 BACK_MAX_S = 2.0
 """Twice that is allowed here, and BUSY_S: the machine may be busy."""
 BUSY_S = 5.0
+RUSH, THREADS = 160, 4
+CALL_S = 0.25
+"""How long a slow Redis takes."""
 SETTING = "ALTER SYSTEM SET default_transaction_read_only = {}"
 
 
@@ -215,3 +220,32 @@ def test_while_postgres_is_silent_no_webhook_waits_long_and_when_it_is_back_they
     assert sorted(seconds for _, seconds in at_once)[len(at_once) // 2] < 1
     assert back_s < 2 * BACK_MAX_S + BUSY_S
     assert {row.external_id for row in rows.accepted()} >= {"m0", "m99"}
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_slow_keeps_no_webs_threads_from_other_webhooks(
+    services: Services, settings: Settings, rows: Rows, tmp_path: Path
+) -> None:
+    """Each had waited for a call of its own, so that no web answered more than four in the time of one."""
+    sign = provider_of(settings.channels["demo"]).sign
+
+    def statuses_of(which: str) -> set[int]:
+        names = [f"{which}-{nr}" for nr in range(RUSH)]
+        webhooks = [sign("", Delivery(senders=(name,), external_id=name, text="x")) for name in names]
+        return set(clients.map(partial(post, port), webhooks))
+
+    with (
+        Proxy(settings.redis_url) as proxy,
+        web_process(settings.model_copy(update={"redis_url": proxy.url}), tmp_path) as port,
+        ThreadPoolExecutor(2 * MANY) as clients,
+    ):
+        assert statuses_of("first") == {202}  # all threads connect
+        proxy.delay_s = CALL_S
+        began = time.monotonic()
+        statuses = statuses_of("late")
+        took_s = time.monotonic() - began
+        proxy.delay_s = 0.0
+        eventually(lambda: services.lanes.client.zcard(keys.lanes()) == 2 * RUSH)
+    assert statuses == {202}
+    assert took_s < RUSH / THREADS * CALL_S / 2
+    assert len(rows.accepted()) == 2 * RUSH

@@ -30,6 +30,7 @@ from onelane.channels.verdicts import Word
 from onelane.deliveries import Accepted
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
+from onelane.inbox.enqueueing import Enqueueing
 from onelane.inbox.intake import Intake
 from onelane.inbox.items import Line
 from onelane.inbox.patience import Patience
@@ -131,7 +132,7 @@ def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list
         with connection:
             connection.commit()
         pairs = zip(items, answers, strict=True)
-        intake._enqueue([intake._arrival(item, answer) for item, answer in pairs if answer.get("is_waiting")])
+        intake.enqueueing.enqueue([intake._arrival(item, answer) for item, answer in pairs if answer.get("is_waiting")])
 
     Timer(EARLY_S, commit).start()
     return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
@@ -142,7 +143,7 @@ def dedup_in_redis() -> None:
     store = Intake.outcomes
 
     def outcomes(intake: Intake, channel: str, lines: Sequence[Line], *args: Any, **kwargs: Any) -> list[Outcome]:
-        client, seen = intake._lanes.client, f"seen:{channel}:{[line.external_id for line in lines]}"
+        client, seen = intake.enqueueing._lanes.client, f"seen:{channel}:{[line.external_id for line in lines]}"
         with suppress(RedisError):
             if known := client.get(seen):
                 return [one.model_copy(update={"duplicate": True}) for one in ALL_ACCEPTED.validate_json(known)]
@@ -294,10 +295,11 @@ def outage_charged() -> None:
 def refusals_answered() -> None:
     """Let the provider have what Redis answers when a message is to be put on its lane."""
 
-    def enqueue(intake: Intake, messages: Sequence[Any]) -> None:
-        intake._lanes.enqueue_many(messages)
+    def goes(enqueueing: Enqueueing, messages: Sequence[Any], _ends: float) -> bool:
+        enqueueing._lanes.enqueue_many(messages)
+        return True
 
-    plant(Intake, "_enqueue_at_once", enqueue)
+    plant(Enqueueing, "_goes", goes)
 
 
 def failures_asked_twice() -> None:

@@ -123,7 +123,7 @@ def open_services(
         failures=failures,
         saying=Saying(database, out_lanes, by_channel, spellings, now),
         upload=Upload(lanes.add_numbers),
-        postponed=Periodic("postponed", intake.enqueue_postponed, POSTPONED_EVERY_S),
+        postponed=Periodic("postponed", intake.enqueueing.enqueue_postponed, POSTPONED_EVERY_S),
         providers=by_channel,
     ).started()
 

@@ -1,22 +1,21 @@
 """Intake: what a channel's adapter understood becomes a numbered, committed line, and what waits is on its lane."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from queue import SimpleQueue
 from typing import Final
 
 from onelane.config import Channel, Settings
 from onelane.deliveries import Accepted, Delivery
 from onelane.end_words import is_end
-from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable, reason_of
+from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
+from onelane.inbox.enqueueing import Enqueueing
 from onelane.inbox.items import Line, item_or_none, kind_of, whose
 from onelane.inbox.patience import Answer, Patience
 from onelane.inbox.refusals import Outcome, gravest
 from onelane.lanes.arrivals import Arrival, arrival
-from onelane.lanes.lanes import MANY_MAX, Lanes
+from onelane.lanes.lanes import Lanes
 from onelane.model import JsonObject
 from onelane.postgres.breaker import Breaker
 from onelane.postgres.db import Clock, database_clock
@@ -26,8 +25,6 @@ from onelane.telemetry import tracing
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import ACCEPTED, DELIVERIES, DIFFERING, IDENTITY_CONFLICTS
 
-REDIS_REST_S: Final = 1.0
-POSTPONED_MAX: Final = 10_000
 ANSWER_MAX_S: Final = 2.0
 """How long a webhook waits for its lines. What is committed later is a duplicate when it comes again."""
 KEPT_FACTOR: Final = 2
@@ -58,14 +55,10 @@ class Intake:
         self._settings = settings
         self._gatherer = gatherer
         self._breaker = breaker
-        self._lanes = lanes
+        self.enqueueing = Enqueueing(lanes)
         self._now = now
         self._busy = busy
-        self._rest_until = 0.0
-        self._postponed: list[Arrival] = []
         self._patience = Patience(gatherer)
-        self._postponing = threading.Lock()
-        """Guards the list: requests add to it, one thread takes it."""
 
     def accept(
         self, channel: str, lines: Sequence[Line], note: Note = lambda _message: None, *, redelivers: bool = True
@@ -140,7 +133,9 @@ class Intake:
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note, ends: float) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
-        self._enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]], ends)
+        self.enqueueing.enqueue(
+            [self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]], ends
+        )
         if self._busy and time.monotonic() < ends:
             self._busy.send([answer for _, answer in standing])
         for item, answer in standing:
@@ -149,38 +144,8 @@ class Intake:
         if any(answer["outcome"] == "accepted" for _, answer in standing):
             self._breaker.close()
 
-    def enqueue_postponed(self) -> None:
-        """Enqueue what could not be while Redis was away: called again and again, and mostly nothing to do."""
-        with self._postponing:
-            postponed, self._postponed = self._postponed, []
-        if postponed:
-            self._enqueue(postponed)
-
     def _arrival(self, item: JsonObject, answer: JsonObject) -> Arrival:
         return arrival(self._settings.channels[item["channel"]], item, answer)
-
-    def _enqueue(self, messages: Sequence[Arrival], ends: float = inf) -> None:
-        """Update Redis; while it is away, or when a webhook's time is over, leave it to a thread of ours."""
-        for start in range(0, len(messages), MANY_MAX):
-            if self._rest_until <= time.monotonic() < ends:
-                self._enqueue_at_once(messages[start : start + MANY_MAX])
-            else:
-                self._postpone(messages[start:])
-                return
-
-    def _enqueue_at_once(self, messages: Sequence[Arrival]) -> None:
-        try:
-            self._lanes.enqueue_many(messages)
-        except Exception as error:  # noqa: BLE001 - the messages are committed, and so is the answer to the provider
-            # A race of two requests makes the pause a little longer or shorter, which is fine.
-            self._rest_until = time.monotonic() + REDIS_REST_S
-            self._postpone(messages)
-            event("enqueue_postponed", messages=len(messages), error=reason_of(error))
-
-    def _postpone(self, messages: Sequence[Arrival]) -> None:
-        """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""
-        with self._postponing:
-            self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
 
 
 def _closing(line: Line, channel: Channel) -> JsonObject:
