@@ -849,6 +849,15 @@ def test_a_dead_workers_lane_may_stay_while_the_slots_are_taken_of_those_that_ar
     assert all_violations(tale.evidence()) == []
 
 
+def test_a_dead_workers_lane_may_stay_while_the_slots_of_others_wait_for_a_slow_lease(tale: Tale) -> None:
+    slow_recovery(tale)
+    others_hold(tale, (2, 5, 40), (3, 70, 71), *[(1, 66.0, 67.0)] * 3)
+    for event in tale.events:
+        if event["kind"] == "lease" and event["at"] == 66.0:
+            event["since"] = 60.03
+    assert all_violations(tale.evidence()) == []
+
+
 def test_every_check_has_a_planted_fault() -> None:
     checks = {check.__module__.rpartition(".")[2] for check in CHECKS}
     assert checks == {promise for promise, _ in MUST_NOT_HAPPEN.values()}

@@ -67,9 +67,9 @@ def _there(evidence: Evidence) -> dict[int, Span]:
 
 
 def _busy(evidence: Evidence, kind: Kind) -> dict[int, list[tuple[float, float]]]:
-    """Tell by process when slots were taken."""
+    """Tell by process when slots were taken: each from the call on that leased for it, which a slow Redis draws out."""
     busy = defaultdict[int, list[tuple[float, float]]](list)
     for person in everybody(evidence):
         for held in kind.held(person):
-            busy[held.lease.pid].append((held.lease.at, held.until))
+            busy[held.lease.pid].append((held.lease.since, held.until))
     return busy
