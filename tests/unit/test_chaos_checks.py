@@ -353,6 +353,18 @@ def pool_went_silent(tale: Tale, pooled: str = "web-1") -> None:
     tale.fault(58, 60, name="silence", target="postgres-proxy")
 
 
+def refused_while(tale: Tale, fault: str, why: str = "503", target: str = "redis/now", until: float = 80) -> None:
+    """Message 7 was answered 503 before, while something was wrong, or after that."""
+    tale.note(**{**tale.find("send", delivery="d7"), "at": 69.9, "attempt": 0})
+    tale.note("no_ack", 69.95, delivery="d7", attempt=0, why=why)
+    tale.fault(60, until, name=fault, target=target)
+
+
+def refused_after_a_silence(tale: Tale) -> None:
+    """Message 7 was answered 503 while others waited for their answers on connections that had gone silent."""
+    refused_while(tale, "silence", target="postgres-proxy", until=62.5)
+
+
 def given_up(tale: Tale) -> None:
     """Nobody knows what became of a reply, and its provider cannot be asked; it came late."""
     given_up_after_an_answer(tale)
@@ -457,7 +469,7 @@ MAY_HAPPEN = [
     given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
     reply_is_limited_in_calm, failure_noted_late, places_taken,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
-    a_worker_starts, a_web_starts,
+    a_worker_starts, a_web_starts, refused_after_a_silence,
 ]  # fmt: skip
 
 
@@ -542,13 +554,6 @@ def refused_while_locked(tale: Tale, user_id: str) -> None:
     """Message 7 was answered 503 before, while somebody's row was locked."""
     refused_while(tale, "lock-row", target="users/row")
     tale.find("fault", phase="end")["user_id"] = user_id
-
-
-def refused_while(tale: Tale, fault: str, why: str = "503", target: str = "redis/now") -> None:
-    """Message 7 was answered 503 before, while something was wrong."""
-    tale.note(**{**tale.find("send", delivery="d7"), "at": 69.9, "attempt": 0})
-    tale.note("no_ack", 69.95, delivery="d7", attempt=0, why=why)
-    tale.fault(60, 80, name=fault, target=target)
 
 
 def stayed(tale: Tale) -> None:
@@ -784,6 +789,14 @@ MUST_NOT_HAPPEN = {
         lambda tale: refused_while_locked(tale, "somebody else"),
     ),
     "a delivery was refused because Redis was full": ("intake", lambda tale: refused_while(tale, "full-redis")),
+    "a delivery was refused when all that went silent was given up": (
+        "intake",
+        lambda tale: refused_while(tale, "silence", target="postgres-proxy", until=61),
+    ),
+    "a delivery was refused long after Postgres was a black hole": (
+        "intake",
+        lambda tale: refused_while(tale, "black-hole", target="postgres-proxy", until=62.5),
+    ),
     "a delivery was answered late while the other web was frozen": (
         "intake",
         lambda tale: kept_waiting_by_a_fault(tale, "web-2/head", "freeze-web"),

@@ -19,7 +19,8 @@ AFTERMATH_S = 2.0
 """How long after a fault everything may take to go on. What a lost lease takes besides is a lease's life."""
 AWAY_S = 5.0
 """The same of Postgres: who has found it away asks again after a pause, and has to connect."""
-
+SILENT_S = 8.0
+"""Who asked on a connection that went silent, just before all was well, gives it up after 6 s, and has to connect."""
 SILENT_POOL_S = 20.0
 """A pooler finds out about connections that went silent as its clients wait for them in vain, one after the other."""
 
@@ -67,15 +68,14 @@ def redis_lost(evidence: Evidence) -> Spans:
 
 def postgres_away(evidence: Evidence) -> Spans:
     """Tell when Postgres may have been away for somebody."""
-    return struck(evidence, is_of_postgres, after_s=AWAY_S)
+    return struck(evidence, is_of_postgres, after_s=AWAY_S).joined(_silences(evidence).widened(after_s=SILENT_S))
 
 
 def pool_silent(evidence: Evidence, place: str | None) -> Spans:
     """Tell when a web or worker may have been given connections to Postgres by its pooler that had gone silent."""
     if place not in evidence.setup.pooled:
         return Spans()
-    silences = (one for one in evidence.faults if one.name == "silence" and place_of(one) == "postgres-proxy")
-    return Spans(map(_lasted, silences)).widened(after_s=SILENT_POOL_S)
+    return _silences(evidence).widened(after_s=SILENT_POOL_S)
 
 
 def struck_redis(evidence: Evidence, is_meant: Reaches = lambda _fault: True) -> Spans:
@@ -84,6 +84,11 @@ def struck_redis(evidence: Evidence, is_meant: Reaches = lambda _fault: True) ->
         one for one in evidence.faults if is_of_redis(one) and is_meant(one) and not (one.is_missed and one.detail)
     )
     return Spans(span for span in map(_flushed, faults) if span)
+
+
+def _silences(evidence: Evidence) -> Spans:
+    """Tell when connections to Postgres went silent, and stayed so."""
+    return Spans(_lasted(one) for one in evidence.faults if one.name == "silence" and place_of(one) == "postgres-proxy")
 
 
 def _lasted(fault: Fault) -> tuple[float, float]:
