@@ -13,6 +13,7 @@ from onelane.deliveries import Delivery, IdentityChange, Kind
 from onelane.errors import BacklogFull
 from onelane.gathering import Gatherer
 from onelane.inbox.intake import Intake
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.telemetry.counters import counters
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import LogLines, deliver
@@ -251,7 +252,8 @@ def test_a_duplicate_with_other_content_keeps_the_first_and_says_so(calls: Calls
 def small(services: Services, settings: Settings) -> Iterator[Intake]:
     """Intake with room for one waiting message of a user."""
     gatherer = Gatherer(services.database.asks("accept"))
-    yield Intake(settings.model_copy(update={"backlog_max": 1}), gatherer, services.database.breaker, services.lanes)
+    limited, lanes = settings.model_copy(update={"backlog_max": 1}), Enqueueing(services.lanes)
+    yield Intake(limited, gatherer, services.database.breaker, lanes)
     gatherer.close()
 
 

@@ -27,6 +27,7 @@ from onelane.gathering import Gatherer
 from onelane.inbox.intake import Intake
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.statuses import Statuses
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.model import Failure, Lease, TurnRead
 from onelane.operations.acts import Acts
 from onelane.operations.audit import record
@@ -164,7 +165,7 @@ def _status(state: str) -> Callable[[Story], None]:
     """Note what became of a reply."""
 
     def note(story: Story) -> None:
-        failures = Failures(story.database, story.services.lanes)
+        failures = Failures(story.database, Enqueueing(story.services.lanes))
         statuses = Statuses(story.database, {}, story.services.out_lanes, failures)
         statuses.note("demo", [Status(provider_id="p1", state=state, key=_reply(story))])
 
@@ -181,7 +182,9 @@ def _replied(story: Story) -> None:
 
 
 def _reply_acts(story: Story) -> ReplyActs:
-    return ReplyActs(story.database, story.services.out_lanes, Failures(story.database, story.services.lanes))
+    return ReplyActs(
+        story.database, story.services.out_lanes, Failures(story.database, Enqueueing(story.services.lanes))
+    )
 
 
 def _on_reply(query: str) -> Callable[[Story], object]:
@@ -191,7 +194,9 @@ def _on_reply(query: str) -> Callable[[Story], object]:
 
 def _say(story: Story) -> None:
     sends = provider_of(Channel(provider="standard", secrets=(SECRET,), reply_url="https://replies.example"))
-    Saying(story.database, story.services.out_lanes, {"demo": sends}, {}).say("demo", "carol", Reply("hi"), "k")
+    Saying(story.database, Enqueueing(story.services.out_lanes), {"demo": sends}, {}).say(
+        "demo", "carol", Reply("hi"), "k"
+    )
 
 
 def _failed(story: Story) -> None:
@@ -245,7 +250,7 @@ class Case(NamedTuple):
 
 def _accept(story: Story) -> None:
     gatherer = Gatherer(story.database.asks("accept"))
-    intake = Intake(story.settings, gatherer, story.database.breaker, story.services.lanes)
+    intake = Intake(story.settings, gatherer, story.database.breaker, Enqueueing(story.services.lanes))
     intake.accept("demo", [Delivery(senders=("bob",), external_id="b1", text="hello")])
 
 
@@ -473,7 +478,7 @@ CASES: dict[str, dict[str, Case]] = {
     "say": {"and more was said": Case(_say, Story.others)},
     "tell_failures": {
         "and another reply failed": Case(
-            lambda story: Failures(story.database, story.services.lanes).tell(),
+            lambda story: Failures(story.database, Enqueueing(story.services.lanes)).tell(),
             Story.others,
             _failed,
         )

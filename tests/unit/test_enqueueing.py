@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from onelane.inbox import enqueueing
-from onelane.inbox.enqueueing import Enqueueing
+from onelane.lanes import enqueueing
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.lanes.lanes import MANY_MAX
 from tests.conftest import DEADLINE_S, eventually
 
@@ -104,3 +104,11 @@ def test_nothing_is_asked_when_the_time_is_over_and_it_goes_later(
     assert lanes.asked == []
     requests.enqueue_postponed()
     assert lanes.enqueued == [1]
+
+
+def test_what_was_left_goes_with_the_next_that_comes(lanes: HeldLanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes.may_go_on.set()
+    requests = opened(lanes, monkeypatch, NEVER)
+    requests.enqueue([1], ends=time.monotonic() - 1)
+    requests.enqueue([2])
+    assert lanes.asked == [[2], [1]]

@@ -26,6 +26,7 @@ from onelane.inbox.patience import PATIENT_MAX
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.receiving import Receiving
 from onelane.inbox.statuses import Statuses
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.postgres.faults import NOT_STORABLE
 from onelane.rejecting import BusyReplies
 from tests.calls import Item
@@ -95,7 +96,7 @@ def take(database: Any, note: Any = lambda _message: None) -> list[Accepted]:
     deliveries = [Delivery(senders=(name,), external_id=name) for name in database.at_once]
     gatherer = Gatherer(database.ask)
     try:
-        return Intake(SETTINGS, gatherer, database, database).accept("demo", deliveries, note)
+        return Intake(SETTINGS, gatherer, database, Enqueueing(database)).accept("demo", deliveries, note)
     finally:
         gatherer.close()
 
@@ -154,7 +155,7 @@ def test_a_word_that_ends_the_session_is_never_answered_together_with_other_mess
     lines = [Delivery(senders=("s",), external_id=text, text=text, kind=kind) for text, kind in said.items()]
     gatherer = Gatherer(database.ask)
     try:
-        Intake(SETTINGS, gatherer, database, database).accept("demo", lines)  # type: ignore[arg-type]
+        Intake(SETTINGS, gatherer, database, Enqueueing(database)).accept("demo", lines)  # type: ignore[arg-type]
     finally:
         gatherer.close()
     assert [item.get("closes", False) for item in database.items] == [False, True, False]
@@ -170,7 +171,7 @@ def test_a_line_that_cannot_be_written_is_refused_alone(names: str) -> None:
     gatherer = Gatherer(database.ask)
     try:
         with capture_logs() as logs:
-            tested = Intake(SETTINGS, gatherer, database, database)  # type: ignore[arg-type]
+            tested = Intake(SETTINGS, gatherer, database, Enqueueing(database))  # type: ignore[arg-type]
             outcomes = tested.outcomes("demo", lines, noted.append)
     finally:
         gatherer.close()
@@ -227,7 +228,7 @@ def test_a_delivery_of_many_people_is_answered_in_time_and_what_stands_by_then_s
     lines = [Delivery(senders=(f"user {nr}",), external_id=f"m{nr}", text="hello") for nr in range(1_000)]
     gatherer, began = Gatherer(database.ask), time.monotonic()
     try:
-        intake = Intake(SETTINGS, gatherer, database, database)  # type: ignore[arg-type]
+        intake = Intake(SETTINGS, gatherer, database, Enqueueing(database))  # type: ignore[arg-type]
         outcomes = intake.outcomes("demo", lines, noted.append, ends=began + 4)
         assert 4 <= time.monotonic() - began < DEADLINE_S / 2
     finally:
@@ -259,7 +260,7 @@ def test_what_the_bots_own_app_says_elsewhere_hands_over_to_nobody(is_ours: bool
     try:
         taking: Any = Answers({})
         echo = Delivery(senders=("alice",), external_id="m1", kind=Kind.ECHO, is_ours=is_ours)
-        Intake(SETTINGS, gatherer, taking, taking).accept("demo", [echo])
+        Intake(SETTINGS, gatherer, taking, Enqueueing(taking)).accept("demo", [echo])
     finally:
         gatherer.close()
     assert [item["on_echo"] for item in asked] == [on_echo]
@@ -281,7 +282,7 @@ def test_while_postgres_hangs_two_requests_wait_on_and_the_others_are_refused_at
 
     suspected = SimpleNamespace(close=lambda: None, suspect=lambda: None)
     gatherer = Gatherer(hang)
-    tested = Intake(SETTINGS, gatherer, suspected, database)  # type: ignore[arg-type]
+    tested = Intake(SETTINGS, gatherer, suspected, Enqueueing(database))  # type: ignore[arg-type]
 
     def deliver(_nr: int) -> list[Accepted]:
         return tested.accept("demo", [Delivery(senders=("alice",), external_id="alice")])
@@ -358,9 +359,9 @@ def test_all_that_a_webhook_waits_for_shares_its_three_seconds(
     provider: Any = SimpleNamespace(
         verify=lambda _request: None, parse=lambda _request: Parsed(items), redelivers=True, sender=None
     )
-    busy = BusyReplies(SETTINGS, {}, servers)
-    taking = Intake(SETTINGS, servers, servers, servers, busy=busy)
-    statuses = Statuses(servers, {"demo": provider}, servers, Failures(servers, servers))
+    busy = BusyReplies(SETTINGS, {}, Enqueueing(servers))
+    taking = Intake(SETTINGS, servers, servers, Enqueueing(servers), busy=busy)
+    statuses = Statuses(servers, {"demo": provider}, servers, Failures(servers, Enqueueing(servers)))
     receiving = Receiving({"demo": provider}, servers, taking, statuses, Quarantine(servers, 9, 9))
     began = servers.now
     with pytest.raises(StoreUnavailable):

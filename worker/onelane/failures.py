@@ -5,8 +5,9 @@ from math import inf
 from typing import Final
 from uuid import UUID
 
-from onelane.errors import LanesUnavailable, StoreUnavailable
-from onelane.lanes.lanes import Lanes
+from onelane.errors import StoreUnavailable
+from onelane.lanes.arrivals import Arrival
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.postgres.db import Database
 from onelane.telemetry.log import event
 
@@ -17,7 +18,7 @@ FAILURES_MAX: Final = 100
 class Failures:
     """The failures that no bot knows of yet."""
 
-    def __init__(self, database: Database, lanes: Lanes) -> None:
+    def __init__(self, database: Database, lanes: Enqueueing) -> None:
         """`lanes` are those of turns."""
         self._database = database
         self._lanes = lanes
@@ -35,10 +36,6 @@ class Failures:
             event("duty_postponed", duty="tell_failures", error=str(error))
             return 0
         told = row.told if row else []
-        waiting = [(UUID(one["user_id"]), UUID(one["message_id"])) for one in told if one["is_waiting"]]
-        try:
-            if waiting and time.monotonic() < ends:
-                self._lanes.enqueue_many(waiting)
-        except LanesUnavailable as error:
-            event("enqueue_postponed", messages=len(waiting), error=str(error))
+        waiting = [Arrival(UUID(one["user_id"]), UUID(one["message_id"])) for one in told if one["is_waiting"]]
+        self._lanes.enqueue(waiting, ends)
         return len(told)

@@ -7,16 +7,15 @@ from onelane.channels.provider import Provider
 from onelane.channels.senders import Senders
 from onelane.channels.sending import Piece
 from onelane.config import Settings
-from onelane.errors import LanesUnavailable
-from onelane.lanes.lanes import Lanes
+from onelane.lanes.arrivals import Arrival
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.model import JsonObject
-from onelane.telemetry.log import event
 
 
 class BusyReplies:
     """The busy replies of all channels that make one. Postgres decides who gets one, as it accepts his message."""
 
-    def __init__(self, settings: Settings, providers: Mapping[str, Provider], out_lanes: Lanes) -> None:
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider], out_lanes: Enqueueing) -> None:
         senders = Senders(providers)
         self._rows = {
             name: senders.rows(name, [Piece(text=channel.busy_reply)] if channel.busy_reply else [])
@@ -30,11 +29,7 @@ class BusyReplies:
         """Return what an item of `accept` says of it; nothing on all other channels."""
         return {"busy_replies": self._rows[channel]} if channel in self._rows else {}
 
-    def send(self, answers: Iterable[JsonObject]) -> None:
-        """Put what `accept` has stored on its lanes; the reconciler does it where Redis is away."""
-        stored = [(UUID(one["user_id"]), UUID(reply)) for one in answers for reply in one.get("outbox") or ()]
-        try:
-            if stored:
-                self._out_lanes.enqueue_many(stored)
-        except LanesUnavailable as error:
-            event("enqueue_postponed", messages=len(stored), error=str(error))
+    def send(self, answers: Iterable[JsonObject], ends: float) -> None:
+        """Put what `accept` has stored on its lanes, until `ends`, by the monotonic clock."""
+        stored = [Arrival(UUID(one["user_id"]), UUID(reply)) for one in answers for reply in one.get("outbox") or ()]
+        self._out_lanes.enqueue(stored, ends)

@@ -14,9 +14,10 @@ from onelane.channels.senders import row_of
 from onelane.channels.sending import Piece
 from onelane.channels.verdicts import Unsendable, Word
 from onelane.deliveries import Delivery
-from onelane.errors import LanesUnavailable, StoreUnavailable
+from onelane.errors import StoreUnavailable
 from onelane.inbox.items import content_hash
-from onelane.lanes.lanes import Lanes
+from onelane.lanes.arrivals import Arrival
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.model import JsonObject, Value
 from onelane.postgres.db import Clock, Database, database_clock
 from onelane.postgres.faults import refusal, sqlstate_of
@@ -53,7 +54,7 @@ class Saying:
     def __init__(
         self,
         database: Database,
-        out_lanes: Lanes,
+        out_lanes: Enqueueing,
         providers: Mapping[str, Provider],
         spellings: Mapping[str, Normalizer],
         now: Clock = database_clock,
@@ -92,7 +93,7 @@ class Saying:
         said = Said(**answer, duplicate=answer["outcome"] == "duplicate")
         if answer["differs"]:
             event("redelivery_differs", channel=channel, user_id=said.user_id, message_id=next(iter(said.ids), None))
-        self._enqueue([(said.user_id, UUID(reply_id)) for reply_id in answer["outbox"]])
+        self._out_lanes.enqueue([Arrival(said.user_id, UUID(reply_id)) for reply_id in answer["outbox"]])
         return said
 
     def _rows(self, channel: str, said: Piece) -> list[JsonObject]:
@@ -120,11 +121,3 @@ class Saying:
                 answer: JsonObject = row.said
                 return answer
         raise StoreUnavailable("the user is being merged with another")
-
-    def _enqueue(self, replies: list[tuple[UUID, UUID]]) -> None:
-        """Put what is to be sent on its lane; the reconciler does it where Redis is away."""
-        try:
-            if replies:
-                self._out_lanes.enqueue_many(replies)
-        except LanesUnavailable as error:
-            event("enqueue_postponed", messages=len(replies), error=str(error))

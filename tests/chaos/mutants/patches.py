@@ -30,12 +30,12 @@ from onelane.channels.verdicts import Word
 from onelane.deliveries import Accepted
 from onelane.errors import HandlerFailed, StoreUnavailable, describe
 from onelane.gathering import Gatherer
-from onelane.inbox.enqueueing import Enqueueing
 from onelane.inbox.intake import Intake
 from onelane.inbox.items import Line
 from onelane.inbox.patience import Patience
 from onelane.inbox.refusals import Outcome
 from onelane.lanes import keeper
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Scripts, connect
 from onelane.model import JsonObject, Lease, TurnRead
@@ -132,7 +132,7 @@ def _ask_early(intake: Intake, items: Sequence[JsonObject], waits: bool) -> list
         with connection:
             connection.commit()
         pairs = zip(items, answers, strict=True)
-        intake.enqueueing.enqueue([intake._arrival(item, answer) for item, answer in pairs if answer.get("is_waiting")])
+        intake._lanes.enqueue([intake._arrival(item, answer) for item, answer in pairs if answer.get("is_waiting")])
 
     Timer(EARLY_S, commit).start()
     return [dict(answer, is_waiting=False) for answer in answers]  # enqueued when it stands
@@ -143,7 +143,7 @@ def dedup_in_redis() -> None:
     store = Intake.outcomes
 
     def outcomes(intake: Intake, channel: str, lines: Sequence[Line], *args: Any, **kwargs: Any) -> list[Outcome]:
-        client, seen = intake.enqueueing._lanes.client, f"seen:{channel}:{[line.external_id for line in lines]}"
+        client, seen = intake._lanes._lanes.client, f"seen:{channel}:{[line.external_id for line in lines]}"
         with suppress(RedisError):
             if known := client.get(seen):
                 return [one.model_copy(update={"duplicate": True}) for one in ALL_ACCEPTED.validate_json(known)]

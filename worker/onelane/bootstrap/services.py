@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
-
-import redis
 
 from onelane import keys
 from onelane.channels import Provider, providers
@@ -18,6 +17,7 @@ from onelane.inbox.intake import Intake
 from onelane.inbox.quarantine import Quarantine
 from onelane.inbox.receiving import Receiving
 from onelane.inbox.statuses import Statuses
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.lanes.lanes import Lanes
 from onelane.lanes.scripts import Owner, connect
 from onelane.model import JsonObject
@@ -101,12 +101,12 @@ def open_services(
     """
     by_channel, spellings = providers(settings.channels), normalizers(settings.channels)
     pools = pools or web_process(settings)
-    database = _database(settings, pools.postgres, pool_wait_s)
-    lanes, out_lanes = _lanes(connect(**redis_access(settings, redis_timeout_s, pool_wait_s, pools.redis)), database)
+    database, lanes, out_lanes = _servers(settings, pools, pool_wait_s, redis_timeout_s)
+    turns, replies = Enqueueing(lanes), Enqueueing(out_lanes)
     accepts = Gatherer(database.asks("accept"), at_once=pools.postgres)
-    intake = Intake(settings, accepts, database.breaker, lanes, now, BusyReplies(settings, by_channel, out_lanes))
+    intake = Intake(settings, accepts, database.breaker, turns, now, BusyReplies(settings, by_channel, replies))
     quarantine = Quarantine(database, settings.quarantine_max, settings.quarantine_days)
-    sessions, failures = Sessions(database, lanes, now), Failures(database, lanes)
+    sessions, failures = Sessions(database, lanes, now), Failures(database, turns)
     statuses = Statuses(database, by_channel, out_lanes, failures)
     return Services(
         settings=settings,
@@ -121,28 +121,33 @@ def open_services(
         acts=Acts(database, lanes, sessions),
         reply_acts=ReplyActs(database, out_lanes, failures),
         failures=failures,
-        saying=Saying(database, out_lanes, by_channel, spellings, now),
+        saying=Saying(database, replies, by_channel, spellings, now),
         upload=Upload(lanes.add_numbers),
-        postponed=Periodic("postponed", intake.enqueueing.enqueue_postponed, POSTPONED_EVERY_S),
+        postponed=Periodic("postponed", partial(_enqueue_postponed, turns, replies), POSTPONED_EVERY_S),
         providers=by_channel,
     ).started()
 
 
-def _database(settings: Settings, connections_max: int, wait_s: float) -> Database:
-    """Make the pool of connections to Postgres, or to what stands before it."""
-    return Database(
+def _servers(
+    settings: Settings, pools: Connections, wait_s: float, redis_timeout_s: float
+) -> tuple[Database, Lanes, Lanes]:
+    """Make the pools of connections: to Postgres, or what stands before it, and to Redis, for both kinds of lanes."""
+    database = Database(
         settings.database_url,
         pooler=settings.pg_pooler,
-        pool_max=connections_max,
+        pool_max=pools.postgres,
         wait_s=wait_s,
         on_notice=sql_notices.on_notice,
     )
-
-
-def _lanes(client: redis.Redis, database: Database) -> list[Lanes]:
-    """Make the lanes of each kind."""
+    client = connect(**redis_access(settings, redis_timeout_s, wait_s, pools.redis))
     owner = Owner(Identity(database).id)
-    return [Lanes(client, kind, owner=owner) for kind in keys.KINDS]
+    return database, Lanes(client, keys.IN, owner=owner), Lanes(client, keys.OUT, owner=owner)
+
+
+def _enqueue_postponed(*lanes: Enqueueing) -> None:
+    """Enqueue what requests have left, on the lanes of each kind."""
+    for each in lanes:
+        each.enqueue_postponed()
 
 
 def refuse_foreign_lanes(lanes: Lanes) -> None:

@@ -10,12 +10,11 @@ from onelane.deliveries import Accepted, Delivery
 from onelane.end_words import is_end
 from onelane.errors import BacklogFull, StoreRefused, StoreUnavailable
 from onelane.gathering import Gatherer
-from onelane.inbox.enqueueing import Enqueueing
 from onelane.inbox.items import Line, item_or_none, kind_of, whose
 from onelane.inbox.patience import Answer, Patience
 from onelane.inbox.refusals import Outcome, gravest
 from onelane.lanes.arrivals import Arrival, arrival
-from onelane.lanes.lanes import Lanes
+from onelane.lanes.enqueueing import Enqueueing
 from onelane.model import JsonObject
 from onelane.postgres.breaker import Breaker
 from onelane.postgres.db import Clock, database_clock
@@ -47,7 +46,7 @@ class Intake:
         settings: Settings,
         gatherer: Gatherer,
         breaker: Breaker,
-        lanes: Lanes,
+        lanes: Enqueueing,
         now: Clock = database_clock,
         busy: BusyReplies | None = None,
     ) -> None:
@@ -55,7 +54,7 @@ class Intake:
         self._settings = settings
         self._gatherer = gatherer
         self._breaker = breaker
-        self.enqueueing = Enqueueing(lanes)
+        self._lanes = lanes
         self._now = now
         self._busy = busy
         self._patience = Patience(gatherer)
@@ -133,11 +132,9 @@ class Intake:
 
     def _take(self, standing: Sequence[tuple[JsonObject, JsonObject]], note: Note, ends: float) -> None:
         """Put what waits on its lanes, then count what stands and note it; of each its item and its answer."""
-        self.enqueueing.enqueue(
-            [self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]], ends
-        )
-        if self._busy and time.monotonic() < ends:
-            self._busy.send([answer for _, answer in standing])
+        self._lanes.enqueue([self._arrival(item, answer) for item, answer in standing if answer["is_waiting"]], ends)
+        if self._busy:
+            self._busy.send([answer for _, answer in standing], ends)
         for item, answer in standing:
             _count(item, answer)
             note(_accepted(answer))

@@ -1,4 +1,4 @@
-"""Put what is committed on its lanes; while Redis is away or slow, no webhook waits for that."""
+"""Put what is committed on its lanes; while Redis is away or slow, nobody who is to be answered waits for that."""
 
 import threading
 import time
@@ -13,30 +13,33 @@ from onelane.telemetry.log import event
 
 REDIS_REST_S: Final = 1.0
 SLOW_S: Final = 0.1
-"""A call that takes longer would keep a web's few threads from its webhooks."""
+"""Calls that take longer would keep a web's few threads from its webhooks."""
 POSTPONED_MAX: Final = 10_000
 
 
 class Enqueueing:
-    """That of all requests of a process."""
+    """That of all threads of a process, on the lanes of one kind."""
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         self._rest_until = 0.0
         self._is_slow = False
-        """Whether the last call was: then one request at a time waits for Redis, and takes along what others left."""
+        """Whether the last call was: then one at a time waits for Redis, and takes along what the others leave."""
         self._under_way = 0
         self._postponed: list[Arrival] = []
         self._guard = threading.Lock()
         """Guards all of these, while nobody waits."""
 
     def enqueue(self, messages: Sequence[Arrival], ends: float = inf) -> None:
-        """Update Redis. While it is away or slow, or from `ends` on, by the monotonic clock, leave it to others."""
+        """Update Redis, as `Lanes.enqueue_many`; raise nothing.
+
+        While it is away or slow, or from `ends` on, by the monotonic clock, leave it to whoever comes next.
+        """
         for start in range(0, len(messages), MANY_MAX):
             if not self._goes(messages[start : start + MANY_MAX], ends):
                 self._postpone(messages[start:])
                 return
-        if messages and self._is_slow and (left := self._taken(MANY_MAX)) and not self._goes(left, ends):
+        if messages and (left := self._taken(MANY_MAX)) and not self._goes(left, ends):
             self._postpone(left)
 
     def enqueue_postponed(self) -> None:
