@@ -219,6 +219,13 @@ def overlap_after_a_frozen_helper(tale: Tale) -> None:
     tale.fault(56, 57, name="freeze-helper", pids=[11])
 
 
+def late_start_after_a_freeze(tale: Tale) -> None:
+    """A worker is frozen between its lease and its handler, which starts beside that of the next lease."""
+    overlap(tale)
+    tale.note("lease", 55, since=54.9, pid=6, user_id=USER, token="6:5", fence=5.5, taken_over=False)
+    tale.fault(55.5, 60.05, pids=[6])
+
+
 def overlap_beside_a_frozen_worker(tale: Tale) -> None:
     """Another worker was frozen, and a web was killed: that takes no lease from this one."""
     overlap(tale)
@@ -465,7 +472,7 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
-    forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper,
+    forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper, late_start_after_a_freeze,
     given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
     reply_is_limited_in_calm, failure_noted_late, places_taken,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,

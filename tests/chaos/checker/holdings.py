@@ -69,11 +69,12 @@ def _last_runs(person: Person) -> dict[str, float]:
         leases[lease.pid].append(lease)
     last: dict[str, float] = {}
     for run in person.runs:
-        if held := _lease_of(run, leases[run.pid]):
+        if held := lease_of(run, leases[run.pid]):
             last[held.token] = max(last.get(held.token, run.until), run.until)
     return last
 
 
-def _lease_of(run: Run, leases: list[Lease]) -> Lease | None:
+def lease_of(run: Run, leases: Sequence[Lease]) -> Lease | None:
+    """Return under which of its process's leases, in the order of time, a handler ran."""
     nr = bisect_right(leases, run.at, key=attrgetter("at"))
     return leases[nr - 1] if nr else None

@@ -1,10 +1,14 @@
-"""Handlers of one user run one at a time, unless a fault has just let the first one's lease run out or be forgotten."""
+"""Handlers of one user run one at a time, unless a fault has just let the lease of one run out or be forgotten.
+
+That one is mostly the first, and sometimes the second: its process stood still between its lease and its handler.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.chaos.checker.evidence import Evidence, Person
+from tests.chaos.checker.holdings import lease_of
 from tests.chaos.checker.reach import AFTERMATH_S, of_process, redis_lost, struck
 from tests.chaos.checker.records import Run
 from tests.chaos.checker.spans import Spans
@@ -19,6 +23,10 @@ class Overlap(NamedTuple):
     first: Run
     second: Run
     until: float
+    lost: Run
+    """The one whose lease is the older."""
+    since: float
+    """From when on a fault may have ended that lease, and explains the overlap."""
 
     @property
     def length_s(self) -> float:
@@ -30,7 +38,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     excuses = Excuses(evidence)
     for overlap in overlaps(evidence):
         first, second = overlap.first, overlap.second
-        if not excuses.of(first.pid).touches(first.at, second.at):
+        if not excuses.of(overlap.lost.pid).touches(overlap.since, second.at):
             yield Violation(
                 PROMISE,
                 first.user_id,
@@ -71,10 +79,20 @@ def overlaps(evidence: Evidence) -> Iterator[Overlap]:
         first_until = 0.0
         for run in person.runs:
             if first is not None and run.at < first_until:
-                yield Overlap(first, run, min(first_until, _until(run, given_up)))
+                yield Overlap(first, run, min(first_until, _until(run, given_up)), *_lost(person, first, run))
             until = _until(run, given_up)
             if first is None or until > first_until:
                 first, first_until = run, until
+
+
+def _lost(person: Person, first: Run, second: Run) -> tuple[Run, float]:
+    """Tell whose lease is the older, and since when a fault may have ended it."""
+    first_lease, second_lease = (
+        lease_of(run, [lease for lease in person.leases if lease.pid == run.pid]) for run in (first, second)
+    )
+    if first_lease and second_lease and second_lease.at < first_lease.at:
+        return second, second_lease.at
+    return first, first.at
 
 
 def _given_up(person: Person) -> dict[tuple[int, str], list[float]]:
