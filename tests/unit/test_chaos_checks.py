@@ -412,6 +412,16 @@ def reply_taken_in_time(tale: Tale) -> None:
     reply_left_with_the_dead(tale, waits_s=3.5)
 
 
+def reply_left_by_its_status(tale: Tale) -> None:
+    """The worker dies after its request, and a status tells its end: nobody needs the lane until much later."""
+    held_by(tale, 9, 7.1)
+    tale.fault(70.25, 70.3, name="kill-worker", pids=[9])
+    tale.replies[-1]["sent_at"] = instant(72)
+    lane = {"pid": 1, "user_id": USER, "token": "out 1:7.2"}
+    tale.note("out_lease", 79, since=78.9, **lane, fence=7.2, taken_over=False)
+    tale.note("out_finish", 79.1, since=79.05, **lane, released="forgotten")
+
+
 def reply_waits_in_calm(tale: Tale, by_s: float = 3.0) -> None:
     """A reply is marked long after it was committed."""
     tale.note("calm", 65, phase="begin")
@@ -474,6 +484,7 @@ MAY_HAPPEN = [
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
     forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper, late_start_after_a_freeze,
     given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
+    reply_left_by_its_status,
     reply_is_limited_in_calm, failure_noted_late, places_taken,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
     a_worker_starts, a_web_starts, refused_after_a_silence,

@@ -4,7 +4,7 @@ Those of turns and those of replies. What has happened to other workers is no ex
 """
 
 from collections.abc import Iterator
-from math import inf
+from datetime import datetime
 from typing import NamedTuple
 
 from tests.chaos.checker.checks.pauses import perhaps_paused
@@ -13,7 +13,7 @@ from tests.chaos.checker.holdings import Holding
 from tests.chaos.checker.reach import is_of_api, postgres_away, redis_lost, struck
 from tests.chaos.checker.records import Lease
 from tests.chaos.checker.slots import REPLIES, TURNS, Kind, nobody_free
-from tests.chaos.checker.spans import Spans
+from tests.chaos.checker.spans import FOR_EVER, Span, Spans
 from tests.chaos.checker.violation import Violation
 
 PROMISE = "recovery"
@@ -36,14 +36,15 @@ class Recovery(NamedTuple):
     kind: str
     death: Death
     holding: Holding
-    taken_at: float
+    over_at: float
+    """When it was leased, or nothing waited on it any more."""
     undisturbed_s: float
     is_judged: bool
     """Whether one that had stayed for JUDGED_WITHIN times as long as it may would have been found out."""
 
     @property
     def length_s(self) -> float:
-        return self.taken_at - self.death.at
+        return self.over_at - self.death.at
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -94,28 +95,35 @@ def _of(evidence: Evidence, person: Person, kind: Kind, dead: dict[int, Death], 
         following: Lease | None = held_lanes[nr + 1].lease if nr + 1 < len(held_lanes) else None
         if death is None or following is None or held.is_over or not held.lease.at <= death.at < following.at:
             continue
-        wanted_at = (_wanted_at if kind is TURNS else _reply_wanted_at)(evidence, person, death.at)
-        if wanted_at < following.at:
-            since = max(death.at, wanted_at - evidence.setup.ttl_s)
-            longest_s = evidence.setup.ttl_s + TAKEN_WITHIN_S
+        waits = _waits(evidence, person) if kind is TURNS else _reply_waits(evidence, person)
+        ttl_s, longest_s = evidence.setup.ttl_s, evidence.setup.ttl_s + TAKEN_WITHIN_S
+        spans = [
+            Span(max(death.at, wait.since - ttl_s), wait.until)
+            for wait in waits.within(death.at + CLOCKS_DIFFER_S, following.at)
+        ]
+        if spans:
+            since, until = max(spans, key=lambda span: own.free_s(*span))
             is_judged = own.free_s(since, since + JUDGED_WITHIN * longest_s) > longest_s
-            yield Recovery(kind.name, death, held, following.at, own.free_s(since, following.at), is_judged)
+            yield Recovery(kind.name, death, held, until, own.free_s(since, until), is_judged)
 
 
-def _wanted_at(evidence: Evidence, person: Person, at: float) -> float:
-    """Tell from when on, after `at`, something waited: what is processed by then wanted nothing any more."""
-    moment = evidence.instant(at)
-    waiting = [one for one in person.messages if one.processed_at is None or one.processed_at > moment]
-    letters = (person.letters.get(one.external_id) for one in waiting)
-    return max(at, min((letter.acked_at for letter in letters if letter), default=inf)) + CLOCKS_DIFFER_S
+def _waits(evidence: Evidence, person: Person) -> Spans:
+    """Tell when messages waited, each from its answer on."""
+    found = ((one, person.letters.get(one.external_id)) for one in person.messages)
+    ends = ((letter.acked_at, _end(evidence, one.processed_at)) for one, letter in found if letter)
+    return Spans((since, until) for since, until in ends if since < until)
 
 
-def _reply_wanted_at(evidence: Evidence, person: Person, at: float) -> float:
-    """Tell the same of replies."""
-    moment = evidence.instant(at)
-    waiting = [one for one in person.all_replies if one.left_at is None or one.left_at > moment]
-    committed = (evidence.at(one.committed_at) for one in waiting if one.committed_at)
-    return max(at, min(committed, default=inf)) + CLOCKS_DIFFER_S
+def _reply_waits(evidence: Evidence, person: Person) -> Spans:
+    """Tell when replies waited. One may leave without a lease: by its status, or a command."""
+    ends = (
+        (evidence.at(one.committed_at), _end(evidence, one.left_at)) for one in person.all_replies if one.committed_at
+    )
+    return Spans((since, until) for since, until in ends if since < until)
+
+
+def _end(evidence: Evidence, left_at: datetime | None) -> float:
+    return FOR_EVER if left_at is None else evidence.at(left_at)
 
 
 def deaths(evidence: Evidence) -> Iterator[Death]:
