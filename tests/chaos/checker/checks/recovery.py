@@ -36,15 +36,15 @@ class Recovery(NamedTuple):
     kind: str
     death: Death
     holding: Holding
-    over_at: float
-    """When it was leased, or nothing waited on it any more."""
+    wait: Span
+    """From when on something waited on it, until it was leased, or nothing waited any more."""
     undisturbed_s: float
     is_judged: bool
     """Whether one that had stayed for JUDGED_WITHIN times as long as it may would have been found out."""
 
     @property
     def length_s(self) -> float:
-        return self.over_at - self.death.at
+        return self.wait.until - self.wait.since
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -55,9 +55,9 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 PROMISE,
                 recovery.holding.lease.user_id,
                 recovery.death.at,
-                f"process {recovery.death.pid} died at {evidence.when(recovery.death.at)}, and its lane of "
-                f"{recovery.kind} was leased "
-                f"again after {recovery.length_s:.3f} s, of which {recovery.undisturbed_s:.3f} s without an excuse",
+                f"process {recovery.death.pid} died at {evidence.when(recovery.death.at)}, and what waited "
+                f"on its lane of {recovery.kind} did so for {recovery.length_s:.3f} s; the lane was let lie for "
+                f"{recovery.undisturbed_s:.3f} s without an excuse",
             )
 
 
@@ -96,15 +96,20 @@ def _of(evidence: Evidence, person: Person, kind: Kind, dead: dict[int, Death], 
         if death is None or following is None or held.is_over or not held.lease.at <= death.at < following.at:
             continue
         waits = _waits(evidence, person) if kind is TURNS else _reply_waits(evidence, person)
-        ttl_s, longest_s = evidence.setup.ttl_s, evidence.setup.ttl_s + TAKEN_WITHIN_S
-        spans = [
-            Span(max(death.at, wait.since - ttl_s), wait.until)
+        found = [
+            _recovery(evidence, kind, death, held, wait, own)
             for wait in waits.within(death.at + CLOCKS_DIFFER_S, following.at)
         ]
-        if spans:
-            since, until = max(spans, key=lambda span: own.free_s(*span))
-            is_judged = own.free_s(since, since + JUDGED_WITHIN * longest_s) > longest_s
-            yield Recovery(kind.name, death, held, until, own.free_s(since, until), is_judged)
+        if found:
+            yield max(found, key=lambda recovery: recovery.undisturbed_s)
+
+
+def _recovery(evidence: Evidence, kind: Kind, death: Death, held: Holding, wait: Span, excuses: Spans) -> Recovery:
+    """Measure one; what waits later than a lease lives finds the lane due."""
+    ttl_s, longest_s = evidence.setup.ttl_s, evidence.setup.ttl_s + TAKEN_WITHIN_S
+    since = max(death.at, wait.since - ttl_s)
+    is_judged = excuses.free_s(since, since + JUDGED_WITHIN * longest_s) > longest_s
+    return Recovery(kind.name, death, held, wait, excuses.free_s(since, wait.until), is_judged)
 
 
 def _waits(evidence: Evidence, person: Person) -> Spans:
