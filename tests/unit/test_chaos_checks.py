@@ -138,6 +138,15 @@ def widened(tale: Tale) -> None:
     tale.note(**{**begin, "at": 69.5, "since": 69.4, "fence": 5.5, "seqs": [6]})
 
 
+def widened_in_flight(tale: Tale) -> None:
+    """A turn is thrown away and begins again with one more, while another worker asks, and is answered just before."""
+    interrupted(tale)
+    together(tale)
+    begin = tale.find("begin", seq=6)
+    tale.note(**{**begin, "pid": 9, "at": 70.0, "since": 69.9, "fence": 5.5, "seqs": [7]})
+    begin["since"] = 69.8
+
+
 def committed_beside_newer(tale: Tale) -> None:
     """Newer messages interrupt, message 7 came while message 6 ran, and that one's turn was committed."""
     interrupted(tale)
@@ -487,7 +496,7 @@ MAY_HAPPEN = [
     reply_left_by_its_status,
     reply_is_limited_in_calm, failure_noted_late, places_taken,
     busy_slots_of_those_there, busy_slots_before_another_came, lost_twice,
-    a_worker_starts, a_web_starts, refused_after_a_silence,
+    a_worker_starts, a_web_starts, refused_after_a_silence, widened_in_flight,
 ]  # fmt: skip
 
 

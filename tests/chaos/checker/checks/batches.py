@@ -73,21 +73,30 @@ def _were_given(evidence: Evidence, person: Person) -> Iterator[Violation]:
 
 
 def _frozen(person: Person, *, is_interrupted: bool) -> Iterator[Violation]:
-    """Compare what begins of one batch were given, in the order in which they were asked."""
-    for first, begins in _begins(person).items():
-        newer_at = min((run.newer_at for run in person.runs if run.message_id == first), default=inf)
+    """Compare what begins of one batch were given, in the order in which they were asked.
+
+    Postgres may have done two that were under way at once in the other order.
+    """
+    for begins in _begins(person).values():
         for before, after in pairwise(begins):
-            had, has = before.seqs or [], after.seqs or []
-            if has == had or (has == had[:1] and _may_have_failed(person, before, after)):
-                continue
-            may_widen = newer_at < after.at or (is_interrupted and _may_be_thrown_away(person, before, after))
-            if not (may_widen and set(has) > set(had)):
+            orders = [(before, after), (after, before)] if after.since < before.at else [(before, after)]
+            if not any(_fits(person, *order, is_interrupted=is_interrupted) for order in orders):
                 yield Violation(
                     PROMISE,
                     person.user_id,
                     after.at,
-                    f"the batch of the messages {had} began again as {has}: who is in was to stay",
+                    f"the batch of the messages {before.seqs} began again as {after.seqs}: who is in was to stay",
                 )
+
+
+def _fits(person: Person, before: Begin, after: Begin, *, is_interrupted: bool) -> bool:
+    """Tell whether a batch may begin again so: with the same messages, with its first alone, or with more."""
+    had, has = before.seqs or [], after.seqs or []
+    if has == had or (has == had[:1] and _may_have_failed(person, before, after)):
+        return True
+    newer_at = min((run.newer_at for run in person.runs if run.message_id == after.message_id), default=inf)
+    may_widen = newer_at < after.at or (is_interrupted and _may_be_thrown_away(person, before, after))
+    return may_widen and set(has) > set(had)
 
 
 def _begins(person: Person) -> dict[str, list[Begin]]:
