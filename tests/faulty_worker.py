@@ -14,6 +14,7 @@ from typing import Any
 
 from onelane.bootstrap import open_worker
 from onelane.config import Settings
+from onelane.lanes.keeper import Keeper
 from onelane.lanes.scripts import Scripts
 from onelane.outbox.sending import Sending
 from onelane.postgres.db import Database
@@ -26,8 +27,17 @@ calls = {CALL: 0}
 
 
 def strike() -> None:
-    """Signal this very thread: a signal to the process may reach another first, and this one would go on meanwhile."""
+    """Signal this very thread: a signal to the process may reach another first, and this one would go on meanwhile.
+
+    One that is stopped goes on with what it was in before it hears what became of its leases, however busy it is here.
+    """
+    if DEED == "stop":
+        Keeper._lose = hear_nothing  # type: ignore[assignment, method-assign]
     signal.pthread_kill(threading.get_ident(), SIGNALS[DEED])
+
+
+def hear_nothing(_keeper: Keeper, _tokens: set[str]) -> None:
+    """Leave leases that are lost in use."""
 
 
 def wrap(owner: type, method: str, name_of: Callable[..., str]) -> None:
