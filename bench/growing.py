@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from bench.costs import thread_cpu_ms
 from bench.errors import BenchError
 from bench.stack import CHANNEL, Stack
+from onelane.postgres.connection import session_options
 
 TURNS = 25
 """Of each user, with one reply each; the last five are of the open session."""
@@ -117,7 +118,8 @@ class Backend:
 
     def __init__(self, stack: Stack, pool: Sequence[object]) -> None:
         """`pool` are the users who may be measured, as they call themselves."""
-        self.connection = psycopg.connect(stack.postgres.url, autocommit=True, prepare_threshold=0)
+        url = stack.postgres.url
+        self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, options=session_options(url))
         self._pid = self.connection.info.backend_pid
         self._pool = pool
         self._random = Random()  # noqa: S311 - which users are measured is no secret, and others each time: pages are warm

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
 from bench.stack import CHANNEL, Stack
 from bench.workload import Workload
+from onelane.postgres.connection import session_options
 
 KNOWN = (
     f"SELECT user_id FROM user_aliases WHERE channel = '{CHANNEL}' "  # noqa: S608 - a constant of ours
@@ -97,11 +99,12 @@ def logged(prefix: Path) -> list[tuple[float, float]]:
 
 
 def command(stack: Stack, script: Path, clients: int, *options: str) -> list[str]:
-    """Return the command of a run of a script, with prepared statements."""
+    """Return the command of a run of a script, with prepared statements and the settings of our connections."""
     program = str(stack.postgres.psql.with_name("pgbench"))
     known = ["-D", f"clients={clients}", "-D", "conversation=0"]
     concurrency = ["-c", str(clients), "-j", str(min(THREADS, clients))]
-    return [program, "-n", "-M", "prepared", *concurrency, *known, *options, "-f", str(script), stack.postgres.url]
+    server = make_conninfo(stack.postgres.url, options=session_options(stack.postgres.url))
+    return [program, "-n", "-M", "prepared", *concurrency, *known, *options, "-f", str(script), server]
 
 
 TURNS = Pgbench("pgbench, begin + commit", accepts=False)

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from redis.lock import Lock
 
 from bench.handlers import handled
+from onelane.postgres.connection import session_options
 
 LOCK_TTL_S = float(os.environ.get("LOCK_TTL_S", "15"))
 LOCK_PATIENCE_S = 120
@@ -47,7 +48,8 @@ def _row(postgres: psycopg.Connection[Any], query: str, *params: object) -> Any:
 
 @cache
 def _postgres() -> psycopg.Connection[Any]:
-    return psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, prepare_threshold=0)
+    url = os.environ["DATABASE_URL"]
+    return psycopg.connect(url, autocommit=True, prepare_threshold=0, options=session_options(url))
 
 
 @cache

@@ -4,10 +4,9 @@
 -- skipped, or whose user has a full backlog, no later item of the same user is accepted, so that order holds. Of a user
 -- who is not known yet that is one under the same name; so it is under a name that the item would have added.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later. Each
--- statement is planned once a connection: its first five plans would be other ones, at twice the cost of a call.
+-- Each statement is planned once a connection: its first five plans would be other ones, at twice the cost of a call.
 CREATE OR REPLACE FUNCTION accept(p_items jsonb, p_waits boolean DEFAULT true) RETURNS json
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_answer json;
     v_answers json[] := '{}';

@@ -2,10 +2,9 @@
 --
 -- p_leases: see begin_turn. Each item is an island: what is refused of one fails no other.
 -- p_waits: whether to wait for a row that another transaction holds; in a list of several nothing should.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later. Each
--- statement is planned once a connection: its first five plans would be other ones, at twice the cost of a call.
+-- Each statement is planned once a connection: its first five plans would be other ones, at twice the cost of a call.
 CREATE OR REPLACE FUNCTION begin_turns(p_leases jsonb, p_waits boolean DEFAULT true) RETURNS json
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_answer json;
     v_answers json[] := '{}';

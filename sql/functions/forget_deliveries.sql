@@ -6,7 +6,7 @@
 -- read the whole table where nothing is old.
 CREATE OR REPLACE FUNCTION forget_deliveries(
     p_days integer, p_after timestamptz, p_most integer, OUT forgotten integer, OUT reached timestamptz)
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_custom_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     v_days interval := make_interval(days => p_days);
     v_before timestamptz := clock_timestamp() - v_days;

@@ -2,7 +2,7 @@
 -- So what many messages hang on goes in bounded transactions. Locks users and out lanes, in the order of their ids. Returns
 -- how many lines.
 CREATE OR REPLACE FUNCTION forget_history(p_users uuid[], p_most integer) RETURNS integer
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_user_id uuid;
     v_ids uuid[];

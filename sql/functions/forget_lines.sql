@@ -2,7 +2,7 @@
 -- replies. The caller holds the rows of their users and out lanes. Plans are made for these lines: a cached one would read
 -- whole tables, or all calls of a long session for each of its lines.
 CREATE OR REPLACE FUNCTION forget_lines(p_ids uuid[]) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_custom_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     v_sessions uuid[] := ARRAY(SELECT DISTINCT session_id FROM messages WHERE id = ANY(p_ids));
 BEGIN

@@ -6,11 +6,10 @@
 -- takes so long that the statement is cancelled, which ends the call: it has no time-out any more.
 -- Deliveries stay known as long as all others, so that none comes again.
 -- Returns how many it forgot, how many failed, and where the next call goes on: NULL at the end of a lap.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION forget_sessions(
     p_channel text, p_before timestamptz, p_after timestamptz, p_looks integer, p_most integer, p_lines integer,
     OUT forgotten integer, OUT failed integer, OUT reached timestamptz)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_session conversation_sessions;
     v_piece record;

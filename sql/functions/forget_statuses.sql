@@ -1,7 +1,7 @@
 -- Forgets statuses of replies received before p_before, at most p_most of them: their providers deliver none again.
 -- Returns how many. Asked for custom plans: a cached one would read the whole table where nothing is old.
 CREATE OR REPLACE FUNCTION forget_statuses(p_before timestamptz, p_most integer) RETURNS integer
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_custom_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     v_count integer;
 BEGIN

@@ -6,7 +6,7 @@
 -- Locks users and out lanes, in the order of their ids. Returns how many messages, both ways, and how many webhooks.
 CREATE OR REPLACE FUNCTION forget_user(
     p_users uuid[], p_names text[], p_spellings jsonb, OUT messages bigint, OUT quarantined bigint)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_table name;

@@ -1,6 +1,6 @@
 -- Keeps of deliveries only a hash of their ids, by which what a provider delivers again is known (forgotten_delivery).
 CREATE OR REPLACE FUNCTION hide_deliveries(p_channel text, p_external_ids text[]) RETURNS void
-LANGUAGE sql SET enable_seqscan = off AS $$
+LANGUAGE sql AS $$
     WITH known AS (
         DELETE FROM accepted_deliveries
          WHERE channel = p_channel AND external_id = ANY(p_external_ids) AND external_id NOT LIKE 'sha256:%'

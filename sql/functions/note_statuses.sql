@@ -2,9 +2,8 @@
 --
 -- p_statuses: see note_status; several of one reply may be in any order, and come again. Nothing waits for another
 -- transaction unless p_waits, which is for one status alone; so two lists never wait for each other.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION note_statuses(p_statuses jsonb, p_waits boolean DEFAULT true) RETURNS json
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_answers json[] := '{}';
 BEGIN

@@ -3,9 +3,8 @@
 --
 -- p_sends: see settle_send. Each item is an island: what is refused of one fails no other.
 -- p_waits: whether to wait for what another transaction holds; in a list of several nothing should.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION settle_sends(p_sends jsonb, p_waits boolean DEFAULT true) RETURNS json
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_answer json;
     v_answers json[] := '{}';

@@ -14,10 +14,9 @@
 --   the sweep locks the user first: accept waits for it, reads the clock after that, and so comes after the end. Should
 --     the clock have gone back since, the end is the user's logical time: no message is accepted before it.
 -- Returns how many it looked at, and the users whose session it ended.
--- Plans are kept, and tables grow: one that was made while a table had one page must not read all of it later.
 CREATE OR REPLACE FUNCTION sweep_sessions(
     p_looks_max integer, p_ends_max integer, p_now timestamptz DEFAULT NULL, OUT seen integer, OUT ended_users uuid[])
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_session conversation_sessions;
     v_user users;

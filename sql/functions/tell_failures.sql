@@ -5,7 +5,7 @@
 -- A user's row that somebody holds is left for the next call. Takes at most p_most, oldest first.
 -- Returns [{user_id, message_id, is_waiting}, …].
 CREATE OR REPLACE FUNCTION tell_failures(p_most integer) RETURNS json
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_failure failures_to_tell;
     v_user users;

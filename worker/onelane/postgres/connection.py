@@ -30,12 +30,17 @@ CONNECT_S_MIN: Final = 2
 STATEMENT_TIMEOUT_S: Final = 5
 SETTINGS: Final = {
     "client_min_messages": "notice",
+    "enable_seqscan": "off",
     "idle_in_transaction_session_timeout": "3s",
     "lock_timeout": "2s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "synchronous_commit": "on",
 }
-"""What every transaction of ours has. The last is what a 2xx promises, whatever the database's own default is."""
+"""What every transaction of ours has.
+
+Plans are kept, and tables grow: none that was made while a table had one page may read all of it later. The last is
+what a 2xx promises, whatever the database's own default is.
+"""
 ISOLATION_OPTION: Final = r"-c default_transaction_isolation=read\ committed"
 """What the SQL is written for."""
 ALL_IN_USE: Final = "all connections that it allows are in use"
