@@ -56,9 +56,7 @@ class Enqueueing:
         try:
             self._lanes.enqueue_many(messages)
         except Exception as error:  # noqa: BLE001 - the messages are committed, and so is the answer to the provider
-            # A race of two requests makes the rest a little longer or shorter, which is fine.
-            self._rest_until = time.monotonic() + REDIS_REST_S
-            self._postpone(messages)
+            self._postpone(messages, rest_s=REDIS_REST_S)
             event("enqueue_postponed", messages=len(messages), error=reason_of(error))
         finally:
             with self._guard:
@@ -72,7 +70,8 @@ class Enqueueing:
             taken, self._postponed = self._postponed[:most], self._postponed[most:]
         return taken
 
-    def _postpone(self, messages: Sequence[Arrival]) -> None:
+    def _postpone(self, messages: Sequence[Arrival], rest_s: float = 0) -> None:
         """Remember what Redis has not got, within a bound; beyond it the reconciler finds it a little later."""
         with self._guard:
             self._postponed = [*self._postponed, *messages][:POSTPONED_MAX]
+            self._rest_until = max(self._rest_until, time.monotonic() + rest_s)
