@@ -8,6 +8,7 @@ from psycopg.types.json import Jsonb
 
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.postgres.connection import session_options
 from tests.calls import Item, delivery, failure, lease, sent, settlement
 
 MADE_ANEW = 6
@@ -28,7 +29,8 @@ Call = Callable[[str, Item], Item]
 @pytest.fixture
 def connection(services: Services, settings: Settings) -> Iterator[psycopg.Connection]:
     """One transaction, for which Postgres counts what is read; rolled back at its end."""
-    with psycopg.connect(settings.database_url, prepare_threshold=0) as connection:
+    url = settings.database_url
+    with psycopg.connect(url, prepare_threshold=0, options=session_options(url)) as connection:
         yield connection
         connection.rollback()
 
