@@ -393,6 +393,12 @@ def given_up_after_an_answer(tale: Tale) -> None:
     tale.replies[2].update(state="unknown", sent_at=None, given_up_at=instant(45))
 
 
+def given_up_as_it_came_late(tale: Tale, late_s: float = 1.8) -> None:
+    """The same, since the machine had so much to do that its request reached the provider after the deadline."""
+    given_up_after_an_answer(tale)
+    tale.requests[2]["at"] += late_s
+
+
 def given_up_of_the_dead(tale: Tale, killed: int = 9) -> None:
     """The same, since the process was killed that had it."""
     given_up_after_an_answer(tale)
@@ -491,7 +497,8 @@ MAY_HAPPEN = [
     lost_answer, late_note, refused_run, redriven, ended_by_operator, swept, overtaken, explained_overlap,
     given_up_run, busy_slots, own_failure, slow_in_frozen_process, kept_waiting_by_a_fault, own_row_locked,
     redis_is_full, missed_fault, given_up, accepted_twice, together, cut_call, second_call,
-    forgotten_call, evicted_call, given_up_of_the_dead, overlap_after_a_frozen_helper, late_start_after_a_freeze,
+    forgotten_call, evicted_call, given_up_of_the_dead,
+    given_up_as_it_came_late, overlap_after_a_frozen_helper, late_start_after_a_freeze,
     given_again_by_a_redis_that_lost_its_counter, pool_went_silent, late_on_a_crowded_machine, reply_taken_in_time,
     reply_left_by_its_status,
     reply_is_limited_in_calm, failure_noted_late, places_taken,
@@ -769,6 +776,10 @@ MUST_NOT_HAPPEN = {
     "a reply failed that was sent again unasked": ("provider", lambda tale: lost_twice(tale, (39, 45))),
     "a reply failed before its provider was asked again": ("provider", lambda tale: lost_twice(tale, (35, 55))),
     "a reply was given up after an answer": ("provider", given_up_after_an_answer),
+    "a reply was given up that came late, and not too late": (
+        "provider",
+        lambda tale: given_up_as_it_came_late(tale, late_s=1),
+    ),
     "a reply was given up since another process was killed": (
         "provider",
         lambda tale: given_up_of_the_dead(tale, killed=8),

@@ -59,6 +59,7 @@ class Setup(NamedTuple):
     ttl_s: float = 3.0
     slots: int = 8
     send_slots: int = 32
+    send_deadline_s: float = 2.0
     workers: int = 3
     attempts_max: int = 3
     turn_timeout_s: float = 3.0

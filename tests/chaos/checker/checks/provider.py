@@ -3,16 +3,17 @@
 The service's word for a reply must fit: what is `sent` was seen, what is `withheld` was not, and nothing is left open
 once all is settled. `failed` needs a provider that had not received it, and that said so when it was asked after each
 of two requests. `unknown` needs a provider that cannot be asked, and that something has kept its answer from us: the
-fault of the request, or one that reached the worker which had marked it. What was given up may be seen late, or never.
+fault of the request, one that reached the worker which had marked it, or a machine on which the request came too late.
+What was given up may be seen late, or never.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from tests.chaos.checker.checks.recovery import deaths
 from tests.chaos.checker.evidence import CLOCKS_DIFFER_S, Evidence, Person
 from tests.chaos.checker.reach import AFTERMATH_S, is_of_api, of_process, postgres_away, redis_lost, struck
-from tests.chaos.checker.records import Read
+from tests.chaos.checker.records import Mark, Read
 from tests.chaos.checker.rows import ReplyRow
 from tests.chaos.checker.spans import Spans
 from tests.chaos.checker.violation import Violation
@@ -30,6 +31,8 @@ LOST_REQUESTS = 2
 """Of how many requests a provider must have said that it does not have the reply, once it was asked after each."""
 MARKED_BEFORE_S = 5.0
 """How long before a request it may have been marked."""
+ANSWERED_S = 0.5
+"""How long a provider's fake may take to answer, where the machine has too much to do."""
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -108,7 +111,7 @@ def _begun(person: Person, reply: ReplyRow) -> list[float]:
 def _could_be_known(evidence: Evidence, person: Person, reply: ReplyRow) -> str | None:
     """Say what is wrong with a reply that was given up, unless something has kept its provider's answer from us."""
     requests, marks = person.requests.get(reply.id, ()), [one for one in person.marks if one.reply_id == reply.id]
-    if requests and not requests[-1].is_answered:
+    if requests and not (requests[-1].is_answered and _came_in_time(evidence, requests[-1].at, marks)):
         return None
     assert reply.committed_at is not None
     assert reply.given_up_at is not None
@@ -126,6 +129,12 @@ def _could_be_known(evidence: Evidence, person: Person, reply: ReplyRow) -> str 
         return None
     answered = "has answered" if requests else "was never asked to send it"
     return f"was given up, and its provider {answered}, and no fault has kept that from who had it"
+
+
+def _came_in_time(evidence: Evidence, at: float, marks: Sequence[Mark]) -> bool:
+    """Tell whether a request reached its provider while the worker that had marked the reply still waited for it."""
+    marked = [one.at for one in marks if one.outcome == "send" and one.since <= at]
+    return not marked or at < marked[-1] + evidence.setup.send_deadline_s - ANSWERED_S
 
 
 def _in_order(person: Person) -> Iterator[Violation]:
