@@ -85,6 +85,17 @@ def test_what_nobody_could_send_is_refused_and_says_what_to_do(said: dict[str, A
     assert str(refused.value).startswith(why)
 
 
+def test_what_looks_like_a_nul_in_json_is_a_text_like_any_other() -> None:
+    typed = r"\u0000 \\u0000"
+    turn = a_turn()
+    turn.user.state["said"] = typed
+    effects = turn.effects(typed)
+    assert (effects["replies"], effects["user_state"]) == ([{"text": typed}], {"said": typed})
+    turn.user.state["said"] = "\\\0"
+    with pytest.raises(BadResult, match="holds a NUL character"):
+        turn.effects(None)
+
+
 @pytest.mark.parametrize(
     ("replies", "why"),
     [

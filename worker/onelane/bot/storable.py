@@ -1,6 +1,7 @@
 """What a handler returns and saves, before a transaction is begun: whether Postgres can store it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -9,6 +10,8 @@ from onelane.model import is_storable
 
 STEP_KEY_MAX: Final = 200
 EFFECTS_MAX_BYTES: Final = 1_000_000
+NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it. Behind an escaped backslash the same characters are what somebody has typed."""
 
 Value = TypeVar("Value")
 
@@ -34,7 +37,7 @@ def check_storable(effects: Mapping[str, Any]) -> None:
         raise BadResult("a reply, output or state holds half of a character (a lone surrogate): replace it") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise BadResult(f"a reply, output or state is not JSON: {type(error).__name__}") from None
-    if b"\\u0000" in stored:
+    if NUL.search(stored):
         raise BadResult("a reply, output or state holds a NUL character: take it out")
     if len(stored) > EFFECTS_MAX_BYTES:
         raise BadResult(f"a turn may store {EFFECTS_MAX_BYTES} bytes, not {len(stored)}")
