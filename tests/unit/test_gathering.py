@@ -91,6 +91,22 @@ def test_what_a_full_redis_refuses_to_one_it_may_do_for_another(monkeypatch: pyt
     assert done == 1
 
 
+def test_where_the_system_gives_no_thread_it_is_an_outage_until_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gathering = Gathering(lambda calls: [name for name, _ in calls])
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(LanesUnavailable, match="no thread to ask Redis"):
+        gathering.submit(("first", ()), str).result(0)
+    assert gathering.ask(("second", ())) == "second"
+    monkeypatch.undo()
+    assert gathering.submit(("third", ()), str).result(DEADLINE_S) == "third"
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_sender_that_died_is_replaced_and_who_waits_for_what_it_took_has_a_deadline(
     monkeypatch: pytest.MonkeyPatch,

@@ -387,6 +387,17 @@ def test_an_outage_is_everybodys_and_nobodys_fault() -> None:
     assert len(call.items) == 2
 
 
+def test_who_was_given_up_before_it_went_alone_may_ask_again() -> None:
+    sent = Sent(at_once=2)
+    [call] = sent.asks(request("alice"), request("bob"))
+    sent.answer(call, REFUSED, REFUSED)
+    [alices] = sent.asks(request("alice"), request("bob"), now=1)
+    give(sent.grouping.abandoned(StoreUnavailable("no thread")))
+    sent.answer(alices, now=1)
+    [call] = sent.asks(request("bob"), now=2)
+    assert whose_of(call) == ["bob"]
+
+
 def test_who_is_cancelled_or_too_late_is_not_sent() -> None:
     sent = Sent()
     [call] = sent.asks(request("alice"))

@@ -138,12 +138,14 @@ class Grouping:
 
     def abandoned(self, error: Exception) -> Answers:
         """Give up all that is not under way."""
-        halves = [request for half in self._halves for request in half]
-        requests = [*self._waiting, *self._alone, *halves]
+        waiting, others = list(self._waiting), [*self._alone, *(request for half in self._halves for request in half)]
         for queue in (self._waiting, self._alone, self._halves):
             queue.clear()
-        for request in requests:
+        for request in waiting:  # whose others may be under way
             self._open.pop(request, None)
+        for request in others:
+            self._close(request)
+        requests = waiting + others
         return [answer for request in requests for answer in request.all_get(error)]
 
     def _may_list_leave(self, now: float) -> bool:

@@ -69,9 +69,22 @@ class Gathering:
         Who has sent calls it after that: what came meanwhile found somebody sending, and relied on it.
         """
         if self._waiting:
-            if self._sender is None or not self._sender.is_alive():
-                self._start_sender()
+            try:
+                if self._sender is None or not self._sender.is_alive():
+                    self._start_sender()
+            except RuntimeError:
+                self._refuse_what_waits(LanesUnavailable("no thread to ask Redis"))
             self._has_more.set()
+
+    def _refuse_what_waits(self, error: LanesUnavailable) -> None:
+        """Answer all that waits, unless somebody sends, who comes here after that."""
+        while self._waiting and self._sending.acquire(blocking=False):
+            try:
+                while self._waiting:
+                    _, future, read = self._waiting.popleft()
+                    _settle(future, error, read)
+            finally:
+                self._sending.release()
 
     def _add(self, call: Call, read: Callable[[Any], Read]) -> Future[Read]:
         answer: Future[Read] = Future()
