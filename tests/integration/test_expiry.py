@@ -10,6 +10,7 @@ from onelane.bootstrap import Services
 from onelane.processes import expiry
 from onelane.processes.duties import Duties
 from tests.conftest import DEADLINE_S
+from tests.duties import duties_of
 from tests.rows import Rows
 
 MANY = 2_500
@@ -36,7 +37,7 @@ SELECT new_id(), new_id(), nr, '', now() - interval '1 h' FROM generate_series(1
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
+    return duties_of(services)
 
 
 def left(rows: Rows) -> list[int]:

@@ -10,8 +10,8 @@ from rq import Queue
 from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
-from onelane.processes.duties import Duties
 from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
+from tests.duties import duties_of
 from tests.lane_state import failed_jobs
 from tests.rows import Rows
 
@@ -92,7 +92,7 @@ def test_a_foreign_job_is_reported_never_run_and_in_nobodys_way(
 def test_a_dead_message_of_another_user_is_not_redriven_from_a_strangers_lane(
     rows: Rows, services: Services, accept: Accept
 ) -> None:
-    duties = Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
+    duties = duties_of(services)
     message = accept("bob")
     [lease] = services.lanes.lease("w", 0, 1, 60).leases
     rows.settle(message.user_id, message.seq, state="dead")

@@ -31,6 +31,7 @@ from onelane.turns.idle import release_idle
 from onelane.turns.records import Records
 from tests import loops
 from tests.conftest import Accept, LogLines, RunWorker, eventually
+from tests.duties import duties_of
 from tests.lane_state import cached_session, failed_jobs
 from tests.processes import web_process, worker_process
 from tests.renewing import renewed
@@ -53,7 +54,7 @@ def fill(services: Services) -> Iterator[Callable[[], object]]:
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
+    return duties_of(services)
 
 
 def _lease_all(lanes: Lanes, call: int) -> dict[UUID, Lease]:

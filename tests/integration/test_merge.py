@@ -14,9 +14,9 @@ from onelane.errors import LaneBusy
 from onelane.lanes.releases import Released
 from onelane.operations.merging import held
 from onelane.operations.users import sessions_of
-from onelane.processes.duties import Duties
 from tests.calls import Calls, Item, delivery, lease, settlement
 from tests.conftest import Accept, RunWorker, deliver, eventually
+from tests.duties import duties_of
 from tests.integration.test_lines import echo, works
 from tests.lane_state import due_ms, now_ms
 from tests.rows import Rows
@@ -251,7 +251,7 @@ def test_a_dead_message_of_the_loser_that_rqs_tools_requeue_is_on_the_winners_la
     calls.settle(dead)
     services.database.rows("SELECT merge_users(%s, %s)", (alice, bob))
     message_id = begun["turn"]["messages"][0]["id"]
-    duties = Duties(services.database, services.all_lanes, services.sessions, "w", parked_max_s=3_600)
+    duties = duties_of(services)
     assert not duties._requeued[0]._waits_again(UUID(bob), message_id)
     assert services.lanes.jobs(UUID(alice)) == [message_id]
     assert services.lanes.jobs(UUID(bob)) == []

@@ -21,6 +21,7 @@ from onelane.processes.duties import Duties
 from onelane.processes.reconciler import Reconciler
 from onelane.processes.requeued import Requeued
 from tests.conftest import Accept, LogLines, RunWorker, eventually, slow_after
+from tests.duties import duties_of
 from tests.odd import CATALOGUE, VALUES, WORKER, Plant, is_a_users, key_of, plants_for
 from tests.renewing import renewed
 from tests.rows import Rows
@@ -218,7 +219,7 @@ def test_an_odd_lock_costs_a_worker_that_lease_alone(
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=3_600)
+    return duties_of(services)
 
 
 @pytest.mark.parametrize("broken", ["redrive", "reconcile", "sweep", "forget_deliveries"])

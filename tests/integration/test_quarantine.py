@@ -23,9 +23,9 @@ from onelane.inbox.receiving import Receiving
 from onelane.inbox.statuses import Statuses
 from onelane.model import JsonObject
 from onelane.operations import quarantine as operations
-from onelane.processes.duties import Duties
 from onelane_web import create_app
 from tests.conftest import LogLines
+from tests.duties import duties_of
 from tests.processes import environment
 from tests.rows import Rows
 
@@ -151,7 +151,7 @@ def test_what_a_kept_webhook_has_accepted_is_known_until_it_is_gone(
     )
     for query in AGED:
         services.database.rows(query, (10,))
-    duties = Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=1)
+    duties = duties_of(services, parked_max_s=1)
 
     def known() -> set[tuple[str, str]]:
         for _day in range(12):
@@ -183,7 +183,7 @@ def test_a_full_quarantine_refuses_what_is_new_and_removes_nothing(services: Ser
 def test_what_is_kept_for_long_enough_is_deleted(services: Services, rows: Rows) -> None:
     Quarantine(services.database, 9, 0).keep("demo", Inbound("/", {}, "", b"old"), ["a"])
     Quarantine(services.database, 9, 1).keep("demo", Inbound("/", {}, "", b"new"), ["a"])
-    Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=1).forget_deliveries()
+    duties_of(services, parked_max_s=1).forget_deliveries()
     assert rows.counts()["quarantined_payloads"] == 1
 
 

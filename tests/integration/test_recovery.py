@@ -32,13 +32,13 @@ from onelane.processes.reconciler import (
 )
 from onelane.sessions import SWEEP_ENDS_MAX
 from tests.conftest import Accept, LogLines, RunWorker, deliver, eventually
+from tests.duties import PARKED_MAX_S, duties_of
 from tests.lane_state import failed_jobs
 from tests.proxy import Proxy
 from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
 LAP_S = LAP_EVERY_S + ROUND_S
-PARKED_MAX_S = 3_600
 BUSY_S = 5
 """What a busy machine may add to a bound."""
 
@@ -50,7 +50,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def duties(services: Services) -> Duties:
-    return Duties(services.database, services.all_lanes, services.sessions, "a test", parked_max_s=PARKED_MAX_S)
+    return duties_of(services)
 
 
 @pytest.fixture

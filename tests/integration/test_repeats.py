@@ -35,7 +35,6 @@ from onelane.operations.replies import ReplyActs
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database, Params
 from onelane.postgres.migrations import shipped_code
-from onelane.processes.duties import Duties
 from onelane.saying import Saying
 from onelane.sessions import Sessions, publish_policies
 from onelane.turns.records import Records
@@ -43,6 +42,7 @@ from tests import loops
 from tests.by_hand import ByHand
 from tests.calls import Calls, Item, delivery, lease, sent, settlement
 from tests.conftest import SECRET
+from tests.duties import duties_of
 from tests.rows import EMPTIED, Rows
 
 
@@ -298,7 +298,7 @@ def _keep_step(story: Story) -> None:
 
 
 def _requeue(story: Story) -> None:
-    duties = Duties(story.database, story.services.all_lanes, story.sessions, "w", parked_max_s=3_600)
+    duties = duties_of(story.services)
     duties._requeued[0]._waits_again(story.user.user_id, str(story.message_id))
 
 

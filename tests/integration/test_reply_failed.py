@@ -7,10 +7,10 @@ from uuid import UUID
 import pytest
 
 from onelane.bootstrap import Services
-from onelane.processes.duties import Duties
 from tests.by_hand import ByHand
 from tests.calls import Calls, delivery
 from tests.conftest import DEADLINE_S
+from tests.duties import duties_of
 from tests.rows import Rows
 
 FAIL = "SELECT fail_reply(%s, 'blocked', '403')"
@@ -119,7 +119,7 @@ def told(services: Services, user: ByHand) -> list[Any]:
 
 def test_whose_worker_died_before_it_told_is_told_by_the_duties(services: Services, alice: ByHand) -> None:
     fail_all(services)
-    Duties(services.database, services.all_lanes, services.sessions, "w", parked_max_s=3_600).round()
+    duties_of(services).round()
     assert len(events(services)) == 1
 
 

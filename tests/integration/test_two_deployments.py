@@ -24,12 +24,12 @@ from onelane.errors import EXIT_CONFIG, LanesForeign
 from onelane.lanes.scripts import text_of
 from onelane.operations.snapshot import Survey
 from onelane.postgres.migrations import migrate
-from onelane.processes.duties import Duties
 from onelane.sessions import publish_policies
 from onelane_web import create_app
 from onelane_web.ops.attempts import Attempts
 from onelane_web.ops.rq_state import RqState
 from tests.conftest import DEADLINE_S, Accept, RunWorker, accept_all, eventually
+from tests.duties import duties_of
 from tests.processes import environment, worker_process
 from tests.rows import Rows
 
@@ -92,7 +92,7 @@ def test_a_second_deployment_s_web_accepts_and_leaves_the_first_one_s_lanes_alon
         }  # fmt: skip
         accept_all(other, [("bob", "hello")])
         assert Rows(other.database).waiting() == 1
-        duties = Duties(other.database, other.all_lanes, other.sessions, "w", parked_max_s=3_600)
+        duties = duties_of(other)
         acts = (
             duties._reconcilers[0].reconcile,
             partial(other.lanes.forget_session, message.user_id),

@@ -120,7 +120,7 @@ def _wired(settings: Settings, services: Services, bots: Bots, files: Fetches) -
     )
     renewals = redis_access(settings, WORKER_REDIS_TIMEOUT_S, WORKER_REDIS_TIMEOUT_S, 1)
     lifetimes = (settings.lock_ttl_s, settings.stall_limit_s)
-    duties = (services.database, services.all_lanes, services.sessions, registration.name)
+    duties = (services.database, services.all_lanes, services.sessions, services.failures, registration.name)
     crew = Crew(
         registration,
         Duties(*duties, parked_max_s=parked_max_s(settings), retention=days_kept(settings)),

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 from onelane.failures import Failures
-from onelane.lanes.enqueueing import Enqueueing
 from onelane.lanes.lanes import Lanes
 from onelane.postgres.db import Database
 from onelane.processes.alone import alone
@@ -34,6 +33,7 @@ class Duties:
         database: Database,
         lanes: Sequence[Lanes],
         sessions: Sessions,
+        failures: Failures,
         worker: str,
         *,
         parked_max_s: float,
@@ -47,7 +47,7 @@ class Duties:
         self._marks, self._roster = lanes[0].marks, lanes[0].roster
         self._reconcilers = [Reconciler(database, of_kind, worker, parked_max_s) for of_kind in lanes]
         self._requeued = [Requeued(database, of_kind) for of_kind in lanes]
-        self._failures = Failures(database, Enqueueing(lanes[0]))
+        self._failures = failures
         self._expiry = Expiry(database)
         self._retention = Retention(database, retention or {})
         self._sessions = sessions
