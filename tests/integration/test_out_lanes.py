@@ -18,7 +18,7 @@ from onelane.operations.snapshot import Survey
 from onelane.processes.reconciler import USERS_PER_PAGE, Reconciler
 from onelane_web.ops.rq_state import RqState
 from tests.calls import Calls, lease, settlement
-from tests.conftest import SECRET, Accept, RunWorker, eventually
+from tests.conftest import SECRET, Accept, LogLines, RunWorker, eventually
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -132,7 +132,7 @@ def test_replies_go_out_although_redis_forgot_that_they_wait(
 
 @pytest.mark.slow
 def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
-    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker
+    settings: Settings, services: Services, accept: Accept, rows: Rows, run_worker: RunWorker, log_lines: LogLines
 ) -> None:
     user_id = accept("alice").user_id
     with run_worker(_of_kinds(settings, keys.IN)):
@@ -150,6 +150,9 @@ def test_a_failed_reply_requeued_with_rqs_tools_is_sent(
     with run_worker(settings):
         eventually(lambda: [reply.state for reply in rows.replies(user_id)] == ["sent"])
     assert registry.get_job_count() == 0
+    again = [line["event"] for line in log_lines if line.get("message_id") == str(reply.id)]
+    assert "reply_resent" in again
+    assert "message_redriven" not in again
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ OnelaneError
 │   └── StoreAway         it is the whole server: it cannot be reached, stops, starts, is full or takes no writes
 │       └── StoreDenied   it is there and refuses us: what DATABASE_URL says of certificates or passwords is wrong
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
-├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, the reconciler enqueues it
+├── LanesUnavailable      Redis cannot be reached: Postgres keeps the message, and its lane comes back with Redis
 │   └── LanesDenied       only another setting mends it: certificate, password, rights, a cluster, an old server
 │       └── LanesForeign  the lanes in it are another database's: another deployment uses this Redis
 ├── BacklogFull           the user already has as many waiting messages as the channel allows

@@ -16,7 +16,7 @@
 | lease:<kind>:<worker> | hash   | lease.lua              | 60 s: the answer to the last call           |
 | beat:<worker>         | hash   | renew.lua              | a day, as its locks: when it was heard last |
 | duty:<name>           | string | `duties.py`            | one duty round: which worker does it        |
-| reconciled:<kind>     | string | lap.lua                | 15 s: a lap over all waiting users is done  |
+| reconciled:<kind>     | string | lap.lua                | 15 to 60 s: a lap over all who wait is done |
 | cursor:<kind>         | string | lap.lua                | a lap: where it goes on, and who moved it there
 | numbers               | hash   | count.lua              | for ever: what all processes have counted   |
 | minutes               | list   | count.lua              | for ever: what some were, an hour by minutes|

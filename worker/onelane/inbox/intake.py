@@ -78,7 +78,7 @@ class Intake:
         Each stands or fails by itself; once it stands, nothing of it can be lost, and a repetition is a duplicate.
         `note` gets each as soon as it stands. What does not is an error: StoreUnavailable with Postgres away or a
         user's row held, StoreRefused for what cannot be stored, BacklogFull when a user has too many waiting messages.
-        Whatever Redis answers is no error: the reconciler enqueues what Postgres has.
+        Whatever Redis answers is no error: what Postgres has is enqueued later.
         """
         ends = ends or time.monotonic() + ANSWER_MAX_S
         written = [(line, item_or_none(line)) for line in lines]

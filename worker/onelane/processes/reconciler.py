@@ -70,7 +70,7 @@ class Reconciler:
     def reconcile(self) -> int:
         """Add lanes, without jobs, for who waits in Postgres and has none in Redis; return how many.
 
-        A lap over all waiting users is to be made when the mark of the last one is gone: every LAP_EVERY_S, and at once
+        A lap over all waiting users is to be made when the mark of the last one is gone (see `next_lap_s`), and at once
         when Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a
         page, so that no two take the same. Who dies with a page leaves its users to the next lap.
         """

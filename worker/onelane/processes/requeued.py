@@ -59,7 +59,10 @@ class Requeued:
         for user_id, job in redriven:
             for_lane(user_id, partial(self._lanes.enqueue, user_id, UUID(job)))
             REDRIVEN.count()
-            event("message_redriven", user_id=user_id, message_id=job)
+            if self._lanes.kind == keys.OUT:
+                event("reply_resent", user_id=user_id, message_id=job)
+            else:
+                event("message_redriven", user_id=user_id, message_id=job)
         for user_id in {user_id for user_id, _ in redriven}:
             for_lane(user_id, partial(self._lanes.make_due, user_id))
         return len(redriven)

@@ -46,7 +46,8 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "delivery_not_accepted": Event(
             "warning",
-            "A message of a webhook was not accepted (full, skipped, refused): its provider delivers all of it again.",
+            "A message of a webhook was not accepted: its provider delivers it again (full, skipped), or it is kept in "
+            "quarantine (refused).",
             ("channel", "outcome", "user_id", "sqlstate"),
         ),
         "identity_conflict": Event(
@@ -59,7 +60,8 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         "enqueue_postponed": Event(
             "warning",
-            "Redis was away, or refused (`error`), when messages were accepted; the reconciler will enqueue them.",
+            "Redis was away, or refused (`error`), when messages were accepted: this process enqueues them later, or "
+            "the reconciler adds their lanes.",
             ("messages", "error"),
         ),
         "turn_ended": Event(

@@ -8,7 +8,8 @@ from onelane.telemetry.ignored import IGNORED_OF_META, IGNORED_OF_SLACK, IGNORED
 DELIVERIES: Final = Counter(
     "onelane_deliveries",
     "Messages, events and echoes of webhooks. accepted: committed in Postgres; duplicate: of a committed one; full: "
-    "its user has too many waiting; skipped: its user's row was held; refused: by Postgres. The last three come again.",
+    "its user has too many waiting; skipped: its user's row was held; refused: Postgres cannot store it. Full and "
+    "skipped ones come again.",
     "outcome",
     ("accepted", "duplicate", "full", "skipped", "refused"),
 )
@@ -165,7 +166,7 @@ SESSIONS_ENDED: Final = Counter(
 RECONCILED: Final = Counter(
     "onelane_reconciled", "Lanes that Redis had lost, or had no room for, and the reconciler added."
 )
-REDRIVEN: Final = Counter("onelane_redriven", "Dead messages that RQ's own tools requeued.")
+REDRIVEN: Final = Counter("onelane_redriven", "Dead messages, and replies, that RQ's own tools requeued.")
 FORGOTTEN: Final = Counter(
     "onelane_forgotten",
     "What was forgotten. user: a person, by an operator; session: an ended one, after RETENTION_DAYS.",
