@@ -9,7 +9,7 @@ from onelane.bootstrap import Services
 from onelane.bot import AsyncTurn, Failure, Turn
 from onelane.config import Settings
 from onelane.turns.bots import Bot
-from tests.conftest import Accept
+from tests.conftest import Accept, LogLines
 from tests.rows import Rows
 from tests.working_off import work_off
 
@@ -70,7 +70,7 @@ def _dies(rows: Rows, services: Services, settings: Settings, accept: Accept, bo
 
 
 def test_on_failed_speaks_when_a_message_dies_and_what_it_does_is_committed_with_that(
-    rows: Rows, services: Services, impatient: Settings, accept: Accept
+    rows: Rows, services: Services, impatient: Settings, accept: Accept, log_lines: LogLines
 ) -> None:
     asked = []
 
@@ -82,6 +82,8 @@ def test_on_failed_speaks_when_a_message_dies_and_what_it_does_is_committed_with
     assert rows.texts(user_id) == ["A colleague will look at fail (ValueError)."]
     assert rows.sessions(user_id)[0].status == "escalated"
     assert asked == [1], "once, and not before the last attempt"
+    ended = [line["outcome"] for line in log_lines if line["event"] == "turn_ended"]
+    assert ended == ["retry", "dead"]
 
 
 def test_where_on_failed_itself_fails_the_channels_policy_decides(

@@ -270,7 +270,8 @@ def test_a_provider_that_refuses_several_signs_in_a_row_gets_none_for_a_minute(n
     run(steps())
 
 
-def test_the_first_sign_of_a_message_is_measured_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("newer", [0, 1], ids=["alone", "a batch"])
+def test_the_first_sign_of_a_message_is_measured_once(net: Net, monkeypatch: pytest.MonkeyPatch, newer: int) -> None:
     monkeypatch.setattr(TelegramSender, "typing_every_s", 0.01)
     signs = opened()
     counters.take()
@@ -278,7 +279,8 @@ def test_the_first_sign_of_a_message_is_measured_once(net: Net, monkeypatch: pyt
     async def steps() -> None:
         for attempts in (0, 1):
             before = len(net.asked)
-            with signs.during(turn_on("telegram", attempts=attempts)):
+            batch = turn_on("telegram", attempts=attempts).widened(newer * turn_on("telegram").messages)
+            with signs.during(batch):
                 await until(lambda before=before: len(net.asked) >= before + 2)  # type: ignore[misc]
             await rounds()
 

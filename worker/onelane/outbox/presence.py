@@ -6,9 +6,9 @@ none is stored and none is repeated because it failed: what cannot be shown at o
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from onelane.channels.provider import Provider
 from onelane.channels.sender import Sender
@@ -22,7 +22,7 @@ from onelane.outbox.broken import BrokenChannels
 from onelane.outbox.sending import Sending, open_client
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import FIRST_SIGN_SECONDS, SIGNS
-from onelane.turns.event_loop import EventLoop
+from onelane.turns.event_loop import EventLoop, all_of
 
 AT_ONCE_MAX: Final = 16
 """Requests of one channel. With so many under way, others are left out."""
@@ -80,7 +80,7 @@ class Presence:
     def close(self) -> None:
         """Close all connections; the signs that are under way are left out."""
         self._broken.stop()
-        closing = self._loop.run(_all_of([signs.close() for signs in self._ways.values()]))
+        closing = self._loop.run(all_of([signs.close() for signs in self._ways.values()]))
         with suppress(TimeoutError):
             closing.result(CLOSES_S)
 
@@ -157,8 +157,7 @@ class _Shown:
         self._signs, self._turn = signs, turn
         self._loop = asyncio.get_running_loop()
         self._ends = self._loop.time() + most_s
-        message = turn.message
-        self._is_new = message.attempts + message.laters == 0
+        self._is_new = turn.first.attempts + turn.first.laters == 0
         """Whether the user has seen no sign for this message yet."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -207,7 +206,3 @@ def _wait_s(answer: Response) -> float:
     """Return how long a provider asks to wait."""
     asked_s = answer.retry_after_s()
     return QUIET_S if asked_s is None else min(asked_s, QUIET_MAX_S)
-
-
-async def _all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*coroutines, return_exceptions=True)

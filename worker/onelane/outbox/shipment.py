@@ -23,7 +23,7 @@ from onelane.outbox.uploading import made_ready
 from onelane.outbox.workplace import Way, Workplace
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
-from onelane.turns.idle import release_idle
+from onelane.turns.idle import give_way, release_idle
 from onelane.turns.pacing import Quantum
 
 STARTS_WITHIN_S: Final = 4.0
@@ -205,8 +205,7 @@ class Shipment:
             case BeginOutcome.FULL if begun.channel is not None:
                 await self.park(self._workplace.without_place_s(begun.channel, self.lease.user_id))
             case BeginOutcome.FENCED:
-                event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
-                await answered(self._lanes.raise_fence_soon(begun.fence))
+                await give_way(self._lanes, self.lease, begun.fence)
                 await self.park(0)
             case _:
                 self.holding.is_leaving = True

@@ -6,7 +6,6 @@ The dispatcher and the watch ask from their own threads; what they ask for is do
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -22,7 +21,8 @@ from onelane.outbox.stages import Stage
 from onelane.outbox.workplace import opened
 from onelane.telemetry.log import event
 from onelane.telemetry.numbers import TAKEOVERS
-from onelane.turns.event_loop import EventLoop
+from onelane.turns.event_loop import EventLoop, all_of
+from onelane.turns.leaving import Leaving
 
 POSTPONED_S: Final = 0.5
 """How long a lane waits whose user's earlier request, of a lost lease, still runs here."""
@@ -52,7 +52,7 @@ class Shipments:
         """With the task, once it has begun."""
         self._changing = threading.Lock()
         """Guards `_running`: the dispatcher adds, each shipment removes itself, the watch reads."""
-        self._leaving: list[Future[None]] = []
+        self._leaving = Leaving(self._workplace.loop)
         self.freed = threading.Event()
 
     @property
@@ -84,21 +84,21 @@ class Shipments:
             if not shipment.is_given_up:
                 shipment.is_given_up = True
                 event("slot_stuck", stage=shipment.stay.stage, user_id=shipment.lease.user_id)
-                self._leave(self._end(shipment))
+                self._leaving.begin(self._end(shipment))
 
     def hand_back(self) -> None:
         """End what is still under way. What is marked stays marked: whoever leases next finds it unknown."""
         for shipment in self._all():
-            self._leave(self._end(shipment, is_to_park=True))
+            self._leaving.begin(self._end(shipment, is_to_park=True))
 
     def await_left(self, within_s: float) -> None:
         """Wait until those are released that were handed back."""
-        wait(self._leaving, within_s)
+        self._leaving.wait(within_s)
 
     def close(self) -> None:
         """Close all connections to providers."""
         ways = [way for way in self._workplace.ways.values() if way is not None]
-        closing = self._workplace.loop.run(_all_of([way.sending.close() for way in ways]))
+        closing = self._workplace.loop.run(all_of([way.sending.close() for way in ways]))
         with suppress(TimeoutError):
             closing.result(CLOSES_S)
 
@@ -140,14 +140,6 @@ class Shipments:
             with suppress(LanesUnavailable):
                 await shipment.park(0)
 
-    def _leave(self, leave: Coroutine[Any, Any, None]) -> None:
-        self._leaving = [leaving for leaving in self._leaving if not leaving.done()]
-        self._leaving.append(self._workplace.loop.run(leave))
-
     def _all(self) -> list[Shipment]:
         with self._changing:
             return list(self._running)
-
-
-async def _all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*coroutines, return_exceptions=True)

@@ -4,17 +4,16 @@ Each lease is a shift on the work loop, which all share, and a sync handler has 
 dispatcher and the watch ask from their own threads; what they ask for is done on the loop.
 """
 
-import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import Future, wait
-from typing import Any
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from onelane.errors import LanesUnavailable, NoThread, StoreUnavailable, describe
 from onelane.lanes.holding import Holding
 from onelane.telemetry.log import event
 from onelane.turns.answers import answered
+from onelane.turns.event_loop import all_of
+from onelane.turns.leaving import Leaving
 from onelane.turns.loop import Blockage
 from onelane.turns.shift import Shift
 from onelane.turns.stages import Stage, Stay
@@ -37,7 +36,7 @@ class Slots:
         """By user: what is worked on, also after the lease was lost."""
         self._changing = threading.Lock()
         """Guards `_shifts`: the dispatcher adds, each shift removes itself, the watch reads."""
-        self._leaving: list[Future[None]] = []
+        self._leaving = Leaving(workplace.loop)
         self.freed = threading.Event()
 
     @property
@@ -100,23 +99,18 @@ class Slots:
                 self._give_up(shift, stay, f"the handler blocked the event loop for {blocked_s:g} s\n{blockage.stack}")
             else:
                 bystanders.append(shift)
-        self._leave(_all_of([shift.hand_back() for shift in bystanders]))
+        self._leaving.begin(all_of([shift.hand_back() for shift in bystanders]))
 
     def hand_back(self) -> None:
         """Begin to release every lane that is still worked on, its message unhandled."""
-        self._leave(_all_of([shift.hand_back() for shift in self._all()]))
+        self._leaving.begin(all_of([shift.hand_back() for shift in self._all()]))
 
     def await_left(self, within_s: float) -> None:
         """Wait until those that were given up are settled, and those that were handed back released."""
-        wait(self._leaving, within_s)
+        self._leaving.wait(within_s)
 
     def _give_up(self, shift: Shift, stay: Stay, why: str | StoreUnavailable) -> None:
-        self._leave(shift.give_up(stay, why))
-
-    def _leave(self, leave: Coroutine[Any, Any, None]) -> None:
-        """Leave lanes on the loop: the watch waits for no server."""
-        self._leaving = [leaving for leaving in self._leaving if not leaving.done()]
-        self._leaving.append(self._workplace.loop.run(leave))
+        self._leaving.begin(shift.give_up(stay, why))
 
     async def _postpone(self, holding: Holding) -> None:
         """Give a lane back, for others or for later."""
@@ -162,7 +156,3 @@ def _must_wait_for(earlier: Sequence[Shift]) -> bool:
     hanging = [shift for shift in earlier if shift.is_given_up]
     running = [shift for shift in earlier if not (shift.is_given_up or shift.stay.stage.is_leaving)]
     return bool(running) or len(hanging) >= HANGING_MAX
-
-
-async def _all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*coroutines, return_exceptions=True)

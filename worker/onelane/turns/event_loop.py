@@ -94,3 +94,8 @@ class WorkLoop(EventLoop):
         """Note that the process works, and ask for a sign of life."""
         self._working.tick()
         return super().ask()
+
+
+async def all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all together, until each is over, however it ends."""
+    await asyncio.gather(*coroutines, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Release a lane on which nothing waits, and leave no job of ours behind."""
+"""Leave a lane on which nothing waits, with no job of ours behind; or one on which a later lease has written."""
 
 from typing import Final, Protocol
 from uuid import UUID
@@ -41,3 +41,9 @@ async def release_idle(lanes: Lanes, records: States, lease: Lease) -> None:
         event("foreign_jobs", user_id=lease.user_id, jobs=foreign)
     is_waiting = any(row.state == "received" for row in states)
     await answered(lanes.finish_soon(lease, sorted(done), has_more=is_waiting, foreign=len(left)))
+
+
+async def give_way(lanes: Lanes, lease: Lease, newer: int) -> None:
+    """Note that a later lease has written, under the fence `newer`: a Redis that lost its counter gives higher ones."""
+    event("begin_fenced", user_id=lease.user_id, fence=lease.fence, newer=newer)
+    await answered(lanes.raise_fence_soon(newer))

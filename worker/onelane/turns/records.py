@@ -201,7 +201,8 @@ class Records:
         with tracing.settling(turn) as span:
             settled = Settled.model_validate(done(await self._settling.ask(item, item["user_id"])))
             span.note({"onelane.outcome": settled.outcome})
-        TURNS.count(settled.outcome)
+        if settled.outcome is not SettleOutcome.DYING:  # that is no end: the bot is asked for its word
+            TURNS.count(settled.outcome)
         if settled.next is not None:
             _count_begun(settled.next)
         return settled

@@ -1,8 +1,7 @@
 """One worker's turns on one lane, from the lease to its release: begin, handle, commit, finish; and again.
 
 Postgres is asked what to do next and what was done is stored there; while a lane goes on, both in one call. Redis
-learns of it afterwards, once a lease. Between begin and commit no connection is held. A fenced turn is dropped,
-whatever it did: a later lease has written.
+learns of it afterwards, once a lease. Between begin and commit no connection is held. A fenced turn is dropped.
 """
 
 import time
@@ -23,7 +22,7 @@ from onelane.turns.answers import answered
 from onelane.turns.ended import EndedTurns
 from onelane.turns.handler_threads import LeaseThread
 from onelane.turns.handling import Handled, is_suspect
-from onelane.turns.idle import release_idle
+from onelane.turns.idle import give_way, release_idle
 from onelane.turns.memory import TurnMemory
 from onelane.turns.pacing import OUTAGE_PAUSE_S, SUSPECT_PAUSE_S, Quantum, jittered, pause_s
 from onelane.turns.stages import Stage, Stay
@@ -145,6 +144,8 @@ class Shift:
         settled = await self._settle(turn, handled)
         self._ended.note(turn, settled)
         self._workplace.outages.are_over(self.lease.user_id)
+        if settled.failure is not None:
+            return settled  # that is no end yet
         self.holding.is_leaving = settled.next is None
         TURN_SECONDS.observe(time.monotonic() - began)
         if settled.outcome is SettleOutcome.COMMITTED:
@@ -221,8 +222,7 @@ class Shift:
                 self._ended.make_due(begun.outbox)
                 await answered(self._lanes.finish_soon(self.lease, self._ended.take_done(), pause=True))
             case BeginOutcome.FENCED:
-                event("begin_fenced", user_id=self.lease.user_id, fence=self.lease.fence, newer=begun.fence)
-                await answered(self._lanes.raise_fence_soon(begun.fence))
+                await give_way(self._lanes, self.lease, begun.fence)
                 await self._park(0)
             case BeginOutcome.AGAIN:  # by a later lease, so that others have their turn
                 await self._park(0)
