@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 from onelane.errors import HandlerFailed, HandlerWaits, Later, StoreUnavailable, kind_of
-from onelane.model import is_storable
+from onelane.storable import is_storable
 from onelane.turns.blame import CAUSES_MAX, blamed
 
 HEADERS = http.client.HTTPMessage()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from onelane.channels.bodies import DEPTH_MAX, json_object, repaired
 from onelane.errors import BadRequest
-from onelane.model import is_storable
+from onelane.storable import is_storable
 
 TEXT = st.text(st.characters(), max_size=20)
 JSON = st.recursive(

@@ -3,6 +3,7 @@
 OnelaneError
 ├── ConfigError           a setting is missing, unknown or impossible: the process does not start
 ├── StoreUnavailable      Postgres did not do it, and may later: a lock, a time-out, a used-up pool
+│   ├── Unanswered        it gave no answer in the call's own time (`postgres/faults.py`)
 │   └── StoreAway         it is the whole server: it cannot be reached, stops, starts, is full or takes no writes
 │       └── StoreDenied   it is there and refuses us: what DATABASE_URL says of certificates or passwords is wrong
 ├── StoreRefused          Postgres refuses what it was asked to store: the same again would fail again
@@ -37,6 +38,8 @@ import traceback
 from math import isfinite
 from threading import Event
 from typing import ClassVar
+
+from onelane.storable import storable
 
 EXIT_CONFIG = 78
 """The exit code of a process that a ConfigError ends: starting it again changes nothing."""
@@ -243,8 +246,3 @@ def kind_of(error: BaseException) -> str:
     """Name an error's class, with its module unless it is Python's own."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def storable(text: str) -> str:
-    """Replace what Postgres cannot store: NUL characters and lone surrogates."""
-    return text.replace("\0", "?").encode(errors="replace").decode()

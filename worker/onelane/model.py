@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from onelane import keys
+from onelane.storable import storable
 
 JsonObject = dict[str, Any]
 
@@ -20,20 +21,6 @@ def uuid_or_none(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def is_storable(text: str) -> bool:
-    """Whether a text can be a value in Postgres: one with a NUL character or a lone surrogate cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
-
-
-def storable(text: str) -> str:
-    """Make of a text one that can be a value in Postgres."""
-    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 class Value(BaseModel):

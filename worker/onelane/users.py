@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from onelane.model import is_storable
 from onelane.postgres.db import Database
+from onelane.storable import is_storable
 
 
 def user_of(database: Database, channel: str, alias: str) -> UUID | None:

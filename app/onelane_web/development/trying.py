@@ -184,12 +184,13 @@ def _conversation(services: Services, channel: str, name: str, leased: set[str])
 def _kill_worker(services: Services) -> str:
     """Kill every worker process of this machine, as a crash would: `onelane run` starts another."""
     here = f"onelane.{gethostname()}."
-    names = [worker.name for worker in Survey(services.lanes).snapshot(0).workers if worker.is_alive]
-    for name in names:
-        if name.startswith(here):
+    killed = 0
+    for worker in Survey(services.lanes).snapshot(0).workers:
+        if worker.is_alive and worker.name.startswith(here):
             with suppress(OSError, ValueError):
-                os.kill(int(name.removeprefix(here).partition(".")[0]), signal.SIGKILL)
-    return f"killed {len(names)}"
+                os.kill(int(worker.name.removeprefix(here).partition(".")[0]), signal.SIGKILL)
+                killed += 1
+    return f"killed {killed}"
 
 
 def _forget_redis(services: Services) -> str:

@@ -39,7 +39,7 @@ POSTPONED_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Services:
-    """Everything a process needs, connected."""
+    """Everything a process needs; it connects when it is used."""
 
     settings: Settings
     database: Database

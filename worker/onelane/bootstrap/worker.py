@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 from onelane import forks, keys
 from onelane.bootstrap.services import Services, open_services, redis_access, start_tracing
@@ -15,6 +16,7 @@ from onelane.outbox.records import SendRecords
 from onelane.outbox.shipments import Shipments
 from onelane.postgres.budget import Connections
 from onelane.postgres.db import Clock, database_clock
+from onelane.processes.alone import alone
 from onelane.processes.duties import Duties
 from onelane.processes.registration import Registration, worker_name
 from onelane.processes.retention import days_kept
@@ -145,5 +147,5 @@ def _shipments(settings: Settings, services: Services, workplace: Workplace) -> 
     """Wire what sends replies, on the same loop."""
     records = SendRecords(settings, services.database)
     loop, stopping = workplace.loop, workplace.stopping
-    tell = services.failures.tell
+    tell = partial(alone, "tell_failures", services.failures.tell)
     return Shipments(settings, services.out_lanes, records, services.providers, loop, stopping, tell)

@@ -8,8 +8,9 @@ from uuid import uuid4
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from onelane.errors import BadResult
-from onelane.model import CONTENT_TYPE, Attachment, Button, JsonObject, Upload, Value, is_storable
+from onelane.model import CONTENT_TYPE, Attachment, Button, JsonObject, Upload, Value
 from onelane.problems import first_problem
+from onelane.storable import is_storable
 
 REPLIES_MAX: Final = 100
 """Of one turn, also when a provider needs several messages for one Reply."""

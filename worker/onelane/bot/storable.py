@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from onelane.errors import BadResult
-from onelane.model import is_storable
+from onelane.storable import is_storable
 
 STEP_KEY_MAX: Final = 200
 EFFECTS_MAX_BYTES: Final = 1_000_000

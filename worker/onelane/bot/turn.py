@@ -17,7 +17,8 @@ from onelane.bot.storable import check_storable, step_key, step_value
 from onelane.bot.subjects import Session, User
 from onelane.errors import BadResult
 from onelane.history import PROTOCOLS, Line, Protocol, Role, ToolCall, line_of
-from onelane.model import Attachment, File, JsonObject, Message, is_storable
+from onelane.model import Attachment, File, JsonObject, Message
+from onelane.storable import is_storable
 
 TOOL_NAME_MAX: Final = 200
 UNFINISHED: Final = "This call did not finish; what it was to do may have happened."

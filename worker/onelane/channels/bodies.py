@@ -8,7 +8,8 @@ from math import isinf
 from typing import Any, Final, NoReturn, TypeVar
 
 from onelane.errors import BadRequest
-from onelane.model import JsonObject, is_storable, storable
+from onelane.model import JsonObject
+from onelane.storable import is_storable, storable
 
 DEPTH_MAX: Final = 64
 VALUES_MAX: Final = 250_000

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from onelane.deliveries import Delivery, Item, Quarantined
 from onelane.errors import BadRequest
-from onelane.model import JsonObject, is_storable, storable
+from onelane.model import JsonObject
 from onelane.problems import first_problem
+from onelane.storable import is_storable, storable
 
 ID_MAX = 256
 SECRET_MIN = 16

@@ -29,7 +29,7 @@ class Gatherer:
     """One SQL function, as all of a process ask it."""
 
     def __init__(self, ask: Ask, *, at_once: int = AT_ONCE) -> None:
-        """Send at most `at_once` calls at once: half of them lists, half of them items that go alone."""
+        """Send at most `at_once` calls at once, or two: half of them lists, half of them items that go alone."""
         self._ask = ask
         self._changing = Condition()
         """Guards what follows. Nobody is answered under it: who gets an answer may ask again at once."""

@@ -9,8 +9,9 @@ from psycopg.types.json import Jsonb
 
 from onelane.channels.provider import Inbound
 from onelane.errors import StoreUnavailable
-from onelane.model import Value, storable
+from onelane.model import Value
 from onelane.postgres.db import Ask, Database
+from onelane.storable import storable
 from onelane.telemetry.log import event
 
 HEADERS_KEPT: Final = (

@@ -39,7 +39,7 @@ class Helper:
         self.has_begun = threading.Event()
         """Set then, or once it will never answer."""
         self.unanswered = 0
-        """How much was sent since its last answer. Two threads write it: late by one, it is one too high."""
+        """How much was sent since its last answer. Two threads write it: for a beat it may be as before the answer."""
         self.is_killed = False
         """Whether it was ended for good."""
         self._receive = receive

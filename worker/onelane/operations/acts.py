@@ -1,4 +1,4 @@
-"""Every act of an operator: on a user, on dead messages, on a session. Commands and pages act through here alone.
+"""Acts of an operator on a user, on dead messages and on sessions, for commands and pages.
 
 Postgres first, since it is the record, and in the same transaction the audit, with whom the act is `by`; then Redis, so
 that it takes effect at once. When Redis is away the act counts all the same: its result is marked, and the workers
@@ -202,7 +202,7 @@ class Acts:
 
 
 def _record(act: str, **who: object) -> None:
-    """Record an act that took effect, as a log event named `act`. All acts come through here, once each."""
+    """Record an act of this module that took effect, as a log event named `act`."""
     event(act, **who)
 
 

@@ -20,7 +20,7 @@ FAR_S = 1e12
 COUNT_MAX = 100_000
 """Messages are counted up to this number."""
 HEARTBEAT_MAX_S = 15.0
-"""A worker whose heartbeat is older, by Redis' clock, is not alive; it writes one every three seconds."""
+"""A worker whose heartbeat is older, by Redis' clock, is not alive; it writes one every two or three seconds."""
 SLOTS: Final = TypeAdapter(dict[str, NonNegativeInt])
 
 BACKLOG = f"""

@@ -23,7 +23,7 @@ from onelane.processes.eviction import Eviction
 from onelane.processes.registration import Registration
 from onelane.telemetry.log import event
 
-LEASED_MAX: Final = 500
+LEASED_MAX: Final = 128
 """Lanes in one call: Redis does nothing else meanwhile."""
 IDLE_WAIT_MAX_S = 2.4
 """Less than what is waited for an answer of Redis: it says nothing meanwhile."""

@@ -1,4 +1,4 @@
-"""The events of webhooks that were not understood; `events` lists all others."""
+"""The events of webhooks that were not understood."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -127,7 +127,7 @@ def _run(bot: Bot, wire: Wire) -> JsonObject:
 
 
 def _told(error: Exception) -> JsonObject:
-    """Make of a failure what `isolation.py` raises again."""
+    """Make of a failure what the parent raises again."""
     if isinstance(error, HandlerWaits):
         return {"waits": str(error), "seconds": error.seconds, "reason": error.reason}
     return {"failed": str(error)}

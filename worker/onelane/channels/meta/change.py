@@ -7,7 +7,8 @@ from typing import Any
 
 from onelane.channels.meta.people import Contacts, Keys, Person
 from onelane.errors import BadRequest
-from onelane.model import JsonObject, is_storable
+from onelane.model import JsonObject
+from onelane.storable import is_storable
 
 SECONDS = range(32_503_680_000)
 """Until the year 3000."""

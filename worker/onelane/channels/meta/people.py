@@ -7,7 +7,8 @@ from typing import Any
 
 from onelane.channels.fields import SENDER_MAX
 from onelane.errors import BadRequest
-from onelane.model import Author, JsonObject, is_storable, storable
+from onelane.model import Author, JsonObject
+from onelane.storable import is_storable, storable
 
 PHONE = re.compile(r"\+?\d{1,20}", re.ASCII)
 SCOPED = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)

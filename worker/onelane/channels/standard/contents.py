@@ -13,7 +13,8 @@ from onelane.channels import fields
 from onelane.channels.bodies import json_object, repaired
 from onelane.deliveries import Delivery, IdentityChange, Item, Kind, Status
 from onelane.errors import BadRequest
-from onelane.model import Attachment, AttachmentKind, Author, JsonObject, is_storable
+from onelane.model import Attachment, AttachmentKind, Author, JsonObject
+from onelane.storable import is_storable
 
 YEARS = range(1970, 3000)
 NAMES_MAX = 16

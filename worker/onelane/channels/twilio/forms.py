@@ -6,7 +6,7 @@ from string import hexdigits
 
 from onelane.channels.bodies import repaired
 from onelane.errors import BadRequest
-from onelane.model import is_storable
+from onelane.storable import is_storable
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS_MAX = 1_000

@@ -7,9 +7,8 @@
 -- ARGV: now, worker, call number, free slots, ttl in ms, the time that the worker expects ('': it has not called before)
 -- Returns JSON {leases: [[user, token, fence, taken over, session id or false, the token taken from or false], …],
 --               next_due_ms: ms from now or -1, now_ms, stepped_ms: by how much Redis' clock has stepped}
-local LEASED_MAX = 128 -- Redis does nothing else meanwhile
 local worker, call, ttl = ARGV[2], ARGV[3], tonumber(ARGV[5])
-local free = math.min(tonumber(ARGV[4]), LEASED_MAX)
+local free = tonumber(ARGV[4])
 local now, stepped = confirmed_clock(ARGV[1], ARGV[6], ttl)
 local reply_key = lease_key(worker)
 local ends = digits(now + ttl)

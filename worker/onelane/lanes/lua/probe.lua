@@ -4,9 +4,11 @@
 local key = 'nothing'
 for _, other in ipairs({
   LANES, WAKE, BURIED, FENCE, INSTANCE, QUEUES, queue_key(key), failed_key(key), job_key(key), results_key(key),
-  lock_key(key), session_key(key), pace_key(key), collect_key(key), newer_key(key), NUMBERS, counted_key(key), duty_key(key), lease_key(key), WORKERS,
-  worker_key(key), beat_key(key), HEARTBEATS, SUSPENDED, RECONCILED, RECONCILE_CURSOR,
+  lock_key(key), session_key(key), pace_key(key), collect_key(key), newer_key(key), NUMBERS, MINUTES, counted_key(key),
+  duty_key(key), lease_key(key), WORKERS, worker_key(key), on_lane_key(key), beat_key(key), HEARTBEATS, UNSURE, SUSPENDED,
+  RECONCILED, RECONCILE_CURSOR,
 }) do redis.call('EXISTS', other) end
+redis.call('TIME')
 key = PREFIX .. key
 even_when_full()
 for _, commands in ipairs({
