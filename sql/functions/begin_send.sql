@@ -8,11 +8,11 @@
 -- again, and nothing is counted. Under another one, its holder went in the middle: now it is `unknown`.
 -- A user who wants no messages gets none: such replies fail here, and the next is looked at.
 -- On a broken channel one reply is sent every half a minute, as the probe; that is noted before it is.
--- Returns {user_id, outcome, fence: the newest that has written, wait_ms, word, channel, reply}. outcome:
+-- Returns {user_id, outcome, fence: the newest that has written, wait_ms, channel, reply}. outcome:
 --   send      reply is to be sent
 --   unknown   what came of reply's last request is to be found out
 --   wait      nothing may be sent to the user for wait_ms
---   held      nor by the channel; word: why
+--   held      nor by the channel
 --   full      channel is one of `full`
 --   idle      nothing waits
 --   fenced    a later lease has written
@@ -32,7 +32,6 @@ DECLARE
     v_read record;
     v_outcome text;
     v_until timestamptz;
-    v_word text;
 BEGIN
     IF v_lane.user_id IS NULL THEN
         RETURN json_build_object('user_id', v_user_id, 'fence', 0, 'outcome', CASE WHEN EXISTS (
@@ -42,8 +41,8 @@ BEGIN
     END IF;
     LOOP
         v_looks := v_looks + 1;
-        SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.traceparent, m.accepted_at, m.processed_at,
-               u.opted_out_at, u.last_accepted_at, u.last_written_at, h.broken_at, h.probe_at, h.not_before AS held_until, h.word,
+        SELECT o.*, m.text, m.attachments, m.parts, m.quoted, m.raw, m.route, m.traceparent, m.accepted_at,
+               u.opted_out_at, u.last_written_at, h.broken_at, h.probe_at, h.not_before AS held_until,
                ARRAY(SELECT a.alias FROM user_aliases a WHERE a.user_id = u.id
                       ORDER BY a.alias <> u.sender, a.created_at DESC, a.alias) AS names
           INTO v_read
@@ -79,11 +78,9 @@ BEGIN
     ELSIF v_read.held_until > v_now THEN
         v_outcome := 'held';
         v_until := v_read.held_until;
-        v_word := 'limit';
     ELSIF v_read.broken_at IS NOT NULL AND NOT claim_probe(v_read.channel, v_now, p_waits) THEN
         v_outcome := 'held';
         v_until := greatest(v_read.probe_at, v_now + interval '1 s');
-        v_word := v_read.word;
     ELSE
         v_outcome := 'send';
     END IF;
@@ -105,8 +102,8 @@ BEGIN
     END IF;
     IF v_outcome NOT IN ('send', 'unknown') THEN
         RETURN json_build_object(
-            'user_id', v_user_id, 'outcome', v_outcome, 'fence', v_lane.fence, 'word', v_word,
-            'channel', v_read.channel, 'wait_ms', ceil(1000 * extract(epoch FROM v_until - v_now))::bigint);
+            'user_id', v_user_id, 'outcome', v_outcome, 'fence', v_lane.fence, 'channel', v_read.channel,
+            'wait_ms', ceil(1000 * extract(epoch FROM v_until - v_now))::bigint);
     ELSIF v_lane.fence <> v_fence OR v_lane.from_seq <> v_read.turn_seq THEN
         UPDATE out_lanes SET fence = v_fence, from_seq = v_read.turn_seq WHERE user_id = v_user_id;
     END IF;
@@ -117,9 +114,7 @@ BEGIN
             'parts', coalesce(v_read.parts, '{}'), 'quoted', v_read.quoted, 'raw', v_read.raw, 'route', v_read.route,
             'traceparent', v_read.traceparent,
             'attempt', v_read.requests, 'counted', v_read.attempts, 'resent', v_read.resent,
-            'accepted_at', v_read.accepted_at, 'committed_at', v_read.processed_at,
-            'first_sent_at', v_read.first_sent_at, 'sending_at', v_read.sending_at,
+            'accepted_at', v_read.accepted_at, 'first_sent_at', v_read.first_sent_at, 'sending_at', v_read.sending_at,
             'unknown_since', v_read.unknown_since, 'ends_known', v_read.ends_known,
-            'last_accepted_at', v_read.last_accepted_at,
             'last_written_at', v_read.last_written_at, 'now', v_now));
 END $$;

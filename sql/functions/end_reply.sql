@@ -1,5 +1,5 @@
--- Takes a reply that was not seen to be sent out of the outbox: `failed`, `unknown` (given up), `withheld` or
--- `dropped`. The caller holds the out lane's row lock.
+-- Takes a reply that was not seen to be sent out of the outbox: `failed`, `unknown` (given up) or `withheld`.
+-- The caller holds the out lane's row lock.
 CREATE OR REPLACE FUNCTION end_reply(p_reply_id uuid, p_state text, p_word text, p_code text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION line_of(p_message inbox, p_raw jsonb) RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_build_object(
         'id', p_message.id, 'seq', p_message.seq, 'kind', p_message.kind, 'external_id', p_message.external_id,
-        'event', p_message.event, 'text', p_message.text, 'button', p_message.button, 'closes', p_message.closes,
+        'event', p_message.event, 'text', p_message.text, 'button', p_message.button,
         'attachments', p_message.attachments, 'parts', coalesce(p_message.parts, '{}'), 'quoted', p_message.quoted,
         'author', p_message.author, 'mentioned', p_message.mentioned, 'repairs', coalesce(p_message.repairs, '[]'),
         'raw', p_raw, 'route', p_message.route, 'traceparent', p_message.traceparent, 'sent_at', p_message.sent_at,

@@ -14,8 +14,7 @@
 --   resend     nobody knows, and sending it again does no harm, or is wanted
 --   give_up    nobody will know: it is `unknown` for good, unless the provider has a later word
 --   withhold   its channel has no way to send any more
---   keep       nothing changes
--- All but accepted are about the last request, while it is not settled. The last five are decisions, which only the
+-- All but accepted are about the last request, while it is not settled. The last four are decisions, which only the
 -- holder of the lane makes: the fence guards them, and never what is known. Neither absent nor resend changes anything
 -- while the request may still be under way, deadline_s and 5 s after it was begun.
 -- Locks the out lane's row, and reads after that.
@@ -49,7 +48,7 @@ BEGIN
         SELECT * INTO v_row FROM outbox WHERE id = v_reply_id AND user_id = v_user_id;
         IF v_row.id IS NULL OR v_row.state = 'pending' OR v_row.requests <> (p_send ->> 'attempt')::integer THEN
             v_outcome := 'already';
-        ELSIF v_what IN ('absent', 'resend', 'give_up', 'withhold', 'keep')
+        ELSIF v_what IN ('absent', 'resend', 'give_up', 'withhold')
           AND is_fenced(v_lane.fence, (p_send ->> 'fence')::bigint) THEN
             v_outcome := 'fenced';
         ELSE

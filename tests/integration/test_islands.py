@@ -121,7 +121,7 @@ TROUBLES: list[tuple[str, str, Callable[..., Any], Bend, set[str]]] = [
     ("begin_sends", "what cannot be read", nothing, lambda one: {**one, "token": NUL}, {"22P05"}),
     ("settle_sends", "a locked row", lane_locked, dict, {"skipped"}),
     ("settle_sends", "a user who is locked", row_locked, dict, {"settled"}),
-    ("settle_sends", "a refusal", nothing, lambda one: {**one, "outcome": "keep", "attempt": "one"}, {"22P02"}),
+    ("settle_sends", "a refusal", nothing, lambda one: {**one, "outcome": "give_up", "attempt": "one"}, {"22P02"}),
     ("settle_sends", "what cannot be read", nothing, lambda one: {**one, "provider_id": NUL}, {"22P05"}),
     ("settle_sends", "a newer fence", changed(LANE_FENCE), lambda one: {**one, "outcome": "give_up"}, {"fenced"}),
 ]

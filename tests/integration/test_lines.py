@@ -88,7 +88,7 @@ def test_an_event_that_the_bot_wants_waits_its_turn_and_opens_a_session(services
     assert accepted["is_waiting"]
     event, message = works(calls, accepted["user_id"])
     told = event["messages"][0]
-    assert (told["kind"], told["event"], told["closes"], told["quoted"]) == ("event", "reaction", True, "m1")
+    assert (told["kind"], told["event"], told["quoted"]) == ("event", "reaction", "m1")
     assert told["parts"] == {"emoji": "+1"}
     assert event["session"]["id"] == message["session"]["id"]
 

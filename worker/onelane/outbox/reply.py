@@ -39,7 +39,6 @@ class Waiting(Value):
     """Whether it was sent again once already, because it had certainly not arrived."""
     accepted_at: datetime | None = None
     """When the message was accepted that it answers."""
-    committed_at: datetime | None = None
     first_sent_at: datetime | None = None
     sending_at: datetime
     """When the last request was marked, before it began."""

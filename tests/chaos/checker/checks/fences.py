@@ -20,7 +20,7 @@ WROTE = frozenset({"retry", "later", "dead", "paused"})
 """Outcomes of a failure that Postgres noted."""
 MARKED = frozenset({"send", "unknown"})
 """What `begin_sends` answers when it has written its fence, or had before."""
-DECISIONS = frozenset({"absent", "resend", "give_up", "withhold", "keep"})
+DECISIONS = frozenset({"absent", "resend", "give_up", "withhold"})
 """What only the holder of a lane of replies may store."""
 FORGET = frozenset({"flush-redis", "lose-redis", "hang-over-flush", "evicting-redis"})
 """Faults with which Redis may lose its counter."""
