@@ -35,6 +35,7 @@ from onelane.operations.replies import ReplyActs
 from onelane.postgres.connection import Row
 from onelane.postgres.db import Database, Params
 from onelane.postgres.migrations import shipped_code
+from onelane.processes.requeued import Requeued
 from onelane.saying import Saying
 from onelane.sessions import Sessions, publish_policies
 from onelane.turns.records import Records
@@ -42,7 +43,6 @@ from tests import loops
 from tests.by_hand import ByHand
 from tests.calls import Calls, Item, delivery, lease, sent, settlement
 from tests.conftest import SECRET
-from tests.duties import duties_of
 from tests.rows import EMPTIED, Rows
 
 
@@ -298,8 +298,8 @@ def _keep_step(story: Story) -> None:
 
 
 def _requeue(story: Story) -> None:
-    duties = duties_of(story.services)
-    duties._requeued[0]._waits_again(story.user.user_id, str(story.message_id))
+    requeued = Requeued(story.database, story.services.lanes)
+    requeued._waits_again(story.user.user_id, str(story.message_id))
 
 
 def _policies(story: Story) -> None:
