@@ -221,7 +221,9 @@ MUTANTS: dict[str, Mutant] = {
         (Script("finish", "if lock[1] ~= lane.token then return 'lost' end", "if not lock[1] then return 'lost' end"),),
         ("flush-redis", "lose-redis"),
     ),
-    "reconciler-off": Mutant("the reconciler", ("acceptance",), (NO_RECONCILER,), ("flush-redis", "lose-redis")),
+    "reconciler-off": Mutant(
+        "the reconciler", ("acceptance",), (NO_RECONCILER,), ("evicting-redis", "flush-redis", "lose-redis")
+    ),
     "dedup-in-redis-only": Mutant(
         "the look-up and the index that find duplicates in Postgres",
         ("acceptance",),
