@@ -6,15 +6,21 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from onelane import keys
 from onelane.bootstrap import Services
 from onelane.config import Settings
+from onelane.lanes.marks import FIRST_USER
 from onelane.postgres.connection import session_options
+from onelane.processes.reconciler import WAITING_USERS
+from tests import rows
 from tests.calls import Item, delivery, failure, lease, sent, settlement
 
 MADE_ANEW = 6
 """So many times a plan is made for the parameters at hand; then one for all of them is kept."""
 BACKLOG = 400
 READS_MAX = 12
+PAGE = 100
+WHO_WAIT = {keys.IN: ("inbox", rows.WAITING_USERS), keys.OUT: ("outbox", rows.WAITING_REPLIES)}
 NAMED_MAX = 16
 """Of so many waiting replies a settled turn names the ids."""
 READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s"
@@ -57,6 +63,23 @@ def reads(connection: psycopg.Connection, table: str) -> int:
     return int(row[0])
 
 
+@pytest.fixture(params=["as it is", "analysed when it was worked off"])
+def past(request: pytest.FixtureRequest, connection: psycopg.Connection, call: Call) -> None:
+    """Let there have been a backlog before, of which Postgres counted the order, and then that nothing was left."""
+    if request.param == "as it is":
+        return
+    for number in range(BACKLOG):
+        accepted = call("accept", delivery("carol", f"c{number}"))
+    call(
+        "settle_turns", settlement(call("begin_turns", lease(accepted["user_id"])), replies=BACKLOG * [{"text": "hi"}])
+    )
+    connection.execute("ANALYZE inbox, outbox")
+    connection.execute("DELETE FROM inbox")
+    connection.execute("DELETE FROM outbox")
+    connection.execute("ANALYZE inbox, outbox")
+
+
+@pytest.mark.usefixtures("past")
 def test_what_a_turn_reads_does_not_grow_with_its_users_backlog(connection: psycopg.Connection, call: Call) -> None:
     for number in range(MADE_ANEW):
         accepted = call("accept", delivery("bob", f"b{number}"))
@@ -76,6 +99,20 @@ def test_what_a_turn_reads_does_not_grow_with_its_users_backlog(connection: psyc
     assert reads(connection, "inbox") - before <= READS_MAX
 
 
+@pytest.mark.usefixtures("past")
+@pytest.mark.parametrize("kind", [keys.IN, keys.OUT])
+def test_what_a_page_of_the_reconciler_reads_does_not_grow_with_all_who_wait(
+    connection: psycopg.Connection, kind: str
+) -> None:
+    table, who_wait = WHO_WAIT[kind]
+    connection.execute(who_wait, (BACKLOG,))
+    before = reads(connection, table)
+    page = connection.execute(WAITING_USERS[kind], {"after": FIRST_USER, "most": PAGE}).fetchall()
+    assert len(page) == PAGE
+    assert reads(connection, table) - before <= PAGE + READS_MAX
+
+
+@pytest.mark.usefixtures("past")
 def test_what_a_send_reads_does_not_grow_with_its_users_waiting_replies(
     connection: psycopg.Connection, call: Call
 ) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 SOURCES = ("app", "worker", "sql")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
-MIGRATION = "migrations/0002_upgrade_of_a_test.sql"
+MIGRATION = "migrations/0003_upgrade_of_a_test.sql"
 NEXT = {
     MIGRATION: "ALTER TABLE users ADD COLUMN of_a_test integer NOT NULL DEFAULT 0;\n",
     "functions/of_a_test.sql": """
