@@ -50,11 +50,11 @@ class Beside(Servers):
     def run_out(self, nr: int, kind: str) -> None:
         """Let the clock go on until a lease has run out; the others are renewed meanwhile."""
         lanes = self._lanes()
-        self.now += TTL_MS * 6 // 10
+        self.clock.now += TTL_MS * 6 // 10
         for (other, of), lane in lanes.items():
             if lane.is_live and (other, of) != (nr, kind):
                 assert not renewed(self.lanes[of], [self.leases[lane.lock]], TTL_MS / 1000, "")
-        self.now += TTL_MS * 6 // 10
+        self.clock.now += TTL_MS * 6 // 10
 
     def renew(self, leases: list[tuple[int, str, int]]) -> None:
         for _, kind, lease in leases:
@@ -67,7 +67,7 @@ class Beside(Servers):
         self.names[worker] = f"w{uuid4().hex}"
 
     def forget(self) -> None:
-        self.now += 1
+        self.clock.now += 1
         self.client.flushall()
 
     def rewind(self, newest: int) -> None:
@@ -137,7 +137,7 @@ class Beside(Servers):
         return Lane(
             self._place(score),
             self.tokens[kind, (token or b"").decode()],
-            int(until or 0) > self.now,
+            int(until or 0) > self.clock.now,
             resumed is not None,
             frozenset(self.numbers[job.decode()] for job in jobs),
         )
@@ -147,7 +147,7 @@ class Beside(Servers):
             return Place.ABSENT
         if score == inf:
             return Place.PAUSED
-        return Place.DUE if score <= self.now else Place.LATER
+        return Place.DUE if score <= self.clock.now else Place.LATER
 
 
 def walk(connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting, seed: int) -> list[Step]:

@@ -5,6 +5,7 @@ Each method is a call of `workers.Step`, and answers as `lanes` and `records` do
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -32,14 +33,27 @@ CHANNEL: Final = "explored"
 LINES: Final = "SELECT id, turn_seq FROM messages WHERE user_id = %s AND direction = 'out'"
 
 
+class Clock:
+    """The time of all walks, in ms, by which leases run out; it only goes on."""
+
+    def __init__(self) -> None:
+        self.now = START_MS
+
+
+@lru_cache(maxsize=1)
+def _lanes(client: redis.Redis) -> tuple[Clock, dict[str, Lanes]]:
+    """Make the lanes of all walks: they have a thread, for as long as a process lives."""
+    clock = Clock()
+    return clock, {kind: Lanes(client, kind, clock_ms=lambda: clock.now) for kind in KINDS}
+
+
 class Servers:
     """The real ones, as the model has them."""
 
     def __init__(self, connection: psycopg.Connection[Any], client: redis.Redis, setting: Setting) -> None:
         self.setting = setting
-        self.now = START_MS
         self.client = client
-        self.lanes = {kind: Lanes(client, kind, clock_ms=lambda: self.now) for kind in KINDS}
+        self.clock, self.lanes = _lanes(client)
         self.database = OneConnection(connection)
         self.calls = Calls(self.database)
         self.senders = [uuid4().hex for _ in range(setting.users)]
