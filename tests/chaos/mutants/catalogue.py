@@ -320,7 +320,8 @@ MUTANTS: dict[str, Mutant] = {
         ("blame",),
         (Patch(patches.loop_late),),
         ("block-loop",),
-        minutes=1,
+        minutes=0.7,  # the longest storm without a calm at its end
+        rate=60,  # a turn that waits beside the one that blocks is a matter of chance
     ),
     "outage-charged": Mutant(
         "the difference between a handler's failure and an outage that it sees",
