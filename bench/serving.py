@@ -23,7 +23,8 @@ from onelane.dev.embedded.redis import free_port
 from onelane.dev.stack import WEB, WORKER
 
 USERS = 100
-WARM_UP_S = 2
+WARM_UP_S = 3
+"""After the first webhook was worked off: until then everything connects, and prepares its statements."""
 PATIENCE_S = 10.0
 """How long the last replies are waited for."""
 CURVE = [number / 100 for number in range(100)] + [0.995, 0.999, 1.0]
@@ -36,6 +37,11 @@ class Rate:
 
     per_s: int
     seconds: int
+
+    @property
+    def warm_up(self) -> int:
+        """How many webhooks come before those that are measured."""
+        return 1 + self.per_s * WARM_UP_S
 
     def __str__(self) -> str:
         return f"{self.per_s} a second for {self.seconds} s"
@@ -80,9 +86,11 @@ def serve_on(stack: Stack, service: Service, rate: Rate, ignored: Ignored = NOBO
     web = stack.start_web(port, service.application)
     stack.await_web(port)
     workers = [stack.start("worker", service.worker, service.environment)] if service.worker else []
-    waiting = traffic.requests(rate.per_s * (WARM_UP_S + rate.seconds), USERS)
-    warm_up = rate.per_s * WARM_UP_S  # until then everything connects and prepares its statements
-    warmed_up = traffic.send(port, waiting[:warm_up], rate.per_s)
+    warm_up = rate.warm_up
+    waiting = traffic.requests(warm_up + rate.per_s * rate.seconds, USERS)
+    first = traffic.send(port, waiting[:1], rate.per_s)
+    replies.wait_for(1, patience_s)  # what a worker does as it starts holds up the first second of its turns
+    warmed_up = [*first, *traffic.send(port, waiting[1:warm_up], rate.per_s)]
     replies.wait_for(warm_up, patience_s)
     web_cpu_s = cpu_s([web.pid])
     answers = traffic.send(port, waiting[warm_up:], rate.per_s)

@@ -40,7 +40,8 @@ SELECT coalesce(max(processed_at) FILTER (WHERE user_id = %s) > max(accepted_at)
   FROM messages WHERE direction = 'in'
 """
 NOTES = [
-    "One web process, one worker process with its default slots; every handler waits 5 ms; after 2 s of warm-up.",
+    "One web process, one worker process with its default slots; every handler waits 5 ms.",
+    "Measured after the first turn and 3 s of warm-up.",
     "Latency is that of the 100 others, from the moment a webhook is due; the flood was accepted before they wrote.",
     "Alone they have the machine to themselves; beside the flood its turns take CPU, Postgres and Redis as well.",
 ]

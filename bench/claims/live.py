@@ -13,7 +13,7 @@ COLUMNS = ["who", "a second", "p50 ms", "p99 ms", "max ms", "ours ÷ its p50", "
 P50_MAX_MS = 4.0
 P99_MAX_MS = 10.0
 NOTES = [
-    "One web process (gunicorn), one worker process, 100 users, after 2 s of warm-up.",
+    "One web process (gunicorn), one worker process, 100 users, after the first turn and 3 s of warm-up.",
     "Counted from the moment a webhook is due, not from when it could be sent; its end is Postgres' own notification.",
     "pgbench makes the three SQL calls at the same rate, without web, Redis and Python.",
     "The forking worker gets a rate that it can keep up with; nothing is divided then.",
