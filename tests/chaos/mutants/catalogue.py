@@ -140,9 +140,9 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Patch(patches.settle_late),
         ),
-        ("freeze-worker",),
+        ("freeze-worker", "freeze-provider"),  # the latter harms nobody: seldom are all workers frozen at once
         minutes=2,
-        rate=6,  # a successor needs a free slot, to begin while the frozen one sleeps
+        rate=3,  # a successor needs a free slot, to begin while the frozen one sleeps
     ),
     "compare-and-set-off": Mutant(
         "the look whether a message still waits, and the constraints on what is stored of it",
