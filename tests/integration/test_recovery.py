@@ -3,10 +3,10 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,12 +23,15 @@ from onelane.processes.duties import ROUND_S, Duties
 from onelane.processes.reconciler import (
     LAP_EVERY_MAX_S,
     LAP_EVERY_S,
+    QUICK_S,
     RECONCILE_MAX_S,
     USERS_PER_PAGE,
+    USERS_PER_PAGE_MAX,
     WAITING_USERS,
     Page,
     Reconciler,
     next_lap_s,
+    next_most,
 )
 from onelane.sessions import SWEEP_ENDS_MAX
 from tests.conftest import Accept, LogLines, RunWorker, deliver, eventually
@@ -39,6 +42,7 @@ from tests.rows import Rows
 
 REQUEUED_WITHIN_S = 5
 LAP_S = LAP_EVERY_S + ROUND_S
+USERS_MAX = 10_000
 BUSY_S = 5
 """What a busy machine may add to a bound."""
 
@@ -67,6 +71,25 @@ class Slow(NamedTuple):
     def rows(self, _query: str, _params: object) -> list[Row]:
         self.now[0] += self.took_s
         return []
+
+
+class Pages:
+    """Reads of users who wait, each of which takes its time."""
+
+    def __init__(self, now: list[float], took_s: Iterable[float], users: list[Row]) -> None:
+        self.now = now
+        self.asked: list[int] = []
+        self._took_s, self._users = iter(took_s), users
+
+    def rows(self, _query: str, params: dict[str, Any]) -> list[Row]:
+        self.asked.append(params["most"])
+        self.now[0] += next(self._took_s)
+        return [user for user in self._users if user.user_id > params["after"]][: params["most"]]
+
+
+def _waiting(services: Services) -> list[Row]:
+    everybody = {"after": FIRST_USER, "most": USERS_MAX}
+    return services.database.rows(WAITING_USERS[keys.IN], everybody)
 
 
 def _score(services: Services, user_id: UUID) -> float | None:
@@ -199,6 +222,18 @@ def test_workers_put_users_back_together_and_no_two_take_the_same(
     monkeypatch.setattr(reconciler, "_reconcile_page", meanwhile)
     assert reconciler.reconcile() == USERS_PER_PAGE
     assert added_by_other == [USERS_PER_PAGE + 1]
+
+
+def test_pages_grow_while_they_are_read_quickly(
+    rows: Rows, services: Services, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.make_waiting_users(7 * USERS_PER_PAGE)
+    pages = Pages([1_000.0], (0.0, 0.0, 2 * QUICK_S, 0.0), _waiting(services))
+    monkeypatch.setattr(time, "monotonic", lambda: pages.now[0])
+    monkeypatch.setattr(reconciler, "_database", pages)
+    assert reconciler.reconcile() == 7 * USERS_PER_PAGE
+    assert pages.asked == [USERS_PER_PAGE, 2 * USERS_PER_PAGE, 4 * USERS_PER_PAGE, USERS_PER_PAGE]
+    assert next_most(USERS_PER_PAGE_MAX, 0.0) == USERS_PER_PAGE_MAX
 
 
 def test_a_worker_that_does_not_have_the_round_helps_to_put_users_back(

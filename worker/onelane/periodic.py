@@ -1,8 +1,8 @@
 """The one scheduler of what is done again and again: a thread a task, which no error of the task ends.
 
-After each call a task looks after all others of its process: a thread that hangs in its call, or has died, is replaced.
-So none needs a watcher, which would need one in turn. Should all hang at once, whoever is watched from outside finds
-it: in the web the loop, whose heartbeat gunicorn expects.
+Once a second a task that has ended its call looks after all others of its process: a thread that hangs in its call, or
+has died, is replaced. So none needs a watcher, which would need one in turn. Should all hang at once, whoever is
+watched from outside finds it: in the web the loop, whose heartbeat gunicorn expects.
 """
 
 import sys
@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 from weakref import WeakSet
 
 from onelane.errors import LanesUnavailable, describe
@@ -18,12 +19,16 @@ from onelane.telemetry.log import event
 
 LIMIT_S = 120.0
 """A call that takes longer hangs: whatever it may wait for has a shorter deadline."""
+LOOK_EVERY_S: Final = 1.0
+"""For all tasks together: they are short and many."""
 REVIVALS_MAX = 3
 """What hangs in every new thread, too, needs a new process."""
 
 _started: "WeakSet[Periodic]" = WeakSet()
 _reviving = threading.Lock()
 """Guards who is started, stopped and revived: two that find the same thread dead start one."""
+_looked_at = 0.0
+"""When somebody last looked after the others, on the monotonic clock."""
 
 
 class Usual:
@@ -103,7 +108,8 @@ class Periodic:
             if over.is_set():
                 return
             self._began_at = None
-            revive_stuck()
+            if _is_time_to_look():
+                revive_stuck()
             over.wait(self._every_s)
 
     def _call(self) -> None:
@@ -116,6 +122,16 @@ class Periodic:
             self._postponed_for = str(error)
         except Exception as error:  # noqa: BLE001 - the next round may succeed, and nobody else would do it
             event("task_failed", task=self.name, failure=describe(error))
+
+
+def _is_time_to_look() -> bool:
+    """Whether nobody has looked after the others for a second; that two may find so at once harms nobody."""
+    global _looked_at  # noqa: PLW0603 - as one for the process as the tasks that are looked after
+    now = time.monotonic()
+    if now - _looked_at < LOOK_EVERY_S:
+        return False
+    _looked_at = now
+    return True
 
 
 def revive_stuck() -> None:

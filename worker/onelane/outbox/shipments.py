@@ -47,6 +47,7 @@ class Shipments:
         `tell_failures` is called, by a thread of its own, after replies have failed.
         """
         self._size = settings.send_slots
+        self._limits_s = {stage: stage.limit_s(settings) for stage in Stage}
         self._workplace = opened(settings, lanes, records, providers, loop, stopping, tell_failures)
         self._running: dict[Shipment, asyncio.Task[None] | None] = {}
         """With the task, once it has begun."""
@@ -77,9 +78,8 @@ class Shipments:
 
     def give_up_overdue(self) -> None:
         """End what is at one stage for longer than it may take; its lane is left to its lease."""
-        now, settings = self._workplace.loop.clock(), self._workplace.settings
-        limits_s = {stage: stage.limit_s(settings) for stage in Stage}
-        overdue = [one for one in self._all() if now - one.stay.since > limits_s[one.stay.stage]]
+        now = self._workplace.loop.clock()
+        overdue = [one for one in self._all() if now - one.stay.since > self._limits_s[one.stay.stage]]
         for shipment in overdue:
             if not shipment.is_given_up:
                 shipment.is_given_up = True

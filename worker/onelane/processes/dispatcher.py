@@ -112,12 +112,12 @@ class Dispatcher:
         """Why the last call failed."""
         self._since = inf
         """When it began its last round."""
-        self._thread: threading.Thread
+        self._is_burst = False
+        self._thread = threading.Thread(target=self._run, name=f"dispatcher_{lanes.kind}", daemon=True)
 
     def start(self, *, burst: bool = False) -> None:
         """Begin (`burst`: to end when nothing of this kind is due any more)."""
-        name = f"dispatcher_{self.lanes.kind}"
-        self._thread = threading.Thread(target=self._run, kwargs={"burst": burst}, name=name, daemon=True)
+        self._is_burst = burst
         self._thread.start()
 
     def join(self, within_s: float) -> None:
@@ -139,7 +139,7 @@ class Dispatcher:
         """Whether one round takes for longer than any may."""
         return not self.has_ended and time.monotonic() - self._since > periodic.LIMIT_S
 
-    def _run(self, *, burst: bool) -> None:
+    def _run(self) -> None:
         """Lease whatever is due for all free berths, again and again."""
         while not self._stopping.is_set():
             self._since = time.monotonic()
@@ -159,11 +159,11 @@ class Dispatcher:
                     continue
                 is_last = self._after is None or self._after.has_ended
                 leased = self._lease(free)
-                if burst and is_last and not leased.leases and self.berths.are_idle:
+                if self._is_burst and is_last and not leased.leases and self.berths.are_idle:
                     self.has_ended = True
                     return
                 if len(leased.leases) < free:  # all that was due; the answer holds when the next will be
-                    self._wait_for_work(leased.next_due_s, BURST_WAIT_S if burst else IDLE_WAIT_MAX_S)
+                    self._wait_for_work(leased.next_due_s, BURST_WAIT_S if self._is_burst else IDLE_WAIT_MAX_S)
             except LanesForeign as error:
                 self._leave_redis(error)
             except LanesUnavailable as error:

@@ -26,6 +26,9 @@ LAP_EVERY_MAX_S: Final = 60
 LAP_SHARE: Final = 0.05
 """Which part of the time Postgres may read for laps, where very much waits, or a snapshot keeps dead rows for long."""
 USERS_PER_PAGE: Final = 500
+USERS_PER_PAGE_MAX: Final = 2_000
+QUICK_S: Final = 0.1
+"""A page that was read so quickly is followed by one of twice as many users: each page waits six times for a server."""
 
 Done = TypeVar("Done")
 
@@ -74,13 +77,15 @@ class Reconciler:
         when Redis has lost its memory, or is full. All workers make it together: the cursor is moved on by who takes a
         page, so that no two take the same. Who dies with a page leaves its users to the next lap.
         """
-        began, read_s, added = time.monotonic(), 0.0, 0
+        began, read_s, added, most = time.monotonic(), 0.0, 0, USERS_PER_PAGE
         marks = self._lanes.marks
         self._call_back()
         while read_s == 0 or not (time.monotonic() > began + RECONCILE_MAX_S or marks.is_reconciled(LAP_EVERY_MAX_S)):
             after, reads_at = marks.cursor(), time.monotonic()
-            users = self._database.rows(WAITING_USERS[self._lanes.kind], {"after": after, "most": USERS_PER_PAGE})
-            read_s += time.monotonic() - reads_at
+            users = self._database.rows(WAITING_USERS[self._lanes.kind], {"after": after, "most": most})
+            took_s = time.monotonic() - reads_at
+            read_s, is_last = read_s + took_s, len(users) < most
+            most = next_most(most, took_s)
             if users and not marks.move_cursor(after, users[-1].user_id, self._worker):
                 continue  # another worker has taken this page
             page = self._reconcile_page(users)
@@ -88,7 +93,7 @@ class Reconciler:
             if page.reached < len(users):  # a full Redis takes no more lanes now
                 marks.put_cursor_back(users[page.reached - 1].user_id if page.reached else after)
                 break
-            if len(users) < USERS_PER_PAGE:
+            if is_last:
                 marks.note_reconciled(next_lap_s(self._usual_read.after(read_s)))
                 break
         if added:
@@ -124,6 +129,11 @@ class Reconciler:
         """Make lanes due that wait for longer than anything we set."""
         if lanes := clock.call_back(self._lanes.scripts, self._parked_max_s):
             event("lanes_called_back", lanes=lanes)
+
+
+def next_most(most: int, took_s: float) -> int:
+    """Return how many users the next page has, where one of at most so many was read within `took_s`."""
+    return min(2 * most, USERS_PER_PAGE_MAX) if took_s < QUICK_S else USERS_PER_PAGE
 
 
 def next_lap_s(read_s: float) -> int:

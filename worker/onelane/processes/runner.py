@@ -6,7 +6,7 @@ overdue, one does the periodic duties; none of them waits for another. Signals o
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from onelane import keys, periodic
 from onelane.config import Settings
@@ -29,6 +29,8 @@ from onelane.turns.loop import Blockage
 from onelane.turns.workplace import Workplace
 
 STOP_TICK_S = 0.25
+DISPATCHERS_TICK_S: Final = 1.0
+"""Between two looks whether a dispatcher has died or the grace is over. The watch sees sooner what is asked for."""
 REGISTRATION_TICK_S = 2.5
 WATCH_TICK_S = 0.25
 LEAVING_S = 2.0
@@ -110,18 +112,21 @@ class Runner:
 
     def _await_dispatchers(self) -> None:
         """Wait until all have ended, one has died, or the grace is over."""
-        while time.monotonic() < self.ending.grace_ends_at + DISPATCHER_ENDS_S:
+        while (left_s := self.ending.grace_ends_at + DISPATCHER_ENDS_S - time.monotonic()) > 0:
             working = [dispatcher for dispatcher in self._dispatchers if dispatcher.is_alive]
-            if not working:
+            if not working or any(dispatcher.has_died for dispatcher in self._dispatchers):
                 return
-            working[0].join(STOP_TICK_S)
-            if self.ending.is_asked_for:
-                self._stopping.set()
-            if self._stopping.is_set():  # an idle one's wait ends; whoever else is woken finds nothing new
-                for dispatcher in working:
+            working[0].join(min(DISPATCHERS_TICK_S, left_s))
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        """Let nobody lease any more. An idle dispatcher's wait ends; whoever else is woken finds nothing new."""
+        if self.ending.is_asked_for:
+            self._stopping.set()
+        if self._stopping.is_set():
+            for dispatcher in self._dispatchers:
+                if dispatcher.is_alive:
                     dispatcher.lanes.pass_wake_on_soon()
-            elif any(dispatcher.has_died for dispatcher in self._dispatchers):
-                return
 
     def _keep_registered(self) -> None:
         leases = [holding.lease for holding in self._keeper.holdings]
@@ -129,6 +134,7 @@ class Runner:
 
     def _watch(self) -> None:
         """Give up slots that are stuck. With every slot stuck, or an event loop blocked, the process is replaced."""
+        self._stop_if_asked()
         if not self._loop.ask() and self._loop.missed * WATCH_TICK_S > periodic.LIMIT_S:
             self._end_hopeless("shifts")
         for dispatcher in self._dispatchers:

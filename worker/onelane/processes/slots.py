@@ -30,6 +30,7 @@ class Slots:
 
     def __init__(self, size: int, workplace: Workplace) -> None:
         self._size = size
+        self._limits_s = {stage: stage.limit_s(workplace.settings) for stage in Stage}
         self._workplace = workplace
         self._host = workplace.handling.host
         self._shifts: dict[UUID, list[Shift]] = {}
@@ -80,12 +81,11 @@ class Slots:
 
     def give_up_overdue(self) -> None:
         """End the leases of slots that are at one stage for longer than it may take, whoever holds them by now."""
-        now, settings = self._host.clock(), self._workplace.settings
-        limits_s = {stage: stage.limit_s(settings) for stage in Stage}
+        now = self._host.clock()
         for shift in self._all():
             stay = shift.stay
-            if now - stay.since > limits_s[stay.stage] + stay.held_s and not shift.is_given_up:
-                took_too_long = f"the handler did not finish within {settings.turn_timeout_s:g} s"
+            if now - stay.since > self._limits_s[stay.stage] + stay.held_s and not shift.is_given_up:
+                took_too_long = f"the handler did not finish within {self._workplace.settings.turn_timeout_s:g} s"
                 self._give_up(shift, stay, stay.outage or took_too_long)
 
     def leave_loop(self, blockage: Blockage, blocked_s: float) -> None:
